@@ -1,0 +1,36 @@
+"""Which hosts may be asked: nothing here opens a connection."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this machine by a loopback address or as localhost (names are not resolved)."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_allowed(url: str, base_url: str) -> bool:
+    """Whether an answer of `base_url` may send us to `url`.
+
+    Allowed are http(s) URLs on *.wikiart.org, or, where `base_url` is a loopback address, on its own host and
+    port; never with credentials, so that `https://wikiart.org@elsewhere/` stays out.
+    """
+    try:
+        parts, base = urlsplit(url), urlsplit(base_url)
+        address = (parts.hostname or "", parts.port)
+        base_address = (base.hostname or "", base.port)
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or parts.username is not None or parts.password is not None:
+        return False
+    if is_loopback(base_url):
+        return address == base_address
+    return address[1] in (None, 80, 443) and (
+        address[0] == "wikiart.org" or address[0].endswith(".wikiart.org")
+    )

@@ -1,0 +1,88 @@
+"""Networks by name, and their weights in safetensors with a header that says what they are."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from atelier.errors import AtelierError
+from atelier.files import replacing
+from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator
+
+FORMAT = "atelier-model/1"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What is needed to build a pair of networks: `settings` are the keys of params.yaml's `train.<arch>`."""
+
+    arch: str
+    resolution: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
+    """A generator (B, nz) or (B, nz, h, w) → (B, 3, H, W) in [−1, 1], and its discriminator (B, 3, H, W) → (B,) logits.
+
+    Weights are drawn from torch's global generator. Raises AtelierError for an unknown architecture or setting.
+    """
+    try:
+        match config.arch:
+            case "dcgan":
+                nz, ngf, ndf = (config.settings[name] for name in ("nz", "ngf", "ndf"))
+                return DcganGenerator(config.resolution, nz, ngf), DcganDiscriminator(config.resolution, ndf)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AtelierError(
+            f"the model's settings {config.settings} do not fit {config.arch}: {error}"
+        ) from None
+    raise AtelierError(f"the model's architecture is {config.arch!r}; this version knows dcgan")
+
+
+def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: dict[str, Any]) -> None:
+    """Write weights and buffers with a header of `config` and `facts` (kimg, seed, versions, …), byte-stable."""
+    header = json.dumps({**facts, **asdict(config)}, sort_keys=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "atelier": header})
+
+
+def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """The generator of a `generator.safetensors`, in eval mode without gradients, and its header.
+
+    Raises AtelierError where the file is absent, damaged, or not one of ours.
+    """
+    header, tensors = read_model(path)
+    config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
+    with torch.random.fork_rng():  # building draws weights that are replaced at once
+        generator, _ = make_networks(config)
+    try:
+        generator.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise AtelierError(f"{path} does not hold the weights of its {config.arch}: {error}") from None
+    return generator.eval().requires_grad_(False).to(device), header
+
+
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of a model file. Raises AtelierError where it is absent, damaged, or not one of ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise AtelierError(f"{path} is missing: `dvc repro train` makes it") from None
+    except SafetensorError as error:
+        raise AtelierError(
+            f"{path} is no whole safetensors file ({error}): `dvc repro train` makes it again"
+        ) from None
+    try:
+        header = json.loads(metadata["atelier"])
+        if metadata["format"] != FORMAT or not {"arch", "resolution", "settings"} <= header.keys():
+            raise KeyError
+    except (KeyError, ValueError, AttributeError):
+        raise AtelierError(f"{path} is not a model of Atelier's: it has no {FORMAT} header") from None
+    return header, tensors

@@ -1,0 +1,90 @@
+"""DCGAN exactly as Soumith's and Barrat's Torch code builds it (arXiv 1511.06434; art-DCGAN's main.lua).
+
+All convolutions are 4×4 without bias. Fully convolutional: a larger field of latents makes a larger picture.
+"""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class DcganGenerator(nn.Module):
+    """Latents (B, nz) or (B, nz, h, w), standard normal → images in [−1, 1] of (h + 3, w + 3) · resolution / 4 px.
+
+    A latent cell overlaps up to 16 others in the first layer; over a field larger than 1×1 the sum is divided by
+    the square root of the overlap, which keeps the variance the next batch norm was trained on.
+    """
+
+    def __init__(self, resolution: int, nz: int = 100, ngf: int = 64) -> None:
+        super().__init__()
+        self.resolution, self.nz = resolution, nz
+        widths = [ngf * 2**step for step in reversed(range(_steps(resolution)))]
+        self.project = nn.ConvTranspose2d(nz, widths[0], 4, 1, 0, bias=False)
+        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
+        for coarse, fine in itertools.pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(coarse, fine, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(fine),
+                nn.ReLU(inplace=True),
+            ]
+        layers += [nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        self.apply(_init)
+
+    def forward(self, z: Tensor) -> Tensor:
+        field = z if z.ndim == 4 else z[:, :, None, None]
+        features = self.project(field)
+        if field.shape[2:] != (1, 1):
+            features = features * _overlap(field).rsqrt()
+        images: Tensor = self.layers(features)
+        return images
+
+
+class DcganDiscriminator(nn.Module):
+    """Images (B, 3, resolution, resolution) in [−1, 1] → logits (B,), positive for real."""
+
+    def __init__(self, resolution: int, ndf: int = 64) -> None:
+        super().__init__()
+        widths = [ndf * 2**step for step in range(_steps(resolution))]
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, widths[0], 4, 2, 1, bias=False),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        for fine, coarse in itertools.pairwise(widths):
+            layers += [
+                nn.Conv2d(fine, coarse, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(coarse),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        layers += [nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False)]
+        self.layers = nn.Sequential(*layers)
+        self.apply(_init)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits.flatten()
+
+
+def _steps(resolution: int) -> int:
+    """Stride-2 layers between 4×4 and the picture, less the one to RGB."""
+    steps = int(math.log2(resolution)) - 2
+    if steps < 1 or resolution != 4 * 2**steps:
+        raise ValueError(f"resolution holds {resolution}; it may hold a power of two from 8 up")
+    return steps
+
+
+def _overlap(field: Tensor) -> Tensor:
+    """How many latents reach each cell of the first feature map: (1, 1, h + 3, w + 3)."""
+    ones = torch.ones(1, 1, *field.shape[2:], device=field.device, dtype=field.dtype)
+    return functional.conv_transpose2d(ones, torch.ones(1, 1, 4, 4, device=field.device, dtype=field.dtype))
+
+
+def _init(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,337 @@
+"""params.yaml as typed sections: every knob, what it may hold, and an error a person can act on.
+
+The comments of params.yaml say what each knob means; this file says what it may hold.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from atelier.errors import AtelierError
+from atelier.hosts import is_loopback
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Rate = Annotated[float, Field(gt=0, le=1000)]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Resolution = Literal[32, 64, 128, 256, 512]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: unknown keys are refused, "3" is no number, nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class WikiArt(Section):
+    base_url: str = Field("https://www.wikiart.org", pattern=r"^https?://[^/\s]+/?$")
+    genre: str | None = Field("landscape", pattern=r"^[a-z0-9-]+$")
+    style: str | None = Field(None, pattern=r"^[a-z0-9-]+$")
+    artist: str | None = Field(None, pattern=r"^[a-z0-9-]+$")
+    rights: Literal["public-domain", "any"] = "any"
+    limit: Annotated[int, Field(ge=1)] | None = None
+    rate_per_s: Rate = 1.0
+    contact: str = Field("", max_length=200, pattern=r"^[\x21-\x7e]*$")
+
+
+class Gallery(Section):
+    works: int = Field(600, ge=8, le=100_000)
+    seed: Seed = 1
+    size_px: int = Field(512, ge=128, le=4096)
+
+
+class Folder(Section):
+    path: str = "../shared/paintings"
+    catalog: str | None = None
+
+
+class Scrape(Section):
+    source: Literal["gallery", "wikiart", "folder"] = "gallery"
+    snapshot: str = Field("2026-11-22", pattern=r"^\d{4}-\d{2}-\d{2}$")
+    wikiart: WikiArt = WikiArt()
+    gallery: Gallery = Gallery()
+    folder: Folder = Folder()
+
+    @model_validator(mode="after")
+    def _wikiart_can_be_asked(self) -> Self:
+        if self.source != "wikiart":
+            return self
+        asked = [name for name in ("genre", "style", "artist") if getattr(self.wikiart, name)]
+        if len(asked) != 1:
+            held = ", ".join(asked) or "none"
+            raise ValueError(
+                f"scrape.wikiart: set exactly one of genre, style and artist, the others null; set now: {held}"
+            )
+        if not self.wikiart.contact and not is_loopback(self.wikiart.base_url):
+            raise ValueError(
+                "scrape.wikiart.contact holds ''; it may hold an e-mail address or a URL, so that WikiArt can reach you"
+            )
+        return self
+
+
+class Download(Section):
+    size_px: Annotated[int, Field(ge=32, le=8192)] | None = 512
+    workers: int = Field(8, ge=1, le=256)
+    rate_per_s: Rate = 5.0
+    retries: int = Field(6, ge=0, le=50)
+    timeout_s: float = Field(30.0, gt=0, le=3600)
+    min_side_px: int = Field(64, ge=1, le=8192)
+    max_pixels: int = Field(120_000_000, ge=4096)
+    max_bytes: int = Field(100_000_000, ge=1024)
+
+
+class Augment(Section):
+    resolution: Resolution = 64
+    crop: Literal["center", "random"] = "center"
+    mirror: bool = True
+    held_out: float = Field(0.1, ge=0.02, le=0.5)
+
+
+class Dcgan(Section):
+    nz: int = Field(100, ge=1, le=4096)
+    ngf: int = Field(24, ge=1, le=1024)
+    ndf: int = Field(12, ge=1, le=1024)
+
+
+class Train(Section):
+    arch: Literal["dcgan"] = "dcgan"
+    kimg: float = Field(60, gt=0, le=1e7)
+    batch: int = Field(64, ge=2, le=8192)
+    seed: Seed = 0
+    generation: int = Field(0, ge=0)
+    device: Device = "auto"
+    snapshot_kimg: float = Field(10, gt=0)
+    lr: float = Field(2e-4, gt=0, le=1)
+    lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
+    beta1: float = Field(0.5, ge=0, lt=1)
+    ema: float = Field(0.999, ge=0, lt=1)
+    augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [
+        "translation",
+        "brightness",
+    ]
+    augment_probability: float = Field(1.0, ge=0, le=1)
+    dcgan: Dcgan = Dcgan()
+
+
+class Evaluate(Section):
+    samples: int = Field(1000, ge=32, le=100_000)
+    seed: Seed = 0
+    device: Device = "auto"
+
+
+class Generate(Section):
+    count: int = Field(64, ge=1, le=100_000)
+    seed: Seed = 1
+    canvas: list[Annotated[int, Field(ge=1, le=4096)]] = Field([1, 1], min_length=2, max_length=2)
+    truncation: float = Field(1.0, ge=0, le=2)
+    device: Device = "cpu"
+
+
+class TrainUpscaler(Section):
+    scale: Literal[2, 4] = 2
+    steps: int = Field(400, ge=1)
+    features: int = Field(48, ge=4, le=256)
+    blocks: int = Field(8, ge=1, le=64)
+    patch_px: int = Field(32, ge=8, le=512)
+    batch: int = Field(16, ge=1, le=1024)
+    lr: float = Field(1e-3, gt=0, le=1)
+    seed: Seed = 0
+    device: Device = "auto"
+
+
+class Upscale(Section):
+    method: Literal["learned", "lanczos"] = "learned"
+    scale: Literal[2, 4, 8] = 4
+    device: Device = "cpu"
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    scrape: Scrape = Scrape()
+    download: Download = Download()
+    augment: Augment = Augment()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    generate: Generate = Generate()
+    train_upscaler: TrainUpscaler = TrainUpscaler()
+    upscale: Upscale = Upscale()
+
+    @model_validator(mode="after")
+    def _sections_fit_each_other(self) -> Self:
+        if self.upscale.method == "learned" and self.upscale.scale not in _powers(self.train_upscaler.scale):
+            raise ValueError(
+                f"upscale.scale holds {self.upscale.scale}; with train_upscaler.scale {self.train_upscaler.scale} "
+                f"it may hold {_listed(_powers(self.train_upscaler.scale))}"
+            )
+        size_px = self.download.size_px
+        if size_px is not None and size_px < self.augment.resolution:
+            raise ValueError(
+                f"download.size_px holds {size_px}; it may hold null or a whole number "
+                f"from {self.augment.resolution} (augment.resolution) up"
+            )
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises AtelierError naming every bad key, its line, what it holds and what it may hold.
+    """
+    yaml = YAML(typ="rt")  # round-trip is a safe loader that also knows lines; the parser DVC uses
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AtelierError(f"{path} is missing: restore it with `git checkout {path}`") from None
+    except UnicodeDecodeError as error:
+        raise AtelierError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise AtelierError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    if not isinstance(document, Mapping):
+        raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
+    try:
+        return Params.model_validate(_plain(document))
+    except ValidationError as error:
+        raise AtelierError("\n".join(_sentences(path, document, error))) from None
+
+
+def _plain(node: Any) -> Any:
+    """Ruamel's round-trip types as plain ones, which strict validation asks for."""
+    if isinstance(node, Mapping):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _sentences(path: Path, document: Any, error: ValidationError) -> Iterator[str]:
+    seen = set()
+    for problem in error.errors():
+        keys = _keys(document, problem["loc"])
+        if keys in seen:  # a union reports each of its branches
+            continue
+        seen.add(keys)
+        name = ".".join(str(key) for key in keys)
+        if problem["type"] == "value_error":
+            message = str(problem["ctx"]["error"])
+            named = tuple(message.split(" ", 1)[0].rstrip(":").split("."))
+            yield f"{path}:{_line(document, named)}: {message}"
+        elif problem["type"] == "extra_forbidden":
+            known = list(_fields(keys[:-1]))
+            close = difflib.get_close_matches(str(keys[-1]), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            yield f"{path}:{_line(document, keys)}: {name} is an unknown key; {hint}"
+        else:
+            allowed = _may_hold(keys)
+            yield f"{path}:{_line(document, keys)}: {name} holds {_value(document, keys)!r}; it may hold {allowed}"
+
+
+def _keys(document: Any, location: Sequence[int | str]) -> tuple[int | str, ...]:
+    """The part of pydantic's location that is in the document (it appends the names of union branches)."""
+    keys: list[int | str] = []
+    node: Any = document
+    for key in location:
+        if isinstance(node, Mapping) and (key in node or not keys):
+            node = node.get(key)
+        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        else:
+            break
+        keys.append(key)
+    return tuple(keys)
+
+
+def _value(document: Any, keys: Sequence[int | str]) -> Any:
+    for key in keys:
+        document = document[key]
+    return _plain(document)
+
+
+def _line(document: Any, keys: Sequence[int | str]) -> int:
+    line = 0
+    for key in keys:
+        if isinstance(document, Mapping) and key in document:
+            line = document.lc.key(key)[0]  # type: ignore[attr-defined]  # ruamel's own
+        elif isinstance(document, list) and isinstance(key, int):
+            line = document.lc.item(key)[0]  # type: ignore[attr-defined]
+        else:
+            break
+        document = document[key]
+    return line + 1
+
+
+def _fields(keys: Sequence[int | str]) -> dict[str, FieldInfo]:
+    model: type[BaseModel] = Params
+    for key in keys:
+        annotation = model.model_fields[str(key)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return model.model_fields
+
+
+def _may_hold(keys: Sequence[int | str]) -> str:
+    names = [key for key in keys if isinstance(key, str)]
+    field = _fields(names[:-1])[names[-1]]
+    return _described(field.annotation, field.metadata)
+
+
+def _described(annotation: Any, metadata: Sequence[Any]) -> str:
+    """What a field may hold, in words, from its type and bounds."""
+    arguments = get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return f"a section with the keys {', '.join(annotation.model_fields)}"
+    if hasattr(annotation, "__metadata__"):
+        return _described(arguments[0], [*annotation.__metadata__, *metadata])
+    if getattr(annotation, "__origin__", None) is Literal:
+        return _listed(arguments)
+    if getattr(annotation, "__origin__", None) is list:
+        sizes = [item.min_length for item in metadata if isinstance(item, MinLen)]
+        many = f"a list of {sizes[0]}" if sizes else "a list"
+        return f"{many}, each {_described(arguments[0], [])}"
+    if type(None) in arguments:
+        return f"null or {_described(next(a for a in arguments if a is not type(None)), metadata)}"
+    if annotation is bool:
+        return "true or false"
+    if annotation is str:
+        patterns = [text for item in metadata if (text := getattr(item, "pattern", None))]
+        return f"a quoted text of the form {patterns[0]}" if patterns else "a text"
+    return ("a whole number" if annotation is int else "a number") + _bounds(metadata)
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    words = []
+    for item in (part for entry in metadata for part in getattr(entry, "metadata", [entry])):
+        match item:
+            case Ge():
+                words.append(f"at least {item.ge}")
+            case Gt():
+                words.append(f"above {item.gt}")
+            case Le():
+                words.append(f"at most {item.le}")
+            case Lt():
+                words.append(f"below {item.lt}")
+            case MaxLen():
+                words.append(f"of at most {item.max_length} characters")
+    return " " + " and ".join(words) if words else ""
+
+
+def _listed(values: Sequence[Any]) -> str:
+    texts = [str(value) for value in values]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
+
+
+def _powers(scale: int) -> list[int]:
+    return [scale**n for n in (1, 2, 3) if scale**n <= 8]

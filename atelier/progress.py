@@ -1,0 +1,107 @@
+"""How far a long piece of work is: a bar on a terminal, lines in a log, a small file that a flow watches."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+FILE_INTERVAL_S = 0.2  # a watcher reads at most five states a second
+LINE_INTERVAL_S = 10.0  # a log gets a line this often, and the first and last always
+
+
+class Progress:
+    """Counts `done` of `total` units of one stage.
+
+    `directory` receives `<stage>.json` = {stage, done, total, unit, rate, note}, replaced atomically;
+    None writes no file. `rate` is units per second since the start, not counting what was resumed.
+    """
+
+    def __init__(
+        self, stage: str, total: float, unit: str, directory: Path | None = None, start: float = 0
+    ) -> None:
+        self.stage, self.total, self.unit = stage, total, unit
+        self._path = directory / f"{stage}.json" if directory else None
+        self._start = self.done = start
+        self._began_s = time.monotonic()
+        self._last_file_s = self._last_line_s = float("-inf")
+        self._note = ""
+        self._console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+        self._bars: Bars | None = None
+
+    def __enter__(self) -> Self:
+        if self._path:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+            )
+            self._bars = Bars(*columns, console=self._console)
+            self._bars.start()
+            self._task = self._bars.add_task(self.stage, total=self.total, completed=int(self.done), text="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show(time.monotonic(), last=True)
+        if self._bars:
+            self._bars.stop()
+
+    @property
+    def rate(self) -> float:
+        """Units per second since this process began counting; 0 before the first."""
+        return (self.done - self._start) / max(time.monotonic() - self._began_s, 1e-9)
+
+    def advance(self, units: float = 1, note: str = "") -> None:
+        """Count `units` more; `note` is a few words beside the bar."""
+        self.update(self.done + units, note)
+
+    def update(self, done: float, note: str = "") -> None:
+        """Set the count to `done`; cheap enough to call for every unit."""
+        self.done = done
+        self._note = note or self._note
+        self._show(time.monotonic())
+
+    def line(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        (self._bars.console if self._bars else self._console).print(text, markup=False)
+
+    def _show(self, now_s: float, last: bool = False) -> None:
+        if self._path and (last or now_s - self._last_file_s >= FILE_INTERVAL_S):
+            self._last_file_s = now_s
+            self._write_file(self._path)
+        if self._bars:
+            self._bars.update(self._task, completed=self.done, text=self._text())
+        elif last or now_s - self._last_line_s >= LINE_INTERVAL_S:
+            self._last_line_s = now_s
+            self.line(f"{self.stage}: {self._text()}{'' if last else self._eta()}")
+
+    def _text(self) -> str:
+        text = f"{self.done:,.10g}/{self.total:,.10g} {self.unit}, {self.rate:,.3g} {self.unit}/s"
+        return f"{text}, {self._note}" if self._note else text
+
+    def _eta(self) -> str:
+        if not self.rate:
+            return ""
+        left_s = max(self.total - self.done, 0) / self.rate
+        return f", ETA {int(left_s // 60)}:{int(left_s % 60):02d}"
+
+    def _write_file(self, path: Path) -> None:
+        state = {
+            "stage": self.stage, "done": self.done, "total": self.total,
+            "unit": self.unit, "rate": round(self.rate, 4), "note": self._note,
+        }  # fmt: skip
+        # no fsync: a progress file that a power cut loses is no loss
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(state))
+        temporary.replace(path)

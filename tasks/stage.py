@@ -1,0 +1,84 @@
+"""What every stage does around its work: params, signals, errors for people, the note that it ran."""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from atelier.params import Params, load_params
+from atelier.progress import Progress
+
+PARAMS = Path("params.yaml")
+DATA = Path("data")
+STATE = Path(".atelier")  # what outlives DVC's deletion of outs: resumable states, arrived bytes, progress
+
+
+class Stage:
+    """A running stage: its name, the whole of params.yaml, and where its long-lived state goes."""
+
+    def __init__(self, name: str, params: Params) -> None:
+        self.name, self.params = name, params
+
+    @property
+    def state(self) -> Path:
+        """`.atelier/<stage>/`, created on demand, never deleted by DVC."""
+        path = STATE / self.name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def progress(self, total: float, unit: str, start: float = 0) -> Progress:
+        """The stage's progress: bar or lines, and `.atelier/progress/<stage>.json`."""
+        return Progress(self.name, total, unit, STATE / "progress", start)
+
+
+def main(name: str, work: Callable[[Stage], str]) -> None:
+    """Run one stage and exit: 0 after its summary line, 1 with a sentence for a mistake, 130 or 143 if stopped.
+
+    `work` does the stage and returns its one-line summary.
+    """
+    if "DVC_STAGE" in os.environ or "DVC_ROOT" in os.environ:
+        _die_with_parent()
+    signal.signal(signal.SIGTERM, _stop)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    began_s = time.monotonic()
+    try:
+        summary = work(Stage(name, load_params(PARAMS)))
+    except AtelierError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        print(f"{name}: {error.strerror}: {error.filename or 'the disk or network'}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped; `dvc repro` goes on from here", file=sys.stderr)
+        sys.exit(130)
+    _note_executed(name)
+    print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)")
+
+
+def _stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
+def _die_with_parent() -> None:
+    """A killed dvc must not leave its stage running: SIGTERM would never reach it (Linux only)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(1)
+
+
+def _note_executed(name: str) -> None:
+    """Tell a watching flow, by its run id, that this stage ran rather than being restored."""
+    directory = STATE / "executed"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}.json").write_text(json.dumps({"run": os.environ.get("ATELIER_RUN", "")}))
