@@ -1,0 +1,74 @@
+"""The common pace of many threads: evenly spaced departures, slower after trouble. Knows nothing of HTTP."""
+
+import threading
+import time
+
+from atelier.errors import AtelierError
+
+
+class Stopped(AtelierError):
+    """The client was told to stop; says nothing about the address that was being asked for."""
+
+
+class Pace:
+    """Evenly spaced departures for all threads of a client; slower after trouble, slowly back without (AIMD)."""
+
+    MARGIN = 1.04  # arrival jitter must not push a site's count over the set rate in any one second
+    FALL, RISE = 0.8, 0.05  # ×0.8 at trouble; +5 % of the set rate per RISE_S without
+    RISE_S = 2.0
+    FALL_S = 1.0  # trouble within a second of the last belongs to the same jam
+    UNLIMITED = 100.0  # where a pace without limit starts when it must slow down after all
+
+    def __init__(self, rate_per_s: float | None, stop: threading.Event) -> None:
+        self._set = rate_per_s or float("inf")
+        self._ceiling = rate_per_s or self.UNLIMITED
+        self._rate = self._set
+        self._stop = stop
+        # held while waiting: departures are spaced as they happen, not as planned
+        self._turn = threading.Lock()
+        self._state = threading.Lock()
+        self._last_s = self._paused_until_s = self._trouble_s = self._fell_s = float("-inf")
+
+    @property
+    def rate_per_s(self) -> float:
+        with self._state:
+            self._recover(time.monotonic())
+            return self._rate
+
+    def wait(self) -> None:
+        """Return when the next request may leave. Raises Stopped."""
+        with self._turn:
+            while True:
+                now_s = time.monotonic()
+                with self._state:
+                    self._recover(now_s)
+                    ready_s = max(self._last_s + self.MARGIN / self._rate, self._paused_until_s)
+                if self._stop.is_set():
+                    raise Stopped("stopped")
+                if now_s >= ready_s:
+                    self._last_s = now_s
+                    return
+                self._stop.wait(ready_s - now_s)
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing leave for so long: the site said so."""
+        with self._state:
+            self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
+
+    def slow_down(self) -> None:
+        """Answer to one sign of trouble."""
+        now_s = time.monotonic()
+        with self._state:
+            self._trouble_s = now_s
+            if now_s - self._fell_s < self.FALL_S:
+                return
+            self._fell_s = now_s
+            self._rate = max(min(self._rate, self._ceiling) * self.FALL, self._ceiling / 20)
+
+    def _recover(self, now_s: float) -> None:
+        steps = int((now_s - self._trouble_s) / self.RISE_S) if self._rate < self._set else 0
+        if steps > 0:
+            self._trouble_s += steps * self.RISE_S
+            self._rate += steps * self.RISE * self._ceiling
+            if self._rate >= self._ceiling:
+                self._rate = self._set
