@@ -1,0 +1,37 @@
+"""Which device the arithmetic runs on, and why."""
+
+import torch
+
+from atelier.errors import AtelierError
+
+
+def pick_device(wanted: str) -> tuple[torch.device, str]:
+    """The device for `auto`, `cpu`, `cuda` or `mps`, and a sentence that says which and why.
+
+    Raises AtelierError where the wanted device is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    match wanted:
+        case "cuda" if not cuda:
+            raise AtelierError(
+                "the device is set to cuda, but torch finds no CUDA device: set it to auto or cpu"
+            )
+        case "mps" if not mps:
+            raise AtelierError(
+                "the device is set to mps, but torch finds no Apple GPU: set it to auto or cpu"
+            )
+        case "cuda":
+            return torch.device("cuda"), f"{_cuda_name()}, as asked"
+        case "mps" | "cpu":
+            return torch.device(wanted), f"{wanted}, as asked"
+    if cuda:
+        return torch.device("cuda"), f"{_cuda_name()}, since torch finds it"
+    if mps:
+        return torch.device("mps"), "mps (Apple GPU), since torch finds it and no CUDA device"
+    return torch.device(
+        "cpu"
+    ), f"cpu ({torch.get_num_threads()} threads), since torch finds no GPU"
+
+
+def _cuda_name() -> str:
+    return f"cuda ({torch.cuda.get_device_name()})"

@@ -1,0 +1,101 @@
+"""The resumable state of a training in one safetensors file: bit-exact, atomic, no code in it.
+
+Tensors go in under `<module>.<name>` and, for optimisers, `<optimiser>.<parameter>.<key>`; loading copies into what is
+already there, so that devices and memory formats stay as they were built.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from atelier.files import replacing
+
+FORMAT = "atelier-state/1"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that a step reads and writes: networks, their optimisers, and further tensors, all by name."""
+
+    modules: Mapping[str, nn.Module]
+    optimizers: Mapping[str, tuple[Optimizer, nn.Module]]
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def save_state(path: Path, step: int, state: TrainingState, notes: Mapping[str, Any] | None = None) -> None:
+    """Write `state` as of `step` finished steps, with JSON-able `notes` (curves, say)."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named(state).items()}
+    with replacing(path) as temporary:
+        save_file(
+            tensors,
+            temporary,
+            metadata={"format": FORMAT, "step": str(step), "notes": json.dumps(notes or {})},
+        )
+
+
+def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] | None:
+    """Restore `state` in place; the number of finished steps and the notes, or None where the file does not fit.
+
+    A torn or foreign file costs a training its head start, never its correctness.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, FileNotFoundError):
+        return None
+    _make_moments(state)
+    present = _named(state)
+    fits = {name: tensor.shape for name, tensor in saved.items()} == {n: t.shape for n, t in present.items()}
+    if metadata.get("format") != FORMAT or not fits:
+        for optimizer, _ in state.optimizers.values():
+            optimizer.state.clear()  # as fresh as it was
+        return None
+    with torch.no_grad():
+        for name, tensor in present.items():
+            tensor.copy_(saved[name])
+    return int(metadata["step"]), json.loads(metadata["notes"])
+
+
+def inputs_key(*parts: Any) -> str:
+    """16 hex digits that change with `parts`, with the code in use of `atelier`, and with torch.
+
+    A state kept under this key is never resumed by another training: not after an edit of the learning rate, the
+    data or the code.
+    """
+    code = hashlib.sha256()
+    for name in sorted(name for name in sys.modules if name.split(".")[0] == "atelier"):
+        file = sys.modules[name].__file__
+        code.update(Path(file).read_bytes() if file else b"")
+    text = json.dumps([*parts, code.hexdigest(), torch.__version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _named(state: TrainingState) -> dict[str, Tensor]:
+    named = {f"extra.{name}": tensor for name, tensor in state.tensors.items()}
+    for module_name, module in state.modules.items():
+        named |= {f"{module_name}.{name}": tensor for name, tensor in module.state_dict().items()}
+    for optimizer_name, (optimizer, module) in state.optimizers.items():
+        for name, parameter in module.named_parameters():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                named[f"{optimizer_name}.{name}.{key}"] = value
+    return named
+
+
+def _make_moments(state: TrainingState) -> None:
+    """Adam makes its moments at its first step: one with zero gradients makes them, to be overwritten."""
+    for optimizer, module in state.optimizers.values():
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,155 @@
+"""A GAN on the packed set: data/dataset → data/model, data/training."""
+
+import csv
+import io
+import math
+import os
+import platform
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import filelock
+import torch
+from atelier.dataset import PackedDataset, open_dataset
+
+from atelier import __version__
+from atelier.devices import pick_device
+from atelier.errors import AtelierError
+from atelier.files import digest, write_bytes, write_json
+from atelier.networks import NetworkConfig, save_network
+from atelier.params import Train
+from atelier.training.checkpoint import inputs_key
+from atelier.training.loop import Stopped, Trainer, TrainingPlan
+from tasks.stage import DATA, Stage, main
+
+# none of these changes a step's arithmetic, so a longer training goes on from where a shorter one ended
+NOT_IN_KEY = {"kimg", "device", "dcgan"}
+
+
+def run(stage: Stage) -> str:
+    """Train to `train.kimg`, going on from the state of the same inputs where there is one."""
+    params = stage.params.train
+    dataset = open_dataset(DATA / "dataset")
+    device, why = pick_device(params.device)
+    print(f"train: on {why}")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = False
+    plan = training_plan(params, dataset)
+    data_digest = digest(DATA / "dataset" / "images.npy")
+    key = inputs_key(params.model_dump(exclude=NOT_IN_KEY), plan.network.settings, data_digest, device.type)
+    trainer = Trainer(plan, dataset, device, stage.state / key)
+    images = math.ceil(params.kimg * 1000)
+    if trainer.resume(images):
+        print(f"train: goes on from {trainer.images_seen / 1000:g} kimg (.atelier/train/{key})")
+    with only_trainer(device), asked_to_stop() as stopping:
+        progress = stage.progress(images / 1000, "kimg", trainer.images_seen / 1000)
+        try:
+            with progress:
+                trainer.train_to(images, progress, stopping.is_set)
+        except Stopped:
+            print(f"train: stopped at {trainer.images_seen / 1000:g} kimg; `dvc repro` goes on from there")
+            raise SystemExit(143) from None
+        except torch.OutOfMemoryError:
+            raise AtelierError(
+                f"{device} has not enough memory for train.batch {plan.batch}: lower it"
+            ) from None
+    curves = trainer.final_curves()
+    write_networks(trainer, dataset, params, data_digest)
+    trainer.copy_grids(DATA / "training" / "grids")
+    write_csv(DATA / "training" / "losses.csv", curves.losses)
+    write_csv(DATA / "training" / "quality.csv", curves.quality)
+    kid = curves.quality[-1]["kid_rand"]
+    return f"{trainer.images_seen / 1000:g} kimg, kid_rand {kid:.3f}, on {device.type}"
+
+
+def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
+    """What params.yaml's `train` means for this dataset; `generation` is a further seed."""
+    settings = getattr(params, params.arch).model_dump()
+    return TrainingPlan(
+        network=NetworkConfig(params.arch, dataset.resolution, settings),
+        batch=params.batch,
+        seed=params.seed + params.generation * 2**31,
+        lr=params.lr,
+        lr_discriminator=params.lr_discriminator or params.lr,
+        beta1=params.beta1,
+        ema=params.ema,
+        augment=tuple(params.augment),
+        augment_probability=params.augment_probability,
+        snapshot_kimg=params.snapshot_kimg,
+    )
+
+
+def write_networks(trainer: Trainer, dataset: PackedDataset, params: Train, data_digest: str) -> None:
+    """The averaged generator, its opponent, and model.json, which says what they are."""
+    facts = {
+        "kimg": trainer.images_seen / 1000,
+        "seed": params.seed,
+        "generation": params.generation,
+        "mirror": dataset.mirror,
+        "paintings": len(dataset.train.images),
+        "dataset_sha256": data_digest,
+        "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    directory, network = DATA / "model", trainer.plan.network
+    save_network(directory / "generator.safetensors", trainer.ema.average, network, facts)
+    save_network(directory / "discriminator.safetensors", trainer.discriminator, network, facts)
+    model = {
+        **facts,
+        "arch": network.arch,
+        "resolution": network.resolution,
+        "settings": network.settings,
+        "training": params.model_dump(exclude={"dcgan", "device"}),
+        "parameters": {
+            "generator": sum(p.numel() for p in trainer.generator.parameters()),
+            "discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),
+        },
+        "generator_sha256": digest(directory / "generator.safetensors"),
+    }
+    write_json(directory / "model.json", model)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    """One of the curves, six significant digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+@contextmanager
+def only_trainer(device: torch.device) -> Iterator[None]:
+    """Hold the machine's GPU against other trainings, whoever started them; a CPU may be shared."""
+    if device.type == "cpu":
+        yield
+        return
+    lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"atelier-{device.type}.lock", mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"train: another training holds the GPU ({lock.lock_file}); waiting for it")
+        lock.acquire()
+    with lock:
+        yield
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Event]:
+    """An event that SIGTERM and Ctrl-C set, so that the training ends between two steps with its state saved."""
+    event = Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: event.set()) for number in signals]
+    try:
+        yield event
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main("train", run)
