@@ -1,0 +1,185 @@
+"""Vessels under sail as shaded cut-outs, and gulls. Knows polygons and colours, not where they will stand."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from atelier.gallery.moods import Mood, rgb
+from atelier.gallery.scene import Vessel
+
+FINE = 3  # oversampling of a cut-out
+SPAN = 2.2  # a cut-out's width in heights of the vessel
+HEADROOM = 1.06
+DRAUGHT = 0.06  # what is drawn below the waterline, later swallowed by the water
+Point = tuple[float, float]
+
+
+class _Board:
+    """Where a vessel is drawn: x from −1.1 to 1.1 with the bow to the right, y up from the waterline, masthead at 1."""
+
+    def __init__(self, height_px: int, mood: Mood) -> None:
+        self.scale = height_px * FINE
+        size = (round(SPAN * self.scale), round((HEADROOM + DRAUGHT) * self.scale))
+        size = (-(-size[0] // FINE) * FINE, -(-size[1] // FINE) * FINE)
+        self.light, self.shade, self.hull = (rgb(c) for c in (mood.sail_light, mood.sail_shade, mood.hull))
+        self.image = Image.new("RGBA", size, (*_bytes(self.shade), 0))
+        self.draw = ImageDraw.Draw(self.image)
+
+    def at(self, points: Sequence[Point]) -> list[Point]:
+        return [((x + SPAN / 2) * self.scale, (HEADROOM - y) * self.scale) for x, y in points]
+
+    def sail(self, luff: Sequence[Point], leech: Sequence[Point], light_from: int) -> None:
+        """A sail between two edges (lists of as many points, top to bottom), in strips from light to shade."""
+        strips = 6
+        for strip in range(strips):
+            a, b = strip / strips, (strip + 1) / strips
+            side = (strip + 0.5) / strips if light_from < 0 else 1 - (strip + 0.5) / strips
+            tone = 1.0 - 0.85 * side**1.4
+            left = [_between(p, q, a) for p, q in zip(luff, leech, strict=True)]
+            right = [_between(p, q, b) for p, q in zip(luff, leech, strict=True)]
+            colour = self.shade + (self.light - self.shade) * tone
+            self.draw.polygon(self.at([*left, *reversed(right)]), fill=(*_bytes(colour), 255))
+
+    def timber(self, points: Sequence[Point], lift: float = 0.0) -> None:
+        colour = self.hull + (self.light - self.hull) * lift
+        self.draw.polygon(self.at(points), fill=(*_bytes(colour), 255))
+
+    def spar(self, start: Point, end: Point, width: float, opacity: int = 255) -> None:
+        px = max(1, round(width * self.scale))
+        self.draw.line(self.at([start, end]), fill=(*_bytes(self.hull), opacity), width=px)
+
+
+def draw_vessel(vessel: Vessel, mood: Mood, height_px: int, light_from: int) -> Image.Image:
+    """An RGBA cut-out; its waterline runs `DRAUGHT` vessel heights above the lower edge, its middle is the vessel's."""
+    board = _Board(height_px, mood)
+    light = light_from * vessel.heading
+    {"ship": _ship, "brig": _brig, "cutter": _cutter, "lugger": _lugger}[vessel.rig](board, light)
+    cutout = board.image
+    if vessel.heading < 0:
+        cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pivot = (cutout.width / 2, HEADROOM * board.scale)
+    cutout = cutout.rotate(math.degrees(vessel.heel), Image.Resampling.BILINEAR, center=pivot)
+    return cutout.reduce(FINE)
+
+
+def draw_gulls(rng: np.random.Generator, picture: Image.Image, count: int, horizon: float, dark: str) -> None:
+    """A loose flight of gulls over the middle of the sky, drawn onto `picture`."""
+    draw = ImageDraw.Draw(picture, "RGBA")
+    width, height = picture.size
+    centre = rng.uniform((0.3, 0.35), (0.7, 0.8)) * (width, height * horizon)
+    ink = (*_bytes(rgb(dark)), 200)
+    for _ in range(count):
+        x, y = centre + rng.normal(0, (0.10, 0.05)) * height
+        span = rng.uniform(0.008, 0.02) * height
+        dip, tilt = rng.uniform(0.2, 0.5), rng.normal(0, 0.2)
+        wing = [
+            (-1, -dip - tilt),
+            (-0.5, -dip * 1.1 - tilt / 2),
+            (0, 0),
+            (0.5, -dip * 1.1 + tilt / 2),
+            (1, -dip + tilt),
+        ]
+        draw.line(
+            [(x + span * u, y + span * v) for u, v in wing], fill=ink, width=max(1, round(height / 260))
+        )
+
+
+def _hull(board: _Board, stern: float, bow: float, depth: float, castle: float) -> None:
+    """A hull with sheer from stern to bow, a raking stem, and a pale strake."""
+    sheer = [
+        (stern, depth + castle),
+        (stern + 0.16, depth + 0.6 * castle),
+        (0, depth * 0.86),
+        (bow - 0.12, depth),
+    ]
+    board.timber([*sheer, (bow, depth + 0.03), (bow - 0.10, -DRAUGHT), (stern + 0.07, -DRAUGHT)])
+    strake = [(stern + 0.02, depth * 0.72 + castle * 0.6), (0, depth * 0.60), (bow - 0.05, depth * 0.76)]
+    board.timber([*strake, *((x, y - 0.016) for x, y in reversed(strake))], lift=0.45)
+
+
+def _square(board: _Board, mast: float, top: float, foot: float, width: float, light: int) -> None:
+    """A square sail, bellied forward, hung from a yard."""
+    belly, upper, lower = 0.05 * width / 0.3, width * 0.40, width * 0.5
+    steps = [i / 4 for i in range(5)]
+    luff = [
+        (mast - upper - (lower - upper) * t + belly * math.sin(math.pi * t), top + (foot - top) * t)
+        for t in steps
+    ]
+    leech = [
+        (mast + upper + (lower - upper) * t + 1.9 * belly * math.sin(math.pi * t), top + (foot - top) * t)
+        for t in steps
+    ]
+    board.sail(luff, leech, light)
+    board.spar((mast - upper - 0.02, top), (mast + upper + 0.03, top), 0.012)
+
+
+def _jib(board: _Board, head: Point, tack: Point, clew: Point, light: int) -> None:
+    """A triangular sail with a rounded leech."""
+    steps = [i / 5 for i in range(6)]
+    luff = [_between(head, tack, t) for t in steps]
+    leech = [_between(head, clew, t) for t in steps]
+    leech = [(x - 0.03 * math.sin(math.pi * t), y) for (x, y), t in zip(leech, steps, strict=True)]
+    board.sail(leech, luff, light)
+
+
+def _masts_of_squares(board: _Board, masts: Sequence[tuple[float, float, float]], light: int) -> None:
+    """Masts (place, height, width of the lowest sail), each with a course, a topsail and a topgallant."""
+    for mast, head, _ in masts:
+        board.spar((mast, 0.08), (mast, head), 0.018)
+    for mast, head, width in masts:
+        for low, high, share in ((0.20, 0.47, 1.0), (0.49, 0.73, 0.82), (0.75, 0.93, 0.6)):
+            _square(board, mast, head * high, head * low, width * share, light)
+
+
+def _ship(board: _Board, light: int) -> None:
+    _jib(board, (0.40, 0.74), (0.86, 0.28), (0.50, 0.22), light)
+    _jib(board, (0.42, 0.62), (0.74, 0.22), (0.46, 0.18), light)
+    board.spar((0.52, 0.15), (0.92, 0.30), 0.02)
+    _masts_of_squares(board, ((-0.42, 0.80, 0.27), (-0.06, 1.0, 0.36), (0.31, 0.92, 0.32)), light)
+    _hull(board, -0.66, 0.62, 0.145, 0.055)
+
+
+def _brig(board: _Board, light: int) -> None:
+    _jib(board, (0.30, 0.78), (0.78, 0.28), (0.38, 0.20), light)
+    board.spar((0.42, 0.14), (0.84, 0.29), 0.02)
+    _masts_of_squares(board, ((-0.20, 1.0, 0.38), (0.22, 0.94, 0.36)), light)
+    _hull(board, -0.54, 0.52, 0.13, 0.035)
+
+
+def _cutter(board: _Board, light: int) -> None:
+    board.spar((0.06, 0.06), (0.06, 1.0), 0.02)
+    board.spar((0.36, 0.10), (0.78, 0.16), 0.016)
+    _jib(board, (0.08, 0.86), (0.76, 0.17), (0.20, 0.18), light)
+    steps = [i / 5 for i in range(6)]
+    luff = [(0.05, 0.80 + (0.16 - 0.80) * t) for t in steps]
+    leech = [(-0.30 - 0.24 * t - 0.05 * math.sin(math.pi * t), 0.97 + (0.14 - 0.97) * t) for t in steps]
+    board.sail(leech, luff, light)
+    board.spar((0.05, 0.80), (-0.31, 0.98), 0.012)
+    board.spar((0.05, 0.15), (-0.55, 0.14), 0.014)
+    _hull(board, -0.50, 0.46, 0.10, 0.02)
+
+
+def _lugger(board: _Board, light: int) -> None:
+    for mast, head, width in ((-0.28, 0.74, 0.40), (0.14, 1.0, 0.52)):
+        board.spar((mast, 0.06), (mast, head), 0.02)
+        steps = [i / 5 for i in range(6)]
+        luff = [(mast + 0.42 * width - 0.02 * t, head * (0.80 + (0.20 - 0.80) * t)) for t in steps]
+        leech = [
+            (mast - 0.50 * width - 0.04 * math.sin(math.pi * t), head * (0.99 + (0.17 - 0.99) * t))
+            for t in steps
+        ]
+        board.sail(leech, luff, light)
+        board.spar((mast - 0.52 * width, head), (mast + 0.44 * width, head * 0.79), 0.014)
+    _jib(board, (0.18, 0.80), (0.72, 0.16), (0.34, 0.17), light)
+    _hull(board, -0.52, 0.50, 0.12, 0.03)
+
+
+def _between(p: Point, q: Point, t: float) -> Point:
+    return (p[0] + (q[0] - p[0]) * t, p[1] + (q[1] - p[1]) * t)
+
+
+def _bytes(colour: np.ndarray) -> tuple[int, int, int]:
+    r, g, b = (round(float(c) * 255) for c in colour)
+    return r, g, b
