@@ -1,0 +1,234 @@
+"""Hostile bytes → verified pictures, or the reason why not; verified bytes → plain sRGB. Opens no connection."""
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
+
+import imagehash
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import TiffImagePlugin as _tiff  # noqa: F401  # loaded here, not by the first of many threads
+from PIL import WebPImagePlugin as _webp  # noqa: F401
+
+from atelier.errors import AtelierError
+
+# Pillow's own bomb check is one global number; ours is an argument, asked of the header before anything is decoded
+Image.MAX_IMAGE_PIXELS = None
+
+Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-large", "refused"]
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp"}
+
+# what WikiArt shows where it may not show the painting
+PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
+WHITE = (255, 255, 255)
+
+# what Pillow raises for bytes that lie; its plugins do not check everything that they index
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError,
+    AssertionError, AttributeError, NotImplementedError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What a picture may measure: its shorter side at least, its area at most."""
+
+    min_side_px: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A picture decoded once in full, upright; `image` has the mode of the file (see `to_rgb`)."""
+
+    extension: str
+    width: int
+    height: int
+    phash: str
+    image: Image.Image
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why bytes are no painting: a status of data/downloads.parquet and a sentence."""
+
+    status: Refusal
+    reason: str
+
+
+def verify(content: bytes, limits: ImageLimits) -> Verified | Refused:
+    """Decode `content` in full and measure it. The type is what the bytes say, whatever a header or a name claims."""
+    kind = _sniff(content)
+    if kind is None:
+        return Refused("not-an-image", _what_instead(content))
+    try:
+        if kind == "PNG":  # checksums, which decoding skips
+            Image.open(io.BytesIO(content), formats=[kind]).verify()
+        image = Image.open(io.BytesIO(content), formats=[kind])
+    except _DAMAGE as error:
+        return Refused("truncated", f"damaged {kind}: {_first_line(error)}")
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        reason = f"{width}×{height} px is more than download.max_pixels, {limits.max_pixels:,}"
+        return Refused("too-large", reason)
+    if min(width, height) < limits.min_side_px:
+        return Refused("too-small", f"{width}×{height} px; download.min_side_px is {limits.min_side_px}")
+    try:
+        image.load()
+    except _DAMAGE as error:
+        return Refused("truncated", f"damaged {kind}: {_first_line(error)}")
+    if image.width * image.height > limits.max_pixels:  # a GIF's first frame may enlarge its canvas
+        return Refused("too-large", f"{image.width}×{image.height} px is more than download.max_pixels")
+    if kind == "JPEG" and _ends_in_filler(image):
+        return Refused("truncated", "the JPEG's picture data ends early; the rest is filler")
+    if image.mode in ("F", "I") or image.mode.startswith("I;32"):
+        return Refused("refused", f"{kind} with 32-bit samples, whose white is not known")
+    if _is_flat(image):
+        return Refused("placeholder", "one colour all over")
+    upright = _upright(image)
+    return Verified(EXTENSIONS[kind], upright.width, upright.height, _phash(upright), upright)
+
+
+def read_rgb(content: bytes) -> Image.Image:
+    """Verified bytes as upright sRGB on white. Raises AtelierError where they cannot be decoded after all."""
+    kind = _sniff(content)
+    try:
+        if kind is None:
+            raise OSError(_what_instead(content))
+        image = Image.open(io.BytesIO(content), formats=[kind])
+        image.load()
+    except _DAMAGE as error:
+        raise AtelierError(
+            f"not a whole picture ({_first_line(error)}): `dvc repro` makes it again"
+        ) from None
+    return to_rgb(_upright(image))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode that `verify` lets through as sRGB: colour profile applied, transparency on white, 16 bits to 8."""
+    if image.mode.startswith("I;16"):
+        profile = image.info.get("icc_profile")
+        image = Image.fromarray((np.asarray(image, np.uint16) / 257).round().astype(np.uint8))
+        if profile:
+            image.info["icc_profile"] = profile
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if not transparent:
+        return _to_srgb(image)
+    alpha = image.convert("RGBA").getchannel("A")
+    colour = _to_srgb(image.convert("LA").getchannel("L") if image.mode in ("L", "LA", "La") else image)
+    sheet = Image.new("RGB", image.size, WHITE)
+    sheet.paste(colour, mask=alpha)
+    return sheet
+
+
+def shrink(image: Image.Image, size_px: int) -> bytes:
+    """A picture as JPEG with `size_px` as its shorter side: antialiased, quality 95, colour at full resolution."""
+    factor = size_px / min(image.size)
+    size = (max(round(image.width * factor), size_px), max(round(image.height * factor), size_px))
+    buffer = io.BytesIO()
+    to_rgb(image).resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def is_placeholder_url(url: str) -> bool:
+    """Whether the address that finally answered is one of WikiArt's stand-ins."""
+    return PurePosixPath(urlsplit(url).path).name.split("!")[0].lower() in PLACEHOLDERS
+
+
+def _sniff(content: bytes) -> str | None:
+    head = content[:12]
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return "WEBP"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "GIF"
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        return "TIFF"
+    if head[:2] == b"BM" and len(content) > 26:
+        return "BMP"
+    return None
+
+
+def _what_instead(content: bytes) -> str:
+    if not content:
+        return "an empty answer"
+    start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
+        return "an HTML page"
+    if start.startswith(b"<"):
+        return "markup, not a bitmap"
+    return "neither JPEG, PNG, WebP, GIF, TIFF nor BMP"
+
+
+def _ends_in_filler(image: Image.Image) -> bool:
+    """libjpeg paints what it lacks in exact mid-grey and calls it a day; few paintings end so and begin otherwise."""
+    if min(image.size) < 16 or image.mode not in ("L", "RGB"):
+        return False
+    width, height = image.size
+    grey = ((128, 128),) * len(image.getbands())
+    last, first = image.crop((width - 8, height - 8, width, height)), image.crop((0, 0, 8, 8))
+    return _extrema(last) == grey and _extrema(first) != grey
+
+
+def _is_flat(image: Image.Image) -> bool:
+    if any(low != high for low, high in _extrema(image.resize((8, 8), Image.Resampling.NEAREST))):
+        return False
+    return all(low == high for low, high in _extrema(image))
+
+
+def _extrema(image: Image.Image) -> tuple[tuple[int, int], ...]:
+    extrema = image.getextrema()
+    return extrema if isinstance(extrema[0], tuple) else (extrema,)  # type: ignore[return-value]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image  # it copies what it does not turn
+    except _DAMAGE:  # an EXIF block that cannot be read turns nothing
+        return image
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Opaque pixels through their embedded profile, where there is one that fits; without one they are sRGB."""
+    profile = image.info.get("icc_profile")
+    if image.mode not in ("RGB", "L", "CMYK", "LAB"):
+        image = image.convert("RGB")
+    if image.mode == "LAB":
+        return _through(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+    if isinstance(profile, bytes) and profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            space = source.profile.xcolor_space.strip()
+            if not (image.mode == "RGB" and "sRGB" in (source.profile.profile_description or "")) and (
+                space == {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[image.mode]
+            ):
+                return _through(image, source)
+        except (ImageCms.PyCMSError, *_DAMAGE):  # a broken profile says nothing
+            pass
+    return image.convert("RGB")
+
+
+def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert converted is not None  # inPlace=False
+    return converted
+
+
+def _phash(image: Image.Image) -> str:
+    """imagehash's 64-bit DCT hash, of a picture box-reduced first: the hash sees 32×32 px anyway."""
+    if image.mode.startswith("I;16") or "transparency" in image.info or image.mode not in ("L", "RGB"):
+        image = to_rgb(image)
+    small = image.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return str(imagehash.phash(small))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
