@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from atelier.gallery.brush import brush
+from atelier.gallery.afloat import launch, place, reflect
+from atelier.gallery.brush import Guide, brush
 from atelier.gallery.land import paint_land
 from atelier.gallery.names import choose_artist, entitle
-from atelier.gallery.noise import Field, fractal, mix
-from atelier.gallery.scene import Scene, Vessel, compose
+from atelier.gallery.noise import Field, fractal
+from atelier.gallery.scene import Scene, compose
 from atelier.gallery.sea import paint_sea
 from atelier.gallery.sky import paint_sky
-from atelier.gallery.vessels import DRAUGHT, HEADROOM, draw_gulls, draw_vessel
+from atelier.gallery.vessels import draw_gulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,18 @@ def paint(seed: int, index: int, size_px: int) -> Image.Image:
     rng = _stream(seed, index, 1)
     size = painting.size(size_px)
     texture = fractal(rng)
-    picture = _underpaint(scene, texture, size)
-    calm = Image.new("L", size, 0)
-    for vessel in scene.vessels:
-        _place(picture, calm, scene, vessel, texture)
+    ground = _underpaint(scene, texture, size)
+    detail = Image.new("L", size, 0)
+    _keep_the_disk(detail, scene)
+    fleet = [launch(scene, vessel, size) for vessel in scene.vessels]
+    for ship in fleet:
+        reflect(ground, ship, scene.mood.swell, texture)
+    picture = ground.copy()
+    for ship in fleet:
+        place(picture, detail, ship)
     if scene.gulls:
-        draw_gulls(rng, picture, scene.gulls, scene.horizon, scene.mood.hull)
-    kept = np.asarray(calm, np.float32) * np.float32(0.8 / 255)
-    finished = brush(picture, scene.hand, texture, kept, rng)
+        draw_gulls(rng, picture, detail, scene.gulls, scene.horizon, scene.mood.hull)
+    finished = brush(ground, picture, detail, scene.hand, _guide(scene, size[1]), texture, rng)
     return Image.fromarray((np.clip(finished, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8))
 
 
@@ -85,53 +90,25 @@ def _underpaint(scene: Scene, texture: Field, size: tuple[int, int]) -> Image.Im
     return small.resize(size, Image.Resampling.BICUBIC)
 
 
-def _place(picture: Image.Image, calm: Image.Image, scene: Scene, vessel: Vessel, texture: Field) -> None:
-    """A vessel and its reflection onto `picture`; `calm` remembers where it is."""
-    width, height = picture.size
-    tall = max(6, round(vessel.height * height))
-    light_from = 1 if scene.light_x > vessel.x else -1
-    cutout = draw_vessel(vessel, scene.mood, tall, light_from)
-    left = round(width / 2 + vessel.x * height - cutout.width / 2)
-    waterline = round(vessel.waterline * height)
-    _reflect(picture, cutout, left, waterline, tall, texture, scene.mood.swell)
-    afloat = cutout.crop((0, 0, cutout.width, round(HEADROOM * tall + 0.4 * DRAUGHT * tall)))
-    top = waterline - round(HEADROOM * tall)
-    picture.paste(afloat, (left, top), afloat)
-    calm.paste(255, (left, top), afloat.getchannel("A"))
+def _guide(scene: Scene, height: int) -> Guide:
+    """Over water strokes lie level and grow towards the viewer; at the horizon they are fine and straight."""
+    y = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
+    near = np.clip((y - scene.horizon) / (1 - scene.horizon), 0, 1)
+    line = np.exp(-(((y - scene.horizon) / 0.03) ** 2))
+    water = y > scene.horizon
+    level = np.clip(np.where(water, 0.82 - 0.25 * near * scene.mood.swell, 0.12) + line, 0, 1)
+    size = np.where(water, 0.55 + 0.5 * near, 1.0) * (1 - 0.45 * line)
+    return Guide(level.astype(np.float32), size.astype(np.float32))
 
 
-def _reflect(
-    picture: Image.Image,
-    cutout: Image.Image,
-    left: int,
-    waterline: int,
-    tall: int,
-    texture: Field,
-    swell: float,
-) -> None:
-    """The cut-out upside down, shortened, darkened, and torn by the waves."""
-    depth = max(2, round(tall * 0.7))
-    mirrored = cutout.crop((0, 0, cutout.width, round(HEADROOM * tall))).transpose(
-        Image.Transpose.FLIP_TOP_BOTTOM
+def _keep_the_disk(detail: Image.Image, scene: Scene) -> None:
+    """Sun and moon stay round under the brush."""
+    width, height = detail.size
+    x, y, radius = (
+        width / 2 + scene.light_x * height,
+        scene.light_y * height,
+        1.08 * scene.light_radius * height,
     )
-    image = np.asarray(mirrored.resize((cutout.width, depth), Image.Resampling.BILINEAR), np.float32) / 255
-    rows = np.arange(depth)
-    wave = (
-        texture[(rows * 190 // depth) & 255, 17] * (0.2 + 0.8 * rows / depth) * (0.02 + 0.03 * swell) * tall
+    ImageDraw.Draw(detail).ellipse(
+        (x - radius, y - radius, x + radius, y + radius), fill=round(255 * scene.mood.disk_share)
     )
-    columns = (np.arange(cutout.width)[None, :] + np.round(wave)[:, None].astype(np.int32)) % cutout.width
-    image = image[rows[:, None], columns]
-    fade = (0.75 - 0.35 * swell) * (1 - rows / depth) ** 0.8
-    box = (
-        max(0, left),
-        waterline,
-        min(picture.width, left + cutout.width),
-        min(picture.height, waterline + depth),
-    )
-    if box[0] >= box[2] or box[1] >= box[3]:
-        return
-    part = image[: box[3] - box[1], box[0] - left : box[2] - left]
-    under = np.asarray(picture.crop(box), np.float32) / 255
-    share = part[..., 3] * fade[: part.shape[0], None].astype(np.float32)
-    mixed = mix(under, part[..., :3] * np.float32(0.7), share)
-    picture.paste(Image.fromarray((np.clip(mixed, 0, 1) * 255).astype(np.uint8)), box[:2])

@@ -86,7 +86,10 @@ def compose(rng: np.random.Generator, hand: Hand) -> Scene:
     light_y = horizon * (1 - rng.uniform(low, high))
     light_x = float(rng.choice((-1, 1)) * rng.uniform(0.0, 0.30))
     radius = rng.uniform(0.036, 0.052) * (0.8 if mood.light == "moon" else 1.0)
-    vessels = _vessels(rng, aspect, horizon, light_x)
+    vessels = _vessels(rng, aspect, horizon, light_x, mood.swell)
+    coast = _coast(rng, aspect, horizon, light_x)
+    if coast is not None and coast.kind == "cliff" and any(vessel.height > 0.15 for vessel in vessels):
+        coast = None  # a dark hull before a dark rock is neither
     return Scene(
         aspect=aspect,
         mood=mood,
@@ -96,13 +99,13 @@ def compose(rng: np.random.Generator, hand: Hand) -> Scene:
         light_y=float(light_y),
         light_radius=float(radius),
         vessels=vessels,
-        coast=_coast(rng, aspect, horizon, light_x),
+        coast=coast,
         gulls=int(rng.integers(3, 8)) if mood.light == "sun" and rng.random() < 0.35 else 0,
     )
 
 
 def _vessels(
-    rng: np.random.Generator, aspect: tuple[int, int], horizon: float, light_x: float
+    rng: np.random.Generator, aspect: tuple[int, int], horizon: float, light_x: float, swell: float
 ) -> tuple[Vessel, ...]:
     """A large vessel in the middle square of six paintings in ten, and sometimes small ones far away."""
     found = []
@@ -110,19 +113,21 @@ def _vessels(
     for _ in range(int(rng.choice((0, 1, 2), p=(0.55, 0.3, 0.15)))):
         height = rng.uniform(0.05, 0.09)
         place = rng.uniform(-edge, edge)
-        found.append(_vessel(rng, float(place), horizon + 0.008, float(height)))
+        found.append(_vessel(rng, float(place), horizon + 0.008, float(height), swell))
     if rng.random() < 0.6:
         side = -np.sign(light_x) if rng.random() < 0.75 else np.sign(light_x)
-        place = side * rng.uniform(0.06, 0.26)
-        height = rng.uniform(0.22, 0.36)
-        found.append(_vessel(rng, float(place), horizon + 0.02 + 0.16 * (height - 0.16), float(height)))
+        height = rng.uniform(0.24, 0.38)
+        place = side * rng.uniform(0.05, 0.48 - 0.65 * height)
+        found.append(
+            _vessel(rng, float(place), horizon + 0.02 + 0.16 * (height - 0.16), float(height), swell)
+        )
     return tuple(found)
 
 
-def _vessel(rng: np.random.Generator, x: float, waterline: float, height: float) -> Vessel:
+def _vessel(rng: np.random.Generator, x: float, waterline: float, height: float, swell: float) -> Vessel:
     rig = RIGS[rng.choice(len(RIGS), p=(0.35, 0.2, 0.25, 0.2))]
     heading = int(rng.choice((-1, 1)))
-    return Vessel(rig, x, waterline, height, heading, heel=float(rng.normal(0.0, 0.035)))
+    return Vessel(rig, x, waterline, height, heading, heel=float(rng.normal(0.02, 0.02 + 0.06 * swell)))
 
 
 def _coast(rng: np.random.Generator, aspect: tuple[int, int], horizon: float, light_x: float) -> Coast | None:

@@ -19,12 +19,13 @@ def paint_sky(scene: Scene, texture: Field, x: Field, y: Field) -> Field:
     ).astype(np.float32)
 
     far = np.hypot(x[None, :] - scene.light_x, (y[:, None] - scene.light_y) * 1.15).astype(np.float32)
+    round_far = np.hypot(x[None, :] - scene.light_x, y[:, None] - scene.light_y)
     glow = 0.75 * np.exp(-((far / 0.20) ** 2)) + 0.35 * np.exp(-far / 0.30)
     if mood.light == "moon":
         glow = 0.45 * np.exp(-((far / 0.14) ** 2)) + 0.35 * np.exp(-far / 0.22)
     colours = mix(colours, rgb(mood.glow), np.clip(glow, 0, 0.9))
 
-    disk = smoothstep(scene.light_radius * 1.12, scene.light_radius * 0.92, far)
+    disk = mood.disk_share * smoothstep(scene.light_radius * 1.08, scene.light_radius * 0.92, round_far)
     colours = mix(colours, rgb(mood.disk), disk)
 
     density, lit = _clouds(scene, texture, x, rise)

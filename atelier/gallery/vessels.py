@@ -19,27 +19,32 @@ Point = tuple[float, float]
 class _Board:
     """Where a vessel is drawn: x from −1.1 to 1.1 with the bow to the right, y up from the waterline, masthead at 1."""
 
-    def __init__(self, height_px: int, mood: Mood) -> None:
+    def __init__(self, height_px: int, mood: Mood, heel: float) -> None:
         self.scale = height_px * FINE
+        self.cos, self.sin = math.cos(heel), math.sin(heel)
         size = (round(SPAN * self.scale), round((HEADROOM + DRAUGHT) * self.scale))
         size = (-(-size[0] // FINE) * FINE, -(-size[1] // FINE) * FINE)
         self.light, self.shade, self.hull = (rgb(c) for c in (mood.sail_light, mood.sail_shade, mood.hull))
+        self.rim = self.light + 0.45 * (
+            rgb(mood.glow) - self.light
+        )  # where the light shines through the cloth
         self.image = Image.new("RGBA", size, (*_bytes(self.shade), 0))
         self.draw = ImageDraw.Draw(self.image)
 
     def at(self, points: Sequence[Point]) -> list[Point]:
-        return [((x + SPAN / 2) * self.scale, (HEADROOM - y) * self.scale) for x, y in points]
+        turned = ((x * self.cos + y * self.sin, y * self.cos - x * self.sin) for x, y in points)
+        return [((x + SPAN / 2) * self.scale, (HEADROOM - y) * self.scale) for x, y in turned]
 
     def sail(self, luff: Sequence[Point], leech: Sequence[Point], light_from: int) -> None:
         """A sail between two edges (lists of as many points, top to bottom), in strips from light to shade."""
-        strips = 6
+        strips = 8
         for strip in range(strips):
             a, b = strip / strips, (strip + 1) / strips
             side = (strip + 0.5) / strips if light_from < 0 else 1 - (strip + 0.5) / strips
             tone = 1.0 - 0.85 * side**1.4
             left = [_between(p, q, a) for p, q in zip(luff, leech, strict=True)]
             right = [_between(p, q, b) for p, q in zip(luff, leech, strict=True)]
-            colour = self.shade + (self.light - self.shade) * tone
+            colour = self.shade + (self.light - self.shade) * tone + self.rim * max(0.0, 1 - 2.5 * side)
             self.draw.polygon(self.at([*left, *reversed(right)]), fill=(*_bytes(colour), 255))
 
     def timber(self, points: Sequence[Point], lift: float = 0.0) -> None:
@@ -53,37 +58,34 @@ class _Board:
 
 def draw_vessel(vessel: Vessel, mood: Mood, height_px: int, light_from: int) -> Image.Image:
     """An RGBA cut-out; its waterline runs `DRAUGHT` vessel heights above the lower edge, its middle is the vessel's."""
-    board = _Board(height_px, mood)
+    board = _Board(height_px, mood, vessel.heel)
     light = light_from * vessel.heading
     {"ship": _ship, "brig": _brig, "cutter": _cutter, "lugger": _lugger}[vessel.rig](board, light)
-    cutout = board.image
-    if vessel.heading < 0:
-        cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    pivot = (cutout.width / 2, HEADROOM * board.scale)
-    cutout = cutout.rotate(math.degrees(vessel.heel), Image.Resampling.BILINEAR, center=pivot)
-    return cutout.reduce(FINE)
+    cutout = board.image.reduce(FINE)
+    return cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if vessel.heading < 0 else cutout
 
 
-def draw_gulls(rng: np.random.Generator, picture: Image.Image, count: int, horizon: float, dark: str) -> None:
-    """A loose flight of gulls over the middle of the sky, drawn onto `picture`."""
-    draw = ImageDraw.Draw(picture, "RGBA")
+def draw_gulls(
+    rng: np.random.Generator, picture: Image.Image, detail: Image.Image, count: int, horizon: float, dark: str
+) -> None:
+    """A loose flight of gulls over the middle of the sky, onto `picture`; `detail` remembers where they are."""
+    pens = (ImageDraw.Draw(picture), _bytes(rgb(dark))), (ImageDraw.Draw(detail), 210)
     width, height = picture.size
-    centre = rng.uniform((0.3, 0.35), (0.7, 0.8)) * (width, height * horizon)
-    ink = (*_bytes(rgb(dark)), 200)
+    centre = rng.uniform((0.3, 0.35), (0.7, 0.75)) * (width, height * horizon)
     for _ in range(count):
         x, y = centre + rng.normal(0, (0.10, 0.05)) * height
-        span = rng.uniform(0.008, 0.02) * height
-        dip, tilt = rng.uniform(0.2, 0.5), rng.normal(0, 0.2)
-        wing = [
+        span, dip, tilt = rng.uniform(0.008, 0.02) * height, rng.uniform(0.2, 0.5), rng.normal(0, 0.2)
+        wing = (
             (-1, -dip - tilt),
             (-0.5, -dip * 1.1 - tilt / 2),
             (0, 0),
             (0.5, -dip * 1.1 + tilt / 2),
             (1, -dip + tilt),
-        ]
-        draw.line(
-            [(x + span * u, y + span * v) for u, v in wing], fill=ink, width=max(1, round(height / 260))
         )
+        for pen, ink in pens:
+            pen.line(
+                [(x + span * u, y + span * v) for u, v in wing], fill=ink, width=max(1, round(height / 260))
+            )
 
 
 def _hull(board: _Board, stern: float, bow: float, depth: float, castle: float) -> None:
