@@ -1,6 +1,7 @@
 """Hostile bytes → verified pictures, or the reason why not; verified bytes → plain sRGB. Opens no connection."""
 
 import io
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF":
 # what WikiArt shows where it may not show the painting
 PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
 WHITE = (255, 255, 255)
+JPEG_SIDE = 65_500
 
 # what Pillow raises for bytes that lie; its plugins do not check everything that they index
 _DAMAGE = (
@@ -90,7 +92,11 @@ def verify(content: bytes, limits: ImageLimits) -> Verified | Refused:
     if _is_flat(image):
         return Refused("placeholder", "one colour all over")
     upright = _upright(image)
-    return Verified(EXTENSIONS[kind], upright.width, upright.height, _phash(upright), upright)
+    try:
+        phash = _phash(upright)
+    except _DAMAGE as error:
+        return Refused("refused", f"{kind} whose colours cannot be converted: {_first_line(error)}")
+    return Verified(EXTENSIONS[kind], upright.width, upright.height, phash, upright)
 
 
 def read_rgb(content: bytes) -> Image.Image:
@@ -125,13 +131,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return sheet
 
 
-def shrink(image: Image.Image, size_px: int) -> bytes:
-    """A picture as JPEG with `size_px` as its shorter side: antialiased, quality 95, colour at full resolution."""
+def shrink(image: Image.Image, size_px: int) -> tuple[bytes, tuple[int, int]]:
+    """A picture as JPEG with `size_px` as its shorter side, and its size.
+
+    Antialiased, quality 95, colour at full resolution. A longer side is cut to what a JPEG can hold.
+    """
     factor = size_px / min(image.size)
-    size = (max(round(image.width * factor), size_px), max(round(image.height * factor), size_px))
+    width, height = (min(max(round(side * factor), size_px), JPEG_SIDE) for side in image.size)
     buffer = io.BytesIO()
-    to_rgb(image).resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()
+    small = to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
+    small.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue(), small.size
+
+
+def header_pixels(content: bytes) -> int:
+    """The area that the header claims, before anything is decoded; 0 where there is no readable one."""
+    kind = _sniff(content)
+    try:
+        return math.prod(Image.open(io.BytesIO(content), formats=[kind]).size) if kind else 0
+    except _DAMAGE:
+        return 0
 
 
 def is_placeholder_url(url: str) -> bool:
