@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures of one size as one picture. Knows arrays and PNG files, not where pictures come from."""
+"""Contact sheets: pictures of one size side by side as one. Knows arrays and PNG files, not where pictures come from."""
 
 import math
 from pathlib import Path

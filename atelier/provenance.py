@@ -1,0 +1,200 @@
+"""What made a picture, inside the picture: canonical JSON in an iTXt chunk named `atelier` of a PNG.
+
+Content facts only: no date, no path, no revision, so that the same work gives the same bytes.
+What is read back is a stranger's claim: bounded, checked against the schema, never used as a path.
+"""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from atelier.errors import AtelierError
+from atelier.files import replacing
+
+Pixels = npt.NDArray[np.uint8]
+FORMAT: Literal["atelier-provenance/1"] = "atelier-provenance/1"
+KEYWORD = b"atelier"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_BYTES = 1 << 16  # ours are about one KiB
+MAX_CHUNKS = 64  # before the pixels; ours are two
+
+Name = Annotated[str, Field(max_length=200)]
+Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
+Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
+Cells = Annotated[int, Field(ge=1, le=4096)]
+Scalar = bool | int | float | Name | None
+Settings = Annotated[dict[Name, Scalar | list[Scalar]], Field(max_length=64)]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ModelFacts(_Facts):
+    """The generator: its file's digests (dvc.lock names the md5) and how it is built."""
+
+    md5: Md5
+    sha256: Sha256
+    arch: Name
+    resolution: Natural
+    settings: Settings
+
+
+class LatentFacts(_Facts):
+    """The recipe of the latent, as `atelier.canvas.latents` takes it."""
+
+    seed: Natural
+    index: Natural
+    canvas: tuple[Cells, Cells]
+    truncation: Annotated[float, Field(ge=0, le=2)]
+
+
+class PixelFacts(_Facts):
+    """The picture itself: SHA-256 of its RGB bytes, row by row."""
+
+    width: Natural
+    height: Natural
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, rgb: Pixels) -> Self:
+        height, width, _ = rgb.shape
+        return cls(width=width, height=height, sha256=hashlib.sha256(rgb.tobytes()).hexdigest())
+
+
+class SoftwareFacts(_Facts):
+    """The versions that painted."""
+
+    atelier: Name
+    torch: Name
+
+
+class UpscaleFacts(_Facts):
+    """How a picture became a print: `upscaler_sha256` is None where no network was used."""
+
+    method: Name
+    scale: Annotated[int, Field(ge=1, le=64)]
+    upscaler_sha256: Sha256 | None
+    settings: Settings
+    software: SoftwareFacts
+
+
+class PrintFacts(_Facts):
+    """What a print adds: how it was enlarged, and the pixels of the picture that it enlarges."""
+
+    upscale: UpscaleFacts
+    original: PixelFacts
+
+
+class Provenance(_Facts):
+    """All that made a picture. `pixels` is None only until it is written; `print` is None in an artwork."""
+
+    format: Literal["atelier-provenance/1"] = FORMAT
+    model: ModelFacts
+    latent: LatentFacts
+    software: SoftwareFacts
+    pixels: PixelFacts | None = None
+    print: PrintFacts | None = None
+
+
+def printed(original: Provenance, upscale: UpscaleFacts) -> Provenance:
+    """The provenance of a print of the picture that carries `original`; all that made the picture stays in it."""
+    if original.pixels is None or original.print is not None:
+        raise ValueError("a print is made of a written artwork")
+    facts = PrintFacts(upscale=upscale, original=original.pixels)
+    return original.model_copy(update={"pixels": None, "print": facts})
+
+
+def write_png(path: Path, rgb: Pixels, provenance: Provenance) -> None:
+    """Write uint8 (H, W, 3) pixels and their provenance: whole or not at all, the same bytes for the same content."""
+    facts = provenance.model_copy(update={"pixels": PixelFacts.of(rgb)})
+    chunks = PngInfo()
+    chunks.add_itxt(KEYWORD.decode(), canonical(facts))
+    with replacing(path) as temporary:
+        Image.fromarray(rgb).save(temporary, format="PNG", compress_level=6, pnginfo=chunks)
+
+
+def read(path: Path) -> Provenance:
+    """The provenance that a PNG carries; the pixels are neither decoded nor compared (see `PixelFacts.of`).
+
+    Raises AtelierError where the file is absent, no PNG, or carries no provenance that this version can read.
+    """
+    try:
+        with path.open("rb") as file:
+            texts = [
+                body for kind, body in _chunks(path, file) if kind == b"iTXt" and _keyword(body) == KEYWORD
+            ]
+    except FileNotFoundError:
+        raise AtelierError(f"{path} is missing: name a PNG that Atelier made") from None
+    if len(texts) != 1:
+        many = "no" if not texts else "more than one"
+        raise AtelierError(f"{path} carries {many} Atelier provenance: name a PNG as Atelier wrote it")
+    try:
+        facts = Provenance.model_validate_json(_text(texts[0]))
+    except (ValidationError, ValueError) as error:
+        raise AtelierError(
+            f"{path} carries a provenance that is not {FORMAT} ({_first_line(error)}): "
+            "it was altered, or another version of Atelier made it"
+        ) from None
+    if facts.pixels is None:
+        raise AtelierError(f"{path} carries a provenance without its pixels' digest: it was altered")
+    return facts
+
+
+def canonical(provenance: Provenance) -> str:
+    """ASCII JSON with sorted keys and no spaces: one text for one content."""
+    content = provenance.model_dump(mode="json")
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and body of the text chunks before the pixels; others are skipped unread."""
+    if file.read(len(SIGNATURE)) != SIGNATURE:
+        raise AtelierError(f"{path} is no PNG: name a PNG that Atelier made")
+    for _ in range(MAX_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            raise AtelierError(f"{path} ends before its pixels: it was cut off")
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IDAT":
+            return
+        if kind != b"iTXt" or length > MAX_BYTES:
+            file.seek(length + 4, 1)
+            continue
+        body, checksum = file.read(length), file.read(4)
+        if struct.pack(">I", zlib.crc32(kind + body)) != checksum:
+            raise AtelierError(f"{path} is damaged: the checksum of a text chunk is wrong")
+        yield kind, body
+    raise AtelierError(
+        f"{path} holds more than {MAX_CHUNKS} chunks before its pixels: not a PNG of Atelier's"
+    )
+
+
+def _keyword(body: bytes) -> bytes:
+    return body.split(b"\0", 1)[0]
+
+
+def _text(body: bytes) -> bytes:
+    """The text after keyword, compression flag and method, language, translated keyword (PNG 1.2, 4.2.3.3)."""
+    _, _, rest = body.partition(b"\0")
+    if rest[:1] != b"\0":
+        raise ValueError("it is compressed")
+    return rest[2:].split(b"\0", 2)[2] if rest[2:].count(b"\0") >= 2 else b""
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]
+    return str(error)[:200]
