@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from atelier.gallery.noise import Field, mix
+from atelier.gallery.noise import Field
 from atelier.gallery.scene import Scene, Vessel
 from atelier.gallery.vessels import DRAUGHT, HEADROOM, draw_vessel
 
@@ -59,5 +59,6 @@ def reflect(picture: Image.Image, ship: Afloat, swell: float, texture: Field) ->
     image = np.asarray(mirrored, np.float32)[rows[:, None], columns % wide] / np.float32(255)
     fade = ((0.75 - 0.35 * swell) * (1 - rows / depth) ** 0.8).astype(np.float32)
     under = np.asarray(picture.crop(box), np.float32) / np.float32(255)
-    mixed = mix(under, image[..., :3] * np.float32(0.7), image[..., 3] * fade[:, None])
+    share = image[..., 3] * fade[:, None]
+    mixed = under + (np.float32(0.7) * image[..., :3] - under) * share[..., None]
     picture.paste(Image.fromarray((np.clip(mixed, 0, 1) * 255).astype(np.uint8)), box[:2])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atelier.gallery.noise import Field, mix, sample
+from atelier.gallery.noise import Field, from_image, mix, sample
 from atelier.gallery.scene import Hand
 
 STEP_PX = 0.72  # between samples of a stroke: nearly 1/√2, or a turned stroke would have holes
@@ -40,68 +40,108 @@ def brush(
     ground: Image.Image, picture: Image.Image, detail: Image.Image,
     hand: Hand, guide: Guide, texture: Field, rng: np.random.Generator,
 ) -> Field:  # fmt: skip
-    """Colours 0 to 1: `ground` in broad strokes, then `picture` in fine ones where `detail` (L) says so.
+    """Planes (3, h, w) of 0 to 1: `ground` in broad strokes, then `picture` in fine ones where `detail` (L) says so.
 
     How many strokes there are and what is drawn from `rng` does not depend on the size in pixels.
     """
-    plain = _colours(ground)
-    height, width = plain.shape[:2]
-    flow = _flow(ground)
-    painted, relief = plain, np.zeros((height, width), np.float32)
-    everywhere = np.ones((1, 1), bool)
+    broad = _Canvas(ground, hand)
     for coat in COATS:
-        painted, relief = _lay(painted, relief, plain, everywhere, coat, hand, guide, flow, texture, rng)
+        broad.lay(coat, None, guide, texture, rng)
+    painted, relief = broad.dried()
 
     share = np.asarray(detail, np.float32) / np.float32(255)
-    plain = _colours(picture)
-    painted = mix(painted, plain, share)
-    relief = relief * (1 - np.float32(0.8) * share)
     calm = replace(hand, slender=3.0, swirl=0.0, broken=0.8 * hand.broken, relief=0.6 * hand.relief)
-    flow = _flow(picture)
-    painted, relief = _lay(painted, relief, plain, share > 0.85, FINE_COAT, calm, guide, flow, texture, rng)
-    painted = mix(painted, plain, np.float32(0.55) * share)
-    return painted * _raking_light(relief, hand)[..., None]
+    fine = _Canvas(picture, calm)
+    fine.lay(FINE_COAT, share > 0.85, guide, texture, rng)
+    small, small_relief = fine.dried()
+    small = mix(small, fine.plain, np.full((1, 1), 0.45, np.float32))  # edges stay where they were drawn
+    painted = mix(painted, small, share)
+    relief = mix(relief, np.float32(0.6) * small_relief, share)
+    return painted * _raking_light(relief, hand)
 
 
-def _lay(
-    painted: Field, relief: Field, plain: Field, where: NDArray[np.bool_], coat: _Coat, hand: Hand, guide: Guide,
-    flow: Field, texture: Field, rng: np.random.Generator,
-) -> tuple[Field, Field]:  # fmt: skip
-    """`painted` and its `relief` under one more coat, of strokes that start where `where` allows."""
-    height, width = plain.shape[:2]
-    breadth = hand.width * coat.scale
-    length = breadth * hand.slender
-    rows, columns = math.ceil(1.25 * coat.cover / breadth), math.ceil(1.25 * width / height / length)
-    grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
-    place = rng.permutation((grid + rng.random(grid.shape)) / (rows, columns)).astype(np.float32)
-    jitter = rng.standard_normal((len(place), 6), np.float32)
-    size = rng.uniform(0.65, 1.0, len(place)).astype(np.float32)
-    along_px, across_px = max(4.0, length * height), max(1.6, breadth * height)
-    bristles = _bristles(rng, along_px, across_px)
+class _Canvas:
+    """A picture that is being covered by strokes; the margin takes the ends of those that leave it."""
 
-    if where.size > 1:
-        kept = where[(place[:, 0] * height).astype(np.int32), (place[:, 1] * width).astype(np.int32)]
-        place, jitter, size = place[kept], jitter[kept], size[kept]
-    y, x = place[:, 0] * np.float32(height), place[:, 1] * np.float32(width)
-    row, column = y.astype(np.int32), x.astype(np.int32)
-    level = guide.level[row]
-    angle = _angles(place, flow, level, hand, texture)
-    angle = (
-        angle
-        + (np.float32(0.10) + np.float32(0.10 * coat.loose)) * (1 - np.float32(0.7) * level) * jitter[:, 0]
-    )
-    bend = np.float32(0.10 + 0.15 * hand.swirl) * jitter[:, 1]
-    tint = np.float32(hand.broken) * (jitter[:, 2:3] + np.float32(0.45) * jitter[:, 3:6])
-    colours = np.clip(plain[row, column] + tint, 0, 1)
+    def __init__(self, picture: Image.Image, hand: Hand) -> None:
+        self.plain, self.flow, self.hand = from_image(picture), _flow(picture), hand
+        self.width, self.height = picture.size
+        self.margin = math.ceil(2.2 * hand.width * hand.slender * self.height) + 4
+        shape = self.height + 2 * self.margin, self.width + 2 * self.margin
+        self.stroke = np.zeros(shape, np.int32)  # the number of the stroke on top, from 1
+        self.load = np.full(shape, -0.5, np.float32)  # how much paint it left
+        self.colours: list[Field] = [np.zeros((3, 1), np.float32)]
+        self.count = 1
 
-    top = _stamp((height, width), x, y, angle, size * guide.size[row], bend, bristles)
-    bare = top < 0
-    stroke, hair = np.divmod(np.maximum(top, 0), len(bristles.load))
-    load = bristles.load[hair]
-    cover = np.where(bare, np.float32(0), np.clip(np.float32(0.80) + np.float32(0.25) * load, 0, 1))
-    paint = colours[stroke] if len(colours) else plain
-    paint = paint + (np.float32(0.022 * hand.relief) * load)[..., None]
-    return mix(painted, paint, cover), np.where(bare, relief, np.float32(0.5) + load)
+    def lay(
+        self,
+        coat: _Coat,
+        where: NDArray[np.bool_] | None,
+        guide: Guide,
+        texture: Field,
+        rng: np.random.Generator,
+    ) -> None:
+        """One coat over what is there, of strokes that start where `where` allows."""
+        hand, height, width = self.hand, self.height, self.width
+        breadth = hand.width * coat.scale
+        length = breadth * hand.slender
+        rows, columns = math.ceil(1.25 * coat.cover / breadth), math.ceil(1.25 * width / height / length)
+        grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
+        place = rng.permutation((grid + rng.random(grid.shape)) / (rows, columns)).astype(np.float32)
+        jitter = rng.standard_normal((len(place), 6), np.float32)
+        size = rng.uniform(0.65, 1.0, len(place)).astype(np.float32)
+        bristles = _bristles(rng, max(4.0, length * height), max(1.6, breadth * height))
+        if where is not None:
+            kept = where[(place[:, 0] * height).astype(np.int32), (place[:, 1] * width).astype(np.int32)]
+            place, jitter, size = place[kept], jitter[kept], size[kept]
+
+        y, x = place[:, 0] * np.float32(height), place[:, 1] * np.float32(width)
+        row, column = y.astype(np.int32), x.astype(np.int32)
+        level = guide.level[row]
+        stray = np.float32(0.10 + 0.10 * coat.loose) * (1 - np.float32(0.7) * level)
+        angle = _angles(place, self.flow, level, hand, texture) + stray * jitter[:, 0]
+        bend = np.float32(0.10 + 0.15 * hand.swirl) * jitter[:, 1]
+        self._stamp(x, y, angle, size * guide.size[row], bend, bristles)
+        tint = np.float32(hand.broken) * (jitter[:, 2] + np.float32(0.45) * jitter[:, 3:6].T)
+        self.colours.append(np.clip(self.plain[:, row, column] + tint, 0, 1))
+        self.count += len(place)
+
+    def dried(self) -> tuple[Field, Field]:
+        """The painted planes and the relief of the paint."""
+        inner = slice(self.margin, self.margin + self.height), slice(self.margin, self.margin + self.width)
+        stroke, load = self.stroke[inner], self.load[inner]
+        cover = np.clip(np.float32(0.80) + np.float32(0.25) * load, 0, 1) * (stroke > 0)
+        colours = np.concatenate(self.colours, axis=1)
+        paint = np.stack([plane[stroke] for plane in colours])
+        paint += np.float32(0.022 * self.hand.relief) * load
+        return mix(self.plain, paint, cover), load
+
+    def _stamp(
+        self, x: Field, y: Field, angle: Field, size: Field, bend: Field, bristles: "_Bristles"
+    ) -> None:
+        """Leave each stroke's number and paint at its pixels; of several strokes the last one stays."""
+        cos, sin = np.cos(angle) * size, np.sin(angle) * size
+        stride = self.stroke.shape[1]
+        stroke, load = self.stroke.reshape(-1), self.load.reshape(-1)
+        numbers = np.arange(self.count, self.count + len(x), dtype=np.int32)
+        x, y = x + np.float32(self.margin), y + np.float32(self.margin)
+        step = max(1, CHUNK // len(bristles.load))
+        for start in range(0, len(x), step):
+            some = slice(start, start + step)
+            c, s = cos[some, None], sin[some, None]
+            side = bend[some, None] * bristles.bow
+            side += bristles.across
+            px = c * bristles.along
+            px -= s * side
+            px += x[some, None]
+            py = s * bristles.along
+            py += c * side
+            py += y[some, None]
+            spot = py.astype(np.int32)
+            spot *= stride
+            spot += px.astype(np.int32)
+            stroke[spot] = numbers[some, None]
+            load[spot] = bristles.load
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,38 +169,6 @@ def _bristles(rng: np.random.Generator, along_px: float, across_px: float) -> _B
     held = (u + 0.5 > start) & (0.5 - u > 0.6 * end)
     along, across, bow = u[held] * along_px, v[held] * across_px, u[held] ** 2 * along_px
     return _Bristles(*(a.astype(np.float32) for a in (along, across, bow, load[held])))
-
-
-def _stamp(
-    shape: tuple[int, int], x: Field, y: Field, angle: Field, size: Field, bend: Field, bristles: _Bristles
-) -> NDArray[np.int32]:
-    """For each pixel stroke · samples + sample of the stroke on top, −1 where there is none."""
-    height, width = shape
-    cos, sin = np.cos(angle) * size, np.sin(angle) * size
-    samples = len(bristles.load)
-    margin = math.ceil(float(np.abs(bristles.along).max() * 1.6 + bristles.across.max())) + 2
-    stride = width + 2 * margin  # strokes that leave the picture end in the margin
-    top = np.full((height + 2 * margin) * stride, -1, np.int32)
-    step = max(1, CHUNK // samples)
-    for start in range(0, len(x), step):
-        some = slice(start, start + step)
-        c, s = cos[some, None], sin[some, None]
-        side = bend[some, None] * bristles.bow
-        side += bristles.across
-        px = c * bristles.along
-        px -= s * side
-        px += x[some, None]
-        py = s * bristles.along
-        py += c * side
-        py += y[some, None]
-        spot = (py + np.float32(margin)).astype(np.int32)
-        spot *= stride
-        spot += (px + np.float32(margin)).astype(np.int32)
-        first = start * samples
-        top[spot] = np.arange(first, first + spot.size, dtype=np.int32).reshape(
-            spot.shape
-        )  # the last one stays
-    return top.reshape(-1, stride)[margin : margin + height, margin : margin + width]
 
 
 def _flow(picture: Image.Image) -> Field:
@@ -198,7 +206,3 @@ def _raking_light(relief: Field, hand: Hand) -> Field:
     slope[1:, 1:] = relief[1:, 1:] - relief[:-1, :-1]
     shading: Field = 1 + np.float32(0.10 * hand.relief) * slope + np.float32(0.014) * weave
     return shading
-
-
-def _colours(picture: Image.Image) -> Field:
-    return np.asarray(picture, np.float32) / np.float32(255)

@@ -8,11 +8,10 @@ from atelier.gallery.scene import Coast, Scene
 
 
 def paint_land(scene: Scene, coast: Coast, texture: Field, colours: Field, x: Field, y: Field) -> Field:
-    """`colours` (rows, columns, 3) with the coast over them."""
+    """`colours` (3, rows, columns) with the coast over them."""
     if coast.kind == "beach":
         return _beach(scene, coast, texture, colours, x, y)
     half = scene.aspect[0] / scene.aspect[1] / 2
-    inland = (x * coast.side + half)[None, :] if coast.side < 0 else (x + half)[None, :]
     inland = half - coast.side * x[None, :]  # 0 at the picture's edge, growing towards the tip
     share = np.clip(1 - inland / coast.reach, 0, 1)
     ridge = sample(texture, x[None, :] * 0.6 + 0.2, np.full((1, 1), 0.4, np.float32))
@@ -29,9 +28,9 @@ def paint_land(scene: Scene, coast: Coast, texture: Field, colours: Field, x: Fi
     rock = rock + 0.8 * sample(texture, x[None, :] * 3.1, y[:, None] * 1.4)
     up = (coast.foot - y[:, None]) / coast.height
     tone = np.clip(0.42 + 0.22 * rock + 0.25 * up, 0, 1)
-    land = mix(np.broadcast_to(rgb(scene.mood.land_shade), colours.shape), rgb(scene.mood.land_light), tone)
+    land = mix(rgb(scene.mood.land_shade), rgb(scene.mood.land_light), tone)
     if coast.kind == "headland":  # far away: air between
-        land = mix(land, rgb(scene.mood.sky[-1]), np.full(mask.shape, 0.28, np.float32))
+        land = mix(land, rgb(scene.mood.sky[-1]), np.full((1, 1), 0.28, np.float32))
     image = _shadow(scene, coast, colours, crown, x, y)
     return mix(image, land, mask)
 
@@ -52,7 +51,7 @@ def _beach(scene: Scene, coast: Coast, texture: Field, colours: Field, x: Field,
     depth = y[:, None] - edge
     grain = sample(texture, x[None, :] * 0.9, y[:, None] * 3.0)
     sand = mix(
-        np.broadcast_to(rgb(scene.mood.land_shade), colours.shape),
+        rgb(scene.mood.land_shade),
         rgb(scene.mood.land_light),
         np.clip(0.25 + 6 * depth + 0.12 * grain, 0, 1),
     )

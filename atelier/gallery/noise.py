@@ -1,4 +1,4 @@
-"""Periodic fractal noise and how to look it up: the one source of irregularity. Knows no sea and no sky."""
+"""Planes of numbers: periodic fractal noise, ramps and mixtures, to and from images. Knows no sea and no sky."""
 
 from typing import Any
 
@@ -48,6 +48,21 @@ def smoothstep(low: float, high: float, value: Field) -> Field:
 
 
 def mix(a: Field, b: Field, share: Field) -> Field:
-    """`a` where `share` is 0, `b` where it is 1; `share` (h, w) serves all three channels."""
-    found: Field = a + (b - a) * share[..., None]
+    """`a` where `share` is 0, `b` where it is 1; colours are planes (3, h, w), which one `share` (h, w) serves."""
+    found: Field = b - a
+    found = found * share
+    found += a
     return found
+
+
+def from_image(picture: Image.Image) -> Field:
+    """An RGB image as planes (3, h, w) of 0 to 1, in single precision."""
+    planes: Field = np.stack([np.asarray(band, np.float32) for band in picture.split()])
+    planes *= np.float32(1 / 255)
+    return planes
+
+
+def to_image(colours: Field) -> Image.Image:
+    """Planes (3, h, w) as an RGB image; what is out of 0 to 1 is cut off."""
+    whole = (np.clip(colours, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in whole])

@@ -9,7 +9,7 @@ from atelier.gallery.afloat import launch, place, reflect
 from atelier.gallery.brush import Guide, brush
 from atelier.gallery.land import paint_land
 from atelier.gallery.names import choose_artist, entitle
-from atelier.gallery.noise import Field, fractal
+from atelier.gallery.noise import Field, fractal, to_image
 from atelier.gallery.scene import Scene, compose
 from atelier.gallery.sea import paint_sea
 from atelier.gallery.sky import paint_sky
@@ -57,7 +57,7 @@ def paint(seed: int, index: int, size_px: int) -> Image.Image:
     if scene.gulls:
         draw_gulls(rng, picture, detail, scene.gulls, scene.horizon, scene.mood.hull)
     finished = brush(ground, picture, detail, scene.hand, _guide(scene, size[1]), texture, rng)
-    return Image.fromarray((np.clip(finished, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8))
+    return to_image(finished)
 
 
 def _conceive(seed: int, index: int) -> tuple[Painting, Scene]:
@@ -83,11 +83,10 @@ def _underpaint(scene: Scene, texture: Field, size: tuple[int, int]) -> Image.Im
     above = int((y <= scene.horizon).sum())
     sky = paint_sky(scene, texture, x, y[:above])
     sea = paint_sea(scene, texture, sky, x, y[above:])
-    colours = np.concatenate([sky, sea]).astype(np.float32)
+    colours = np.concatenate([sky, sea], axis=1)
     if scene.coast is not None:
         colours = paint_land(scene, scene.coast, texture, colours, x, y)
-    small = Image.fromarray((np.clip(colours, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8))
-    return small.resize(size, Image.Resampling.BICUBIC)
+    return to_image(colours).resize(size, Image.Resampling.BICUBIC)
 
 
 def _guide(scene: Scene, height: int) -> Guide:

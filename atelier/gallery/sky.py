@@ -8,15 +8,14 @@ from atelier.gallery.scene import Scene
 
 
 def paint_sky(scene: Scene, texture: Field, x: Field, y: Field) -> Field:
-    """Colours (rows, columns, 3) over x (columns,) and y (rows,) ≤ horizon, in heights of the painting."""
+    """Colours (3, rows, columns) over x (columns,) and y (rows,) ≤ horizon, in heights of the painting."""
     mood = scene.mood
     rise = (scene.horizon - y) / scene.horizon  # 1 at the top, 0 at the horizon
     drift = sample(texture, x[None, :] * 0.23 + 0.3, y[:, None] * 0.6 + 0.1)
-    stops = np.stack([rgb(colour) for colour in mood.sky])
-    place = np.clip(1 - rise[:, None] + 0.05 * drift, 0, 1) * (len(stops) - 1)
-    colours = np.stack(
-        [np.interp(place, np.arange(len(stops)), stops[:, channel]) for channel in range(3)], axis=-1
-    ).astype(np.float32)
+    stops = np.concatenate([rgb(colour) for colour in mood.sky], axis=1)[..., 0]
+    place = np.clip(1 - rise[:, None] + 0.05 * drift, 0, 1) * (len(mood.sky) - 1)
+    steps = np.arange(len(mood.sky))
+    colours = np.stack([np.interp(place, steps, plane).astype(np.float32) for plane in stops])
 
     far = np.hypot(x[None, :] - scene.light_x, (y[:, None] - scene.light_y) * 1.15).astype(np.float32)
     round_far = np.hypot(x[None, :] - scene.light_x, y[:, None] - scene.light_y)
@@ -31,7 +30,7 @@ def paint_sky(scene: Scene, texture: Field, x: Field, y: Field) -> Field:
     density, lit = _clouds(scene, texture, x, rise)
     towards = np.exp(-((far / 0.35) ** 2))  # clouds near the light catch it
     tone = np.clip(0.15 + 0.75 * lit + 0.45 * towards, 0, 1)
-    cloud = mix(np.broadcast_to(rgb(mood.cloud_shade), colours.shape), rgb(mood.cloud_light), tone)
+    cloud = mix(rgb(mood.cloud_shade), rgb(mood.cloud_light), tone)
     veil = density * (1 - 0.75 * disk) * (1 - 0.35 * towards)
     return mix(colours, cloud, veil)
 

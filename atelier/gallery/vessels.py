@@ -24,9 +24,11 @@ class _Board:
         self.cos, self.sin = math.cos(heel), math.sin(heel)
         size = (round(SPAN * self.scale), round((HEADROOM + DRAUGHT) * self.scale))
         size = (-(-size[0] // FINE) * FINE, -(-size[1] // FINE) * FINE)
-        self.light, self.shade, self.hull = (rgb(c) for c in (mood.sail_light, mood.sail_shade, mood.hull))
+        self.light, self.shade, self.hull = (
+            rgb(c).ravel() for c in (mood.sail_light, mood.sail_shade, mood.hull)
+        )
         self.rim = self.light + 0.45 * (
-            rgb(mood.glow) - self.light
+            rgb(mood.glow).ravel() - self.light
         )  # where the light shines through the cloth
         self.image = Image.new("RGBA", size, (*_bytes(self.shade), 0))
         self.draw = ImageDraw.Draw(self.image)
@@ -69,7 +71,7 @@ def draw_gulls(
     rng: np.random.Generator, picture: Image.Image, detail: Image.Image, count: int, horizon: float, dark: str
 ) -> None:
     """A loose flight of gulls over the middle of the sky, onto `picture`; `detail` remembers where they are."""
-    pens = (ImageDraw.Draw(picture), _bytes(rgb(dark))), (ImageDraw.Draw(detail), 210)
+    pens = (ImageDraw.Draw(picture), _bytes(rgb(dark).ravel())), (ImageDraw.Draw(detail), 210)
     width, height = picture.size
     centre = rng.uniform((0.3, 0.35), (0.7, 0.75)) * (width, height * horizon)
     for _ in range(count):
