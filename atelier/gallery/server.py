@@ -1,0 +1,238 @@
+"""The built-in archive on a loopback port, in WikiArt's wire format: lists, indices, and images painted on request.
+
+Knows the painter and the wire format; nothing of catalogs or downloads.
+"""
+
+import hashlib
+import html
+import io
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from atelier.gallery.painter import Painting, describe, paint
+from atelier.text import slug
+
+GENRE = "marina"  # WikiArt's slug for seascapes; all works of the archive are in it
+VIRTUAL = "gallery:"  # stands for the live address, whose port differs each time
+PAGE_SIZE = 60
+JPEG_QUALITY = 92
+
+
+def virtual_url(live: str, base_url: str) -> str:
+    """`http://127.0.0.1:PORT/images/…` as the catalog keeps it: `gallery:/images/…`."""
+    return VIRTUAL + live.removeprefix(base_url)
+
+
+def live_url(virtual: str, base_url: str) -> str:
+    """The address under which the gallery that is open at `base_url` has a catalog's `gallery:/images/…`."""
+    return base_url + virtual.removeprefix(VIRTUAL)
+
+
+@contextmanager
+def serve(seed: int, works: int, size_px: int) -> Iterator[str]:
+    """Open the archive `seed` of so many works; the value is its base URL. Painters start with the first image."""
+    with _Studio() as studio:
+        archive = _Archive(seed, works, size_px)
+
+        class Bound(_Answers):
+            pass
+
+        Bound.archive, Bound.studio = archive, studio
+        server = _Server(("127.0.0.1", 0), Bound)
+        archive.base_url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield archive.base_url
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def work_id(seed: int, index: int) -> str:
+    """24 hex digits, as WikiArt's own."""
+    return hashlib.sha256(f"atelier gallery {seed} {index}".encode()).hexdigest()[:24]
+
+
+class _Archive:
+    """Labels of all works, and the pages that list them."""
+
+    def __init__(self, seed: int, works: int, size_px: int) -> None:
+        self.seed, self.size_px = seed, size_px
+        self.base_url = ""
+        labels = [describe(seed, index) for index in range(works)]
+        # like WikiArt, in the order of completion
+        self._order = sorted(range(works), key=lambda index: (labels[index].year, index))
+        self._labels = labels
+        self._index_of = {self._image_path(index): index for index in range(works)}
+        self._lists: dict[str, list[int]] = {}
+        for index in self._order:
+            for path in (
+                f"/en/paintings-by-genre/{GENRE}",
+                f"/en/paintings-by-style/{slug(labels[index].style)}",
+            ):
+                self._lists.setdefault(path, []).append(index)
+
+    def index_of(self, image_path: str) -> int | None:
+        """Which work's image is at this path."""
+        return self._index_of.get(image_path)
+
+    def page(self, path: str, number: int) -> bytes | None:
+        """One page of a list as JSON; None where there is no such list."""
+        if path not in self._lists:
+            return None
+        indices = self._lists[path]
+        shown = indices[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+        envelope = {
+            "ArtistsHtml": None, "CanLoadMoreArtists": False, "Paintings": [self._record(i) for i in shown] or None,
+            "Artists": None, "AllArtistsCount": 0, "PaintingsHtml": None, "PaintingsHtmlBeta": None,
+            "AllPaintingsCount": len(indices), "PageSize": PAGE_SIZE, "TimeLog": None,
+        }  # fmt: skip
+        return json.dumps(envelope).encode()
+
+    def index(self, path: str) -> bytes:
+        """The index of genres or styles as HTML."""
+        titles = {slug(label.style): label.style for label in self._labels} | {GENRE: "marina"}
+        entries = []
+        for address in sorted(self._lists):
+            if address.startswith(path + "/"):
+                title = titles[address.rpartition("/")[2]]
+                entries.append(
+                    f'<li class="dottedItem"><a target="_self" href="{address}">{title} '
+                    f"<sup>{len(self._lists[address])}</sup></a></li>"
+                )
+        return f'<ul class="dictionaries-list">{"".join(entries)}</ul>'.encode()
+
+    def _image_path(self, index: int) -> str:
+        label = self._labels[index]
+        # the size is in the name: another size is another image
+        name = f"{slug(label.title)}-{label.year}-{work_id(self.seed, index)[:12]}-{self.size_px}px"
+        return f"/images/{slug(label.artist)}/{name}.jpg"
+
+    def _record(self, index: int) -> dict[str, Any]:
+        label: Painting = self._labels[index]
+        width, height = label.size(self.size_px)
+        identity, artist = work_id(self.seed, index), slug(label.artist)
+        return {
+            "id": identity, "title": _escaped(label.title), "year": str(label.year), "width": width, "height": height,
+            "artistName": _escaped(label.artist), "image": self.base_url + self._image_path(index),
+            "map": "0********", "paintingUrl": f"/en/{artist}/{identity}", "artistUrl": f"/en/{artist}",
+            "albums": None, "flags": 2, "images": None,
+        }  # fmt: skip
+
+
+class _Studio:
+    """Processes that paint, one a core, started with the first order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "_Studio":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._pool:
+                self._pool.shutdown(cancel_futures=True)
+
+    def painted(self, seed: int, index: int, size_px: int) -> bytes:
+        """The JPEG of one work. Raises BrokenProcessPool where a painter died; the next order finds new ones."""
+        with self._lock:
+            if self._pool is None:
+                # threads are about, so plain fork is not safe; the fork server also starts painters in milliseconds
+                methods = multiprocessing.get_all_start_methods()
+                method = "forkserver" if "forkserver" in methods else "spawn"
+                context = multiprocessing.get_context(method)
+                context.set_forkserver_preload(["__main__", __name__])
+                self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_begin)
+            pool = self._pool
+            order = pool.submit(painted, seed, index, size_px)
+        try:
+            return order.result()
+        except BrokenProcessPool:
+            with self._lock:
+                if self._pool is pool:
+                    self._pool = None
+            raise
+
+
+def painted(seed: int, index: int, size_px: int) -> bytes:
+    """The JPEG file of one work: the same bytes every time."""
+    file = io.BytesIO()
+    paint(seed, index, size_px).save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()
+
+
+def _begin() -> None:
+    """In a new painter: Ctrl-C is its parent's business, and it does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()  # also ends where the parent was killed
+    os._exit(1)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that hangs up is its own business
+            super().handle_error(request, client_address)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a header and a body are two writes
+    archive: _Archive
+    studio: _Studio
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        number = parse_qs(parts.query).get("page", ["1"])[0]
+        index = self.archive.index_of(parts.path)
+        if index is not None:
+            try:
+                self._send(
+                    200, self.studio.painted(self.archive.seed, index, self.archive.size_px), "image/jpeg"
+                )
+            except BrokenProcessPool:
+                self._send(503, b"a painter died", "text/plain")
+        elif parts.path in ("/en/paintings-by-genre", "/en/paintings-by-style"):
+            self._send(200, self.archive.index(parts.path), "text/html; charset=utf-8")
+        elif number.isdecimal() and (page := self.archive.page(parts.path, max(1, int(number[:6])))):
+            self._send(200, page, "application/json; charset=utf-8")
+        else:
+            self._send(404, b"not here", "text/plain")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silence: the client says what it asks for."""
+
+    def _send(self, status: int, content: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _escaped(text: str) -> str:
+    """As WikiArt escapes: `&#39; &quot; &#233; &amp;`."""
+    return html.escape(text).replace("&#x27;", "&#39;").encode("ascii", "xmlcharrefreplace").decode()

@@ -1,0 +1,1 @@
+"""WikiArt's wire formats as works of the catalog."""

@@ -1,0 +1,134 @@
+"""WikiArt's list JSON, from bytes that nobody vouches for to catalog rows. Opens no connection."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import unquote, urljoin, urlsplit
+
+from requests.utils import requote_uri
+
+from atelier.catalog import Work
+from atelier.errors import AtelierError
+from atelier.hosts import is_allowed
+from atelier.text import clean
+from atelier.wikiart.years import parse_year
+
+ID = re.compile(r"[0-9a-f]{24}")
+ARTIST_PATH = re.compile(r"/[a-z]{2}/([^/\s]{1,200})")
+LARGEST_SIDE = 1_000_000
+LONGEST_URL = 2000
+
+MALFORMED = "malformed record"
+FOREIGN = "image on a foreign host"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of a list: how many works the site says the list has, and the records of this page.
+
+    A record is a Work, or the reason why it is none.
+    """
+
+    claimed: int | None
+    records: Sequence[Work | str]
+
+
+class NotAPage(AtelierError):
+    """The answer is not WikiArt's list JSON."""
+
+
+def parse_page(content: bytes, base_url: str) -> Page:
+    """Read one page. Raises NotAPage for anything but the list's envelope; a bad record spoils only itself."""
+    envelope = parse_object(content)
+    if "Paintings" not in envelope:
+        raise NotAPage("a JSON object without Paintings")
+    paintings, claimed = envelope["Paintings"], envelope.get("AllPaintingsCount")
+    if paintings is None:
+        paintings = []
+    if not isinstance(paintings, list):
+        raise NotAPage("Paintings is neither a list nor null")
+    return Page(_integer(claimed, 0, 10**9), [_work(record, base_url) for record in paintings])
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """A JSON object from a site's answer. Raises NotAPage, also for nesting and numbers made to hurt the parser."""
+    try:
+        parsed = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise NotAPage(f"not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise NotAPage("JSON nested too deep") from None
+    except ValueError as error:  # JSONDecodeError, and integers of more than 4,300 digits
+        start = content[:40].decode("utf-8", "replace")
+        raise NotAPage(f"not JSON ({error}); it begins with {start!r}") from None
+    if not isinstance(parsed, dict):
+        raise NotAPage(f"JSON, but a {type(parsed).__name__}, not an object")
+    return parsed
+
+
+def _work(record: Any, base_url: str) -> Work | str:
+    if not isinstance(record, dict):
+        return MALFORMED
+    identity, image = record.get("id"), record.get("image")
+    title, artist = record.get("title") or "", record.get("artistName") or ""
+    year = record.get("year")
+    if isinstance(year, int) and not isinstance(year, bool) and abs(year) < 10**6:
+        year = str(year)
+    texts = (identity, image, title, artist, "" if year is None else year)
+    if not all(isinstance(text, str) for text in texts) or not ID.fullmatch(str(identity)) or not image:
+        return MALFORMED
+    image_url = _address(str(image), base_url)
+    if not image_url:
+        return FOREIGN
+    year_text = clean(str(year or ""))
+    return Work(
+        id=str(identity),
+        title=clean(str(title)),
+        artist=clean(str(artist)),
+        artist_slug=_artist_slug(record.get("artistUrl")),
+        year_text=year_text,
+        year=parse_year(year_text),
+        genre="",
+        style="",
+        width=_integer(record.get("width"), 1, LARGEST_SIDE),
+        height=_integer(record.get("height"), 1, LARGEST_SIDE),
+        image_url=image_url,
+        page_url=_address(record.get("paintingUrl"), base_url),
+        rights="unknown",  # the list does not say
+        source="wikiart",
+    )
+
+
+def _address(value: Any, base_url: str) -> str:
+    """`value` as an absolute address in ASCII; empty where it is none, or one that we must not ask."""
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_URL:
+        return ""
+    try:
+        url: str = requote_uri(urljoin(base_url, value.strip()))
+        url.encode("ascii")
+    except ValueError:  # UnicodeError too: a lone surrogate, a host name with letters of another script
+        return ""
+    return url if is_allowed(url, base_url) else ""
+
+
+def _artist_slug(value: Any) -> str:
+    """The artist's slug out of `/en/<slug>`; empty where it has another form."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        match = ARTIST_PATH.fullmatch(unquote(urlsplit(value.strip()).path).rstrip("/"))
+    except ValueError:
+        return ""
+    return clean(match[1]) if match and match[1] not in (".", "..") else ""
+
+
+def _integer(value: Any, low: int, high: int) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    return None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

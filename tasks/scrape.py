@@ -1,0 +1,130 @@
+"""Stage scrape: the source's metadata becomes the catalog and its coverage report."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from atelier.catalog import Work, write_catalog
+from atelier.coverage import Found, coverage
+from atelier.errors import AtelierError
+from atelier.files import write_json
+from atelier.folder import read_folder
+from atelier.gallery.server import GENRE, serve, virtual_url
+from atelier.params import Folder, Gallery, WikiArt
+from atelier.polite import PoliteClient
+from atelier.wikiart.client import Query, collect
+from atelier.wikiart.index import index, unknown_slug
+from atelier.wikiart.pages import PageStore
+from atelier.wikiart.rights import ArtistRights
+from tasks.stage import DATA, Stage, main
+
+RETRIES = 6
+TIMEOUT_S = 30.0
+
+
+def run(stage: Stage) -> str:
+    """Ask the source that params.yaml names; write the catalog and what it covers."""
+    params = stage.params.scrape
+    if params.source == "wikiart":
+        asked, found = _ask_wikiart(stage, params.wikiart, params.snapshot)
+    elif params.source == "gallery":
+        asked, found = _ask_gallery(stage, params.gallery)
+    else:
+        asked, found = _ask_folder(stage, params.folder)
+    skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(found.skipped.items()))
+    if not found.works:
+        raise AtelierError(
+            f"{asked} gave no works{f' ({skipped})' if skipped else ''}: {_advice(params.source)}"
+        )
+    write_catalog(found.works, DATA / "catalog.parquet")
+    write_json(DATA / "catalog.json", coverage(params.source, asked, found))
+    for note in found.notes:
+        print(f"scrape: {note}")
+    return f"{len(found.works):,} works of {asked}{f'; left out: {skipped}' if skipped else ''}"
+
+
+def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, Found]:
+    query = _query(wikiart)
+    if query.kind != "artist" and (hint := unknown_slug(query.kind, query.slug)):
+        print(f"scrape: {hint}; asking all the same")
+    client = PoliteClient(
+        wikiart.base_url,
+        contact=wikiart.contact,
+        rate_per_s=wikiart.rate_per_s,
+        retries=RETRIES,
+        timeout_s=TIMEOUT_S,
+    )
+    store = PageStore.under(stage.state, wikiart.base_url, query.kind, query.slug, snapshot)
+    judge = None
+    if wikiart.rights == "public-domain":
+        judge = ArtistRights(client, store, int(snapshot[:4])).of  # not the clock: same params, same catalog
+    with client, stage.progress(wikiart.limit or 1, "works") as progress:
+
+        def report(done: int, expected: int) -> None:
+            progress.total = expected
+            progress.update(done)
+
+        found = collect(client, [query], store=store, limit=wikiart.limit, judge=judge, report=report)
+    return f"the {query.kind} {query.slug} at {wikiart.base_url}", found
+
+
+def _query(wikiart: WikiArt) -> Query:
+    """The one list that is asked for; params.py has seen to it that it is one."""
+    if wikiart.genre:
+        return Query("genre", wikiart.genre)
+    if wikiart.style:
+        return Query("style", wikiart.style)
+    assert wikiart.artist
+    return Query("artist", wikiart.artist)
+
+
+def _ask_gallery(stage: Stage, gallery: Gallery) -> tuple[str, Found]:
+    with (
+        serve(gallery.seed, gallery.works, gallery.size_px) as base_url,
+        PoliteClient(base_url, contact="", rate_per_s=None, retries=RETRIES, timeout_s=TIMEOUT_S) as client,
+        stage.progress(gallery.works, "works") as progress,
+    ):
+        styles = [Query("style", style.slug) for style in index("style", client)]
+        found = collect(
+            client,
+            [Query("genre", GENRE), *styles],
+            store=PageStore(),  # nothing to resume: the port differs each time
+            report=lambda done, expected: progress.update(done),
+        )
+    works = [_of_gallery(work, base_url) for work in found.works]
+    return f"the built-in archive {gallery.seed}", replace(found, works=works)
+
+
+def _of_gallery(work: Work, base_url: str) -> Work:
+    """Addresses without the port, and the rights that the list format has no word for: these painters never lived."""
+    return replace(
+        work,
+        image_url=virtual_url(work.image_url, base_url),
+        page_url=virtual_url(work.page_url, base_url),
+        rights="public-domain",
+        source="gallery",
+    )
+
+
+def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, Found]:
+    with stage.progress(1, "files") as progress:
+
+        def report(done: int, expected: int) -> None:
+            progress.total = expected
+            progress.update(done)
+
+        found = read_folder(Path(folder.path), Path(folder.catalog) if folder.catalog else None, report)
+    return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
+
+
+def _advice(source: str) -> str:
+    match source:
+        case "wikiart":
+            return "check the slug, scrape.wikiart.rights and scrape.wikiart.limit"
+        case "folder":
+            return "check scrape.folder.path, and that scrape.folder.catalog names files relative to it"
+        case _:
+            return "check scrape.gallery.works"
+
+
+if __name__ == "__main__":
+    main("scrape", run)
