@@ -141,23 +141,8 @@ def write_dataset(
         )
     rows = {picture.id: row for row, picture in enumerate([*train, *held])}
     cuts = {picture.id: square(picture, crop) for picture in usable}
-    with replacing(path / "images.npy") as temporary:
-        packed = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.uint8, shape=(len(rows), resolution, resolution, 3)
-        )
-        missing = set(rows)
-        wanted = (item for item in items if item.id in rows)
-        for id, pixels in _resized(wanted, cuts, resolution, workers):
-            packed[rows[id]] = pixels
-            missing.discard(id)
-            advance()
-        packed.flush()
-        del packed
-    if missing:
-        raise AtelierError(
-            f"the shards lack {len(missing)} pictures that data/downloads.parquet names, the first {min(missing)}: "
-            "`dvc repro download` makes them again"
-        )
+    wanted = (item for item in items if item.id in rows)
+    _write_images(path / "images.npy", rows, _resized(wanted, cuts, resolution, workers), resolution, advance)
     _write_index(path / "index.parquet", list(rows), cuts, len(train))
     facts = {
         "resolution": resolution,
@@ -225,6 +210,33 @@ def square(picture: Picture, crop: Crop) -> Cut:
     return Cut(spare[0] // 2, spare[1] // 2, side)
 
 
+def _write_images(
+    path: Path,
+    rows: Mapping[str, int],
+    squares: Iterable[tuple[str, Pixels]],
+    resolution: int,
+    advance: Callable[[], None],
+) -> None:
+    shape = (len(rows), resolution, resolution, 3)
+    missing = set(rows)
+    with replacing(path) as temporary:
+        # written, not mapped: a disk that fills up is an error here, and would be a crash there
+        with temporary.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+            for id, pixels in squares:
+                file.seek(start + rows[id] * pixels.nbytes)
+                file.write(pixels.tobytes())
+                missing.discard(id)
+                advance()
+        if missing:
+            raise AtelierError(
+                f"the shards lack {len(missing)} pictures that data/downloads.parquet names, the first {min(missing)}: "
+                "`dvc repro download` makes them again"
+            )
+
+
 def _resized(
     items: Iterable[Item], cuts: Mapping[str, Cut], resolution: int, workers: int
 ) -> Iterator[tuple[str, Pixels]]:
@@ -236,7 +248,8 @@ def _resized(
                 "`dvc repro download` makes both again"
             )
         box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
-        # Pillow's own: antialiased, sees nothing outside the box, and starts without torch
+        # Pillow's own: antialiased, the square's edges weighed with what lies beyond them as in the whole picture
+        # made smaller, byte-equal everywhere, and without the seconds that torch takes to start
         return item.id, np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
 
     with ThreadPool(workers) as pool:

@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -19,6 +20,8 @@ from atelier.errors import AtelierError
 
 # Pillow's own bomb check is one global number; ours is an argument, asked of the header before anything is decoded
 Image.MAX_IMAGE_PIXELS = None
+# a damaged picture is answered by a status; Pillow's remarks on its tags tell a person nothing
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-large", "refused"]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp"}
