@@ -40,7 +40,7 @@ def describe(seed: int, index: int) -> Painting:
 
 
 def paint(seed: int, index: int, size_px: int) -> Image.Image:
-    """Work `index` of the archive `seed`, RGB, its longer side `size_px`: the same bytes wherever it is painted."""
+    """Work `index` of the archive `seed`, RGB, its longer side `size_px`: the same bytes in any process."""
     painting, scene = _conceive(seed, index)
     rng = _stream(seed, index, 1)
     size = painting.size(size_px)
@@ -106,7 +106,7 @@ def _keep_the_disk(detail: Image.Image, scene: Scene) -> None:
     x, y, radius = (
         width / 2 + scene.light_x * height,
         scene.light_y * height,
-        1.08 * scene.light_radius * height,
+        scene.light_radius * height,
     )
     ImageDraw.Draw(detail).ellipse(
         (x - radius, y - radius, x + radius, y + radius), fill=round(255 * scene.mood.disk_share)
