@@ -3,21 +3,14 @@
 import csv
 import io
 import math
-import os
 import platform
-import signal
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Event
 
-import filelock
 import torch
-from atelier.dataset import PackedDataset, open_dataset
 
 from atelier import __version__
-from atelier.devices import pick_device
+from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes, write_json
 from atelier.networks import NetworkConfig, save_network
@@ -25,6 +18,7 @@ from atelier.params import Train
 from atelier.training.checkpoint import inputs_key
 from atelier.training.loop import Stopped, Trainer, TrainingPlan
 from tasks.stage import DATA, Stage, main
+from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
 
 # none of these changes a step's arithmetic, so a longer training goes on from where a shorter one ended
 NOT_IN_KEY = {"kimg", "device", "dcgan"}
@@ -34,11 +28,7 @@ def run(stage: Stage) -> str:
     """Train to `train.kimg`, going on from the state of the same inputs where there is one."""
     params = stage.params.train
     dataset = open_dataset(DATA / "dataset")
-    device, why = pick_device(params.device)
-    print(f"train: on {why}")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.allow_tf32 = False
+    device = deterministic_device("train", params.device)
     plan = training_plan(params, dataset)
     data_digest = digest(DATA / "dataset" / "images.npy")
     key = inputs_key(params.model_dump(exclude=NOT_IN_KEY), plan.network.settings, data_digest, device.type)
@@ -46,7 +36,7 @@ def run(stage: Stage) -> str:
     images = math.ceil(params.kimg * 1000)
     if trainer.resume(images):
         print(f"train: goes on from {trainer.images_seen / 1000:g} kimg (.atelier/train/{key})")
-    with only_trainer(device), asked_to_stop() as stopping:
+    with only_trainer("train", device), asked_to_stop() as stopping:
         progress = stage.progress(images / 1000, "kimg", trainer.images_seen / 1000)
         try:
             with progress:
@@ -120,35 +110,6 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
     write_bytes(path, text.getvalue().encode())
-
-
-@contextmanager
-def only_trainer(device: torch.device) -> Iterator[None]:
-    """Hold the machine's GPU against other trainings, whoever started them; a CPU may be shared."""
-    if device.type == "cpu":
-        yield
-        return
-    lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"atelier-{device.type}.lock", mode=0o666)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        print(f"train: another training holds the GPU ({lock.lock_file}); waiting for it")
-        lock.acquire()
-    with lock:
-        yield
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[Event]:
-    """An event that SIGTERM and Ctrl-C set, so that the training ends between two steps with its state saved."""
-    event = Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: event.set()) for number in signals]
-    try:
-        yield event
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

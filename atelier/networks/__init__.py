@@ -1,18 +1,15 @@
 """Networks by name, and their weights in safetensors with a header that says what they are."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from atelier.errors import AtelierError
-from atelier.files import replacing
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator
+from atelier.weights import read_weights, save_weights
 
 FORMAT = "atelier-model/1"
 
@@ -45,10 +42,7 @@ def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
 
 def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: dict[str, Any]) -> None:
     """Write weights and buffers with a header of `config` and `facts` (kimg, seed, versions, …), byte-stable."""
-    header = json.dumps({**facts, **asdict(config)}, sort_keys=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "atelier": header})
+    save_weights(path, network.state_dict(), FORMAT, {**facts, **asdict(config)})
 
 
 def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
@@ -69,20 +63,4 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.M
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Header and tensors of a model file. Raises AtelierError where it is absent, damaged, or not one of ours."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise AtelierError(f"{path} is missing: `dvc repro train` makes it") from None
-    except SafetensorError as error:
-        raise AtelierError(
-            f"{path} is no whole safetensors file ({error}): `dvc repro train` makes it again"
-        ) from None
-    try:
-        header = json.loads(metadata["atelier"])
-        if metadata["format"] != FORMAT or not {"arch", "resolution", "settings"} <= header.keys():
-            raise KeyError
-    except (KeyError, ValueError, AttributeError):
-        raise AtelierError(f"{path} is not a model of Atelier's: it has no {FORMAT} header") from None
-    return header, tensors
+    return read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")

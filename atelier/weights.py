@@ -1,0 +1,53 @@
+"""Weights in safetensors with a JSON header that says what they are. Knows no network."""
+
+import json
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from atelier.errors import AtelierError
+from atelier.files import replacing
+
+KEY = "atelier"  # one key only: safetensors writes several in an order that differs from process to process
+
+
+def save_weights(
+    path: Path, tensors: Mapping[str, torch.Tensor], format: str, header: Mapping[str, Any]
+) -> None:
+    """Write tensors under their names and `header` beside `format`; the same content gives the same bytes."""
+    text = json.dumps({**header, "format": format}, sort_keys=True)
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(stored, temporary, metadata={KEY: text})
+
+
+def read_weights(
+    path: Path, format: str, keys: Set[str], stage: str
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of a file of this `format` whose header has at least `keys`; `stage` is what makes it.
+
+    Raises AtelierError where the file is absent, damaged, or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise AtelierError(f"{path} is missing: `dvc repro {stage}` makes it") from None
+    except SafetensorError as error:
+        raise AtelierError(
+            f"{path} is no whole safetensors file ({error}): `dvc repro {stage}` makes it again"
+        ) from None
+    try:
+        header = json.loads(metadata[KEY])
+        if header["format"] != format or not keys <= header.keys():
+            raise KeyError
+    except (KeyError, ValueError, AttributeError, TypeError):
+        raise AtelierError(
+            f"{path} is not what `dvc repro {stage}` makes: it has no {format} header"
+        ) from None
+    return header, tensors
