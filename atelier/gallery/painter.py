@@ -1,5 +1,6 @@
 """The built-in archive's painter: seascapes from a seed and an index. Reads and writes no file, keeps no state."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,13 @@ from PIL import Image, ImageDraw
 from atelier.gallery.afloat import launch, place, reflect
 from atelier.gallery.brush import Guide, brush
 from atelier.gallery.land import paint_land
+from atelier.gallery.moods import rgb
 from atelier.gallery.names import choose_artist, entitle
 from atelier.gallery.noise import Field, fractal, to_image
 from atelier.gallery.scene import Scene, compose
 from atelier.gallery.sea import paint_sea
 from atelier.gallery.sky import paint_sky
-from atelier.gallery.vessels import draw_gulls
+from atelier.gallery.vessels import FINE, draw_gulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,11 @@ def paint(seed: int, index: int, size_px: int) -> Image.Image:
     texture = fractal(rng)
     ground = _underpaint(scene, texture, size)
     detail = Image.new("L", size, 0)
-    _keep_the_disk(detail, scene)
     fleet = [launch(scene, vessel, size) for vessel in scene.vessels]
     for ship in fleet:
         reflect(ground, ship, scene.mood.swell, texture)
     picture = ground.copy()
+    _set_the_disk(picture, detail, scene)
     for ship in fleet:
         place(picture, detail, ship)
     if scene.gulls:
@@ -100,14 +102,16 @@ def _guide(scene: Scene, height: int) -> Guide:
     return Guide(level.astype(np.float32), size.astype(np.float32))
 
 
-def _keep_the_disk(detail: Image.Image, scene: Scene) -> None:
-    """Sun and moon stay round under the brush."""
-    width, height = detail.size
-    x, y, radius = (
-        width / 2 + scene.light_x * height,
-        scene.light_y * height,
-        scene.light_radius * height,
-    )
-    ImageDraw.Draw(detail).ellipse(
-        (x - radius, y - radius, x + radius, y + radius), fill=round(255 * scene.mood.disk_share)
-    )
+def _set_the_disk(picture: Image.Image, detail: Image.Image, scene: Scene) -> None:
+    """Sun or moon onto `picture`; `detail` keeps it round under the brush."""
+    width, height = picture.size
+    radius = scene.light_radius * height
+    side = 2 * math.ceil(radius) + 2
+    left, top = round(width / 2 + scene.light_x * height - side / 2), round(scene.light_y * height - side / 2)
+    centre, fine = side * FINE / 2, radius * FINE
+    mask = Image.new("L", (side * FINE, side * FINE), 0)
+    strength = round(255 * scene.mood.disk_share)
+    ImageDraw.Draw(mask).ellipse((centre - fine, centre - fine, centre + fine, centre + fine), fill=strength)
+    mask = mask.reduce(FINE)
+    picture.paste(to_image(rgb(scene.mood.disk)).resize(mask.size), (left, top), mask)
+    detail.paste(mask, (left, top))

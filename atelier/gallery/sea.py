@@ -31,6 +31,15 @@ def paint_sea(scene: Scene, texture: Field, sky: Field, x: Field, y: Field) -> F
 
     crest = smoothstep(0.9, 2.2, height + 0.8 * face) * (0.25 + 0.75 * mood.swell) * np.minimum(1, 3 * near)
     colours = mix(colours, rgb(mood.crest), 0.75 * crest)
+    caps = 1 - np.abs(
+        sample(texture, across * 0.17 + 0.77, along * 0.8)
+    )  # thin lines where a noise crosses zero
+    caps = (
+        smoothstep(0.80, 0.98, caps)
+        * smoothstep(-0.2, 0.9, chop + 0.5 * face)
+        * np.clip(1.4 * mood.swell - 0.5, 0, 1)
+    )
+    colours = mix(colours, rgb(mood.crest), 0.85 * caps * np.minimum(1, 0.25 + 3 * near))
     trough = smoothstep(0.5, 1.8, -height) * (0.15 + 0.25 * mood.swell)
     colours = colours * (1 - trough)
 

@@ -1,4 +1,4 @@
-"""The sky: gradient, light, clouds in perspective. Knows nothing of what lies below the horizon."""
+"""The sky: gradient, glow, clouds in perspective. Knows neither the disk itself nor what lies below the horizon."""
 
 import numpy as np
 
@@ -18,20 +18,16 @@ def paint_sky(scene: Scene, texture: Field, x: Field, y: Field) -> Field:
     colours = np.stack([np.interp(place, steps, plane).astype(np.float32) for plane in stops])
 
     far = np.hypot(x[None, :] - scene.light_x, (y[:, None] - scene.light_y) * 1.15).astype(np.float32)
-    round_far = np.hypot(x[None, :] - scene.light_x, y[:, None] - scene.light_y)
     glow = 0.75 * np.exp(-((far / 0.20) ** 2)) + 0.35 * np.exp(-far / 0.30)
     if mood.light == "moon":
         glow = 0.45 * np.exp(-((far / 0.14) ** 2)) + 0.35 * np.exp(-far / 0.22)
     colours = mix(colours, rgb(mood.glow), np.clip(glow, 0, 0.9))
 
-    disk = mood.disk_share * smoothstep(scene.light_radius * 1.08, scene.light_radius * 0.92, round_far)
-    colours = mix(colours, rgb(mood.disk), disk)
-
     density, lit = _clouds(scene, texture, x, rise)
     towards = np.exp(-((far / 0.35) ** 2))  # clouds near the light catch it
     tone = np.clip(0.15 + 0.75 * lit + 0.45 * towards, 0, 1)
     cloud = mix(rgb(mood.cloud_shade), rgb(mood.cloud_light), tone)
-    veil = density * (1 - 0.75 * disk) * (1 - 0.35 * towards)
+    veil = density * (1 - 0.35 * towards)
     return mix(colours, cloud, veil)
 
 
