@@ -1,6 +1,5 @@
 """What every stage does around its work: params, signals, errors for people, the note that it ran."""
 
-import ctypes
 import json
 import os
 import signal
@@ -41,8 +40,6 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
 
     `work` does the stage and returns its one-line summary.
     """
-    if "DVC_STAGE" in os.environ or "DVC_ROOT" in os.environ:
-        _die_with_parent()
     signal.signal(signal.SIGTERM, _stop)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     began_s = time.monotonic()
@@ -65,16 +62,6 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
 
 def _stop(number: int, frame: object) -> None:
     sys.exit(128 + number)
-
-
-def _die_with_parent() -> None:
-    """A killed dvc must not leave its stage running: SIGTERM would never reach it (Linux only)."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(1)
 
 
 def _note_executed(name: str) -> None:

@@ -1,0 +1,230 @@
+"""The only module that talks to DVC: the order of the stages, what is stale, one stage made fresh.
+
+DVC is asked for nothing but facts inside this process; work is done by `dvc repro` in a child process, because
+two of DVC's repos in one process do not lock each other out.
+"""
+
+import difflib
+import hashlib
+import itertools
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from ruamel.yaml import YAML
+
+from atelier.errors import AtelierError
+from flows import tree
+from flows.processes import Child
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+LOCK_FILE = Path("dvc.lock")
+EXECUTED = Path(".atelier/executed")  # tasks/stage.py writes <stage>.json with the id of the run it ran in
+TICK_S = 1.0
+WAITS_S = (1.0, 1.0, 2.0, 3.0, 5.0)  # between two tries for a stage that another dvc holds; the last repeats
+HINTS = (  # DVC's advice to whoever typed `dvc repro`
+    "To track the changes with git", "git add ", "To enable auto staging", "dvc config core.autostage",
+    "Use `dvc push`",
+)  # fmt: skip
+
+Verdict = Literal["executed", "restored", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage in its place: what it waits for directly, and whether DVC found it stale."""
+
+    name: str
+    upstream: tuple[str, ...]
+    stale: bool
+
+
+class Watcher(Protocol):
+    """Who follows a stage at work."""
+
+    def line(self, text: str) -> None:
+        """A line of the stage's or of DVC's output."""
+
+    def tick(self) -> None:
+        """Called about once a second, and after the last line."""
+
+
+def plan(targets: Sequence[str], say: Callable[[str], None]) -> list[PlannedStage]:
+    """The targets and all that they need, in dvc.yaml's order as far as that serves; no targets: every stage.
+
+    Waits while another dvc holds a stage. Raises AtelierError for an unknown target and for a bad dvc.yaml.
+    """
+    with _reading() as repo:
+        graph = repo.index.graph
+        names = [stage.addressing for stage in repo.index.stages]
+        by_name = dict(zip(names, repo.index.stages, strict=True))
+        needs = {name: {dep.addressing for dep in graph.successors(by_name[name])} for name in names}
+    wanted = _with_needs(targets or names, needs)
+    order = _in_order([name for name in names if name in wanted], needs)
+    changed = stale(order, say)
+    return [PlannedStage(name, tuple(sorted(needs[name])), name in changed) for name in order]
+
+
+def stale(names: Sequence[str], say: Callable[[str], None]) -> set[str]:
+    """Those of `names` whose inputs, code, params or outs differ from dvc.lock. Waits while another dvc holds one."""
+    from dvc.lock import LockError
+
+    for wait_s in _waits():
+        try:
+            with _reading() as repo:
+                return set(repo.status(targets=list(names)))
+        except LockError as error:
+            say(_busy_sentence("dvc status", str(error)))
+            time.sleep(wait_s)
+    raise AssertionError("waiting has no end")
+
+
+def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
+    """Make one stage fresh; `run` is any text that no other run has.
+
+    Waits while another dvc holds the stage; an exception raised meanwhile (Ctrl-C, SIGTERM) stops the stage.
+    Raises AtelierError with the stage's own sentence where it failed.
+    """
+    for wait_s in _waits():
+        lines, status = _repro_once(stage, run, watcher)
+        busy = next((line for line in lines if _is_busy(line)), None)
+        if status == 0 or busy is None:
+            break
+        watcher.line(_busy_sentence(stage, "\n".join(lines)))
+        time.sleep(wait_s)
+    if status != 0:
+        raise AtelierError(_reason(stage, lines, status))
+    return _verdict(stage, run, lines)
+
+
+def key(stage: str) -> str:
+    """12 hex that name what dvc.lock holds of a stage's command, inputs and params; empty where it holds none."""
+    try:
+        locked = YAML(typ="safe").load(LOCK_FILE.read_text(encoding="utf-8"))["stages"][stage]
+    except (FileNotFoundError, KeyError, TypeError):
+        return ""
+    inputs = {
+        "cmd": locked["cmd"],
+        "deps": {dep["path"]: dep.get("md5") for dep in locked.get("deps", [])},
+        "params": locked.get("params", {}),
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def _reading() -> Iterator["Repo"]:
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            yield repo
+    except LockError:
+        raise
+    except DvcException as error:
+        raise AtelierError(str(error)) from error
+
+
+def _with_needs(targets: Sequence[str], needs: dict[str, set[str]]) -> set[str]:
+    wanted: set[str] = set()
+    queue = list(targets)
+    while queue:
+        name = queue.pop()
+        if name not in needs:
+            close = difflib.get_close_matches(name, needs, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(needs)}"
+            raise AtelierError(f"dvc.yaml has no stage {name}; {hint}")
+        if name not in wanted:
+            wanted.add(name)
+            queue.extend(needs[name])
+    return wanted
+
+
+def _in_order(names: Sequence[str], needs: dict[str, set[str]]) -> list[str]:
+    """Each stage after what it needs, otherwise as they stand in dvc.yaml (DVC refuses cycles itself)."""
+    order: list[str] = []
+    while len(order) < len(names):
+        order.append(next(name for name in names if name not in order and needs[name] <= set(order)))
+    return order
+
+
+def _waits() -> Iterator[float]:
+    return itertools.chain(WAITS_S, itertools.repeat(WAITS_S[-1]))
+
+
+def _repro_once(stage: str, run: str, watcher: Watcher) -> tuple[list[str], int]:
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    lines: list[str] = []
+    held = False  # from "is busy" on, DVC's words are for a person without a flow
+    with Child(command, {**tree.environment(), "ATELIER_RUN": run}) as child:
+        for line in child.lines(TICK_S):
+            if line is not None:
+                lines.append(line)
+                held = held or _is_busy(line)
+                if line and not held and not line.lstrip().startswith(HINTS):
+                    watcher.line(line)
+            watcher.tick()
+        return lines, child.wait()
+
+
+def _is_busy(line: str) -> bool:
+    return "is busy, it is being blocked by" in line or "Unable to acquire lock" in line
+
+
+def _busy_sentence(stage: str, text: str) -> str:
+    """Who holds what. Raises AtelierError where the holder is no dvc: its pid was given to another process."""
+    match = re.search(r"\(PID (\d+)\): (.*)", text)
+    if match is None:
+        return f"{stage}: waiting for another dvc to let go of the repository"
+    pid, command = match.groups()
+    proc = Path(f"/proc/{pid}/cmdline")
+    if proc.exists() and b"dvc" not in proc.read_bytes():
+        raise AtelierError(
+            f"{stage}: .dvc/tmp/rwlock names PID {pid} ({command}) as holder, but that is another program now: "
+            "remove .dvc/tmp/rwlock and run again"
+        )
+    return f"{stage}: waiting for PID {pid} ({command}), which holds its files"
+
+
+def _verdict(stage: str, run: str, lines: Sequence[str]) -> Verdict:
+    try:
+        executed = json.loads((EXECUTED / f"{stage}.json").read_text())["run"] == run
+    except (OSError, ValueError, KeyError):
+        executed = False
+    if executed:
+        return "executed"
+    return "restored" if any("is cached - skipping run" in line for line in lines) else "unchanged"
+
+
+def _reason(stage: str, lines: Sequence[str], status: int) -> str:
+    """The stage's own last sentence; where it has none, DVC's."""
+    if status < 0:
+        return f"{stage}: dvc was killed by signal {-status}"
+    errors = [number for number, line in enumerate(lines) if line.startswith("ERROR: ")]
+    said = list(lines[: errors[0]] if errors else lines)
+    error = "\n".join(lines[errors[0] :]).strip() if errors else f"dvc exited with {status}"
+    error = error.removeprefix("ERROR: ").removeprefix(f"failed to reproduce '{stage}': ")
+    if not any(line.startswith("> ") for line in said):  # the stage did not start
+        return f"{stage}: {error}"
+    if killed := re.search(r"exited with (-\d+|137)", error):  # 137 is a shell's word for -9
+        number = 9 if killed[1] == "137" else -int(killed[1])
+        return f"{stage}: killed by signal {number}" + (
+            "; unasked, that is memory running out" if number == 9 else ""
+        )
+    trace = [
+        number for number, line in enumerate(said) if line.startswith("Traceback (most recent call last)")
+    ]
+    if trace:
+        last = next(line for line in reversed(said) if line.strip())
+        return f"{stage}: a mistake in its code: {last} (traceback above)"
+    own = [number for number, line in enumerate(said) if line.startswith(f"{stage}: ")]
+    return "\n".join(said[own[-1] :]).strip() if own else f"{stage}: {error}"

@@ -1,0 +1,92 @@
+"""Child processes that never outlive us: a session of their own, a leash, lines as they come, a gentle stop."""
+
+import codecs
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from atelier import leash
+
+GRACE_S = 15.0  # a stage that is asked to stop may write its state first
+
+
+class Child:
+    """A running command, its stdout and stderr as one stream of lines; leaving the `with` block ends it.
+
+    Start it in the main thread: the kernel ends it with the thread that started it.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            leashed(command),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on in order
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        assert self._process.stdout
+        self._process.stdout.close()
+
+    def lines(self, tick_s: float) -> Iterator[str | None]:
+        """Each line as it comes, None whenever `tick_s` passed without one; ends when the command does."""
+        assert self._process.stdout
+        pipe = self._process.stdout.fileno()
+        os.set_blocking(pipe, False)
+        decoder, pending = codecs.getincrementaldecoder("utf-8")("replace"), ""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while True:
+                # asked before reading: what an ended command left in the pipe is then read to the end
+                ended = self._process.poll() is not None
+                ready = selector.select(0 if ended else tick_s)
+                chunk = os.read(pipe, 65536) if ready else b""
+                if not chunk and (ended or ready):
+                    break
+                *whole, pending = (pending + decoder.decode(chunk)).split("\n")
+                yield from map(_last_state, whole)
+                if not chunk:
+                    yield None
+        if pending:
+            yield _last_state(pending)
+
+    def wait(self) -> int:
+        """The exit status; negative for a signal."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ctrl-C for the whole session, then SIGKILL for what is left of it after GRACE_S."""
+        if self._process.poll() is not None:
+            return
+        try:
+            os.killpg(self._process.pid, signal.SIGINT)
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
+
+def leashed(command: Sequence[str]) -> list[str]:
+    """`command`, to be started by this process, as one that ends with it."""
+    return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
+
+
+def _last_state(line: str) -> str:
+    """A bar redraws its line with carriage returns: its last state is the line."""
+    return line.rstrip("\r").rpartition("\r")[2]
