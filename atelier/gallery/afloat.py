@@ -29,12 +29,16 @@ def launch(scene: Scene, vessel: Vessel, size: tuple[int, int]) -> Afloat:
     return Afloat(cutout, left, round(vessel.waterline * height), tall)
 
 
-def place(picture: Image.Image, detail: Image.Image, ship: Afloat) -> None:
-    """The vessel onto `picture`, its keel under water; `detail` remembers where it is."""
-    hull = ship.cutout.crop((0, 0, ship.cutout.width, round((HEADROOM + 0.4 * DRAUGHT) * ship.tall)))
+def place(picture: Image.Image, detail: Image.Image, ship: Afloat, swell: float, texture: Field) -> None:
+    """The vessel onto `picture`, its keel under the waves; `detail` remembers where it is."""
+    columns = np.arange(ship.cutout.width)
+    wave = texture[91, (columns * 150 // ship.tall) % len(texture)] * (0.004 + 0.018 * swell) * ship.tall
+    surface = (HEADROOM + 0.25 * DRAUGHT) * ship.tall + wave
+    dry = np.clip(surface[None, :] - np.arange(ship.cutout.height)[:, None], 0, 1)
+    alpha = Image.fromarray((np.asarray(ship.cutout.getchannel("A")) * dry).astype(np.uint8))
     corner = (ship.left, ship.waterline - round(HEADROOM * ship.tall))
-    picture.paste(hull, corner, hull)
-    detail.paste(255, corner, hull.getchannel("A"))
+    picture.paste(ship.cutout, corner, alpha)
+    detail.paste(255, corner, alpha)
 
 
 def reflect(picture: Image.Image, ship: Afloat, swell: float, texture: Field) -> None:

@@ -55,7 +55,7 @@ def paint(seed: int, index: int, size_px: int) -> Image.Image:
     picture = ground.copy()
     _set_the_disk(picture, detail, scene)
     for ship in fleet:
-        place(picture, detail, ship)
+        place(picture, detail, ship, scene.mood.swell, texture)
     if scene.gulls:
         draw_gulls(rng, picture, detail, scene.gulls, scene.horizon, scene.mood.hull)
     finished = brush(ground, picture, detail, scene.hand, _guide(scene, size[1]), texture, rng)
@@ -113,5 +113,7 @@ def _set_the_disk(picture: Image.Image, detail: Image.Image, scene: Scene) -> No
     strength = round(255 * scene.mood.disk_share)
     ImageDraw.Draw(mask).ellipse((centre - fine, centre - fine, centre + fine, centre + fine), fill=strength)
     mask = mask.reduce(FINE)
+    dip = min(max(round(scene.horizon * height) - top, 0), side)
+    mask.paste(0, (0, dip, side, side))  # what is under the horizon
     picture.paste(to_image(rgb(scene.mood.disk)).resize(mask.size), (left, top), mask)
     detail.paste(mask, (left, top))

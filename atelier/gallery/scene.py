@@ -136,9 +136,8 @@ def _coast(rng: np.random.Generator, aspect: tuple[int, int], horizon: float, li
     side = int(-np.sign(light_x) or 1)
     width = aspect[0] / aspect[1]
     if kind == 1:
-        return Coast(
-            "headland", side, width * rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.11), horizon + 0.006
-        )
+        reach = min(width * rng.uniform(0.3, 0.6), width / 2 + abs(light_x) - 0.1)
+        return Coast("headland", side, reach, rng.uniform(0.05, 0.11), horizon + 0.006)
     if kind == 2:
         reach = (width - 1) / 2 + rng.uniform(0.15, 0.32)
         return Coast("cliff", side, reach, rng.uniform(0.20, 0.36), horizon + rng.uniform(0.04, 0.10))
