@@ -14,28 +14,42 @@ def paint_land(scene: Scene, coast: Coast, texture: Field, colours: Field, x: Fi
     half = scene.aspect[0] / scene.aspect[1] / 2
     inland = half - coast.side * x[None, :]  # 0 at the picture's edge, growing towards the tip
     share = np.clip(1 - inland / coast.reach, 0, 1)
-    ridge = sample(texture, x[None, :] * 0.6 + 0.2, np.full((1, 1), 0.4, np.float32))
-    ridge = ridge + 0.5 * sample(texture, x[None, :] * 1.9, np.full((1, 1), 0.7, np.float32))
-    steep = 0.55 if coast.kind == "headland" else 0.30
-    rise = coast.height * share**steep * (1 + 0.16 * ridge)
+    line = np.zeros((1, 1), np.float32)
+    ridge = sample(texture, x[None, :] * 0.6 + 0.2, line + 0.4) + 0.6 * sample(
+        texture, x[None, :] * 1.9, line + 0.7
+    )
+    if coast.kind == "headland":
+        rise = coast.height * share**0.55 * (1 + 0.16 * ridge)
+    else:  # a sheer face, then a shoulder
+        rise = 0.55 * smoothstep(0.0, 0.16, share) + 0.45 * smoothstep(0.22, 0.75, share + 0.06 * ridge)
+        rise = coast.height * rise * (1 + 0.12 * ridge)
     crown = coast.foot - rise
-    foot = coast.foot + 0.006 * ridge * (share > 0)
+    foot = coast.foot + 0.004 * ridge
     soft = 2.0 / len(y)
     mask = smoothstep(-soft, soft, y[:, None] - crown) * smoothstep(-soft, soft, foot - y[:, None])
-    mask = mask * smoothstep(0.0, 0.02, share + 0 * mask)
+    mask = mask * smoothstep(0.0, 0.02, share)
 
-    rock = sample(texture, x[None, :] * 1.3 + 0.5, y[:, None] * 0.5)
-    rock = rock + 0.8 * sample(texture, x[None, :] * 3.1, y[:, None] * 1.4)
+    image = _shadow(scene, coast, colours, crown, y)
+    surf = np.exp(-(((y[:, None] - foot - 0.004) / 0.007) ** 2)) * smoothstep(0.0, 0.05, share)
+    image = mix(image, rgb(scene.mood.crest), 0.7 * surf * min(1.0, 0.3 + scene.mood.swell))
+    return mix(image, _rock(scene, coast, texture, x, y), mask)
+
+
+def _rock(scene: Scene, coast: Coast, texture: Field, x: Field, y: Field) -> Field:
+    """Faces turned to the light and away from it, paler towards the top and with distance."""
+    across, down = x[None, :] * 1.1 + 0.25 * y[:, None], y[:, None] * 0.45
+    turned = sample(texture, across, down) - sample(texture, across - 0.03 * coast.side, down + 0.012)
+    grain = sample(texture, x[None, :] * 2.6, y[:, None] * 1.5)
     up = (coast.foot - y[:, None]) / coast.height
-    tone = np.clip(0.42 + 0.22 * rock + 0.25 * up, 0, 1)
-    land = mix(rgb(scene.mood.land_shade), rgb(scene.mood.land_light), tone)
-    if coast.kind == "headland":  # far away: air between
-        land = mix(land, rgb(scene.mood.sky[-1]), np.full((1, 1), 0.28, np.float32))
-    image = _shadow(scene, coast, colours, crown, x, y)
-    return mix(image, land, mask)
+    tone = np.clip(0.34 + 0.62 * turned + 0.10 * grain + 0.28 * up, 0, 1)
+    rock = mix(rgb(scene.mood.land_shade), rgb(scene.mood.land_light), tone)
+    if coast.kind == "cliff":
+        return rock
+    air = np.full((1, 1), 0.28, np.float32)
+    return mix(rock, rgb(scene.mood.sky[-1]), air)
 
 
-def _shadow(scene: Scene, coast: Coast, colours: Field, crown: Field, x: Field, y: Field) -> Field:
+def _shadow(scene: Scene, coast: Coast, colours: Field, crown: Field, y: Field) -> Field:
     """The land's dark reflection under its foot."""
     depth = (y[:, None] - coast.foot) / (0.75 * (coast.foot - crown) + 1e-3)
     mask = smoothstep(1.0, 0.2, depth) * (depth > 0) * (coast.foot - crown > 0.004)

@@ -42,7 +42,7 @@ MOODS = (
         cloud_light="#fbd9c6", cloud_shade="#a99bb8", cloud_cover=0.45,
         light="sun", disk="#fffbe6", disk_share=1, glow="#ffe2a6", path=0.9, light_height=(0.10, 0.34),
         sea_far="#8d9dbb", sea_near="#3f5f80", crest="#f3cfc0", swell=0.35,
-        land_light="#a08a9a", land_shade="#5b5f80",
+        land_light="#c9a0a0", land_shade="#5b5f80",
         sail_light="#c98f6e", sail_shade="#7d5a5e", hull="#2b2838",
     ),
     Mood(
@@ -60,7 +60,7 @@ MOODS = (
         cloud_light="#ffe7a6", cloud_shade="#a97d4c", cloud_cover=0.5,
         light="sun", disk="#fffdea", disk_share=0.95, glow="#fff2b0", path=0.9, light_height=(0.12, 0.42),
         sea_far="#8f8a62", sea_near="#2c4446", crest="#ffe4a0", swell=0.35,
-        land_light="#a8783f", land_shade="#5f4630",
+        land_light="#d0984f", land_shade="#5f4630",
         sail_light="#9c6a3c", sail_shade="#5f4029", hull="#24180f",
     ),
     Mood(
@@ -69,7 +69,7 @@ MOODS = (
         cloud_light="#ff9a62", cloud_shade="#553a63", cloud_cover=0.5,
         light="sun", disk="#fff3c4", disk_share=1, glow="#ffb254", path=0.9, light_height=(0.06, 0.26),
         sea_far="#8c4a5e", sea_near="#2a2347", crest="#ff9f6a", swell=0.4,
-        land_light="#6a3a4c", land_shade="#2c2140",
+        land_light="#9c5250", land_shade="#2c2140",
         sail_light="#8a4550", sail_shade="#3d2340", hull="#150f1e",
     ),
     Mood(
@@ -78,7 +78,7 @@ MOODS = (
         cloud_light="#e8c9a0", cloud_shade="#3d5a70", cloud_cover=0.4,
         light="sun", disk="#ffe9b0", disk_share=1, glow="#ffd98a", path=0.9, light_height=(0.03, 0.14),
         sea_far="#54808a", sea_near="#12303f", crest="#c9d0b0", swell=0.3,
-        land_light="#3f5560", land_shade="#182a3a",
+        land_light="#8a8a7a", land_shade="#182a3a",
         sail_light="#d8c9a4", sail_shade="#6d7a78", hull="#0f1a22",
     ),
     Mood(
@@ -87,7 +87,7 @@ MOODS = (
         cloud_light="#a9c6c0", cloud_shade="#16293f", cloud_cover=0.5,
         light="moon", disk="#fdfbe2", disk_share=1, glow="#b9d6c6", path=0.9, light_height=(0.40, 0.74),
         sea_far="#1f4a5c", sea_near="#071624", crest="#8fb5b0", swell=0.35,
-        land_light="#1f3a48", land_shade="#0a1826",
+        land_light="#3c6068", land_shade="#0a1826",
         sail_light="#c4d0bd", sail_shade="#4c6a72", hull="#060c14",
     ),
     Mood(
@@ -96,7 +96,7 @@ MOODS = (
         cloud_light="#c9ccc4", cloud_shade="#3b454e", cloud_cover=0.85,
         light="sun", disk="#f4efd6", disk_share=0, glow="#eee6c4", path=0.35, light_height=(0.30, 0.60),
         sea_far="#4a6462", sea_near="#1b302f", crest="#e4e9e0", swell=1.0,
-        land_light="#5d6258", land_shade="#2b3236",
+        land_light="#8b8873", land_shade="#2b3236",
         sail_light="#efe6cc", sail_shade="#a39a86", hull="#17140f",
     ),
     Mood(
@@ -105,7 +105,7 @@ MOODS = (
         cloud_light="#e6e2d4", cloud_shade="#8da0a8", cloud_cover=0.5,
         light="sun", disk="#ff7a3c", disk_share=1, glow="#ffb488", path=0.75, light_height=(0.20, 0.48),
         sea_far="#7d979c", sea_near="#3f6068", crest="#d5dcd2", swell=0.2,
-        land_light="#7d9096", land_shade="#566c76",
+        land_light="#a3aca8", land_shade="#566c76",
         sail_light="#56676e", sail_shade="#3c4d57", hull="#22303a",
     ),
 )  # fmt: skip
