@@ -5,9 +5,10 @@ makes another work (so that the stages after see the change), and a copy of a fi
 """
 
 import csv
+import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +25,7 @@ COLUMNS = ("file", "title", "artist", "year", "genre", "style")
 OUTSIDE = "outside the folder"
 COPY = "copy of another file"
 NAMELESS = "file name is not UTF-8"
-ABSENT = "in the CSV, but no such file"
+ABSENT = "in the CSV, but no such image"
 UNLISTED = "not in the CSV"
 TWICE = "twice in the CSV"
 
@@ -56,7 +57,7 @@ def read_folder(
     present = dict(_images(folder, skipped))
     labels = {name: _label_of_path(name) for name in present}
     if catalog is not None:
-        labels = _chosen(_read_csv(catalog), folder, present, skipped)
+        labels = _chosen(_read_csv(catalog), present, skipped)
     works: dict[str, Work] = {}
     for number, name in enumerate(sorted(labels), 1):
         identity = digest(present[name])[:24]
@@ -91,17 +92,17 @@ def _images(folder: Path, skipped: Counter[str]) -> Iterator[tuple[str, Path]]:
 
 
 def _chosen(
-    rows: Mapping[int, tuple[str, Label]], folder: Path, present: Mapping[str, Path], skipped: Counter[str]
+    rows: Sequence[tuple[str, Label]], present: Mapping[str, Path], skipped: Counter[str]
 ) -> dict[str, Label]:
     """The labels of the CSV's rows that name an image of the folder; the other rows, and images, are counted."""
     chosen: dict[str, Label] = {}
-    for name, label in rows.values():
+    for name, label in rows:
         path = PurePosixPath(name.replace("\\", "/"))
         plain = path.as_posix()
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if path.is_absolute() or ".." in path.parts:
             skipped[OUTSIDE] += 1
         elif plain not in present:
-            skipped[ABSENT] += not (folder / plain).is_symlink()  # a link that leads out is counted already
+            skipped[ABSENT] += 1
         elif plain in chosen:
             skipped[TWICE] += 1
         else:
@@ -110,16 +111,16 @@ def _chosen(
     return chosen
 
 
-def _read_csv(catalog: Path) -> dict[int, tuple[str, Label]]:
-    """File name and label by line number."""
+def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
+    """File name and label, row by row."""
     try:
         text = catalog.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise AtelierError(f"scrape.folder.catalog holds {str(catalog)!r}: there is no such file") from None
     except UnicodeDecodeError as error:
         raise AtelierError(f"{catalog}: not UTF-8 at byte {error.start}: save it as UTF-8") from None
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
-    rows: dict[int, tuple[str, Label]] = {}
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[str, Label]] = []
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if "file" not in header:
@@ -145,7 +146,7 @@ def _read_csv(catalog: Path) -> dict[int, tuple[str, Label]]:
                     f"{catalog}:{line}: file is empty; it names an image relative to scrape.folder.path"
                 )
             title, artist, year, genre, style = (clean(row.get(column, "")) for column in COLUMNS[1:])
-            rows[line] = (row["file"].strip(), Label(title, artist, year, genre, style))
+            rows.append((row["file"].strip(), Label(title, artist, year, genre, style)))
     except csv.Error as error:
         raise AtelierError(f"{catalog}:{reader.line_num}: not valid CSV: {error}") from None
     return rows

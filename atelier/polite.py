@@ -155,7 +155,7 @@ class PoliteClient:
     def _read(self, response: requests.Response, url: str, max_bytes: int) -> Fetched:
         status = response.status_code
         if status in (408, 429) or status >= 500:
-            raise _Transient(f"HTTP {status}", _retry_after_s(response.headers.get("Retry-After", "")))
+            raise _Transient(f"HTTP {status}", retry_after_s(response.headers.get("Retry-After", "")))
         if status in MISSING:
             raise FetchError("missing", url, f"HTTP {status}")
         if status in REFUSED:
@@ -218,7 +218,7 @@ def _joined(base: str, url: str) -> str:
         raise FetchError("refused", url[:200], f"is no address: {error}") from None
 
 
-def _retry_after_s(value: str) -> float | None:
+def retry_after_s(value: str) -> float | None:
     """Retry-After, seconds or an HTTP date, between 0 and LONGEST_WAIT_S; None where it is absent or unreadable."""
     value = value.strip()
     if value.isdecimal() and value.isascii():

@@ -12,3 +12,12 @@ def paintings() -> Path:
     if not path.is_dir():
         pytest.skip("the folder of real paintings, ../shared/paintings, is not on this machine")
     return path
+
+
+@pytest.fixture(scope="session")
+def wikiart_samples() -> Path:
+    """A folder of real answers of WikiArt beside the repository."""
+    path = Path(__file__).parents[2] / "shared" / "wikiart"
+    if not path.is_dir():
+        pytest.skip("real answers of WikiArt, ../shared/wikiart, are not on this machine")
+    return path

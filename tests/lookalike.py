@@ -39,7 +39,8 @@ BEHAVIOURS = (
     "wrong-type",       # a PDF that says it is a JPEG
     "placeholder",      # a redirect to WikiArt's picture that says there is no picture
     "bomb",             # a PNG of 49 KB and 400 megapixels
-    "gzip-bomb",        # 200 KB on the wire, 200 MB unpacked
+    "gzip", "gzip-cut", "odd-encoding",
+    "gzip-bomb",        # 1 MB on the wire, 200 MB unpacked
     "huge",             # announces ten gigabytes
     "endless",          # announces no length and does not stop
     "drip",             # a byte every 50 ms
@@ -259,8 +260,12 @@ class _Answers(BaseHTTPRequestHandler):
                 self._redirect(PLACEHOLDER)
             case "bomb":
                 self._send(200, _pixel_bomb(), "image/png")
-            case "gzip-bomb":
-                self._send(200, _gzip_bomb(), content_type, {"Content-Encoding": "gzip"})
+            case "gzip" | "gzip-cut" | "gzip-bomb":
+                packed = _gzip_bomb() if behaviour == "gzip-bomb" else gzip.compress(content, mtime=0)
+                cut = len(packed) // 2 if behaviour == "gzip-cut" else None
+                self._send(200, packed[:cut], content_type, {"Content-Encoding": "gzip"})
+            case "odd-encoding":
+                self._send(200, content, content_type, {"Content-Encoding": "br"})
             case "huge":
                 self._send(200, b"\xff\xd8\xff", content_type, length=10_000_000_000)
                 self.close_connection = True
