@@ -143,6 +143,7 @@ class TrainUpscaler(Section):
     batch: int = Field(16, ge=1, le=1024)
     lr: float = Field(1e-3, gt=0, le=1)
     seed: Seed = 0
+    paintings: int = Field(1000, ge=2, le=100_000)
     device: Device = "auto"
 
 

@@ -97,5 +97,10 @@ def _make_moments(state: TrainingState) -> None:
     for optimizer, module in state.optimizers.values():
         for parameter in module.parameters():
             parameter.grad = torch.zeros_like(parameter)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0  # AdamW's weight decay would move the weights, gradients or not
         optimizer.step()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,150 @@
+"""What the upscaler learns to undo: small versions of pictures, half of them with the faults of generated ones.
+
+Works on batches (B, 3, H, W) in [0, 1] on the CPU; every draw comes from the generator that is handed in.
+"""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+# Strengths and chances: GAN.md 5.3. Real-ESRGAN's own are far too strong for clean pictures.
+CLEAN = 0.5
+BLUR, BLUR_SIGMA = 0.5, (0.2, 1.2)
+NOISE_SIGMA = (0.0, 5 / 255)
+CHECKERBOARD, CHECKERBOARD_SIZE = 0.2, (0.0, 0.03)
+ROUND_TRIP = 0.2
+JPEG, JPEG_QUALITY = 0.3, (60, 95)
+BLUR_RADIUS = 4  # over three of the widest sigma
+
+
+def degrade(images: Tensor, scale: int, draws: torch.Generator) -> Tensor:
+    """Images `scale` times smaller, antialiased, in 8-bit steps; about half with the faults of generated pictures."""
+    count = len(images)
+    small = torch.empty(count, 3, images.shape[2] // scale, images.shape[3] // scale)
+    kernels = torch.randint(len(KERNELS), (count,), generator=draws)
+    for index, kernel in enumerate(KERNELS.values()):
+        chosen = kernels == index
+        small[chosen] = _shrink_by(images[chosen], scale, kernel)
+    faulty = _chance(1 - CLEAN, count, draws)
+    small[faulty] = _with_faults(small[faulty], draws)
+    small = (small.clamp(0, 1) * 255).round() / 255
+    for index in (faulty & _chance(JPEG, count, draws)).nonzero().flatten().tolist():
+        quality = int(torch.randint(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, (), generator=draws))
+        small[index] = _through_jpeg(small[index], quality)
+    return small
+
+
+def shrink(images: Tensor, scale: int, kernel: str) -> Tensor:
+    """Pillow's antialiased resize by `area`, `bicubic` or `lanczos`, to 1/scale of each side (rounded down)."""
+    return _shrink_by(images, scale, KERNELS[kernel])
+
+
+def _shrink_by(images: Tensor, scale: int, kernel: "Kernel") -> Tensor:
+    weight, support = kernel
+    height, width = images.shape[2] // scale, images.shape[3] // scale
+    images = images[:, :, : height * scale, : width * scale]
+    reach = math.ceil((support - 0.5) * scale)  # taps beyond the block of scale × scale
+    offsets = (torch.arange(-reach, scale + reach) + 0.5) / scale - 0.5
+    taps = weight(offsets) * (offsets.abs() < support)
+    for axis in (2, 3):
+        images = _strided(images, taps, scale, reach, axis)
+    return images
+
+
+def _strided(images: Tensor, taps: Tensor, scale: int, reach: int, axis: int) -> Tensor:
+    """Weighted means along one axis; taps that fall outside the picture are left out, as Pillow does."""
+    kernel = taps.view(1, 1, -1, 1) if axis == 2 else taps.view(1, 1, 1, -1)
+    stride, padding = ((scale, 1), (reach, 0)) if axis == 2 else ((1, scale), (0, reach))
+    count, channels, height, width = images.shape
+    planes = images.reshape(count * channels, 1, height, width)
+    sums = functional.conv2d(planes, kernel, stride=stride, padding=padding)
+    weights = functional.conv2d(torch.ones(1, 1, height, width), kernel, stride=stride, padding=padding)
+    return (sums / weights).view(count, channels, *sums.shape[2:])
+
+
+def _area(offsets: Tensor) -> Tensor:
+    return torch.ones_like(offsets)
+
+
+def _bicubic(offsets: Tensor) -> Tensor:
+    x = offsets.abs()  # Keys' kernel with a = −1/2, as Pillow has it
+    return torch.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+
+
+def _lanczos(offsets: Tensor) -> Tensor:
+    return torch.sinc(offsets) * torch.sinc(offsets / 3)
+
+
+Kernel = tuple[Callable[[Tensor], Tensor], float]  # weight of an offset in small pixels, and where it ends
+KERNELS: dict[str, Kernel] = {"area": (_area, 0.5), "bicubic": (_bicubic, 2.0), "lanczos": (_lanczos, 3.0)}
+
+
+def _with_faults(small: Tensor, draws: torch.Generator) -> Tensor:
+    """Softness, grain, checkerboards and lost detail, each on its share of the images."""
+    count = len(small)
+    blurred = _chance(BLUR, count, draws)
+    small[blurred] = _blur(small[blurred], _uniform(BLUR_SIGMA, len(small[blurred]), draws))
+    small = small + _uniform(NOISE_SIGMA, count, draws) * torch.randn(small.shape, generator=draws)
+    checkered = _chance(CHECKERBOARD, count, draws).view(-1, 1, 1, 1)
+    small = small + checkered * _checkerboard(small.shape, draws)
+    lost = _chance(ROUND_TRIP, count, draws)
+    small[lost] = _round_trip(small[lost], draws)
+    return small
+
+
+def _blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur, each image with its own sigma (B, 1, 1, 1) in pixels."""
+    if not len(images):
+        return images
+    offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1.0)
+    taps = torch.exp(-0.5 * (offsets / sigma.view(-1, 1)) ** 2)
+    taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(3, 0)  # one filter a colour plane
+    planes = images.reshape(1, -1, *images.shape[2:])
+    planes = functional.pad(planes, (BLUR_RADIUS,) * 4, mode="replicate")
+    planes = functional.conv2d(planes, taps[:, None, :, None], groups=len(taps))
+    planes = functional.conv2d(planes, taps[:, None, None, :], groups=len(taps))
+    return planes.view(images.shape)
+
+
+def _checkerboard(shape: torch.Size, draws: torch.Generator) -> Tensor:
+    """What transposed convolutions leave: signs that alternate every pixel, or any pattern of period 4."""
+    count, _, height, width = shape
+    alternating = (-1.0) ** (torch.arange(4).view(4, 1) + torch.arange(4))
+    any_pattern = torch.randint(0, 2, (count, 1, 4, 4), generator=draws) * 2.0 - 1
+    cell = torch.where(_chance(0.5, count, draws).view(-1, 1, 1, 1), alternating, any_pattern)
+    pattern = cell.repeat(1, 1, -(-height // 4), -(-width // 4))[:, :, :height, :width]
+    return _uniform(CHECKERBOARD_SIZE, count, draws) * pattern
+
+
+def _round_trip(images: Tensor, draws: torch.Generator) -> Tensor:
+    """To half the size and back, by nearest neighbours or bilinearly."""
+    if not len(images):
+        return images
+    size = images.shape[2:]
+    half = functional.avg_pool2d(images, 2, ceil_mode=True)
+    nearest = functional.interpolate(half, size, mode="nearest")
+    bilinear = functional.interpolate(half, size, mode="bilinear")
+    return torch.where(_chance(0.5, len(images), draws).view(-1, 1, 1, 1), nearest, bilinear)
+
+
+def _through_jpeg(image: Tensor, quality: int) -> Tensor:
+    pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="JPEG", quality=quality)
+    decoded = np.asarray(Image.open(file), dtype=np.float32)
+    return torch.from_numpy(decoded).permute(2, 0, 1) / 255
+
+
+def _chance(probability: float, count: int, draws: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=draws) < probability
+
+
+def _uniform(bounds: tuple[float, float], count: int, draws: torch.Generator) -> Tensor:
+    low, high = bounds
+    return torch.rand(count, 1, 1, 1, generator=draws) * (high - low) + low

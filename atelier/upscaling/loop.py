@@ -1,0 +1,151 @@
+"""Training the upscaler: patches of paintings against their small versions, with an exact way back into the middle."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from atelier.errors import AtelierError
+from atelier.progress import Progress
+from atelier.training.checkpoint import TrainingState, load_state, save_state
+from atelier.training.seeds import generator_for
+from atelier.upscaling.degrade import degrade
+from atelier.upscaling.network import SRVGGNetCompact
+
+SAVE_INTERVAL_S = 5.0  # at most this much work is lost to kill -9
+LOOK_STEPS = 20  # how often the loss leaves the device for the progress line
+CLIP = 1.0
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class UpscalerPlan:
+    """What is trained and how, as params.yaml's `train_upscaler` describes it."""
+
+    scale: int
+    steps: int
+    features: int
+    blocks: int
+    patch_px: int
+    batch: int
+    lr: float
+    seed: int
+
+
+class UpscalerTrainer:
+    """One upscaler on one device, learning from `pictures` (H, W, 3), none smaller than an enlarged patch.
+
+    The state lies in the file `state`; `network` after `train` is the same, stopped in between or not.
+    """
+
+    def __init__(
+        self, plan: UpscalerPlan, pictures: Sequence[Pixels], device: torch.device, state: Path
+    ) -> None:
+        self.plan, self.device = plan, device
+        self._pictures, self._path = pictures, state
+        self.network = make_upscaler(plan).to(device).to(memory_format=torch.channels_last)
+        self._adamw = torch.optim.AdamW(self.network.parameters(), plan.lr, betas=(0.9, 0.99), fused=True)
+        self.step = 0
+
+    def resume(self) -> bool:
+        """Go back to the saved state; False where there is none."""
+        loaded = load_state(self._path, self._state())
+        if loaded:
+            self.step, _ = loaded
+        return loaded is not None
+
+    def train(self, progress: Progress, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the plan's end, or until `stop()` says so between two steps; whether the end was reached.
+
+        Either way the state is saved. Raises AtelierError where the loss is no longer a number.
+        """
+        saved_s = time.monotonic()
+        while self.step < self.plan.steps and not stop():
+            loss = self._advance()
+            progress.update(self.step, _note(loss) if self.step % LOOK_STEPS == 0 else "")
+            if time.monotonic() - saved_s >= SAVE_INTERVAL_S:
+                self.save()
+                saved_s = time.monotonic()
+        self.save()
+        return self.step >= self.plan.steps
+
+    def save(self) -> None:
+        """Write the resumable state of this step."""
+        save_state(self._path, self.step, self._state())
+
+    def _advance(self) -> Tensor:
+        large, small = (part.to(self.device) for part in draw_batch(self.plan, self._pictures, self.step))
+        loss = charbonnier(self.network(small.contiguous(memory_format=torch.channels_last)), large)
+        self._adamw.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        self._adamw.param_groups[0]["lr"] = learning_rate(self.plan, self.step)
+        self._adamw.step()
+        self.step += 1
+        return loss.detach()
+
+    def _state(self) -> TrainingState:
+        return TrainingState({"upscaler": self.network}, {"adamw": (self._adamw, self.network)})
+
+
+def make_upscaler(plan: UpscalerPlan) -> SRVGGNetCompact:
+    """The untrained network: nearly the nearest-neighbour enlargement, since its last layer starts small."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
+        network = SRVGGNetCompact(plan.scale, plan.features, plan.blocks)
+    last = network.body[-1]
+    assert isinstance(last, torch.nn.Conv2d) and last.bias is not None
+    with torch.no_grad():
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+    return network
+
+
+def draw_batch(plan: UpscalerPlan, pictures: Sequence[Pixels], step: int) -> tuple[Tensor, Tensor]:
+    """The large patches of one step and their degraded small versions: a function of (seed, step)."""
+    draws = generator_for("upscaler", plan.seed, step)
+    side = plan.patch_px * plan.scale
+    chosen = torch.randint(len(pictures), (plan.batch,), generator=draws).tolist()
+    places = torch.rand(plan.batch, 2, generator=draws, dtype=torch.float64).tolist()
+    turns = torch.randint(8, (plan.batch,), generator=draws).tolist()
+    patches = [
+        _turned(_cut(pictures[index], place, side), turn)
+        for index, place, turn in zip(chosen, places, turns, strict=True)
+    ]
+    large = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    return large, degrade(large, plan.scale, draws)
+
+
+def learning_rate(plan: UpscalerPlan, step: int) -> float:
+    """From `plan.lr` down to nothing along a cosine."""
+    return plan.lr * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
+
+
+def charbonnier(result: Tensor, wanted: Tensor) -> Tensor:
+    """The mean absolute error, rounded off near zero."""
+    return torch.sqrt((result - wanted) ** 2 + 1e-6).mean()
+
+
+def _cut(picture: Pixels, place: list[float], side: int) -> Pixels:
+    top = int(place[0] * (picture.shape[0] - side + 1))
+    left = int(place[1] * (picture.shape[1] - side + 1))
+    return picture[top : top + side, left : left + side]
+
+
+def _turned(patch: Pixels, turn: int) -> Pixels:
+    """One of the square's eight symmetries."""
+    return np.rot90(patch if turn < 4 else patch[:, ::-1], turn % 4)
+
+
+def _note(loss: Tensor) -> str:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise AtelierError("the upscaler's loss is no number any more: lower train_upscaler.lr")
+    return f"loss {value:.4f}"

@@ -1,0 +1,65 @@
+"""Weights files: same content same bytes, foreign files refused with a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from atelier.errors import AtelierError
+from atelier.weights import read_weights, save_weights
+
+WRITE = """
+import sys, torch
+from pathlib import Path
+from atelier.weights import save_weights
+save_weights(Path(sys.argv[1]), {"b": torch.ones(3), "a": torch.zeros(2)}, "x/1", {"steps": 1, "arch": "y"})
+"""
+
+
+def test_header_and_tensors_come_back(tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", {"a": torch.arange(3.0)}, "x/1", {"steps": 7})
+    header, tensors = read_weights(tmp_path / "w.safetensors", "x/1", {"steps"}, "train")
+    assert header == {"format": "x/1", "steps": 7}
+    assert tensors["a"].tolist() == [0, 1, 2]
+
+
+def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
+    contents = set()
+    for number in range(3):
+        path = tmp_path / f"{number}.safetensors"
+        subprocess.run([sys.executable, "-c", WRITE, str(path)], check=True)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
+def test_a_missing_file_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(AtelierError, match="is missing: `dvc repro train_upscaler` makes it"):
+        read_weights(tmp_path / "w.safetensors", "x/1", set(), "train_upscaler")
+
+
+def test_a_torn_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"a": torch.ones(100)}, "x/1", {})
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(AtelierError, match="no whole safetensors file"):
+        read_weights(path, "x/1", set(), "train")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"atelier": "no json"},
+        {"atelier": "[]"},
+        {"atelier": '{"format": "other/1", "steps": 1}'},
+        {"atelier": '{"format": "x/1"}'},
+    ],
+)
+def test_strangers_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata=metadata)
+    with pytest.raises(AtelierError, match="has no x/1 header"):
+        read_weights(path, "x/1", {"steps"}, "train")
