@@ -43,7 +43,7 @@ MOODS = (
         light="sun", disk="#fffbe6", disk_share=1, glow="#ffe2a6", path=0.9, light_height=(0.10, 0.34),
         sea_far="#8d9dbb", sea_near="#3f5f80", crest="#f3cfc0", swell=0.35,
         land_light="#c9a0a0", land_shade="#5b5f80",
-        sail_light="#c98f6e", sail_shade="#7d5a5e", hull="#2b2838",
+        sail_light="#d99a74", sail_shade="#86606a", hull="#2b2838",
     ),
     Mood(
         name="noon", weight=1.3,
@@ -61,7 +61,7 @@ MOODS = (
         light="sun", disk="#fffdea", disk_share=0.95, glow="#fff2b0", path=0.9, light_height=(0.12, 0.42),
         sea_far="#8f8a62", sea_near="#2c4446", crest="#ffe4a0", swell=0.35,
         land_light="#d0984f", land_shade="#5f4630",
-        sail_light="#9c6a3c", sail_shade="#5f4029", hull="#24180f",
+        sail_light="#c08a4c", sail_shade="#6b4528", hull="#24180f",
     ),
     Mood(
         name="sunset", weight=1.4,
@@ -70,7 +70,7 @@ MOODS = (
         light="sun", disk="#fff3c4", disk_share=1, glow="#ffb254", path=0.9, light_height=(0.06, 0.26),
         sea_far="#8c4a5e", sea_near="#2a2347", crest="#ff9f6a", swell=0.4,
         land_light="#9c5250", land_shade="#2c2140",
-        sail_light="#8a4550", sail_shade="#3d2340", hull="#150f1e",
+        sail_light="#b9605c", sail_shade="#532b46", hull="#150f1e",
     ),
     Mood(
         name="dusk", weight=0.8,
@@ -79,7 +79,7 @@ MOODS = (
         light="sun", disk="#ffe9b0", disk_share=1, glow="#ffd98a", path=0.9, light_height=(0.03, 0.14),
         sea_far="#54808a", sea_near="#12303f", crest="#c9d0b0", swell=0.3,
         land_light="#8a8a7a", land_shade="#182a3a",
-        sail_light="#d8c9a4", sail_shade="#6d7a78", hull="#0f1a22",
+        sail_light="#efe0b8", sail_shade="#7d8a84", hull="#0f1a22",
     ),
     Mood(
         name="moonlight", weight=1.3,
@@ -88,7 +88,7 @@ MOODS = (
         light="moon", disk="#fdfbe2", disk_share=1, glow="#b9d6c6", path=0.9, light_height=(0.40, 0.74),
         sea_far="#1f4a5c", sea_near="#071624", crest="#8fb5b0", swell=0.35,
         land_light="#3c6068", land_shade="#0a1826",
-        sail_light="#c4d0bd", sail_shade="#4c6a72", hull="#060c14",
+        sail_light="#d8e0cd", sail_shade="#5f7f84", hull="#060c14",
     ),
     Mood(
         name="storm", weight=1.1,
@@ -106,7 +106,7 @@ MOODS = (
         light="sun", disk="#ff7a3c", disk_share=1, glow="#ffb488", path=0.75, light_height=(0.20, 0.48),
         sea_far="#7d979c", sea_near="#3f6068", crest="#d5dcd2", swell=0.2,
         land_light="#a3aca8", land_shade="#566c76",
-        sail_light="#56676e", sail_shade="#3c4d57", hull="#22303a",
+        sail_light="#7d8c90", sail_shade="#465863", hull="#22303a",
     ),
 )  # fmt: skip
 

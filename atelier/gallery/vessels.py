@@ -27,9 +27,7 @@ class _Board:
         self.light, self.shade, self.hull = (
             rgb(c).ravel() for c in (mood.sail_light, mood.sail_shade, mood.hull)
         )
-        self.rim = self.light + 0.45 * (
-            rgb(mood.glow).ravel() - self.light
-        )  # where the light shines through the cloth
+        self.rim = 0.4 * (rgb(mood.glow).ravel() - self.light)  # where the light shines through the cloth
         self.image = Image.new("RGBA", size, (*_bytes(self.shade), 0))
         self.draw = ImageDraw.Draw(self.image)
 
@@ -39,14 +37,14 @@ class _Board:
 
     def sail(self, luff: Sequence[Point], leech: Sequence[Point], light_from: int) -> None:
         """A sail between two edges (lists of as many points, top to bottom), in strips from light to shade."""
-        strips = 8
+        strips = 10
         for strip in range(strips):
             a, b = strip / strips, (strip + 1) / strips
             side = (strip + 0.5) / strips if light_from < 0 else 1 - (strip + 0.5) / strips
             tone = 1.0 - 0.85 * side**1.4
             left = [_between(p, q, a) for p, q in zip(luff, leech, strict=True)]
             right = [_between(p, q, b) for p, q in zip(luff, leech, strict=True)]
-            colour = self.shade + (self.light - self.shade) * tone + self.rim * max(0.0, 1 - 2.5 * side)
+            colour = self.shade + (self.light - self.shade) * tone + self.rim * max(0.0, 1 - 3 * side)
             self.draw.polygon(self.at([*left, *reversed(right)]), fill=(*_bytes(colour), 255))
 
     def timber(self, points: Sequence[Point], lift: float = 0.0) -> None:
@@ -76,6 +74,7 @@ def draw_gulls(
     centre = rng.uniform((0.3, 0.35), (0.7, 0.75)) * (width, height * horizon)
     for _ in range(count):
         x, y = centre + rng.normal(0, (0.10, 0.05)) * height
+        y = min(y, 0.9 * horizon * height)
         span, dip, tilt = rng.uniform(0.008, 0.02) * height, rng.uniform(0.2, 0.5), rng.normal(0, 0.2)
         wing = (
             (-1, -dip - tilt),
@@ -85,9 +84,7 @@ def draw_gulls(
             (1, -dip + tilt),
         )
         for pen, ink in pens:
-            pen.line(
-                [(x + span * u, y + span * v) for u, v in wing], fill=ink, width=max(1, round(height / 260))
-            )
+            pen.line([(x + span * u, y + span * v) for u, v in wing], fill=ink, width=max(1, round(span / 5)))
 
 
 def _hull(board: _Board, stern: float, bow: float, depth: float, castle: float) -> None:
