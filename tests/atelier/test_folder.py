@@ -1,0 +1,172 @@
+"""One's own folder as a source."""
+
+import shutil
+
+import pytest
+
+from atelier.catalog import write_catalog
+from atelier.errors import AtelierError
+from atelier.folder import ABSENT, COPY, NAMELESS, OUTSIDE, TWICE, UNLISTED, read_folder
+from tests.lookalike import jpeg
+
+SEAS = [jpeg((20, 60, blue)) for blue in range(100, 110)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "pictures"
+    for name, content in {
+        "calm_sea.jpg": SEAS[0],
+        "storms/rising-gale.JPEG": SEAS[1],
+        "storms/night/squall.png": SEAS[2],
+        "storms/.hidden.jpg": SEAS[3],
+        ".cache/thumbnail.jpg": SEAS[4],
+        "notes.txt": b"not an image",
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def table(folder, text, encoding="utf-8"):
+    path = folder.parent / "catalog.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_images_below_the_folder_are_works_and_subfolders_are_genres(folder):
+    found = read_folder(folder)
+    assert [(work.image_url, work.title, work.genre) for work in found.works] == [
+        ("calm_sea.jpg", "calm sea", ""),
+        ("storms/night/squall.png", "squall", "storms/night"),
+        ("storms/rising-gale.JPEG", "rising gale", "storms"),
+    ]
+    assert found.listed == 3 and not found.skipped
+    assert {(work.source, work.rights, work.artist_slug) for work in found.works} == {
+        ("folder", "unknown", "")
+    }
+
+
+def test_a_moved_file_stays_the_same_work_and_a_changed_one_does_not(folder):
+    before = {work.title: work.id for work in read_folder(folder).works}
+    (folder / "calm_sea.jpg").rename(folder / "storms" / "calm_sea.jpg")
+    (folder / "storms" / "rising-gale.JPEG").write_bytes(SEAS[9])
+    after = {work.title: work.id for work in read_folder(folder).works}
+    assert after["calm sea"] == before["calm sea"] and after["squall"] == before["squall"]
+    assert after["rising gale"] != before["rising gale"]
+
+
+def test_copies_are_one_work_under_the_first_name(folder):
+    shutil.copy(folder / "calm_sea.jpg", folder / "a_copy.jpg")
+    found = read_folder(folder)
+    assert found.works[0].image_url == "a_copy.jpg"
+    assert found.skipped == {COPY: 1} and found.listed == 4
+
+
+def test_links_that_leave_the_folder_are_refused(folder, tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "photo.jpg").write_bytes(SEAS[8])
+    (folder / "link.jpg").symlink_to(tmp_path / "secret" / "photo.jpg")
+    (folder / "linked").symlink_to(tmp_path / "secret")
+    (folder / "upwards").symlink_to("..")
+    (folder / "inwards").symlink_to("storms")
+    (folder / "loop").symlink_to("loop")
+    found = read_folder(folder)
+    assert len(found.works) == 3 and found.skipped == {OUTSIDE: 3}
+
+
+def test_a_link_within_the_folder_is_a_copy(folder):
+    (folder / "zz.jpg").symlink_to("calm_sea.jpg")
+    assert read_folder(folder).skipped == {COPY: 1}
+
+
+def test_a_dangling_link_is_no_image(folder):
+    (folder / "gone.jpg").symlink_to(folder / "nothing.jpg")
+    assert len(read_folder(folder).works) == 3
+
+
+def test_a_file_name_that_is_no_text_is_counted(folder):
+    try:
+        (folder / "caf\udce9.jpg").write_bytes(SEAS[7])
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert read_folder(folder).skipped == {NAMELESS: 1}
+
+
+def test_the_csv_says_what_is_what(folder):
+    catalog = table(
+        folder,
+        "﻿File, title,artist,year,style,genre,owner\n"
+        'storms/rising-gale.JPEG,"Gale, rising",Inês  Salgueirinha,XIX cent.,Realism,marina,me\n'
+        "\n"
+        "calm_sea.jpg\n",
+    )
+    found = read_folder(folder, catalog)
+    calm, gale = found.works
+    assert (gale.title, gale.artist, gale.artist_slug) == (
+        "Gale, rising",
+        "Inês Salgueirinha",
+        "ines-salgueirinha",
+    )
+    assert (gale.year_text, gale.year, gale.genre, gale.style) == ("XIX cent.", 1850, "marina", "Realism")
+    assert (calm.title, calm.artist, calm.year) == ("calm sea", "", None)
+    assert found.skipped == {UNLISTED: 1}
+
+
+def test_rows_without_an_image_are_counted(folder):
+    catalog = table(
+        folder,
+        "file\ncalm_sea.jpg\n./calm_sea.jpg\nmissing.jpg\nnotes.txt\n.\n../catalog.csv\n/etc/passwd\n"
+        "storms\\rising-gale.JPEG\nstorms/../../secret.jpg\n",
+    )
+    found = read_folder(folder, catalog)
+    assert [work.image_url for work in found.works] == ["calm_sea.jpg", "storms/rising-gale.JPEG"]
+    assert found.skipped == {ABSENT: 3, TWICE: 1, OUTSIDE: 3, UNLISTED: 1}
+    assert found.listed == len(found.works) + sum(found.skipped.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", r"catalog\.csv:1: no column named file"),
+        ("title,artist\nSea,Anna\n", r"catalog\.csv:1: no column named file"),
+        ("file;title\ncalm_sea.jpg;Sea\n", "separated by semicolons"),
+        ("file,title\ncalm_sea.jpg,Sea\n,Storm\n", r"catalog\.csv:3: file is empty"),
+        ("file,title\ncalm_sea.jpg,Gale, rising\n", r"catalog\.csv:2: 3 cells under 2 columns"),
+        ('file,title\ncalm_sea.jpg,"Gale" rising\n', r"catalog\.csv:2: not valid CSV"),
+        ('file,title\ncalm_sea.jpg,"Gale\n', r"catalog\.csv:2: not valid CSV"),
+        ("file\n" + "a" * 200_000, r"catalog\.csv:2: not valid CSV: field larger"),
+    ],
+)
+def test_a_csv_that_cannot_be_understood_is_refused_with_its_line(folder, text, words):
+    with pytest.raises(AtelierError, match=words):
+        read_folder(folder, table(folder, text))
+
+
+def test_a_csv_in_another_encoding_is_refused(folder):
+    with pytest.raises(AtelierError, match="not UTF-8 at byte"):
+        read_folder(folder, table(folder, "file,title\ncalm_sea.jpg,Étretat\n", "latin-1"))
+
+
+def test_a_missing_folder_or_csv_names_the_key(folder, tmp_path):
+    with pytest.raises(AtelierError, match=r"scrape\.folder\.path holds .*no such folder"):
+        read_folder(tmp_path / "nowhere")
+    with pytest.raises(AtelierError, match=r"scrape\.folder\.path holds .*no such folder"):
+        read_folder(folder / "notes.txt")
+    with pytest.raises(AtelierError, match=r"scrape\.folder\.catalog holds .*no such file"):
+        read_folder(folder, tmp_path / "nowhere.csv")
+
+
+def test_the_same_folder_elsewhere_gives_the_same_bytes(folder, tmp_path):
+    write_catalog(read_folder(folder).works, tmp_path / "a.parquet")
+    shutil.copytree(folder, tmp_path / "far" / "away")
+    write_catalog(read_folder(tmp_path / "far" / "away").works, tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_the_real_paintings_are_all_found(paintings):
+    found = read_folder(paintings, paintings / "catalog.csv")
+    assert len(found.works) == 1374 and not found.skipped
+    assert {"Claude Monet", "Vincent van Gogh"} <= {work.artist for work in found.works}
+    assert all(work.image_url.startswith("images/") for work in found.works)
