@@ -42,31 +42,44 @@ def brush(
 ) -> Field:  # fmt: skip
     """Planes (3, h, w) of 0 to 1: `ground` in broad strokes, then `picture` in fine ones where `detail` (L) says so.
 
-    How many strokes there are and what is drawn from `rng` does not depend on the size in pixels.
+    The broad strokes are the same ones at every size in pixels.
     """
-    broad = _Canvas(ground, hand)
+    broad = _Canvas(ground, hand, ground.height)
     for coat in COATS:
         broad.lay(coat, None, guide, texture, rng)
     painted, relief = broad.dried()
-
-    share = np.asarray(detail, np.float32) / np.float32(255)
-    calm = replace(hand, slender=3.0, swirl=0.0, broken=0.8 * hand.broken, relief=0.6 * hand.relief)
-    fine = _Canvas(picture, calm)
-    fine.lay(FINE_COAT, share > 0.85, guide, texture, rng)
-    small, small_relief = fine.dried()
-    small = mix(small, fine.plain, np.full((1, 1), 0.45, np.float32))  # edges stay where they were drawn
-    painted = mix(painted, small, share)
-    relief = mix(relief, np.float32(0.6) * small_relief, share)
+    if box := detail.getbbox():
+        _refine(painted, relief, picture, detail, box, hand, guide, texture, rng)
     return painted * _raking_light(relief, hand)
 
 
-class _Canvas:
-    """A picture that is being covered by strokes; the margin takes the ends of those that leave it."""
+def _refine(
+    painted: Field, relief: Field, picture: Image.Image, detail: Image.Image, box: tuple[int, int, int, int],
+    hand: Hand, guide: Guide, texture: Field, rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """Fine strokes into `painted` and `relief`, inside `box`."""
+    left, top, right, bottom = box
+    share = np.asarray(detail.crop(box), np.float32) / np.float32(255)
+    calm = replace(hand, slender=3.0, swirl=0.0, broken=0.8 * hand.broken, relief=0.6 * hand.relief)
+    fine = _Canvas(picture.crop(box), calm, picture.height)
+    fine.lay(FINE_COAT, share > 0.85, Guide(guide.level[top:bottom], guide.size[top:bottom]), texture, rng)
+    small, small_relief = fine.dried()
+    small = mix(small, fine.plain, np.full((1, 1), 0.45, np.float32))  # edges stay where they were drawn
+    inside = slice(top, bottom), slice(left, right)
+    painted[:, *inside] = mix(painted[:, *inside], small, share)
+    relief[inside] = mix(relief[inside], np.float32(0.6) * small_relief, share)
 
-    def __init__(self, picture: Image.Image, hand: Hand) -> None:
+
+class _Canvas:
+    """A picture that is being covered by strokes; the margin takes the ends of those that leave it.
+
+    `unit_px` is the height of the whole painting, which a hand's stroke widths are measured in.
+    """
+
+    def __init__(self, picture: Image.Image, hand: Hand, unit_px: int) -> None:
         self.plain, self.flow, self.hand = from_image(picture), _flow(picture), hand
-        self.width, self.height = picture.size
-        self.margin = math.ceil(2.2 * hand.width * hand.slender * self.height) + 4
+        self.width, self.height, self.unit_px = *picture.size, unit_px
+        self.margin = math.ceil(2.2 * hand.width * hand.slender * unit_px) + 4
         shape = self.height + 2 * self.margin, self.width + 2 * self.margin
         self.stroke = np.zeros(shape, np.int32)  # the number of the stroke on top, from 1
         self.load = np.full(shape, -0.5, np.float32)  # how much paint it left
@@ -83,14 +96,14 @@ class _Canvas:
     ) -> None:
         """One coat over what is there, of strokes that start where `where` allows."""
         hand, height, width = self.hand, self.height, self.width
-        breadth = hand.width * coat.scale
+        breadth = hand.width * coat.scale * self.unit_px
         length = breadth * hand.slender
-        rows, columns = math.ceil(1.25 * coat.cover / breadth), math.ceil(1.25 * width / height / length)
+        rows, columns = math.ceil(1.25 * coat.cover * height / breadth), math.ceil(1.25 * width / length)
         grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
         place = rng.permutation((grid + rng.random(grid.shape)) / (rows, columns)).astype(np.float32)
         jitter = rng.standard_normal((len(place), 6), np.float32)
         size = rng.uniform(0.65, 1.0, len(place)).astype(np.float32)
-        bristles = _bristles(rng, max(4.0, length * height), max(1.6, breadth * height))
+        bristles = _bristles(rng, max(4.0, length), max(1.6, breadth))
         if where is not None:
             kept = where[(place[:, 0] * height).astype(np.int32), (place[:, 1] * width).astype(np.int32)]
             place, jitter, size = place[kept], jitter[kept], size[kept]

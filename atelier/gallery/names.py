@@ -68,9 +68,5 @@ def entitle(rng: np.random.Generator, scene: Scene) -> str:
     if nearest is not None and nearest.height > 0.15 and manner < 0.6:
         return f"{hour}, {RIG_NAMES[nearest.rig]} off {place}"
     if scene.coast is not None and manner < 0.8:
-        return f"{hour} by {COAST_NAMES[scene.coast.kind]} of {_bare(place)}"
+        return f"{hour} by {COAST_NAMES[scene.coast.kind]} of {place}"
     return f"{hour} off {place}" if manner < 0.9 else f"{hour}, Study of Sea and Sky"
-
-
-def _bare(place: str) -> str:
-    return place.removeprefix("the ") if place.startswith("the ") else place
