@@ -9,9 +9,8 @@ import PIL
 
 import atelier.gallery
 from atelier.catalog import Work
+from atelier.gallery.server import VIRTUAL, live_url
 from atelier.polite import Fetched, FetchError, PoliteClient
-
-GALLERY = "gallery:"  # the built-in archive's address, whose port is another in each run
 
 
 class Source(Protocol):
@@ -35,8 +34,8 @@ class Site:
 
     def fetch(self, work: Work) -> Fetched:
         url = work.image_url
-        if self.edition:
-            url = url.removeprefix(GALLERY)
+        if url.startswith(VIRTUAL):
+            url = live_url(url, self.client.base_url)
         return self.client.fetch(url, max_bytes=self.max_bytes)
 
     def version(self, work: Work) -> str:
