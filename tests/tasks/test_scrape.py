@@ -1,0 +1,188 @@
+"""The stage scrape: params in, catalog and coverage report out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from atelier.catalog import read_catalog
+from atelier.errors import AtelierError
+from atelier.params import Params, load_params
+from tasks.scrape import run
+from tasks.stage import Stage
+from tests.lookalike import Offer, jpeg, lookalike
+
+REPOSITORY = Path(__file__).parents[2]
+MARINA = "/en/paintings-by-genre/marina"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def scrape(**settings) -> str:
+    return run(Stage("scrape", Params.model_validate({"scrape": settings})))
+
+
+def wikiart(site, **settings) -> dict:
+    asked = (
+        {"genre": "marina", **settings}
+        if not {"style", "artist"} & settings.keys()
+        else {"genre": None, **settings}
+    )
+    return {"source": "wikiart", "wikiart": {"base_url": site.base_url, "rate_per_s": 1000, **asked}}
+
+
+def offers(count: int) -> list[Offer]:
+    return [Offer(id=f"{number:024x}", title=f"Sea {number}") for number in range(count)]
+
+
+def report() -> dict:
+    return json.loads(Path("data/catalog.json").read_text(encoding="utf-8"))
+
+
+def outs() -> tuple[bytes, bytes]:
+    return Path("data/catalog.parquet").read_bytes(), Path("data/catalog.json").read_bytes()
+
+
+def test_the_gallery_becomes_a_catalog(capsys):
+    assert scrape(gallery={"works": 70, "seed": 3, "size_px": 256}) == "70 works of the built-in archive 3"
+    works = read_catalog(Path("data/catalog.parquet"))
+    assert len(works) == 70
+    assert {(work.source, work.genre, work.rights) for work in works} == {
+        ("gallery", "marina", "public-domain")
+    }
+    assert all(work.style and work.image_url.startswith("gallery:/images/") for work in works)
+    assert report() == {
+        "source": "gallery", "asked": "the built-in archive 3", "claimed": 70, "listed": 70, "found": 70,
+        "skipped": {}, "cut_at_cap": False, "notes": [],
+        "years": {
+            "from": min(work.year or 9999 for work in works),
+            "to": max(work.year or 0 for work in works),
+            "undated": 0,
+        },
+    }  # fmt: skip
+    assert json.loads(Path(".atelier/progress/scrape.json").read_text())["done"] == 70
+
+
+def test_the_gallery_gives_the_same_bytes_on_every_port():
+    scrape(gallery={"works": 20})
+    first = outs()
+    shutil.rmtree("data")
+    scrape(gallery={"works": 20})
+    assert outs() == first
+
+
+def test_wikiart_becomes_a_catalog(capsys):
+    with lookalike({"genre/marina": [*offers(65), Offer(id="bad")]}, claimed=2000) as site:
+        summary = scrape(**wikiart(site))
+    assert summary == f"65 works of the genre marina at {site.base_url}; left out: 1 malformed record"
+    works = read_catalog(Path("data/catalog.parquet"))
+    assert len(works) == 65 and {work.rights for work in works} == {"unknown"}
+    assert report()["skipped"] == {"malformed record": 1} and report()["claimed"] == 2000
+    assert "the site claims 2,000 works and listed 66" in capsys.readouterr().out
+
+
+def test_a_style_an_artist_and_a_limit_can_be_asked_for():
+    with lookalike({"style/cubism": offers(5), "artist/anna-ancher": offers(4)}) as site:
+        assert scrape(**wikiart(site, style="cubism", limit=3)).startswith("3 works of the style cubism")
+        assert scrape(**wikiart(site, artist="anna-ancher")).startswith("4 works of the artist anna-ancher")
+
+
+def test_a_slug_that_the_table_does_not_know_is_asked_with_a_warning(capsys):
+    with lookalike({"genre/marine": offers(1)}) as site:
+        scrape(**wikiart(site, genre="marine"))
+    assert (
+        "'marine', which is not among the 68 genres known here; close to it: marina"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_capped_list_is_not_passed_over_in_silence(capsys):
+    with lookalike({"genre/marina": offers(3601)}) as site:
+        scrape(**wikiart(site))
+    assert report()["cut_at_cap"] is True and report()["claimed"] == 3601 and report()["found"] == 3600
+    assert "cut at the site's cap of 3,600 works; it claims 3,601" in capsys.readouterr().out
+
+
+def test_the_present_is_the_snapshots_year():
+    artists = {"anna-ancher": {"deathDayAsString": "15 April 1935"}}
+    with lookalike({"genre/marina": offers(2)}, artists=artists) as site:
+        free = wikiart(site, rights="public-domain")
+        scrape(snapshot="2006-01-01", **free)
+        assert {work.rights for work in read_catalog(Path("data/catalog.parquet"))} == {"public-domain"}
+        with pytest.raises(
+            AtelierError, match=r"gave no works \(2 not known to be free\).*scrape.wikiart.rights"
+        ):
+            scrape(snapshot="2005-12-31", **free)
+
+
+def test_an_empty_answer_is_an_error_that_says_what_to_check():
+    with (
+        lookalike({"genre/marina": []}) as site,
+        pytest.raises(AtelierError, match="gave no works: check the slug"),
+    ):
+        scrape(**wikiart(site))
+    Path("empty").mkdir()
+    with pytest.raises(AtelierError, match=r"gave no works: check scrape\.folder\.path"):
+        scrape(source="folder", folder={"path": "empty"})
+    assert not Path("data").exists()
+
+
+def test_a_folder_becomes_a_catalog_with_the_same_bytes_wherever_it_is():
+    for place in ("here/pictures", "there"):
+        folder = Path(place)
+        folder.mkdir(parents=True)
+        for number in range(3):
+            (folder / f"{number}.jpg").write_bytes(jpeg((number, 60, 160)))
+        (folder / "list.csv").write_text("file,title,year\n0.jpg,Calm,1887\n1.jpg,Gale,?\n9.jpg,Gone,\n")
+    written = set()
+    for place in ("here/pictures", "there"):
+        summary = scrape(source="folder", folder={"path": place, "catalog": f"{place}/list.csv"})
+        assert summary.startswith(
+            "2 works of a folder of images with a CSV; left out: 1 in the CSV, but no such image"
+        )
+        written.add(outs())
+    assert len(written) == 1
+    assert report()["years"] == {"from": 1887, "to": 1887, "undated": 1}
+
+
+def test_the_real_paintings_become_a_catalog(paintings):
+    scrape(source="folder", folder={"path": str(paintings), "catalog": str(paintings / "catalog.csv")})
+    assert report()["found"] == 1374 and report()["skipped"] == {}
+
+
+@pytest.mark.slow
+def test_a_killed_scrape_goes_on_without_asking_again():
+    """Waits for a real stage process to fetch its third page, kills it, and runs it again."""
+    with lookalike({"genre/marina": offers(300)}) as site:
+        shutil.copy(REPOSITORY / "params.yaml", "params.yaml")
+        text = Path("params.yaml").read_text(encoding="utf-8")
+        for old, new in (
+            ("source: gallery", "source: wikiart"), ("genre: landscape", "genre: marina"),
+            ("base_url: https://www.wikiart.org", f"base_url: {site.base_url}"), ("rate_per_s: 1.0", "rate_per_s: 5.0"),
+        ):  # fmt: skip
+            assert old in text
+            text = text.replace(old, new)
+        Path("params.yaml").write_text(text, encoding="utf-8")
+        assert load_params(Path("params.yaml")).scrape.source == "wikiart"
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        command = [sys.executable, "-m", "tasks.scrape"]
+        with subprocess.Popen(command, env=environment) as process:
+            while site.asked(MARINA) < 3:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+        assert not Path("data").exists()
+        asked = len(site.requests)
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert finished.returncode == 0, finished.stderr
+        assert "300 works of the genre marina" in finished.stdout
+        assert len(site.requests) - asked <= 3  # of five pages at least two had arrived
+        assert len(read_catalog(Path("data/catalog.parquet"))) == 300
