@@ -1,0 +1,84 @@
+"""The stage as DVC runs it: shards and account in, a packed set out."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atelier.account import Entry, write_account
+from atelier.dataset import open_dataset
+from atelier.errors import AtelierError
+from atelier.images import ImageLimits, Verified, verify
+from atelier.params import Params
+from atelier.shards import Item, write_shards
+from tasks.augment import run
+from tasks.stage import Stage
+
+
+def download(count: int) -> None:
+    """What the stage before would leave: `count` pictures, and two works without one."""
+    items, entries = [], []
+    for n in range(count):
+        pixels = np.random.default_rng(n).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).resize((96, 64), Image.Resampling.BICUBIC).save(file, "PNG")
+        verdict = verify(file.getvalue(), ImageLimits(32, 10**6))
+        assert isinstance(verdict, Verified)
+        items.append(Item(f"w{n:03d}", "png", file.getvalue()))
+        entries.append(
+            Entry(
+                id=f"w{n:03d}", status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height
+            )
+        )
+    entries += [
+        Entry(id="w998", status="duplicate", reason="the same bytes", phash="0" * 16, width=96, height=64),
+        Entry(id="w999", status="missing", reason="HTTP 404"),
+    ]
+    write_shards(items, Path("data/images"))
+    write_account(entries, Path("data/downloads.parquet"))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def stage(**augment: object) -> Stage:
+    return Stage(
+        "augment", Params.model_validate({"augment": {"resolution": 32, "held_out": 0.2, **augment}})
+    )
+
+
+def test_the_pictures_that_arrived_are_packed_and_doubled_by_their_mirror_images() -> None:
+    download(40)
+    summary = run(stage())
+    dataset = open_dataset(Path("data/dataset"))
+    assert dataset.resolution == 32
+    assert len(dataset.train) + len(dataset.held_out) == 80
+    assert set(dataset.train.ids) | set(dataset.held_out.ids) == {f"w{n:03d}" for n in range(40)}
+    assert "40 pictures of 32 px, doubled by their mirror images" in summary
+    assert f"{len(dataset.held_out.ids)} held out" in summary
+
+
+def test_the_same_params_give_the_same_bytes_and_other_params_others() -> None:
+    download(40)
+    packed = {}
+    for name, changes in {"a": {}, "b": {}, "c": {"crop": "random"}, "d": {"resolution": 64}}.items():
+        run(stage(**changes))
+        packed[name] = Path("data/dataset/images.npy").read_bytes()
+    assert packed["a"] == packed["b"]
+    assert len({packed["a"], packed["c"], packed["d"]}) == 3
+
+
+def test_pictures_too_small_for_the_resolution_are_named_in_the_summary() -> None:
+    download(10)
+    with pytest.raises(AtelierError, match="at least 128 px are too few"):
+        run(stage(resolution=256))
+    assert not Path("data/dataset").exists() or list(Path("data/dataset").iterdir()) == []
+
+
+def test_a_missing_download_says_what_makes_it() -> None:
+    with pytest.raises(AtelierError, match=r"data/downloads.parquet is missing.*dvc repro"):
+        run(stage())

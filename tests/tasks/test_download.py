@@ -1,0 +1,199 @@
+"""The stage as DVC runs it: resumed after kill -9, stopped at once by a signal, honest about what is lacking."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from PIL import Image
+
+from atelier.account import read_account
+from atelier.catalog import Work, write_catalog
+from atelier.gallery.server import serve, virtual_url
+from atelier.shards import find, read_shards
+from tests.atelier.test_download import offers, work
+from tests.lookalike import Offer, lookalike
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A work tree of its own: the stage's paths are relative to the current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_params(source: str, base_url: str = "http://127.0.0.1:9", **download: object) -> None:
+    """params.yaml with one source, and a rate that no test waits for."""
+    section = {
+        "rate_per_s": 1000.0,
+        "retries": 2,
+        "timeout_s": 20.0,
+        "size_px": None,
+        "min_side_px": 32,
+    } | download
+    values = "".join(f"  {key}: {'null' if value is None else value}\n" for key, value in section.items())
+    Path("params.yaml").write_text(
+        f"scrape:\n  source: {source}\n  wikiart:\n    base_url: {base_url}\n  folder:\n    path: mine\n"
+        f"  gallery:\n    works: 8\n    size_px: 128\ndownload:\n{values}"
+    )
+
+
+def write_works(works: Sequence[Work]) -> None:
+    write_catalog(works, Path("data/catalog.parquet"))
+
+
+@contextmanager
+def started() -> Iterator[subprocess.Popen[str]]:
+    """`python -m tasks.download`, ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.download"], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def run_stage() -> tuple[int, str, str]:
+    with started() as process:
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+
+def outs() -> dict[str, str]:
+    paths = [*Path("data/images").iterdir(), Path("data/downloads.parquet")]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def kept() -> int:
+    return sum(path.is_file() and path.suffix != ".tmp" for path in Path(".atelier/images").rglob("*"))
+
+
+def wait_until(process: subprocess.Popen[str], true: object) -> None:
+    deadline_s = time.monotonic() + 60
+    while not true():  # type: ignore[operator]
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
+def test_a_download_killed_at_three_moments_resumes_without_asking_again() -> None:
+    good = offers(120)
+    bad = [Offer(id=f"{500 + n:024x}", behaviour="404") for n in range(10)]
+    with lookalike({"genre/marina": [*good, *bad]}) as site:
+        write_params("wikiart", site.base_url, rate_per_s=150.0, workers=4)
+        write_works([work(offer.id, site.url_of(offer)) for offer in (*good, *bad)])
+        for enough in (15, 45, 90):
+            before = kept()
+            site.requests.clear()
+            with started() as process:
+                wait_until(process, lambda: kept() >= enough)  # noqa: B023
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            time.sleep(0.1)  # the site may still be reading what the killed process sent
+            new = kept() - before
+            assert new <= len(site.requests) <= new + 4  # as many as were under way in four threads
+            assert not Path("data/images").exists()
+        left = 130 - kept()
+        site.requests.clear()
+        code, out, err = run_stage()
+        assert (code, err) == (0, "")
+        assert len(site.requests) == left
+        assert "120 pictures of 130 works, 10 without" in out
+        resumed = outs()
+        assert [item.content for item in read_shards(Path("data/images"))] == [offer.image for offer in good]
+
+        site.requests.clear()
+        assert run_stage()[0] == 0
+        assert site.requests == []
+        assert outs() == resumed
+
+        Path(".atelier").rename("set-aside")
+        assert run_stage()[0] == 0
+        assert outs() == resumed  # the uninterrupted run's bytes
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_download_ends_within_two_seconds_whatever_it_waits_for(number: int, code: int) -> None:
+    slow = [Offer(id=f"{n:024x}", behaviour="drip") for n in range(30)]
+    with lookalike({"genre/marina": slow}) as site:
+        write_params("wikiart", site.base_url, workers=6)
+        write_works([work(offer.id, site.url_of(offer)) for offer in slow])
+        with started() as process:
+            wait_until(process, lambda: len(site.requests) >= 6)
+            began_s = time.monotonic()
+            process.send_signal(number)
+            _, err = process.communicate(timeout=30)
+            assert time.monotonic() - began_s < 2
+            assert process.returncode == code
+            assert "Traceback" not in err
+
+
+def test_what_did_not_arrive_is_counted_and_exemplified() -> None:
+    bad = ["404", "404", "404", "html-200", "truncated-jpeg", "placeholder"]
+    works = [
+        *offers(3),
+        *(Offer(id=f"f{n:023x}", behaviour=b, image=offers(1)[0].image) for n, b in enumerate(bad)),
+    ]
+    with lookalike({"genre/marina": works}) as site:
+        write_params("wikiart", site.base_url)
+        write_works([work(offer.id, site.url_of(offer)) for offer in works])
+        code, out, _ = run_stage()
+    assert code == 0
+    words = [" ".join(line.split()) for line in out.splitlines()]
+    assert {"ok 3", "missing 3", "not-an-image 1", "truncated 1", "placeholder 1"} <= set(words)
+    assert f"f{0:023x}: HTTP 404" in words
+    assert "download: 3 pictures of 9 works, 6 without (see above)" in out
+    assert len(read_account(Path("data/downloads.parquet"))) == 9
+
+
+def test_no_picture_at_all_is_an_error_that_says_where_to_look() -> None:
+    with lookalike({"genre/marina": [Offer(id="a", behaviour="404")]}) as site:
+        write_params("wikiart", site.base_url)
+        write_works([work("a", site.url_of(Offer(id="a")))])
+        code, out, err = run_stage()
+    assert code == 1
+    assert "HTTP 404" in out
+    assert "none of the 1 catalogued works gave a picture" in err
+    assert "Traceback" not in err
+    assert not Path("data/downloads.parquet").exists()
+
+
+def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository() -> None:
+    Path("mine/sea").mkdir(parents=True)
+    for n in range(3):
+        Image.linear_gradient("L").rotate(90 * n).save(f"mine/sea/{n}.png")
+    write_params("folder")
+    write_works([work(f"w{n}", f"sea/{n}.png") for n in range(4)])
+    code, out, _ = run_stage()
+    assert code == 0
+    assert "3 pictures of 4 works" in out
+    assert find(Path("data/images"), "w1") == ("w1.png", Path("mine/sea/1.png").read_bytes())
+
+
+def test_the_built_in_gallery_is_opened_painted_and_kept() -> None:
+    write_params("gallery")
+    with serve(1, 8, 128) as base_url:
+        listed = requests.get(f"{base_url}/en/paintings-by-genre/marina?json=2&page=1", timeout=30).json()
+    write_works(
+        [work(record["id"], virtual_url(record["image"], base_url)) for record in listed["Paintings"]]
+    )
+    code, out, err = run_stage()
+    assert (code, err) == (0, "")
+    assert "8 pictures of 8 works" in out
+    first = outs()
+    began_s = time.monotonic()
+    assert run_stage()[0] == 0
+    assert outs() == first
+    assert kept() == 8, f"painted again? {time.monotonic() - began_s:.1f} s"
