@@ -17,7 +17,7 @@ from atelier.wikiart.pages import PageStore
 from atelier.wikiart.rights import ArtistRights
 from tasks.stage import DATA, Stage, main
 
-RETRIES = 6
+RETRIES = 5  # with back-off half a minute: a site that hiccups comes back, a machine that is offline hears it
 TIMEOUT_S = 30.0
 
 

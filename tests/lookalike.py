@@ -10,7 +10,6 @@ each other. Use:
 
 import gzip
 import html
-import io
 import json
 import socket
 import struct
@@ -21,12 +20,11 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from PIL import Image
+from tests.pictures import gzip_bomb, pixel_bomb, placeholder
 
 PAGE = 60
 PLACEHOLDER = "/Content/images/FRAME-600x480.jpg"
@@ -220,7 +218,7 @@ class _Answers(BaseHTTPRequestHandler):
         if offer:
             return offer.image, offer.content_type
         if path == PLACEHOLDER:
-            return _placeholder(), "image/jpeg"
+            return placeholder(), "image/jpeg"
         if path == "/robots.txt":
             return b"User-agent: *\nAllow: /\n", "text/plain"
         if path in ("/en/paintings-by-style", "/en/paintings-by-genre"):
@@ -259,9 +257,9 @@ class _Answers(BaseHTTPRequestHandler):
             case "placeholder":
                 self._redirect(PLACEHOLDER)
             case "bomb":
-                self._send(200, _pixel_bomb(), "image/png")
+                self._send(200, pixel_bomb(), "image/png")
             case "gzip" | "gzip-cut" | "gzip-bomb":
-                packed = _gzip_bomb() if behaviour == "gzip-bomb" else gzip.compress(content, mtime=0)
+                packed = gzip_bomb() if behaviour == "gzip-bomb" else gzip.compress(content, mtime=0)
                 cut = len(packed) // 2 if behaviour == "gzip-cut" else None
                 self._send(200, packed[:cut], content_type, {"Content-Encoding": "gzip"})
             case "odd-encoding":
@@ -310,33 +308,6 @@ class _Answers(BaseHTTPRequestHandler):
             time.sleep(pause_s)
 
 
-def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes:
-    """A small true JPEG: one colour fading to black, so that its hashes differ from other colours'."""
-    fade = Image.linear_gradient("L").resize(size)
-    return encoded(Image.composite(Image.new("RGB", size, colour), Image.new("RGB", size), fade), "JPEG")
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
 def _escaped(text: str) -> str:
     """As WikiArt escapes: `&#39; &quot; &#233; &amp;`."""
     return html.escape(text).replace("&#x27;", "&#39;").encode("ascii", "xmlcharrefreplace").decode()
-
-
-@cache
-def _placeholder() -> bytes:
-    return encoded(Image.new("RGB", (600, 480), (200, 200, 200)), "JPEG")
-
-
-@cache
-def _pixel_bomb() -> bytes:
-    return encoded(Image.new("1", (20_000, 20_000)), "PNG")
-
-
-@cache
-def _gzip_bomb() -> bytes:
-    return gzip.compress(bytes(200_000_000), 1)

@@ -34,8 +34,13 @@ class Slug:
     count: int | None
 
 
-def table(kind: Kind) -> list[Slug]:
-    """The shipped table of genres or styles, sorted by slug."""
+def table(
+    kind: Kind, live: bool = False, *, base_url: str = "https://www.wikiart.org", contact: str = ""
+) -> list[Slug]:
+    """Genres or styles, sorted by slug: the shipped table, or what the site says now."""
+    if live:
+        with PoliteClient(base_url, contact=contact, rate_per_s=1.0, retries=2, timeout_s=30.0) as client:
+            return index(kind, client)
     rows = json.loads((files("atelier.wikiart") / "slugs.json").read_text(encoding="utf-8"))[kind]
     return [Slug(**row) for row in rows]
 

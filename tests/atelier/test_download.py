@@ -23,7 +23,8 @@ from atelier.polite import PoliteClient
 from atelier.progress import Progress
 from atelier.sources import Folder, Source, gallery_edition
 from atelier.sources import Site as SiteSource
-from tests.lookalike import Offer, Site, encoded, jpeg, lookalike
+from tests.lookalike import Offer, Site, lookalike
+from tests.pictures import encoded, jpeg
 
 LIMITS = Limits(ImageLimits(min_side_px=32, max_pixels=1_000_000), max_bytes=1_000_000, size_px=None)
 

@@ -7,7 +7,7 @@ import pytest
 from atelier.catalog import write_catalog
 from atelier.errors import AtelierError
 from atelier.folder import ABSENT, COPY, NAMELESS, OUTSIDE, TWICE, UNLISTED, read_folder
-from tests.lookalike import jpeg
+from tests.pictures import jpeg
 
 SEAS = [jpeg((20, 60, blue)) for blue in range(100, 110)]
 

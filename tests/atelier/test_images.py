@@ -20,7 +20,7 @@ from atelier.images import (
     shrink,
     verify,
 )
-from tests.lookalike import encoded
+from tests.pictures import encoded
 
 LIMITS = ImageLimits(min_side_px=32, max_pixels=1_000_000)
 

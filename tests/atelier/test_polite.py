@@ -13,7 +13,8 @@ import pytest
 from atelier.errors import AtelierError
 from atelier.pace import Pace
 from atelier.polite import FetchError, PoliteClient, Stopped, retry_after_s
-from tests.lookalike import PLACEHOLDER, Offer, Site, jpeg, lookalike
+from tests.lookalike import PLACEHOLDER, Offer, Site, lookalike
+from tests.pictures import jpeg
 
 SEA = jpeg((20, 60, 160))
 MAX_BYTES = 1_000_000

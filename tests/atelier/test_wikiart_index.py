@@ -57,6 +57,12 @@ def test_the_live_index_is_asked_for():
             Slug("uncounted", "Uncounted", None),
         ]
         assert site.requests[0].path == "/en/paintings-by-genre"
+        assert table("genre", live=True, base_url=site.base_url) == index("genre", client)
+
+
+def test_the_live_table_of_wikiart_needs_a_contact():
+    with pytest.raises(AtelierError, match=r"scrape\.wikiart\.contact"):
+        table("genre", live=True)
 
 
 def test_an_index_without_entries_is_an_error():

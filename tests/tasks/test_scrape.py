@@ -15,7 +15,8 @@ from atelier.errors import AtelierError
 from atelier.params import Params, load_params
 from tasks.scrape import run
 from tasks.stage import Stage
-from tests.lookalike import Offer, jpeg, lookalike
+from tests.lookalike import Offer, lookalike
+from tests.pictures import jpeg
 
 REPOSITORY = Path(__file__).parents[2]
 MARINA = "/en/paintings-by-genre/marina"

@@ -1,0 +1,39 @@
+"""Small images as bytes, good and hostile, for tests."""
+
+import gzip
+import io
+from functools import cache
+from typing import Any
+
+from PIL import Image
+
+
+def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes:
+    """A small true JPEG: one colour fading to black, so that its hashes differ from other colours'."""
+    fade = Image.linear_gradient("L").resize(size)
+    return encoded(Image.composite(Image.new("RGB", size, colour), Image.new("RGB", size), fade), "JPEG")
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """`image` as the bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@cache
+def placeholder() -> bytes:
+    """Stands in for WikiArt's picture that says there is no picture."""
+    return encoded(Image.new("RGB", (600, 480), (200, 200, 200)), "JPEG")
+
+
+@cache
+def pixel_bomb() -> bytes:
+    """A PNG of 49 KB and 400 megapixels."""
+    return encoded(Image.new("1", (20_000, 20_000)), "PNG")
+
+
+@cache
+def gzip_bomb() -> bytes:
+    """1 MB that unpacks to 200 MB."""
+    return gzip.compress(bytes(200_000_000), 1)
