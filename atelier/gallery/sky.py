@@ -36,7 +36,7 @@ def _clouds(scene: Scene, texture: Field, x: Field, rise: Field) -> tuple[Field,
     mood = scene.mood
     distance = 1 / (rise[:, None] + 0.35)  # clouds are a ceiling: they shrink and flatten towards the horizon
     across = x[None, :] * distance * 0.32 + 0.11
-    along = distance * 0.30 + 0.0 * x[None, :]
+    along = distance * 0.30
     body = sample(texture, across, along)
     toward_x = np.sign(scene.light_x - x[None, :]) * 0.012
     shifted = sample(texture, across + toward_x, along + 0.02)
@@ -44,5 +44,5 @@ def _clouds(scene: Scene, texture: Field, x: Field, rise: Field) -> tuple[Field,
     threshold = 1.1 - 2.0 * mood.cloud_cover
     bank = 0.5 * np.exp(-(((rise[:, None] - 0.22) / 0.18) ** 2))  # more of them low over the water
     thick = smoothstep(threshold - 0.35, threshold + 0.85, body + bank + 0.22 * wisps)
-    clear = smoothstep(0.0, 0.10, rise[:, None] + 0.0 * x[None, :])
+    clear = smoothstep(0.0, 0.10, rise[:, None])
     return 0.88 * thick * clear, np.clip(0.5 + 1.1 * (body - shifted) + 0.12 * wisps, 0, 1)

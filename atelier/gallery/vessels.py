@@ -51,9 +51,9 @@ class _Board:
         colour = self.hull + (self.light - self.hull) * lift
         self.draw.polygon(self.at(points), fill=(*_bytes(colour), 255))
 
-    def spar(self, start: Point, end: Point, width: float, opacity: int = 255) -> None:
+    def spar(self, start: Point, end: Point, width: float) -> None:
         px = max(1, round(width * self.scale))
-        self.draw.line(self.at([start, end]), fill=(*_bytes(self.hull), opacity), width=px)
+        self.draw.line(self.at([start, end]), fill=(*_bytes(self.hull), 255), width=px)
 
 
 def draw_vessel(vessel: Vessel, mood: Mood, height_px: int, light_from: int) -> Image.Image:
