@@ -10,7 +10,7 @@ import torch
 from atelier import __version__
 from atelier.devices import pick_device
 from atelier.errors import AtelierError
-from atelier.files import digest
+from atelier.files import digest, replacing_directory
 from atelier.images import read_rgb
 from atelier.params import Upscale
 from atelier.provenance import (
@@ -39,11 +39,14 @@ def run(stage: Stage) -> str:
         raise AtelierError(f"{DATA / 'artworks'} holds no pictures: `dvc repro generate` makes them")
     enlarged, facts = lanczos(params) if params.method == "lanczos" else learned(stage.name, params)
     size = ""
-    with stage.progress(len(paths), "prints") as progress:
+    with (
+        stage.progress(len(paths), "prints") as progress,
+        replacing_directory(DATA / "prints") as directory,
+    ):
         for path in paths:
             artwork, provenance = read_artwork(path)
             picture = enlarged(artwork)
-            write_png(DATA / "prints" / path.name, picture, printed(provenance, facts))
+            write_png(directory / path.name, picture, printed(provenance, facts))
             size = f"{picture.shape[1]:,} × {picture.shape[0]:,} px"
             progress.advance(note=size)
     return f"{len(paths):,} prints of {size}, {params.method}, ×{params.scale}"
@@ -53,6 +56,7 @@ def learned(name: str, params: Upscale) -> tuple[Enlarge, UpscaleFacts]:
     """Enlarging with the trained network, and what a print says of it."""
     device, why = pick_device(params.device)
     print(f"{name}: on {why}")
+    torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.allow_tf32 = False
     network, _ = load_upscaler(UPSCALER, device)
     facts = UpscaleFacts(
