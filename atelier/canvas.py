@@ -37,15 +37,28 @@ def latents(
     return (truncation * torch.randn(shape, generator=generator, dtype=torch.float64)).float()
 
 
-def render(generator: nn.Module, z: Tensor) -> Pixels:
-    """One picture (H, W, 3) from one latent, in the arithmetic of the generator's weights.
+def paint(
+    generator: nn.Module,
+    nz: int,
+    seed: int,
+    index: int,
+    canvas: tuple[int, int] = TRAINED_SIZE,
+    truncation: float = 1.0,
+) -> Pixels:
+    """The picture (H, W, 3) of a recipe, painted alone, in the arithmetic of the generator's weights (see `exact`).
 
-    Raises AtelierError where the picture does not fit into memory, or where the generator paints no numbers.
+    Raises AtelierError where it does not fit into memory, before anything is allocated, or where the generator
+    paints no numbers.
     """
+    if canvas[0] * canvas[1] > SMALL_CANVAS:
+        _refuse_what_does_not_fit(generator, nz, canvas)
+    return render(generator, latents(seed, index, nz, canvas, truncation))
+
+
+def render(generator: nn.Module, z: Tensor) -> Pixels:
+    """One picture (H, W, 3) from one latent. Raises AtelierError where the generator paints no numbers."""
     if len(z) != 1:
         raise ValueError("pictures are rendered one at a time, so that none depends on its neighbours")
-    if z[0, 0].numel() > SMALL_CANVAS:
-        _refuse_what_does_not_fit(generator, z)
     picture: Pixels = render_batch(generator, z)[0]
     return picture
 
@@ -82,19 +95,19 @@ def exact(generator: nn.Module, device: torch.device) -> nn.Module:
     return generator.eval().requires_grad_(False).to(device=device, dtype=dtype)
 
 
-def _refuse_what_does_not_fit(generator: nn.Module, z: Tensor) -> None:
+def _refuse_what_does_not_fit(generator: nn.Module, nz: int, canvas: tuple[int, int]) -> None:
     device = next(generator.parameters()).device
-    (height, width), needed = _dry_run(generator, z)
+    (height, width), needed = _dry_run(generator, (1, nz, *canvas))
     there = _memory(device)
     if needed > there:
         raise AtelierError(
-            f"a canvas of {list(z.shape[2:])} cells is a picture of {width:,} × {height:,} px and needs about "
+            f"a canvas of {list(canvas)} cells is a picture of {width:,} × {height:,} px and needs about "
             f"{needed / 2**30:,.1f} GiB; {device.type} has {there / 2**30:,.1f} GiB: make generate.canvas smaller"
         )
 
 
-def _dry_run(generator: nn.Module, z: Tensor) -> tuple[tuple[int, int], int]:
-    """Height, width and peak bytes of painting `z`, from shapes alone (torch's meta device allocates nothing)."""
+def _dry_run(generator: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[int, int], int]:
+    """Height, width and peak bytes of painting a latent of this shape; torch's meta device allocates nothing."""
     peak = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -110,7 +123,7 @@ def _dry_run(generator: nn.Module, z: Tensor) -> tuple[tuple[int, int], int]:
     hooks = [module.register_forward_hook(count) for module in generator.modules()]
     try:
         dtype = next(generator.parameters()).dtype
-        images = functional_call(generator, weights, (torch.empty(z.shape, dtype=dtype, device="meta"),))
+        images = functional_call(generator, weights, (torch.empty(shape, dtype=dtype, device="meta"),))
     finally:
         for hook in hooks:
             hook.remove()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,25 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_directory(path: Path) -> Iterator[Path]:
+    """An empty directory beside `path` to fill; on success it takes the place of `path` and of all that was in it.
+
+    On any exception what stood at `path` stays.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+        _fsync_directory(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, atomically and durably."""
     with replacing(path) as temporary:
@@ -46,6 +66,12 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file, read in pieces; `algorithm` is any name of hashlib's."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def digest_tree(directory: Path) -> str:
+    """SHA-256 over the names and contents of a directory's files, which has no subdirectories."""
+    lines = [f"{path.name} {digest(path)}\n" for path in sorted(directory.iterdir())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _fsync_directory(directory: Path) -> None:

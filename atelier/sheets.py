@@ -1,4 +1,4 @@
-"""Contact sheets: pictures of one size side by side as one. Knows arrays and PNG files, not where pictures come from."""
+"""Contact sheets: pictures of one size side by side as one. Knows arrays and PNGs, not where pictures come from."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ def sheet(images: Pixels, columns: int | None = None, pad_px: int = 2) -> Pixels
         raise ValueError(f"a sheet needs uint8 (n, H, W, 3) pictures, not {images.dtype} {images.shape}")
     count, height, width, _ = images.shape
     columns = columns or max(1, round(math.sqrt(count * height / width)))
-    tiles = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    tiles = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     if count == 1:  # make_grid frames every sheet but a single picture's
         tiles = torch.nn.functional.pad(tiles, (pad_px,) * 4, value=255)
     grid = make_grid(tiles, nrow=columns, padding=pad_px, pad_value=255)
@@ -34,3 +34,10 @@ def write_sheet(path: Path, images: Pixels, columns: int | None = None, pad_px: 
     """Write the sheet as a PNG: whole or not at all, the same bytes for the same pictures."""
     with replacing(path) as temporary:
         Image.fromarray(sheet(images, columns, pad_px)).save(temporary, format="PNG", compress_level=6)
+
+
+def thumbnail(rgb: Pixels, side_px: int) -> Pixels:
+    """The picture with its longer side at most `side_px`; a picture that is small enough stays as it is."""
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return np.array(picture)

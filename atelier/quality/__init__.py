@@ -5,6 +5,15 @@ each stands beside its real-vs-real floor instead.
 """
 
 from atelier.quality.features import FEATURES, FEATURES_VERSION, RandomFeatures, Reference
-from atelier.quality.statistics import kid
+from atelier.quality.panel import Kin, Measure, Quality, judge
 
-__all__ = ["FEATURES", "FEATURES_VERSION", "RandomFeatures", "Reference", "kid"]
+__all__ = [
+    "FEATURES",
+    "FEATURES_VERSION",
+    "Kin",
+    "Measure",
+    "Quality",
+    "RandomFeatures",
+    "Reference",
+    "judge",
+]

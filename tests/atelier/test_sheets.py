@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.sheets import sheet, write_sheet
+from atelier.sheets import sheet, thumbnail, write_sheet
 
 
 def pictures(count: int, height: int = 8, width: int = 8) -> np.ndarray:
@@ -45,3 +45,9 @@ def test_the_same_pictures_give_the_same_file(tmp_path) -> None:
 def test_anything_but_rgb_pictures_is_refused(shape) -> None:
     with pytest.raises(ValueError, match="uint8"):
         sheet(np.zeros(shape, np.uint8))
+
+
+def test_a_thumbnail_keeps_the_proportions_and_never_enlarges() -> None:
+    assert thumbnail(pictures(1, 40, 80)[0], 20).shape == (10, 20, 3)
+    small = pictures(1)[0]
+    assert np.array_equal(thumbnail(small, 20), small)

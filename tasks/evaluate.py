@@ -1,0 +1,79 @@
+"""Stage evaluate: how good, how varied, how original the generator is; metrics.json, data/evaluation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from atelier.canvas import Pixels, latents, render_batch
+from atelier.dataset import open_dataset
+from atelier.errors import AtelierError
+from atelier.files import replacing_directory, write_json
+from atelier.networks import load_generator
+from atelier.quality import Kin, judge
+from atelier.sheets import write_sheet
+from tasks.stage import DATA, Stage, main
+from tasks.trainer import deterministic_device
+
+METRICS = Path("metrics.json")
+BATCH = 100
+GRID = 64  # pictures in the grids of samples and of held-out paintings
+PAIRS = 32  # generated pictures shown beside their nearest training paintings
+
+
+def run(stage: Stage) -> str:
+    """params `evaluate`; data/dataset and data/model/generator.safetensors → metrics.json, data/evaluation."""
+    params = stage.params.evaluate
+    device = deterministic_device(stage.name, params.device)
+    dataset = open_dataset(DATA / "dataset")
+    generator, header = load_generator(DATA / "model" / "generator.safetensors", device)
+    if header["resolution"] != dataset.resolution:
+        raise AtelierError(
+            f"the generator paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
+            "`dvc repro train` makes them fit"
+        )
+    with stage.progress(params.samples, "pictures") as progress:
+        pieces = []
+        for piece in painted(generator, header["settings"]["nz"], params.seed, params.samples):
+            pieces.append(piece)
+            progress.advance(len(piece))
+        progress.update(params.samples, "comparing")
+        pictures = np.concatenate(pieces)
+        training, held_out = dataset.train.images, dataset.held_out.images
+        quality, kin = judge(
+            pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
+        )
+    write_json(METRICS, quality.to_metrics())
+    with replacing_directory(DATA / "evaluation") as directory:
+        write_sheet(directory / "samples.png", pictures[:GRID])
+        write_sheet(directory / "held_out.png", held_out[:GRID])
+        write_sheet(directory / "nearest.png", beside_nearest(pictures, training, kin), columns=8)
+    panel = {
+        "kid_rand": quality.kid_rand,
+        "coverage": quality.coverage,
+        "memorisation": quality.memorisation,
+    }
+    words = [f"{name} {measure.value:.3g} (real {measure.floor:.3g})" for name, measure in panel.items()]
+    return f"{len(pictures):,} pictures: {', '.join(words)}"
+
+
+def painted(generator: nn.Module, nz: int, seed: int, count: int) -> Iterator[Pixels]:
+    """Pictures 0 to count − 1 of the seed, in batches."""
+    for start in range(0, count, BATCH):
+        indices = range(start, min(start + BATCH, count))
+        yield render_batch(generator, torch.cat([latents(seed, index, nz) for index in indices]))
+
+
+def beside_nearest(pictures: Pixels, training: Pixels, kin: Kin) -> Pixels:
+    """Each picture followed by its nearest training painting: the likeliest copies first."""
+    shown = np.argsort(kin.distances, kind="stable")[:PAIRS]
+    nearest = training[kin.rows[shown]]
+    nearest[kin.mirrored[shown]] = nearest[kin.mirrored[shown]][:, :, ::-1]
+    pairs = np.stack([pictures[shown], nearest], 1)
+    return pairs.reshape(-1, *pairs.shape[2:])
+
+
+if __name__ == "__main__":
+    main("evaluate", run)

@@ -1,0 +1,24 @@
+"""Small networks for tests of what comes after training."""
+
+from pathlib import Path
+
+import torch
+
+from atelier.networks import NetworkConfig, make_networks, save_network
+
+SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
+
+
+def save_small_generator(path: Path = Path("data/model/generator.safetensors"), seed: int = 0) -> None:
+    """A generator of 32 px whose batch norms know its own statistics, as training leaves them; it paints blots."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator, _ = make_networks(SMALL)
+        for module in generator.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # a plain average
+        with torch.no_grad():
+            for _ in range(4):
+                generator(torch.randn(64, 16))
+            generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
+    save_network(path, generator, SMALL, {"seed": seed, "kimg": 0.0})

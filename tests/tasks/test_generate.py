@@ -1,0 +1,126 @@
+"""The stage as DVC runs it: a generator in, artworks that carry their recipe out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atelier.canvas import exact, paint
+from atelier.errors import AtelierError
+from atelier.files import digest
+from atelier.networks import load_generator
+from atelier.params import Params
+from atelier.provenance import PixelFacts, read
+from tasks.generate import GENERATOR, run
+from tasks.stage import Stage
+from tests.models import save_small_generator
+
+ARTWORKS = Path("data/artworks")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_small_generator()
+
+
+def stage(**generate: object) -> Stage:
+    return Stage("generate", Params.model_validate({"generate": {"count": 9, **generate}}))
+
+
+def artworks() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(ARTWORKS.iterdir())}
+
+
+def test_artworks_are_named_by_seed_and_index_in_order() -> None:
+    summary = run(stage(count=11, seed=5))
+    assert list(artworks()) == [f"5-{index:05d}.png" for index in range(11)]
+    assert summary == "11 artworks of 32 × 32 px, seed 5"
+
+
+def test_a_picture_alone_equals_the_same_picture_among_64() -> None:
+    run(stage(count=64))
+    among = read(ARTWORKS / "1-00007.png"), np.asarray(Image.open(ARTWORKS / "1-00007.png"))
+    run(stage(count=8))
+    assert read(ARTWORKS / "1-00007.png") == among[0]
+    generator, _ = load_generator(GENERATOR)
+    alone = paint(exact(generator, torch.device("cpu")), 16, seed=1, index=7)
+    assert np.array_equal(alone, among[1])
+
+
+def test_the_same_recipe_gives_the_same_files_in_another_folder_and_with_other_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(stage(canvas=[2, 3]))
+    here = artworks() | {"sheet": Path("data/contact_sheet.png").read_bytes()}
+    (tmp_path / "moved" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "model").rename(tmp_path / "model")
+    monkeypatch.chdir(tmp_path / "moved" / "deep")
+    Path("data").mkdir()
+    (tmp_path / "model").rename("data/model")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        run(stage(canvas=[2, 3]))
+    finally:
+        torch.set_num_threads(threads)
+    assert artworks() | {"sheet": Path("data/contact_sheet.png").read_bytes()} == here
+
+
+def test_another_seed_another_model_and_another_truncation_give_other_pictures() -> None:
+    seen = []
+    for changes in ({"seed": 1}, {"seed": 2}, {"truncation": 0.5}):
+        run(stage(**changes))
+        seen.append(np.asarray(Image.open(next(ARTWORKS.glob("*-00000.png")))))
+    save_small_generator(seed=1)
+    run(stage())
+    seen.append(np.asarray(Image.open(ARTWORKS / "1-00000.png")))
+    assert len({picture.tobytes() for picture in seen}) == 4
+
+
+def test_every_artwork_carries_what_remakes_it() -> None:
+    run(stage(canvas=[1, 4], truncation=0.7))
+    facts = read(ARTWORKS / "1-00003.png")
+    assert facts.model.md5 == digest(GENERATOR, "md5") and facts.model.sha256 == digest(GENERATOR)
+    recipe = facts.latent
+    generator, _ = load_generator(GENERATOR)
+    nz = facts.model.settings["nz"]
+    painter = exact(generator, torch.device("cpu"))
+    remade = paint(painter, nz, recipe.seed, recipe.index, recipe.canvas, recipe.truncation)
+    assert remade.shape == (32, 56, 3)
+    assert PixelFacts.of(remade) == facts.pixels
+
+
+def test_the_contact_sheet_shows_the_first_64_and_shrinks_large_ones() -> None:
+    run(stage(count=70))
+    assert Image.open("data/contact_sheet.png").size == (8 * 34 + 2, 8 * 34 + 2)
+    run(stage(count=1, canvas=[1, 64]))
+    assert Image.open("data/contact_sheet.png").width == 256 + 4
+
+
+def test_no_artwork_of_an_earlier_run_stays() -> None:
+    run(stage(count=9))
+    (ARTWORKS / "stray.png").write_bytes(b"")
+    run(stage(count=2, seed=3))
+    assert list(artworks()) == ["3-00000.png", "3-00001.png"]
+
+
+def test_a_run_that_fails_leaves_the_artworks_of_the_last() -> None:
+    run(stage())
+    before = artworks()
+    with pytest.raises(AtelierError, match=r"generate\.canvas"):
+        run(stage(canvas=[4096, 4096]))
+    assert artworks() == before
+    assert [path.name for path in sorted(Path("data").iterdir())] == [
+        "artworks",
+        "contact_sheet.png",
+        "model",
+    ]
+
+
+def test_without_a_model_the_stage_says_which_stage_makes_it() -> None:
+    GENERATOR.unlink()
+    with pytest.raises(AtelierError, match="dvc repro train"):
+        run(stage())
