@@ -119,8 +119,10 @@ class _Fetcher:
             if is_placeholder_url(fetched.url):
                 return Arrival("placeholder", f"the site shows {fetched.url} instead"), True
             arrival = self._judge(fetched.content)
+            if arrival.status not in ("truncated", "not-an-image"):
+                return arrival, True
             digest = hashlib.sha256(fetched.content).digest()
-            if arrival.status not in ("truncated", "not-an-image") or digest in seen:
+            if digest in seen:
                 return arrival, True
             seen.add(digest)
             if len(seen) == LOOKS:

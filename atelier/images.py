@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
 
-import imagehash
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL import TiffImagePlugin as _tiff  # noqa: F401  # loaded here, not by the first of many threads
@@ -22,6 +21,8 @@ from atelier.errors import AtelierError
 Image.MAX_IMAGE_PIXELS = None
 # a damaged picture is answered by a status; Pillow's remarks on its tags tell a person nothing
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_DCT = np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1))  # type II, of which 8 of 32 rows
 
 Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-large", "refused"]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp"}
@@ -245,11 +246,12 @@ def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Ima
 
 
 def _phash(image: Image.Image) -> str:
-    """imagehash's 64-bit DCT hash, of a picture box-reduced first: the hash sees 32×32 px anyway."""
+    """imagehash's phash in a tenth of its time: the 64 lowest frequencies, each above their median or not."""
     if image.mode.startswith("I;16") or "transparency" in image.info or image.mode not in ("L", "RGB"):
         image = to_rgb(image)
-    small = image.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return str(imagehash.phash(small))
+    small = image.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0).convert("L")
+    low = _DCT @ np.asarray(small, np.float64) @ _DCT.T
+    return np.packbits(low > np.median(low)).tobytes().hex()
 
 
 def _first_line(error: BaseException) -> str:

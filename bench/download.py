@@ -1,0 +1,221 @@
+"""Verified pictures a second on disk, ours against img2dataset's: same loopback server, same pictures, one run.
+
+    python bench/download.py [--pictures 1500] [--rounds 3]
+
+img2dataset runs in an environment of its own (`uv tool run`; UV names another uv), with the settings that were its
+fastest here, twice: as it comes (decodes, encodes again) and with skip_reencode (decodes, keeps the bytes). Ours
+decodes in full, hashes (sha256 and perceptual), keeps each arrival at once and writes the shards. Rates leave out
+the start of the interpreters; the wall clock of the whole command stands beside them.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+IMG2DATASET = "img2dataset==1.47.0"
+SIZE = (500, 400)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="download throughput against img2dataset")
+    parser.add_argument("--pictures", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ours", help=argparse.SUPPRESS)  # the child: base URL of the server
+    arguments = parser.parse_args()
+    if arguments.ours:
+        ours(arguments.ours, arguments.pictures)
+        return
+    tool = img2dataset_command()
+    subprocess.run([*tool, "--help"], check=True, capture_output=True)  # installs it, outside the measurement
+    with tempfile.TemporaryDirectory() as scratch, server(arguments.pictures) as base_url:
+        contestants = {
+            "atelier": lambda place: run_ours(base_url, arguments.pictures, place),
+            "img2dataset": lambda place: run_img2dataset(tool, base_url, arguments.pictures, place, []),
+            "img2dataset, skip_reencode": lambda place: run_img2dataset(
+                tool, base_url, arguments.pictures, place, ["--skip_reencode=True"]
+            ),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in contestants}
+        walls: dict[str, list[float]] = {name: [] for name in contestants}
+        for number in range(arguments.rounds):
+            for name, run in contestants.items():
+                place = Path(scratch) / f"{number} {name}"
+                place.mkdir()
+                began_s = time.monotonic()
+                working_s = run(place)
+                walls[name].append(time.monotonic() - began_s)
+                rates[name].append(whole_pictures(place) / working_s)
+                shutil.rmtree(place)
+    for name in contestants:
+        print(
+            f"{name:<27} {statistics.median(rates[name]):7.1f} verified pictures/s "
+            f"(rounds {', '.join(f'{rate:.0f}' for rate in rates[name])}; "
+            f"whole command {statistics.median(walls[name]):.1f} s)"
+        )
+    for name in list(contestants)[1:]:
+        ratios = [mine / theirs for mine, theirs in zip(rates["atelier"], rates[name], strict=True)]
+        print(f"ratio to {name:<27} {statistics.median(ratios):.2f}× (target 1.5×)")
+
+
+def run_ours(base_url: str, pictures: int, place: Path) -> float:
+    command = [sys.executable, __file__, "--ours", base_url, "--pictures", str(pictures)]
+    done = subprocess.run(
+        command,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def ours(base_url: str, pictures: int) -> None:
+    """The stage's work without its catalog file: arrivals, shards and account under the current directory."""
+    from atelier.account import write_account
+    from atelier.arrivals import Arrivals, Limits
+    from atelier.catalog import Work
+    from atelier.download import download, kept_items
+    from atelier.images import ImageLimits
+    from atelier.polite import PoliteClient
+    from atelier.progress import Progress
+    from atelier.shards import write_shards
+    from atelier.sources import Site
+
+    began_s = time.monotonic()
+    limits = Limits(ImageLimits(64, 120_000_000), 100_000_000, None)
+    works = [
+        Work(
+            id=f"{n:024x}", title="", artist="", artist_slug="", year_text="", year=None, genre="", style="",
+            width=None, height=None, image_url=f"{base_url}/{n}.jpg", page_url="", rights="unknown", source="wikiart",
+        )
+        for n in range(pictures)
+    ]  # fmt: skip
+    with (
+        PoliteClient(base_url, contact="", rate_per_s=None, retries=6, timeout_s=30) as client,
+        Progress("download", pictures, "works", Path("progress")) as progress,
+    ):
+        source, arrivals = Site(client, limits.max_bytes), Arrivals(Path("arrivals"), limits)
+        entries = download(works, source, arrivals, 8, progress)
+        write_shards(kept_items(works, entries, source, arrivals), Path("images"))
+        write_account(entries, Path("downloads.parquet"))
+    print(time.monotonic() - began_s)
+
+
+def img2dataset_command() -> list[str]:
+    uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.prefix) / "bin" / "uv")
+    if not Path(uv).exists():
+        sys.exit(
+            "bench/download.py: img2dataset needs an environment of its own, made by uv: set UV to its path"
+        )
+    return [uv, "tool", "run", "--python", "3.11", "--from", IMG2DATASET, "img2dataset"]
+
+
+def run_img2dataset(tool: list[str], base_url: str, pictures: int, place: Path, options: list[str]) -> float:
+    (place / "urls.txt").write_text("".join(f"{base_url}/{n}.jpg\n" for n in range(pictures)))
+    command = [
+        *tool, "--url_list=urls.txt", "--input_format=txt", "--output_folder=images", "--output_format=webdataset",
+        "--resize_mode=no", "--processes_count=2", "--thread_count=64", "--retries=2",
+        f"--number_sample_per_shard={-(-pictures // 2)}", *options,
+    ]  # fmt: skip
+    subprocess.run(
+        command,
+        cwd=place,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"},
+    )
+    shards = [json.loads(path.read_text()) for path in (place / "images").glob("*_stats.json")]
+    return max(shard["end_time"] for shard in shards) - min(shard["start_time"] for shard in shards)
+
+
+def whole_pictures(place: Path) -> int:
+    """How many pictures in the tars under `place` decode in full."""
+    count = 0
+    for path in (place / "images").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.name.endswith(".jpg") and (file := tar.extractfile(member)):
+                    Image.open(io.BytesIO(file.read())).load()
+                    count += 1
+    return count
+
+
+@contextmanager
+def server(pictures: int) -> Iterator[str]:
+    """JPEGs from memory at /0.jpg, /1.jpg, … in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(pictures, there), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{here.recv()}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def serve(pictures: int, ready: Connection) -> None:
+    bodies = [painting(n) for n in range(pictures)]
+
+    class Answers(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport, self.received = transport, b""
+
+        def data_received(self, data: bytes) -> None:
+            self.received += data
+            while b"\r\n\r\n" in self.received:
+                request, _, self.received = self.received.partition(b"\r\n\r\n")
+                body = bodies[int(request.split()[1][1:-4])]
+                closes = b"connection: close" in request.lower()
+                head = [
+                    "HTTP/1.1 200 OK",
+                    "Content-Type: image/jpeg",
+                    f"Content-Length: {len(body)}",
+                    f"Connection: {'close' if closes else 'keep-alive'}",
+                ]
+                self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
+                if closes:
+                    self.transport.close()
+
+    async def forever() -> None:
+        listening = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0, backlog=1024)
+        ready.send(listening.sockets[0].getsockname()[1])
+        await listening.serve_forever()
+
+    asyncio.run(forever())
+
+
+def painting(seed: int) -> bytes:
+    """About as many bytes as a painting of this size has: smooth colours under a grain."""
+    rng = np.random.default_rng(seed)
+    colours = Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)).resize(
+        SIZE, Image.Resampling.BICUBIC
+    )
+    grain = rng.normal(0, 9, (SIZE[1], SIZE[0], 1))
+    pixels = np.clip(np.asarray(colours) + grain, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()
