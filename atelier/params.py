@@ -136,11 +136,11 @@ class Generate(Section):
 
 class TrainUpscaler(Section):
     scale: Literal[2, 4] = 2
-    steps: int = Field(400, ge=1)
+    steps: int = Field(1000, ge=1)
     features: int = Field(48, ge=4, le=256)
     blocks: int = Field(8, ge=1, le=64)
     patch_px: int = Field(32, ge=8, le=512)
-    batch: int = Field(16, ge=1, le=1024)
+    batch: int = Field(4, ge=1, le=1024)
     lr: float = Field(1e-3, gt=0, le=1)
     seed: Seed = 0
     paintings: int = Field(1000, ge=2, le=100_000)
