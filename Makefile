@@ -1,0 +1,47 @@
+# What a person types. `make` alone lists it. Needs Python 3.11 or newer and git; everything else goes into .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+UV := uv==0.13.9
+STAMP := $(VENV)/.atelier-setup
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: help setup art test lint bench lock
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
+
+setup: $(STAMP)  ## the tools, into .venv (once; later calls are instant and need no network)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Atelier needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": make setup PYTHON=python3.12, say")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/uv || { $(VENV)/bin/python -m ensurepip -q && $(VENV)/bin/python -m pip install -q $(UV); }
+	$(VENV)/bin/uv pip install -q --python $(VENV) --require-hashes -r requirements.lock
+	@# without isolation: the build backend is in the lock, so this step needs no network
+	$(VENV)/bin/uv pip install -q --python $(VENV) --no-deps --no-build-isolation -e .
+	@touch $@
+
+art: setup  ## the whole way: scrape, download, train, generate, upscale; what is fresh is kept
+	dvc repro
+	@echo 'Look at data/contact_sheet.png, at the artworks in data/artworks/ and the prints in data/prints/.'
+
+test: setup  ## the test suite
+	python -m pytest
+
+lint: setup  ## style, types, and the arrows between the three floors
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+bench: setup  ## every benchmark, each printing its ratios
+	set -e; for script in bench/*.py; do echo "== $$script"; python $$script; done
+
+lock: setup  ## requirements.lock again from pyproject.toml, keeping what still fits
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --extra dev \
+		--custom-compile-command 'make lock' pyproject.toml -o requirements.lock

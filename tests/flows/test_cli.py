@@ -1,0 +1,78 @@
+"""`atelier …` as typed by a person."""
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from atelier.account import Entry, write_account
+from atelier.catalog import Work, write_catalog
+from atelier.errors import AtelierError
+from atelier.shards import Item, write_shards
+from flows import cli
+
+WORK = Work(
+    id="sea-1", title="Ninth Wave", artist="Anna Sea", artist_slug="anna-sea", year_text="1850", year=1850,
+    genre="marina", style="romanticism", width=8, height=6, image_url="gallery:/images/anna-sea/1.jpg",
+    page_url="gallery:/1", rights="public-domain", source="gallery",
+)  # fmt: skip
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    heavy = "{'prefect', 'dvc', 'torch', 'pandas', 'pyarrow', 'numpy', 'PIL', 'requests', 'bs4'}"
+    script = f"import sys, flows.cli; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"
+
+
+def test_version_and_help():
+    runner = CliRunner()
+    assert runner.invoke(cli.app, ["--version"]).output.startswith("atelier 0.")
+    bare = runner.invoke(cli.app, [])
+    assert "show" in bare.output
+    assert "run" in bare.output
+
+
+def test_the_shipped_genres_and_styles_are_listed_with_their_counts():
+    genres = CliRunner().invoke(cli.app, ["genres"]).output
+    assert "marina" in genres
+    assert "3,600" in genres
+    assert "impressionism" in CliRunner().invoke(cli.app, ["styles"]).output
+
+
+def test_show_puts_a_painting_where_one_can_look_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    picture = _tree(tmp_path, monkeypatch)
+    shown = CliRunner().invoke(cli.app, ["show", "sea-1"])
+    assert shown.exit_code == 0, shown.output
+    assert (tmp_path / ".atelier/show/sea-1.png").read_bytes() == picture
+    assert "Ninth Wave, Anna Sea, 1850" in shown.output
+    assert "ok" in shown.output
+
+    (tmp_path / "data/deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "data/deeper")
+    assert CliRunner().invoke(cli.app, ["show", "sea-1", "--out", "here"]).exit_code == 0
+    assert (tmp_path / "data/deeper/here/sea-1.png").read_bytes() == picture
+
+
+def test_show_says_why_a_painting_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _tree(tmp_path, monkeypatch)
+    assert "missing: 404" in CliRunner().invoke(cli.app, ["show", "sea-2"]).output
+    with pytest.raises(AtelierError, match=r"catalog.parquet has no \.\./sea"):
+        CliRunner().invoke(cli.app, ["show", "../sea"], catch_exceptions=False)
+
+
+def _tree(root: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    monkeypatch.chdir(root)
+    for name in ("dvc.yaml", "params.yaml"):
+        (root / name).touch()
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), "navy").save(buffer, "PNG")
+    write_catalog([WORK, replace(WORK, id="sea-2")], Path("data/catalog.parquet"))
+    entries = [Entry(id="sea-1", status="ok"), Entry(id="sea-2", status="missing", reason="404")]
+    write_account(entries, Path("data/downloads.parquet"))
+    write_shards([Item("sea-1", "png", buffer.getvalue())], Path("data/images"))
+    return buffer.getvalue()

@@ -1,0 +1,162 @@
+"""flows.dvc against real DVC repositories; Prefect takes no part."""
+
+import json
+import os
+import signal
+import sys
+
+import psutil
+import pytest
+
+from atelier.errors import AtelierError
+from flows import dvc
+from tests.flows.toys import Tree, left_of
+
+
+class Notes:
+    """Keeps what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.ticks = 0
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+
+@pytest.fixture
+def inside(studio: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    monkeypatch.chdir(studio.root)
+    for name in ("PATH", "PYTHONPATH", "SHELL", "HOME"):
+        monkeypatch.setenv(name, studio.environment[name])
+    return studio
+
+
+def test_the_plan_has_dvc_yamls_order_and_knows_what_is_stale(inside):
+    everything = dvc.plan([], print)
+    assert [(stage.name, stage.upstream, stage.stale) for stage in everything] == [
+        ("scrape", (), True), ("train", ("scrape",), True), ("generate", ("train",), True),
+    ]  # fmt: skip
+    assert [stage.name for stage in dvc.plan(["train"], print)] == ["scrape", "train"]
+    with pytest.raises(AtelierError, match="no stage tran; did you mean train"):
+        dvc.plan(["tran"], print)
+
+
+def test_a_stage_is_executed_then_unchanged_then_restored_when_a_param_comes_back(inside):
+    verdicts = [dvc.repro(stage.name, "first", Notes()) for stage in dvc.plan([], print)]
+    assert verdicts == ["executed"] * 3
+    assert not any(stage.stale for stage in dvc.plan([], print))
+    assert dvc.repro("generate", "second", Notes()) == "unchanged"
+    key = dvc.key("generate")
+
+    inside.set("seed: 1                    # another seed, other artworks", "seed: 2")
+    assert [stage.name for stage in dvc.plan([], print) if stage.stale] == ["generate"]
+    assert dvc.repro("generate", "third", Notes()) == "executed"
+    assert dvc.key("generate") != key
+
+    inside.set("seed: 2", "seed: 1                    # another seed, other artworks")
+    assert dvc.repro("generate", "fourth", Notes()) == "restored"
+    assert dvc.key("generate") == key
+    assert len(key) == 12
+
+
+def test_lines_arrive_while_the_stage_works(inside):
+    inside.slow(2.5)
+    notes = Notes()
+    dvc.repro("scrape", "run", Notes())
+    dvc.repro("train", "run", notes)
+    assert "Running stage 'train':" in notes.lines
+    assert "train: painted (2." in "\n".join(notes.lines)
+    assert not any("git add" in line for line in notes.lines)
+    assert notes.ticks > 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("mistake", "scrape: the sky is missing: paint it\nthen run again"),
+        ("bug", "scrape: a mistake in its code: ZeroDivisionError: division by zero (traceback above)"),
+        ("kill", "scrape: killed by signal 9; unasked, that is memory running out"),
+    ],
+)
+def test_a_failing_stage_says_why(inside, kind, sentence):
+    inside.trouble(f"scrape {kind}")
+    with pytest.raises(AtelierError) as caught:
+        dvc.repro("scrape", "run", Notes())
+    assert str(caught.value) == sentence
+
+
+def test_a_bad_param_is_named_before_any_work(inside):
+    inside.set("kimg: 60", "kimg: sixty")
+    with pytest.raises(AtelierError, match=r"params.yaml:\d+: train.kimg holds 'sixty'"):
+        dvc.repro("scrape", "run", Notes())
+    assert not (inside.root / "data/scrape").exists()
+
+
+def test_a_stage_whose_own_params_are_edited_while_it_runs_is_not_recorded(inside):
+    inside.slow(1)
+    dvc.repro("scrape", "run", Notes())
+
+    class Editor(Notes):
+        def line(self, text: str) -> None:
+            if text.startswith("train: 1/10 "):
+                inside.set("generation: 0", "generation: 1")
+
+    with pytest.raises(AtelierError, match="the section train was edited while the stage ran"):
+        dvc.repro("train", "run", Editor())
+    assert dvc.key("train") == ""
+
+
+def test_a_stage_held_by_another_dvc_is_waited_for(inside, start):
+    inside.slow(4)
+    other = start("dvc", "repro", "train").until("train: 1/40")
+    notes = Notes()
+    assert [stage.name for stage in dvc.plan([], notes.line) if stage.stale] == ["generate"]
+    assert dvc.repro("train", "run", notes) == "unchanged"
+    assert f"waiting for PID {other.pid}" in "\n".join(notes.lines)
+    assert other.wait() == 0
+
+
+def test_a_lock_that_names_a_stranger_is_not_waited_for(inside):
+    held = {"pid": os.getppid(), "cmd": "dvc repro"}
+    target = str(inside.root / "data/scrape")
+    (inside.root / ".dvc/tmp").mkdir(exist_ok=True)
+    (inside.root / ".dvc/tmp/rwlock").write_text(json.dumps({"write": {target: held}, "read": {}}))
+    with pytest.raises(AtelierError, match=r"another program now: remove \.dvc/tmp/rwlock"):
+        dvc.repro("scrape", "run", Notes())
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_a_killed_dvc_takes_its_stage_along_and_the_next_run_works(inside, start, shell):
+    inside.environment = {**inside.environment, "SHELL": shell}
+    inside.slow(30)
+    repro = start("dvc", "repro").until("train: 1/300")
+    family = repro.family()
+    assert any("train" in process.cmdline() for process in family)
+    os.kill(repro.pid, signal.SIGKILL)
+    repro.wait()
+    assert not left_of(family)
+    inside.slow(0.1)
+    assert dvc.repro("train", "run", Notes()) == "executed"
+
+
+def test_an_exception_in_the_watcher_stops_dvc_and_the_stage(inside):
+    inside.slow(30)
+    dvc.repro("scrape", "run", Notes())
+    family: list[psutil.Process] = []
+
+    class Impatient(Notes):
+        def line(self, text: str) -> None:
+            if text.startswith("train: 1/"):
+                family.extend(psutil.Process().children(recursive=True))
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dvc.repro("train", "run", Impatient())
+    assert len(family) >= 2
+    assert not left_of(family)
+    assert not any(json.loads((inside.root / ".dvc/tmp/rwlock").read_text()).values())  # dvc ended in order

@@ -1,0 +1,153 @@
+"""The flow as a person meets it: a process started in a tree, its words, its exit code, what it leaves behind."""
+
+import json
+import os
+import signal
+import sys
+import urllib.request
+
+import psutil
+import pytest
+
+from tests.flows.toys import Tree, left_of
+
+
+def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: Tree):
+    served.slow(2.5)
+    first = served.run("flows.studio")
+    assert first.status == 0, first.output
+    assert [_state(first.output, stage) for stage in ("scrape", "train", "generate")] == ["Completed"] * 3
+    assert "train: painted (2." in first.output
+
+    second = served.run("flows.studio")
+    assert second.status == 0, second.output
+    assert [_state(second.output, stage) for stage in ("scrape", "train", "generate")] == ["Cached"] * 3
+    assert "3 cached" in second.output
+
+    logged = [entry["message"] for entry in _asked(served, "logs/filter", limit=200)]
+    assert any(message.startswith("train: painted") for message in logged)
+    artifacts = {entry["key"]: entry["data"] for entry in _asked(served, "artifacts/filter")}
+    assert float(artifacts["train-progress"]) == 100
+    states = [run["state_name"] for run in _asked(served, "task_runs/filter")]
+    assert sorted(states) == ["Cached"] * 3 + ["Completed"] * 3
+
+
+def test_a_failing_stage_ends_the_flow_with_its_own_sentence(served: Tree):
+    served.trouble("train mistake")
+    run = served.run("flows.studio")
+    assert run.status == 1
+    assert run.output.rstrip().endswith("train: the sky is missing: paint it\nthen run again")
+    assert "Traceback" not in run.output
+    assert [_state(run.output, stage) for stage in ("scrape", "train", "generate")] == [
+        "Completed",
+        "Failed",
+        "Not run",
+    ]
+
+
+def test_a_bad_param_an_unknown_stage_and_a_place_without_a_studio_stop_it_before_any_work(studio: Tree):
+    unknown = studio.run("flows.studio", "tran")
+    assert (unknown.status, unknown.output) == (1, "dvc.yaml has no stage tran; did you mean train?\n")
+    studio.set("kimg: 60", "kimg: sixty")
+    bad = studio.run("flows.studio")
+    assert bad.status == 1
+    assert "train.kimg holds 'sixty'; it may hold a number above 0" in bad.output
+    studio.root = studio.root.parent
+    outside = studio.run("flows.studio")
+    assert outside.status == 1
+    assert "is not inside a studio" in outside.output
+
+
+def test_an_edit_while_the_flow_runs_is_used_by_later_stages_and_reported_for_earlier_ones(
+    served: Tree, start
+):
+    served.slow(3)
+    run = start("flows.studio").until("train: 1/30")
+    served.set('snapshot: "2026-11-22"', 'snapshot: "2026-11-23"')
+    served.set("seed: 1                    # another seed, other artworks", "seed: 2")
+    assert run.wait() == 0, run.output
+    assert "something was edited while the flow ran, stale again: scrape; run once more" in run.output
+    assert "generate 2" in (served.root / "data/generate").read_text()
+
+
+def test_a_second_flow_is_refused_and_ctrl_c_stops_the_first_with_all_it_started(served: Tree, start):
+    served.slow(30)
+    first = start("flows.studio").until("train: 1/300")
+    second = served.run("flows.studio")
+    assert second.status == 1
+    assert f"another flow (PID {first.pid}) is at work" in second.output
+    assert "Traceback" not in second.output
+
+    family = first.family()
+    os.kill(first.pid, signal.SIGINT)
+    assert first.wait() == 130
+    assert not left_of(family)
+    assert first.output.rstrip().endswith("stopped; the next run goes on from here")
+
+
+def test_sigterm_stops_the_flow_with_143(served: Tree, start):
+    served.slow(30)
+    run = start("flows.studio").until("train: 1/300")
+    family = run.family()
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.wait() == 143
+    assert not left_of(family)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(
+    studio: Tree, start, api_url
+):
+    """Waits for a Prefect server that makes its database."""
+    studio.slow(30)
+    run = start("flows.studio").until("train: 1/300")
+    family = run.family()
+    assert any("uvicorn" in process.cmdline() for process in family)
+    assert (studio.root / ".prefect/prefect.db").exists()
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert not left_of(family)
+
+    studio.environment = {**studio.environment, "PREFECT_API_URL": api_url}
+    studio.slow(0.1)
+    again = studio.run("flows.studio")
+    assert again.status == 0, again.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_a_killed_dvc_fails_the_flow_in_words(served: Tree, start):
+    served.slow(30)
+    run = start("flows.studio", "train").until("train: 1/300")
+    family = run.family()
+    _one(family, "dvc").kill()
+    assert run.wait() == 1
+    assert run.output.rstrip().endswith("train: dvc was killed by signal 9")
+    assert "generate" not in run.output  # only the target and what it needs
+    assert not left_of(family)
+
+
+def _one(family: list[psutil.Process], word: str) -> psutil.Process:
+    return next(
+        process for process in family if word in process.cmdline() and process.name().startswith("python")
+    )
+
+
+def _state(output: str, stage: str) -> str:
+    """The stage's state in the final table."""
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in output.splitlines()
+        if line.startswith("│")
+    ]
+    return next(row[1] for row in rows if row[0] == stage)
+
+
+def _asked(tree: Tree, path: str, limit: int = 100) -> list[dict]:
+    request = urllib.request.Request(
+        f"{tree.environment['PREFECT_API_URL']}/{path}",
+        data=json.dumps({"limit": limit}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)

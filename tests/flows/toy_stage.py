@@ -1,0 +1,36 @@
+"""A stage of the toy pipelines: `toy_stage.py NAME SECONDS INPUT…` joins its inputs, slowly, as a real stage would."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from tasks.stage import DATA, Stage, main
+
+NAME, SECONDS, *INPUTS = sys.argv[1:]
+TROUBLE = Path(".atelier/trouble")  # what should go wrong here, written by a test
+
+
+def run(stage: Stage) -> str:
+    match TROUBLE.read_text().split() if TROUBLE.exists() else []:
+        case [stage.name, "mistake"]:
+            raise AtelierError("the sky is missing: paint it\nthen run again")
+        case [stage.name, "bug"]:
+            raise ZeroDivisionError("division by zero")
+        case [stage.name, "kill"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    steps = int(float(SECONDS) * 10)
+    with stage.progress(steps, "strokes") as progress:
+        for _ in range(steps):
+            time.sleep(0.1)
+            progress.advance()
+    seed = getattr(stage.params, stage.name).seed if stage.name != "scrape" else 0
+    DATA.mkdir(exist_ok=True)
+    (DATA / NAME).write_text("".join(Path(name).read_text() for name in INPUTS) + f"{NAME} {seed}\n")
+    return "painted"
+
+
+if __name__ == "__main__":
+    main(NAME, run)

@@ -1,0 +1,106 @@
+"""A studio of toys, a real DVC repository, and commands at work in it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+TOY = Path(__file__).with_name("toy_stage.py")
+DVC_YAML = f"""\
+stages:
+  scrape:
+    cmd: python {TOY} scrape 0
+    params: [scrape]
+    outs: [data/scrape]
+  train:
+    cmd: python {TOY} train ${{SECONDS}} data/scrape
+    params: [train]
+    deps: [data/scrape]
+    outs: [data/train]
+  generate:
+    cmd: python {TOY} generate 0 data/train
+    params: [generate]
+    deps: [data/train]
+    outs: [data/generate]
+"""
+
+
+class Tree:
+    """A studio of toys: scrape → train (as slow as asked) → generate."""
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        self.root, self.environment = root, environment
+
+    def set(self, old: str, new: str) -> None:
+        path = self.root / "params.yaml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def trouble(self, words: str) -> None:
+        (self.root / ".atelier").mkdir(exist_ok=True)
+        (self.root / ".atelier/trouble").write_text(words)
+
+    def slow(self, seconds: float) -> None:
+        (self.root / "dvc.yaml").write_text(DVC_YAML.replace("${SECONDS}", str(seconds)))
+
+    def start(self, *command: str) -> "Started":
+        return Started([sys.executable, "-m", *command], self)
+
+    def run(self, *command: str) -> "Started":
+        started = self.start(*command)
+        started.wait()
+        return started
+
+
+class Started:
+    """A command at work in a tree; its output goes to a file, so that it never blocks."""
+
+    def __init__(self, command: list[str], tree: Tree) -> None:
+        self._log = tree.root / f".log-{time.monotonic_ns()}"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command, cwd=tree.root, env=tree.environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        self.pid = self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def wait(self, timeout_s: float = 120) -> int:
+        return self._process.wait(timeout_s)
+
+    @property
+    def status(self) -> int | None:
+        return self._process.poll()
+
+    def until(self, words: str, timeout_s: float = 120) -> "Started":
+        deadline_s = time.monotonic() + timeout_s
+        while words not in self.output:
+            assert self.status is None, self.output
+            assert time.monotonic() < deadline_s, self.output
+            time.sleep(0.05)
+        return self
+
+    def family(self) -> list[psutil.Process]:
+        """Whatever it has started, and they."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def child(self, word: str) -> psutil.Process:
+        """The process of the family that was started as `… word …` and is no shell."""
+        return next(p for p in self.family() if word in p.cmdline() and p.name().startswith("python"))
+
+    def end(self) -> None:
+        """Whatever a failed test left."""
+        if self.status is None:
+            for process in [*self.family(), self._process]:
+                process.kill()
+
+
+def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those still alive after a moment's grace."""
+    return psutil.wait_procs(processes, timeout=10)[1]

@@ -1,0 +1,97 @@
+"""The plan of the house, held against the code: arrows between the floors, dvc.yaml's deps, params.yaml's words."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+from atelier.params import Params, load_params
+
+# modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
+NEVER_DECIDE_BYTES = {
+    "tasks", "tasks.stage", "atelier", "atelier.errors", "atelier.files", "atelier.hosts", "atelier.leash",
+    "atelier.pace", "atelier.params", "atelier.progress",
+}  # fmt: skip
+CODE = ("atelier/", "tasks/")
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, dict]:
+    return YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("atelier", "tasks", cache_dir=None)
+
+
+def test_arrows_between_the_floors_point_down():
+    lint = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], capture_output=True, text=True
+    )
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def test_every_stage_has_its_task_and_every_task_its_stage(stages):
+    tasks = {path.stem for path in Path("tasks").glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    assert tasks == set(stages)
+    for name, stage in stages.items():
+        assert stage["cmd"] == f"python -m tasks.{name}"
+        assert stage["params"] == [name]
+
+
+def test_a_stage_depends_on_exactly_the_code_that_decides_its_bytes(stages, imports):
+    listed = {
+        name: {dep for dep in stage.get("deps", []) if dep.startswith(CODE)} for name, stage in stages.items()
+    }
+    expected = {name: _code_of(name, imports) for name in stages}
+    if listed != expected:
+        pytest.fail("dvc.yaml's code deps should be\n" + _as_yaml(expected), pytrace=False)
+
+
+def test_params_yaml_holds_the_defaults():
+    assert load_params(Path("params.yaml")) == Params()
+
+
+def test_every_key_of_params_yaml_is_there_and_has_a_comment():
+    text = Path("params.yaml").read_text()
+    document = YAML(typ="safe").load(text)
+    assert _keys(document) == _keys(Params().model_dump())
+    bare = [line for line in text.splitlines() if re.match(r" +\w+: +[^#\s]", line) and " # " not in line]
+    assert not bare
+
+
+def _code_of(stage: str, imports: grimp.ImportGraph) -> set[str]:
+    module = f"tasks.{stage}"
+    # what importing a module runs includes its packages' __init__
+    modules = {module} | imports.find_upstream_modules(module)
+    modules |= {parent for name in modules for parent in _packages(name)}
+    modules |= {found for name in modules for found in imports.find_upstream_modules(name)}
+    return {_path(name) for name in modules - NEVER_DECIDE_BYTES}
+
+
+def _packages(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _path(module: str) -> str:
+    path = Path(*module.split("."))
+    return f"{path}/__init__.py" if path.is_dir() else f"{path}.py"
+
+
+def _as_yaml(expected: dict[str, set[str]]) -> str:
+    lines = []
+    for name, paths in expected.items():
+        lines += [f"  {name}:", "    deps:", *(f"      - {path}" for path in sorted(paths))]
+    return "\n".join(lines)
+
+
+def _keys(node: object, prefix: str = "") -> set[str]:
+    if not isinstance(node, dict):
+        return {prefix}
+    return {key for name, value in node.items() for key in _keys(value, f"{prefix}.{name}")}
