@@ -44,7 +44,9 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     began_s = time.monotonic()
     try:
-        summary = work(Stage(name, load_params(PARAMS)))
+        params = load_params(PARAMS)
+        summary = work(Stage(name, params))
+        _refuse_edited(name, params)
     except AtelierError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(1)
@@ -62,6 +64,15 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
 
 def _stop(number: int, frame: object) -> None:
     sys.exit(128 + number)
+
+
+def _refuse_edited(name: str, used: Params) -> None:
+    """DVC reads params.yaml again when a stage ends, and would record new values for what the old ones made."""
+    if getattr(load_params(PARAMS), name, None) != getattr(used, name, None):
+        raise AtelierError(
+            f"{PARAMS}: the section {name} was edited while the stage ran, so its result is not what the file says "
+            "now: run again (with the old values back, it goes on from where it was)"
+        )
 
 
 def _note_executed(name: str) -> None:
