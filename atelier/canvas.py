@@ -88,8 +88,8 @@ def to_pixels(images: Tensor) -> Pixels:
 def exact(generator: nn.Module, device: torch.device) -> nn.Module:
     """The generator in eval mode on `device`, in float64 where the device has it.
 
-    Rounded to 8 bits, double precision gives the same bytes on every CPU and GPU and for any number of threads;
-    float32 misses that by a pixel in some 100,000, for about half the time.
+    Rounded to 8 bits, double precision leaves no say to the device, the number of threads or the CPU's vector units;
+    float32 differs from it in about one value of a million, for half the time.
     """
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return generator.eval().requires_grad_(False).to(device=device, dtype=dtype)

@@ -89,6 +89,15 @@ def test_the_same_bytes_for_one_thread_and_for_two(generator) -> None:
     assert np.array_equal(*pictures)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_cuda_paints_the_bytes_that_the_cpu_paints(generator) -> None:
+    on_cuda = exact(copy.deepcopy(generator), torch.device("cuda"))
+    for index in range(8):
+        z = latents(1, index, 32, (3, 3))
+        assert np.array_equal(render(on_cuda, z), render(generator, z))
+
+
 def test_double_precision_differs_from_single_by_a_level_at_most(generator) -> None:
     z = torch.cat([latents(1, index, 32) for index in range(16)])
     difference = np.abs(
