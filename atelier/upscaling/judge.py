@@ -53,10 +53,10 @@ def judge(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> d
 
 
 def comparison(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> Pixels:
-    """The middles of a few pictures (n, H, W, 3), three a picture: nearest neighbours, Lanczos, ours."""
+    """The middles of the largest few (n, H, W, 3), three a picture: nearest neighbours, Lanczos, ours."""
     squares = []
     side = SHOWN_PX // scale
-    for picture in pictures[:SHOWN]:
+    for picture in sorted(pictures, key=lambda picture: -min(picture.shape[:2]))[:SHOWN]:
         small = _small(_whole(picture, scale), scale)
         top, left = max(small.shape[0] - side, 0) // 2, max(small.shape[1] - side, 0) // 2
         part = slice(top * scale, top * scale + SHOWN_PX), slice(left * scale, left * scale + SHOWN_PX)

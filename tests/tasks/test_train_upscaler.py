@@ -101,7 +101,7 @@ def test_paintings_too_small_for_the_patch_are_refused_by_name() -> None:
 
 @pytest.mark.slow  # waits for two processes' imports of torch and a killed training
 def test_killed_with_sigkill_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    lines = "".join(f"  {key}: {value}\n" for key, value in {**SMALL, "steps": 600}.items())
+    lines = "".join(f"  {key}: {value}\n" for key, value in {**SMALL, "steps": 200}.items())
     Path("params.yaml").write_text(f"train_upscaler:\n{lines}")
     run_whole = start(tmp_path)
     assert run_whole.wait(timeout=200) == 0
