@@ -12,7 +12,7 @@ import torch
 from atelier import __version__
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
-from atelier.files import digest, write_bytes, write_json
+from atelier.files import digest, digest_tree, write_bytes, write_json
 from atelier.networks import NetworkConfig, save_network
 from atelier.params import Train
 from atelier.training.checkpoint import inputs_key
@@ -30,7 +30,7 @@ def run(stage: Stage) -> str:
     dataset = open_dataset(DATA / "dataset")
     device = deterministic_device("train", params.device)
     plan = training_plan(params, dataset)
-    data_digest = digest(DATA / "dataset" / "images.npy")
+    data_digest = digest_tree(DATA / "dataset")
     key = inputs_key(params.model_dump(exclude=NOT_IN_KEY), plan.network.settings, data_digest, device.type)
     trainer = Trainer(plan, dataset, device, stage.state / key)
     images = math.ceil(params.kimg * 1000)
@@ -86,7 +86,7 @@ def write_networks(trainer: Trainer, dataset: PackedDataset, params: Train, data
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     directory, network = DATA / "model", trainer.plan.network
-    save_network(directory / "generator.safetensors", trainer.ema.average, network, facts)
+    save_network(directory / "generator.safetensors", trainer.painter(), network, facts)
     save_network(directory / "discriminator.safetensors", trainer.discriminator, network, facts)
     model = {
         **facts,

@@ -36,8 +36,10 @@ def only_trainer(stage: str, device: torch.device) -> Iterator[None]:
     except filelock.Timeout:
         print(f"{stage}: another training holds the GPU ({lock.lock_file}); waiting for it")
         lock.acquire()
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

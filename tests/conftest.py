@@ -1,8 +1,12 @@
 """What several test files share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# tiny networks lose more to waiting threads than they gain; read when torch is imported, here and in child processes
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

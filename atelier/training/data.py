@@ -15,7 +15,7 @@ class ResidentData:
     """
 
     def __init__(self, view: View, seed: int, device: torch.device) -> None:
-        pictures = torch.from_numpy(np.ascontiguousarray(view.images)).permute(0, 3, 1, 2)
+        pictures = torch.from_numpy(np.array(view.images)).permute(0, 3, 1, 2)
         self._pictures = pictures.to(device)
         self._views = 2 if view.mirror else 1
         self._seed, self._device = seed, device

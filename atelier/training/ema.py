@@ -1,13 +1,15 @@
 """The running average of the generator, which is what paints."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 
 class Ema:
-    """Keeps `average` = an exponential average of a network's weights; buffers (batch statistics) likewise.
+    """Keeps `average` = an exponential average of a network's weights and buffers.
 
     The decay warms up as min(decay, (1 + t) / (10 + t)), so that a short run is not an average of its noise.
     """
@@ -28,3 +30,13 @@ class Ema:
         for mine, theirs in self._pairs:
             if not mine.is_floating_point():
                 mine.copy_(theirs)
+
+    def painter(self, latents: Iterable[Tensor]) -> nn.Module:
+        """A copy of the average whose batch norms measure their statistics anew on `latents`, in eval mode.
+
+        Averaged weights have other activations than the weights that were averaged: the statistics must be their own
+        (Izmailov et al., arXiv 1803.05407 §3.2). Here that halves kid_rand and more (docs/training.md).
+        """
+        painter = copy.deepcopy(self.average)
+        update_bn(latents, painter)
+        return painter.eval()

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from atelier.canvas import latents, to_pixels
+from atelier.canvas import latents, render_batch
 from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks
@@ -26,8 +27,9 @@ from atelier.training.seeds import generator_for
 
 KEPT_STATES = 2
 LOOK_STEPS = 50  # how often the losses leave the device for the progress line
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 16, 64  # latents that the painter's batch statistics are measured on
 GRID_SEED, GRID_COUNT = 0, 64
-QUALITY_SEED, QUALITY_SAMPLES = 1, 512
+QUALITY_SEED = 1
 LOSSES = ("loss_d", "loss_g", "d_real", "d_fake")
 
 
@@ -45,6 +47,7 @@ class TrainingPlan:
     augment: tuple[str, ...]
     augment_probability: float
     snapshot_kimg: float
+    quality_samples: int = 512  # pictures behind a row of the quality curve
 
 
 @dataclass
@@ -72,14 +75,15 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
             generator, discriminator = make_networks(plan.network)
-        self.generator = generator.to(device, memory_format=torch.channels_last)
-        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
+        self.generator = _placed(generator, device)
+        self.discriminator = _placed(discriminator, device)
         self.ema = Ema(self.generator, plan.ema)
         betas = (plan.beta1, 0.999)
         self._adam_g = torch.optim.Adam(self.generator.parameters(), plan.lr, betas, fused=True)
         self._adam_d = torch.optim.Adam(
             self.discriminator.parameters(), plan.lr_discriminator, betas, fused=True
         )
+        self._nz = int(plan.network.settings["nz"])
         self._data = ResidentData(dataset.train, plan.seed, device)
         self._held_out = dataset.held_out
         self._reference: Reference | None = None
@@ -119,7 +123,7 @@ class Trainer:
         is no longer a number.
         """
         while self.images_seen < images:
-            self._advance()
+            self.advance()
             if self.step % LOOK_STEPS == 0:
                 progress.update(self.images_seen / 1000, self._note(progress))
             else:
@@ -139,6 +143,14 @@ class Trainer:
         for old in sorted(self._states.glob("state-*.safetensors"))[:-KEPT_STATES]:
             old.unlink()
 
+    def painter(self) -> nn.Module:
+        """The averaged generator as it paints, with batch statistics of its own, in eval mode."""
+        generators = (generator_for("calibrate", index) for index in range(CALIBRATION_BATCHES))
+        return self.ema.painter(
+            torch.randn(CALIBRATION_BATCH, self._nz, generator=generator).to(self.device)
+            for generator in generators
+        )
+
     def final_curves(self) -> Curves:
         """The curves up to now, with a last row for what came after the last snapshot."""
         curves = Curves([*self.curves.losses], [*self.curves.quality])
@@ -155,10 +167,11 @@ class Trainer:
             shutil.copyfile(self.grids / name, directory / name)
         self._draw_grid(directory / _grid_name(self.images_seen / 1000))
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """One step: the discriminator on real and generated, then the generator on the same generated pictures."""
         plan, step = self.plan, self.step
         real = self._data.batch(step, plan.batch)
-        z = torch.randn(plan.batch, self.generator.nz, generator=generator_for("z", plan.seed, step))  # type: ignore[call-overload]
+        z = torch.randn(plan.batch, self._nz, generator=generator_for("z", plan.seed, step))
         fake = self.generator(z.to(self.device))
         draws = generator_for("augment", plan.seed, step)
 
@@ -166,13 +179,13 @@ class Trainer:
         fake_logits = self.discriminator(self._augment(fake.detach(), draws))
         loss_d = NonSaturating.discriminator(real_logits, fake_logits)
         self._adam_d.zero_grad(set_to_none=True)
-        loss_d.backward()
+        loss_d.backward()  # type: ignore[no-untyped-call]
         self._adam_d.step()
 
         self.discriminator.requires_grad_(False)  # its weights' gradients would be thrown away
         loss_g = NonSaturating.generator(self.discriminator(self._augment(fake, draws)))
         self._adam_g.zero_grad(set_to_none=True)
-        loss_g.backward()
+        loss_g.backward()  # type: ignore[no-untyped-call]
         self._adam_g.step()
         self.discriminator.requires_grad_(True)
 
@@ -203,19 +216,18 @@ class Trainer:
     def _quality_row(self) -> dict[str, float]:
         features = RandomFeatures(self.device)
         if self._reference is None:
-            self._reference = Reference.of(features(self._held_out.images[:QUALITY_SAMPLES]))
-        kid = self._reference.kid(features(self._paint(QUALITY_SEED, QUALITY_SAMPLES)))
+            self._reference = Reference.of(features(self._held_out.images[: self.plan.quality_samples]))
+        kid = self._reference.kid(features(self._paint(QUALITY_SEED, self.plan.quality_samples)))
         return {"kimg": self.images_seen / 1000, "kid_rand": kid}
 
     def _draw_grid(self, path: Path) -> None:
         write_sheet(path, self._paint(GRID_SEED, GRID_COUNT))
 
     def _paint(self, seed: int, count: int) -> npt.NDArray[np.uint8]:
-        """Pictures of the averaged generator, always the same latents: (count, H, W, 3)."""
-        z = torch.cat([latents(seed, index, self.plan.network.settings["nz"]) for index in range(count)])
-        with torch.inference_mode():
-            pieces = [to_pixels(self.ema.average(part.to(self.device))) for part in z.split(self.plan.batch)]
-        return np.concatenate(pieces)
+        """Pictures of the painter, always the same latents: (count, H, W, 3)."""
+        painter = self.painter()
+        z = torch.cat([latents(seed, index, self._nz) for index in range(count)])
+        return np.concatenate([render_batch(painter, part) for part in torch.split(z, self.plan.batch)])
 
     def _note(self, progress: Progress) -> str:
         row = self._losses_row()
@@ -232,6 +244,11 @@ class Trainer:
             {"adam_g": (self._adam_g, self.generator), "adam_d": (self._adam_d, self.discriminator)},
             {"sums": self._sums, "summed": self._summed},
         )
+
+
+def _placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """On the device, channels last: what its convolutions like best."""
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def _grid_name(kimg: float) -> str:

@@ -1,41 +1,17 @@
 """The stage as DVC runs it: a generator and a packed set in, numbers and sheets out."""
 
-import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.dataset import Picture, write_dataset
 from atelier.errors import AtelierError
 from atelier.params import Params
-from atelier.shards import Item
 from tasks.evaluate import run
 from tasks.stage import Stage
+from tests.datasets import pack_blots
 from tests.models import save_small_generator
-
-
-def pack(count: int = 60, resolution: int = 32) -> None:
-    """A packed set of coloured blots."""
-    items = []
-    for n in range(count):
-        pixels = np.random.default_rng(n).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(file, "PNG")
-        items.append(Item(f"w{n:03d}", "png", file.getvalue()))
-    write_dataset(
-        [Picture(item.id, 64, 64, f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}") for n, item in enumerate(items)],
-        items,
-        Path("data/dataset"),
-        resolution=resolution,
-        crop="center",
-        mirror=True,
-        held_out=0.3,
-        workers=1,
-        advance=lambda: None,
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +27,7 @@ def stage(**evaluate: object) -> Stage:
 
 
 def test_metrics_and_sheets_of_a_generator() -> None:
-    pack()
+    pack_blots()
     summary = run(stage())
     metrics = json.loads(Path("metrics.json").read_text())
     panel = {"kid_rand", "mind_rand", "swd", "density", "coverage", "memorisation"}
@@ -68,7 +44,7 @@ def test_metrics_and_sheets_of_a_generator() -> None:
 
 
 def test_the_same_inputs_give_the_same_bytes_and_another_seed_others() -> None:
-    pack()
+    pack_blots()
     seen = []
     for seed in (0, 0, 1):
         run(stage(seed=seed))
@@ -79,7 +55,7 @@ def test_the_same_inputs_give_the_same_bytes_and_another_seed_others() -> None:
 
 
 def test_a_generator_of_another_size_than_the_dataset_is_refused() -> None:
-    pack(resolution=64)
+    pack_blots(resolution=64)
     with pytest.raises(AtelierError, match="paints 32 px, the dataset holds 64 px"):
         run(stage())
     assert not Path("metrics.json").exists()

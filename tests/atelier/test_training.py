@@ -1,0 +1,206 @@
+"""The GAN's training: its game, its data order, its averages, and the exact way back into the middle of it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atelier.dataset import PackedDataset, View
+from atelier.errors import AtelierError
+from atelier.networks import NetworkConfig
+from atelier.progress import Progress
+from atelier.training.augment import Augment
+from atelier.training.data import ResidentData
+from atelier.training.ema import Ema
+from atelier.training.losses import NonSaturating
+from atelier.training.loop import Stopped, Trainer, TrainingPlan
+from atelier.training.seeds import generator_for
+
+CPU = torch.device("cpu")
+PLAN = TrainingPlan(
+    network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 8, "ndf": 4}),
+    batch=8,
+    seed=3,
+    lr=2e-4,
+    lr_discriminator=2e-4,
+    beta1=0.5,
+    ema=0.99,
+    augment=("translation", "brightness", "saturation", "contrast", "cutout"),
+    augment_probability=0.8,
+    snapshot_kimg=0.08,
+    quality_samples=16,
+)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> PackedDataset:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
+    ids = [f"{row:024x}" for row in range(24)]
+    return PackedDataset(
+        32, "center", True, View(pixels[:20], ids[:20], True), View(pixels[20:], ids[20:], True)
+    )
+
+
+@pytest.fixture
+def progress() -> Iterator[Progress]:
+    with Progress("train", 1, "kimg") as bars:
+        yield bars
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.painter().state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(dataset, progress, tmp_path):
+    whole = Trainer(PLAN, dataset, CPU, tmp_path / "whole")
+    whole.train_to(200, progress)
+
+    first = Trainer(PLAN, dataset, CPU, tmp_path / "halves")
+    first.train_to(120, progress)
+    second = Trainer(PLAN, dataset, CPU, tmp_path / "halves")
+    assert second.resume(200)
+    assert second.images_seen == 120
+    second.train_to(200, progress)
+
+    assert same(weights(whole), weights(second))
+    assert whole.final_curves() == second.final_curves()
+    assert same(whole.discriminator.state_dict(), second.discriminator.state_dict())
+
+
+def test_a_training_asked_to_stop_saves_its_state_between_two_steps(dataset, progress, tmp_path):
+    trainer = Trainer(PLAN, dataset, CPU, tmp_path)
+    with pytest.raises(Stopped):
+        trainer.train_to(200, progress, stop=lambda: trainer.step == 5)
+    again = Trainer(PLAN, dataset, CPU, tmp_path)
+    assert again.resume(200)
+    assert again.step == 5
+
+
+def test_a_shorter_training_does_not_start_from_a_longer_ones_end(dataset, progress, tmp_path):
+    long = Trainer(PLAN, dataset, CPU, tmp_path)
+    long.train_to(400, progress)
+    short = Trainer(PLAN, dataset, CPU, tmp_path)
+    short.resume(80)
+    assert short.images_seen <= 80
+
+
+def test_a_torn_state_costs_the_head_start_and_nothing_else(dataset, progress, tmp_path):
+    Trainer(PLAN, dataset, CPU, tmp_path / "torn").train_to(40, progress)
+    for state in (tmp_path / "torn").glob("state-*"):
+        state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    again = Trainer(PLAN, dataset, CPU, tmp_path / "torn")
+    assert not again.resume(40)
+    again.train_to(40, progress)
+    fresh = Trainer(PLAN, dataset, CPU, tmp_path / "fresh")
+    fresh.train_to(40, progress)
+    assert same(weights(again), weights(fresh))
+
+
+def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
+    Trainer(PLAN, dataset, CPU, tmp_path).train_to(40, progress)
+    wider = replace(PLAN, network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 12, "ndf": 4}))
+    trainer = Trainer(wider, dataset, CPU, tmp_path)
+    assert not trainer.resume(40)
+    assert not trainer._adam_g.state
+
+
+def test_seeds_change_the_weights_and_equal_seeds_do_not(dataset, tmp_path):
+    one = Trainer(PLAN, dataset, CPU, tmp_path)
+    twin = Trainer(PLAN, dataset, CPU, tmp_path)
+    other = Trainer(replace(PLAN, seed=4), dataset, CPU, tmp_path)
+    assert same(one.generator.state_dict(), twin.generator.state_dict())
+    assert not same(one.generator.state_dict(), other.generator.state_dict())
+
+
+def test_the_curves_have_a_row_a_snapshot_and_one_for_the_rest(dataset, progress, tmp_path):
+    trainer = Trainer(PLAN, dataset, CPU, tmp_path)
+    trainer.train_to(200, progress)
+    curves = trainer.final_curves()
+    assert [row["kimg"] for row in curves.losses] == [0.08, 0.16, 0.2]
+    assert [row["kimg"] for row in curves.quality] == [0.08, 0.16, 0.2]
+    trainer.copy_grids(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "000000.080.png", "000000.160.png", "000000.200.png",
+    ]  # fmt: skip
+
+
+def test_a_training_that_diverges_says_what_to_lower(dataset, progress, tmp_path):
+    trainer = Trainer(PLAN, dataset, CPU, tmp_path)
+    with torch.no_grad():
+        next(trainer.discriminator.parameters()).fill_(torch.nan)
+    with pytest.raises(AtelierError, match=r"train\.lr"):
+        trainer.train_to(8 * 50, progress)
+
+
+def test_an_epoch_shows_each_picture_and_its_mirror_once(dataset):
+    data = ResidentData(dataset.train, seed=1, device=CPU)
+    assert len(data) == 40
+    batches = torch.cat([data.batch(step, 8) for step in range(5)])
+    shown = {bytes(((image + 1) * 127.5).round().byte().numpy().tobytes()) for image in batches}
+    views = {dataset.train[item].transpose(2, 0, 1).tobytes() for item in range(40)}
+    assert shown == views
+
+
+def test_a_batch_depends_on_seed_and_step_alone(dataset):
+    one, other = (ResidentData(dataset.train, seed=1, device=CPU) for _ in range(2))
+    for step in range(12):
+        one.batch(step, 7)
+    assert torch.equal(one.batch(3, 7), other.batch(3, 7))
+    assert not torch.equal(one.batch(3, 7), ResidentData(dataset.train, seed=2, device=CPU).batch(3, 7))
+
+
+def test_the_average_warms_up_and_then_follows_slowly():
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    ema = Ema(network, decay=0.9)
+    torch.nn.init.ones_(network.weight)
+    ema.update(0)
+    assert ema.average.weight.item() == pytest.approx(0.9)  # decay (1 + 0) / (10 + 0)
+    ema.update(10_000)
+    assert ema.average.weight.item() == pytest.approx(0.91)  # the decay asked for
+
+
+def test_the_painters_batch_statistics_are_its_own():
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
+    latents = [torch.randn(64, 2, generator=generator_for("test", index)) * 3 + 5 for index in range(4)]
+    ema = Ema(network, decay=0.9)
+    painter = ema.painter(latents)
+    assert painter[0].running_mean == pytest.approx(torch.cat(latents).mean(0), abs=1e-4)
+    assert ema.average[0].running_mean.tolist() == [0, 0]
+
+
+def test_the_game_is_binary_cross_entropy():
+    real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 3.0])
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    ones, zeros = torch.ones(2), torch.zeros(2)
+    assert NonSaturating.discriminator(real, fake) == pytest.approx(bce(real, ones) + bce(fake, zeros))
+    assert NonSaturating.generator(fake) == pytest.approx(bce(fake, ones))
+
+
+@pytest.mark.parametrize("operation", ["translation", "brightness", "saturation", "contrast", "cutout"])
+def test_each_augmentation_changes_images_keeps_their_shape_and_passes_gradients(operation):
+    images = torch.rand(6, 3, 16, 16, generator=generator_for("test")) * 2 - 1
+    images.requires_grad_()
+    changed = Augment([operation], 1.0)(images, generator_for("draws"))
+    assert changed.shape == images.shape
+    assert not torch.equal(changed, images)
+    changed.sum().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+    assert torch.equal(Augment([operation], 0.0)(images, generator_for("draws")), images)
+
+
+def test_a_translation_moves_whole_pixels_and_fills_with_mid_grey():
+    images = torch.arange(1.0, 17).view(1, 1, 1, 16).expand(8, 3, 16, 16)
+    moved = Augment(["translation"], 1.0)(images, generator_for("draws", 1))
+    for image in moved:
+        row = image[0, 8]
+        values = row[row != 0]
+        assert torch.equal(values.diff(), torch.ones(len(values) - 1))
+        assert len(values) >= 14

@@ -1,0 +1,31 @@
+"""A small packed set for tests that train or judge."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from atelier.dataset import Picture, write_dataset
+from atelier.shards import Item
+
+
+def pack_blots(count: int = 60, resolution: int = 32) -> None:
+    """Write a packed set of coloured blots to data/dataset of the current directory."""
+    items = []
+    for n in range(count):
+        pixels = np.random.default_rng(n).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(file, "PNG")
+        items.append(Item(f"w{n:03d}", "png", file.getvalue()))
+    write_dataset(
+        [Picture(item.id, 64, 64, f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}") for n, item in enumerate(items)],
+        items,
+        Path("data/dataset"),
+        resolution=resolution,
+        crop="center",
+        mirror=True,
+        held_out=0.3,
+        workers=1,
+        advance=lambda: None,
+    )

@@ -1,0 +1,165 @@
+"""The train stage as DVC runs it: killed or stopped at any moment, it ends with the same bytes."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from safetensors import safe_open
+
+from atelier.files import digest
+from atelier.params import Params
+from tasks.stage import Stage
+from tasks.train import run
+from tests.datasets import pack_blots
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "kimg": 1.6, "batch": 8, "snapshot_kimg": 0.2, "device": "cpu", "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
+}  # fmt: skip
+OUTS = ("model/generator.safetensors", "model/discriminator.safetensors", "model/model.json",
+        "training/losses.csv", "training/quality.csv")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pack_blots()
+
+
+def stage(**train: object) -> Stage:
+    return Stage("train", Params.model_validate({"train": {**SETTINGS, **train}}))
+
+
+def outs() -> dict[str, str]:
+    grids = sorted(Path("data/training/grids").iterdir())
+    return {str(path): digest(path) for path in [*(Path("data") / name for name in OUTS), *grids]}
+
+
+@contextmanager
+def started() -> Iterator[subprocess.Popen[str]]:
+    """`python -m tasks.train`, ended with the block."""
+    YAML().dump({"train": SETTINGS}, Path("params.yaml"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.train"], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_states(count: int, process: subprocess.Popen[str]) -> None:
+    """Until the training has saved that many states in all (older ones are removed)."""
+    while process.poll() is None:
+        steps = [
+            int(path.stem.removeprefix("state-"))
+            for path in Path(".atelier/train").glob("*/state-*.safetensors")
+        ]
+        if max(steps, default=0) >= count * 25:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the training ended early: {process.communicate()}")
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run() -> None:
+    """Waits for three starts of a real training."""
+    with started() as process:
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+    undisturbed = outs()
+    for path in Path(".atelier/train").glob("*/state-*"):
+        path.unlink()
+    draws = random.Random(5)
+    for states in (1, 4):
+        with started() as process:
+            wait_for_states(states, process)
+            time.sleep(draws.random() / 10)
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+    with started() as process:
+        out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "goes on from" in out
+    assert outs() == undisturbed
+
+
+@pytest.mark.slow
+def test_sigterm_saves_the_step_and_leaves_with_143() -> None:
+    """Waits for two starts of a real training."""
+    with started() as process:
+        wait_for_states(1, process)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "stopped at" in out
+    stopped_at = float(out.split("stopped at ")[1].split(" kimg")[0])
+    with started() as process:
+        out, err = process.communicate(timeout=200)
+    assert f"goes on from {stopped_at:g} kimg" in out
+
+
+def test_the_model_says_what_it_is() -> None:
+    summary = run(stage(kimg=0.1, generation=2))
+    assert "kid_rand" in summary
+    with safe_open("data/model/generator.safetensors", "pt") as file:
+        header = json.loads(file.metadata()["atelier"])
+    model = json.loads(Path("data/model/model.json").read_text())
+    for facts in (header, model):
+        assert facts["arch"] == "dcgan"
+        assert facts["resolution"] == 32
+        assert facts["settings"] == SETTINGS["dcgan"]
+        assert facts["kimg"] == 0.104  # whole batches
+        assert facts["generation"] == 2
+        assert facts["mirror"] is True
+    assert model["generator_sha256"] == digest(Path("data/model/generator.safetensors"))
+    assert str(Path.cwd()) not in json.dumps([header, model])
+
+
+def test_the_curves_are_plots_with_a_row_a_snapshot() -> None:
+    run(stage(kimg=0.5))
+    for name, columns in (
+        ("losses", ["kimg", "loss_d", "loss_g", "d_real", "d_fake"]),
+        ("quality", ["kimg", "kid_rand"]),
+    ):
+        rows = list(csv.DictReader(Path(f"data/training/{name}.csv").read_text().splitlines()))
+        assert list(rows[0]) == columns
+        assert [row["kimg"] for row in rows] == ["0.2", "0.4", "0.504"]
+
+
+def test_a_longer_training_goes_on_where_the_shorter_one_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    run(stage(kimg=0.3))
+    run(stage(kimg=0.6))
+    assert "goes on from 0.304 kimg" in capsys.readouterr().out
+    longer = outs()
+    for path in Path(".atelier/train").glob("*/state-*"):
+        path.unlink()
+    run(stage(kimg=0.6))
+    assert outs() == longer
+
+
+@pytest.mark.parametrize("edit", [{"lr": 1e-4}, {"seed": 1}, {"generation": 1}, {"augment": []}])
+def test_an_edited_setting_never_resumes_a_strangers_state(
+    edit: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(stage(kimg=0.1))
+    run(stage(kimg=0.1, **edit))
+    assert "goes on" not in capsys.readouterr().out
+    assert len(list(Path(".atelier/train").iterdir())) == 2
+
+
+def test_it_says_which_device_it_took_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    run(stage(kimg=0.1, device="auto"))
+    assert "train: on " in capsys.readouterr().out
