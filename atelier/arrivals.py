@@ -1,14 +1,18 @@
 """What has arrived, kept item by item where DVC deletes nothing: a killed download asks again for nothing it has.
 
-One file an item: a line of JSON, then the picture's bytes. Written beside and renamed, without fsync, which would
-cost more than the download; instead the bytes carry their sha256, so that a file torn by a power cut is no arrival.
+One growing file: for each item a line of JSON, then the picture's bytes. A file an item, and an fsync an item, would
+cost more than the download itself; instead a record that a kill cut short is overwritten by the next, and the bytes
+carry their sha256, so that what a power cut tore is no arrival.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+import os
+import threading
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from atelier.account import Entry, Status
 from atelier.images import ImageLimits
@@ -57,43 +61,72 @@ class Arrival:
 
 
 class Arrivals:
-    """The kept items under `directory`, as `limits` judge them. Safe from many threads, for different keys."""
+    """The kept items of `directory`, as `limits` judge them. Safe from many threads of one process."""
 
     def __init__(self, directory: Path, limits: Limits) -> None:
-        self.directory = directory / f"{limits.size_px or 'original'}"
+        self.path = directory / f"{limits.size_px or 'original'}.arrivals"
         self.limits = limits
-        self.directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock = threading.Lock()
+        self._end = 0
+        self._places: dict[str, tuple[int, int]] = {}  # where a key's last record begins, and its length
+        with self.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            for line in file:
+                facts = _parsed(line)
+                if facts is None or file.tell() + facts["length"] > size:
+                    break
+                end = file.seek(facts["length"], os.SEEK_CUR)
+                self._places[facts["key"]] = (self._end, end - self._end)
+                self._end = end
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def load(self, key: str) -> Arrival | None:
         """What is kept under `key`; None where that is nothing, torn, or was judged by other limits that matter."""
-        try:
-            line, _, content = self._path(key).read_bytes().partition(b"\n")
-        except FileNotFoundError:
+        place = self._places.get(_digest(key))
+        if place is None:
             return None
-        try:
-            facts: dict[str, Any] = json.loads(line)
-            judged_by = facts.pop("judged_by")
-            arrival = Arrival(**{**facts, "came_px": tuple(facts["came_px"]), "content": content})
-        except (ValueError, TypeError, KeyError):  # torn, or an older version's
+        with self._lock:
+            record = os.pread(self._file, place[1], place[0])
+        line, _, content = record.partition(b"\n")
+        facts = _parsed(line)
+        if facts is None:
             return None
+        arrival = replace(facts["arrival"], content=content)
         if arrival.status == "ok":
             whole = hashlib.sha256(content).hexdigest() == arrival.sha256
             return arrival if whole and self._allow(arrival) else None
-        return arrival if judged_by == self._judges() else None
+        return arrival if facts["judged_by"] == self._judges() else None
 
     def save(self, key: str, arrival: Arrival) -> None:
-        """Keep `arrival` under `key`, in one rename."""
-        facts = asdict(replace(arrival, content=b"")) | {"judged_by": self._judges()}
-        del facts["content"]
-        path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(json.dumps(facts).encode() + b"\n" + arrival.content)
-        temporary.replace(path)
+        """Keep `arrival` under `key`, in place of what was there."""
+        digest = _digest(key)
+        facts = {"key": digest, "length": len(arrival.content), "judged_by": self._judges()}
+        facts["arrival"] = {name: getattr(arrival, name) for name in _FACTS}
+        record = json.dumps(facts).encode() + b"\n" + arrival.content
+        with self._lock:
+            written = 0
+            while written < len(record):  # a disk that fills up takes a part first
+                written += os.pwrite(self._file, memoryview(record)[written:], self._end + written)
+            self._places[digest] = (self._end, len(record))
+            self._end += len(record)
 
-    def _path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self.directory / name[:2] / name[2:34]
+    def close(self) -> None:
+        """A thread that comes late finds no file: never another one that was given the same number since."""
+        with self._lock:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _judges(self) -> list[int]:
         return [self.limits.image.min_side_px, self.limits.image.max_pixels, self.limits.max_bytes]
@@ -105,3 +138,23 @@ class Arrivals:
             and width * height <= self.limits.image.max_pixels
             and arrival.came_bytes <= self.limits.max_bytes
         )
+
+
+_FACTS = [field.name for field in fields(Arrival) if field.name != "content"]
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A record's first line; None where it is no such line, or another version's."""
+    try:
+        facts = json.loads(line)
+        arrival = facts["arrival"]
+        facts["arrival"] = Arrival(**{**arrival, "came_px": tuple(arrival["came_px"])})
+        if not (isinstance(facts["key"], str) and isinstance(facts["length"], int) and facts["length"] >= 0):
+            return None
+        return facts if "judged_by" in facts else None
+    except (ValueError, TypeError, KeyError):
+        return None

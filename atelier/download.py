@@ -6,11 +6,10 @@ happens on reading (`images.read_rgb`). Larger ones are converted, made smaller 
 
 import errno
 import hashlib
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from atelier.account import Entry
 from atelier.arrivals import Arrival, Arrivals
 from atelier.catalog import Work
 from atelier.errors import AtelierError
-from atelier.images import Refused, header_pixels, is_placeholder_url, shrink, verify
+from atelier.images import Refused, is_placeholder_url, shrink, verify
 from atelier.polite import FetchError
 from atelier.progress import Progress
 from atelier.shards import Item
@@ -28,7 +27,6 @@ LOOKS = (
     3  # a false or damaged picture may be the site's bad moment: as many looks, or until one repeats itself
 )
 PATIENCE = 50  # works in a row that a site fails to give before it is left alone
-LARGE_PIXELS = 25_000_000  # pictures from here on are decoded one at a time, for memory's sake
 _PASSING = ("error", "refused")  # of a site, not of a picture: asked again by the next run
 
 
@@ -46,7 +44,7 @@ def download(
     in_vain = 0
     try:
         # its threads are daemons: a stopped stage does not wait for the slowest of them
-        with full_disk_explained(arrivals.directory), ThreadPool(min(workers, len(works) or 1)) as pool:
+        with full_disk_explained(arrivals.path), ThreadPool(min(workers, len(works) or 1)) as pool:
             for entry in pool.imap_unordered(fetcher.bring, works):
                 entries.append(entry)
                 counts[entry.status] += 1
@@ -72,13 +70,13 @@ def kept_items(
             arrival = arrivals.load(_key(by_id[entry.id], source))
             if arrival is None or arrival.sha256 != entry.sha256:
                 raise AtelierError(
-                    f"{arrivals.directory}: the picture {entry.id} has changed since: `dvc repro` asks for it again"
+                    f"{arrivals.path}: the picture {entry.id} has changed since: `dvc repro` asks for it again"
                 )
             yield Item(entry.id, arrival.extension, arrival.content)
 
 
 @contextmanager
-def full_disk_explained(directory: Path) -> Iterator[None]:
+def full_disk_explained(kept: Path) -> Iterator[None]:
     """Turn a full disk into a sentence."""
     try:
         yield
@@ -86,7 +84,7 @@ def full_disk_explained(directory: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise AtelierError(
-            f"the disk is full; what has arrived is kept in {directory}: free some space, then `dvc repro` goes on"
+            f"the disk is full; what has arrived is kept in {kept}: free some space, then `dvc repro` goes on"
         ) from None
 
 
@@ -96,7 +94,6 @@ class _Fetcher:
 
     source: Source
     arrivals: Arrivals
-    one_large: threading.Lock = field(default_factory=threading.Lock)
 
     def bring(self, work: Work) -> Entry:
         """A work's entry, from what is kept or by asking the source."""
@@ -130,18 +127,13 @@ class _Fetcher:
 
     def _judge(self, content: bytes) -> Arrival:
         limits = self.arrivals.limits
-        turn: AbstractContextManager[object] = nullcontext()
-        if limits.image.max_pixels > LARGE_PIXELS and header_pixels(content) > LARGE_PIXELS:
-            turn = self.one_large
-        with turn:
-            verdict = verify(content, limits.image)
-            if isinstance(verdict, Refused):
-                return Arrival(verdict.status, verdict.reason, came_bytes=len(content))
-            kept, size = content, (verdict.width, verdict.height)
-            extension = verdict.extension
-            if limits.size_px and min(size) > limits.size_px:
-                kept, size = shrink(verdict.image, limits.size_px)
-                extension = "jpg"
+        verdict = verify(content, limits.image)
+        if isinstance(verdict, Refused):
+            return Arrival(verdict.status, verdict.reason, came_bytes=len(content))
+        kept, size, extension = content, (verdict.width, verdict.height), verdict.extension
+        if limits.size_px and min(size) > limits.size_px:
+            kept, size = shrink(verdict.image, limits.size_px)
+            extension = "jpg"
         return Arrival(
             "ok",
             extension=extension,

@@ -1,10 +1,11 @@
 """Hostile bytes → verified pictures, or the reason why not; verified bytes → plain sRGB. Opens no connection."""
 
 import io
-import math
 import struct
+import threading
 import warnings
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -31,6 +32,8 @@ EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF":
 PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
 WHITE = (255, 255, 255)
 JPEG_SIDE = 65_500
+LARGE_PIXELS = 25_000_000  # pictures from here on are decoded one at a time, for memory's sake
+_one_large = threading.Lock()
 
 # what Pillow raises for bytes that lie; its plugins do not check everything that they index
 _DAMAGE = (
@@ -84,7 +87,8 @@ def verify(content: bytes, limits: ImageLimits) -> Verified | Refused:
     if min(width, height) < limits.min_side_px:
         return Refused("too-small", f"{width}×{height} px; download.min_side_px is {limits.min_side_px}")
     try:
-        image.load()
+        with _one_large if width * height > LARGE_PIXELS else nullcontext():
+            image.load()
     except _DAMAGE as error:
         return Refused("truncated", f"damaged {kind}: {_first_line(error)}")
     if image.width * image.height > limits.max_pixels:  # a GIF's first frame may enlarge its canvas
@@ -146,15 +150,6 @@ def shrink(image: Image.Image, size_px: int) -> tuple[bytes, tuple[int, int]]:
     small = to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
     small.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue(), small.size
-
-
-def header_pixels(content: bytes) -> int:
-    """The area that the header claims, before anything is decoded; 0 where there is no readable one."""
-    kind = _sniff(content)
-    try:
-        return math.prod(Image.open(io.BytesIO(content), formats=[kind]).size) if kind else 0
-    except _DAMAGE:
-        return 0
 
 
 def is_placeholder_url(url: str) -> bool:

@@ -23,8 +23,7 @@ def run(stage: Stage) -> str:
     section = stage.params.download
     works = read_catalog(DATA / "catalog.parquet")
     limits = Limits(ImageLimits(section.min_side_px, section.max_pixels), section.max_bytes, section.size_px)
-    arrivals = Arrivals(STATE / "images", limits)
-    with opened_source(stage.params) as source:
+    with opened_source(stage.params) as source, Arrivals(STATE / "images", limits) as arrivals:
         with stage.progress(len(works), "works") as progress:
             entries = download(works, source, arrivals, section.workers, progress)
         for line in account_lines(entries):
@@ -35,7 +34,7 @@ def run(stage: Stage) -> str:
                 f"none of the {len(works):,} catalogued works gave a picture (reasons above): "
                 "check scrape.source and the limits of `download` in params.yaml"
             )
-        with full_disk_explained(arrivals.directory):
+        with full_disk_explained(arrivals.path):
             write_shards(kept_items(works, entries, source, arrivals), DATA / "images")
             write_account(entries, DATA / "downloads.parquet")
     failed = len(entries) - arrived

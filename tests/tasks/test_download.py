@@ -15,8 +15,10 @@ import requests
 from PIL import Image
 
 from atelier.account import read_account
+from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import Work, write_catalog
 from atelier.gallery.server import serve, virtual_url
+from atelier.images import ImageLimits
 from atelier.shards import find, read_shards
 from tests.atelier.test_download import offers, work
 from tests.lookalike import Offer, lookalike
@@ -77,7 +79,10 @@ def outs() -> dict[str, str]:
 
 
 def kept() -> int:
-    return sum(path.is_file() and path.suffix != ".tmp" for path in Path(".atelier/images").rglob("*"))
+    """How many works have arrived; read while the stage may be writing."""
+    limits = Limits(ImageLimits(32, 120_000_000), 100_000_000, None)
+    with Arrivals(Path(".atelier/images"), limits) as arrivals:
+        return len(arrivals)
 
 
 def wait_until(process: subprocess.Popen[str], true: object) -> None:
