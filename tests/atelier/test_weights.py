@@ -1,22 +1,14 @@
 """Weights files: same content same bytes, foreign files refused with a sentence."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from atelier.errors import AtelierError
 from atelier.weights import read_weights, save_weights
-
-WRITE = """
-import sys, torch
-from pathlib import Path
-from atelier.weights import save_weights
-save_weights(Path(sys.argv[1]), {"b": torch.ones(3), "a": torch.zeros(2)}, "x/1", {"steps": 1, "arch": "y"})
-"""
 
 
 def test_header_and_tensors_come_back(tmp_path: Path) -> None:
@@ -26,13 +18,14 @@ def test_header_and_tensors_come_back(tmp_path: Path) -> None:
     assert tensors["a"].tolist() == [0, 1, 2]
 
 
-def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
-    contents = set()
-    for number in range(3):
-        path = tmp_path / f"{number}.safetensors"
-        subprocess.run([sys.executable, "-c", WRITE, str(path)], check=True)
-        contents.add(path.read_bytes())
-    assert len(contents) == 1
+def test_the_header_is_one_entry_because_several_have_no_stable_order(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_weights(
+            tmp_path / name, {"b": torch.ones(3), "a": torch.zeros(2)}, "x/1", {"steps": 1, "arch": "y"}
+        )
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with safe_open(tmp_path / "a", framework="pt") as file:
+        assert list(file.metadata()) == ["atelier"]
 
 
 def test_a_missing_file_names_the_stage_that_makes_it(tmp_path: Path) -> None:
