@@ -31,14 +31,28 @@ class Section(BaseModel):
 
 
 class WikiArt(Section):
-    base_url: str = Field("https://www.wikiart.org", pattern=r"^https?://[^/\s]+/?$")
-    genre: str | None = Field("landscape", pattern=r"^[a-z0-9-]+$")
-    style: str | None = Field(None, pattern=r"^[a-z0-9-]+$")
-    artist: str | None = Field(None, pattern=r"^[a-z0-9-]+$")
+    base_url: str = Field(
+        "https://www.wikiart.org",
+        pattern=r"^https?://[^/\s]+/?$",
+        description="an address like https://www.wikiart.org",
+    )
+    genre: str | None = Field(
+        "landscape", pattern=r"^[a-z0-9-]+$", description="null or a slug that `atelier genres` lists"
+    )
+    style: str | None = Field(
+        None, pattern=r"^[a-z0-9-]+$", description="null or a slug that `atelier styles` lists"
+    )
+    artist: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]+$",
+        description="null or an artist as in WikiArt's addresses, claude-monet say",
+    )
     rights: Literal["public-domain", "any"] = "any"
     limit: Annotated[int, Field(ge=1)] | None = None
     rate_per_s: Rate = 1.0
-    contact: str = Field("", max_length=200, pattern=r"^[\x21-\x7e]*$")
+    contact: str = Field(
+        "", max_length=200, pattern=r"^[\x21-\x7e]*$", description="an e-mail address or a URL"
+    )
 
 
 class Gallery(Section):
@@ -54,7 +68,9 @@ class Folder(Section):
 
 class Scrape(Section):
     source: Literal["gallery", "wikiart", "folder"] = "gallery"
-    snapshot: str = Field("2026-11-22", pattern=r"^\d{4}-\d{2}-\d{2}$")
+    snapshot: str = Field(
+        "2026-11-22", pattern=r"^\d{4}-\d{2}-\d{2}$", description='a quoted date like "2026-11-22"'
+    )
     wikiart: WikiArt = WikiArt()
     gallery: Gallery = Gallery()
     folder: Folder = Folder()
@@ -236,7 +252,7 @@ def _sentences(path: Path, document: Any, error: ValidationError) -> Iterator[st
             hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
             yield f"{path}:{_line(document, keys)}: {name} is an unknown key; {hint}"
         else:
-            allowed = _may_hold(keys)
+            allowed = may_hold(keys)
             yield f"{path}:{_line(document, keys)}: {name} holds {_value(document, keys)!r}; it may hold {allowed}"
 
 
@@ -283,10 +299,11 @@ def _fields(keys: Sequence[int | str]) -> dict[str, FieldInfo]:
     return model.model_fields
 
 
-def _may_hold(keys: Sequence[int | str]) -> str:
+def may_hold(keys: Sequence[int | str]) -> str:
+    """What the key at this path (("train", "kimg"), say) may hold, in words."""
     names = [key for key in keys if isinstance(key, str)]
     field = _fields(names[:-1])[names[-1]]
-    return _described(field.annotation, field.metadata)
+    return field.description or _described(field.annotation, field.metadata)
 
 
 def _described(annotation: Any, metadata: Sequence[Any]) -> str:
@@ -307,8 +324,7 @@ def _described(annotation: Any, metadata: Sequence[Any]) -> str:
     if annotation is bool:
         return "true or false"
     if annotation is str:
-        patterns = [text for item in metadata if (text := getattr(item, "pattern", None))]
-        return f"a quoted text of the form {patterns[0]}" if patterns else "a text"
+        return "a text"
     return ("a whole number" if annotation is int else "a number") + _bounds(metadata)
 
 
