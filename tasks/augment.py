@@ -3,7 +3,7 @@
 import os
 
 from atelier.account import read_account
-from atelier.dataset import Picture, write_dataset
+from atelier.packing import Picture, write_dataset
 from atelier.shards import read_shards
 from tasks.stage import DATA, Stage, main
 

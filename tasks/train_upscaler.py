@@ -9,9 +9,9 @@ import torch
 
 from atelier import __version__
 from atelier.account import read_account
-from atelier.dataset import Picture
 from atelier.errors import AtelierError
 from atelier.files import write_json
+from atelier.packing import Picture
 from atelier.params import TrainUpscaler
 from atelier.shards import read_shards
 from atelier.sheets import write_sheet

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atelier.dataset import Picture, write_dataset
+from atelier.packing import Picture, write_dataset
 from atelier.shards import Item
 
 

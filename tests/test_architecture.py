@@ -71,7 +71,21 @@ def _code_of(stage: str, imports: grimp.ImportGraph) -> set[str]:
     modules = {module} | imports.find_upstream_modules(module)
     modules |= {parent for name in modules for parent in _packages(name)}
     modules |= {found for name in modules for found in imports.find_upstream_modules(name)}
-    return {_path(name) for name in modules - NEVER_DECIDE_BYTES}
+    decisive = modules - NEVER_DECIDE_BYTES
+    packages = {name for name in _all_packages(imports) if _members(name, imports) <= decisive}
+    return {
+        _path(name, name in packages)
+        for name in decisive
+        if name in packages or not packages & {*_packages(name)}
+    }
+
+
+def _all_packages(imports: grimp.ImportGraph) -> set[str]:
+    return {parent for name in imports.modules for parent in _packages(name)} - {"atelier", "tasks"}
+
+
+def _members(package: str, imports: grimp.ImportGraph) -> set[str]:
+    return {package} | imports.find_descendants(package)
 
 
 def _packages(module: str) -> list[str]:
@@ -79,16 +93,16 @@ def _packages(module: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def _path(module: str) -> str:
+def _path(module: str, whole: bool) -> str:
+    """A module's file; a whole package is its directory (.dvcignore leaves __pycache__ out)."""
     path = Path(*module.split("."))
-    return f"{path}/__init__.py" if path.is_dir() else f"{path}.py"
+    if path.is_dir():
+        return str(path) if whole else f"{path}/__init__.py"
+    return f"{path}.py"
 
 
 def _as_yaml(expected: dict[str, set[str]]) -> str:
-    lines = []
-    for name, paths in expected.items():
-        lines += [f"  {name}:", "    deps:", *(f"      - {path}" for path in sorted(paths))]
-    return "\n".join(lines)
+    return "\n".join(f"  {name}: [{', '.join(sorted(paths))}]" for name, paths in expected.items())
 
 
 def _keys(node: object, prefix: str = "") -> set[str]:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atelier.dataset import Picture, split
 from atelier.errors import AtelierError
 from atelier.images import read_rgb
+from atelier.packing import Picture, split
 from atelier.shards import Item
 
 REDUCTION = 2.0  # GAN.md 5.3

@@ -104,7 +104,7 @@ def test_chained_passes_must_reach_the_scale(tmp_path):
         f"{before}train_upscaler:{after.replace('scale: 4 ', 'scale: 8 ').replace('scale: 2 ', 'scale: 4 ')}"
     )
     with pytest.raises(
-        AtelierError, match="upscale.scale holds 8; with train_upscaler.scale 4 it may hold 4"
+        AtelierError, match=r"upscale\.scale holds 8; with train_upscaler\.scale 4 it may hold 4"
     ):
         load(tmp_path, text)
 

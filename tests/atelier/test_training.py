@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from atelier.progress import Progress
 from atelier.training.augment import Augment
 from atelier.training.data import ResidentData
 from atelier.training.ema import Ema
-from atelier.training.losses import NonSaturating
 from atelier.training.loop import Stopped, Trainer, TrainingPlan
+from atelier.training.losses import NonSaturating
 from atelier.training.seeds import generator_for
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.dataset import Picture
 from atelier.errors import AtelierError
+from atelier.packing import Picture
 from atelier.shards import Item
 from atelier.upscaling.pictures import read_pictures, reduced
 

@@ -11,19 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atelier.dataset import (
-    NEAR_BITS,
-    Cut,
-    PackedDataset,
-    Picture,
-    near_duplicates,
-    open_dataset,
-    split,
-    square,
-    write_dataset,
-)
+from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
 from atelier.images import ImageLimits, Verified, verify
+from atelier.packing import NEAR_BITS, Cut, Picture, near_duplicates, split, square, write_dataset
 from atelier.shards import Item
 
 

@@ -1,0 +1,214 @@
+"""Pictures of every size become the packed training set: squares cut, resized, and split into train and held-out.
+
+Knows shards and pictures; turns nothing into tensors.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from atelier.catalog import write_table
+from atelier.dataset import INDEX_SCHEMA, Crop, Pixels
+from atelier.errors import AtelierError
+from atelier.files import replacing, write_json
+from atelier.images import read_rgb
+from atelier.shards import Item
+
+NEAR_BITS = 6  # perceptual hashes of 64 bits that differ in no more are one motif to the split
+_CHUNK = 256  # pictures on their way through the threads
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What packing needs to know of a picture before it is read."""
+
+    id: str
+    width: int
+    height: int
+    phash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The square that a picture gives."""
+
+    left: int
+    top: int
+    side: int
+
+
+def write_dataset(
+    pictures: Sequence[Picture],
+    items: Iterable[Item],
+    path: Path,
+    *,
+    resolution: int,
+    crop: Crop,
+    mirror: bool,
+    held_out: float,
+    workers: int,
+    advance: Callable[[], None],
+) -> Mapping[str, Any]:
+    """Pack `pictures` from `items` (their bytes, in any order; others are passed over) and return the facts of it.
+
+    Rows are the training pictures by id, then the held-out ones by id, so that both views are slices. A picture
+    whose shorter side is below half of `resolution` is left out and counted, between that and `resolution` it is
+    enlarged. Raises AtelierError where the pictures left are too few for two sides, or some have no bytes.
+    """
+    usable = [picture for picture in pictures if 2 * min(picture.width, picture.height) >= resolution]
+    train, held = split(usable, held_out)
+    if not train or not held:
+        raise AtelierError(
+            f"{len(usable)} different paintings of at least {resolution // 2} px are too few: "
+            "training and evaluation need 2, more like 1,000; widen what `scrape` asks for"
+        )
+    rows = {picture.id: row for row, picture in enumerate([*train, *held])}
+    cuts = {picture.id: square(picture, crop) for picture in usable}
+    wanted = (item for item in items if item.id in rows)
+    _write_images(path / "images.npy", rows, _resized(wanted, cuts, resolution, workers), resolution, advance)
+    _write_index(path / "index.parquet", list(rows), cuts, len(train))
+    facts = {
+        "resolution": resolution,
+        "crop": crop,
+        "mirror": mirror,
+        "pictures": len(rows),
+        "train": len(train),
+        "held_out": len(held),
+        "left_out_too_small": len(pictures) - len(usable),
+        "enlarged": sum(cut.side < resolution for cut in cuts.values()),
+        "length": len(rows) * (2 if mirror else 1),
+    }
+    write_json(path / "dataset.json", facts)
+    return facts
+
+
+def split(pictures: Sequence[Picture], share: float) -> tuple[list[Picture], list[Picture]]:
+    """Training and held-out pictures, each sorted by id; near-duplicates stay together.
+
+    A hash of the id decides, so a picture keeps its side while others come and go. A family of near-duplicates
+    follows its first id; one that would fill the whole held-out share alone is trained on.
+    """
+    families = near_duplicates(pictures)
+    small = [family for family in families if len(family) <= max(1, share * len(pictures))]
+    held = [family for family in small if _uniform(family[0].id, "split") < share]
+    if not held and small and len(families) > 1:
+        held = [min(small, key=lambda family: _uniform(family[0].id, "split"))]
+    held_ids = {picture.id for family in held for picture in family}
+    ordered = sorted(pictures, key=lambda picture: picture.id)
+    return (
+        [picture for picture in ordered if picture.id not in held_ids],
+        [picture for picture in ordered if picture.id in held_ids],
+    )
+
+
+def near_duplicates(pictures: Sequence[Picture]) -> list[list[Picture]]:
+    """Families of pictures linked by perceptual hashes at most NEAR_BITS apart, each and all sorted by id."""
+    ordered = sorted(pictures, key=lambda picture: picture.id)
+    hashes = np.array([int(picture.phash, 16) for picture in ordered], dtype=np.uint64)
+    parent = list(range(len(ordered)))
+
+    def root(member: int) -> int:
+        while parent[member] != member:
+            parent[member] = member = parent[parent[member]]
+        return member
+
+    for later in range(1, len(ordered)):
+        near = np.bitwise_count(hashes[:later] ^ hashes[later]) <= NEAR_BITS
+        for earlier in np.flatnonzero(near):
+            first, second = sorted((root(int(earlier)), root(later)))
+            parent[second] = first
+    families: dict[int, list[Picture]] = {}
+    for member, picture in enumerate(ordered):
+        families.setdefault(root(member), []).append(picture)
+    return list(families.values())
+
+
+def square(picture: Picture, crop: Crop) -> Cut:
+    """The largest square of a picture: in the middle, or where a hash of the id puts it."""
+    side = min(picture.width, picture.height)
+    spare = picture.width - side, picture.height - side
+    if crop == "random":
+        place = _uniform(picture.id, "crop")
+        return Cut(int(place * (spare[0] + 1)), int(place * (spare[1] + 1)), side)
+    return Cut(spare[0] // 2, spare[1] // 2, side)
+
+
+def _write_images(
+    path: Path,
+    rows: Mapping[str, int],
+    squares: Iterable[tuple[str, Pixels]],
+    resolution: int,
+    advance: Callable[[], None],
+) -> None:
+    shape = (len(rows), resolution, resolution, 3)
+    missing = set(rows)
+    with replacing(path) as temporary:
+        # written, not mapped: a disk that fills up is an error here, and would be a crash there
+        with temporary.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+            for id, pixels in squares:
+                file.seek(start + rows[id] * pixels.nbytes)
+                file.write(pixels.tobytes())
+                missing.discard(id)
+                advance()
+        if missing:
+            raise AtelierError(
+                f"the shards lack {len(missing)} pictures that data/downloads.parquet names, the first {min(missing)}: "
+                "`dvc repro download` makes them again"
+            )
+
+
+def _resized(
+    items: Iterable[Item], cuts: Mapping[str, Cut], resolution: int, workers: int
+) -> Iterator[tuple[str, Pixels]]:
+    def resize(item: Item) -> tuple[str, Pixels]:
+        image, cut = read_rgb(item.content), cuts[item.id]
+        if cut.left + cut.side > image.width or cut.top + cut.side > image.height:
+            raise AtelierError(
+                f"{item.name} is {image.width}×{image.height} px, data/downloads.parquet says otherwise: "
+                "`dvc repro download` makes both again"
+            )
+        box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
+        # Pillow's own: antialiased, the square's edges weighed with what lies beyond them as in the whole picture
+        # made smaller, byte-equal everywhere, and without the seconds that torch takes to start
+        return item.id, np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
+
+    with ThreadPool(workers) as pool:
+        for chunk in _chunks(items):  # a pool alone would read every shard ahead
+            yield from pool.imap_unordered(resize, chunk)
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    chunk: list[Item] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    yield chunk
+
+
+def _write_index(path: Path, ids: list[str], cuts: Mapping[str, Cut], train: int) -> None:
+    columns = {
+        "row": range(len(ids)),
+        "id": ids,
+        "left": [cuts[id].left for id in ids],
+        "top": [cuts[id].top for id in ids],
+        "side": [cuts[id].side for id in ids],
+        "split": ["train" if row < train else "held-out" for row in range(len(ids))],
+    }
+    write_table(pa.table(columns, schema=INDEX_SCHEMA), path)
+
+
+def _uniform(id: str, purpose: str) -> float:
+    """A number in [0, 1) that belongs to an id; another purpose, another number."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}:{id}".encode()).digest()[:6]) / 2**48
