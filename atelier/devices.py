@@ -28,9 +28,7 @@ def pick_device(wanted: str) -> tuple[torch.device, str]:
         return torch.device("cuda"), f"{_cuda_name()}, since torch finds it"
     if mps:
         return torch.device("mps"), "mps (Apple GPU), since torch finds it and no CUDA device"
-    return torch.device(
-        "cpu"
-    ), f"cpu ({torch.get_num_threads()} threads), since torch finds no GPU"
+    return torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads), since torch finds no GPU"
 
 
 def _cuda_name() -> str:

@@ -3,21 +3,18 @@
 The comments of params.yaml say what each knob means; this file says what it may hold.
 """
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from atelier.errors import AtelierError
 from atelier.hosts import is_loopback
+from atelier.wording import listed, plain, sentences
 
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -186,7 +183,7 @@ class Params(Section):
         if self.upscale.method == "learned" and self.upscale.scale not in _powers(self.train_upscaler.scale):
             raise ValueError(
                 f"upscale.scale holds {self.upscale.scale}; with train_upscaler.scale {self.train_upscaler.scale} "
-                f"it may hold {_listed(_powers(self.train_upscaler.scale))}"
+                f"it may hold {listed(_powers(self.train_upscaler.scale))}"
             )
         size_px = self.download.size_px
         if size_px is not None and size_px < self.augment.resolution:
@@ -217,137 +214,9 @@ def load_params(path: Path) -> Params:
     if not isinstance(document, Mapping):
         raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
     try:
-        return Params.model_validate(_plain(document))
+        return Params.model_validate(plain(document))
     except ValidationError as error:
-        raise AtelierError("\n".join(_sentences(path, document, error))) from None
-
-
-def _plain(node: Any) -> Any:
-    """Ruamel's round-trip types as plain ones, which strict validation asks for."""
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def _sentences(path: Path, document: Any, error: ValidationError) -> Iterator[str]:
-    seen = set()
-    for problem in error.errors():
-        keys = _keys(document, problem["loc"])
-        if keys in seen:  # a union reports each of its branches
-            continue
-        seen.add(keys)
-        name = ".".join(str(key) for key in keys)
-        if problem["type"] == "value_error":
-            message = str(problem["ctx"]["error"])
-            named = tuple(message.split(" ", 1)[0].rstrip(":").split("."))
-            yield f"{path}:{_line(document, named)}: {message}"
-        elif problem["type"] == "extra_forbidden":
-            known = list(_fields(keys[:-1]))
-            close = difflib.get_close_matches(str(keys[-1]), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-            yield f"{path}:{_line(document, keys)}: {name} is an unknown key; {hint}"
-        else:
-            allowed = may_hold(keys)
-            yield f"{path}:{_line(document, keys)}: {name} holds {_value(document, keys)!r}; it may hold {allowed}"
-
-
-def _keys(document: Any, location: Sequence[int | str]) -> tuple[int | str, ...]:
-    """The part of pydantic's location that is in the document (it appends the names of union branches)."""
-    keys: list[int | str] = []
-    node: Any = document
-    for key in location:
-        if isinstance(node, Mapping) and (key in node or not keys):
-            node = node.get(key)
-        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
-            node = node[key]
-        else:
-            break
-        keys.append(key)
-    return tuple(keys)
-
-
-def _value(document: Any, keys: Sequence[int | str]) -> Any:
-    for key in keys:
-        document = document[key]
-    return _plain(document)
-
-
-def _line(document: Any, keys: Sequence[int | str]) -> int:
-    line = 0
-    for key in keys:
-        if isinstance(document, Mapping) and key in document:
-            line = document.lc.key(key)[0]  # type: ignore[attr-defined]  # ruamel's own
-        elif isinstance(document, list) and isinstance(key, int):
-            line = document.lc.item(key)[0]  # type: ignore[attr-defined]
-        else:
-            break
-        document = document[key]
-    return line + 1
-
-
-def _fields(keys: Sequence[int | str]) -> dict[str, FieldInfo]:
-    model: type[BaseModel] = Params
-    for key in keys:
-        annotation = model.model_fields[str(key)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
-    return model.model_fields
-
-
-def may_hold(keys: Sequence[int | str]) -> str:
-    """What the key at this path (("train", "kimg"), say) may hold, in words."""
-    names = [key for key in keys if isinstance(key, str)]
-    field = _fields(names[:-1])[names[-1]]
-    return field.description or _described(field.annotation, field.metadata)
-
-
-def _described(annotation: Any, metadata: Sequence[Any]) -> str:
-    """What a field may hold, in words, from its type and bounds."""
-    arguments = get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return f"a section with the keys {', '.join(annotation.model_fields)}"
-    if hasattr(annotation, "__metadata__"):
-        return _described(arguments[0], [*annotation.__metadata__, *metadata])
-    if getattr(annotation, "__origin__", None) is Literal:
-        return _listed(arguments)
-    if getattr(annotation, "__origin__", None) is list:
-        sizes = [item.min_length for item in metadata if isinstance(item, MinLen)]
-        many = f"a list of {sizes[0]}" if sizes else "a list"
-        return f"{many}, each {_described(arguments[0], [])}"
-    if type(None) in arguments:
-        return f"null or {_described(next(a for a in arguments if a is not type(None)), metadata)}"
-    if annotation is bool:
-        return "true or false"
-    if annotation is str:
-        return "a text"
-    return ("a whole number" if annotation is int else "a number") + _bounds(metadata)
-
-
-def _bounds(metadata: Sequence[Any]) -> str:
-    words = []
-    for item in (part for entry in metadata for part in getattr(entry, "metadata", [entry])):
-        match item:
-            case Ge():
-                words.append(f"at least {item.ge}")
-            case Gt():
-                words.append(f"above {item.gt}")
-            case Le():
-                words.append(f"at most {item.le}")
-            case Lt():
-                words.append(f"below {item.lt}")
-            case MaxLen():
-                words.append(f"of at most {item.max_length} characters")
-    return " " + " and ".join(words) if words else ""
-
-
-def _listed(values: Sequence[Any]) -> str:
-    texts = [str(value) for value in values]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
+        raise AtelierError("\n".join(sentences(path, document, error, Params))) from None
 
 
 def _powers(scale: int) -> list[int]:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.params import may_hold
+from atelier.params import Params
+from atelier.wording import may_hold
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#]*?))?(?: *# (?P<comment>.*))?$")
 INTRODUCTION = """\
@@ -35,7 +36,7 @@ def rows(text: str) -> Iterator[Row]:
             continue
         path = [*path[: len(match["indent"]) // 2], match["key"]]
         if match["value"]:
-            yield Row(".".join(path), match["value"], may_hold(path), match["comment"] or "")
+            yield Row(".".join(path), match["value"], may_hold(Params, path), match["comment"] or "")
 
 
 def markdown(text: str) -> str:

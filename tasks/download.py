@@ -49,7 +49,7 @@ def opened_source(params: Params) -> Iterator[Source]:
     scrape, section = params.scrape, params.download
     match scrape.source:
         case "folder":
-            yield Folder(Path(scrape.folder.path), section.max_bytes)
+            yield Folder(Path(scrape.folder.path).expanduser(), section.max_bytes)
         case "wikiart":
             with PoliteClient(
                 scrape.wikiart.base_url,

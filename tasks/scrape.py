@@ -112,7 +112,8 @@ def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, Found]:
             progress.total = expected
             progress.update(done)
 
-        found = read_folder(Path(folder.path), Path(folder.catalog) if folder.catalog else None, report)
+        catalog = Path(folder.catalog).expanduser() if folder.catalog else None
+        found = read_folder(Path(folder.path).expanduser(), catalog, report)
     return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
 
 

@@ -9,14 +9,13 @@ from atelier.training.seeds import generator_for
 
 
 class ResidentData:
-    """A view's pictures as one uint8 tensor (n, 3, H, W) on `device`; epochs are seeded permutations of the view.
+    """A view's pictures as one uint8 tensor (n, H, W, 3) on `device`; epochs are seeded permutations of the view.
 
     With a mirrored view, item 2i is picture i and item 2i + 1 its mirror image.
     """
 
     def __init__(self, view: View, seed: int, device: torch.device) -> None:
-        pictures = torch.from_numpy(np.array(view.images)).permute(0, 3, 1, 2)
-        self._pictures = pictures.to(device)
+        self._pictures = torch.from_numpy(np.array(view.images)).to(device)
         self._views = 2 if view.mirror else 1
         self._seed, self._device = seed, device
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
@@ -25,12 +24,16 @@ class ResidentData:
         return self._views * len(self._pictures)
 
     def batch(self, step: int, size: int) -> Tensor:
-        """The float images (size, 3, H, W) in [−1, 1] of one step, counted from 0; batches may span two epochs."""
+        """The float images (size, 3, H, W) in [−1, 1], channels last, of one step, counted from 0.
+
+        A batch may span two epochs.
+        """
         items = self._items(step * size, size).to(self._device)
-        images = self._pictures[items // self._views].to(torch.float32).div_(127.5).sub_(1)
+        pixels = self._pictures[items // self._views]
         if self._views == 2:
-            images = torch.where((items % 2 == 1)[:, None, None, None], images.flip(3), images)
-        return images.contiguous(memory_format=torch.channels_last)
+            pixels = torch.where((items % 2 == 1)[:, None, None, None], pixels.flip(2), pixels)
+        # (B, H, W, 3) seen as (B, 3, H, W) is channels last already
+        return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
 
     def _items(self, start: int, count: int) -> Tensor:
         pieces = []
