@@ -54,7 +54,7 @@ class Folder:
     def fetch(self, work: Work) -> Fetched:
         name = PurePosixPath(work.image_url)
         if name.is_absolute() or ".." in name.parts:
-            raise FetchError("refused", work.image_url, f"leads out of {self.path}")
+            raise FetchError("refused", work.image_url, "leads out of the folder")
         path = self.path / name
         try:
             facts = path.stat()
@@ -64,7 +64,7 @@ class Folder:
                 raise FetchError("too-large", work.image_url, f"{facts.st_size:,} bytes")
             return Fetched(work.image_url, "", path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
-            raise FetchError("missing", work.image_url, f"is not in {self.path}") from None
+            raise FetchError("missing", work.image_url, "is not in the folder any more") from None
         except PermissionError:
             raise FetchError("refused", work.image_url, "may not be read by you") from None
 
