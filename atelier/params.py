@@ -115,19 +115,20 @@ class Dcgan(Section):
 
 class Train(Section):
     arch: Literal["dcgan"] = "dcgan"
-    kimg: float = Field(60, gt=0, le=1e7)
-    batch: int = Field(64, ge=2, le=8192)
+    kimg: float = Field(120, gt=0, le=1e7)
+    batch: int = Field(32, ge=2, le=8192)
     seed: Seed = 0
     generation: int = Field(0, ge=0)
     device: Device = "auto"
-    snapshot_kimg: float = Field(10, gt=0)
+    snapshot_kimg: float = Field(20, gt=0)
     lr: float = Field(2e-4, gt=0, le=1)
-    lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
+    lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = 1e-4
     beta1: float = Field(0.5, ge=0, lt=1)
     ema: float = Field(0.999, ge=0, lt=1)
     augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [
         "translation",
         "brightness",
+        "saturation",
     ]
     augment_probability: float = Field(1.0, ge=0, le=1)
     dcgan: Dcgan = Dcgan()
