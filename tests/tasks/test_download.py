@@ -1,13 +1,10 @@
 """The stage as DVC runs it: resumed after kill -9, stopped at once by a signal, honest about what is lacking."""
 
 import hashlib
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +19,7 @@ from atelier.images import ImageLimits
 from atelier.shards import find, read_shards
 from tests.atelier.test_download import offers, work
 from tests.lookalike import Offer, lookalike
-
-ROOT = Path(__file__).parents[2]
+from tests.stages import started
 
 
 @pytest.fixture(autouse=True)
@@ -53,22 +49,8 @@ def write_works(works: Sequence[Work]) -> None:
     write_catalog(works, Path("data/catalog.parquet"))
 
 
-@contextmanager
-def started() -> Iterator[subprocess.Popen[str]]:
-    """`python -m tasks.download`, ended with the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.download"], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def run_stage() -> tuple[int, str, str]:
-    with started() as process:
+    with started("download") as process:
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
@@ -102,7 +84,7 @@ def test_a_download_killed_at_two_moments_resumes_without_asking_again() -> None
         for enough in (20, 70):
             before = kept()
             site.requests.clear()
-            with started() as process:
+            with started("download") as process:
                 wait_until(process, lambda: kept() >= enough)  # noqa: B023
                 process.send_signal(signal.SIGKILL)
                 process.wait()
@@ -130,7 +112,7 @@ def test_a_stopped_download_ends_within_two_seconds_whatever_it_waits_for(number
     with lookalike({"genre/marina": slow}) as site:
         write_params("wikiart", site.base_url, workers=6)
         write_works([work(offer.id, site.url_of(offer)) for offer in slow])
-        with started() as process:
+        with started("download") as process:
             wait_until(process, lambda: len(site.requests) >= 6)
             began_s = time.monotonic()
             process.send_signal(number)

@@ -6,10 +6,7 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,8 +18,8 @@ from atelier.params import Params
 from tasks.stage import Stage
 from tasks.train import run
 from tests.datasets import pack_blots
+from tests.stages import started
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "kimg": 1.6, "batch": 8, "snapshot_kimg": 0.2, "device": "cpu", "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
@@ -34,6 +31,7 @@ OUTS = ("model/generator.safetensors", "model/discriminator.safetensors", "model
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pack_blots()
+    YAML().dump({"train": SETTINGS}, Path("params.yaml"))
 
 
 def stage(**train: object) -> Stage:
@@ -43,21 +41,6 @@ def stage(**train: object) -> Stage:
 def outs() -> dict[str, str]:
     grids = sorted(Path("data/training/grids").iterdir())
     return {str(path): digest(path) for path in [*(Path("data") / name for name in OUTS), *grids]}
-
-
-@contextmanager
-def started() -> Iterator[subprocess.Popen[str]]:
-    """`python -m tasks.train`, ended with the block."""
-    YAML().dump({"train": SETTINGS}, Path("params.yaml"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.train"], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def wait_for_states(count: int, process: subprocess.Popen[str]) -> None:
@@ -76,7 +59,7 @@ def wait_for_states(count: int, process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run() -> None:
     """Waits for three starts of a real training."""
-    with started() as process:
+    with started("train") as process:
         out, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
     undisturbed = outs()
@@ -84,12 +67,12 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run()
         path.unlink()
     draws = random.Random(5)
     for states in (1, 4):
-        with started() as process:
+        with started("train") as process:
             wait_for_states(states, process)
             time.sleep(draws.random() / 10)
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
-    with started() as process:
+    with started("train") as process:
         out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "goes on from" in out
@@ -99,14 +82,14 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run()
 @pytest.mark.slow
 def test_sigterm_saves_the_step_and_leaves_with_143() -> None:
     """Waits for two starts of a real training."""
-    with started() as process:
+    with started("train") as process:
         wait_for_states(1, process)
         process.terminate()
         out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "stopped at" in out
     stopped_at = float(out.split("stopped at ")[1].split(" kimg")[0])
-    with started() as process:
+    with started("train") as process:
         out, err = process.communicate(timeout=200)
     assert f"goes on from {stopped_at:g} kimg" in out
 
