@@ -124,7 +124,7 @@ class Train(Section):
     lr: float = Field(2e-4, gt=0, le=1)
     lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = 1e-4
     beta1: float = Field(0.5, ge=0, lt=1)
-    ema: float = Field(0.999, ge=0, lt=1)
+    ema: float = Field(0.9995, ge=0, lt=1)
     augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [
         "translation",
         "brightness",
