@@ -123,6 +123,7 @@ class Train(Section):
     snapshot_kimg: float = Field(20, gt=0)
     lr: float = Field(2e-4, gt=0, le=1)
     lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = 1e-4
+    lr_decay: float = Field(0.6, ge=0, le=1)
     beta1: float = Field(0.5, ge=0, lt=1)
     ema: float = Field(0.9995, ge=0, lt=1)
     augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [

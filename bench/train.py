@@ -89,7 +89,7 @@ def our_step(network: NetworkConfig) -> Callable[[], None]:
     view = View(pixels, [str(row) for row in range(len(pixels))], mirror=True)
     plan = TrainingPlan(
         network=network, batch=BATCH, seed=0, lr=LR, lr_discriminator=LR, beta1=BETAS[0], ema=0.999, augment=(),
-        augment_probability=0, snapshot_kimg=1e6,
+        augment_probability=0, snapshot_kimg=1e6, images=10**9, lr_decay=0,
     )  # fmt: skip
     dataset = PackedDataset(RESOLUTION, "center", True, view, view)
     return Trainer(plan, dataset, torch.device("cpu"), Path(tempfile.gettempdir())).advance

@@ -20,7 +20,7 @@ from atelier.training.loop import Stopped, Trainer, TrainingPlan
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
 
-# none of these changes a step's arithmetic, so a longer training goes on from where a shorter one ended
+# none of these changes a step's arithmetic (without lr_decay, a longer training goes on from a shorter one's end)
 NOT_IN_KEY = {"kimg", "device", "dcgan"}
 
 
@@ -31,16 +31,18 @@ def run(stage: Stage) -> str:
     device = deterministic_device("train", params.device)
     plan = training_plan(params, dataset)
     data_digest = digest_tree(DATA / "dataset")
-    key = inputs_key(params.model_dump(exclude=NOT_IN_KEY), plan.network.settings, data_digest, device.type)
+    schedule = plan.images if plan.lr_decay else None
+    key = inputs_key(
+        params.model_dump(exclude=NOT_IN_KEY), schedule, plan.network.settings, data_digest, device.type
+    )
     trainer = Trainer(plan, dataset, device, stage.state / key)
-    images = math.ceil(params.kimg * 1000)
-    if trainer.resume(images):
+    if trainer.resume():
         print(f"train: goes on from {trainer.images_seen / 1000:g} kimg (.atelier/train/{key})")
     with only_trainer("train", device), asked_to_stop() as stopping:
-        progress = stage.progress(images / 1000, "kimg", trainer.images_seen / 1000)
+        progress = stage.progress(plan.images / 1000, "kimg", trainer.images_seen / 1000)
         try:
             with progress:
-                trainer.train_to(images, progress, stopping.is_set)
+                trainer.train(progress, stopping.is_set)
         except Stopped:
             print(f"train: stopped at {trainer.images_seen / 1000:g} kimg; `dvc repro` goes on from there")
             raise SystemExit(143) from None
@@ -71,6 +73,8 @@ def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
         augment=tuple(params.augment),
         augment_probability=params.augment_probability,
         snapshot_kimg=params.snapshot_kimg,
+        images=math.ceil(params.kimg * 1000),
+        lr_decay=params.lr_decay,
     )
 
 

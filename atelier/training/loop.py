@@ -47,6 +47,8 @@ class TrainingPlan:
     augment: tuple[str, ...]
     augment_probability: float
     snapshot_kimg: float
+    images: int  # how many the training is to see in all
+    lr_decay: float  # share of them, at the end, over which the learning rates fall to 0
     quality_samples: int = 512  # pictures behind a row of the quality curve
 
 
@@ -65,7 +67,7 @@ class Stopped(Exception):
 class Trainer:
     """One generator against one discriminator on one device.
 
-    After `train_to`, `ema` is the averaged generator, `discriminator` its opponent, `curves` and `grids` the account.
+    After `train`, `ema` is the averaged generator, `discriminator` its opponent, `curves` and `grids` the account.
     """
 
     def __init__(
@@ -105,10 +107,10 @@ class Trainer:
         """Where the sample grids lie, `<kimg>.png` each."""
         return self._states / "grids"
 
-    def resume(self, images: int) -> bool:
-        """Go back to the latest saved state of at most `images` images; False where there is none."""
+    def resume(self) -> bool:
+        """Go back to the latest saved state that this training passes through; False where there is none."""
         for path in sorted(self._states.glob("state-*.safetensors"), reverse=True):
-            if int(path.stem.removeprefix("state-")) * self.plan.batch >= images + self.plan.batch:
+            if int(path.stem.removeprefix("state-")) * self.plan.batch >= self.plan.images + self.plan.batch:
                 continue  # a longer training's: the shorter one is on the way to it, but not in it
             if loaded := load_state(path, self._state()):
                 self.step, notes = loaded
@@ -116,13 +118,13 @@ class Trainer:
                 return True
         return False
 
-    def train_to(self, images: int, progress: Progress, stop: Callable[[], bool] = lambda: False) -> None:
-        """Train until `images` images have been seen (rounded up to whole batches).
+    def train(self, progress: Progress, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train until the plan's images have been seen (rounded up to whole batches).
 
         Raises Stopped after saving the state, when `stop()` says so between two steps; AtelierError where a loss
         is no longer a number.
         """
-        while self.images_seen < images:
+        while self.images_seen < self.plan.images:
             self.advance()
             if self.step % LOOK_STEPS == 0:
                 progress.update(self.images_seen / 1000, self._note(progress))
@@ -177,6 +179,7 @@ class Trainer:
 
         real_logits = self.discriminator(self._augment(real, draws))
         fake_logits = self.discriminator(self._augment(fake.detach(), draws))
+        self._set_learning_rates()
         loss_d = NonSaturating.discriminator(real_logits, fake_logits)
         self._adam_d.zero_grad(set_to_none=True)
         loss_d.backward()  # type: ignore[no-untyped-call]
@@ -194,6 +197,13 @@ class Trainer:
         self._sums += torch.stack([part.detach() for part in parts]).to(self._sums)
         self._summed += 1
         self.step += 1
+
+    def _set_learning_rates(self) -> None:
+        plan = self.plan
+        left = max(plan.images - self.images_seen, 0) / plan.images
+        factor = min(1.0, left / plan.lr_decay) if plan.lr_decay else 1.0
+        for adam, lr in ((self._adam_g, plan.lr), (self._adam_d, plan.lr_discriminator)):
+            adam.param_groups[0]["lr"] = lr * factor
 
     def _crosses_snapshot(self) -> bool:
         every = self.plan.snapshot_kimg * 1000

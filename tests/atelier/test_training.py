@@ -30,8 +30,11 @@ PLAN = TrainingPlan(
     augment=("translation", "brightness", "saturation", "contrast", "cutout"),
     augment_probability=0.8,
     snapshot_kimg=0.08,
+    images=200,
+    lr_decay=0,
     quality_samples=16,
 )
+SHORT = replace(PLAN, images=40)
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +61,17 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(dataset, progress, tmp_path):
-    whole = Trainer(PLAN, dataset, CPU, tmp_path / "whole")
-    whole.train_to(200, progress)
+    plan = replace(PLAN, lr_decay=0.5)
+    whole = Trainer(plan, dataset, CPU, tmp_path / "whole")
+    whole.train(progress)
 
-    first = Trainer(PLAN, dataset, CPU, tmp_path / "halves")
-    first.train_to(120, progress)
-    second = Trainer(PLAN, dataset, CPU, tmp_path / "halves")
-    assert second.resume(200)
+    first = Trainer(plan, dataset, CPU, tmp_path / "halves")
+    with pytest.raises(Stopped):
+        first.train(progress, stop=lambda: first.images_seen == 120)
+    second = Trainer(plan, dataset, CPU, tmp_path / "halves")
+    assert second.resume()
     assert second.images_seen == 120
-    second.train_to(200, progress)
+    second.train(progress)
 
     assert same(weights(whole), weights(second))
     assert whole.final_curves() == second.final_curves()
@@ -76,38 +81,46 @@ def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(dataset, progr
 def test_a_training_asked_to_stop_saves_its_state_between_two_steps(dataset, progress, tmp_path):
     trainer = Trainer(PLAN, dataset, CPU, tmp_path)
     with pytest.raises(Stopped):
-        trainer.train_to(200, progress, stop=lambda: trainer.step == 5)
+        trainer.train(progress, stop=lambda: trainer.step == 5)
     again = Trainer(PLAN, dataset, CPU, tmp_path)
-    assert again.resume(200)
+    assert again.resume()
     assert again.step == 5
 
 
 def test_a_shorter_training_does_not_start_from_a_longer_ones_end(dataset, progress, tmp_path):
-    long = Trainer(PLAN, dataset, CPU, tmp_path)
-    long.train_to(400, progress)
-    short = Trainer(PLAN, dataset, CPU, tmp_path)
-    short.resume(80)
+    long = Trainer(replace(PLAN, images=400), dataset, CPU, tmp_path)
+    long.train(progress)
+    short = Trainer(replace(PLAN, images=80), dataset, CPU, tmp_path)
+    short.resume()
     assert short.images_seen <= 80
 
 
 def test_a_torn_state_costs_the_head_start_and_nothing_else(dataset, progress, tmp_path):
-    Trainer(PLAN, dataset, CPU, tmp_path / "torn").train_to(40, progress)
+    Trainer(SHORT, dataset, CPU, tmp_path / "torn").train(progress)
     for state in (tmp_path / "torn").glob("state-*"):
         state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
-    again = Trainer(PLAN, dataset, CPU, tmp_path / "torn")
-    assert not again.resume(40)
-    again.train_to(40, progress)
-    fresh = Trainer(PLAN, dataset, CPU, tmp_path / "fresh")
-    fresh.train_to(40, progress)
+    again = Trainer(SHORT, dataset, CPU, tmp_path / "torn")
+    assert not again.resume()
+    again.train(progress)
+    fresh = Trainer(SHORT, dataset, CPU, tmp_path / "fresh")
+    fresh.train(progress)
     assert same(weights(again), weights(fresh))
 
 
 def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
-    Trainer(PLAN, dataset, CPU, tmp_path).train_to(40, progress)
-    wider = replace(PLAN, network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 12, "ndf": 4}))
+    Trainer(SHORT, dataset, CPU, tmp_path).train(progress)
+    wider = replace(SHORT, network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 12, "ndf": 4}))
     trainer = Trainer(wider, dataset, CPU, tmp_path)
-    assert not trainer.resume(40)
+    assert not trainer.resume()
     assert not trainer._adam_g.state
+
+
+def test_the_learning_rates_fall_to_nothing_at_the_end(dataset, progress, tmp_path):
+    trainer = Trainer(replace(PLAN, lr_decay=0.5), dataset, CPU, tmp_path)
+    rates = []
+    trainer.train(progress, stop=lambda: rates.append(trainer._adam_g.param_groups[0]["lr"]) or False)
+    assert rates[:13] == [2e-4] * 13
+    assert rates[13:] == pytest.approx([2e-4 * left / 12.5 for left in range(12, 0, -1)])
 
 
 def test_seeds_change_the_weights_and_equal_seeds_do_not(dataset, tmp_path):
@@ -120,7 +133,7 @@ def test_seeds_change_the_weights_and_equal_seeds_do_not(dataset, tmp_path):
 
 def test_the_curves_have_a_row_a_snapshot_and_one_for_the_rest(dataset, progress, tmp_path):
     trainer = Trainer(PLAN, dataset, CPU, tmp_path)
-    trainer.train_to(200, progress)
+    trainer.train(progress)
     curves = trainer.final_curves()
     assert [row["kimg"] for row in curves.losses] == [0.08, 0.16, 0.2]
     assert [row["kimg"] for row in curves.quality] == [0.08, 0.16, 0.2]
@@ -131,11 +144,11 @@ def test_the_curves_have_a_row_a_snapshot_and_one_for_the_rest(dataset, progress
 
 
 def test_a_training_that_diverges_says_what_to_lower(dataset, progress, tmp_path):
-    trainer = Trainer(PLAN, dataset, CPU, tmp_path)
+    trainer = Trainer(replace(PLAN, images=400), dataset, CPU, tmp_path)
     with torch.no_grad():
         next(trainer.discriminator.parameters()).fill_(torch.nan)
     with pytest.raises(AtelierError, match=r"train\.lr"):
-        trainer.train_to(8 * 50, progress)
+        trainer.train(progress)
 
 
 def test_an_epoch_shows_each_picture_and_its_mirror_once(dataset):

@@ -21,7 +21,8 @@ from tests.datasets import pack_blots
 from tests.stages import started
 
 SETTINGS = {
-    "kimg": 1.6, "batch": 8, "snapshot_kimg": 0.2, "device": "cpu", "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
+    "kimg": 1.6, "batch": 8, "snapshot_kimg": 0.2, "lr_decay": 0.5, "device": "cpu",
+    "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
 OUTS = ("model/generator.safetensors", "model/discriminator.safetensors", "model/model.json",
         "training/losses.csv", "training/quality.csv")  # fmt: skip
@@ -122,23 +123,27 @@ def test_the_curves_are_plots_with_a_row_a_snapshot() -> None:
         assert [row["kimg"] for row in rows] == ["0.2", "0.4", "0.504"]
 
 
-def test_a_longer_training_goes_on_where_the_shorter_one_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    run(stage(kimg=0.3))
-    run(stage(kimg=0.6))
+def test_without_a_falling_rate_a_longer_training_goes_on_where_the_shorter_one_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(stage(kimg=0.3, lr_decay=0))
+    run(stage(kimg=0.6, lr_decay=0))
     assert "goes on from 0.304 kimg" in capsys.readouterr().out
     longer = outs()
     for path in Path(".atelier/train").glob("*/state-*"):
         path.unlink()
-    run(stage(kimg=0.6))
+    run(stage(kimg=0.6, lr_decay=0))
     assert outs() == longer
 
 
-@pytest.mark.parametrize("edit", [{"lr": 1e-4}, {"seed": 1}, {"generation": 1}, {"augment": []}])
+@pytest.mark.parametrize(
+    "edit", [{"lr": 1e-4}, {"seed": 1}, {"generation": 1}, {"augment": []}, {"kimg": 0.2}]
+)
 def test_an_edited_setting_never_resumes_a_strangers_state(
     edit: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(stage(kimg=0.1))
-    run(stage(kimg=0.1, **edit))
+    run(stage(**{"kimg": 0.1, **edit}))
     assert "goes on" not in capsys.readouterr().out
     assert len(list(Path(".atelier/train").iterdir())) == 2
 
