@@ -70,8 +70,10 @@ def run_stage(stage: str, run: str, moving: bool) -> State:
     """`Cached` where DVC has the stage's outs already, `Completed` where the stage ran."""
     verdict: dvc.Verdict = "unchanged"
     if moving:
+        follower = _Follower(stage, get_run_logger())
         try:
-            verdict = dvc.repro(stage, run, _Follower(stage, get_run_logger()))
+            verdict = dvc.repro(stage, run, follower)
+            follower.show()
         except AtelierError as error:  # a sentence for a person, not a traceback
             return Failed(message=str(error))
     name = "Completed" if verdict == "executed" else "Cached"
@@ -93,10 +95,15 @@ class _Follower:
         self._logger.info(text)
 
     def tick(self) -> None:
-        stamp, now_s = self._stamp(), time.monotonic()
-        if not self._reachable or stamp == self._shown or now_s - self._shown_s < dvc.TICK_S:
+        if time.monotonic() - self._shown_s >= dvc.TICK_S:
+            self.show()
+
+    def show(self) -> None:
+        """Bring the artifact up to the progress file, however recently that was done."""
+        stamp = self._stamp()
+        if not self._reachable or stamp == self._shown:
             return
-        self._shown, self._shown_s = stamp, now_s
+        self._shown, self._shown_s = stamp, time.monotonic()
         try:
             self._show(json.loads(self._path.read_text()))
         except (httpx.HTTPError, PrefectException) as error:  # a server gone is no reason to stop training

@@ -36,6 +36,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (studio / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, studio / name)
     subprocess.run(["git", "init", "-q"], cwd=studio, check=True)
+    subprocess.run(["git", "add", "-A"], cwd=studio, check=True)
     edit(studio, SMALL)
     return studio
 
