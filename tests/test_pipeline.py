@@ -37,6 +37,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(ROOT / name, studio / name)
     subprocess.run(["git", "init", "-q"], cwd=studio, check=True)
     subprocess.run(["git", "add", "-A"], cwd=studio, check=True)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *identity, "commit", "-qm", "a clone"], cwd=studio, check=True)
     edit(studio, SMALL)
     return studio
 
