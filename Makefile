@@ -31,7 +31,8 @@ art: setup  ## the whole way: scrape, download, train, generate, upscale; what i
 	@echo 'Look at data/contact_sheet.png, at the artworks in data/artworks/ and the prints in data/prints/.'
 
 test: setup  ## the test suite
-	python -m pytest
+	@# a file stays with one process, which starts its servers once; the longest file comes first
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## style, types, and the arrows between the three floors
 	ruff check .

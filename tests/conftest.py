@@ -25,3 +25,8 @@ def wikiart_samples() -> Path:
     if not path.is_dir():
         pytest.skip("real answers of WikiArt, ../shared/wikiart, are not on this machine")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that several processes end together."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
