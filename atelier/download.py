@@ -12,7 +12,7 @@ from atelier.account import Entry
 from atelier.arrivals import Arrivals
 from atelier.catalog import Work
 from atelier.errors import AtelierError
-from atelier.fetching import PASSING, Fetcher, key_of
+from atelier.fetching import PASSING, ask, key_of
 from atelier.progress import Progress
 from atelier.shards import Item
 from atelier.sources import Source
@@ -28,14 +28,23 @@ def download(
     Raises AtelierError where a site gives nothing any more, where the disk is full, or where no picture is left;
     what has arrived stays in `arrivals` in any case.
     """
-    fetcher = Fetcher(source, arrivals)
+
+    def bring(work: Work) -> Entry:
+        key = key_of(work, source)
+        arrival = arrivals.load(key)
+        if arrival is None:
+            arrival, lasts = ask(work, source, arrivals.limits)
+            if lasts:
+                arrivals.save(key, arrival)
+        return arrival.entry(work.id)
+
     entries: list[Entry] = []
     counts: Counter[str] = Counter()
     in_vain = 0
     try:
         # its threads are daemons: a stopped stage does not wait for the slowest of them
         with full_disk_explained(arrivals.path), ThreadPool(min(workers, len(works) or 1)) as pool:
-            for entry in pool.imap_unordered(fetcher.bring, works):
+            for entry in pool.imap_unordered(bring, works):
                 entries.append(entry)
                 counts[entry.status] += 1
                 in_vain = in_vain + 1 if entry.status in (*PASSING, "not-an-image") else 0
