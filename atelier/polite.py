@@ -1,18 +1,13 @@
-"""An HTTP client that a site can live with: one pace for all threads, retries that wait, bytes that are bounded.
+"""An HTTP client that a site can live with: a pace for each host, retries that wait, rules that are obeyed.
 
-Knows nothing of what it fetches. One client speaks to one site: WikiArt's nine image hosts are one operator's
-machines, so they share the pace of a single client instead of getting nine times the set rate.
+Knows nothing of what it fetches. What an answer is worth is answers.py's, what robots may do is robots.py's.
 """
 
 import random
 import threading
 import time
-import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 from urllib.parse import urljoin
 
 import requests
@@ -20,48 +15,27 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from atelier import __version__
+from atelier.answers import Bounds, Fetched, FetchError, Transient, Validators, read
+from atelier.budget import Budget
 from atelier.errors import AtelierError
 from atelier.hosts import is_allowed, is_loopback
-from atelier.pace import Pace, Stopped
+from atelier.pace import Closed, Paces, Stopped
+from atelier.robots import MAX_BYTES as ROBOTS_MAX_BYTES
+from atelier.robots import Robots, RobotsRefused, unwanted
 
-__all__ = ["FetchError", "Fetched", "PoliteClient", "Stopped"]
+__all__ = ["FetchError", "Fetched", "PoliteClient", "RobotsRefused", "Stopped", "Validators"]
 
-Kind = Literal["missing", "refused", "too-large", "error"]
-
-PIECE_BYTES = 65_536
 REDIRECTS = 5
-SLOWEST_BYTES_PER_S = 1000  # an answer that trickles in below this, once timeout_s has passed, is given up
-LONGEST_WAIT_S = 120.0  # a Retry-After beyond this is cut, and the longest back-off
-MISSING = (404, 410)
-REFUSED = (401, 403, 451)
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A whole answer of status 200: the address it came from at last, its declared type, its decoded bytes."""
-
-    url: str
-    content_type: str
-    content: bytes
-
-
-class FetchError(AtelierError):
-    """Why no answer came. `kind`: missing (404, 410), refused (by them or by us), too-large, error (after retries).
-
-    `reason` is the message without the address that was asked for.
-    """
-
-    def __init__(self, kind: Kind, url: str, reason: str) -> None:
-        super().__init__(f"{url}: {reason}")
-        self.kind: Kind = kind
-        self.reason = reason
+LONGEST_BACKOFF_S = 60.0
+PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
 
 
 class PoliteClient:
-    """GETs from one site, from any number of threads, never faster than `rate_per_s` (None: as fast as it goes).
+    """GETs from one site, from any number of threads, no host asked faster than `rate_per_s` (None: no limit).
 
-    429, 5xx and broken connections slow all threads down and are tried again, `retries` times; the pace comes
-    back when the trouble stays away. Redirects are followed only to hosts that `base_url` may send us to.
+    429, 5xx and broken connections slow all threads down at that host and are tried again, `retries` times; a site
+    that only asks for patience (429, 503) gets it, up to `patience_s`. The pace comes back when the trouble stays
+    away. Redirects are followed only to hosts that `base_url` may send us to; each host's robots.txt is obeyed.
     """
 
     def __init__(
@@ -72,44 +46,44 @@ class PoliteClient:
         rate_per_s: float | None,
         retries: int,
         timeout_s: float,
+        budget: Budget | None = None,
         backoff_s: float = 1.0,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         if not contact and not is_loopback(base_url):
             raise AtelierError(
                 f"{base_url} is not asked anonymously: set scrape.wikiart.contact to your e-mail address or URL"
             )
         self.base_url = base_url
-        self.retries, self.timeout_s, self.backoff_s = retries, timeout_s, backoff_s
+        self.retries, self.timeout_s = retries, timeout_s
+        self.backoff_s, self.patience_s = backoff_s, patience_s
         self.user_agent = f"Mozilla/5.0 (compatible; Atelier/{__version__}; +{contact or 'local'})"
+        self._budget = budget or Budget(None, None)
         self._stop = threading.Event()
-        self._pace = Pace(rate_per_s, self._stop)
+        self._paces = Paces(rate_per_s, patience_s, self._stop)
+        self._robots = Robots(self._robots_txt)
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._sessions_lock = threading.Lock()
 
-    def fetch(self, url: str, *, max_bytes: int, headers: dict[str, str] | None = None) -> Fetched:
-        """The answer of `url` (absolute, or relative to the base). Raises FetchError, or Stopped after `stop`."""
-        url = _joined(self.base_url, url)
-        for attempt in range(self.retries + 1):
-            try:
-                return self._follow(url, max_bytes, headers or {})
-            except _Transient as trouble:
-                self._pace.slow_down()
-                if trouble.retry_after_s is not None:
-                    self._pace.pause(trouble.retry_after_s)
-                if attempt == self.retries:
-                    tries = f"{attempt + 1} tries" if attempt else "1 try"
-                    raise FetchError("error", url, f"{trouble} ({tries})") from None
-            # jitter keeps the threads that failed together from coming back together
-            wait_s = min(self.backoff_s * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1.5)
-            if self._stop.wait(wait_s):
-                raise Stopped(f"{url}: stopped")
-        raise AssertionError("unreachable")
+    def fetch(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        headers: dict[str, str] | None = None,
+        validators: Validators | None = None,
+    ) -> Fetched:
+        """The answer of `url` (absolute, or relative to the base), or that it is still what `validators` name.
 
-    @property
-    def rate_per_s(self) -> float:
-        """The present pace; infinite where none is set. Below the set one while the site is in trouble."""
-        return self._pace.rate_per_s
+        Raises FetchError, BudgetSpent, or Stopped after `stop`.
+        """
+        url = _joined(self.base_url, url)
+        return self._insist(_Request(url, max_bytes, headers or {}, validators, is_ruled=True))
+
+    def rate_per_s(self, url: str) -> float:
+        """The present pace at the host of `url`; infinite where none is set. Below the set one while it has trouble."""
+        return self._paces.of(_joined(self.base_url, url)).rate_per_s
 
     def stop(self) -> None:
         """Make every waiting and coming `fetch` raise Stopped; a body being read ends at its next piece."""
@@ -126,67 +100,91 @@ class PoliteClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _follow(self, url: str, max_bytes: int, headers: dict[str, str]) -> Fetched:
-        start = url
+    def _robots_txt(self, url: str) -> Fetched:
+        return self._insist(_Request(url, ROBOTS_MAX_BYTES, {}, None, is_ruled=False))
+
+    def _insist(self, request: "_Request") -> Fetched:
+        """The answer, after as many tries as it takes."""
+        began_s, failures, delays = time.monotonic(), 0, 0
+        while True:
+            try:
+                return self._follow(request)
+            except Transient as trouble:
+                if trouble.throttled:
+                    # no failure of ours or theirs: counted by the clock, or a few threads would use up all retries
+                    tries, delays = delays, delays + 1
+                    waited_s = time.monotonic() - began_s
+                    if waited_s > self.patience_s:
+                        reason = f"{trouble} for {waited_s:,.0f} s"
+                        raise FetchError("error", request.url, reason) from None
+                else:
+                    tries, failures = failures, failures + 1
+                    if failures > self.retries:
+                        reason = f"{trouble} ({failures} {'tries' if failures > 1 else 'try'})"
+                        raise FetchError("error", request.url, reason) from None
+            # jitter keeps the threads that failed together from coming back together
+            wait_s = min(self.backoff_s * 2 ** min(tries, 30), LONGEST_BACKOFF_S) * random.uniform(0.5, 1.5)
+            if self._stop.wait(wait_s):
+                raise Stopped(f"{request.url}: stopped")
+
+    def _follow(self, request: "_Request") -> Fetched:
+        """The answer of one try, behind as many redirects as are allowed."""
+        url = request.url
         for _ in range(REDIRECTS + 1):
             if not is_allowed(url, self.base_url):
-                raise FetchError("refused", start, f"leads to {url}, which is not a host of {self.base_url}")
-            self._pace.wait()
-            session = self._session()
-            try:
-                with session.get(
-                    url, headers=headers, timeout=self.timeout_s, stream=True, allow_redirects=False
-                ) as response:
-                    target = session.get_redirect_target(response)
-                    if target is None:
-                        return self._read(response, url, max_bytes)
-            except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, UnicodeError) as error:
-                raise FetchError("error", url, str(error)) from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise _Transient(_in_short(error)) from None
-            url = _joined(url, target)
-        raise FetchError("refused", start, f"more than {REDIRECTS} redirects")
+                reason = f"leads to {url}, which is not a host of {self.base_url}"
+                raise FetchError("refused", request.url, reason)
+            if request.is_ruled:
+                self._obey_robots(url)
+            answer = self._ask(url, request)
+            if isinstance(answer, Fetched):
+                return answer
+            url = _joined(url, answer)
+        raise FetchError("refused", request.url, f"more than {REDIRECTS} redirects")
 
-    def _read(self, response: requests.Response, url: str, max_bytes: int) -> Fetched:
-        status = response.status_code
-        if status in (408, 429) or status >= 500:
-            raise _Transient(f"HTTP {status}", retry_after_s(response.headers.get("Retry-After", "")))
-        if status in MISSING:
-            raise FetchError("missing", url, f"HTTP {status}")
-        if status in REFUSED:
-            raise FetchError("refused", url, f"HTTP {status}")
-        if status != 200:
-            raise FetchError("error", url, f"HTTP {status}")
-        declared = response.headers.get("Content-Length", "")
-        if declared.isdecimal() and int(declared) > max_bytes:
-            raise FetchError("too-large", url, f"{int(declared):,} bytes, more than {max_bytes:,}")
-        body = self._body(response, url, max_bytes)
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding == "gzip":
-            body = _gunzip(body, url, max_bytes)
-        elif encoding not in ("identity", ""):
-            raise FetchError("error", url, f"came in the encoding {encoding[:40]!r}, which was not asked for")
-        return Fetched(url, response.headers.get("Content-Type", ""), body)
+    def _obey_robots(self, url: str) -> None:
+        rules = self._robots.rules(url)
+        if not rules.allow(url):
+            raise RobotsRefused(url, "its site's robots.txt asks us to stay away")
+        if rules.crawl_delay_s:
+            self._paces.of(url).limit(1 / rules.crawl_delay_s)
 
-    def _body(self, response: requests.Response, url: str, max_bytes: int) -> bytes:
-        """The bytes on the wire; urllib3 itself raises where they are fewer than Content-Length."""
-        body = bytearray()
-        began_s = time.monotonic()
-        while piece := response.raw.read1(PIECE_BYTES, decode_content=False):
-            body += piece
-            if len(body) > max_bytes:
-                raise FetchError("too-large", url, f"more than {max_bytes:,} bytes")
-            if self._stop.is_set():
-                raise Stopped(f"{url}: stopped")
-            late_s = time.monotonic() - began_s - self.timeout_s
-            if len(body) < late_s * SLOWEST_BYTES_PER_S:
-                raise _Transient(f"trickles in slower than {SLOWEST_BYTES_PER_S:,} bytes a second")
-        return bytes(body)
+    def _ask(self, url: str, request: "_Request") -> Fetched | str:
+        """One request that leaves when its time has come: the answer, or where it sends us."""
+        pace = self._paces.of(url)
+        try:
+            pace.wait()
+        except Closed as closed:
+            raise FetchError("error", url, f"its site {closed}") from None
+        self._budget.spend()
+        try:
+            return self._answer(url, request)
+        except Transient as trouble:
+            pace.slow_down()
+            if trouble.retry_after_s is not None:
+                pace.pause(trouble.retry_after_s)
+            raise
+
+    def _answer(self, url: str, request: "_Request") -> Fetched | str:
+        session = self._session()
+        try:
+            with session.get(
+                url, headers=request.all_headers, timeout=self.timeout_s, stream=True, allow_redirects=False
+            ) as response:
+                target = session.get_redirect_target(response)
+                if target is not None:
+                    return target
+                if request.is_ruled and (tag := unwanted(response.raw.headers.getlist("X-Robots-Tag"))):
+                    raise RobotsRefused(url, f"its X-Robots-Tag says {tag}")
+                bounds = Bounds(request.max_bytes, self.timeout_s, self._stop)
+                return read(response, url, bounds, request.validators)
+        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, UnicodeError) as error:
+            raise FetchError("error", url, str(error)) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise Transient(_in_short(error)) from None
 
     def _session(self) -> requests.Session:
         """This thread's own session: requests does not promise that one may be shared."""
@@ -203,12 +201,19 @@ class PoliteClient:
         return session
 
 
-class _Transient(Exception):
-    """Worth another try; `retry_after_s` where the site said when."""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked for; `is_ruled` by robots.txt, as all but robots.txt itself."""
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    url: str
+    max_bytes: int
+    headers: dict[str, str]
+    validators: Validators | None
+    is_ruled: bool
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        return self.headers | (self.validators.headers if self.validators else {})
 
 
 def _joined(base: str, url: str) -> str:
@@ -216,33 +221,6 @@ def _joined(base: str, url: str) -> str:
         return urljoin(base, url)
     except ValueError as error:
         raise FetchError("refused", url[:200], f"is no address: {error}") from None
-
-
-def retry_after_s(value: str) -> float | None:
-    """Retry-After, seconds or an HTTP date, between 0 and LONGEST_WAIT_S; None where it is absent or unreadable."""
-    value = value.strip()
-    if value.isdecimal() and value.isascii():
-        return min(float(value[:9]), LONGEST_WAIT_S)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:  # "-0000" says UTC without saying so
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT_S)
-
-
-def _gunzip(body: bytes, url: str, max_bytes: int) -> bytes:
-    decoder = zlib.decompressobj(wbits=31)
-    try:
-        content = decoder.decompress(body, max_bytes + 1)  # a bomb is cut here, whatever it would grow to
-    except zlib.error:
-        raise _Transient("its gzip encoding is damaged") from None
-    if len(content) > max_bytes:
-        raise FetchError("too-large", url, f"more than {max_bytes:,} bytes when unpacked")
-    if not decoder.eof:
-        raise _Transient("its gzip encoding ends early")
-    return content
 
 
 def _in_short(error: Exception) -> str:

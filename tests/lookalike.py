@@ -95,6 +95,7 @@ class Site:
         self.retry_after, self.artists, self.index_html = retry_after, dict(artists or {}), index_html
         self.pages: dict[str, bytes] = {}  # any path, with its query: these bytes instead, as JSON
         self.requests: list[Request] = []
+        self.robots_requests: list[Request] = []  # those for /robots.txt, which says what pages["/robots.txt"] says
         self.base_url = ""
         self.lock = threading.Lock()
         self._faults: defaultdict[tuple[str, int | None], deque[str]] = defaultdict(deque)
@@ -122,7 +123,7 @@ class Site:
 
     def peak_per_s(self) -> int:
         """The most requests that arrived within any one second."""
-        times = sorted(request.time_s for request in list(self.requests))
+        times = sorted(request.time_s for request in [*self.requests, *self.robots_requests])
         return max((sum(0 <= later - first < 1 for later in times) for first in times), default=0)
 
     def next_fault(self, path: str, page: int | None) -> str | None:
@@ -197,7 +198,8 @@ class _Answers(BaseHTTPRequestHandler):
         site, parts = self.site, urlsplit(self.path)
         agent = self.headers.get("User-Agent", "")
         with site.lock:
-            site.requests.append(Request(time.monotonic(), self.path, agent, dict(self.headers.items())))
+            log = site.robots_requests if parts.path == "/robots.txt" else site.requests
+            log.append(Request(time.monotonic(), self.path, agent, dict(self.headers.items())))
         query = parse_qs(parts.query)
         page = int(query["page"][0]) if "page" in query else None
         offer = site.offer_at(parts.path)

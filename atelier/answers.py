@@ -1,0 +1,163 @@
+"""What one HTTP answer is worth: its bytes, read within bounds, or the reason why there are none.
+
+Sends nothing and waits for nobody; which answers deserve another try it says by raising Transient.
+"""
+
+import threading
+import time
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+import requests
+
+from atelier.errors import AtelierError
+from atelier.pace import Stopped
+
+Kind = Literal["missing", "refused", "too-large", "error"]
+
+PIECE_BYTES = 65_536
+SLOWEST_BYTES_PER_S = 1000  # an answer that trickles in below this, once timeout_s has passed, is given up
+LONGEST_VALIDATOR = 1000
+MISSING = (404, 410)
+REFUSED = (401, 403, 451)
+THROTTLED = (429, 503)
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """The site's own names for one version of an answer: asked with them, it may say that nothing has changed."""
+
+    etag: str = ""
+    last_modified: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What asks for anything but this version."""
+        asked = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in asked.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A whole answer of status 200: the address it came from at last, its declared type, its decoded bytes.
+
+    `unchanged`: status 304, to a request that named `validators`; there are no bytes then.
+    """
+
+    url: str
+    content_type: str
+    content: bytes
+    validators: Validators = Validators()
+    unchanged: bool = False
+
+
+class FetchError(AtelierError):
+    """Why no answer came. `kind`: missing (404, 410), refused (by them or by us), too-large, error (after retries).
+
+    `reason` is the message without the address that was asked for; `status` is the answer's, where it decided.
+    """
+
+    def __init__(self, kind: Kind, url: str, reason: str, status: int | None = None) -> None:
+        super().__init__(f"{url}: {reason}")
+        self.kind: Kind = kind
+        self.reason = reason
+        self.status = status
+
+
+class Transient(Exception):
+    """Worth another try; `retry_after_s` where the site said when, `throttled` where it only asks for patience."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None, *, throttled: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.throttled = retry_after_s, throttled
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What an answer may cost: its bytes, seconds of silence; `stop` ends the reading."""
+
+    max_bytes: int
+    timeout_s: float
+    stop: threading.Event
+
+
+def read(response: requests.Response, url: str, bounds: Bounds, asked_with: Validators | None) -> Fetched:
+    """The answer, whole. Raises FetchError, Transient or Stopped."""
+    status = response.status_code
+    if status in (408, 429) or status >= 500:
+        after_s = retry_after_s(response.headers.get("Retry-After", ""))
+        raise Transient(f"HTTP {status}", after_s, throttled=status in THROTTLED)
+    if status in MISSING:
+        raise FetchError("missing", url, f"HTTP {status}", status)
+    if status in REFUSED:
+        raise FetchError("refused", url, f"HTTP {status}", status)
+    content_type = response.headers.get("Content-Type", "")
+    if status == 304 and asked_with:
+        return Fetched(url, content_type, b"", asked_with, unchanged=True)
+    if status != 200:
+        raise FetchError("error", url, f"HTTP {status}", status)
+    return Fetched(url, content_type, _content(response, url, bounds), _validators(response))
+
+
+def retry_after_s(value: str) -> float | None:
+    """Retry-After, seconds or an HTTP date, as seconds from now; None where it is absent or unreadable."""
+    value = value.strip()
+    if value.isdecimal() and value.isascii():
+        return float(value[:12])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:  # "-0000" says UTC without saying so
+        moment = moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _content(response: requests.Response, url: str, bounds: Bounds) -> bytes:
+    declared = response.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared[:20]) > bounds.max_bytes:
+        raise FetchError("too-large", url, f"{int(declared[:20]):,} bytes, more than {bounds.max_bytes:,}")
+    body = _body(response, url, bounds)
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding == "gzip":
+        return _gunzip(body, url, bounds.max_bytes)
+    if encoding not in ("identity", ""):
+        raise FetchError("error", url, f"came in the encoding {encoding[:40]!r}, which was not asked for")
+    return body
+
+
+def _body(response: requests.Response, url: str, bounds: Bounds) -> bytes:
+    """The bytes on the wire; urllib3 itself raises where they are fewer than Content-Length."""
+    body = bytearray()
+    began_s = time.monotonic()
+    while piece := response.raw.read1(PIECE_BYTES, decode_content=False):
+        body += piece
+        if len(body) > bounds.max_bytes:
+            raise FetchError("too-large", url, f"more than {bounds.max_bytes:,} bytes")
+        if bounds.stop.is_set():
+            raise Stopped(f"{url}: stopped")
+        late_s = time.monotonic() - began_s - bounds.timeout_s
+        if len(body) < late_s * SLOWEST_BYTES_PER_S:
+            raise Transient(f"trickles in slower than {SLOWEST_BYTES_PER_S:,} bytes a second")
+    return bytes(body)
+
+
+def _gunzip(body: bytes, url: str, max_bytes: int) -> bytes:
+    decoder = zlib.decompressobj(wbits=31)
+    try:
+        content = decoder.decompress(body, max_bytes + 1)  # a bomb is cut here, whatever it would grow to
+    except zlib.error:
+        raise Transient("its gzip encoding is damaged") from None
+    if len(content) > max_bytes:
+        raise FetchError("too-large", url, f"more than {max_bytes:,} bytes when unpacked")
+    if not decoder.eof:
+        raise Transient("its gzip encoding ends early")
+    return content
+
+
+def _validators(response: requests.Response) -> Validators:
+    etag, last_modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
+    return Validators(etag[:LONGEST_VALIDATOR], last_modified[:LONGEST_VALIDATOR])
