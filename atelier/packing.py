@@ -19,20 +19,10 @@ from atelier.dataset import INDEX_SCHEMA, Crop, Pixels
 from atelier.errors import AtelierError
 from atelier.files import replacing, write_json
 from atelier.images import read_rgb
+from atelier.resemblance import LookAlike, Picture, families
 from atelier.shards import Item
 
-NEAR_BITS = 6  # perceptual hashes of 64 bits that differ in no more are one motif to the split
 _CHUNK = 256  # pictures on their way through the threads
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What packing needs to know of a picture before it is read."""
-
-    id: str
-    width: int
-    height: int
-    phash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +44,17 @@ def write_dataset(
     mirror: bool,
     held_out: float,
     workers: int,
+    look_alikes: Mapping[str, LookAlike],
     advance: Callable[[], None],
 ) -> Mapping[str, Any]:
     """Pack `pictures` from `items` (their bytes, in any order; others are passed over) and return the facts of it.
 
-    Rows are the training pictures by id, then the held-out ones by id, so that both views are slices. A picture
-    whose shorter side is below half of `resolution` is left out and counted, between that and `resolution` it is
-    enlarged. Raises AtelierError where the pictures left are too few for two sides, or some have no bytes.
+    Rows are the training pictures by id, then the held-out ones by id, so that both views are slices. `look_alikes`
+    are left out and counted, and so is a picture whose shorter side is below half of `resolution`; between that and
+    `resolution` it is enlarged. Raises AtelierError where too few are left for two sides, or some have no bytes.
     """
-    usable = [picture for picture in pictures if 2 * min(picture.width, picture.height) >= resolution]
+    unlike = [picture for picture in pictures if picture.id not in look_alikes]
+    usable = [picture for picture in unlike if 2 * min(picture.width, picture.height) >= resolution]
     train, held = split(usable, held_out)
     if not train or not held:
         raise AtelierError(
@@ -81,7 +73,8 @@ def write_dataset(
         "pictures": len(rows),
         "train": len(train),
         "held_out": len(held),
-        "left_out_too_small": len(pictures) - len(usable),
+        "left_out_look_alike": len(pictures) - len(unlike),
+        "left_out_too_small": len(unlike) - len(usable),
         "enlarged": sum(cut.side < resolution for cut in cuts.values()),
         "length": len(rows) * (2 if mirror else 1),
     }
@@ -95,10 +88,10 @@ def split(pictures: Sequence[Picture], share: float) -> tuple[list[Picture], lis
     A hash of the id decides, so a picture keeps its side while others come and go. A family of near-duplicates
     follows its first id; one that would fill the whole held-out share alone is trained on.
     """
-    families = near_duplicates(pictures)
-    small = [family for family in families if len(family) <= max(1, share * len(pictures))]
+    motifs = families(pictures)
+    small = [family for family in motifs if len(family) <= max(1, share * len(pictures))]
     held = [family for family in small if _uniform(family[0].id, "split") < share]
-    if not held and small and len(families) > 1:
+    if not held and small and len(motifs) > 1:
         held = [min(small, key=lambda family: _uniform(family[0].id, "split"))]
     held_ids = {picture.id for family in held for picture in family}
     ordered = sorted(pictures, key=lambda picture: picture.id)
@@ -106,28 +99,6 @@ def split(pictures: Sequence[Picture], share: float) -> tuple[list[Picture], lis
         [picture for picture in ordered if picture.id not in held_ids],
         [picture for picture in ordered if picture.id in held_ids],
     )
-
-
-def near_duplicates(pictures: Sequence[Picture]) -> list[list[Picture]]:
-    """Families of pictures linked by perceptual hashes at most NEAR_BITS apart, each and all sorted by id."""
-    ordered = sorted(pictures, key=lambda picture: picture.id)
-    hashes = np.array([int(picture.phash, 16) for picture in ordered], dtype=np.uint64)
-    parent = list(range(len(ordered)))
-
-    def root(member: int) -> int:
-        while parent[member] != member:
-            parent[member] = member = parent[parent[member]]
-        return member
-
-    for later in range(1, len(ordered)):
-        near = np.bitwise_count(hashes[:later] ^ hashes[later]) <= NEAR_BITS
-        for earlier in np.flatnonzero(near):
-            first, second = sorted((root(int(earlier)), root(later)))
-            parent[second] = first
-    families: dict[int, list[Picture]] = {}
-    for member, picture in enumerate(ordered):
-        families.setdefault(root(member), []).append(picture)
-    return list(families.values())
 
 
 def square(picture: Picture, crop: Crop) -> Cut:

@@ -105,6 +105,7 @@ class Augment(Section):
     crop: Literal["center", "random"] = "center"
     mirror: bool = True
     held_out: float = Field(0.1, ge=0.02, le=0.5)
+    near_duplicates: Literal["exclude", "keep"] = "exclude"
 
 
 class Dcgan(Section):

@@ -1,24 +1,26 @@
 """Stage augment: the downloaded pictures as a packed set of squares, with its mirrored view."""
 
 import os
+from collections.abc import Mapping
 
 from atelier.account import read_account
-from atelier.packing import Picture, write_dataset
+from atelier.packing import write_dataset
+from atelier.resemblance import LookAlike, kept_pictures, look_alikes
 from atelier.shards import read_shards
 from tasks.stage import DATA, Stage, main
+
+NAMED = 10  # look-alikes that the log names; data/downloads.parquet names all
 
 
 def run(stage: Stage) -> str:
     """params `augment`; data/images and data/downloads.parquet → data/dataset."""
     section = stage.params.augment
-    pictures = [
-        Picture(entry.id, entry.width or 0, entry.height or 0, entry.phash or "0")
-        for entry in read_account(DATA / "downloads.parquet")
-        if entry.status == "ok"
-    ]
-    with stage.progress(len(pictures), "images") as progress:
+    arrived = kept_pictures(read_account(DATA / "downloads.parquet"))
+    alike = look_alikes(arrived) if section.near_duplicates == "exclude" else {}
+    _tell(alike)
+    with stage.progress(len(arrived) - len(alike), "images") as progress:
         facts = write_dataset(
-            pictures,
+            arrived,
             read_shards(DATA / "images"),
             DATA / "dataset",
             resolution=section.resolution,
@@ -26,6 +28,7 @@ def run(stage: Stage) -> str:
             mirror=section.mirror,
             held_out=section.held_out,
             workers=os.cpu_count() or 1,
+            look_alikes=alike,
             advance=progress.advance,
         )
     left_out = facts["left_out_too_small"]
@@ -33,8 +36,16 @@ def run(stage: Stage) -> str:
         f"{facts['pictures']:,} pictures of {section.resolution} px"
         f"{', doubled by their mirror images' if section.mirror else ''}; "
         f"{facts['train']:,} to train on, {facts['held_out']:,} held out"
+        f"{f'; {len(alike):,} left out that look like others' if alike else ''}"
         f"{f'; {left_out:,} too small for this resolution' if left_out else ''}"
     )
+
+
+def _tell(alike: Mapping[str, LookAlike]) -> None:
+    for id in sorted(alike)[:NAMED]:
+        print(f"left out: {id} looks like {alike[id].id}, {alike[id].bits} bits apart")
+    if len(alike) > NAMED:
+        print(f"left out: {len(alike) - NAMED:,} more; data/downloads.parquet names them all")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from atelier import __version__
 from atelier.account import read_account
 from atelier.errors import AtelierError
 from atelier.files import write_json
-from atelier.packing import Picture
 from atelier.params import TrainUpscaler
+from atelier.resemblance import kept_pictures
 from atelier.shards import read_shards
 from atelier.sheets import write_sheet
 from atelier.training.checkpoint import inputs_key
@@ -56,11 +56,7 @@ def run(stage: Stage) -> str:
 
 def paintings(params: TrainUpscaler) -> Pictures:
     """The downloaded paintings, or as many of them as `train_upscaler.paintings` allows, ready to learn from."""
-    known = [
-        Picture(entry.id, entry.width or 0, entry.height or 0, entry.phash or "0")
-        for entry in read_account(DATA / "downloads.parquet")
-        if entry.status == "ok"
-    ]
+    known = kept_pictures(read_account(DATA / "downloads.parquet"))
     smallest_px = params.patch_px * params.scale
     return read_pictures(
         known, read_shards(DATA / "images"), smallest_px, params.paintings, os.cpu_count() or 1

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atelier.packing import Picture, write_dataset
+from atelier.packing import write_dataset
+from atelier.resemblance import Picture
 from atelier.shards import Item
 
 
@@ -27,5 +28,6 @@ def pack_blots(count: int = 60, resolution: int = 32) -> None:
         mirror=True,
         held_out=0.3,
         workers=1,
+        look_alikes={},
         advance=lambda: None,
     )

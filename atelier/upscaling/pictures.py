@@ -16,7 +16,8 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.images import read_rgb
-from atelier.packing import Picture, split
+from atelier.packing import split
+from atelier.resemblance import Picture
 from atelier.shards import Item
 
 REDUCTION = 2.0  # GAN.md 5.3

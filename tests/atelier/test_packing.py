@@ -14,7 +14,8 @@ from PIL import Image
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
 from atelier.images import ImageLimits, Verified, verify
-from atelier.packing import NEAR_BITS, Cut, Picture, near_duplicates, split, square, write_dataset
+from atelier.packing import Cut, split, square, write_dataset
+from atelier.resemblance import FAMILY_BITS, Picture
 from atelier.shards import Item
 
 
@@ -38,7 +39,7 @@ def pack(
     path: Path, pictures: list[Picture], items: list[Item] | None = None, **changes: object
 ) -> PackedDataset:
     settings = {
-        "resolution": 32, "crop": "center", "mirror": True, "held_out": 0.2, "workers": 2,
+        "resolution": 32, "crop": "center", "mirror": True, "held_out": 0.2, "workers": 2, "look_alikes": {},
         "advance": lambda: None, **changes,
     }  # fmt: skip
     write_dataset(pictures, [drawn(p) for p in pictures] if items is None else items, path, **settings)  # type: ignore[arg-type]
@@ -131,7 +132,7 @@ def test_pictures_below_half_the_resolution_are_left_out_and_counted(tmp_path: P
     usable = [drawn(picture) for picture in pictures if picture.width != 31]
     facts = write_dataset(
         pictures, usable, tmp_path, resolution=64, crop="center", mirror=False, held_out=0.1, workers=1,
-        advance=lambda: None,
+        look_alikes={}, advance=lambda: None,
     )  # fmt: skip
     assert facts["left_out_too_small"] == 1
     assert facts["enlarged"] == 1
@@ -158,21 +159,12 @@ def test_near_duplicates_are_never_on_both_sides() -> None:
     rng = np.random.default_rng(3)
     for n in range(200):
         picture = pictures[int(rng.integers(400))]
-        flips = sum(1 << int(bit) for bit in rng.choice(64, NEAR_BITS, replace=False))
+        flips = sum(1 << int(bit) for bit in rng.choice(64, FAMILY_BITS, replace=False))
         pictures.append(Picture(f"{1000 + n:024x}", 96, 64, f"{int(picture.phash, 16) ^ flips:016x}"))
     train, held = split(pictures, 0.2)
     assert train and held
     for one, other in itertools.product(train, held):
-        assert (int(one.phash, 16) ^ int(other.phash, 16)).bit_count() > NEAR_BITS
-
-
-def test_families_are_chained_and_others_stay_alone() -> None:
-    hashes = [0, 0b111111, 0b111111111111, 2**63, 2**64 - 1]
-    pictures = [Picture(f"{n}", 64, 64, f"{value:016x}") for n, value in enumerate(hashes)]
-    assert [[picture.id for picture in family] for family in near_duplicates(pictures)] == [
-        ["0", "1", "2", "3"],
-        ["4"],
-    ]
+        assert (int(one.phash, 16) ^ int(other.phash, 16)).bit_count() > FAMILY_BITS
 
 
 def test_even_the_smallest_set_has_two_sides() -> None:

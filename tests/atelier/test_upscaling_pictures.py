@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from atelier.errors import AtelierError
-from atelier.packing import Picture
+from atelier.resemblance import Picture
 from atelier.shards import Item
 from atelier.upscaling.pictures import read_pictures, reduced
 

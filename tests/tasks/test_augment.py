@@ -1,13 +1,15 @@
 """The stage as DVC runs it: shards and account in, a packed set out."""
 
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.account import Entry, write_account
+from atelier.account import Entry, read_account, write_account
 from atelier.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.images import ImageLimits, Verified, verify
@@ -77,6 +79,25 @@ def test_pictures_too_small_for_the_resolution_are_named_in_the_summary() -> Non
     with pytest.raises(AtelierError, match="at least 128 px are too few"):
         run(stage(resolution=256))
     assert not Path("data/dataset").exists() or list(Path("data/dataset").iterdir()) == []
+
+
+def test_look_alikes_are_left_out_with_both_ids_named_unless_they_are_to_be_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    download(40)
+    entries = read_account(Path("data/downloads.parquet"))
+    entries[5] = replace(entries[5], phash=entries[3].phash)
+    write_account(entries, Path("data/downloads.parquet"))
+    summary = run(stage())
+    assert "39 pictures of 32 px" in summary
+    assert "1 left out that look like others" in summary
+    assert "left out: w005 looks like w003, 0 bits apart" in capsys.readouterr().out
+    dataset = open_dataset(Path("data/dataset"))
+    assert "w005" not in {*dataset.train.ids, *dataset.held_out.ids}
+    assert json.loads(Path("data/dataset/dataset.json").read_text())["left_out_look_alike"] == 1
+
+    assert "40 pictures of 32 px" in run(stage(near_duplicates="keep"))
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_a_missing_download_says_what_makes_it() -> None:
