@@ -5,6 +5,7 @@ cost more than the download itself; instead a record that a kill cut short is ov
 carry their sha256, so that what a power cut tore is no arrival.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from atelier.account import Entry, Status
+from atelier.files import replacing
 from atelier.images import ImageLimits
+
+WORTH_COMPACTING_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,31 @@ class Arrivals:
                 written += os.pwrite(self._file, memoryview(record)[written:], self._end + written)
             self._places[digest] = (self._end, len(record))
             self._end += len(record)
+
+    def compact(self) -> None:
+        """Where most of the file is records that others have replaced, write it anew without them.
+
+        For the stage that owns the directory, before it begins: another reader goes on with the file as it was.
+        """
+        live = sum(length for _, length in self._places.values())
+        if os.fstat(self._file).st_size - live <= max(live, WORTH_COMPACTING_BYTES):
+            return
+        places: dict[str, tuple[int, int]] = {}
+        end = 0
+        try:
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                for key, (start, length) in sorted(self._places.items(), key=lambda item: item[1]):
+                    file.write(os.pread(self._file, length, start))
+                    places[key] = (end, length)
+                    end += length
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return  # no room for both: the old file serves
+        with self._lock:
+            os.close(self._file)
+            self._file = os.open(self.path, os.O_RDWR)
+            self._places, self._end = places, end
 
     def close(self) -> None:
         """A thread that comes late finds no file: never another one that was given the same number since."""

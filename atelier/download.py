@@ -3,60 +3,49 @@
 import errno
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from multiprocessing.pool import ThreadPool
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from atelier.account import Entry
-from atelier.arrivals import Arrivals
+from atelier.account import STATUSES, Entry
+from atelier.arrivals import Arrival, Arrivals
 from atelier.catalog import Work
+from atelier.duplicates import settled
+from atelier.engines import PATIENCE, Engine, InVain
 from atelier.errors import AtelierError
-from atelier.fetching import PASSING, ask, key_of
+from atelier.fetching import key_of
 from atelier.progress import Progress
 from atelier.shards import Item
 from atelier.sources import Source
 
-PATIENCE = 50  # works in a row that a site fails to give before it is left alone
-
 
 def download(
-    works: Sequence[Work], source: Source, arrivals: Arrivals, workers: int, progress: Progress
+    works: Sequence[Work], source: Source, arrivals: Arrivals, engine: Engine, progress: Progress
 ) -> list[Entry]:
     """Bring every work into `arrivals` and return its entry, sorted by id: as many entries as works.
 
     Raises AtelierError where a site gives nothing any more, where the disk is full, or where no picture is left;
     what has arrived stays in `arrivals` in any case.
     """
-
-    def bring(work: Work) -> Entry:
-        key = key_of(work, source)
-        arrival = arrivals.load(key)
-        if arrival is None:
-            arrival, lasts = ask(work, source, arrivals.limits)
-            if lasts:
-                arrivals.save(key, arrival)
-        return arrival.entry(work.id)
-
-    entries: list[Entry] = []
-    counts: Counter[str] = Counter()
-    in_vain = 0
-    try:
-        # its threads are daemons: a stopped stage does not wait for the slowest of them
-        with full_disk_explained(arrivals.path), ThreadPool(min(workers, len(works) or 1)) as pool:
-            for entry in pool.imap_unordered(bring, works):
-                entries.append(entry)
-                counts[entry.status] += 1
-                in_vain = in_vain + 1 if entry.status in (*PASSING, "not-an-image") else 0
-                if in_vain == PATIENCE:
-                    raise AtelierError(
-                        f"the source failed {PATIENCE} works in a row, the last one {entry.id}: {entry.reason}. "
-                        f"The {counts['ok']:,} pictures that have arrived are kept: try again later"
-                    )
-                progress.advance(1, _note(counts))
-    finally:
-        source.stop()
-    return _without_duplicates(entries)
+    tally, lacking = _Tally(), []
+    for work in works:
+        if kept := arrivals.load(key_of(work, source)):
+            tally.add(work, kept)
+        else:
+            lacking.append(work)
+    progress.resumed(len(tally.entries), tally.note)
+    in_vain = InVain()
+    with full_disk_explained(arrivals.path), closing(engine.run(lacking)) as answered:
+        for work, answer in answered:
+            if answer.lasts:
+                arrivals.save(key_of(work, source), answer.arrival)
+            entry = tally.add(work, answer.arrival)
+            if in_vain.add(answer):
+                raise AtelierError(
+                    f"the source failed {PATIENCE} works in a row, the last one {entry.id}: {entry.reason}. "
+                    f"The {tally.counts['ok']:,} pictures that have arrived are kept: try again later"
+                )
+            progress.advance(1, tally.note)
+    return settled(tally.entries, works)
 
 
 def kept_items(
@@ -87,18 +76,23 @@ def full_disk_explained(kept: Path) -> Iterator[None]:
         ) from None
 
 
-def _without_duplicates(entries: Sequence[Entry]) -> list[Entry]:
-    """Sorted by id; of identical bytes the first id keeps its picture, the others are duplicates of it."""
-    firsts: dict[str, str] = {}
-    result = []
-    for entry in sorted(entries, key=lambda entry: entry.id):
-        first = firsts.setdefault(entry.sha256, entry.id) if entry.sha256 else entry.id
-        if first != entry.id:
-            entry = replace(entry, status="duplicate", reason=f"the same bytes as {first}")
-        result.append(entry)
-    return result
+class _Tally:
+    """What became of the works so far."""
 
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.counts: Counter[str] = Counter()
+        self._bytes = 0
 
-def _note(counts: Counter[str]) -> str:
-    lacking = counts.total() - counts["ok"]
-    return f"{lacking:,} without a picture" if lacking else ""
+    def add(self, work: Work, arrival: Arrival) -> Entry:
+        entry = arrival.entry(work.id)
+        self.entries.append(entry)
+        self.counts[entry.status] += 1
+        self._bytes += arrival.came_bytes
+        return entry
+
+    @property
+    def note(self) -> str:
+        """The bytes that came, and how many works gave no picture for which reason."""
+        lacking = (f"{self.counts[status]:,} {status}" for status in STATUSES[1:] if self.counts[status])
+        return ", ".join((f"{self._bytes / 1e6:,.1f} MB", *lacking))

@@ -47,6 +47,7 @@ class WikiArt(Section):
     rights: Literal["public-domain", "any"] = "any"
     limit: Annotated[int, Field(ge=1)] | None = None
     rate_per_s: Rate = 1.0
+    max_requests: Annotated[int, Field(ge=1)] | None = None
     contact: str = Field(
         "", max_length=200, pattern=r"^[\x21-\x7e]*$", description="an e-mail address or a URL"
     )
@@ -92,6 +93,12 @@ class Scrape(Section):
 class Download(Section):
     size_px: Annotated[int, Field(ge=32, le=8192)] | None = 512
     workers: int = Field(8, ge=1, le=256)
+    engine: Literal["threads", "dask"] = "threads"
+    dask_address: str | None = Field(
+        None,
+        pattern=r"^(tcp|tls)://[^/\s]+:\d+$",
+        description="null or a Dask scheduler's address like tcp://10.0.0.5:8786",
+    )
     rate_per_s: Rate = 5.0
     retries: int = Field(6, ge=0, le=50)
     timeout_s: float = Field(30.0, gt=0, le=3600)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
 FILE_INTERVAL_S = 0.2  # a watcher reads at most five states a second
@@ -43,7 +43,6 @@ class Progress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(),
             )
             self._bars = Bars(*columns, console=self._console)
             self._bars.start()
@@ -61,6 +60,12 @@ class Progress:
     def rate(self) -> float:
         """Units per second since this process began counting; 0 before the first."""
         return (self.done - self._start) / max(time.monotonic() - self._began_s, 1e-9)
+
+    def resumed(self, units: float, note: str = "") -> None:
+        """Count `units` that an earlier run has done: they say nothing about the rate."""
+        self._start += units
+        self._began_s = time.monotonic()
+        self.update(self.done + units, note)
 
     def advance(self, units: float = 1, note: str = "") -> None:
         """Count `units` more; `note` is a few words beside the bar."""
@@ -81,13 +86,15 @@ class Progress:
             self._last_file_s = now_s
             self._write_file(self._path)
         if self._bars:
-            self._bars.update(self._task, completed=self.done, text=self._text())
+            self._bars.update(self._task, completed=self.done, text=self._text(last))
         elif last or now_s - self._last_line_s >= LINE_INTERVAL_S:
             self._last_line_s = now_s
-            self.line(f"{self.stage}: {self._text()}{'' if last else self._eta()}")
+            self.line(f"{self.stage}: {self._text(last)}")
 
-    def _text(self) -> str:
+    def _text(self, last: bool) -> str:
+        """The same words beside a bar and in a log."""
         text = f"{self.done:,.10g}/{self.total:,.10g} {self.unit}, {self.rate:,.3g} {self.unit}/s"
+        text += "" if last else self._eta()
         return f"{text}, {self._note}" if self._note else text
 
     def _eta(self) -> str:

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from atelier.account import account_lines, write_account
 from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import read_catalog
 from atelier.download import download, full_disk_explained, kept_items
+from atelier.engines import Engine
+from atelier.engines.cluster import Cluster
+from atelier.engines.threads import Threads
 from atelier.errors import AtelierError
 from atelier.gallery.server import serve
+from atelier.hosts import is_loopback
 from atelier.images import ImageLimits
-from atelier.params import Params
-from atelier.polite import PoliteClient
+from atelier.openings import FolderOpening, Opening, SiteOpening
+from atelier.params import Download, Params
 from atelier.shards import write_shards
-from atelier.sources import Folder, Site, Source, gallery_edition
+from atelier.sources import Source, gallery_edition
 from tasks.stage import DATA, STATE, Stage, main
 
 
@@ -23,9 +28,15 @@ def run(stage: Stage) -> str:
     section = stage.params.download
     works = read_catalog(DATA / "catalog.parquet")
     limits = Limits(ImageLimits(section.min_side_px, section.max_pixels), section.max_bytes, section.size_px)
-    with opened_source(stage.params) as source, Arrivals(STATE / "images", limits) as arrivals:
+    with (
+        opening_of(stage.params) as opening,
+        opening.opened() as source,
+        Arrivals(STATE / "images", limits) as arrivals,
+    ):
+        arrivals.compact()
+        engine = engine_of(section, opening, source, limits)
         with stage.progress(len(works), "works") as progress:
-            entries = download(works, source, arrivals, section.workers, progress)
+            entries = download(works, source, arrivals, engine, progress)
         for line in account_lines(entries):
             print(line)
         arrived = sum(entry.status == "ok" for entry in entries)
@@ -44,34 +55,41 @@ def run(stage: Stage) -> str:
 
 
 @contextmanager
-def opened_source(params: Params) -> Iterator[Source]:
+def opening_of(params: Params) -> Iterator[Opening]:
     """The source that `scrape` catalogued: for the gallery, a server of our own for as long as the block lasts."""
     scrape, section = params.scrape, params.download
+    site = partial(
+        SiteOpening, retries=section.retries, timeout_s=section.timeout_s, max_bytes=section.max_bytes
+    )
     match scrape.source:
         case "folder":
-            yield Folder(Path(scrape.folder.path).expanduser(), section.max_bytes)
+            yield FolderOpening(Path(scrape.folder.path).expanduser().absolute(), section.max_bytes)
         case "wikiart":
-            with PoliteClient(
-                scrape.wikiart.base_url,
-                contact=scrape.wikiart.contact,
-                rate_per_s=section.rate_per_s,
-                retries=section.retries,
-                timeout_s=section.timeout_s,
-            ) as client:
-                yield Site(client, section.max_bytes)
+            wikiart = scrape.wikiart
+            yield site(wikiart.base_url, wikiart.contact, section.rate_per_s)
         case "gallery":
             gallery = scrape.gallery
-            with (
-                serve(gallery.seed, gallery.works, gallery.size_px) as base_url,
-                PoliteClient(
-                    base_url,
-                    contact="",
-                    rate_per_s=None,
-                    retries=section.retries,
-                    timeout_s=section.timeout_s,
-                ) as client,
-            ):
-                yield Site(client, section.max_bytes, gallery_edition(gallery.seed, gallery.size_px))
+            edition = gallery_edition(gallery.seed, gallery.size_px)
+            with serve(gallery.seed, gallery.works, gallery.size_px) as base_url:
+                yield site(base_url, "", None, edition=edition)
+
+
+def engine_of(section: Download, opening: Opening, source: Source, limits: Limits) -> Engine:
+    """Who asks: the threads of this process, or a Dask cluster."""
+    if section.engine == "threads":
+        return Threads(source, limits, section.workers)
+    address = section.dask_address
+    if (
+        address
+        and isinstance(opening, SiteOpening)
+        and is_loopback(opening.base_url)
+        and not is_loopback(address)
+    ):
+        raise AtelierError(
+            f"other machines cannot reach {opening.base_url}, which is on this one (the built-in gallery always is): "
+            "set download.dask_address: null for a Dask cluster of this machine's own, or download.engine: threads"
+        )
+    return Cluster(opening, limits, section.workers, address, STATE / "dask")
 
 
 if __name__ == "__main__":

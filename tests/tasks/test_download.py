@@ -17,7 +17,7 @@ from atelier.catalog import Work, write_catalog
 from atelier.gallery.server import serve, virtual_url
 from atelier.images import ImageLimits
 from atelier.shards import find, read_shards
-from tests.atelier.test_download import offers, work
+from tests.downloads import offers, work
 from tests.lookalike import Offer, lookalike
 from tests.stages import started
 

@@ -1,0 +1,86 @@
+"""The worker's side of the Dask engine: one shard of works, asked for by threads of the worker's process."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from PIL import features
+
+import atelier
+from atelier.arrivals import Limits
+from atelier.catalog import Work
+from atelier.engines import InVain
+from atelier.errors import AtelierError
+from atelier.fetching import Answer, ask
+from atelier.openings import Opening
+from atelier.sources import Source
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is the same for every shard: where works come from, how they are judged, by how many threads, whose code."""
+
+    opening: Opening
+    limits: Limits
+    threads: int
+    code: str
+
+
+def bring(works: Sequence[Work], order: Order, unwanted: Callable[[], bool]) -> list[Answer]:
+    """The answers in the order of the works; fewer where patience ended, or when they are `unwanted` by now."""
+    if order.code != code():
+        raise AtelierError(
+            f"a worker has other code ({code()}) than the stage ({order.code}): its pictures might be other bytes; "
+            "install the same version of Atelier and Pillow on every machine"
+        )
+    source, pool = _desk(order)
+    if (
+        order.opening.rate_per_s
+    ):  # so the shards that follow one another keep one pace, whichever process they are in
+        time.sleep(1 / order.opening.rate_per_s)
+    over = threading.Event()
+
+    def asked(work: Work) -> Answer | None:
+        return None if over.is_set() else ask(work, source, order.limits)
+
+    answers: list[Answer] = []
+    in_vain = InVain()
+    try:
+        for answer in pool.imap(asked, works):
+            if answer is None:
+                break
+            answers.append(answer)
+            if in_vain.add(answer) or unwanted():
+                break
+    finally:
+        over.set()
+    return answers
+
+
+@cache
+def code() -> str:
+    """What decides a picture's bytes and the verdict on it: our modules, Pillow and its JPEG library."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(atelier.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    pillow, jpeg = features.version("pil"), features.version("jpg")
+    return f"{atelier.__version__} {digest.hexdigest()[:12]}, Pillow {pillow}, libjpeg {jpeg}"
+
+
+_open = ExitStack()  # closed by the end of the process
+_desks: dict[Order, tuple[Source, ThreadPool]] = {}
+_desks_lock = threading.Lock()
+
+
+def _desk(order: Order) -> tuple[Source, ThreadPool]:
+    """An open source and its threads, kept from shard to shard: the pace and the connections go on."""
+    with _desks_lock:
+        if order not in _desks:
+            _desks[order] = _open.enter_context(order.opening.opened()), ThreadPool(order.threads)
+        return _desks[order]

@@ -1,0 +1,66 @@
+"""A site's works, and one run of the download over them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from atelier.account import Entry
+from atelier.arrivals import Arrivals, Limits
+from atelier.catalog import Work
+from atelier.download import download
+from atelier.engines import Engine
+from atelier.engines.threads import Threads
+from atelier.images import ImageLimits
+from atelier.polite import PoliteClient
+from atelier.progress import Progress
+from atelier.sources import Site as SiteSource
+from atelier.sources import Source
+from tests.lookalike import Offer, Site
+from tests.pictures import jpeg
+
+LIMITS = Limits(ImageLimits(min_side_px=32, max_pixels=1_000_000), max_bytes=1_000_000, size_px=None)
+
+
+def offers(count: int, **changes: Any) -> list[Offer]:
+    """Works whose pictures differ."""
+    return [
+        Offer(id=f"{n:024x}", image=jpeg((n * 37 % 256, n * 91 % 256, 255 - n % 256), (96, 64)), **changes)
+        for n in range(count)
+    ]
+
+
+def work(id: str, image_url: str) -> Work:
+    return Work(
+        id=id, title="The Sea", artist="Anna Ancher", artist_slug="anna-ancher", year_text="1887", year=1887,
+        genre="marina", style="", width=None, height=None, image_url=image_url, page_url="", rights="unknown",
+        source="wikiart",
+    )  # fmt: skip
+
+
+@contextmanager
+def source_of(site: Site, **changes: Any) -> Iterator[SiteSource]:
+    settings = {"rate_per_s": None, "retries": 4, "timeout_s": 5.0, "backoff_s": 0.02, **changes}
+    with PoliteClient(site.base_url, contact="", **settings) as client:
+        yield SiteSource(client, LIMITS.max_bytes)
+
+
+def bring(
+    directory: Path,
+    source: Source,
+    works: Sequence[Work],
+    limits: Limits = LIMITS,
+    engine: Engine | None = None,
+) -> dict[str, Entry]:
+    """One run of the download, by threads where no other engine is given."""
+    engine = engine or Threads(source, limits, 8)
+    with Progress("download", len(works), "works") as progress, Arrivals(directory, limits) as arrivals:
+        entries = download(works, source, arrivals, engine, progress)
+    assert [entry.id for entry in entries] == sorted(work.id for work in works)
+    return {entry.id: entry for entry in entries}
+
+
+def bring_from(directory: Path, site: Site, limits: Limits = LIMITS, **changes: Any) -> dict[str, Entry]:
+    works = [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
+    with source_of(site, **changes) as source:
+        return bring(directory, source, works, limits)
