@@ -1,8 +1,11 @@
 """Stage scrape: the source's metadata becomes the catalog and its coverage report."""
 
+import hashlib
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from atelier.budget import Budget
 from atelier.catalog import Work, write_catalog
 from atelier.coverage import Found, coverage
 from atelier.errors import AtelierError
@@ -11,10 +14,11 @@ from atelier.folder import read_folder
 from atelier.gallery.server import GENRE, serve, virtual_url
 from atelier.params import Folder, Gallery, WikiArt
 from atelier.polite import PoliteClient
+from atelier.wikiart.asking import Asker
 from atelier.wikiart.client import Query, collect
+from atelier.wikiart.harvest import harvest
 from atelier.wikiart.index import index, unknown_slug
-from atelier.wikiart.pages import PageStore
-from atelier.wikiart.rights import ArtistRights
+from atelier.wikiart.store import Store
 from tasks.stage import DATA, Stage, main
 
 RETRIES = 5  # with back-off half a minute: a site that hiccups comes back, a machine that is offline hears it
@@ -38,32 +42,46 @@ def run(stage: Stage) -> str:
     write_catalog(found.works, DATA / "catalog.parquet")
     write_json(DATA / "catalog.json", coverage(params.source, asked, found))
     for note in found.notes:
-        print(f"scrape: {note}")
+        _say(note)
     return f"{len(found.works):,} works of {asked}{f'; left out: {skipped}' if skipped else ''}"
 
 
 def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, Found]:
     query = _query(wikiart)
     if query.kind != "artist" and (hint := unknown_slug(query.kind, query.slug)):
-        print(f"scrape: {hint}; asking all the same")
+        _say(f"{hint}; asking all the same")
+    # what one question may cost is counted over all runs of it; another snapshot is another question
+    question = "\n".join((wikiart.base_url, query.kind, query.slug, snapshot))
+    ledger = stage.state / f"{hashlib.sha256(question.encode()).hexdigest()[:16]}.requests"
+    budget = Budget(wikiart.max_requests, ledger)
+    before = budget.spent
     client = PoliteClient(
         wikiart.base_url,
         contact=wikiart.contact,
         rate_per_s=wikiart.rate_per_s,
         retries=RETRIES,
         timeout_s=TIMEOUT_S,
+        budget=budget,
     )
-    store = PageStore.under(stage.state, wikiart.base_url, query.kind, query.slug, snapshot)
-    judge = None
-    if wikiart.rights == "public-domain":
-        judge = ArtistRights(client, store, int(snapshot[:4])).of  # not the clock: same params, same catalog
-    with client, stage.progress(wikiart.limit or 1, "works") as progress:
+    with (
+        client,
+        closing(Store.of_site(stage.state, wikiart.base_url, _say)) as store,
+        stage.progress(wikiart.limit or 1, "works") as progress,
+    ):
 
-        def report(done: int, expected: int) -> None:
+        def report(done: int, expected: int, note: str = "") -> None:
             progress.total = expected
-            progress.update(done)
+            progress.update(done, note)
 
-        found = collect(client, [query], store=store, limit=wikiart.limit, judge=judge, report=report)
+        found = harvest(
+            Asker(client, store, snapshot),
+            query,
+            free_only=wikiart.rights == "public-domain",
+            limit=wikiart.limit,
+            tell=_say,
+            report=report,
+        )
+    _say(f"{budget.spent - before:,} requests in this run, {budget.spent:,} for this question in all")
     return f"the {query.kind} {query.slug} at {wikiart.base_url}", found
 
 
@@ -81,13 +99,13 @@ def _ask_gallery(stage: Stage, gallery: Gallery) -> tuple[str, Found]:
     with (
         serve(gallery.seed, gallery.works, gallery.size_px) as base_url,
         PoliteClient(base_url, contact="", rate_per_s=None, retries=RETRIES, timeout_s=TIMEOUT_S) as client,
+        closing(Store()) as store,
         stage.progress(gallery.works, "works") as progress,
     ):
         styles = [Query("style", style.slug) for style in index("style", client)]
         found = collect(
-            client,
+            Asker(client, store, ""),  # nothing to resume: the port differs each time
             [Query("genre", GENRE), *styles],
-            store=PageStore(),  # nothing to resume: the port differs each time
             report=lambda done, expected: progress.update(done),
         )
     works = [_of_gallery(work, base_url) for work in found.works]
@@ -115,6 +133,10 @@ def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, Found]:
         catalog = Path(folder.catalog).expanduser() if folder.catalog else None
         found = read_folder(Path(folder.path).expanduser(), catalog, report)
     return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
+
+
+def _say(sentence: str) -> None:
+    print(f"scrape: {sentence}")
 
 
 def _advice(source: str) -> str:

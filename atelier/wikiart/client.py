@@ -1,30 +1,29 @@
-"""WikiArt's lists, page by page, as works of the catalog: what was asked, what came, what was left out and why.
+"""WikiArt's lists, page by page, as works of the catalog: what came, what was left out and why.
 
-One list shows at most PAGES × PAGE_SIZE works, the earliest ones; the report says when that cut a list short.
+One list of a genre or style shows at most PAGES × PAGE_SIZE works, the earliest ones; `is_cut` says when that, or a
+page that is not to be had, cut it short. harvest.py gets the rest.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Literal
 from urllib.parse import quote
 
-from atelier.catalog import Rights, Work
+from atelier.budget import BudgetSpent
+from atelier.catalog import Work
 from atelier.coverage import Found
-from atelier.errors import AtelierError
-from atelier.polite import FetchError, PoliteClient
-from atelier.wikiart.pages import HEADERS, MAX_BYTES, PageStore
-from atelier.wikiart.records import NotAPage, Page, parse_page
+from atelier.wikiart.asking import Asker, Gone
+from atelier.wikiart.asking import Kind as Asked
+from atelier.wikiart.records import Page, parse_page
+from atelier.wikiart.titles import union
 
 Kind = Literal["genre", "style", "artist"]
-Judge = Callable[[Work], Rights]
 Report = Callable[[int, int], None]  # works so far, works expected
 
 PAGES, PAGE_SIZE = 60, 60  # the site's own cap: 3,600 works a list
-TRIES = 2  # a page that comes as HTML is asked for once more
-
+ARTIST_PAGES = 2000  # an artist's list has no cap; one that does not end has
 TWICE = "listed twice"
-NOT_FREE = "not known to be free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,163 +40,132 @@ class Query:
             return f"/en/{slug}/mode/all-paintings?json=2&layout=new&page={page}&resultType=masonry"
         return f"/en/paintings-by-{self.kind}/{slug}?json=2&page={page}"
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.slug!r}"
 
-def collect(
-    client: PoliteClient,
-    queries: Sequence[Query],
-    *,
-    store: PageStore,
-    limit: int | None = None,
-    judge: Judge | None = None,
-    report: Report = lambda done, expected: None,
-) -> Found:
-    """The works of several lists, merged by id; at most `limit`.
 
-    With a `judge` only works that it calls public domain are kept. Raises AtelierError where a list does not exist
-    or the site fails; pages that have arrived are in `store`, and a second call goes on from there.
-    """
-    gathered = _Gathered(limit, judge)
+class Listing:
+    """One list as it is walked: `pages` gives works, the rest says what has been seen up to there."""
+
+    def __init__(self, asker: Asker, query: Query) -> None:
+        self.query = query
+        self.works: dict[str, Work] = {}  # each once, in the list's order
+        self.skipped: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.claimed: int | None = None
+        self.seen = 0  # records
+        self.is_cut = False
+        self.budget_spent: BudgetSpent | None = None
+        self.pages_left = 0  # that the budget did not allow
+        self._asker = asker
+
+    def pages(self) -> Iterator[Sequence[Work]]:
+        """The works of one page after the other, without those that came before.
+
+        Raises Gone where there is no such list, FetchError where the site fails.
+        """
+        last = ARTIST_PAGES if self.query.kind == "artist" else PAGES
+        size = 0
+        for number in range(1, last + 1):
+            page = self._page(number)
+            if page is None or not page.records:
+                break
+            size = len(page.records)
+            self.claimed = page.claimed or self.claimed
+            self.seen += size
+            new = self._new(page)
+            if not new and any(isinstance(record, Work) for record in page.records):
+                self.notes.append(f"{self.query}: page {number} only repeats earlier works; stopped there")
+                break
+            yield new
+            if number == last and size >= PAGE_SIZE:
+                self.is_cut = True
+            # a claim below what was already shown is wrong: full pages go on
+            if self.claimed is not None and (
+                self.seen == self.claimed or (self.seen > self.claimed and size < PAGE_SIZE)
+            ):
+                break
+        self._conclude(size)
+
+    def _conclude(self, size: int) -> None:
+        """Say what the list owes. One that ends in a full page was cut; one that ends in another has ended."""
+        claims = f"claims {self.claimed:,}" if self.claimed else "does not say how many it has"
+        owes = self.claimed is not None and self.seen < self.claimed
+        if self.is_cut:
+            self.notes.append(f"{self.query}: cut at the site's cap of {self.seen:,} works; it {claims}")
+        elif owes and not self.budget_spent:
+            self.notes.append(f"{self.query}: the site {claims} works and listed {self.seen:,}")
+            self.is_cut = size == PAGE_SIZE
+
+    def _page(self, number: int) -> Page | None:
+        """One page; None where the list ends in something that is no page."""
+        asker, path = self._asker, self.query.path(number)
+        kind: Asked = "artist lists" if self.query.kind == "artist" else "lists"
+        try:
+            return asker.ask(kind, path, lambda content: parse_page(content, asker.base_url))
+        except Gone as error:
+            if number == 1:
+                raise Gone(
+                    f"{self.query}: {error}; check the slug (`atelier genres`, `atelier styles`) "
+                    "and scrape.wikiart.base_url"
+                ) from None
+            self.notes.append(f"{self.query}: page {number}: {error}; stopped there")
+        except BudgetSpent as spent:
+            claimed_pages = min(-(-(self.claimed or 0) // PAGE_SIZE), PAGES)
+            self.budget_spent, self.pages_left = spent, max(claimed_pages - number, 0) + 1
+        return None
+
+    def _new(self, page: Page) -> list[Work]:
+        new: dict[str, Work] = {}
+        for record in page.records:
+            if isinstance(record, str):
+                self.skipped[record] += 1
+                continue
+            if self.query.kind == "genre":
+                record = replace(record, genre=self.query.slug)
+            elif self.query.kind == "style":
+                record = replace(record, style=self.query.slug)
+            if record.id in new:
+                new[record.id] = merge(new[record.id], record)
+            if record.id in new or record.id in self.works:
+                self.skipped[TWICE] += 1
+            else:
+                new[record.id] = record
+        self.works |= new
+        return list(new.values())
+
+
+def collect(asker: Asker, queries: Sequence[Query], report: Report = lambda done, expected: None) -> Found:
+    """The works of several lists as far as they show them, merged by id."""
+    works: dict[str, Work] = {}
+    skipped: Counter[str] = Counter()
+    notes: list[str] = []
+    claimed, is_cut = 0, False
     for query in queries:
-        _walk(client, query, store, gathered, report)
+        listing = Listing(asker, query)
+        for new in listing.pages():
+            for work in new:
+                works[work.id] = merge(works[work.id], work) if work.id in works else work
+            claimed = max(claimed, listing.claimed or 0)
+            report(len(works), max(claimed, len(works)))
+        skipped += listing.skipped
+        notes += listing.notes
+        is_cut |= listing.is_cut
     return Found(
-        works=list(gathered.works.values()),
-        listed=gathered.listed,
-        claimed=gathered.claimed,
-        skipped=dict(gathered.skipped),
-        cut_at_cap=gathered.cut_at_cap,
-        notes=gathered.notes,
+        works=list(works.values()),
+        listed=len(works) + skipped.total(),
+        claimed=claimed or None,
+        skipped=dict(skipped),
+        cut_at_cap=is_cut,
+        notes=notes,
     )
 
 
 def merge(first: Work, second: Work) -> Work:
     """One row of two with the same id: the more complete, the first where equal, with the genres and styles of both."""
     base = second if _completeness(second) > _completeness(first) else first
-    return replace(base, genre=_union(first.genre, second.genre), style=_union(first.style, second.style))
-
-
-class _Gathered:
-    """What several lists have given so far."""
-
-    def __init__(self, limit: int | None, judge: Judge | None) -> None:
-        self.limit, self.judge = limit, judge
-        self.works: dict[str, Work] = {}
-        self.skipped: Counter[str] = Counter()
-        self.notes: list[str] = []
-        self.claimed: int | None = None
-        self.listed = 0
-        self.cut_at_cap = False
-
-    @property
-    def is_full(self) -> bool:
-        return self.limit is not None and len(self.works) >= self.limit
-
-    def add(self, record: Work | str, query: Query, here: set[str]) -> None:
-        """Count one record of a list; `here` are the ids that this list has shown."""
-        if isinstance(record, str):
-            self.listed += 1
-            self.skipped[record] += 1
-            return
-        if query.kind == "genre":
-            record = replace(record, genre=query.slug)
-        elif query.kind == "style":
-            record = replace(record, style=query.slug)
-        known, repeated = self.works.get(record.id), record.id in here
-        here.add(record.id)
-        if known:
-            self.works[record.id] = merge(known, replace(record, rights=known.rights))
-        if repeated:
-            self.listed += 1
-            self.skipped[TWICE] += 1
-        elif not known:
-            self.listed += 1
-            self._keep(record)
-
-    def _keep(self, work: Work) -> None:
-        rights = self.judge(work) if self.judge else work.rights
-        if self.judge and rights != "public-domain":
-            self.skipped[NOT_FREE] += 1
-        else:
-            self.works[work.id] = replace(work, rights=rights)
-
-    def expected(self) -> int:
-        known = [number for number in (self.limit, self.claimed) if number]
-        return max(min(known, default=0), len(self.works))
-
-
-def _walk(client: PoliteClient, query: Query, store: PageStore, gathered: _Gathered, report: Report) -> None:
-    """All pages of one list."""
-    here: set[str] = set()
-    seen, claimed = 0, None
-    for number in range(1, PAGES + 1):
-        page = _page(client, query, number, store, gathered)
-        if page is None or not page.records:
-            break
-        if page.claimed:
-            claimed = page.claimed
-            gathered.claimed = max(gathered.claimed or 0, claimed)
-        seen, known = seen + len(page.records), len(here)
-        for record in page.records:
-            if not gathered.is_full:
-                gathered.add(record, query, here)
-        report(len(gathered.works), gathered.expected())
-        if gathered.is_full:
-            return
-        if len(here) == known and any(isinstance(record, Work) for record in page.records):
-            gathered.notes.append(f"{_named(query)}: page {number} only repeats earlier works; stopped there")
-            break
-        if number == PAGES and len(page.records) >= PAGE_SIZE:
-            gathered.cut_at_cap = True
-        # a claim below what was already shown is wrong: full pages go on
-        if claimed is not None and (seen == claimed or (seen > claimed and len(page.records) < PAGE_SIZE)):
-            break
-    if gathered.cut_at_cap:
-        claims = f"claims {claimed:,}" if claimed else "does not say how many it has"
-        gathered.notes.append(f"{_named(query)}: cut at the site's cap of {seen:,} works; it {claims}")
-    elif claimed is not None and seen < claimed:
-        gathered.notes.append(f"{_named(query)}: the site claims {claimed:,} works and listed {seen:,}")
-
-
-def _page(
-    client: PoliteClient, query: Query, number: int, store: PageStore, gathered: _Gathered
-) -> Page | None:
-    """One page, from the store where it is there; None where the list ends in something that is no page."""
-    name = f"{query.kind}-{query.slug}-{number}"
-    if (kept := store.get(name)) is not None:
-        try:
-            return parse_page(kept, client.base_url)
-        except NotAPage:
-            pass  # damaged on disk: ask again
-    trouble = ""
-    for _ in range(TRIES):
-        try:
-            content = client.fetch(query.path(number), max_bytes=MAX_BYTES, headers=HEADERS).content
-            page = parse_page(content, client.base_url)
-        except NotAPage as error:
-            trouble = f"the site answers with {error}"
-            continue
-        except FetchError as error:
-            if error.kind != "missing":
-                raise AtelierError(f"{error}; the pages that arrived are kept: run again to go on") from None
-            trouble = f"the site has none ({error.reason})"
-            break
-        store.put(name, content)
-        return page
-    if number == 1:
-        raise AtelierError(
-            f"{_named(query)}: {trouble}; check the slug (`atelier genres`, `atelier styles`) "
-            "and scrape.wikiart.base_url"
-        )
-    gathered.notes.append(f"{_named(query)}: page {number}: {trouble}; stopped there")
-    return None
-
-
-def _named(query: Query) -> str:
-    return f"{query.kind} {query.slug!r}"
+    return replace(base, genre=union(first.genre, second.genre), style=union(first.style, second.style))
 
 
 def _completeness(work: Work) -> int:
     return sum(value not in ("", None) for value in astuple(work))
-
-
-def _union(first: str, second: str) -> str:
-    return ", ".join(sorted({*first.split(", "), *second.split(", ")} - {""}))

@@ -17,6 +17,7 @@ from atelier.wikiart.years import parse_year
 
 ID = re.compile(r"[0-9a-f]{24}")
 ARTIST_PATH = re.compile(r"/[a-z]{2}/([^/\s]{1,200})")
+VARIANT = re.compile(r"(\.\w{1,5})(?:!|%21)[A-Za-z]{1,20}\.jpg$")
 LARGEST_SIDE = 1_000_000
 LONGEST_URL = 2000
 
@@ -49,13 +50,21 @@ def parse_page(content: bytes, base_url: str) -> Page:
         paintings = []
     if not isinstance(paintings, list):
         raise NotAPage("Paintings is neither a list nor null")
-    return Page(_integer(claimed, 0, 10**9), [_work(record, base_url) for record in paintings])
+    return Page(integer(claimed, 0, 10**9), [_work(record, base_url) for record in paintings])
 
 
 def parse_object(content: bytes) -> dict[str, Any]:
-    """A JSON object from a site's answer. Raises NotAPage, also for nesting and numbers made to hurt the parser."""
+    """A JSON object from a site's answer. Raises NotAPage."""
+    parsed = parse_json(content)
+    if not isinstance(parsed, dict):
+        raise NotAPage(f"JSON, but a {type(parsed).__name__}, not an object")
+    return parsed
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON from a site's answer. Raises NotAPage, also for nesting and numbers made to hurt the parser."""
     try:
-        parsed = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise NotAPage(f"not UTF-8 at byte {error.start}") from None
     except RecursionError:
@@ -63,9 +72,46 @@ def parse_object(content: bytes) -> dict[str, Any]:
     except ValueError as error:  # JSONDecodeError, and integers of more than 4,300 digits
         start = content[:40].decode("utf-8", "replace")
         raise NotAPage(f"not JSON ({error}); it begins with {start!r}") from None
-    if not isinstance(parsed, dict):
-        raise NotAPage(f"JSON, but a {type(parsed).__name__}, not an object")
-    return parsed
+
+
+def address(value: Any, base_url: str) -> str:
+    """`value` as an absolute address in ASCII; empty where it is none, or one that we must not ask."""
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_URL:
+        return ""
+    try:
+        url: str = requote_uri(urljoin(base_url, value.strip()))
+        url.encode("ascii")
+    except ValueError:  # UnicodeError too: a lone surrogate, a host name with letters of another script
+        return ""
+    return url if is_allowed(url, base_url) else ""
+
+
+def image_key(url: str) -> str:
+    """What all addresses of one work's image have in common: the path on whichever host, of whichever size."""
+    return original(unquote(urlsplit(url).path))
+
+
+def original(url: str) -> str:
+    """The address of the image as it was given to the site: without `!Large.jpg` or the like at its end."""
+    return VARIANT.sub(r"\1", url)
+
+
+def artist_slug(value: Any) -> str:
+    """The artist's slug out of `/en/<slug>`; empty where it has another form."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        match = ARTIST_PATH.fullmatch(unquote(urlsplit(value.strip()).path).rstrip("/"))
+    except ValueError:
+        return ""
+    return clean(match[1]) if match and match[1] not in (".", "..") else ""
+
+
+def integer(value: Any, low: int, high: int) -> int | None:
+    """`value` where it is a whole number in that range, else None."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    return None
 
 
 def _work(record: Any, base_url: str) -> Work | str:
@@ -79,7 +125,7 @@ def _work(record: Any, base_url: str) -> Work | str:
     texts = (identity, image, title, artist, "" if year is None else year)
     if not all(isinstance(text, str) for text in texts) or not ID.fullmatch(str(identity)) or not image:
         return MALFORMED
-    image_url = _address(str(image), base_url)
+    image_url = address(str(image), base_url)
     if not image_url:
         return FOREIGN
     year_text = clean(str(year or ""))
@@ -87,47 +133,18 @@ def _work(record: Any, base_url: str) -> Work | str:
         id=str(identity),
         title=clean(str(title)),
         artist=clean(str(artist)),
-        artist_slug=_artist_slug(record.get("artistUrl")),
+        artist_slug=artist_slug(record.get("artistUrl")),
         year_text=year_text,
         year=parse_year(year_text),
         genre="",
         style="",
-        width=_integer(record.get("width"), 1, LARGEST_SIDE),
-        height=_integer(record.get("height"), 1, LARGEST_SIDE),
+        width=integer(record.get("width"), 1, LARGEST_SIDE),
+        height=integer(record.get("height"), 1, LARGEST_SIDE),
         image_url=image_url,
-        page_url=_address(record.get("paintingUrl"), base_url),
+        page_url=address(record.get("paintingUrl"), base_url),
         rights="unknown",  # the list does not say
         source="wikiart",
     )
-
-
-def _address(value: Any, base_url: str) -> str:
-    """`value` as an absolute address in ASCII; empty where it is none, or one that we must not ask."""
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_URL:
-        return ""
-    try:
-        url: str = requote_uri(urljoin(base_url, value.strip()))
-        url.encode("ascii")
-    except ValueError:  # UnicodeError too: a lone surrogate, a host name with letters of another script
-        return ""
-    return url if is_allowed(url, base_url) else ""
-
-
-def _artist_slug(value: Any) -> str:
-    """The artist's slug out of `/en/<slug>`; empty where it has another form."""
-    if not isinstance(value, str):
-        return ""
-    try:
-        match = ARTIST_PATH.fullmatch(unquote(urlsplit(value.strip()).path).rstrip("/"))
-    except ValueError:
-        return ""
-    return clean(match[1]) if match and match[1] not in (".", "..") else ""
-
-
-def _integer(value: Any, low: int, high: int) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-        return value
-    return None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,67 +1,85 @@
-"""Which artists are free: dead for more than seventy years, as far as WikiArt's own page of them says.
+"""What is known of a work's rights: from its artist's death, or from the mark on its page.
 
-The list JSON carries no rights. Until painting pages are read, a work counts as public domain only where its
-artist's death is known to lie at least YEARS full calendar years back; everything else stays unknown.
+The lists carry no rights. A work is public domain where its artist died more than YEARS full calendar years before
+the snapshot's year, or where its own page carries WikiArt's mark of it.
 """
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import quote
+import threading
+from collections.abc import Callable, Mapping
+
+from bs4 import BeautifulSoup, SoupStrainer
 
 from atelier.catalog import Rights, Work
-from atelier.polite import FetchError, PoliteClient
-from atelier.wikiart.pages import HEADERS, MAX_BYTES, PageStore
+from atelier.wikiart.app import Artist, artist_path, year_of_death
+from atelier.wikiart.asking import Asker, Gone
 from atelier.wikiart.records import NotAPage, parse_object
 
 YEARS = 70  # life + 70, counted from the end of the year of death
-DATE = re.compile(r"/Date\((-?\d{1,16})\)/")
-YEAR = re.compile(r"(?<!\d)\d{3,4}(?!\d)")
-ALIVE = 9999  # WikiArt writes 253402300799999 for "alive"
+MAX_PAGE_BYTES = 3_000_000  # a real page has some 150 kB
+MARKS: tuple[Rights, ...] = ("public-domain", "fair-use", "unknown")
+FAIR_USE = ("copyright-author", "copyright-clear")
+
+Judge = Callable[[Work], Rights]
 
 
-class ArtistRights:
-    """Judges works by their artist, asking the site once an artist. `year` stands for the present."""
+def by_death(artists: Mapping[str, Artist], year: int) -> Judge:
+    """Public domain where the artist is known to be long dead, else unknown; asks nobody. `year` is the present."""
+    return lambda work: "public-domain" if _is_free(artists.get(work.artist_slug), year) else "unknown"
 
-    def __init__(self, client: PoliteClient, store: PageStore, year: int) -> None:
-        self._client, self._store, self._year = client, store, year
-        self._free: dict[str, bool] = {}
 
-    def of(self, work: Work) -> Rights:
-        """`public-domain`, or `unknown`. Raises FetchError where the site fails: a hiccup must not drop an artist."""
-        if not work.artist_slug:
+class ByPage:
+    """Judges by death, asking for the artist where `artists` lacks one; then by the work's page."""
+
+    def __init__(self, asker: Asker, artists: Mapping[str, Artist], year: int) -> None:
+        self._asker, self._artists, self._year = asker, dict(artists), year
+        self._lock = threading.Lock()
+
+    def __call__(self, work: Work) -> Rights:
+        """Raises FetchError where the site fails: a hiccup must not drop a work; BudgetSpent."""
+        if work.artist_slug and _is_free(self._artist(work.artist_slug), self._year):
+            return "public-domain"
+        if not work.page_url.startswith(self._asker.base_url.rstrip("/") + "/"):
             return "unknown"
-        if work.artist_slug not in self._free:
-            self._free[work.artist_slug] = self._is_free(work.artist_slug)
-        return "public-domain" if self._free[work.artist_slug] else "unknown"
-
-    def _is_free(self, artist_slug: str) -> bool:
-        name = f"artist-{artist_slug}"
-        content = self._store.get(name)
-        if content is None:
-            url = f"/en/{quote(artist_slug, safe='')}?json=2"
-            try:
-                content = self._client.fetch(url, max_bytes=MAX_BYTES, headers=HEADERS).content
-            except FetchError as error:
-                if error.kind == "error":
-                    raise
-                content = b"{}"
-            self._store.put(name, content)
+        path = work.page_url.removeprefix(self._asker.base_url.rstrip("/"))
         try:
-            died = year_of_death(parse_object(content))
-        except NotAPage:
-            return False
-        return died is not None and self._year - died > YEARS
+            return self._asker.ask(
+                "painting pages", path, _mark, record=f"{work.artist_slug} {work.title}",
+                max_bytes=MAX_PAGE_BYTES, distil=lambda page: parse_mark(page).encode(),
+            )  # fmt: skip
+        except Gone:
+            return "unknown"
+
+    def _artist(self, slug: str) -> Artist | None:
+        with self._lock:  # so that no two threads ask for the same one
+            if slug not in self._artists:
+                try:
+                    died = self._asker.ask(
+                        "artists", artist_path(slug), lambda content: year_of_death(parse_object(content))
+                    )
+                except Gone:
+                    died = None
+                self._artists[slug] = Artist(slug, "", died)
+            return self._artists[slug]
 
 
-def year_of_death(artist: dict[str, Any]) -> int | None:
-    """The later of `deathDay` and `deathDayAsString`; None where neither tells, or the artist is alive."""
-    day, text = artist.get("deathDay"), artist.get("deathDayAsString")
-    years = [int(year) for year in YEAR.findall(text)] if isinstance(text, str) else []
-    if isinstance(day, str) and (match := DATE.fullmatch(day)):
-        try:
-            years.append((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(match[1]))).year)
-        except OverflowError:  # outside the years 1 to 9999
-            years.append(0 if match[1].startswith("-") else ALIVE)
-    died = max(years, default=None)
-    return None if died is None or died >= ALIVE else died
+def parse_mark(page: bytes) -> Rights:
+    """What a painting's page says under the picture."""
+    only = SoupStrainer("div", class_="copyright-wrapper")
+    for link in BeautifulSoup(page, "html.parser", parse_only=only).select("a.copyright"):
+        if link.select_one("i.copyright-icon-public-domain"):
+            return "public-domain"
+        classes = " ".join(str(name) for tag in [link, *link.select("i")] for name in tag.get("class") or ())
+        if any(word in classes for word in FAIR_USE) or "fair use" in link.get_text().casefold():
+            return "fair-use"
+    return "unknown"
+
+
+def _is_free(artist: Artist | None, year: int) -> bool:
+    return artist is not None and artist.died is not None and year - artist.died > YEARS
+
+
+def _mark(kept: bytes) -> Rights:
+    for mark in MARKS:
+        if kept == mark.encode():
+            return mark
+    raise NotAPage("no mark that is kept here")

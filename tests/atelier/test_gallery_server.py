@@ -15,9 +15,10 @@ from atelier.catalog import ID_PATTERN
 from atelier.gallery.painter import describe
 from atelier.gallery.server import GENRE, live_url, painted, serve, virtual_url, work_id
 from atelier.polite import FetchError, PoliteClient
+from atelier.wikiart.asking import Asker
 from atelier.wikiart.client import Query, collect
 from atelier.wikiart.index import index
-from atelier.wikiart.pages import PageStore
+from atelier.wikiart.store import Store
 
 SIZE_PX = 128
 
@@ -33,7 +34,7 @@ def gallery():
 
 
 def listed(client, *queries):
-    return collect(client, queries or [Query("genre", GENRE)], store=PageStore())
+    return collect(Asker(client, Store(), ""), queries or [Query("genre", GENRE)])
 
 
 def test_the_list_holds_every_work_in_order_of_its_year(gallery):
@@ -119,8 +120,9 @@ if __name__ == "__main__":
         base, contact="", rate_per_s=None, retries=0, timeout_s=60
     ) as client:
         from atelier.wikiart.client import Query, collect
-        from atelier.wikiart.pages import PageStore
-        work = collect(client, [Query("genre", "marina")], store=PageStore(), limit=1).works[0]
+        from atelier.wikiart.asking import Asker
+        from atelier.wikiart.store import Store
+        work = collect(Asker(client, Store(), ""), [Query("genre", "marina")]).works[0]
         client.fetch(work.image_url, max_bytes=10**7)
         print("painted", flush=True)
         threading.Event().wait()

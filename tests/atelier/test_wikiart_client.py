@@ -1,16 +1,15 @@
 """Lists of the look-alike, page by page, as works."""
 
 import dataclasses
-import json
+from contextlib import closing
 
 import pytest
 
-from atelier.errors import AtelierError
 from atelier.polite import FetchError, PoliteClient
-from atelier.wikiart.client import NOT_FREE, TWICE, Query, collect, merge
-from atelier.wikiart.pages import PageStore
+from atelier.wikiart.asking import Asker, Gone
+from atelier.wikiart.client import TWICE, Query, collect, merge
 from atelier.wikiart.records import FOREIGN, MALFORMED
-from atelier.wikiart.rights import ArtistRights, year_of_death
+from atelier.wikiart.store import Store
 from tests.lookalike import Offer, Site, lookalike
 
 MARINA = "/en/paintings-by-genre/marina"
@@ -28,9 +27,9 @@ def asking(site: Site, retries: int = 3) -> PoliteClient:
     )
 
 
-def ask(site: Site, *queries: Query, store: PageStore | None = None, **settings):
+def ask(site: Site, *queries: Query, store: Store | None = None, snapshot: str = "2026-11-22"):
     with asking(site) as client:
-        return collect(client, queries or [GENRE], store=store or PageStore(), **settings)
+        return collect(Asker(client, store or Store(), snapshot), queries or [GENRE])
 
 
 @pytest.mark.parametrize("end", [None, []])
@@ -65,14 +64,6 @@ def test_styles_and_artists_have_lists_too():
         assert site.requests[-1].path == (
             "/en/anna-ancher/mode/all-paintings?json=2&layout=new&page=2&resultType=masonry"
         )
-
-
-@pytest.mark.parametrize("limit", [1, 59, 60, 61, 150, 151])
-def test_the_limit_ends_the_list_and_asks_no_page_too_many(limit):
-    with lookalike({"genre/marina": offers(150)}) as site:
-        found = ask(site, limit=limit)
-        assert len(found.works) == min(limit, 150) and not found.notes
-        assert site.asked(MARINA) == min((limit + 59) // 60, 3)
 
 
 def test_the_cap_is_reported_not_passed_over_in_silence():
@@ -144,14 +135,14 @@ def test_of_two_records_of_a_work_the_more_complete_is_kept():
 
 
 def test_a_missing_list_says_what_to_check():
-    with lookalike({}) as site, pytest.raises(AtelierError, match=r"genre 'marina'.*404.*check the slug"):
+    with lookalike({}) as site, pytest.raises(Gone, match=r"genre 'marina'.*404.*check the slug"):
         ask(site)
 
 
 def test_a_list_that_is_no_json_says_so():
     with lookalike({"genre/marina": offers(1)}) as site:
         site.fail(MARINA, "html-200", "html-200")
-        with pytest.raises(AtelierError, match=r"not JSON.*DOCTYPE"):
+        with pytest.raises(Gone, match=r"not JSON.*DOCTYPE"):
             ask(site)
 
 
@@ -164,91 +155,15 @@ def test_a_list_whose_later_page_stays_html_ends_there_with_a_note():
     assert found.notes[1] == "genre 'marina': the site claims 200 works and listed 120"
 
 
-def test_a_failing_site_stops_the_scrape_and_the_next_goes_on_where_it_was(tmp_path):
-    with lookalike({"genre/marina": offers(200)}) as site:
-        store = PageStore.under(tmp_path, site.base_url, "genre", "marina", "2026-11-22")
+def test_a_failing_site_stops_the_walk_and_the_next_goes_on_where_it_was(tmp_path):
+    with lookalike({"genre/marina": offers(200)}) as site, closing(Store(tmp_path / "kept.sqlite")) as store:
         site.fail(MARINA, *["500"] * 4, page=3)
-        with pytest.raises(AtelierError, match="run again to go on"):
-            ask(site, store=store)
-        site.requests.clear()
-        found = ask(site, store=store)
-        assert [request.path[-1] for request in site.requests] == ["3", "4"]
-        assert len(found.works) == 200
-        site.requests.clear()
-        assert ask(site, store=store) == found
-        assert not site.requests
-
-
-def test_another_snapshot_asks_again(tmp_path):
-    with lookalike({"genre/marina": offers(5)}) as site:
-        for snapshot in ("2026-11-22", "2026-11-23"):
-            ask(site, store=PageStore.under(tmp_path, site.base_url, "genre", "marina", snapshot))
-        assert site.asked(MARINA) == 2
-
-
-def test_a_page_damaged_on_disk_is_asked_for_again(tmp_path):
-    with lookalike({"genre/marina": offers(5)}) as site:
-        store = PageStore(tmp_path)
-        ask(site, store=store)
-        next(tmp_path.iterdir()).write_bytes(b'{"Paintings": [')
-        assert len(ask(site, store=store).works) == 5
-        assert site.asked(MARINA) == 2
-
-
-ARTISTS = {
-    "anna-ancher": {"deathDay": "/Date(-1092700800000)/", "deathDayAsString": "April 15, 1935"},
-    "late-painter": {"deathDay": "/Date(-441849600000)/"},  # 1956: free from 2027 on
-    "living-painter": {"deathDay": "/Date(253402300799999)/", "deathDayAsString": ""},
-    "silent-painter": {"deathDay": None},
-    "hostile-painter": {"deathDay": {"a": []}, "deathDayAsString": 1800},
-}
-
-
-def test_only_works_known_to_be_free_are_kept_where_asked():
-    works = [
-        Offer(id=f"{number:024x}", artist=artist)
-        for number, artist in enumerate(
-            ["Anna Ancher", "Late Painter", "Living Painter", "Silent Painter", "Hostile Painter", "Unknown"]
-            * 2
-        )
-    ]
-    with lookalike({"genre/marina": works}, artists=ARTISTS) as site, asking(site) as client:
-        for year, free in ((2026, {"Anna Ancher"}), (2027, {"Anna Ancher", "Late Painter"})):
-            judge = ArtistRights(client, PageStore(), year).of
-            found = collect(client, [GENRE], store=PageStore(), judge=judge)
-            assert {work.artist for work in found.works} == free
-            assert {work.rights for work in found.works} == {"public-domain"}
-            assert found.skipped == {NOT_FREE: 12 - 2 * len(free)}
-        assert site.asked("/en/anna-ancher") == 2  # once a collection
-
-
-def test_a_site_that_fails_over_an_artist_drops_no_works_silently():
-    with lookalike({"genre/marina": offers(1)}, artists=ARTISTS) as site, asking(site) as client:
-        site.fail("/en/anna-ancher", *["500"] * 4)
         with pytest.raises(FetchError, match="HTTP 500"):
-            collect(client, [GENRE], store=PageStore(), judge=ArtistRights(client, PageStore(), 2026).of)
-
-
-def test_artists_are_asked_once_a_snapshot(tmp_path):
-    with lookalike({"genre/marina": offers(1)}, artists=ARTISTS) as site, asking(site) as client:
-        for _ in range(2):
-            store = PageStore(tmp_path)
-            collect(client, [GENRE], store=store, judge=ArtistRights(client, store, 2026).of)
-        assert site.asked("/en/anna-ancher") == 1
-
-
-@pytest.mark.parametrize(
-    ("artist", "year"),
-    [
-        ({"deathDayAsString": "July 29, 1890"}, 1890),
-        ({"deathDayAsString": "c. 1525 - 1530"}, 1530),
-        ({"deathDay": "/Date(-2506896000000)/", "deathDayAsString": "1891"}, 1891),
-        ({"deathDay": "/Date(-99999999999999)/"}, 0),
-        ({"deathDay": "/Date(253402300799999)/"}, None),
-        ({"deathDay": "/Date(999999999999999)/"}, None),
-        ({"deathDay": "yesterday"}, None),
-        ({}, None),
-    ],
-)
-def test_the_year_of_death_is_the_later_of_what_is_told(artist, year):
-    assert year_of_death(json.loads(json.dumps(artist))) == year
+            ask(site, store=store)
+        asked = site.asked(MARINA)
+        found = ask(site, store=store)
+        assert [request.path[-1] for request in site.requests if MARINA in request.path][asked:] == ["3", "4"]
+        assert len(found.works) == 200
+        asked = site.asked(MARINA)
+        assert ask(site, store=store) == found
+        assert site.asked(MARINA) == asked

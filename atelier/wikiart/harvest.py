@@ -1,0 +1,305 @@
+"""All works of a genre or style, beyond the 3,600 that a list shows: the rest artist by artist.
+
+A list that was cut has shown its earliest works. What lies beyond is looked for in the oeuvre of each artist, joined
+with what the list showed by the image's path; where the list cannot tell whether a work is of the genre or style,
+its details are asked for, a request a work. The order is fixed and results are taken in it, so that neither threads
+nor kills change the catalog.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Protocol
+
+from atelier.catalog import Work
+from atelier.coverage import Found, Reach, Span
+from atelier.errors import AtelierError
+from atelier.polite import FetchError
+from atelier.wikiart.app import (
+    ALPHABET,
+    MAX_ALPHABET_BYTES,
+    Artist,
+    Details,
+    Piece,
+    details_path,
+    is_dated,
+    oeuvre_path,
+    parse_alphabet,
+    parse_details,
+    parse_oeuvre,
+)
+from atelier.wikiart.asking import Asker, Gone
+from atelier.wikiart.client import TWICE, Listing, Query
+from atelier.wikiart.edge import edge_of
+from atelier.wikiart.misses import MISSES, Miss, Misses, attempt
+from atelier.wikiart.ordered import in_order
+from atelier.wikiart.records import image_key
+from atelier.wikiart.rights import ByPage, Judge, by_death
+from atelier.wikiart.titles import is_among, slugs
+
+THREADS = 4  # enough to keep ten requests a second under way; the client's pace is what limits
+WORKS_PER_ARTIST = 39  # 223,095 works of 5,755 artists
+NOT_FREE = "not known to be free"
+
+
+class Report(Protocol):
+    """Is told how many works are kept of how many expected, and in a few words where the harvest is."""
+
+    def __call__(self, done: int, expected: int, note: str = "") -> None: ...
+
+
+def harvest(
+    asker: Asker,
+    query: Query,
+    *,
+    free_only: bool = False,
+    limit: int | None = None,
+    tell: Callable[[str], None] = print,
+    report: Report = lambda done, expected, note="": None,
+) -> Found:
+    """The works of `query`, at most `limit`, with `free_only` those known to be public domain.
+
+    `tell` gets a sentence before a long way begins. Raises AtelierError where the list does not exist or the site
+    fails; what arrived is kept, and a second call goes on from there.
+    """
+    with ThreadPoolExecutor(THREADS) as threads:
+        run = _Harvest(asker, query, threads, free_only, limit, report)
+        run.walk_the_list()
+        if run.listing.is_cut and not run.is_full and query.kind != "artist":
+            run.walk_the_artists(tell)
+    return run.found()
+
+
+class _Harvest:
+    """What has been found so far. One thread keeps it; only asking is handed to `threads`."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        query: Query,
+        threads: ThreadPoolExecutor,
+        free_only: bool,
+        limit: int | None,
+        report: Report,
+    ) -> None:
+        self.asker, self.query, self.threads = asker, query, threads
+        self.free_only, self.limit, self.report = free_only, limit, report
+        self.listing = Listing(asker, query)
+        self.artists: dict[str, Artist] = {}
+        self.judge: Judge = lambda work: "unknown"
+        self.kept: dict[str, Work] = {}
+        self.seen: set[str] = set()  # image paths of works of the genre or style, kept or not
+        self.plain = Span.of(())
+        self.by_route: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.misses = Misses()
+        self.notes: list[str] = []
+        self.edge: int | None = None
+        self.dated_before = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.limit is not None and len(self.kept) >= self.limit
+
+    def walk_the_list(self) -> None:
+        """The plain list, as far as the site shows it."""
+        try:
+            for number, works in enumerate(self.listing.pages(), 1):
+                if number == 1:
+                    self._ask_for_the_artists()
+                self.seen.update(image_key(work.image_url) for work in works)
+                self._keep(works, "lists")
+                self._progress(f"page {number} of the list")
+                if self.is_full:
+                    break
+        except FetchError as error:
+            raise AtelierError(f"{error}; what arrived is kept: run again to go on") from None
+        if self.listing.budget_spent:
+            self.misses.note(self.listing.budget_spent, "", "pages of the list", self.listing.pages_left)
+        self.plain = Span.of(self.kept.values())
+
+    def walk_the_artists(self, tell: Callable[[str], None]) -> None:
+        """Every artist's works that the list did not show."""
+        listed = Counter(work.artist_slug for work in self.listing.works.values() if work.artist_slug)
+        first = sorted(listed, key=lambda slug: (-listed[slug], slug))
+        others = sorted(self.artists.keys() - listed.keys())
+        artists = [self.artists.get(slug, Artist(slug, "", None)) for slug in [*first, *others]]
+        self.edge = edge_of(list(self.listing.works.values()))
+        tell(self._announcement(len(artists)))
+        oeuvres = in_order(self.threads, lambda artist: attempt(lambda: self._oeuvre(artist)), artists)
+        for number, (artist, oeuvre) in enumerate(zip(artists, oeuvres, strict=False)):
+            if number >= len(first) and self._has_what_is_claimed():
+                self.notes.append(
+                    f"{self.query}: all {self.listing.claimed:,} works that the site claims are found; "
+                    f"{len(artists) - number:,} artists whom its list does not show were left out"
+                )
+                break
+            if isinstance(oeuvre, MISSES):
+                self.misses.note(oeuvre, oeuvre_path(artist.slug), "artists")
+            else:
+                self.misses.none()
+                self._take(artist, oeuvre)
+            self._progress(f"artist {number + 1:,} of {len(artists):,}")
+            if self.is_full:
+                break
+        oeuvres.close()
+
+    def found(self) -> Found:
+        skipped = self.skipped + self.listing.skipped
+        return Found(
+            works=list(self.kept.values()),
+            listed=len(self.kept) + skipped.total(),
+            claimed=self.listing.claimed,
+            skipped=dict(skipped),
+            cut_at_cap=self.listing.is_cut,
+            notes=[*self.listing.notes, *self.notes, *self.misses.sentences()],
+            reach=Reach(
+                plain_lists=self.plain,
+                by_route={"lists": 0, "artists": 0} | self.by_route,
+                requests=self.asker.answered,
+                failed_for_good=self.misses.for_good,
+                failed=self.misses.this_time,
+                not_asked=self.misses.not_asked,
+                dated_before=self.edge,
+                dated_before_works=self.dated_before,
+            ),
+        )
+
+    def _ask_for_the_artists(self) -> None:
+        """All artists of the site in one request: who is dead for how long, and whose oeuvre there is to ask for."""
+        asked = attempt(
+            lambda: self.asker.ask("artists", ALPHABET, parse_alphabet, max_bytes=MAX_ALPHABET_BYTES)
+        )
+        if isinstance(asked, MISSES):
+            self.misses.note(asked, ALPHABET, "lists of all artists")
+        else:
+            self.artists = asked
+        year = int(self.asker.snapshot[:4])  # not the clock: same params, same catalog
+        by_page = ByPage(self.asker, self.artists, year)
+        self.judge = by_page if self.free_only else by_death(self.artists, year)
+
+    def _announcement(self, artists: int) -> str:
+        """What the long way is for, what it costs at most, and what makes it shorter."""
+        requests = artists * (1 + WORKS_PER_ARTIST)
+        hours = requests / self.asker.client.rate_per_s("/") / 3600
+        claimed = f" of {self.listing.claimed:,}" if self.listing.claimed else ""
+        which = f" that is undated or later than {self.edge}" if self.edge is not None else ""
+        alone = "" if self.artists else " (only those whom the list shows: the site does not name the others)"
+        return (
+            f"{self.query}: its list ends after {self.listing.seen:,}{claimed} works, the earliest; the others are "
+            f"looked for in the works of {artists:,} artists{alone}, each{which} asked for by itself: some "
+            f"{requests:,} requests at most, {hours:,.1f} hours at the set rate. What arrives is kept, so it may be "
+            "stopped and goes on; scrape.wikiart.limit and scrape.wikiart.max_requests make it shorter"
+        )
+
+    def _has_what_is_claimed(self) -> bool:
+        claimed = self.listing.claimed or 0
+        return self.listing.seen < claimed <= len(self.seen)
+
+    def _oeuvre(self, artist: Artist) -> Sequence[Piece | str]:
+        def read(content: bytes) -> Sequence[Piece | str]:
+            return parse_oeuvre(content, artist, self.asker.base_url)
+
+        return self.asker.ask("oeuvres", oeuvre_path(artist.slug), read)
+
+    def _take(self, artist: Artist, oeuvre: Sequence[Piece | str]) -> None:
+        """What of an oeuvre is of the genre or style."""
+        pieces = list(self._in_question(oeuvre))
+        asked = in_order(self.threads, lambda piece: attempt(lambda: self._details(piece)), pieces)
+        hits: dict[str, tuple[Piece, Details]] = {}
+        for piece, details in zip(pieces, asked, strict=True):
+            if isinstance(details, MISSES):
+                self.misses.note(details, details_path(piece.work.id), "works")
+                continue
+            self.misses.none()
+            titles = details.genre if self.query.kind == "genre" else details.style
+            if self.query.kind != "artist" and is_among(self.query.kind, self.query.slug, titles):
+                hits[image_key(piece.work.image_url)] = piece, details
+        if hits:
+            self.seen |= hits.keys()
+            self._keep(self._identified(artist, hits), "artists")
+
+    def _in_question(self, oeuvre: Iterable[Piece | str]) -> Iterable[Piece]:
+        """Those that the list neither showed nor would have shown."""
+        here: set[str] = set()
+        for piece in oeuvre:
+            if isinstance(piece, str):
+                self.skipped[piece] += 1
+                continue
+            key = image_key(piece.work.image_url)
+            if key in self.seen:
+                continue
+            if key in here:
+                self.skipped[TWICE] += 1
+            elif self.edge is not None and is_dated(piece.work) and (piece.work.year or 0) < self.edge:
+                self.dated_before += 1
+            else:
+                here.add(key)
+                yield piece
+
+    def _details(self, piece: Piece) -> Details:
+        def read(content: bytes) -> Details:
+            return parse_details(content, piece.work.id, self.asker.base_url)
+
+        return self.asker.ask("details", details_path(piece.work.id), read, record=piece.record)
+
+    def _identified(self, artist: Artist, hits: dict[str, tuple[Piece, Details]]) -> list[Work]:
+        """The works of `hits`, each by the id that the artist's list has for its image, else by its contentId."""
+        listing = Listing(self.asker, Query("artist", artist.slug))
+        listed: dict[str, Work] = {}
+        missed: Miss | None = None
+        try:
+            for works in listing.pages():
+                keys = {image_key(work.image_url): work for work in works}
+                listed |= {key: work for key, work in keys.items() if key in hits}
+                if len(listed) == len(hits):
+                    break
+        except MISSES as miss:
+            missed = miss
+        missed = missed or listing.budget_spent
+        if missed:
+            left = len(hits) - len(listed)
+            self.misses.note(missed, listing.query.path(1), "works", left)
+        # an id must not depend on what was in the budget, or failed today
+        return [
+            self._work(piece, details, listed.get(key))
+            for key, (piece, details) in hits.items()
+            if key in listed or missed is None or isinstance(missed, Gone)
+        ]
+
+    def _work(self, piece: Piece, details: Details, listed: Work | None) -> Work:
+        """The row of a work, its list's words before the oeuvre's."""
+        work = listed or replace(piece.work, page_url=details.page_url)
+        if work.year is None:
+            work = replace(work, year_text=work.year_text or piece.work.year_text, year=piece.work.year)
+        return replace(
+            work,
+            genre=", ".join(slugs("genre", details.genre)),
+            style=", ".join(slugs("style", details.style)),
+            page_url=work.page_url or details.page_url,
+            width=work.width or piece.work.width,
+            height=work.height or piece.work.height,
+        )
+
+    def _keep(self, works: Iterable[Work], route: str) -> None:
+        """Keep what may be kept, in order, judging no more works than there is room for."""
+        waiting = [work for work in works if work.id not in self.kept]
+        while waiting and not self.is_full:
+            room = len(waiting) if self.limit is None else self.limit - len(self.kept)
+            batch, waiting = waiting[:room], waiting[room:]
+            judged = in_order(self.threads, lambda work: attempt(lambda: self.judge(work)), batch)
+            for work, rights in zip(batch, judged, strict=True):
+                if isinstance(rights, MISSES):
+                    self.misses.note(rights, work.page_url, "works")
+                    continue
+                self.misses.none()
+                if self.free_only and rights != "public-domain":
+                    self.skipped[NOT_FREE] += 1
+                else:
+                    self.kept[work.id] = replace(work, rights=rights)
+                    self.by_route[route] += 1
+
+    def _progress(self, note: str) -> None:
+        known = [number for number in (self.limit, self.listing.claimed) if number]
+        self.report(len(self.kept), max(min(known, default=0), len(self.kept)), note)

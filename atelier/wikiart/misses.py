@@ -1,0 +1,68 @@
+"""What did not come, and why: for good, this time, or because the budget did not allow to ask."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from atelier.budget import BudgetSpent
+from atelier.errors import AtelierError
+from atelier.polite import FetchError
+from atelier.wikiart.asking import Gone
+
+T = TypeVar("T")
+Miss = Gone | FetchError | BudgetSpent
+MISSES = (Gone, FetchError, BudgetSpent)
+
+PATIENCE = 3  # failures in a row after which the site is left alone
+
+
+def attempt(ask: Callable[[], T]) -> T | Miss:
+    """What `ask` returns, or why it does not."""
+    try:
+        return ask()
+    except MISSES as miss:
+        return miss
+
+
+class Misses:
+    """The account of one harvest."""
+
+    def __init__(self) -> None:
+        self.for_good: list[str] = []
+        self.this_time: list[str] = []
+        self.not_asked: Counter[str] = Counter()
+        self._spent: BudgetSpent | None = None
+        self._in_a_row = 0
+
+    def note(self, miss: Miss, path: str, what: str, count: int = 1) -> None:
+        """Count what `path` was to be asked for. Raises AtelierError where the site keeps failing."""
+        if isinstance(miss, BudgetSpent):
+            self._spent = miss
+            self.not_asked[what] += count
+        elif isinstance(miss, Gone):
+            self.for_good.append(f"{path}: {miss}")
+        else:
+            self.this_time.append(f"{path}: {miss.reason}")
+            self._in_a_row += 1
+            if self._in_a_row == PATIENCE:
+                raise AtelierError(
+                    f"{miss}; {PATIENCE} failures in a row; what arrived is kept: run again to go on"
+                )
+
+    def none(self) -> None:
+        """An answer came: the site is there."""
+        self._in_a_row = 0
+
+    def sentences(self) -> list[str]:
+        """For the notes of the coverage report."""
+        said = []
+        if self._spent:
+            left = ", ".join(f"{count:,} {what}" for what, count in sorted(self.not_asked.items()))
+            said.append(f"not asked: {left}; {self._spent}")
+        if self.for_good:
+            said.append(f"{len(self.for_good):,} addresses have no answer at this site")
+        if self.this_time:
+            said.append(
+                f"{len(self.this_time):,} addresses failed this time: another snapshot asks them again"
+            )
+        return said
