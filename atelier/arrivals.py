@@ -35,7 +35,8 @@ class Limits:
 class Arrival:
     """A work's lot: its status, and where that is ok the kept bytes and their measures.
 
-    `came_px` and `came_bytes` are of the answer before it was made smaller.
+    `came_px` and `came_bytes` are of the answer before it was made smaller; `original_px` is of the site's original,
+    of which a smaller variant may have come.
     """
 
     status: Status
@@ -45,6 +46,7 @@ class Arrival:
     phash: str = ""
     width: int = 0
     height: int = 0
+    original_px: tuple[int, int] = (0, 0)
     came_px: tuple[int, int] = (0, 0)
     came_bytes: int = 0
     content: bytes = b""
@@ -163,7 +165,7 @@ class Arrivals:
     def _allow(self, arrival: Arrival) -> bool:
         width, height = arrival.came_px
         return (
-            min(width, height) >= self.limits.image.min_side_px
+            min(arrival.original_px) >= self.limits.image.min_side_px
             and width * height <= self.limits.image.max_pixels
             and arrival.came_bytes <= self.limits.max_bytes
         )
@@ -181,7 +183,9 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         facts = json.loads(line)
         arrival = facts["arrival"]
-        facts["arrival"] = Arrival(**{**arrival, "came_px": tuple(arrival["came_px"])})
+        came_px = tuple(arrival["came_px"])
+        original_px = tuple(arrival.get("original_px", came_px))  # an earlier version knew no variants
+        facts["arrival"] = Arrival(**{**arrival, "came_px": came_px, "original_px": original_px})
         if not (isinstance(facts["key"], str) and isinstance(facts["length"], int) and facts["length"] >= 0):
             return None
         return facts if "judged_by" in facts else None

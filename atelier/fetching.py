@@ -1,17 +1,21 @@
 """One work's picture: fetched from its source and verified in full; or the reason why there is none.
 
 Pictures no larger than asked are kept as the bytes that came, whatever their colours: conversion to plain sRGB
-happens on reading (`images.read_rgb`). Larger ones are converted, made smaller and kept as JPEG.
+happens on reading (`images.read_rgb`). Larger ones are converted, made smaller and kept as JPEG; of those, the
+smallest variant that the site has and that suffices is asked for instead of the original.
 """
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from atelier.arrivals import Arrival, Limits
 from atelier.catalog import Work
-from atelier.images import Refused, is_placeholder_url, shrink, verify
+from atelier.images import ImageLimits, Refused, is_placeholder_url, shrink, verify
 from atelier.polite import FetchError
 from atelier.sources import Source
+from atelier.variants import addresses, catalogued_size, is_copy
 
 # a false or damaged picture may be the site's bad moment: as many looks, or until one repeats itself
 LOOKS = 3
@@ -27,15 +31,46 @@ class Answer(NamedTuple):
 
 def ask(work: Work, source: Source, limits: Limits) -> Answer:
     """One work, asked for in any thread of any process; keeps nothing."""
+    if is_placeholder_url(work.image_url):
+        return Answer(Arrival("placeholder", f"the catalog has {work.image_url} in its place"), True)
+    *variants, original = addresses(work, limits.size_px, limits.image.min_side_px)
+    for address in variants:
+        try:
+            answer = _looked_at(
+                replace(work, image_url=address), source, lambda content: _variant(content, work, limits)
+            )
+        except FetchError as error:
+            if error.kind == "error" and error.status is None:
+                return _failed(error)  # a site in trouble: going on would give other bytes than the next run
+            continue
+        if answer.arrival.status == "ok":
+            return answer
+    try:
+        return _looked_at(replace(work, image_url=original), source, lambda content: _judged(content, limits))
+    except FetchError as error:
+        return _failed(error)
+
+
+def key_of(work: Work, source: Source) -> str:
+    """What a work's picture is kept under: its id, its address, and what else decides its bytes."""
+    return "\0".join((work.id, work.image_url, source.version(work)))
+
+
+def _failed(error: FetchError) -> Answer:
+    reason = error.reason
+    if error.status == 451:
+        reason += ": not shown in your country (a geo-block, for legal reasons)"
+    return Answer(Arrival(error.kind, reason), error.kind not in PASSING)
+
+
+def _looked_at(work: Work, source: Source, judge: Callable[[bytes], Arrival]) -> Answer:
+    """What one address gives, after as many looks as it takes to know. Raises FetchError."""
     seen: set[bytes] = set()
     while True:
-        try:
-            fetched = source.fetch(work)
-        except FetchError as error:
-            return Answer(Arrival(error.kind, error.reason), error.kind not in PASSING)
+        fetched = source.fetch(work)
         if is_placeholder_url(fetched.url):
             return Answer(Arrival("placeholder", f"the site shows {fetched.url} instead"), True)
-        arrival = _judged(fetched.content, limits)
+        arrival = judge(fetched.content)
         if arrival.status not in ("truncated", "not-an-image"):
             return Answer(arrival, True)
         digest = hashlib.sha256(fetched.content).digest()
@@ -46,9 +81,16 @@ def ask(work: Work, source: Source, limits: Limits) -> Answer:
             return Answer(arrival, False)
 
 
-def key_of(work: Work, source: Source) -> str:
-    """What a work's picture is kept under: its id, its address, and what else decides its bytes."""
-    return "\0".join((work.id, work.image_url, source.version(work)))
+def _variant(content: bytes, work: Work, limits: Limits) -> Arrival:
+    """A smaller copy, which must reach `size_px`; what is asked of the picture is asked of the original's size."""
+    assert limits.size_px
+    arrival = _judged(content, replace(limits, image=ImageLimits(limits.size_px, limits.image.max_pixels)))
+    original = catalogued_size(work)
+    if arrival.status != "ok":
+        return arrival
+    if not is_copy(arrival.came_px, original):
+        return Arrival("refused", f"{arrival.came_px} is no smaller copy of {original}")
+    return replace(arrival, original_px=original or arrival.came_px)
 
 
 def _judged(content: bytes, limits: Limits) -> Arrival:
@@ -66,6 +108,7 @@ def _judged(content: bytes, limits: Limits) -> Arrival:
         phash=verdict.phash,
         width=size[0],
         height=size[1],
+        original_px=(verdict.width, verdict.height),
         came_px=(verdict.width, verdict.height),
         came_bytes=len(content),
         content=kept,

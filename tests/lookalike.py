@@ -16,7 +16,7 @@ import struct
 import sys
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,10 +24,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from tests.pictures import gzip_bomb, pixel_bomb, placeholder
+from tests.pictures import fitted, gzip_bomb, left_half, pixel_bomb, placeholder
 
 PAGE = 60
 PLACEHOLDER = "/Content/images/FRAME-600x480.jpg"
+# WikiArt's smaller copies, `<image>!<name>.jpg`: the box each fits into
+VARIANTS = {
+    "PinterestSmall": (210, 10**6), "PinterestLarge": (280, 10**6), "Portrait": (400, 400), "Blog": (500, 500),
+    "Large": (600, 750), "HalfHD": (1000, 1000), "HD": (1200, 1200),
+}  # fmt: skip
 BEHAVIOURS = (
     "good", "429", "500", "503", "403", "404",
     "drop",             # half the bytes, then a connection reset
@@ -43,12 +48,18 @@ BEHAVIOURS = (
     "endless",          # announces no length and does not stop
     "drip",             # a byte every 50 ms
     "foreign-redirect", "redirect", "redirect-loop",
+    "451", "400",
+    "tiny",             # a thumbnail of 40 px
+    "cropped",          # its left half
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """A work of the site. `faults` are spent one a request; then its image is answered by `behaviour`, for ever."""
+    """A work of the site. `faults` are spent one a request; then its image is answered by `behaviour`, for ever.
+
+    `variants` are its smaller copies, by name, and the behaviour of each; there are no others.
+    """
 
     id: str
     title: str = "The Sea"
@@ -60,6 +71,7 @@ class Offer:
     content_type: str = "image/jpeg"
     faults: tuple[str, ...] = ()
     behaviour: str = "good"
+    variants: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(
         default_factory=dict
     )  # overrides keys of its list record, however wrongly
@@ -95,7 +107,10 @@ class Site:
         self.retry_after, self.artists, self.index_html = retry_after, dict(artists or {}), index_html
         self.pages: dict[str, bytes] = {}  # any path, with its query: these bytes instead, as JSON
         self.requests: list[Request] = []
-        self.robots_requests: list[Request] = []  # those for /robots.txt, which says what pages["/robots.txt"] says
+        self.sent_bytes: Counter[str] = Counter()  # of bodies, by path
+        self.robots_requests: list[
+            Request
+        ] = []  # those for /robots.txt, which says what pages["/robots.txt"] says
         self.base_url = ""
         self.lock = threading.Lock()
         self._faults: defaultdict[tuple[str, int | None], deque[str]] = defaultdict(deque)
@@ -120,6 +135,12 @@ class Site:
     def asked(self, path: str) -> int:
         """How often `path`, without its query, was asked for."""
         return sum(urlsplit(request.path).path == path for request in list(self.requests))
+
+    def variants_asked(self, offer: Offer) -> list[str]:
+        """The names of the variants that were asked for, in order; the original is ""."""
+        paths = [unquote(urlsplit(request.path).path) for request in list(self.requests)]
+        mine = [path.partition("!") for path in paths if path.partition("!")[0] == self.path_of(offer)]
+        return [name.removesuffix(".jpg") for _, _, name in mine]
 
     def peak_per_s(self) -> int:
         """The most requests that arrived within any one second."""
@@ -202,10 +223,18 @@ class _Answers(BaseHTTPRequestHandler):
             log.append(Request(time.monotonic(), self.path, agent, dict(self.headers.items())))
         query = parse_qs(parts.query)
         page = int(query["page"][0]) if "page" in query else None
-        offer = site.offer_at(parts.path)
+        path, _, variant = parts.path.partition("!")
+        offer = site.offer_at(path)
         fault = site.next_fault(parts.path, page) or (site.next_fault(parts.path, None) if page else None)
         content, content_type = self._good(parts.path, page or 1, offer)
         behaviour = fault or (offer.behaviour if offer else "good")
+        if offer and variant:
+            name = variant.removesuffix(".jpg")
+            behaviour = fault or offer.variants.get(name, "404")
+            content, content_type = (
+                (fitted(offer.image, VARIANTS[name]) if name in VARIANTS else None),
+                "image/jpeg",
+            )
         if content is None and behaviour == "good":
             behaviour = "404"
         self._answer(behaviour, content or b"", content_type)
@@ -238,7 +267,7 @@ class _Answers(BaseHTTPRequestHandler):
         match behaviour:
             case "good":
                 self._send(200, content, content_type)
-            case "429" | "500" | "503" | "403" | "404":
+            case "429" | "500" | "503" | "403" | "404" | "400" | "451":
                 extra = {"Retry-After": self.site.retry_after} if behaviour in ("429", "503") else {}
                 self._send(int(behaviour), b"<html>no</html>", "text/html", extra)
             case "drop" | "truncate":
@@ -250,6 +279,10 @@ class _Answers(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "truncated-jpeg":
                 self._send(200, content[: len(content) // 2], content_type)
+            case "tiny":
+                self._send(200, fitted(content, (40, 40)), content_type)
+            case "cropped":
+                self._send(200, left_half(content), content_type)
             case "html-200":
                 self._send(200, b"<!DOCTYPE html><html><body>Something went wrong</body></html>", "text/html")
             case "empty":
@@ -295,6 +328,8 @@ class _Answers(BaseHTTPRequestHandler):
         for name, value in (extra or {}).items():
             self.send_header(name, value)
         self.end_headers()
+        with self.site.lock:
+            self.site.sent_bytes[urlsplit(self.path).path] += len(content)
         self.wfile.write(content)
 
     def _redirect(self, location: str) -> None:

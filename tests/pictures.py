@@ -22,6 +22,21 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 @cache
+def fitted(image: bytes, box: tuple[int, int]) -> bytes:
+    """A JPEG of `image` made to fit into a box; never larger than it."""
+    copy = Image.open(io.BytesIO(image)).convert("RGB")
+    factor = min(box[0] / copy.width, box[1] / copy.height, 1)
+    size = round(copy.width * factor), round(copy.height * factor)
+    return encoded(copy.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=85)
+
+
+def left_half(image: bytes) -> bytes:
+    """A JPEG of the left half of `image`."""
+    copy = Image.open(io.BytesIO(image)).convert("RGB")
+    return encoded(copy.crop((0, 0, copy.width // 2, copy.height)), "JPEG", quality=85)
+
+
+@cache
 def placeholder() -> bytes:
     """Stands in for WikiArt's picture that says there is no picture."""
     return encoded(Image.new("RGB", (600, 480), (200, 200, 200)), "JPEG")
