@@ -20,6 +20,7 @@ Kind = Literal["missing", "refused", "too-large", "error"]
 
 PIECE_BYTES = 65_536
 SLOWEST_BYTES_PER_S = 1000  # an answer that trickles in below this, once timeout_s has passed, is given up
+HEAD_BYTES = 1_000_000  # what may come beside the body: headers, interim answers, trailers
 LONGEST_VALIDATOR = 1000
 MISSING = (404, 410)
 REFUSED = (401, 403, 451)
@@ -75,18 +76,33 @@ class Transient(Exception):
         self.retry_after_s, self.throttled = retry_after_s, throttled
 
 
-@dataclass(frozen=True, slots=True)
 class Bounds:
-    """What an answer may cost: its bytes, seconds of silence; `stop` ends the reading."""
+    """What one answer may cost: bytes, seconds of silence; `stop` ends it. Told of all that comes over the wire."""
 
-    max_bytes: int
-    timeout_s: float
-    stop: threading.Event
+    def __init__(self, url: str, max_bytes: int, timeout_s: float, stop: threading.Event) -> None:
+        self.url, self.max_bytes, self.timeout_s, self.stop = url, max_bytes, timeout_s, stop
+        self._bytes = 0
+        self._began_s: float | None = None
+
+    def received(self, count: int) -> None:
+        """So many bytes have come, of headers or body. Raises Stopped, Transient or FetchError."""
+        now_s = time.monotonic()
+        self._began_s = self._began_s or now_s
+        self._bytes += count
+        if self.stop.is_set():
+            raise Stopped(f"{self.url}: stopped")
+        if self._bytes < (now_s - self._began_s - self.timeout_s) * SLOWEST_BYTES_PER_S:
+            raise Transient(f"trickles in slower than {SLOWEST_BYTES_PER_S:,} bytes a second")
+        if self._bytes > self.max_bytes * 5 // 4 + HEAD_BYTES:  # the quarter is for chunks' sizes
+            raise self.too_large()
+
+    def too_large(self) -> FetchError:
+        return FetchError("too-large", self.url, f"more than {self.max_bytes:,} bytes")
 
 
-def read(response: requests.Response, url: str, bounds: Bounds, asked_with: Validators | None) -> Fetched:
+def read(response: requests.Response, bounds: Bounds, asked_with: Validators | None) -> Fetched:
     """The answer, whole. Raises FetchError, Transient or Stopped."""
-    status = response.status_code
+    url, status = bounds.url, response.status_code
     if status in (408, 429) or status >= 500:
         after_s = retry_after_s(response.headers.get("Retry-After", ""))
         raise Transient(f"HTTP {status}", after_s, throttled=status in THROTTLED)
@@ -99,7 +115,7 @@ def read(response: requests.Response, url: str, bounds: Bounds, asked_with: Vali
         return Fetched(url, content_type, b"", asked_with, unchanged=True)
     if status != 200:
         raise FetchError("error", url, f"HTTP {status}", status)
-    return Fetched(url, content_type, _content(response, url, bounds), _validators(response))
+    return Fetched(url, content_type, _content(response, bounds), _validators(response))
 
 
 def retry_after_s(value: str) -> float | None:
@@ -116,43 +132,43 @@ def retry_after_s(value: str) -> float | None:
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
-def _content(response: requests.Response, url: str, bounds: Bounds) -> bytes:
+def _content(response: requests.Response, bounds: Bounds) -> bytes:
     declared = response.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared[:20]) > bounds.max_bytes:
-        raise FetchError("too-large", url, f"{int(declared[:20]):,} bytes, more than {bounds.max_bytes:,}")
-    body = _body(response, url, bounds)
+        raise FetchError(
+            "too-large", bounds.url, f"{int(declared[:20]):,} bytes, more than {bounds.max_bytes:,}"
+        )
+    body = _body(response, bounds)
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "gzip":
-        return _gunzip(body, url, bounds.max_bytes)
+        return _gunzip(body, bounds)
     if encoding not in ("identity", ""):
-        raise FetchError("error", url, f"came in the encoding {encoding[:40]!r}, which was not asked for")
+        raise FetchError(
+            "error", bounds.url, f"came in the encoding {encoding[:40]!r}, which was not asked for"
+        )
     return body
 
 
-def _body(response: requests.Response, url: str, bounds: Bounds) -> bytes:
+def _body(response: requests.Response, bounds: Bounds) -> bytes:
     """The bytes on the wire; urllib3 itself raises where they are fewer than Content-Length."""
     body = bytearray()
-    began_s = time.monotonic()
     while piece := response.raw.read1(PIECE_BYTES, decode_content=False):
         body += piece
         if len(body) > bounds.max_bytes:
-            raise FetchError("too-large", url, f"more than {bounds.max_bytes:,} bytes")
-        if bounds.stop.is_set():
-            raise Stopped(f"{url}: stopped")
-        late_s = time.monotonic() - began_s - bounds.timeout_s
-        if len(body) < late_s * SLOWEST_BYTES_PER_S:
-            raise Transient(f"trickles in slower than {SLOWEST_BYTES_PER_S:,} bytes a second")
+            raise bounds.too_large()
     return bytes(body)
 
 
-def _gunzip(body: bytes, url: str, max_bytes: int) -> bytes:
+def _gunzip(body: bytes, bounds: Bounds) -> bytes:
     decoder = zlib.decompressobj(wbits=31)
     try:
-        content = decoder.decompress(body, max_bytes + 1)  # a bomb is cut here, whatever it would grow to
+        content = decoder.decompress(
+            body, bounds.max_bytes + 1
+        )  # a bomb is cut here, whatever it would grow to
     except zlib.error:
         raise Transient("its gzip encoding is damaged") from None
-    if len(content) > max_bytes:
-        raise FetchError("too-large", url, f"more than {max_bytes:,} bytes when unpacked")
+    if len(content) > bounds.max_bytes:
+        raise FetchError("too-large", bounds.url, f"more than {bounds.max_bytes:,} bytes when unpacked")
     if not decoder.eof:
         raise Transient("its gzip encoding ends early")
     return content

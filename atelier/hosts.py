@@ -15,6 +15,14 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def is_public(address: str) -> bool:
+    """Whether an IP address, as a connection names its peer, is one of the public internet."""
+    number = ipaddress.ip_address(address)
+    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped:
+        number = number.ipv4_mapped
+    return number.is_global and not number.is_multicast
+
+
 def is_allowed(url: str, base_url: str) -> bool:
     """Whether an answer of `base_url` may send us to `url`.
 

@@ -1,7 +1,9 @@
 """The common pace of many threads at each host: evenly spaced, slower after trouble. Knows nothing of HTTP."""
 
+import math
 import threading
 import time
+from collections import deque
 from urllib.parse import urlsplit
 
 from atelier.errors import AtelierError
@@ -12,11 +14,10 @@ class Stopped(AtelierError):
 
 
 class Closed(Exception):
-    """The host wants to be left alone for longer than anybody waits: `seconds` from now."""
+    """The host wants to be left alone for longer than anybody waits."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"wants to be left alone for {seconds:,.0f} s: run again then")
-        self.seconds = seconds
 
 
 class Paces:
@@ -37,25 +38,34 @@ class Paces:
 
 
 class Pace:
-    """Evenly spaced departures for all threads of a client; slower after trouble, slowly back without (AIMD)."""
+    """Turns to leave for all threads, slower after trouble, slowly back without (AIMD).
 
-    MARGIN = 1.04  # arrival jitter must not push a site's count over the set rate in any one second
+    Turns are spaced evenly, and within any second no more requests leave than the rate allows, however long the one
+    or other takes from its turn until it is on the wire: a turn counts from its beginning, and ends a second after
+    its request has left.
+    """
+
+    MARGIN = 1.04  # what the way to the site may add to and take from the second
     FALL, RISE = 0.8, 0.05  # ×0.8 at trouble; +5 % of the set rate per RISE_S without
     RISE_S = 2.0
     FALL_S = 1.0  # trouble within a second of the last belongs to the same jam
+    LOWEST = 1 / 20  # of the set rate
     UNLIMITED = 100.0  # where a pace without limit starts when it must slow down after all
+    LOOK_S = 0.02  # how often it is looked whether one of too many slow starters has left
 
     def __init__(
-        self, rate_per_s: float | None, stop: threading.Event, longest_wait_s: float = float("inf")
+        self, rate_per_s: float | None, stop: threading.Event, longest_wait_s: float = math.inf
     ) -> None:
-        self._set = rate_per_s or float("inf")
+        self._set = rate_per_s or math.inf
         self._ceiling = rate_per_s or self.UNLIMITED
         self._rate = self._set
         self._stop, self._longest_wait_s = stop, longest_wait_s
-        # held while waiting: departures are spaced as they happen, not as planned
-        self._turn = threading.Lock()
+        # held while waiting: turns are spaced as they are taken, not as planned
+        self._queue = threading.Lock()
         self._state = threading.Lock()
-        self._last_s = self._paused_until_s = self._trouble_s = self._fell_s = float("-inf")
+        self._starting = 0  # turns taken whose requests have not left
+        self._left_s: deque[float] = deque()  # when the latest left
+        self._last_s = self._paused_until_s = self._trouble_s = self._fell_s = -math.inf
 
     @property
     def rate_per_s(self) -> float:
@@ -63,22 +73,19 @@ class Pace:
             self._recover(time.monotonic())
             return self._rate
 
-    def wait(self) -> None:
-        """Return when the next request may leave. Raises Stopped, or Closed where that is too far off."""
-        with self._turn:
+    def turn(self) -> "Turn":
+        """The next turn, when its time has come. Raises Stopped, or Closed where that is too far off."""
+        with self._queue:
             while True:
-                now_s = time.monotonic()
-                with self._state:
-                    self._recover(now_s)
-                    ready_s = max(self._last_s + self.MARGIN / self._rate, self._paused_until_s)
                 if self._stop.is_set():
                     raise Stopped("stopped")
-                if now_s >= ready_s:
-                    self._last_s = now_s
-                    return
-                if ready_s - now_s > self._longest_wait_s:
-                    raise Closed(ready_s - now_s)
-                self._stop.wait(ready_s - now_s)
+                with self._state:
+                    wait_s = self._wait_s(time.monotonic())
+                if wait_s <= 0:
+                    return Turn(self)
+                if wait_s > self._longest_wait_s:
+                    raise Closed(wait_s)
+                self._stop.wait(wait_s)
 
     def limit(self, rate_per_s: float) -> None:
         """Never be faster than this from now on: the site said so."""
@@ -99,7 +106,31 @@ class Pace:
             if now_s - self._fell_s < self.FALL_S:
                 return
             self._fell_s = now_s
-            self._rate = max(min(self._rate, self._ceiling) * self.FALL, self._ceiling / 20)
+            self._rate = max(min(self._rate, self._ceiling) * self.FALL, self._ceiling * self.LOWEST)
+
+    def left(self) -> None:
+        """One request of those that had their turn is on the wire."""
+        with self._state:
+            self._starting -= 1
+            if self._rate < math.inf:
+                self._left_s.append(time.monotonic())
+
+    def _wait_s(self, now_s: float) -> float:
+        """Seconds until it may be somebody's turn; where there are none, it is."""
+        self._recover(now_s)
+        wait_s = self._paused_until_s - now_s
+        if self._rate < math.inf:
+            spacing_s = self.MARGIN / self._rate
+            window_s = max(self.MARGIN, spacing_s)
+            while self._left_s and self._left_s[0] <= now_s - window_s:
+                self._left_s.popleft()
+            wait_s = max(wait_s, self._last_s + spacing_s - now_s)
+            if self._starting + len(self._left_s) >= max(1, math.floor(self._rate)):
+                wait_s = max(wait_s, self._left_s[0] + window_s - now_s if self._left_s else self.LOOK_S)
+        if wait_s <= 0:
+            self._last_s = now_s
+            self._starting += 1
+        return wait_s
 
     def _recover(self, now_s: float) -> None:
         steps = int((now_s - self._trouble_s) / self.RISE_S) if self._rate < self._set else 0
@@ -108,3 +139,16 @@ class Pace:
             self._rate += steps * self.RISE * self._ceiling
             if self._rate >= self._ceiling:
                 self._rate = self._set
+
+
+class Turn:
+    """One request's leave to go."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace: Pace | None = pace
+
+    def left(self) -> None:
+        """The request is on the wire, or never will be; saying so twice is saying so once."""
+        pace, self._pace = self._pace, None
+        if pace:
+            pace.left()

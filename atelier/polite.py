@@ -12,16 +12,16 @@ from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from atelier import __version__
 from atelier.answers import Bounds, Fetched, FetchError, Transient, Validators, read
 from atelier.budget import Budget
 from atelier.errors import AtelierError
 from atelier.hosts import is_allowed, is_loopback
-from atelier.pace import Closed, Paces, Stopped
+from atelier.pace import Closed, Paces, Stopped, Turn
 from atelier.robots import MAX_BYTES as ROBOTS_MAX_BYTES
 from atelier.robots import Robots, RobotsRefused, unwanted
+from atelier.wire import PrivatePeer, Wire
 
 __all__ = ["FetchError", "Fetched", "PoliteClient", "RobotsRefused", "Stopped", "Validators"]
 
@@ -156,20 +156,24 @@ class PoliteClient:
         """One request that leaves when its time has come: the answer, or where it sends us."""
         pace = self._paces.of(url)
         try:
-            pace.wait()
+            turn = pace.turn()
         except Closed as closed:
             raise FetchError("error", url, f"its site {closed}") from None
-        self._budget.spend()
         try:
-            return self._answer(url, request)
+            self._budget.spend()
+            return self._answer(url, request, turn)
         except Transient as trouble:
             pace.slow_down()
             if trouble.retry_after_s is not None:
                 pace.pause(trouble.retry_after_s)
             raise
+        finally:
+            turn.left()
 
-    def _answer(self, url: str, request: "_Request") -> Fetched | str:
-        session = self._session()
+    def _answer(self, url: str, request: "_Request", turn: Turn) -> Fetched | str:
+        session, wire = self._session()
+        bounds = Bounds(url, request.max_bytes, self.timeout_s, self._stop)
+        wire.on_sent, wire.on_received = turn.left, bounds.received
         try:
             with session.get(
                 url, headers=request.all_headers, timeout=self.timeout_s, stream=True, allow_redirects=False
@@ -179,26 +183,28 @@ class PoliteClient:
                     return target
                 if request.is_ruled and (tag := unwanted(response.raw.headers.getlist("X-Robots-Tag"))):
                     raise RobotsRefused(url, f"its X-Robots-Tag says {tag}")
-                bounds = Bounds(request.max_bytes, self.timeout_s, self._stop)
-                return read(response, url, bounds, request.validators)
+                return read(response, bounds, request.validators)
+        except PrivatePeer as private:
+            raise FetchError("refused", url, str(private)) from None
         except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, UnicodeError) as error:
             raise FetchError("error", url, str(error)) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise Transient(_in_short(error)) from None
 
-    def _session(self) -> requests.Session:
+    def _session(self) -> tuple[requests.Session, Wire]:
         """This thread's own session: requests does not promise that one may be shared."""
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = not is_loopback(self.base_url)  # a proxy cannot reach our own loopback
+        own: tuple[requests.Session, Wire] | None = getattr(self._local, "own", None)
+        if own is None:
+            ours = is_loopback(self.base_url)
+            session, wire = requests.Session(), Wire(only_public=not ours)
+            session.trust_env = not ours  # a proxy cannot reach our own loopback
             session.headers.update({"User-Agent": self.user_agent, "Accept-Encoding": "gzip"})
             for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(pool_connections=12, pool_maxsize=1))  # nine image hosts
-            self._local.session = session
+                session.mount(scheme, wire)
+            own = self._local.own = session, wire
             with self._sessions_lock:
                 self._sessions.append(session)
-        return session
+        return own
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ def test_departures_are_spaced_as_they_happen():
 
     def depart() -> None:
         for _ in range(5):
-            pace.wait()
+            pace.turn().left()
             with lock:
                 departures.append(time.monotonic())
 
