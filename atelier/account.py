@@ -1,6 +1,5 @@
 """The download account: what became of each catalogued work, one row each. Knows neither network nor pictures."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from atelier.catalog import read_table, write_table
+from atelier.catalog import ID_PATTERN, read_table, write_table
+from atelier.errors import AtelierError
 
 Status = Literal[
     "ok", "missing", "placeholder", "truncated", "not-an-image", "too-small", "too-large", "duplicate", "refused",
     "error",
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
-EXAMPLES = 2  # works named for each status other than ok
 
 SCHEMA = pa.schema(
     [
@@ -46,8 +45,14 @@ class Entry:
 
 
 def write_account(entries: Iterable[Entry], path: Path) -> None:
-    """Write the entries sorted by id, byte-identical for identical content."""
+    """Write the entries sorted by id, byte-identical for identical content.
+
+    Raises AtelierError where an id is unfit for a file name: what reads the account names files by it.
+    """
     rows = sorted(entries, key=lambda entry: entry.id)
+    for row in rows:
+        if not ID_PATTERN.fullmatch(row.id):
+            raise AtelierError(f"{path}: {row.id!r} is no id; ids are 1 to 64 of A-Z a-z 0-9 _ -")
     columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Entry)}
     write_table(pa.table(columns, schema=SCHEMA), path)
 
@@ -55,17 +60,3 @@ def write_account(entries: Iterable[Entry], path: Path) -> None:
 def read_account(path: Path) -> list[Entry]:
     """The entries, sorted by id. Raises AtelierError where the file is absent or has another schema."""
     return [Entry(**row) for row in read_table(path, SCHEMA).to_pylist()]
-
-
-def account_lines(entries: Iterable[Entry]) -> list[str]:
-    """The counts by status, and for what did not arrive some examples with their reasons."""
-    rows = sorted(entries, key=lambda entry: entry.id)
-    counts = Counter(row.status for row in rows)
-    lines = []
-    for status in STATUSES:
-        if counts[status]:
-            lines.append(f"{status:<13}{counts[status]:>8,}")
-        if status != "ok":
-            examples = [row for row in rows if row.status == status][:EXAMPLES]
-            lines += [f"{'':13}{'':8}  {row.id}: {row.reason}" for row in examples]
-    return lines

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from atelier.account import account_lines, write_account
+from atelier.account import write_account
+from atelier.account_report import tell_account
 from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import read_catalog
 from atelier.download import download, full_disk_explained, kept_items
@@ -37,8 +38,7 @@ def run(stage: Stage) -> str:
         engine = engine_of(section, opening, source, limits)
         with stage.progress(len(works), "works") as progress:
             entries = download(works, source, arrivals, engine, progress)
-        for line in account_lines(entries):
-            print(line)
+        tell_account(entries)
         arrived = sum(entry.status == "ok" for entry in entries)
         if not arrived:
             raise AtelierError(

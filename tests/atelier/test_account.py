@@ -1,8 +1,11 @@
-"""The download account: its bytes, and how it is told."""
+"""The download account: its bytes, and what may stand in it."""
 
 from pathlib import Path
 
-from atelier.account import Entry, account_lines, read_account, write_account
+import pytest
+
+from atelier.account import Entry, read_account, write_account
+from atelier.errors import AtelierError
 
 
 def test_the_account_is_read_back_and_its_bytes_do_not_depend_on_the_order(tmp_path: Path) -> None:
@@ -16,9 +19,14 @@ def test_the_account_is_read_back_and_its_bytes_do_not_depend_on_the_order(tmp_p
     assert read_account(tmp_path / "one.parquet") == entries[::-1]
 
 
-def test_the_account_is_told_by_status_with_examples() -> None:
-    entries = [Entry(id=f"w{n}", status="missing", reason="HTTP 404") for n in range(1200)]
-    lines = account_lines([*entries, Entry(id="good", status="ok")])
-    assert [line.split() for line in lines] == [
-        ["ok", "1"], ["missing", "1,200"], ["w0:", "HTTP", "404"], ["w1:", "HTTP", "404"],
-    ]  # fmt: skip
+@pytest.mark.parametrize("id", ["../sea", "a\0b", "", "a/b", "a" * 65, "sea\n"])
+def test_an_id_that_no_file_may_have_is_not_written_down(tmp_path: Path, id: str) -> None:
+    with pytest.raises(AtelierError, match="is no id"):
+        write_account([Entry(id=id, status="missing")], tmp_path / "account.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_that_differ_in_case_alone_are_two(tmp_path: Path) -> None:
+    entries = [Entry(id="SEA", status="missing"), Entry(id="sea", status="missing")]
+    write_account(entries, tmp_path / "account.parquet")
+    assert read_account(tmp_path / "account.parquet") == entries

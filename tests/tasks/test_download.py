@@ -1,12 +1,15 @@
 """The stage as DVC runs it: resumed after kill -9, stopped at once by a signal, honest about what is lacking."""
 
 import hashlib
+import random
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import requests
 from PIL import Image
@@ -14,12 +17,17 @@ from PIL import Image
 from atelier.account import read_account
 from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import Work, write_catalog
+from atelier.engines.cluster import WORKS_PER_SHARD
+from atelier.fetching import key_of
 from atelier.gallery.server import serve, virtual_url
 from atelier.images import ImageLimits
+from atelier.openings import SiteOpening
 from atelier.shards import find, read_shards
 from tests.downloads import offers, work
-from tests.lookalike import Offer, lookalike
+from tests.lookalike import Offer, Site, lookalike
 from tests.stages import started
+
+LIMITS = Limits(ImageLimits(32, 120_000_000), 100_000_000, None)  # as write_params sets them
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +57,10 @@ def write_works(works: Sequence[Work]) -> None:
     write_catalog(works, Path("data/catalog.parquet"))
 
 
+def opening() -> SiteOpening:
+    return SiteOpening("http://127.0.0.1:9", "", None, 0, 1.0, 1)
+
+
 def run_stage() -> tuple[int, str, str]:
     with started("download") as process:
         out, err = process.communicate(timeout=120)
@@ -62,9 +74,14 @@ def outs() -> dict[str, str]:
 
 def kept() -> int:
     """How many works have arrived; read while the stage may be writing."""
-    limits = Limits(ImageLimits(32, 120_000_000), 100_000_000, None)
-    with Arrivals(Path(".atelier/images"), limits) as arrivals:
+    with Arrivals(Path(".atelier/images"), LIMITS) as arrivals:
         return len(arrivals)
+
+
+def stored(works: Sequence[Work]) -> set[str]:
+    """The paths of the works that have arrived."""
+    with opening().opened() as source, Arrivals(Path(".atelier/images"), LIMITS) as arrivals:
+        return {urlsplit(w.image_url).path for w in works if arrivals.load(key_of(w, source))}
 
 
 def wait_until(process: subprocess.Popen[str], true: object) -> None:
@@ -75,29 +92,39 @@ def wait_until(process: subprocess.Popen[str], true: object) -> None:
         time.sleep(0.005)
 
 
-def test_a_download_killed_at_two_moments_resumes_without_asking_again() -> None:
-    good = offers(120)
+def test_a_download_killed_at_five_moments_resumes_without_asking_again() -> None:
+    good = offers(160)
     bad = [Offer(id=f"{500 + n:024x}", behaviour="404") for n in range(10)]
+    chance = random.Random(3)
     with lookalike({"genre/marina": [*good, *bad]}) as site:
         write_params("wikiart", site.base_url, rate_per_s=150.0, workers=4)
-        write_works([work(offer.id, site.url_of(offer)) for offer in (*good, *bad)])
-        for enough in (20, 70):
-            before = kept()
+        works = [work(offer.id, site.url_of(offer)) for offer in (*good, *bad)]
+        write_works(works)
+        for enough in sorted(chance.sample(range(1, 160), 4)):
+            before = stored(works)
             site.requests.clear()
             with started("download") as process:
                 wait_until(process, lambda: kept() >= enough)  # noqa: B023
+                time.sleep(chance.uniform(0, 0.02))
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             time.sleep(0.1)  # the site may still be reading what the killed process sent
-            new = kept() - before
-            assert new <= len(site.requests) <= new + 4  # as many as were under way in four threads
+            asked = pictures_asked(site)
+            assert not asked & before
+            assert len(asked - stored(works)) <= 8  # under way in four threads, or about to be kept
             assert not Path("data/images").exists()
-        left = 130 - kept()
+        before = stored(works)
+        site.requests.clear()
+        with started("download") as process:
+            wait_until(process, lambda: Path("data/images").exists())
+            process.send_signal(signal.SIGKILL)  # while the shards are being written
+            process.wait()
+        assert not pictures_asked(site) & before
         site.requests.clear()
         code, out, err = run_stage()
         assert (code, err) == (0, "")
-        assert len(site.requests) == left
-        assert "120 pictures of 130 works, 10 without" in out
+        assert pictures_asked(site) == set()
+        assert "160 pictures of 170 works, 10 without" in out
         resumed = outs()
         assert [item.content for item in read_shards(Path("data/images"))] == [offer.image for offer in good]
 
@@ -106,18 +133,66 @@ def test_a_download_killed_at_two_moments_resumes_without_asking_again() -> None
         assert outs() == resumed  # the uninterrupted run's bytes
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_download_ends_within_two_seconds_whatever_it_waits_for(number: int, code: int) -> None:
+def test_a_stage_on_dask_leaves_nothing_running_when_killed_and_goes_on_from_its_shards() -> None:
+    good = offers(5 * WORKS_PER_SHARD)
+    with lookalike({"genre/marina": good}) as site:
+        works = [work(offer.id, site.url_of(offer)) for offer in good]
+        write_works(works)
+        write_params("wikiart", site.base_url, rate_per_s=200.0, workers=4, engine="dask")
+        with started("download") as process:
+            wait_until(process, lambda: kept() >= WORKS_PER_SHARD)
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert len(family) >= 2
+        assert psutil.wait_procs(family, timeout=5)[1] == []
+        before = stored(works)
+        site.requests.clear()
+        code, _, err = run_stage()
+        assert (code, err) == (0, "")
+        assert pictures_asked(site) == {site.path_of(offer) for offer in good} - before
+        resumed = outs()
+        assert {path.name for path in Path().iterdir()} == {"params.yaml", "data", ".atelier"}
+
+        Path(".atelier").rename("set-aside")
+        write_params("wikiart", site.base_url, workers=4)
+        assert run_stage()[0] == 0
+        assert outs() == resumed  # the other engine's bytes
+
+
+def test_a_cluster_of_other_machines_is_told_that_it_cannot_reach_the_gallery() -> None:
+    write_params("gallery", engine="dask", dask_address="tcp://10.0.0.5:8786")
+    write_works([work("a", "gallery:/images/a.jpg")])
+    code, _, err = run_stage()
+    assert code == 1
+    assert "other machines cannot reach" in err
+    assert "dask_address: null" in err
+
+
+def pictures_asked(site: Site) -> set[str]:
+    """Paths of the pictures asked for, none of them twice."""
+    paths = [request.path for request in list(site.requests) if request.path.startswith("/images/")]
+    assert len(paths) == len(set(paths))
+    return set(paths)
+
+
+@pytest.mark.parametrize(
+    ("engine", "number", "code"),
+    [("threads", signal.SIGTERM, 143), ("threads", signal.SIGINT, 130), ("dask", signal.SIGINT, 130)],
+)
+def test_a_stopped_download_ends_within_seconds_whatever_it_waits_for(
+    engine: str, number: int, code: int
+) -> None:
     slow = [Offer(id=f"{n:024x}", behaviour="drip") for n in range(30)]
     with lookalike({"genre/marina": slow}) as site:
-        write_params("wikiart", site.base_url, workers=6)
+        write_params("wikiart", site.base_url, workers=6, engine=engine)
         write_works([work(offer.id, site.url_of(offer)) for offer in slow])
         with started("download") as process:
             wait_until(process, lambda: len(site.requests) >= 6)
             began_s = time.monotonic()
             process.send_signal(number)
             _, err = process.communicate(timeout=30)
-            assert time.monotonic() - began_s < 2
+            assert time.monotonic() - began_s < (2 if engine == "threads" else 4)
             assert process.returncode == code
             assert "Traceback" not in err
 
@@ -134,7 +209,8 @@ def test_what_did_not_arrive_is_counted_and_exemplified() -> None:
         code, out, _ = run_stage()
     assert code == 0
     words = [" ".join(line.split()) for line in out.splitlines()]
-    assert {"ok 3", "missing 3", "not-an-image 1", "truncated 1", "placeholder 1"} <= set(words)
+    assert {"missing 3", "not-an-image 1", "truncated 1", "placeholder 1"} <= set(words)
+    assert any(line.startswith("ok 3 ") and line.endswith(" kB") for line in words)
     assert f"f{0:023x}: HTTP 404" in words
     assert "download: 3 pictures of 9 works, 6 without (see above)" in out
     assert len(read_account(Path("data/downloads.parquet"))) == 9
