@@ -111,6 +111,8 @@ class Site:
         self.robots_requests: list[
             Request
         ] = []  # those for /robots.txt, which says what pages["/robots.txt"] says
+        self.headers: dict[str, str] = {}  # of every good answer, beside the usual ones
+        self.throttled_until_s = 0.0  # on time.monotonic(): until then 429 to everything
         self.base_url = ""
         self.lock = threading.Lock()
         self._faults: defaultdict[tuple[str, int | None], deque[str]] = defaultdict(deque)
@@ -237,6 +239,8 @@ class _Answers(BaseHTTPRequestHandler):
             )
         if content is None and behaviour == "good":
             behaviour = "404"
+        if time.monotonic() < site.throttled_until_s:
+            behaviour = "429"
         self._answer(behaviour, content or b"", content_type)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -266,7 +270,7 @@ class _Answers(BaseHTTPRequestHandler):
     def _answer(self, behaviour: str, content: bytes, content_type: str) -> None:
         match behaviour:
             case "good":
-                self._send(200, content, content_type)
+                self._send(200, content, content_type, self.site.headers)
             case "429" | "500" | "503" | "403" | "404" | "400" | "451":
                 extra = {"Retry-After": self.site.retry_after} if behaviour in ("429", "503") else {}
                 self._send(int(behaviour), b"<html>no</html>", "text/html", extra)
