@@ -111,7 +111,7 @@ def read(response: requests.Response, bounds: Bounds, asked_with: Validators | N
     if status in REFUSED:
         raise FetchError("refused", url, f"HTTP {status}", status)
     content_type = response.headers.get("Content-Type", "")
-    if status == 304 and asked_with:
+    if status == 304 and asked_with and asked_with.headers:
         return Fetched(url, content_type, b"", asked_with, unchanged=True)
     if status != 200:
         raise FetchError("error", url, f"HTTP {status}", status)

@@ -26,6 +26,12 @@ from atelier.wire import PrivatePeer, Wire
 __all__ = ["FetchError", "Fetched", "PoliteClient", "RobotsRefused", "Stopped", "Validators"]
 
 REDIRECTS = 5
+FOR_GOOD = (  # another try would not help
+    requests.exceptions.SSLError,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidHeader,
+    UnicodeError,
+)
 LONGEST_BACKOFF_S = 60.0
 PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
 
@@ -186,8 +192,8 @@ class PoliteClient:
                 return read(response, bounds, request.validators)
         except PrivatePeer as private:
             raise FetchError("refused", url, str(private)) from None
-        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, UnicodeError) as error:
-            raise FetchError("error", url, str(error)) from None
+        except FOR_GOOD as error:
+            raise FetchError("error", url, str(error)[:200]) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise Transient(_in_short(error)) from None
 
