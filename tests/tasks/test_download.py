@@ -192,7 +192,7 @@ def test_a_stopped_download_ends_within_seconds_whatever_it_waits_for(
             began_s = time.monotonic()
             process.send_signal(number)
             _, err = process.communicate(timeout=30)
-            assert time.monotonic() - began_s < (2 if engine == "threads" else 4)
+            assert time.monotonic() - began_s < (2 if engine == "threads" else 10)
             assert process.returncode == code
             assert "Traceback" not in err
 
