@@ -1,7 +1,12 @@
 """Which hosts may be asked: nothing here opens a connection."""
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
+
+WIKIART = re.compile(r"(?:[a-z0-9-]+\.)*wikiart\.org")
+# where one parser sees a host's end, another sees a letter of its name: `https://elsewhere\.wikiart.org/`
+AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def is_loopback(url: str) -> bool:
@@ -29,6 +34,8 @@ def is_allowed(url: str, base_url: str) -> bool:
     Allowed are http(s) URLs on *.wikiart.org, or, where `base_url` is a loopback address, on its own host and
     port; never with credentials, so that `https://wikiart.org@elsewhere/` stays out.
     """
+    if AMBIGUOUS.search(url):
+        return False
     try:
         parts, base = urlsplit(url), urlsplit(base_url)
         address = (parts.hostname or "", parts.port)
@@ -39,6 +46,4 @@ def is_allowed(url: str, base_url: str) -> bool:
         return False
     if is_loopback(base_url):
         return address == base_address
-    return address[1] in (None, 80, 443) and (
-        address[0] == "wikiart.org" or address[0].endswith(".wikiart.org")
-    )
+    return address[1] in (None, 80, 443) and WIKIART.fullmatch(address[0]) is not None

@@ -184,9 +184,8 @@ class PoliteClient:
             with session.get(
                 url, headers=request.all_headers, timeout=self.timeout_s, stream=True, allow_redirects=False
             ) as response:
-                target = session.get_redirect_target(response)
-                if target is not None:
-                    return target
+                if response.is_redirect:
+                    return response.headers["Location"].encode("latin-1").decode()
                 if request.is_ruled and (tag := unwanted(response.raw.headers.getlist("X-Robots-Tag"))):
                     raise RobotsRefused(url, f"its X-Robots-Tag says {tag}")
                 return read(response, bounds, request.validators)
@@ -202,7 +201,7 @@ class PoliteClient:
         own: tuple[requests.Session, Wire] | None = getattr(self._local, "own", None)
         if own is None:
             ours = is_loopback(self.base_url)
-            session, wire = requests.Session(), Wire(only_public=not ours)
+            session, wire = _Session(), Wire(only_public=not ours)
             session.trust_env = not ours  # a proxy cannot reach our own loopback
             session.headers.update({"User-Agent": self.user_agent, "Accept-Encoding": "gzip"})
             for scheme in ("http://", "https://"):
@@ -211,6 +210,13 @@ class PoliteClient:
             with self._sessions_lock:
                 self._sessions.append(session)
         return own
+
+
+class _Session(requests.Session):
+    """Sees no redirects: it would unpack their whole bodies to prepare for what we do not ask it to do."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

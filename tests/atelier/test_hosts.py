@@ -2,7 +2,7 @@
 
 import pytest
 
-from atelier.hosts import is_allowed, is_loopback
+from atelier.hosts import is_allowed, is_loopback, is_public
 
 WIKIART = "https://www.wikiart.org"
 
@@ -33,6 +33,25 @@ def test_wikiarts_own_hosts_are_allowed(url):
         "https://example.org/?www.wikiart.org",
         "https://example.org/#.wikiart.org",
         "http://127.0.0.1/",
+        "http://localhost/",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://0/",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[fd00::1]/",
+        "http://10.0.0.1/",
+        "http://192.168.0.1/",
+        "https://www.wikiart.org.:8443/",
+        "https://wikiart.org%2f@127.0.0.1/",
+        "https://127.0.0.1\\.wikiart.org/",
+        "https://elsewhere.example\\.wikiart.org/",
+        "https://www.wikiart.org\\@elsewhere.example/",
+        "https://elsewhere.example\t.wikiart.org/",
+        "https://elsewhere.example .wikiart.org/",
+        "https://elsewhere.example%00.wikiart.org/",
+        "https://elsewhere。wikiart.org/",
         "http://169.254.169.254/latest/meta-data",
         "file:///etc/passwd",
         "ftp://www.wikiart.org/",
@@ -67,3 +86,27 @@ def test_a_loopback_site_may_name_itself_only():
 )
 def test_loopback_is_told_by_name_and_number(url, expected):
     assert is_loopback(url) is expected
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::6810:84e5", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.0.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fd00::1", False),
+        ("fe80::1%eth0", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
+    ],
+)
+def test_public_addresses_are_told_from_private_ones(address, expected):
+    assert is_public(address) is expected

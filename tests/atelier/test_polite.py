@@ -1,6 +1,7 @@
 """The polite client against a look-alike that counts, fails and attacks."""
 
 import re
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 from atelier.errors import AtelierError
 from atelier.pace import Pace, Paces
 from atelier.polite import FetchError, PoliteClient, Stopped
+from tests.bare import bare
 from tests.lookalike import PLACEHOLDER, Offer, Site, lookalike
 from tests.pictures import jpeg
 
@@ -158,6 +160,39 @@ def test_gzip_is_unpacked_and_other_encodings_are_refused(site, client):
 def test_redirects_are_followed_on_the_same_site(site, client):
     site.fail(path(site), "redirect", "placeholder")
     assert client.fetch(path(site), max_bytes=MAX_BYTES).url.endswith(PLACEHOLDER)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://127.0.0.1:1/", "http://127.0.0.1/", "http://localhost/", "http://2130706433/", "http://0x7f.1/",
+        "http://[::1]/", "http://[::ffff:7f00:1]/", "http://10.0.0.1/", "http://169.254.169.254/latest/meta-data",
+        "//192.168.0.1/", "file:///etc/passwd", "http://[::1", "gopher://127.0.0.1/", "https://www.wikiart.org/",
+    ],
+)  # fmt: skip
+def test_redirects_to_private_addresses_are_refused(target):
+    with bare([b"HTTP/1.1 302 Found\r\nLocation: " + target.encode() + b"\r\n\r\n"]) as site:
+        with PoliteClient(site.base_url, contact="", rate_per_s=None, retries=0, timeout_s=1) as client:
+            assert refusal(client, "/").kind == "refused"
+        assert len(site.heads) == 1
+
+
+def test_a_name_of_wikiarts_that_leads_to_a_private_address_is_refused_before_anything_is_said(
+    site, monkeypatch
+):
+    address = ("127.0.0.1", int(site.base_url.rpartition(":")[2]))
+    inward = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **settings: inward)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for scheme in ("http", "https"):
+        with PoliteClient(
+            f"{scheme}://www.wikiart.org", contact="me@example.org", rate_per_s=None, retries=2, timeout_s=1
+        ) as client:
+            error = refusal(client, f"{scheme}://uploads0.wikiart.org/sea.jpg")
+        assert error.kind == "refused"
+        assert "uploads0.wikiart.org leads to 127.0.0.1, which is no public address" in error.reason
+    assert not site.requests and not site.robots_requests
 
 
 def test_redirects_to_foreign_hosts_are_refused(site, client):
