@@ -99,7 +99,7 @@ class Download(Section):
         pattern=r"^(tcp|tls)://[^/\s]+:\d+$",
         description="null or a Dask scheduler's address like tcp://10.0.0.5:8786",
     )
-    rate_per_s: Rate = 5.0
+    rate_per_s: Rate = 2.0
     retries: int = Field(6, ge=0, le=50)
     timeout_s: float = Field(30.0, gt=0, le=3600)
     min_side_px: int = Field(64, ge=1, le=8192)
