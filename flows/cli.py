@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -12,12 +12,18 @@ from atelier import __version__
 from atelier.errors import AtelierError
 from flows import tree
 
+if TYPE_CHECKING:
+    from atelier.account import Entry
+    from atelier.catalog import Work
+
 app = typer.Typer(
     help="An archive of paintings becomes a studio: scrape, download, train a GAN, generate artworks, print them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
+
+SHARDS = Path("data/images")
 
 Live = Annotated[bool, typer.Option("--live", help="ask WikiArt now instead of the shipped table")]
 
@@ -49,30 +55,60 @@ def show(
     ] = None,
 ) -> None:
     """Take paintings out of the shards to look at: where each went, what is known of it, how its download went."""
-    from atelier import account, catalog, files, shards
+    from atelier import unpacking
+    from atelier.text import clean
 
     here = Path.cwd()
     tree.enter()
     folder = here / out if out else Path(".atelier/show")
-    works = {work.id: work for work in catalog.read_catalog(Path("data/catalog.parquet"))}
-    entries = {entry.id: entry for entry in account.read_account(Path("data/downloads.parquet"))}
-    unknown = [id for id in ids if id not in works]
-    if unknown:
-        raise AtelierError(
-            f"data/catalog.parquet has no {', '.join(unknown)}: its column id lists what it has"
-        )
-    for id in ids:
+    works, entries = _archive(ids)
+    names = unpacking.stems(works)
+    for id in dict.fromkeys(ids):
         work = works[id]
-        print(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}")
-        print(f"  {work.genre or 'no genre'}, {work.style or 'no style'}, {work.rights}, {work.page_url}")
+        print(clean(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
+        facts = f"{work.genre or 'no genre'}, {work.style or 'no style'}, {work.rights}, {work.page_url}"
+        print(f"  {clean(facts)}")
         if (entry := entries.get(id)) is None:
             print("  not downloaded yet: `dvc repro download`")
             continue
-        print(f"  {entry.status}{': ' + entry.reason if entry.reason else ''}")
-        if found := shards.find(Path("data/images"), id):
-            name, content = found
-            files.write_bytes(folder / name, content)
-            print(f"  {folder / name}")
+        print(f"  {clean(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
+        for path in unpacking.unpack(SHARDS, folder, [id], names).values():
+            print(f"  {path}")
+
+
+@app.command()
+def unpack(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="ids of catalog.parquet; all where none is named")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="folder for the files; else .atelier/unpacked")] = None,
+    look_alikes: Annotated[
+        bool, typer.Option("--look-alikes", help="only pictures that look like another, and those others")
+    ] = False,
+) -> None:
+    """Unpack the shards into files named by id, with a catalog.csv that says what they show."""
+    from atelier import unpacking
+    from atelier.progress import Progress
+    from atelier.resemblance import kept_pictures
+    from atelier.resemblance import look_alikes as find_look_alikes
+
+    here = Path.cwd()
+    tree.enter()
+    folder = here / to if to else Path(".atelier/unpacked")
+    works, entries = _archive(ids or [])
+    arrived = kept_pictures([entry for entry in entries.values() if entry.id in works])
+    wanted = {picture.id for picture in arrived}
+    if look_alikes:
+        alike = find_look_alikes(arrived)
+        wanted = {*alike, *(other.id for other in alike.values())}
+    if ids:
+        wanted &= set(ids)
+    with Progress("unpack", len(wanted), "pictures") as progress:
+        files = unpacking.unpack(SHARDS, folder, wanted, unpacking.stems(works), progress.advance)
+    table = unpacking.write_table(folder, files, works)
+    print(f"{len(files):,} pictures in {folder}; {table} says what they show")
+    if lacking := sorted(set(ids or ()) - files.keys()):
+        print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")
 
 
 @app.command()
@@ -94,6 +130,18 @@ def _options(
     if version:
         print(f"atelier {__version__}")
         raise typer.Exit
+
+
+def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Entry]]":
+    """The catalog and the account by id. Raises AtelierError where `ids` are not in the catalog."""
+    from atelier import account, catalog
+
+    works = {work.id: work for work in catalog.read_catalog(Path("data/catalog.parquet"))}
+    if unknown := [id for id in ids if id not in works]:
+        raise AtelierError(
+            f"data/catalog.parquet has no {', '.join(unknown)}: its column id lists what it has"
+        )
+    return works, {entry.id: entry for entry in account.read_account(Path("data/downloads.parquet"))}
 
 
 def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from atelier.account import Entry, write_account
 from atelier.catalog import Work, write_catalog
 from atelier.errors import AtelierError
+from atelier.folder import read_folder
 from atelier.shards import Item, write_shards
 from flows import cli
 
@@ -63,6 +64,31 @@ def test_show_says_why_a_painting_is_not_there(tmp_path: Path, monkeypatch: pyte
     assert "missing: 404" in CliRunner().invoke(cli.app, ["show", "sea-2"]).output
     with pytest.raises(AtelierError, match=r"catalog.parquet has no \.\./sea"):
         CliRunner().invoke(cli.app, ["show", "../sea"], catch_exceptions=False)
+
+
+def test_unpack_makes_a_folder_that_may_be_a_source_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    picture = _tree(tmp_path, monkeypatch)
+    unpacked = CliRunner().invoke(cli.app, ["unpack", "--to", "mine"])
+    assert unpacked.exit_code == 0, unpacked.output
+    assert "1 pictures in" in unpacked.output
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["catalog.csv", "sea-1.png"]
+    assert (tmp_path / "mine/sea-1.png").read_bytes() == picture
+    (work,) = read_folder(tmp_path / "mine", tmp_path / "mine/catalog.csv").works
+    assert (work.title, work.artist, work.year, work.genre) == ("Ninth Wave", "Anna Sea", 1850, "marina")
+
+
+def test_unpack_takes_what_is_named_and_says_what_has_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _tree(tmp_path, monkeypatch)
+    named = CliRunner().invoke(cli.app, ["unpack", "sea-2", "sea-1"])
+    assert (tmp_path / ".atelier/unpacked/sea-1.png").is_file()
+    assert "without a picture (`atelier show` says why): sea-2" in named.output
+    with pytest.raises(AtelierError, match=r"catalog.parquet has no \.\./sea"):
+        CliRunner().invoke(cli.app, ["unpack", "../sea"], catch_exceptions=False)
+    assert "0 pictures" in CliRunner().invoke(cli.app, ["unpack", "--look-alikes"]).output
 
 
 def _tree(root: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
