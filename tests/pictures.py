@@ -5,6 +5,7 @@ import io
 from functools import cache
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 
@@ -12,6 +13,12 @@ def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> byte
     """A small true JPEG: one colour fading to black, so that its hashes differ from other colours'."""
     fade = Image.linear_gradient("L").resize(size)
     return encoded(Image.composite(Image.new("RGB", size, colour), Image.new("RGB", size), fade), "JPEG")
+
+
+def colour_field(size: tuple[int, int] = (96, 64), seed: int = 0) -> Image.Image:
+    """A smooth colour field with an orientation: no two corners alike."""
+    coarse = np.random.default_rng(seed).integers(20, 236, (4, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
