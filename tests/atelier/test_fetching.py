@@ -17,6 +17,7 @@ from atelier.fetching import Answer, ask, key_of
 from atelier.images import ImageLimits, read_rgb
 from atelier.polite import PoliteClient
 from atelier.sources import Site as SiteSource
+from tests.downloads import bring
 from tests.lookalike import PLACEHOLDER, VARIANTS, Offer, Site, lookalike
 from tests.pictures import encoded
 
@@ -146,6 +147,27 @@ def test_what_arrived_for_one_size_is_found_again_for_that_size_alone(tmp_path: 
                 assert arrivals.load(key) == found
         with Arrivals(tmp_path, replace(LIMITS, size_px=256)) as arrivals:
             assert arrivals.load(key) is None
+
+
+def test_a_second_run_asks_neither_for_a_picture_nor_for_a_copy_known_absent(tmp_path: Path) -> None:
+    offers = [
+        replace(offer(variants), id=f"{n:024x}", artist=artist, image=painting(1000, 800, seed))
+        for n, (variants, artist, seed) in enumerate(
+            [
+                (ALL, "Monet", 1), ({}, "Turner", 2), ({"Portrait": "good"}, "Turner", 3), (ALL, "Ancher", 4),
+                ({}, "Monet", 5), ({}, "Turner", 5), ({}, "Ancher", 5),  # a frame in three paintings' place
+            ]
+        )
+    ]  # fmt: skip
+    with lookalike({"genre/marina": offers}) as site, source_of(site) as source:
+        works = [work_of(one, site) for one in offers]
+        first = bring(tmp_path, source, works, LIMITS)
+        assert [entry.status for entry in first.values()] == ["ok"] * 4 + ["placeholder"] * 3
+        assert "3 works of 3 artists" in first[offers[4].id].reason
+        site.requests.clear()
+        with source_of(site) as again:
+            assert bring(tmp_path, again, works, LIMITS) == first
+        assert site.requests == []
 
 
 def test_a_catalog_that_is_wrong_about_the_size_costs_requests_and_no_picture() -> None:
