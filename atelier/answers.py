@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Literal, Self
 
 import requests
 
@@ -64,8 +64,10 @@ class FetchError(AtelierError):
     def __init__(self, kind: Kind, url: str, reason: str, status: int | None = None) -> None:
         super().__init__(f"{url}: {reason}")
         self.kind: Kind = kind
-        self.reason = reason
-        self.status = status
+        self.url, self.reason, self.status = url, reason, status
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Kind, str, str, int | None]]:
+        return type(self), (self.kind, self.url, self.reason, self.status)  # other processes raise it too
 
 
 class Transient(Exception):

@@ -33,6 +33,7 @@ FOR_GOOD = (  # another try would not help
     UnicodeError,
 )
 LONGEST_BACKOFF_S = 60.0
+LONGEST_DELAY_S = 10.0  # where a site puts us off: its pace has fallen by then, and all threads share that
 PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
 
 
@@ -114,25 +115,27 @@ class PoliteClient:
 
     def _insist(self, request: "_Request") -> Fetched:
         """The answer, after as many tries as it takes."""
-        began_s, failures, delays = time.monotonic(), 0, 0
+        failures = delays = 0
+        delayed_s: float | None = None  # since when
         while True:
             try:
                 return self._follow(request)
             except Transient as trouble:
                 if trouble.throttled:
-                    # no failure of ours or theirs: counted by the clock, or a few threads would use up all retries
-                    tries, delays = delays, delays + 1
-                    waited_s = time.monotonic() - began_s
-                    if waited_s > self.patience_s:
-                        reason = f"{trouble} for {waited_s:,.0f} s"
+                    # bounded by the clock: while a site puts everybody off, a count of tries is used up in no time
+                    now_s = time.monotonic()
+                    delayed_s = delayed_s or now_s
+                    if now_s - delayed_s > self.patience_s:
+                        reason = f"{trouble} for {now_s - delayed_s:,.0f} s"
                         raise FetchError("error", request.url, reason) from None
+                    tries, delays, longest_s = delays, delays + 1, LONGEST_DELAY_S
                 else:
-                    tries, failures = failures, failures + 1
+                    tries, failures, longest_s = failures, failures + 1, LONGEST_BACKOFF_S
                     if failures > self.retries:
                         reason = f"{trouble} ({failures} {'tries' if failures > 1 else 'try'})"
                         raise FetchError("error", request.url, reason) from None
             # jitter keeps the threads that failed together from coming back together
-            wait_s = min(self.backoff_s * 2 ** min(tries, 30), LONGEST_BACKOFF_S) * random.uniform(0.5, 1.5)
+            wait_s = min(self.backoff_s * 2 ** min(tries, 30), longest_s) * random.uniform(0.5, 1.5)
             if self._stop.wait(wait_s):
                 raise Stopped(f"{request.url}: stopped")
 
@@ -154,7 +157,7 @@ class PoliteClient:
     def _obey_robots(self, url: str) -> None:
         rules = self._robots.rules(url)
         if not rules.allow(url):
-            raise RobotsRefused(url, "its site's robots.txt asks us to stay away")
+            raise RobotsRefused("refused", url, "its site's robots.txt asks us to stay away")
         if rules.crawl_delay_s:
             self._paces.of(url).limit(1 / rules.crawl_delay_s)
 
@@ -186,8 +189,9 @@ class PoliteClient:
             ) as response:
                 if response.is_redirect:
                     return response.headers["Location"].encode("latin-1").decode()
-                if request.is_ruled and (tag := unwanted(response.raw.headers.getlist("X-Robots-Tag"))):
-                    raise RobotsRefused(url, f"its X-Robots-Tag says {tag}")
+                tags = response.raw.headers.getlist("X-Robots-Tag") if request.is_ruled else []
+                if response.status_code == 200 and (tag := unwanted(tags)):
+                    raise RobotsRefused("refused", url, f"its X-Robots-Tag says {tag}")
                 return read(response, bounds, request.validators)
         except PrivatePeer as private:
             raise FetchError("refused", url, str(private)) from None

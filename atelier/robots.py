@@ -21,9 +21,6 @@ WITH_VALUES = ("unavailable_after", "max-snippet", "max-image-preview", "max-vid
 class RobotsRefused(FetchError):
     """The site asks robots to stay away from this address."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__("refused", url, reason)
-
 
 class Rules:
     """One host's robots.txt, as far as it concerns us."""
