@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -83,7 +84,8 @@ def address(value: Any, base_url: str) -> str:
         url.encode("ascii")
     except ValueError:  # UnicodeError too: a lone surrogate, a host name with letters of another script
         return ""
-    return url if is_allowed(url, base_url) else ""
+    # what is allowed depends on scheme, host and port alone: a few for all the works of a site
+    return url if _is_allowed("/".join(url.split("/", 3)[:3]) + "/", base_url) else ""
 
 
 def image_key(url: str) -> str:
@@ -145,6 +147,9 @@ def _work(record: Any, base_url: str) -> Work | str:
         rights="unknown",  # the list does not say
         source="wikiart",
     )
+
+
+_is_allowed = lru_cache(1024)(is_allowed)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -53,6 +53,15 @@ def test_an_id_that_names_two_works_is_refused(tmp_path):
         write_catalog([WORK, dataclasses.replace(WORK, title="Another")], tmp_path / "catalog.parquet")
 
 
+def test_ids_that_differ_only_in_their_capitals_are_refused_by_name(tmp_path):
+    two = [dataclasses.replace(WORK, id=identity, title=identity) for identity in ("Sea-1", "sea-1")]
+    with pytest.raises(
+        AtelierError, match="Sea-1, but for its capitals sea-1, names two works: 'Sea-1' and 'sea-1'"
+    ):
+        write_catalog(two, tmp_path / "catalog.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_damaged_or_foreign_file_says_what_to_do(tmp_path):
     path = tmp_path / "catalog.parquet"
     with pytest.raises(AtelierError, match="is missing: `dvc repro` makes it"):

@@ -2,10 +2,13 @@
 
 import json
 import os
+import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,10 @@ from atelier.errors import AtelierError
 from atelier.params import Params, load_params
 from tasks.scrape import run
 from tasks.stage import Stage
+from tests.archive import archive, painted
 from tests.lookalike import Offer, lookalike
 from tests.pictures import jpeg
+from tests.stages import started
 
 REPOSITORY = Path(__file__).parents[2]
 MARINA = "/en/paintings-by-genre/marina"
@@ -159,31 +164,84 @@ def test_the_real_paintings_become_a_catalog(paintings):
     assert report()["found"] == 1374 and report()["skipped"] == {}
 
 
+def settings_file(site, style: str, rate_per_s: int, folder: Path) -> None:
+    """params.yaml of a scrape of that style, in `folder`."""
+    text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    for old, new in (
+        ("source: gallery", "source: wikiart"), ("genre: landscape", "genre: null"), ("style: null", f"style: {style}"),
+        ("base_url: https://www.wikiart.org", f"base_url: {site.base_url}"),
+        ("rate_per_s: 1.0", f"rate_per_s: {rate_per_s}.0"),
+    ):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new, 1)
+    folder.mkdir()
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    assert load_params(folder / "params.yaml").scrape.source == "wikiart"
+
+
+def stage() -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        [sys.executable, "-m", "tasks.scrape"], env=environment, capture_output=True, text=True, timeout=200
+    )
+
+
 @pytest.mark.slow
-def test_a_killed_scrape_goes_on_without_asking_again():
-    """Waits for a real stage process to fetch its third page, kills it, and runs it again."""
-    with lookalike({"genre/marina": offers(300)}) as site:
-        shutil.copy(REPOSITORY / "params.yaml", "params.yaml")
-        text = Path("params.yaml").read_text(encoding="utf-8")
-        for old, new in (
-            ("source: gallery", "source: wikiart"), ("genre: landscape", "genre: marina"),
-            ("base_url: https://www.wikiart.org", f"base_url: {site.base_url}"), ("rate_per_s: 1.0", "rate_per_s: 5.0"),
-        ):  # fmt: skip
-            assert old in text
-            text = text.replace(old, new)
-        Path("params.yaml").write_text(text, encoding="utf-8")
-        assert load_params(Path("params.yaml")).scrape.source == "wikiart"
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        command = [sys.executable, "-m", "tasks.scrape"]
-        with subprocess.Popen(command, env=environment) as process:
-            while site.asked(MARINA) < 3:
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.kill()
-        assert not Path("data").exists()
-        asked = len(site.requests)
-        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+def test_sixteen_thousand_works_of_one_style_are_all_catalogued():
+    """Waits for some 14,000 requests: WikiArt shows 3,600 of its 16,212 impressionist works."""
+    works = painted(16_212, artists=300, others=800)
+    with archive(works) as site:
+        settings_file(site, "impressionism", 1000, Path("studio"))
+        os.chdir("studio")
+        finished = stage()
+        asked = site.kinds()
+    assert finished.returncode == 0, finished.stderr
+    catalog = read_catalog(Path("data/catalog.parquet"))
+    assert [work.id for work in catalog] == sorted(work.hex_id for work in works[:16_212])
+    said = report()
+    assert said["claimed"] == said["found"] == 16_212 and said["cut_at_cap"]
+    assert said["plain_lists"]["works"] == 3600 and said["by_route"] == {"lists": 3600, "artists": 12_612}
+    assert said["years"]["to"] >= 1995 and said["years"]["undated"] > 2500
+    assert said["requests"]["details"] == asked["details"] and max(site.asked.values()) == 1
+    assert "its list ends after 3,600 of 16,212 works" in finished.stdout
+
+
+@pytest.mark.slow
+def test_a_scrape_killed_at_random_moments_ends_with_the_same_bytes_and_asks_for_nothing_that_was_stored(
+    tmp_path,
+):
+    """Waits for eight real stage processes, six of them killed on the way."""
+    chance = random.Random(7)
+    with archive(painted(420, artists=8, others=80), cap=180) as site:
+        for folder in ("calm", "killed"):
+            settings_file(site, "impressionism", 250, tmp_path / folder)
+        os.chdir(tmp_path / "calm")
+        finished = stage()
         assert finished.returncode == 0, finished.stderr
-        assert "300 works of the genre marina" in finished.stdout
-        assert len(site.requests) - asked <= 3  # of five pages at least two had arrived
-        assert len(read_catalog(Path("data/catalog.parquet"))) == 300
+        calm, needed = outs(), len(site.requests)
+        os.chdir(tmp_path / "killed")
+        stored: set[str] = set()
+        moments = sorted(chance.sample(range(2, needed), 6))
+        for moment in moments:
+            with started("scrape") as process:
+                while len(site.requests) - needed < moment and process.poll() is None:
+                    time.sleep(0.001)
+            assert not Path("data").exists()
+            stored |= kept_paths()
+        before = len(site.requests)
+        finished = stage()
+        assert finished.returncode == 0, finished.stderr
+        assert outs() == calm
+        assert not stored & {request.path for request in site.requests[before:]}
+        assert len(stored) >= moments[-1] - 6 * 6  # a kill loses what four threads have under way
+        repeated = {
+            path: count - 1 for path, count in site.asked.items() if count > 2 and path != "/robots.txt"
+        }
+        assert sum(repeated.values()) <= 6 * 6
+
+
+def kept_paths() -> set[str]:
+    """The addresses whose answers lie in the store."""
+    (path,) = Path(".atelier/scrape").glob("*.sqlite")
+    with closing(sqlite3.connect(path)) as store:
+        return {row[0] for row in store.execute("SELECT path FROM answers")}
