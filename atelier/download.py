@@ -32,7 +32,7 @@ def download(
             tally.add(work, kept)
         else:
             lacking.append(work)
-    progress.resumed(len(tally.entries), tally.note)
+    progress.resumed(len(tally.entries), tally)
     in_vain = InVain()
     with full_disk_explained(arrivals.path), closing(engine.run(lacking)) as answered:
         for work, answer in answered:
@@ -44,7 +44,7 @@ def download(
                     f"the source failed {PATIENCE} works in a row, the last one {entry.id}: {entry.reason}. "
                     f"The {tally.counts['ok']:,} pictures that have arrived are kept: try again later"
                 )
-            progress.advance(1, tally.note)
+            progress.advance(1, tally)
     return settled(tally.entries, works)
 
 
@@ -91,8 +91,7 @@ class _Tally:
         self._bytes += arrival.came_bytes
         return entry
 
-    @property
-    def note(self) -> str:
+    def __str__(self) -> str:
         """The bytes that came, and how many works gave no picture for which reason."""
         lacking = (f"{self.counts[status]:,} {status}" for status in STATUSES[1:] if self.counts[status])
         return ", ".join((f"{self._bytes / 1e6:,.1f} MB", *lacking))

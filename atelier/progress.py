@@ -31,7 +31,7 @@ class Progress:
         self._start = self.done = start
         self._began_s = time.monotonic()
         self._last_file_s = self._last_line_s = float("-inf")
-        self._note = ""
+        self._note: object = ""
         self._console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self._bars: Bars | None = None
 
@@ -61,17 +61,17 @@ class Progress:
         """Units per second since this process began counting; 0 before the first."""
         return (self.done - self._start) / max(time.monotonic() - self._began_s, 1e-9)
 
-    def resumed(self, units: float, note: str = "") -> None:
+    def resumed(self, units: float, note: object = "") -> None:
         """Count `units` that an earlier run has done: they say nothing about the rate."""
         self._start += units
         self._began_s = time.monotonic()
         self.update(self.done + units, note)
 
-    def advance(self, units: float = 1, note: str = "") -> None:
-        """Count `units` more; `note` is a few words beside the bar."""
+    def advance(self, units: float = 1, note: object = "") -> None:
+        """Count `units` more; `note` is a few words beside the bar, or what gives them when it is shown."""
         self.update(self.done + units, note)
 
-    def update(self, done: float, note: str = "") -> None:
+    def update(self, done: float, note: object = "") -> None:
         """Set the count to `done`; cheap enough to call for every unit."""
         self.done = done
         self._note = note or self._note
@@ -95,7 +95,7 @@ class Progress:
         """The same words beside a bar and in a log."""
         text = f"{self.done:,.10g}/{self.total:,.10g} {self.unit}, {self.rate:,.3g} {self.unit}/s"
         text += "" if last else self._eta()
-        return f"{text}, {self._note}" if self._note else text
+        return f"{text}, {note}" if (note := str(self._note)) else text
 
     def _eta(self) -> str:
         if not self.rate:
@@ -106,7 +106,7 @@ class Progress:
     def _write_file(self, path: Path) -> None:
         state = {
             "stage": self.stage, "done": self.done, "total": self.total,
-            "unit": self.unit, "rate": round(self.rate, 4), "note": self._note,
+            "unit": self.unit, "rate": round(self.rate, 4), "note": str(self._note),
         }  # fmt: skip
         # no fsync: a progress file that a power cut loses is no loss
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
