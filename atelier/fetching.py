@@ -35,15 +35,16 @@ def ask(work: Work, source: Source, limits: Limits) -> Answer:
         return Answer(Arrival("placeholder", f"the catalog has {work.image_url} in its place"), True)
     *variants, original = addresses(work, limits.size_px, limits.image.min_side_px)
     for address in variants:
+        # only what lasts leads on: from a site in trouble, another variant would give other bytes than the next run
         try:
             answer = _looked_at(
                 replace(work, image_url=address), source, lambda content: _variant(content, work, limits)
             )
         except FetchError as error:
             if error.kind == "error" and error.status is None:
-                return _failed(error)  # a site in trouble: going on would give other bytes than the next run
+                return _failed(error)
             continue
-        if answer.arrival.status == "ok":
+        if answer.arrival.status == "ok" or not answer.lasts:
             return answer
     try:
         return _looked_at(replace(work, image_url=original), source, lambda content: _judged(content, limits))

@@ -105,6 +105,9 @@ def test_a_site_in_trouble_is_not_asked_for_another_copy() -> None:
     (arrival, lasts), names = asked(offer(), fail={"PinterestSmall": ["500", "drop"]})
     assert (arrival.status, lasts) == ("error", False)
     assert names == ["PinterestSmall"] * 2
+    changing = ["truncated-jpeg", "html-200", "empty"]
+    (arrival, lasts), names = asked(offer(), fail={"PinterestSmall": changing})
+    assert (lasts, names) == (False, ["PinterestSmall"] * 3)
     (arrival, lasts), names = asked(offer(), fail={"PinterestSmall": ["500"]})
     assert (arrival.status, arrival.came_px) == ("ok", (210, 168))
 
