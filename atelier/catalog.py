@@ -93,7 +93,10 @@ def catalog_frame(works: Iterable[Work]) -> pd.DataFrame:
 
 def _values(column: pa.Array) -> list[Any]:
     """The column's values. Through numpy where none may be missing: a fifth of the time of to_pylist."""
-    return column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
+    values: list[Any] = (
+        column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
+    )
+    return values
 
 
 def write_table(table: pa.Table, path: Path) -> None:

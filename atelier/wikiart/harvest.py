@@ -181,15 +181,16 @@ class _Harvest:
 
     def _announcement(self, artists: int) -> str:
         """What the long way is for, what it costs at most, and what makes it shorter."""
-        requests = artists * (1 + WORKS_PER_ARTIST)
+        beyond = max((self.listing.claimed or 0) - self.listing.seen, 0)
+        requests = artists + max(artists * WORKS_PER_ARTIST, beyond)
         hours = requests / self.asker.client.rate_per_s("/") / 3600
         claimed = f" of {self.listing.claimed:,}" if self.listing.claimed else ""
         which = f" that is undated or later than {self.edge}" if self.edge is not None else ""
         alone = "" if self.artists else " (only those whom the list shows: the site does not name the others)"
         return (
             f"{self.query}: its list ends after {self.listing.seen:,}{claimed} works, the earliest; the others are "
-            f"looked for in the works of {artists:,} artists{alone}, each{which} asked for by itself: some "
-            f"{requests:,} requests at most, {hours:,.1f} hours at the set rate. What arrives is kept, so it may be "
+            f"looked for in the works of {artists:,} artists{alone}, each{which} asked for by itself: at "
+            f"WikiArt's {WORKS_PER_ARTIST} works an artist up to {requests:,} requests, {hours:,.1f} hours at the set rate. What arrives is kept, so it may be "
             "stopped and goes on; scrape.wikiart.limit and scrape.wikiart.max_requests make it shorter"
         )
 

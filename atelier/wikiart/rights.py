@@ -4,6 +4,7 @@ The lists carry no rights. A work is public domain where its artist died more th
 the snapshot's year, or where its own page carries WikiArt's mark of it.
 """
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 
@@ -17,6 +18,7 @@ from atelier.wikiart.records import NotAPage, parse_object
 YEARS = 70  # life + 70, counted from the end of the year of death
 MAX_PAGE_BYTES = 3_000_000  # a real page has some 150 kB
 MARKS: tuple[Rights, ...] = ("public-domain", "fair-use", "unknown")
+WRAPPER = re.compile(r"(?:^|\s)copyright-wrapper(?:\s|$)")
 FAIR_USE = ("copyright-author", "copyright-clear")
 
 Judge = Callable[[Work], Rights]
@@ -64,7 +66,7 @@ class ByPage:
 
 def parse_mark(page: bytes) -> Rights:
     """What a painting's page says under the picture."""
-    only = SoupStrainer("div", class_="copyright-wrapper")
+    only = SoupStrainer("div", class_=WRAPPER)  # the rest of a page is not worth a tree
     for link in BeautifulSoup(page, "html.parser", parse_only=only).select("a.copyright"):
         if link.select_one("i.copyright-icon-public-domain"):
             return "public-domain"
