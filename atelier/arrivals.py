@@ -125,6 +125,8 @@ class Arrivals:
 
         For the stage that owns the directory, before it begins: another reader goes on with the file as it was.
         """
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a kill in the middle of this
+            left.unlink()
         live = sum(length for _, length in self._places.values())
         if os.fstat(self._file).st_size - live <= max(live, WORTH_COMPACTING_BYTES):
             return

@@ -1,6 +1,7 @@
 """What has arrived outlives kills, power cuts, full disks and other limits."""
 
 import errno
+import hashlib
 import os
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.arrivals import Arrivals
+from atelier.arrivals import Arrival, Arrivals
 from atelier.errors import AtelierError
 from atelier.images import ImageLimits
 from tests.downloads import LIMITS, bring_from, offers
@@ -88,3 +89,44 @@ def test_a_full_disk_is_a_sentence_and_what_was_kept_stays(
         site.requests.clear()
         assert {entry.status for entry in bring_from(tmp_path, site).values()} == {"ok"}
         assert len(site.requests) == 12 - kept
+
+
+def test_a_file_that_is_mostly_replaced_records_is_made_smaller_and_loses_nothing(tmp_path: Path) -> None:
+    arrival = Arrival(
+        "ok", extension="jpg", sha256=hashlib.sha256(bytes(1000)).hexdigest(), content=bytes(1000)
+    )
+    arrival = replace(arrival, came_px=(96, 64), original_px=(96, 64))
+    with Arrivals(tmp_path, LIMITS) as arrivals:
+        for _ in range(30):
+            for n in range(100):
+                arrivals.save(f"work {n}", arrival)
+        (tmp_path / ".original.arrivals.left.tmp").write_bytes(b"what a kill left")
+        before = arrivals.path.stat().st_size
+        arrivals.compact()
+        assert arrivals.path.stat().st_size < before / 20
+        arrivals.save("another", arrival)
+    with Arrivals(tmp_path, LIMITS) as arrivals:
+        assert len(arrivals) == 101
+        assert {arrivals.load(key) for key in (*(f"work {n}" for n in range(100)), "another")} == {arrival}
+        left = arrivals.path.stat().st_size
+        arrivals.compact()
+        assert arrivals.path.stat().st_size == left
+    assert [path.name for path in tmp_path.iterdir()] == ["original.arrivals"]
+
+
+def test_where_there_is_no_room_to_make_it_smaller_the_file_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Arrivals(tmp_path, LIMITS) as arrivals:
+        for _ in range(3000):
+            arrivals.save("a work", Arrival("missing", "HTTP 404" * 100))
+        before = arrivals.path.read_bytes()
+
+        def full(file: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        arrivals.compact()
+        assert arrivals.path.read_bytes() == before
+        assert arrivals.load("a work") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["original.arrivals"]

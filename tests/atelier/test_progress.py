@@ -1,0 +1,50 @@
+"""Progress tells a person and a watching flow the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from atelier.progress import Progress
+
+
+def test_a_log_says_how_many_how_fast_how_long_still_and_the_note(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atelier.progress.LINE_INTERVAL_S", 0.0)
+    now_s = [100.0]
+    monkeypatch.setattr("atelier.progress.time.monotonic", lambda: now_s[0])
+    with Progress("download", 1000, "works") as progress:
+        progress.resumed(400, "40.0 MB")
+        now_s[0] += 10
+        progress.advance(100, "50.0 MB, 3 missing")
+    resumed, going_on, last = capsys.readouterr().out.splitlines()
+    assert resumed == "download: 400/1,000 works, 0 works/s, 40.0 MB"
+    assert going_on == "download: 500/1,000 works, 10 works/s, ETA 0:50, 50.0 MB, 3 missing"
+    assert last == "download: 500/1,000 works, 10 works/s, 50.0 MB, 3 missing"
+
+
+def test_what_an_earlier_run_has_done_says_nothing_about_the_rate(tmp_path: Path) -> None:
+    with Progress("download", 1000, "works", tmp_path) as progress:
+        progress.resumed(900)
+        assert progress.rate == 0
+        progress.advance(1)
+        assert progress.rate > 0
+    state = json.loads((tmp_path / "download.json").read_text())
+    assert (state["done"], state["total"], state["unit"], state["note"]) == (901, 1000, "works", "")
+
+
+def test_the_note_is_made_when_it_is_shown(tmp_path: Path) -> None:
+    class Counting:
+        times = 0
+
+        def __str__(self) -> str:
+            self.times += 1
+            return "a note"
+
+    note = Counting()
+    with Progress("download", 1000, "works", tmp_path) as progress:
+        for _ in range(1000):
+            progress.advance(1, note)
+    assert 0 < note.times < 20
+    assert json.loads((tmp_path / "download.json").read_text())["note"] == "a note"
