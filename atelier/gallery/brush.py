@@ -12,6 +12,7 @@ from atelier.gallery.scene import Hand
 
 STEP_PX = 0.72  # between samples of a stroke: nearly 1/√2, or a turned stroke would have holes
 CHUNK = 1 << 15  # samples turned at once: what stays in a core's cache
+LAST = np.nextafter(np.float32(1), np.float32(0))  # the last place before a picture's far edge
 FLOW_SIDE = 96  # forms are followed in a picture of so many squares a side
 
 
@@ -101,6 +102,7 @@ class _Canvas:
         rows, columns = math.ceil(1.25 * coat.cover * height / breadth), math.ceil(1.25 * width / length)
         grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
         place = rng.permutation((grid + rng.random(grid.shape)) / (rows, columns)).astype(np.float32)
+        place = np.minimum(place, LAST)  # the rounding may have reached the edge, which has no pixel
         jitter = rng.standard_normal((len(place), 6), np.float32)
         size = rng.uniform(0.65, 1.0, len(place)).astype(np.float32)
         bristles = _bristles(rng, max(4.0, length), max(1.6, breadth))

@@ -46,6 +46,10 @@ def test_another_index_or_another_seed_is_another_painting() -> None:
     assert len(pictures) == 20
 
 
+def test_a_stroke_that_begins_on_the_very_edge_is_painted() -> None:
+    assert paint(1, 2946, 144).size == (144, 144)  # one of its places is rounded up to the edge
+
+
 @pytest.mark.parametrize("size_px", [16, 64, 201, 512])
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_the_longer_side_is_as_asked_and_as_described(index: int, size_px: int) -> None:
