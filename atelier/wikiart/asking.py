@@ -24,7 +24,7 @@ TRIES = 2  # what comes as something else is asked for once more
 
 
 class Gone(AtelierError):
-    """The site has no such thing, or answers twice with something else: not asked again at this snapshot."""
+    """The site has no such thing, or answers twice with something else."""
 
 
 class Asker:
@@ -56,7 +56,8 @@ class Asker:
     ) -> T:
         """What `read` makes of the answer to `path`; `distil` makes of an answer what is kept and read.
 
-        With a `record` a kept answer holds as long as that is the same. Raises Gone, FetchError where the site
+        With a `record`, of a work whose details these are, a kept answer holds as long as that is the same. What is
+        gone is not asked for again at this snapshot. Raises Gone, FetchError where the site
         fails or refuses, BudgetSpent where it must not be asked. `read` and `distil` raise NotAPage.
         """
         try:
@@ -87,7 +88,7 @@ class Asker:
                 return read(kept.body)
             except NotAPage:
                 kept = None  # damaged on disk: ask again
-        trouble = ""
+        trouble, is_gone = "", False
         for _ in range(TRIES):
             try:
                 answer = self._fetch(path, kept, record, max_bytes, distil)
@@ -98,11 +99,14 @@ class Asker:
             except FetchError as error:
                 if error.kind not in ("missing", "too-large"):
                     raise  # a refusal may be meant for us today, not for this path
-                trouble = f"the site has none ({error.reason})"
+                trouble, is_gone = f"the site has none ({error.reason})", True
                 break
             self._store.put(path, answer)
             return value
-        self._store.put(path, Kept(b"", self.snapshot, gone=trouble))
+        if (
+            is_gone or record
+        ):  # a list that comes as a page of HTML may be back tomorrow; for a work that is known
+            self._store.put(path, Kept(b"", self.snapshot, gone=trouble))
         raise Gone(trouble)
 
     def _fetch(

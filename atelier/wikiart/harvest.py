@@ -31,6 +31,7 @@ from atelier.wikiart.app import (
 )
 from atelier.wikiart.asking import Asker, Gone
 from atelier.wikiart.client import TWICE, Listing, Query
+from atelier.wikiart.cost import announcement
 from atelier.wikiart.edge import edge_of
 from atelier.wikiart.misses import MISSES, Miss, Misses, attempt
 from atelier.wikiart.ordered import in_order
@@ -39,7 +40,6 @@ from atelier.wikiart.rights import ByPage, Judge, by_death
 from atelier.wikiart.titles import is_among, slugs
 
 THREADS = 4  # enough to keep ten requests a second under way; the client's pace is what limits
-WORKS_PER_ARTIST = 39  # 223,095 works of 5,755 artists
 NOT_FREE = "not known to be free"
 
 
@@ -126,7 +126,21 @@ class _Harvest:
         others = sorted(self.artists.keys() - listed.keys())
         artists = [self.artists.get(slug, Artist(slug, "", None)) for slug in [*first, *others]]
         self.edge = edge_of(list(self.listing.works.values()))
-        tell(self._announcement(len(artists)))
+        if not self.artists:
+            self.notes.append(
+                f"{self.query}: completed only from the {len(first):,} artists whom its list shows"
+            )
+        tell(
+            announcement(
+                str(self.query),
+                shown=self.listing.seen,
+                claimed=self.listing.claimed,
+                edge=self.edge,
+                artists=len(artists),
+                rate_per_s=self.asker.client.rate_per_s("/"),
+                free_only=self.free_only,
+            )
+        )
         oeuvres = in_order(self.threads, lambda artist: attempt(lambda: self._oeuvre(artist)), artists)
         for number, (artist, oeuvre) in enumerate(zip(artists, oeuvres, strict=False)):
             if number >= len(first) and self._has_what_is_claimed():
@@ -146,7 +160,7 @@ class _Harvest:
         oeuvres.close()
 
     def found(self) -> Found:
-        skipped = self.skipped + self.listing.skipped
+        skipped = self.skipped + self.listing.skipped  # without what is nought
         return Found(
             works=list(self.kept.values()),
             listed=len(self.kept) + skipped.total(),
@@ -173,26 +187,12 @@ class _Harvest:
         )
         if isinstance(asked, MISSES):
             self.misses.note(asked, ALPHABET, "lists of all artists")
+            self.notes.append("the site's list of artists did not come: deaths are unknown")
         else:
             self.artists = asked
         year = int(self.asker.snapshot[:4])  # not the clock: same params, same catalog
         by_page = ByPage(self.asker, self.artists, year)
         self.judge = by_page if self.free_only else by_death(self.artists, year)
-
-    def _announcement(self, artists: int) -> str:
-        """What the long way is for, what it costs at most, and what makes it shorter."""
-        beyond = max((self.listing.claimed or 0) - self.listing.seen, 0)
-        requests = artists + max(artists * WORKS_PER_ARTIST, beyond)
-        hours = requests / self.asker.client.rate_per_s("/") / 3600
-        claimed = f" of {self.listing.claimed:,}" if self.listing.claimed else ""
-        which = f" that is undated or later than {self.edge}" if self.edge is not None else ""
-        alone = "" if self.artists else " (only those whom the list shows: the site does not name the others)"
-        return (
-            f"{self.query}: its list ends after {self.listing.seen:,}{claimed} works, the earliest; the others are "
-            f"looked for in the works of {artists:,} artists{alone}, each{which} asked for by itself: at "
-            f"WikiArt's {WORKS_PER_ARTIST} works an artist up to {requests:,} requests, {hours:,.1f} hours at the set rate. What arrives is kept, so it may be "
-            "stopped and goes on; scrape.wikiart.limit and scrape.wikiart.max_requests make it shorter"
-        )
 
     def _has_what_is_claimed(self) -> bool:
         claimed = self.listing.claimed or 0
@@ -285,7 +285,9 @@ class _Harvest:
 
     def _keep(self, works: Iterable[Work], route: str) -> None:
         """Keep what may be kept, in order, judging no more works than there is room for."""
+        works = list(works)
         waiting = [work for work in works if work.id not in self.kept]
+        self.skipped[TWICE] += len(works) - len(waiting)  # the same work under another image
         while waiting and not self.is_full:
             room = len(waiting) if self.limit is None else self.limit - len(self.kept)
             batch, waiting = waiting[:room], waiting[room:]

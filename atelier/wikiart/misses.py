@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from atelier.budget import BudgetSpent
 from atelier.errors import AtelierError
-from atelier.polite import FetchError
+from atelier.polite import FetchError, RobotsRefused
 from atelier.wikiart.asking import Gone
 
 T = TypeVar("T")
@@ -39,8 +39,8 @@ class Misses:
         if isinstance(miss, BudgetSpent):
             self._spent = miss
             self.not_asked[what] += count
-        elif isinstance(miss, Gone):
-            self.for_good.append(f"{path}: {miss}")
+        elif isinstance(miss, Gone | RobotsRefused):
+            self.for_good.append(f"{path}: {miss if isinstance(miss, Gone) else miss.reason}")
         else:
             self.this_time.append(f"{path}: {miss.reason}")
             self._in_a_row += 1

@@ -191,6 +191,28 @@ def test_a_site_that_refuses_is_left_alone_and_nothing_is_held_against_its_works
         assert len(ask(site, tmp_path).works) == 420
 
 
+def test_where_robots_txt_shuts_the_app_layer_the_plain_list_stays_and_the_report_says_why():
+    with archive(WORKS, **SMALL) as site:
+        site.bodies["/robots.txt"] = b"User-agent: *\nDisallow: /en/App/\n"
+        found = ask(site)
+        said = report(found)
+        assert set(site.kinds()) == {"lists", "robots"}
+    assert len(found.works) == 180 and said["failed_for_good"]["count"] == 9
+    assert "robots.txt" in said["failed_for_good"]["first"][0]
+    assert any("completed only from the 8 artists whom its list shows" in note for note in said["notes"])
+
+
+def test_a_site_that_fails_stops_the_harvest_and_the_next_goes_on(tmp_path):
+    with archive(WORKS, **SMALL) as site:
+        site.rule = lambda path, asked: "500" if "page=3" in path and asked <= 4 else None
+        with pytest.raises(AtelierError, match=r"HTTP 500.*run again to go on"):
+            ask(site, tmp_path)
+        assert len(ask(site, tmp_path).works) == 420
+        assert {path for path, count in site.asked.items() if count > 1} <= {"/robots.txt"} | {
+            path for path in site.asked if "page=3" in path
+        }
+
+
 def test_a_single_refusal_is_told_apart_and_asked_again_at_the_next_run(tmp_path):
     path = details_path(str(next(work for work in MINE if work.place > 1950).content_id))
     with archive(WORKS, **SMALL) as site:
