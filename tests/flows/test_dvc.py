@@ -121,12 +121,15 @@ def test_a_stage_held_by_another_dvc_is_waited_for(inside, start):
 
 
 def test_a_lock_that_names_a_stranger_is_not_waited_for(inside):
-    held = {"pid": os.getppid(), "cmd": "dvc repro"}
+    stranger = psutil.Popen(["sleep", "60"])
+    held = {"pid": stranger.pid, "cmd": "dvc repro"}
     target = str(inside.root / "data/scrape")
     (inside.root / ".dvc/tmp").mkdir(exist_ok=True)
     (inside.root / ".dvc/tmp/rwlock").write_text(json.dumps({"write": {target: held}, "read": {}}))
     with pytest.raises(AtelierError, match=r"another program now: remove \.dvc/tmp/rwlock"):
         dvc.repro("scrape", "run", Notes())
+    stranger.kill()
+    stranger.wait()
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
