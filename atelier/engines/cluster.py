@@ -7,8 +7,8 @@ A shard whose worker is lost goes to another one. Dask is imported when a run be
 import logging
 import os
 import time
-from asyncio import CancelledError
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice

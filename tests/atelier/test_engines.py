@@ -141,3 +141,21 @@ def test_the_shares_of_a_rate_never_exceed_it_in_any_second(rate_per_s: float, p
     assert share_per_s is not None
     assert 0.9 * rate_per_s <= lanes * share_per_s <= rate_per_s
     assert lanes == 1 or share_per_s == int(share_per_s)  # a lane of 2.5 a second sends three in some seconds
+
+
+@pytest.mark.parametrize(("workers", "what"), [(0, "has no worker"), (1, "has gone")])
+def test_a_cluster_without_workers_or_that_ends_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, what: str
+) -> None:
+    monkeypatch.setattr(cluster, "WITHOUT_WORKERS_S", 0.3)
+    with (
+        lookalike({"genre/marina": offers(4 * WORKS_PER_SHARD)}) as site,
+        LocalCluster(
+            n_workers=workers, processes=False, protocol="tcp://", dashboard_address=None, silence_logs=50
+        ) as ending,
+    ):
+        answers = engine(site, ending, tmp_path, rate_per_s=200.0).run(works_of(site))
+        with pytest.raises(AtelierError, match=rf"{what}; what has arrived is kept, and `dvc repro`"):
+            for number, _ in enumerate(answers):
+                if number == 0:
+                    ending.close()
