@@ -78,24 +78,23 @@ class Listing:
                 self.notes.append(f"{self.query}: page {number} only repeats earlier works; stopped there")
                 break
             yield new
-            if number == last and size >= PAGE_SIZE:
-                self.is_cut = True
+            self.is_cut = number == last and (size >= PAGE_SIZE or self._owes)
             # a claim below what was already shown is wrong: full pages go on
             if self.claimed is not None and (
                 self.seen == self.claimed or (self.seen > self.claimed and size < PAGE_SIZE)
             ):
                 break
-        self._conclude(size)
-
-    def _conclude(self, size: int) -> None:
-        """Say what the list owes. One that ends in a full page was cut; one that ends in another has ended."""
         claims = f"claims {self.claimed:,}" if self.claimed else "does not say how many it has"
-        owes = self.claimed is not None and self.seen < self.claimed
         if self.is_cut:
             self.notes.append(f"{self.query}: cut at the site's cap of {self.seen:,} works; it {claims}")
-        elif owes and not self.budget_spent:
+        elif self._owes and not self.budget_spent:
             self.notes.append(f"{self.query}: the site {claims} works and listed {self.seen:,}")
-            self.is_cut = size == PAGE_SIZE
+            # a list that ends in a full page was cut; one that ends in another has ended, and its count is off
+            self.is_cut = size >= PAGE_SIZE
+
+    @property
+    def _owes(self) -> bool:
+        return self.claimed is not None and self.seen < self.claimed
 
     def _page(self, number: int) -> Page | None:
         """One page; None where the list ends in something that is no page."""

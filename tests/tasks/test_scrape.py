@@ -186,6 +186,19 @@ def stage() -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_the_budget_is_counted_over_all_runs_of_a_question_and_raising_it_goes_on(capsys):
+    with archive(painted(420, artists=8, others=80), cap=180) as site:
+        for _ in range(3):
+            scrape(**wikiart(site, style="impressionism", max_requests=150))
+            assert len(site.requests) == 150
+        assert report()["not_asked"] and 180 < report()["found"] < 420
+        assert "0 requests in this run, 150 for this question in all" in capsys.readouterr().out
+        scrape(**wikiart(site, style="impressionism", max_requests=1000))
+        assert report()["found"] == 420 and not report()["not_asked"]
+        scrape(snapshot="2026-12-24", **wikiart(site, style="impressionism", max_requests=100))
+        assert report()["found"] == 420  # another snapshot is another question, and asks for no details again
+
+
 @pytest.mark.slow
 def test_sixteen_thousand_works_of_one_style_are_all_catalogued():
     """Waits for some 14,000 requests: WikiArt shows 3,600 of its 16,212 impressionist works."""
