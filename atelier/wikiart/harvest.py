@@ -87,6 +87,7 @@ class _Harvest:
         self.free_only, self.limit, self.report = free_only, limit, report
         self.listing = Listing(asker, query)
         self.artists: dict[str, Artist] = {}
+        self.lacks_artists = False  # for now: the site has a list of them
         self.judge: Judge = lambda work: "unknown"
         self.kept: dict[str, Work] = {}
         self.seen: set[str] = set()  # image paths of works of the genre or style, kept or not
@@ -121,6 +122,8 @@ class _Harvest:
 
     def walk_the_artists(self, tell: Callable[[str], None]) -> None:
         """Every artist's works that the list did not show."""
+        if self.lacks_artists:
+            raise AtelierError(f"{self.misses.this_time[0]}; what arrived is kept: run again to go on")
         listed = Counter(work.artist_slug for work in self.listing.works.values() if work.artist_slug)
         first = sorted(listed, key=lambda slug: (-listed[slug], slug))
         others = sorted(self.artists.keys() - listed.keys())
@@ -188,6 +191,7 @@ class _Harvest:
         if isinstance(asked, MISSES):
             self.misses.note(asked, ALPHABET, "lists of all artists")
             self.notes.append("the site's list of artists did not come: deaths are unknown")
+            self.lacks_artists = isinstance(asked, FetchError) and asked.kind == "error"
         else:
             self.artists = asked
         year = int(self.asker.snapshot[:4])  # not the clock: same params, same catalog

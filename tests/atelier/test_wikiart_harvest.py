@@ -306,6 +306,14 @@ def test_without_the_list_of_artists_those_of_the_plain_list_are_asked(answer):
     assert {work.rights for work in found.works} == {"unknown"}
 
 
+def test_a_list_of_artists_that_fails_today_stops_only_those_who_need_it(tmp_path):
+    with archive(WORKS, **SMALL) as site:
+        site.rule = lambda path, asked: "500" if path == ALPHABET else None
+        assert {work.rights for work in ask(site, tmp_path, limit=100).works} == {"unknown"}
+        with pytest.raises(AtelierError, match=r"AlphabetJson.*HTTP 500.*run again to go on"):
+            ask(site, tmp_path)
+
+
 HOSTILE = [
     7, None, [], {}, {"contentId": "../../etc", "image": "/a.jpg"}, {"contentId": 1.5, "image": "/b.jpg"},
     {"contentId": 2**63, "image": "/c.jpg"}, {"contentId": -4, "image": "/d.jpg"},
