@@ -35,7 +35,7 @@ stages:
     deps: [data/catalog.parquet]
     outs: [data/images, data/downloads.parquet]
 """
-PARAMS = "scrape:\n  source: folder\n  folder:\n    path: pictures\ndownload:\n  min_side_px: 16\n"
+PARAMS = "scrape:\n  source: folder\n  snapshot: \"2026-11-22\"\n  folder:\n    path: pictures\ndownload:\n  min_side_px: 16\n"
 Result = TypeVar("Result")
 
 
@@ -141,6 +141,7 @@ def stage() -> tuple[float, float]:
 def new_studio(dvc_yaml: str | None) -> None:
     subprocess.run(["git", "init", "-q"], check=True)
     dvc("init", "-q")
+    Path(".dvcignore").write_text(".atelier\n")
     if dvc_yaml:
         Path("dvc.yaml").write_text(dvc_yaml)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from atelier.arrivals import Limits
 from atelier.catalog import Work
-from atelier.engines.shard import Order, bring, code
+from atelier.engines.shard import Order, bring, code, dask_setup
 from atelier.errors import AtelierError
 from atelier.fetching import Answer
 from atelier.openings import Opening
@@ -112,7 +112,8 @@ class Cluster:
                         n_workers=min(os.cpu_count() or 1, self.workers, shards),
                         threads_per_worker=1,
                         processes=True,
-                        dashboard_address=None,
+                        dashboard_address="127.0.0.1:0",
+                        preload=[dask_setup.__module__],
                         local_directory=str(self.scratch),
                         memory_limit=0,  # Dask would kill a worker for one large picture
                         silence_logs=logging.CRITICAL,

@@ -1,12 +1,14 @@
 """The worker's side of the Dask engine: one shard of works, asked for by threads of the worker's process."""
 
 import hashlib
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import TimeoutError
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -19,7 +21,10 @@ from atelier.engines import InVain
 from atelier.errors import AtelierError
 from atelier.fetching import Answer, ask
 from atelier.openings import Opening
+from atelier.pace import Stopped
 from atelier.sources import Source
+
+LOOK_EVERY_S = 0.3  # whether the answers are still wanted
 
 
 @dataclass(frozen=True)
@@ -42,25 +47,36 @@ def bring(works: Sequence[Work], order: Order, unwanted: Callable[[], bool]) -> 
     source, pool = _desk(order)
     if (
         order.opening.rate_per_s
-    ):  # so the shards that follow one another keep one pace, whichever process they are in
+    ):  # shards that follow one another keep one pace, whichever process they are in
         time.sleep(1 / order.opening.rate_per_s)
     over = threading.Event()
 
-    def asked(work: Work) -> Answer | None:
-        return None if over.is_set() else ask(work, source, order.limits)
+    def asked(work: Work) -> Answer:
+        if over.is_set():
+            raise Stopped("the shard is over")
+        return ask(work, source, order.limits)
 
     answers: list[Answer] = []
     in_vain = InVain()
+    coming = pool.imap(asked, works)
     try:
-        for answer in pool.imap(asked, works):
-            if answer is None:
-                break
-            answers.append(answer)
-            if in_vain.add(answer) or unwanted():
-                break
+        while len(answers) < len(works):
+            try:
+                answers.append(coming.next(timeout=LOOK_EVERY_S))
+            except TimeoutError:
+                if unwanted():
+                    break
+            else:
+                if in_vain.add(answers[-1]) or unwanted():
+                    break
     finally:
         over.set()
     return answers
+
+
+def dask_setup(worker: object) -> None:
+    """Called by Dask in a new worker process of our own cluster: Ctrl-C is the stage's, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @cache

@@ -35,8 +35,8 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A scheduler and two worker processes, as other machines would have them."""
     scratch = tmp_path_factory.mktemp("dask")
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(scratch),
-        memory_limit=0, silence_logs=50,
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+        local_directory=str(scratch), memory_limit=0, silence_logs=50,
     ) as started:  # fmt: skip
         yield started
 
@@ -151,7 +151,11 @@ def test_a_cluster_without_workers_or_that_ends_is_told_in_words(
     with (
         lookalike({"genre/marina": offers(4 * WORKS_PER_SHARD)}) as site,
         LocalCluster(
-            n_workers=workers, processes=False, protocol="tcp://", dashboard_address=None, silence_logs=50
+            n_workers=workers,
+            processes=False,
+            protocol="tcp://",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
         ) as ending,
     ):
         answers = engine(site, ending, tmp_path, rate_per_s=200.0).run(works_of(site))
