@@ -35,7 +35,15 @@ stages:
     deps: [data/catalog.parquet]
     outs: [data/images, data/downloads.parquet]
 """
-PARAMS = "scrape:\n  source: folder\n  snapshot: \"2026-11-22\"\n  folder:\n    path: pictures\ndownload:\n  min_side_px: 16\n"
+PARAMS = """\
+scrape:
+  source: folder
+  snapshot: "2026-11-22"
+  folder:
+    path: pictures
+download:
+  min_side_px: 16
+"""
 Result = TypeVar("Result")
 
 
