@@ -5,7 +5,7 @@
 img2dataset runs in an environment of its own (`uv tool run`; UV names another uv) with two processes of 64 threads,
 twice: as it comes (decodes with OpenCV, which takes a cut JPEG for whole, and encodes again) and with skip_reencode
 (decodes, keeps the bytes). Ours decodes in full and refuses what is cut, hashes (sha256 and perceptual), keeps each
-arrival at once and writes the shards, in one process of 4 threads; once more with nothing decoded, to see what
+arrival at once and writes the shards, in one process, a thread a core; once more with nothing decoded, to see what
 verification costs. Counted are pictures that decode from the tars afterwards. Two rates: of the whole command, from
 its start to its end, and of its work alone, without the start of interpreters and processes, which is what matters
 where pictures are many and the site sets no pace.
@@ -128,7 +128,7 @@ def ours(base_url: str, pictures: int, unverified: bool) -> None:
         Arrivals(Path("arrivals"), limits) as arrivals,
         Progress("download", pictures, "works", Path("progress")) as progress,
     ):
-        entries = download(works, source, arrivals, Threads(source, limits, 4), progress)
+        entries = download(works, source, arrivals, Threads(source, limits, os.cpu_count() or 1), progress)
         write_shards(kept_items(works, entries, source, arrivals), Path("images"))
         write_account(entries, Path("downloads.parquet"))
     print(time.monotonic() - began_s)
