@@ -17,7 +17,7 @@ from atelier.errors import AtelierError
 Pixels = npt.NDArray[np.uint8]
 TRAINED_SIZE = (1, 1)
 STRIDE = 0x9E3779B1  # odd, so index · STRIDE meets no 32-bit number twice; 2³² / golden ratio, so neighbours lie apart
-SMALL_CANVAS = 64  # cells that fit into any memory; the first dry run spends seconds on imports
+SMALL_PX = 512 * 512  # fit into any memory; the first dry run spends seconds on imports
 WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
 
 
@@ -50,7 +50,7 @@ def paint(
     Raises AtelierError where it does not fit into memory, before anything is allocated, or where the generator
     paints no numbers.
     """
-    if canvas[0] * canvas[1] > SMALL_CANVAS:
+    if canvas[0] * canvas[1] * int(generator.resolution) ** 2 > SMALL_PX:  # a cell is at most a whole picture
         _refuse_what_does_not_fit(generator, nz, canvas)
     return render(generator, latents(seed, index, nz, canvas, truncation))
 

@@ -5,7 +5,7 @@ The comments of params.yaml say what each knob means; this file says what it may
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -19,6 +19,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Resolution = Literal[32, 64, 128, 256, 512]
+Arch = Literal["dcgan", "r3gan", "sketch"]  # each has its section of that name in `train`
+ARCHS: tuple[str, ...] = get_args(Arch)
 
 
 class Section(BaseModel):
@@ -121,8 +123,19 @@ class Dcgan(Section):
     ndf: int = Field(12, ge=1, le=1024)
 
 
+class R3gan(Section):
+    preset: Literal["S", "M", "L"] = "S"
+    nz: int = Field(64, ge=1, le=4096)
+
+
+class Sketch(Section):
+    nz: int = Field(100, ge=1, le=4096)
+    ngf: int = Field(24, ge=1, le=1024)
+    ndf: int = Field(12, ge=1, le=1024)
+
+
 class Train(Section):
-    arch: Literal["dcgan"] = "dcgan"
+    arch: Arch = "dcgan"
     kimg: float = Field(120, gt=0, le=1e7)
     batch: int = Field(32, ge=2, le=8192)
     seed: Seed = 0
@@ -141,6 +154,8 @@ class Train(Section):
     ]
     augment_probability: float = Field(1.0, ge=0, le=1)
     dcgan: Dcgan = Dcgan()
+    r3gan: R3gan = R3gan()
+    sketch: Sketch = Sketch()
 
 
 class Evaluate(Section):

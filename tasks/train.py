@@ -14,14 +14,15 @@ from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
 from atelier.files import digest, digest_tree, write_bytes, write_json
 from atelier.networks import NetworkConfig, save_network
-from atelier.params import Train
+from atelier.params import ARCHS, Train
 from atelier.training.checkpoint import inputs_key
 from atelier.training.loop import Stopped, Trainer, TrainingPlan
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
 
-# none of these changes a step's arithmetic (without lr_decay, a longer training goes on from a shorter one's end)
-NOT_IN_KEY = {"kimg", "device", "dcgan"}
+# none of these changes a step's arithmetic (without lr_decay, a longer training goes on from a shorter one's end);
+# the settings of the architecture in use are in the key, those of the others are not
+NOT_IN_KEY = {"kimg", "device", *ARCHS}
 
 
 def run(stage: Stage) -> str:
@@ -97,7 +98,7 @@ def write_networks(trainer: Trainer, dataset: PackedDataset, params: Train, data
         "arch": network.arch,
         "resolution": network.resolution,
         "settings": network.settings,
-        "training": params.model_dump(exclude={"dcgan", "device"}),
+        "training": params.model_dump(exclude={"device", *ARCHS}),
         "parameters": {
             "generator": sum(p.numel() for p in trainer.generator.parameters()),
             "discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),

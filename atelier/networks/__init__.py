@@ -9,6 +9,8 @@ from torch import nn
 
 from atelier.errors import AtelierError
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator
+from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
+from atelier.networks.sketch import SketchDiscriminator, SketchGenerator
 from atelier.weights import read_weights, save_weights
 
 FORMAT = "atelier-model/1"
@@ -26,18 +28,27 @@ class NetworkConfig:
 def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
     """A generator (B, nz) or (B, nz, h, w) → (B, 3, H, W) in [−1, 1], and its discriminator (B, 3, H, W) → (B,) logits.
 
-    Weights are drawn from torch's global generator. Raises AtelierError for an unknown architecture or setting.
+    H and W are the resolution for one latent; what a field of them makes, and how strictly [−1, 1] is kept, the
+    generators say. Every discriminator can be differentiated twice. Weights are drawn from torch's global generator.
+    Raises AtelierError for an unknown architecture or setting.
     """
+    resolution, settings = config.resolution, config.settings
     try:
         match config.arch:
             case "dcgan":
-                nz, ngf, ndf = (config.settings[name] for name in ("nz", "ngf", "ndf"))
-                return DcganGenerator(config.resolution, nz, ngf), DcganDiscriminator(config.resolution, ndf)
+                nz, ngf, ndf = (settings[name] for name in ("nz", "ngf", "ndf"))
+                return DcganGenerator(resolution, nz, ngf), DcganDiscriminator(resolution, ndf)
+            case "r3gan":
+                preset, nz = settings["preset"], settings["nz"]
+                return R3ganGenerator(resolution, preset, nz), R3ganDiscriminator(resolution, preset)
+            case "sketch":
+                nz, ngf, ndf = (settings[name] for name in ("nz", "ngf", "ndf"))
+                return SketchGenerator(resolution, nz, ngf), SketchDiscriminator(resolution, ndf)
     except (KeyError, TypeError, ValueError) as error:
-        raise AtelierError(
-            f"the model's settings {config.settings} do not fit {config.arch}: {error}"
-        ) from None
-    raise AtelierError(f"the model's architecture is {config.arch!r}; this version knows dcgan")
+        raise AtelierError(f"the model's settings {settings} do not fit {config.arch}: {error}") from None
+    raise AtelierError(
+        f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch"
+    )
 
 
 def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: dict[str, Any]) -> None:

@@ -4,11 +4,12 @@ All convolutions are 4×4 without bias. Fully convolutional: a larger field of l
 """
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from atelier.networks.fields import doublings
 
 
 class DcganGenerator(nn.Module):
@@ -21,7 +22,7 @@ class DcganGenerator(nn.Module):
     def __init__(self, resolution: int, nz: int = 100, ngf: int = 64) -> None:
         super().__init__()
         self.resolution, self.nz = resolution, nz
-        widths = [ngf * 2**step for step in reversed(range(_steps(resolution)))]
+        widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
         self.project = nn.ConvTranspose2d(nz, widths[0], 4, 1, 0, bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for coarse, fine in itertools.pairwise(widths):
@@ -48,7 +49,7 @@ class DcganDiscriminator(nn.Module):
 
     def __init__(self, resolution: int, ndf: int = 64) -> None:
         super().__init__()
-        widths = [ndf * 2**step for step in range(_steps(resolution))]
+        widths = [ndf * 2**step for step in range(doublings(resolution))]
         layers: list[nn.Module] = [
             nn.Conv2d(3, widths[0], 4, 2, 1, bias=False),
             nn.LeakyReLU(0.2, inplace=True),
@@ -66,14 +67,6 @@ class DcganDiscriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)
         return logits.flatten()
-
-
-def _steps(resolution: int) -> int:
-    """Stride-2 layers between 4×4 and the picture, less the one to RGB."""
-    steps = int(math.log2(resolution)) - 2
-    if steps < 1 or resolution != 4 * 2**steps:
-        raise ValueError(f"resolution holds {resolution}; it may hold a power of two from 8 up")
-    return steps
 
 
 def _overlap(field: Tensor) -> Tensor:

@@ -1,0 +1,46 @@
+"""From latents to the 4×4 cells that a generator grows from: one cell of latents, or a field of them for a canvas.
+
+Here every latent of a field is a whole picture of its own, and what lies between two of them passes from one into the
+other: a (h, w) field becomes a picture of h · resolution × w · resolution px. Each 4×4 cell is given the latent that
+it would have in a picture of its own, so that the layers above see only what they were trained on.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BASE = 4  # side of the coarsest feature map of one picture
+
+
+def doublings(resolution: int) -> int:
+    """How often 4×4 cells are doubled until they are the picture."""
+    times = int(math.log2(resolution)) - 2
+    if times < 1 or resolution != BASE * 2**times:
+        raise ValueError(f"resolution holds {resolution}; it may hold a power of two from 8 up")
+    return times
+
+
+def spread(z: Tensor) -> Tensor:
+    """A latent for every 4×4 cell: (B, nz) → (B, nz, 1, 1), which stands for all 16, (B, nz, h, w) → (B, nz, 4h, 4w).
+
+    Between the middles of neighbouring pictures latents are mixed linearly and then stretched to the length that
+    lengths mixed the same way have: mixed normal latents would be shorter than any that training showed.
+    """
+    if z.ndim == 2:
+        return z[:, :, None, None]
+    if z.shape[2:] == (1, 1):
+        return z
+    lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    mixed, wanted = _widened(z), _widened(lengths)
+    return mixed * (wanted / torch.linalg.vector_norm(mixed, dim=1, keepdim=True).clamp_min(1e-12))
+
+
+def tiled(cells: Tensor, like: Tensor) -> Tensor:
+    """What belongs to the cells of one picture, (C, 4, 4), repeated over those of a field as `spread` gives it."""
+    return cells.repeat(1, max(like.shape[2] // BASE, 1), max(like.shape[3] // BASE, 1))
+
+
+def _widened(field: Tensor) -> Tensor:
+    return functional.interpolate(field, scale_factor=float(BASE), mode="bilinear", align_corners=False)

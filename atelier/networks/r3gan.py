@@ -1,0 +1,149 @@
+"""R3GAN in its compact form (Huang et al., arXiv 2501.05441): residual blocks without any normalisation.
+
+Nothing here looks beyond one picture or needs statistics, so what trains is what paints; it is meant for the
+relativistic loss with both gradient penalties.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from atelier.networks.fields import BASE, doublings, spread, tiled
+
+PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
+WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
+EXPANSION, GROUP = (
+    2,
+    16,
+)  # the inner convolution's channels as a multiple of the outer's, and how many see each other
+SLOPE = 0.2
+GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through a leaky ReLU
+
+
+class R3ganGenerator(nn.Module):
+    """Latents (B, nz) or (B, nz, h, w), standard normal → images (B, 3, h · resolution, w · resolution).
+
+    Colours are meant to lie in [−1, 1]; there is no tanh, and what overshoots is clipped when it becomes pixels.
+    """
+
+    def __init__(self, resolution: int, preset: str, nz: int = 64) -> None:
+        super().__init__()
+        self.resolution, self.nz = resolution, nz
+        widths, blocks = _shape(resolution, preset)
+        self.project = nn.Conv2d(nz, widths[0], 1, bias=False)
+        self.basis = nn.Parameter(torch.empty(widths[0], BASE, BASE))
+        layers: list[nn.Module] = [*_blocks(widths[0], blocks)]
+        for coarse, fine in itertools.pairwise(widths):
+            layers += [Up(coarse, fine), *_blocks(fine, blocks)]
+        layers += [nn.Conv2d(widths[-1], 3, 1, bias=False)]
+        self.layers = nn.Sequential(*layers)
+        _init(self)
+        nn.init.normal_(self.basis)
+
+    def forward(self, z: Tensor) -> Tensor:
+        latents = spread(z)
+        images: Tensor = self.layers(self.project(latents) * tiled(self.basis, latents))
+        return images
+
+
+class R3ganDiscriminator(nn.Module):
+    """Images (B, 3, resolution, resolution) → logits (B,), larger for real; twice differentiable."""
+
+    def __init__(self, resolution: int, preset: str) -> None:
+        super().__init__()
+        widths, blocks = _shape(resolution, preset)
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[-1], 1, bias=False)]
+        for fine, coarse in itertools.pairwise(reversed(widths)):
+            layers += [*_blocks(fine, blocks), Down(fine, coarse)]
+        layers += [
+            *_blocks(widths[0], blocks),
+            nn.Conv2d(widths[0], widths[0], BASE, groups=widths[0], bias=False),
+            nn.Conv2d(widths[0], 1, 1, bias=False),
+        ]
+        self.layers = nn.Sequential(*layers)
+        _init(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits.flatten()
+
+
+class Block(nn.Module):
+    """x + W₃ φ(W₂ φ(W₁ x + b₁) + b₂): 1×1 up, 3×3 in groups, 1×1 down."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = EXPANSION * width
+        self.widen = nn.Conv2d(width, inner, 1)
+        self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=inner // GROUP)
+        self.narrow = nn.Conv2d(inner, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.leaky_relu(self.widen(x), SLOPE)
+        y = functional.leaky_relu(self.mix(y), SLOPE)
+        narrowed: Tensor = self.narrow(y)
+        return x + narrowed
+
+
+class Resample(nn.Module):
+    """A change of resolution by the fixed kernel [1, 3, 3, 1] ⊗ [1, 3, 3, 1] / 64, and of channels by a 1×1."""
+
+    kernel: Tensor
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.channels = nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
+        line = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        self.register_buffer("kernel", torch.outer(line, line)[None, None] / 64, persistent=False)
+
+
+class Up(Resample):
+    """(B, before, H, W) → (B, after, 2H, 2W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.channels(x)
+        kernel = (4 * self.kernel).expand(x.shape[1], -1, -1, -1)
+        return functional.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+
+
+class Down(Resample):
+    """(B, before, H, W) → (B, after, H/2, W/2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel.expand(x.shape[1], -1, -1, -1)
+        smaller: Tensor = self.channels(functional.conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1]))
+        return smaller
+
+
+def _shape(resolution: int, preset: str) -> tuple[list[int], int]:
+    """The channels at 4, 8, … px up to the picture's side, and the number of blocks at each."""
+    widest, blocks = PRESETS[preset]
+    sides = [BASE * 2**step for step in range(doublings(resolution) + 1)]
+    return [max(widest * WIDEST_PX // max(side, WIDEST_PX), widest // 8) for side in sides], blocks
+
+
+def _blocks(width: int, count: int) -> Iterator[Block]:
+    return (Block(width) for _ in range(count))
+
+
+def _init(network: nn.Module) -> None:
+    """Variance 1 through every layer, blocks that begin as the identity and whose inner layers share the depth.
+
+    With L blocks, the first two of a block's three layers are scaled by L^(−1/4) (Fixup, arXiv 1901.09321 §3.1).
+    """
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            _normal(module, 1.0)
+    for block in blocks:
+        for layer in (block.widen, block.mix):
+            _normal(layer, GAIN * len(blocks) ** -0.25)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(block.narrow.weight)
+
+
+def _normal(layer: nn.Conv2d, gain: float) -> None:
+    nn.init.normal_(layer.weight, 0.0, gain / layer.weight[0].numel() ** 0.5)
