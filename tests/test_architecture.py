@@ -9,7 +9,7 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from atelier.params import Params, load_params
+from atelier.params import ARCHS, Params, Train, load_params
 
 # modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
 NEVER_DECIDE_BYTES = {
@@ -42,7 +42,7 @@ def test_every_stage_has_its_task_and_every_task_its_stage(stages):
     assert tasks == set(stages)
     for name, stage in stages.items():
         assert stage["cmd"] == f"python -m tasks.{name}"
-        assert name in stage["params"]
+        assert name in {param.split(".")[0] for param in stage["params"]}
 
 
 def test_a_stage_depends_on_exactly_the_code_that_decides_its_bytes(stages, imports):
@@ -52,6 +52,12 @@ def test_a_stage_depends_on_exactly_the_code_that_decides_its_bytes(stages, impo
     expected = {name: _code_of(name, imports) for name in stages}
     if listed != expected:
         pytest.fail("dvc.yaml's code deps should be\n" + _as_yaml(expected), pytrace=False)
+
+
+def test_the_training_depends_on_all_its_knobs_but_those_of_networks_not_in_use(stages):
+    expected = [f"train.{key}" for key in Train.model_fields if key not in ARCHS] + ["train.${train.arch}"]
+    if set(stages["train"]["params"]) != set(expected):
+        pytest.fail("dvc.yaml's params of train should be\n  " + "\n  ".join(expected), pytrace=False)
 
 
 def test_params_yaml_holds_the_defaults():
