@@ -9,16 +9,19 @@ from atelier.networks import NetworkConfig, make_networks, save_network
 SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
 
 
-def save_small_generator(path: Path = Path("data/model/generator.safetensors"), seed: int = 0) -> None:
+def save_small_generator(
+    path: Path = Path("data/model/generator.safetensors"), seed: int = 0, network: NetworkConfig = SMALL
+) -> None:
     """A generator of 32 px whose batch norms know its own statistics, as training leaves them; it paints blots."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        generator, _ = make_networks(SMALL)
-        for module in generator.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = None  # a plain average
+        generator, _ = make_networks(network)
+        norms = [module for module in generator.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = None  # a plain average
         with torch.no_grad():
-            for _ in range(4):
+            for _ in range(4 if norms else 0):
                 generator(torch.randn(64, 16))
-            generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
-    save_network(path, generator, SMALL, {"seed": seed, "kimg": 0.0})
+            if isinstance(generator.layers[-1], torch.nn.Tanh):
+                generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
+    save_network(path, generator, network, {"seed": seed, "kimg": 0.0})

@@ -10,7 +10,7 @@ from PIL import Image
 from atelier.canvas import exact, paint
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.networks import load_generator
+from atelier.networks import NetworkConfig, load_generator
 from atelier.params import Params
 from atelier.provenance import PixelFacts, read
 from tasks.generate import GENERATOR, run
@@ -90,6 +90,24 @@ def test_every_artwork_carries_what_remakes_it() -> None:
     painter = exact(generator, torch.device("cpu"))
     remade = paint(painter, nz, recipe.seed, recipe.index, recipe.canvas, recipe.truncation)
     assert remade.shape == (32, 56, 3)
+    assert PixelFacts.of(remade) == facts.pixels
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        NetworkConfig("r3gan", 32, {"preset": "S", "nz": 16}),
+        NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 4}),
+    ],
+    ids=lambda network: network.arch,
+)
+def test_artworks_of_every_network_carry_what_remakes_them(network: NetworkConfig) -> None:
+    save_small_generator(network=network)
+    run(stage(count=1, canvas=[1, 2], seed=3))
+    facts = read(ARTWORKS / "3-00000.png")
+    assert (facts.model.arch, facts.model.settings) == (network.arch, network.settings)
+    remade = paint(exact(load_generator(GENERATOR)[0], torch.device("cpu")), 16, 3, 0, (1, 2))
+    assert remade.shape == (32, 64, 3) and len(np.unique(remade)) > 100
     assert PixelFacts.of(remade) == facts.pixels
 
 
