@@ -111,6 +111,28 @@ def unpack(
         print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")
 
 
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(help="a generator: .t7 of art-DCGAN, .pth of pytorch/examples; or a model of ours"),
+    ],
+    discriminator: Annotated[
+        Path | None, typer.Option(help="its opponent's file, to train on against")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="what to call it; else the file's name")] = None,
+) -> None:
+    """Make a model in models/ of somebody's DCGAN, or keep one of ours there: something to train on from."""
+    import subprocess
+
+    here = Path.cwd()
+    tree.enter()
+    command = [sys.executable, "-m", "atelier.imports", str(here / file)]
+    command += ["--discriminator", str(here / discriminator)] if discriminator else []
+    command += [f"--name={name}"] if name is not None else []
+    sys.exit(subprocess.run(command, env=tree.environment()).returncode)
+
+
 @app.command()
 def genres(live: Live = False) -> None:
     """What scrape.wikiart.genre may hold, with WikiArt's counts."""

@@ -91,6 +91,17 @@ def test_unpack_takes_what_is_named_and_says_what_has_no_picture(
     assert "0 pictures" in CliRunner().invoke(cli.app, ["unpack", "--look-alikes"]).output
 
 
+def test_import_reads_a_file_from_where_one_stands_into_the_studios_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    _tree(tmp_path, monkeypatch)
+    (tmp_path / "data/net.t7").write_bytes(b"\x06\x00\x00\x00")
+    monkeypatch.chdir(tmp_path / "data")
+    refused = CliRunner().invoke(cli.app, ["import", "net.t7"])
+    assert refused.exit_code == 1
+    assert "net.t7 is no DCGAN that can be imported: a Lua function" in capfd.readouterr().err
+
+
 def _tree(root: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     monkeypatch.chdir(root)
     for name in ("dvc.yaml", "params.yaml"):

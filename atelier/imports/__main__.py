@@ -1,0 +1,37 @@
+"""`python -m atelier.imports`: what `atelier import` runs, in a process of its own because it needs PyTorch."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from atelier.imports.models import import_model
+from atelier.kept import DISCRIMINATOR, GENERATOR
+from atelier.networks import read_model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Import one model and say what it is and how to use it; 1 with a sentence for a mistake."""
+    parser = argparse.ArgumentParser(prog="atelier.imports")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--discriminator", type=Path)
+    parser.add_argument("--name")
+    parser.add_argument("--folder", type=Path, default=Path("models"))
+    given = parser.parse_args(arguments)
+    try:
+        path = import_model(given.file, given.discriminator, given.folder, given.name)
+        header, _ = read_model(path / GENERATOR)
+    except AtelierError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))
+    pair = "with its discriminator" if (path / DISCRIMINATOR).is_file() else "without a discriminator"
+    print(f"{path}: {header['arch']} of {header['resolution']} px, {pair}")
+    print("To train on from it (kimg: 0 only paints with it), set in params.yaml")
+    print(f"  augment: resolution: {header['resolution']}")
+    print(f"  train: init_from: {path}, arch: {header['arch']}, {header['arch']}: {{{settings}}}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""A DCGAN's layers in a row, whoever wrote them, as the weights of ours. Knows no file format.
+
+What ours has no place for is folded in where the sum stays the same (a bias before a batch norm, another eps), and
+refused in words where it does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from atelier.errors import AtelierError
+from atelier.networks import NetworkConfig, make_networks
+
+EPS = 1e-5  # of nn.BatchNorm2d
+KERNEL = 4
+FEWEST, MOST = 4, 8  # convolutions
+
+Role = Literal["generator", "discriminator"]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution: transposed ones have weights (in, out, 4, 4), others (out, in, 4, 4). `where` is for people."""
+
+    where: str
+    transposed: bool
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: int = 0  # 0: the file does not say
+    padding: int = 0
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of what goes in, and of what comes out."""
+        first, second = self.weight.shape[:2]
+        return (first, second) if self.transposed else (second, first)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm with its running statistics."""
+
+    where: str
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+    eps: float = EPS
+
+
+Layer = Convolution | Norm
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One network: which of the two, its latent size (the generator's) and width, and weights under our names."""
+
+    role: Role
+    resolution: int
+    nz: int
+    width: int
+    weights: dict[str, Tensor]
+
+
+def fit(layers: Sequence[Layer]) -> Imported:
+    """The weighted layers of a DCGAN, from first to last, as a network of ours.
+
+    Raises AtelierError, naming the layer, where they are not what Soumith's and Barrat's code builds.
+    """
+    convolutions = [layer for layer in layers if isinstance(layer, Convolution)]
+    if not FEWEST <= len(convolutions) <= MOST:
+        raise AtelierError(
+            f"it has {len(convolutions)} convolutions; a DCGAN has {FEWEST} (32 px) to {MOST} (512 px)"
+        )
+    role: Role = "generator" if convolutions[0].transposed else "discriminator"
+    resolution = 4 * 2 ** (len(convolutions) - 1)
+    norms = _norms(layers, role)
+    innermost = convolutions[0 if role == "generator" else -1]
+    for convolution in convolutions:
+        _check_geometry(convolution, role, convolution is innermost)
+    width, nz = _widths(convolutions, role)
+    target = _empty(role, resolution, nz, width)
+    sources: list[Layer] = []
+    for convolution in convolutions:
+        if norm := norms.get(id(convolution)):
+            sources += [convolution, _folded(convolution, norm)]
+        elif convolution.bias is None or not convolution.bias.any():
+            sources.append(convolution)
+        else:
+            raise AtelierError(
+                f"{convolution.where} adds a bias that no batch norm can take over, and our DCGAN has no biases"
+            )
+    weights: dict[str, Tensor] = {}
+    places = (
+        (name, module)
+        for name, module in target.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d))
+    )
+    for (name, module), source in zip(places, sources, strict=True):
+        weights |= {f"{name}.{key}": value for key, value in _tensors(source, module).items()}
+    return Imported(role, resolution, nz, width, weights)
+
+
+def _norms(layers: Sequence[Layer], role: Role) -> dict[int, Norm]:
+    """Each convolution's own batch norm. Raises AtelierError where one is too many, missing or in another place."""
+    norms: dict[int, Norm] = {}
+    for before, layer in zip((None, *layers), layers, strict=False):
+        if isinstance(layer, Norm):
+            if not isinstance(before, Convolution):
+                raise AtelierError(f"{layer.where} follows no convolution")
+            norms[id(before)] = layer
+    convolutions = [layer for layer in layers if isinstance(layer, Convolution)]
+    bare = {len(convolutions) - 1} | ({0} if role == "discriminator" else set())
+    for place, convolution in enumerate(convolutions):
+        if (id(convolution) in norms) == (place in bare):
+            word = "a batch norm where a DCGAN has none" if place in bare else "no batch norm, as a DCGAN has"
+            raise AtelierError(f"{convolution.where} has {word}")
+    return norms
+
+
+def _check_geometry(layer: Convolution, role: Role, innermost: bool) -> None:
+    """`innermost` is the convolution between the picture's 4×4 and a single cell."""
+    if layer.transposed != (role == "generator"):
+        raise AtelierError(f"{layer.where} goes the other way than the first convolution of this {role}")
+    if (
+        layer.weight.ndim != 4
+        or tuple(layer.weight.shape[2:]) != (KERNEL, KERNEL)
+        or not layer.weight.numel()
+    ):
+        raise AtelierError(f"{layer.where} has weights of {_shape(layer.weight.shape)}; a DCGAN's end in 4×4")
+    expected = (1, 0) if innermost else (2, 1)
+    if layer.stride and (layer.stride, layer.padding) != expected:
+        raise AtelierError(
+            f"{layer.where} has stride {layer.stride} and padding {layer.padding}; "
+            f"a DCGAN's has {expected[0]} and {expected[1]}"
+        )
+
+
+def _widths(convolutions: Sequence[Convolution], role: Role) -> tuple[int, int]:
+    """Width and latent size (0 for a discriminator), and that the layers follow from them."""
+    ordered = convolutions if role == "generator" else convolutions[::-1]
+    inward = [layer.channels if role == "generator" else layer.channels[::-1] for layer in ordered]
+    width, nz = inward[-1][0], inward[0][0]
+    widths = [width * 2**step for step in reversed(range(len(ordered) - 1))]
+    for layer, found, wanted in zip(
+        ordered, inward, zip((nz, *widths), (*widths, 3), strict=True), strict=True
+    ):
+        if found != wanted:
+            raise AtelierError(
+                f"{layer.where} joins {found[0]} and {found[1]} channels; in a DCGAN of width {width} and "
+                f"{len(ordered)} layers it joins {wanted[0]} and {wanted[1]}"
+            )
+    if role == "discriminator" and nz != 1:
+        raise AtelierError(
+            f"{ordered[0].where} gives {nz} numbers a picture; a DCGAN's discriminator gives one"
+        )
+    return width, nz if role == "generator" else 0
+
+
+def _empty(role: Role, resolution: int, nz: int, width: int) -> nn.Module:
+    """Our network of these sizes, which takes no memory."""
+    with torch.device("meta"):
+        generator, discriminator = make_networks(
+            NetworkConfig("dcgan", resolution, {"nz": max(nz, 1), "ngf": width, "ndf": width})
+        )
+    return generator if role == "generator" else discriminator
+
+
+def _folded(convolution: Convolution, norm: Norm) -> Norm:
+    """The batch norm with the convolution's bias in its mean and our eps: the same function of the features."""
+    mean, variance = norm.mean.double(), norm.variance.double() + (norm.eps - EPS)
+    if convolution.bias is not None:
+        if convolution.bias.shape != mean.shape:
+            raise AtelierError(f"{convolution.where} has a bias of {_shape(convolution.bias.shape)} numbers")
+        mean = mean - convolution.bias.double()
+    if not bool((variance >= 0).all()):
+        raise AtelierError(f"{norm.where} has a negative variance")
+    return Norm(norm.where, norm.weight, norm.bias, mean, variance)
+
+
+def _tensors(source: Layer, module: nn.Module) -> dict[str, Tensor]:
+    """Under the names of `module`, float32, of its very shapes."""
+    if isinstance(source, Convolution):
+        found = {"weight": source.weight}
+    else:
+        found = {
+            "weight": source.weight, "bias": source.bias,
+            "running_mean": source.mean, "running_var": source.variance,
+        }  # fmt: skip
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items() if tensor.ndim}
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name]:
+            raise AtelierError(
+                f"{source.where} has {name} of {_shape(tensor.shape)}; "
+                f"a DCGAN of this size has {_shape(wanted[name])}"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise AtelierError(f"{source.where} has {name} that are no finite numbers")
+    tensors = {name: tensor.float().contiguous() for name, tensor in found.items()}
+    if isinstance(source, Norm):
+        tensors["num_batches_tracked"] = torch.tensor(0)
+    return tensors
+
+
+def _shape(shape: torch.Size) -> str:
+    return "×".join(map(str, shape)) or "one number"

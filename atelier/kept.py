@@ -1,0 +1,122 @@
+"""Models that are kept, to train on from: directories that nothing changes, named after what they hold.
+
+`models/<name>-<hash>` holds generator.safetensors, perhaps discriminator.safetensors, and model.json. The hash is of
+these files' content, so that the path in params.yaml says which weights are meant, and DVC, which sees the path, needs
+to see nothing else: other weights have another name. Knows no stage, and no foreign format.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atelier.errors import AtelierError
+from atelier.files import digest
+from atelier.networks import NetworkConfig, make_networks, read_model
+
+GENERATOR, DISCRIMINATOR, FACTS = "generator.safetensors", "discriminator.safetensors", "model.json"
+HASH_DIGITS = 16
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+KEPT = re.compile(rf"({NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
+# what a model says of the training it came from, told on by every model that starts from it
+TOLD = ("kimg", "seed", "generation", "dataset_sha256", "imported", "start")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Networks to start from. `lineage` is what a model that starts here says of it: hashes, and its own past."""
+
+    network: NetworkConfig
+    generator: dict[str, Tensor]
+    discriminator: dict[str, Tensor] | None
+    lineage: dict[str, Any]
+
+
+def keep_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
+    """A new model directory in `folder`, with the files that `fill` writes into the directory it is given.
+
+    Where the same model is there already, that is it. Raises AtelierError for a name that is none.
+    """
+    if not NAME.fullmatch(name):
+        raise AtelierError(
+            f"the name {name!r} does not fit: up to 40 of a-z, 0-9, - and _, the first no sign"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
+        directory = Path(temporary) / name
+        directory.mkdir()
+        fill(directory)
+        path = folder / f"{name}-{content_hash(directory)}"
+        if not path.exists():
+            directory.rename(path)
+        elif content_hash(path) != content_hash(directory):
+            raise AtelierError(
+                f"{path} was changed, its name does not fit it any more: remove it and import again"
+            )
+    return path
+
+
+def open_start(path: Path, network: NetworkConfig) -> Start:
+    """The model at `path`, whole and unchanged, for a training of `network`.
+
+    Raises AtelierError where it is absent or changed, or of another architecture, size or setting.
+    """
+    match = KEPT.fullmatch(path.name)
+    if not match or not (path / GENERATOR).is_file():
+        raise AtelierError(
+            f"train.init_from: {path} is no model to start from: `atelier import FILE` makes one and says its name"
+        )
+    if content_hash(path) != match[2]:
+        raise AtelierError(
+            f"train.init_from: {path} was changed, its name does not fit it any more: import it again"
+        )
+    header, generator = read_model(path / GENERATOR)
+    rival = read_model(path / DISCRIMINATOR)[1] if (path / DISCRIMINATOR).is_file() else None
+    found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
+    lineage = {
+        "generator_sha256": digest(path / GENERATOR),
+        "discriminator_sha256": digest(path / DISCRIMINATOR) if rival else None,
+        **{key: header[key] for key in TOLD if key in header},
+    }
+    start = Start(found, generator, rival, lineage)
+    _check(start, network, path)
+    return start
+
+
+def content_hash(directory: Path) -> str:
+    """The first hex digits of a SHA-256 over a model directory's files, less what an operating system may add."""
+    lines = [
+        f"{name} {digest(directory / name)}\n"
+        for name in (GENERATOR, DISCRIMINATOR, FACTS)
+        if (directory / name).is_file()
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _check(start: Start, wanted: NetworkConfig, path: Path) -> None:
+    """That the weights fit the networks that params.yaml and the dataset ask for, tensor by tensor."""
+    found = start.network
+    with torch.device("meta"):
+        networks = make_networks(wanted)
+    pairs = list(zip((start.generator, start.discriminator), networks, strict=True))
+    fits = all(
+        weights is None
+        or {name: tensor.shape for name, tensor in weights.items()}
+        == {name: tensor.shape for name, tensor in module.state_dict().items()}
+        for weights, module in pairs
+    )
+    if not fits or (found.arch, found.resolution) != (wanted.arch, wanted.resolution):
+        settings = json.dumps(dict(sorted(found.settings.items()))).replace('"', "")
+        asked = json.dumps(dict(sorted(wanted.settings.items()))).replace('"', "")
+        raise AtelierError(
+            f"train.init_from: {path} is {found.arch} of {found.resolution} px, {settings}; params.yaml asks for "
+            f"{wanted.arch} of {wanted.resolution} px, {asked}: set augment.resolution, train.arch and "
+            f"train.{found.arch} to the model's"
+        )
