@@ -134,6 +134,30 @@ def import_(
 
 
 @app.command()
+def preset(
+    name: Annotated[str | None, typer.Argument(help="which; all are listed where none is named")] = None,
+) -> None:
+    """Settings for a machine and a size of pictures, put into params.yaml; its comments and other keys stay."""
+    from atelier import presets
+
+    if name is None:
+        table = Table("preset", "for", box=None)
+        for known, described in presets.PRESETS.items():
+            table.add_row(known, described.purpose)
+        Console().print(table)
+        return
+    tree.enter()
+    changes = presets.apply(Path("params.yaml"), name)
+    for change in changes:
+        print(f"{change.key}: {presets.shown(change.before)} -> {presets.shown(change.after)}")
+    print(
+        "`dvc repro` makes what this changes"
+        if changes
+        else f"params.yaml has the settings of {name} already"
+    )
+
+
+@app.command()
 def genres(live: Live = False) -> None:
     """What scrape.wikiart.genre may hold, with WikiArt's counts."""
     _print_slugs("genre", live)

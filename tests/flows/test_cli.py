@@ -102,6 +102,19 @@ def test_import_reads_a_file_from_where_one_stands_into_the_studios_models(
     assert "net.t7 is no DCGAN that can be imported: a Lua function" in capfd.readouterr().err
 
 
+def test_presets_are_listed_and_put_into_params_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shipped = Path("params.yaml").read_text()
+    _tree(tmp_path, monkeypatch)
+    (tmp_path / "params.yaml").write_text(shipped)
+    listed = CliRunner().invoke(cli.app, ["preset"]).output
+    assert "laptop-64" in listed
+    assert "as shipped" in listed
+    changed = CliRunner().invoke(cli.app, ["preset", "laptop-64"]).output
+    assert "train.lr_discriminator: 0.0001 -> null" in changed
+    assert "  batch: 64 " in (tmp_path / "params.yaml").read_text()
+    assert "already" in CliRunner().invoke(cli.app, ["preset", "laptop-64"]).output
+
+
 def _tree(root: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     monkeypatch.chdir(root)
     for name in ("dvc.yaml", "params.yaml"):
