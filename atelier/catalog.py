@@ -4,14 +4,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")  # an id becomes a file name: nothing else may pass
 Rights = Literal["public-domain", "fair-use", "unknown"]
@@ -86,8 +88,10 @@ def read_catalog(path: Path) -> list[Work]:
     return [Work(**dict(zip(SCHEMA.names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def catalog_frame(works: Iterable[Work]) -> pd.DataFrame:
+def catalog_frame(works: Iterable[Work]) -> "pd.DataFrame":
     """The works as a frame of the catalog's columns, for reports."""
+    import pandas as pd  # takes most of a second, which no stage should wait for
+
     return pd.DataFrame([asdict(work) for work in works], columns=[field.name for field in SCHEMA])
 
 

@@ -4,15 +4,13 @@ Names come from ids alone, so nothing lands outside the folder; ids that differ 
 The table is one that `scrape.folder.catalog` takes. Decodes nothing.
 """
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from atelier.catalog import Work
+from atelier.catalog import Work, catalog_frame
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
 from atelier.folder import COLUMNS
@@ -55,15 +53,12 @@ def unpack(
 
 def write_table(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
     """Say in `folder`/catalog.csv what the unpacked files show."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow((*COLUMNS, "id", "page_url", "rights"))
-    for id, path in files.items():
-        work = works[id]
-        label = (path.name, work.title, work.artist, work.year_text, work.genre, work.style)
-        rows.writerow((*label, id, work.page_url, work.rights))
+    works_as_given = catalog_frame(works[id] for id in files).drop(columns="year")
+    frame = works_as_given.rename(columns={"year_text": "year"})
+    frame["file"] = [path.name for path in files.values()]
+    table = frame[[*COLUMNS, "id", "page_url", "rights"]].to_csv(index=False, lineterminator="\n")
     with _folder_explained(folder):
-        write_bytes(folder / TABLE, text.getvalue().encode())
+        write_bytes(folder / TABLE, table.encode())
     return folder / TABLE
 
 
