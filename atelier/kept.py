@@ -100,18 +100,27 @@ def content_hash(directory: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:HASH_DIGITS]
 
 
-def _check(start: Start, wanted: NetworkConfig, path: Path) -> None:
-    """That the weights fit the networks that params.yaml and the dataset ask for, tensor by tensor."""
-    found = start.network
-    with torch.device("meta"):
-        networks = make_networks(wanted)
-    pairs = list(zip((start.generator, start.discriminator), networks, strict=True))
-    fits = all(
+def are_weights_of(
+    network: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
+) -> bool:
+    """Whether these are the networks' tensors, each of its shape; whatever `network` says, this takes no memory."""
+    try:
+        with torch.device("meta"):
+            built = make_networks(network)
+    except (RuntimeError, OverflowError):  # sizes beyond any tensor's
+        return False
+    return all(
         weights is None
         or {name: tensor.shape for name, tensor in weights.items()}
         == {name: tensor.shape for name, tensor in module.state_dict().items()}
-        for weights, module in pairs
+        for weights, module in zip((generator, discriminator), built, strict=True)
     )
+
+
+def _check(start: Start, wanted: NetworkConfig, path: Path) -> None:
+    """That the weights fit the networks that params.yaml and the dataset ask for, tensor by tensor."""
+    found = start.network
+    fits = are_weights_of(wanted, start.generator, start.discriminator)
     if not fits or (found.arch, found.resolution) != (wanted.arch, wanted.resolution):
         settings = json.dumps(dict(sorted(found.settings.items()))).replace('"', "")
         asked = json.dumps(dict(sorted(wanted.settings.items()))).replace('"', "")

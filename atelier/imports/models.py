@@ -10,8 +10,8 @@ from atelier.files import digest, write_json
 from atelier.imports.dcgan import Imported, Layer, fit
 from atelier.imports.pytorch_dcgan import layers_of_pytorch
 from atelier.imports.torch7_dcgan import layers_of_torch7
-from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, NAME, keep_model
-from atelier.networks import FORMAT, load_generator, read_model
+from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, NAME, are_weights_of, keep_model
+from atelier.networks import FORMAT, NetworkConfig, read_model
 from atelier.weights import save_weights
 
 READERS: dict[str, tuple[str, Callable[[bytes], list[Layer]]]] = {
@@ -91,16 +91,21 @@ def _write(
 def _copy(source: Path, directory: Path) -> None:
     """A model of ours, whole: whatever `dvc repro` does to data/model, the copy stays."""
     generator = source / GENERATOR if source.is_dir() else source
-    _, header = load_generator(generator)
-    shutil.copyfile(generator, directory / GENERATOR)
+    header, painter = read_model(generator)
+    opponent = None
     if (rival := generator.with_name(DISCRIMINATOR)).is_file():
-        described, _ = read_model(rival)
-        if {key: described[key] for key in ("arch", "resolution", "settings")} != {
-            key: header[key] for key in ("arch", "resolution", "settings")
-        }:
+        described, opponent = read_model(rival)
+        if any(described[key] != header[key] for key in ("arch", "resolution", "settings")):
             raise AtelierError(
                 f"{rival} is not the opponent of {generator}: move it away, or bring the right one"
             )
+    network = NetworkConfig(header["arch"], header["resolution"], header["settings"])
+    if not are_weights_of(network, painter, opponent):
+        raise AtelierError(
+            f"{source} does not hold the weights of the {network.arch} that its header speaks of"
+        )
+    shutil.copyfile(generator, directory / GENERATOR)
+    if opponent:
         shutil.copyfile(rival, directory / DISCRIMINATOR)
     _describe(directory, {key: value for key, value in header.items() if key != "format"})
 

@@ -299,6 +299,15 @@ def test_a_model_of_ours_is_kept_whole_and_a_strange_pair_is_not(tmp_path: Path)
         import_model(model, None, tmp_path / "models", None)
 
 
+@pytest.mark.parametrize("lie", [{"ngf": 4}, {"ngf": 10**12}, {"ngf": -1}, {"ngf": "3"}, {"nz": None}, {}])
+def test_a_header_that_lies_about_its_weights_costs_nothing_and_is_refused(tmp_path: Path, lie: dict):
+    generator, _ = make_networks(NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": NGF, "ndf": NDF}))
+    settings = {"nz": NZ, "ngf": NGF, "ndf": NDF, **lie} if lie else {}
+    save_network(tmp_path / "generator.safetensors", generator, NetworkConfig("dcgan", 32, settings), {})
+    with pytest.raises(AtelierError, match=r"weights of the dcgan|do not fit dcgan"):
+        import_model(tmp_path / "generator.safetensors", None, tmp_path / "models", None)
+
+
 def test_the_command_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     _, net_g, _ = pth_pair(tmp_path)
     options = [str(net_g), "--folder", str(tmp_path / "models"), "--name"]
