@@ -146,13 +146,22 @@ class Train(Section):
     lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = 1e-4
     lr_decay: float = Field(0.6, ge=0, le=1)
     beta1: float = Field(0.5, ge=0, lt=1)
-    ema: float = Field(0.9995, ge=0, lt=1)
+    loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
+    gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | Literal["power"] = Field(
+        0.9995, description="a number at least 0 and below 1, or power"
+    )
     augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [
         "translation",
         "brightness",
         "saturation",
     ]
-    augment_probability: float = Field(1.0, ge=0, le=1)
+    augment_probability: Annotated[float, Field(ge=0, le=1)] | Literal["by-size", "adaptive"] = Field(
+        1.0, description="a number at least 0 and at most 1, by-size or adaptive"
+    )
+    pick: Literal["last", "best"] = "last"
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     dcgan: Dcgan = Dcgan()
     r3gan: R3gan = R3gan()
     sketch: Sketch = Sketch()

@@ -20,7 +20,8 @@ from torch import nn
 
 from atelier.dataset import PackedDataset, View
 from atelier.networks import NetworkConfig, make_networks
-from atelier.training.loop import Trainer, TrainingPlan
+from atelier.training.loop import Trainer
+from atelier.training.plan import TrainingPlan
 
 RESOLUTION, NZ, BATCH, LR, BETAS = 64, 100, 64, 2e-4, (0.5, 0.999)
 WIDTHS = {"the default, 24/12": (24, 12), "the example's, 64/64": (64, 64)}

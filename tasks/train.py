@@ -4,8 +4,10 @@ import csv
 import io
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,13 +18,15 @@ from atelier.files import digest, digest_tree, write_bytes, write_json
 from atelier.networks import NetworkConfig, save_network
 from atelier.params import ARCHS, Train
 from atelier.training.checkpoint import inputs_key
-from atelier.training.loop import Stopped, Trainer, TrainingPlan
+from atelier.training.curves import Curves, best
+from atelier.training.loop import Stopped, Trainer
+from atelier.training.plan import TrainingPlan
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
 
-# none of these changes a step's arithmetic (without lr_decay, a longer training goes on from a shorter one's end);
+# none of these changes a step's arithmetic (without a schedule, a longer training goes on from a shorter one's end);
 # the settings of the architecture in use are in the key, those of the others are not
-NOT_IN_KEY = {"kimg", "device", *ARCHS}
+NOT_IN_KEY = {"kimg", "device", "minutes", "pick", "on_collapse", *ARCHS}
 
 
 def run(stage: Stage) -> str:
@@ -32,32 +36,38 @@ def run(stage: Stage) -> str:
     device = deterministic_device("train", params.device)
     plan = training_plan(params, dataset)
     data_digest = digest_tree(DATA / "dataset")
-    schedule = plan.images if plan.lr_decay else None
+    schedule = plan.images if plan.depends_on_length else None
     key = inputs_key(
         params.model_dump(exclude=NOT_IN_KEY), schedule, plan.network.settings, data_digest, device.type
     )
     trainer = Trainer(plan, dataset, device, stage.state / key)
     if trainer.resume():
-        print(f"train: goes on from {trainer.images_seen / 1000:g} kimg (.atelier/train/{key})")
+        print(f"train: goes on from {trainer.kimg:g} kimg (.atelier/train/{key})")
     with only_trainer("train", device), asked_to_stop() as stopping:
-        progress = stage.progress(plan.images / 1000, "kimg", trainer.images_seen / 1000)
+        progress = stage.progress(plan.images / 1000, "kimg", trainer.kimg)
         try:
             with progress:
                 trainer.train(progress, stopping.is_set)
         except Stopped:
-            print(f"train: stopped at {trainer.images_seen / 1000:g} kimg; `dvc repro` goes on from there")
+            print(f"train: stopped at {trainer.kimg:g} kimg; `dvc repro` goes on from there")
             raise SystemExit(143) from None
         except torch.OutOfMemoryError:
             raise AtelierError(
                 f"{device} has not enough memory for train.batch {plan.batch}: lower it"
             ) from None
     curves = trainer.final_curves()
-    write_networks(trainer, dataset, params, data_digest)
+    course = course_of(trainer, curves, params)
     trainer.copy_grids(DATA / "training" / "grids")
     write_csv(DATA / "training" / "losses.csv", curves.losses)
     write_csv(DATA / "training" / "quality.csv", curves.quality)
-    kid = curves.quality[-1]["kid_rand"]
-    return f"{trainer.images_seen / 1000:g} kimg, kid_rand {kid:.3f}, on {device.type}"
+    length = f"{trainer.kimg:g} kimg" + (" in train.minutes" if course["ended_by"] == "minutes" else "")
+    picked = best(curves.quality) if params.pick == "best" else None
+    if picked:
+        trainer.turn_to(picked)
+        length += f", the best at {trainer.kimg:g}"
+    write_networks(trainer, dataset, params, data_digest, course)
+    kid = (picked or curves.quality[-1])["kid_rand"]
+    return f"{length}, kid_rand {kid:.3f}, on {device.type}"
 
 
 def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
@@ -76,13 +86,37 @@ def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
         snapshot_kimg=params.snapshot_kimg,
         images=math.ceil(params.kimg * 1000),
         lr_decay=params.lr_decay,
+        loss=params.loss,
+        gamma=params.gamma,
+        minutes=params.minutes,
+        on_collapse=params.on_collapse,
     )
 
 
-def write_networks(trainer: Trainer, dataset: PackedDataset, params: Train, data_digest: str) -> None:
+def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:
+    """What model.json says of how the training went, besides its settings."""
+    top = best(curves.quality)
+    scores = {"last": curves.quality[-1], "best": top}
+    course: dict[str, Any] = {
+        "pick": {
+            "which": params.pick,
+            **{name: {key: row[key] for key in ("kimg", "kid_rand")} for name, row in scores.items() if row},
+        },
+        "ended_by": trainer.ended_by(),
+        "rollbacks": [asdict(rollback) for rollback in curves.rollbacks],
+        "micro_batch": trainer.micro_batch,
+    }
+    if params.augment_probability == "adaptive":
+        course["last_augment_probability"] = trainer.augment_probability
+    return course
+
+
+def write_networks(
+    trainer: Trainer, dataset: PackedDataset, params: Train, data_digest: str, course: Mapping[str, Any]
+) -> None:
     """The averaged generator, its opponent, and model.json, which says what they are."""
     facts = {
-        "kimg": trainer.images_seen / 1000,
+        "kimg": trainer.kimg,
         "seed": params.seed,
         "generation": params.generation,
         "mirror": dataset.mirror,
@@ -95,6 +129,7 @@ def write_networks(trainer: Trainer, dataset: PackedDataset, params: Train, data
     save_network(directory / "discriminator.safetensors", trainer.discriminator, network, facts)
     model = {
         **facts,
+        **course,
         "arch": network.arch,
         "resolution": network.resolution,
         "settings": network.settings,

@@ -5,15 +5,18 @@ each stands beside its real-vs-real floor instead.
 """
 
 from atelier.quality.features import FEATURES, FEATURES_VERSION, RandomFeatures, Reference
+from atelier.quality.glances import Glance, glance
 from atelier.quality.panel import Kin, Measure, Quality, judge
 
 __all__ = [
     "FEATURES",
     "FEATURES_VERSION",
+    "Glance",
     "Kin",
     "Measure",
     "Quality",
     "RandomFeatures",
     "Reference",
+    "glance",
     "judge",
 ]

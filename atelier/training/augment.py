@@ -21,12 +21,12 @@ class Augment:
     """
 
     def __init__(self, operations: Sequence[str], probability: float) -> None:
-        self._operations = [_OPERATIONS[name] for name in operations] if probability > 0 else []
-        self._probability = probability
+        self._operations = [_OPERATIONS[name] for name in operations]
+        self.probability = probability  # may change from step to step
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        for operation in self._operations:
-            chosen = torch.rand(len(images), generator=generator) < self._probability
+        for operation in self._operations if self.probability > 0 else []:
+            chosen = torch.rand(len(images), generator=generator) < self.probability
             images = operation(images, chosen, generator)
         return images
 

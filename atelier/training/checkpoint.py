@@ -7,7 +7,7 @@ already there, so that devices and memory formats stay as they were built.
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,35 @@ from torch.optim import Optimizer
 from atelier.files import replacing
 
 FORMAT = "atelier-state/1"
+KEPT_STATES = 2
+
+
+class States:
+    """The saved states of one training in one directory, by step."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path(self, step: int) -> Path:
+        """Where the state after `step` steps is, or would be."""
+        return self.directory / f"state-{step:09d}.safetensors"
+
+    def steps(self) -> list[int]:
+        """The steps that there are states of, the latest first."""
+        found = self.directory.glob("state-*.safetensors")
+        return sorted((int(path.stem.removeprefix("state-")) for path in found), reverse=True)
+
+    def prune(self, step: int, keep: Collection[int]) -> None:
+        """Drop what led up to `step` but the last few and `keep`; later ones are a longer training's."""
+        for old in [older for older in self.steps() if older <= step][KEPT_STATES:]:
+            if old not in keep:
+                self.path(old).unlink()
+
+    def drop_after(self, step: int) -> None:
+        """Drop all later states: the training has taken another course."""
+        for later in self.steps():
+            if later > step:
+                self.path(later).unlink()
 
 
 @dataclass(frozen=True)
@@ -65,6 +94,16 @@ def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] |
         for name, tensor in present.items():
             tensor.copy_(saved[name])
     return int(metadata["step"]), json.loads(metadata["notes"])
+
+
+def read_notes(path: Path) -> dict[str, Any] | None:
+    """The notes of a state alone, or None where the file is torn or foreign."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, FileNotFoundError):
+        return None
+    return json.loads(metadata["notes"]) if metadata.get("format") == FORMAT else None
 
 
 def inputs_key(*parts: Any) -> str:

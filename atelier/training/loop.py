@@ -1,63 +1,31 @@
-"""The training loop: steps, running averages, snapshots, curves, and an exact way back into the middle of it."""
+"""The training loop: steps, running averages, snapshots, and an exact way back into the middle of it."""
 
-import math
 import shutil
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from atelier.canvas import latents, render_batch
 from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
-from atelier.networks import NetworkConfig, make_networks
+from atelier.networks import make_networks
 from atelier.progress import Progress
-from atelier.quality import RandomFeatures, Reference
-from atelier.sheets import write_sheet
 from atelier.training.augment import Augment
-from atelier.training.checkpoint import TrainingState, load_state, save_state
+from atelier.training.checkpoint import States, TrainingState, load_state, read_notes, save_state
+from atelier.training.curves import Curves, Rollback, Row, advice, best, collapse, way_out
 from atelier.training.data import ResidentData
+from atelier.training.duel import Duel
 from atelier.training.ema import Ema
-from atelier.training.losses import NonSaturating
+from atelier.training.plan import TrainingPlan
+from atelier.training.probability import Adaptive, by_size
 from atelier.training.seeds import generator_for
+from atelier.training.showing import Showing
 
-KEPT_STATES = 2
 LOOK_STEPS = 50  # how often the losses leave the device for the progress line
-CALIBRATION_BATCHES, CALIBRATION_BATCH = 16, 64  # latents that the painter's batch statistics are measured on
-GRID_SEED, GRID_COUNT = 0, 64
-QUALITY_SEED = 1
-LOSSES = ("loss_d", "loss_g", "d_real", "d_fake")
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What is trained and how; `lr_discriminator` and the rest as params.yaml's `train` describes them."""
-
-    network: NetworkConfig
-    batch: int
-    seed: int
-    lr: float
-    lr_discriminator: float
-    beta1: float
-    ema: float
-    augment: tuple[str, ...]
-    augment_probability: float
-    snapshot_kimg: float
-    images: int  # how many the training is to see in all
-    lr_decay: float  # share of them, at the end, over which the learning rates fall to 0
-    quality_samples: int = 512  # pictures behind a row of the quality curve
-
-
-@dataclass
-class Curves:
-    """What the snapshots tell, one row each; means are over the images since the row before."""
-
-    losses: list[dict[str, float]] = field(default_factory=list)
-    quality: list[dict[str, float]] = field(default_factory=list)
+MOST_ROLLBACKS = 3  # then the settings are wrong, not the luck
 
 
 class Stopped(Exception):
@@ -73,7 +41,7 @@ class Trainer:
     def __init__(
         self, plan: TrainingPlan, dataset: PackedDataset, device: torch.device, states: Path
     ) -> None:
-        self.plan, self.device, self._states = plan, device, states
+        self.plan, self.device, self._states = plan, device, States(states)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
             generator, discriminator = make_networks(plan.network)
@@ -85,17 +53,22 @@ class Trainer:
         self._adam_d = torch.optim.Adam(
             self.discriminator.parameters(), plan.lr_discriminator, betas, fused=True
         )
+        self._augment = Augment(plan.augment, 0)
+        self._duel = Duel(
+            self.generator, self.discriminator, self._adam_g, self._adam_d, plan.game(), self._augment
+        )
         self._nz = int(plan.network.settings["nz"])
         self._data = ResidentData(dataset.train, plan.seed, device)
-        self._held_out = dataset.held_out
-        self._reference: Reference | None = None
-        self._augment = Augment(plan.augment, plan.augment_probability)
-        self._sums = torch.zeros(
-            len(LOSSES), dtype=torch.float64, device="cpu" if device.type == "mps" else device
-        )
+        self._paintings = len(dataset.train.images)
+        self._adaptive: Adaptive | None = None
+        if plan.augment and plan.augment_probability == "adaptive":
+            self._adaptive = Adaptive(ResidentData(dataset.held_out, plan.seed, device), plan.seed)
+        self._showing = Showing(self.ema, self._nz, dataset.held_out, plan.quality_samples, device)
+        self._sums = torch.zeros(4, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
         self._summed = torch.zeros((), dtype=torch.int64)
         self.curves = Curves()
         self.step = 0
+        self.seconds = 0.0  # of training, over all runs
 
     @property
     def images_seen(self) -> int:
@@ -103,59 +76,96 @@ class Trainer:
         return self.step * self.plan.batch
 
     @property
+    def kimg(self) -> float:
+        """The same in thousands."""
+        return self.images_seen / 1000
+
+    @property
     def grids(self) -> Path:
         """Where the sample grids lie, `<kimg>.png` each."""
-        return self._states / "grids"
+        return self._states.directory / "grids"
+
+    @property
+    def augment_probability(self) -> float:
+        """The share of images that the next step augments."""
+        if self._adaptive:
+            return float(self._adaptive.p)
+        given = self.plan.augment_probability
+        return given if isinstance(given, float | int) else by_size(self._paintings, self._done)
+
+    @property
+    def micro_batch(self) -> int:
+        """How many images memory held at once so far."""
+        return -(-self.plan.batch // self._duel.parts)
 
     def resume(self) -> bool:
         """Go back to the latest saved state that this training passes through; False where there is none."""
-        for path in sorted(self._states.glob("state-*.safetensors"), reverse=True):
-            if int(path.stem.removeprefix("state-")) * self.plan.batch >= self.plan.images + self.plan.batch:
+        for step in self._states.steps():
+            if step * self.plan.batch >= self.plan.images + self.plan.batch:
                 continue  # a longer training's: the shorter one is on the way to it, but not in it
-            if loaded := load_state(path, self._state()):
-                self.step, notes = loaded
-                self.curves = Curves(notes["losses"], notes["quality"])
+            if self._passes_through(step) and self._load(step):
                 return True
         return False
 
     def train(self, progress: Progress, stop: Callable[[], bool] = lambda: False) -> None:
-        """Train until the plan's images have been seen (rounded up to whole batches).
+        """Train until the plan's images have been seen (rounded up to whole batches), or its minutes are over.
 
-        Raises Stopped after saving the state, when `stop()` says so between two steps; AtelierError where a loss
-        is no longer a number.
+        Raises Stopped after saving the state, when `stop()` says so between two steps; AtelierError where the
+        training has collapsed and the plan does not say how to go on.
         """
-        while self.images_seen < self.plan.images:
-            self.advance()
-            if self.step % LOOK_STEPS == 0:
-                progress.update(self.images_seen / 1000, self._note(progress))
-            else:
-                progress.update(self.images_seen / 1000)
+        began_s = time.monotonic() - self.seconds
+        self._answer_collapse(progress)
+        while not self.ended_by():
+            self._advance_saying(progress)
+            self.seconds = time.monotonic() - began_s
+            looking = self.step % LOOK_STEPS == 0
+            if (looking or self._crosses_snapshot() or self.ended_by()) and not self._finite():
+                self._collapsed("its losses are no numbers any more", progress, hopeless=True)
+                continue
+            progress.update(self.kimg, self._note(progress) if looking else "")
             if self._crosses_snapshot():
                 self._snapshot(progress)
+                self._answer_collapse(progress)
             if stop():
                 self.save()
                 raise Stopped
         self.save()
 
+    def ended_by(self) -> str | None:
+        """The setting that ends the training here: kimg, or minutes, or None."""
+        if self.images_seen >= self.plan.images:
+            return "kimg"
+        limit = self.plan.minutes
+        return "minutes" if limit is not None and self.step and self.seconds >= 60 * limit else None
+
     def save(self) -> None:
-        """Write the resumable state of this step, and drop all but the last few."""
-        self._states.mkdir(parents=True, exist_ok=True)
-        path = self._states / f"state-{self.step:09d}.safetensors"
-        save_state(path, self.step, self._state(), asdict(self.curves))
-        for old in sorted(self._states.glob("state-*.safetensors"))[:-KEPT_STATES]:
-            old.unlink()
+        """Write the resumable state of this step, and drop all but the last few and those of the best snapshots."""
+        notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._duel.parts}
+        save_state(self._states.path(self.step), self.step, self._state(), notes)
+        quality = self.curves.quality
+        # the one before last may have had another best, and may yet be gone back to
+        self._states.prune(
+            self.step, {self._step_of(row) for row in (best(quality), best(quality[:-1])) if row}
+        )
 
     def painter(self) -> nn.Module:
         """The averaged generator as it paints, with batch statistics of its own, in eval mode."""
-        generators = (generator_for("calibrate", index) for index in range(CALIBRATION_BATCHES))
-        return self.ema.painter(
-            torch.randn(CALIBRATION_BATCH, self._nz, generator=generator).to(self.device)
-            for generator in generators
-        )
+        return self._showing.painter()
+
+    def turn_to(self, row: Row) -> None:
+        """Become what the training was at this row of its quality curve: the last one, or the best snapshot's.
+
+        Raises AtelierError where its state has been deleted or damaged by hand.
+        """
+        if self._step_of(row) != self.step and not self._load(self._step_of(row)):
+            raise AtelierError(
+                f"the state of the best snapshot, {self._states.path(self._step_of(row))}, is missing or damaged: "
+                f"delete {self._states.directory} and train again"
+            )
 
     def final_curves(self) -> Curves:
         """The curves up to now, with a last row for what came after the last snapshot."""
-        curves = Curves([*self.curves.losses], [*self.curves.quality])
+        curves = Curves([*self.curves.losses], [*self.curves.quality], self.curves.rollbacks)
         if self._summed:
             curves.losses.append(self._losses_row())
             curves.quality.append(self._quality_row())
@@ -167,43 +177,44 @@ class Trainer:
         for row in self.curves.losses:
             name = _grid_name(row["kimg"])
             shutil.copyfile(self.grids / name, directory / name)
-        self._draw_grid(directory / _grid_name(self.images_seen / 1000))
+        self._showing.draw_grid(directory / _grid_name(self.kimg), self.micro_batch)
 
     def advance(self) -> None:
         """One step: the discriminator on real and generated, then the generator on the same generated pictures."""
         plan, step = self.plan, self.step
         real = self._data.batch(step, plan.batch)
-        z = torch.randn(plan.batch, self._nz, generator=generator_for("z", plan.seed, step))
-        fake = self.generator(z.to(self.device))
-        draws = generator_for("augment", plan.seed, step)
-
-        real_logits = self.discriminator(self._augment(real, draws))
-        fake_logits = self.discriminator(self._augment(fake.detach(), draws))
+        z = torch.randn(plan.batch, self._nz, generator=generator_for("z", plan.seed, step)).to(self.device)
         self._set_learning_rates()
-        loss_d = NonSaturating.discriminator(real_logits, fake_logits)
-        self._adam_d.zero_grad(set_to_none=True)
-        loss_d.backward()  # type: ignore[no-untyped-call]
-        self._adam_d.step()
-
-        self.discriminator.requires_grad_(False)  # its weights' gradients would be thrown away
-        loss_g = NonSaturating.generator(self.discriminator(self._augment(fake, draws)))
-        self._adam_g.zero_grad(set_to_none=True)
-        loss_g.backward()  # type: ignore[no-untyped-call]
-        self._adam_g.step()
-        self.discriminator.requires_grad_(True)
-
+        self._augment.probability = self.augment_probability
+        told = self._duel.step(real, z, generator_for("augment", plan.seed, step), self._done)
         self.ema.update(step)
-        parts = (loss_d, loss_g, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean())
-        self._sums += torch.stack([part.detach() for part in parts]).to(self._sums)
+        if self._adaptive:
+            self._adaptive.follow(step, self.discriminator, self._augment, real, self._duel.fake)
+        self._sums += told.to(self._sums)
         self._summed += 1
         self.step += 1
+
+    @property
+    def _done(self) -> float:
+        return self.images_seen / self.plan.images
 
     def _set_learning_rates(self) -> None:
         plan = self.plan
         left = max(plan.images - self.images_seen, 0) / plan.images
         factor = min(1.0, left / plan.lr_decay) if plan.lr_decay else 1.0
+        factor *= 0.5 ** len(self.curves.rollbacks)
         for adam, lr in ((self._adam_g, plan.lr), (self._adam_d, plan.lr_discriminator)):
             adam.param_groups[0]["lr"] = lr * factor
+
+    def _advance_saying(self, progress: Progress) -> None:
+        """One step, and a line where it did not fit into memory."""
+        before = self.micro_batch
+        self.advance()
+        if self.micro_batch < before:
+            progress.line(
+                f"train: out of memory at {before} pictures a time; goes on with {self.micro_batch} a time, and "
+                f"still {self.plan.batch} a step"
+            )
 
     def _crosses_snapshot(self) -> bool:
         every = self.plan.snapshot_kimg * 1000
@@ -214,45 +225,87 @@ class Trainer:
         self.curves.quality.append(self._quality_row())
         self._sums.zero_()
         self._summed.zero_()
-        self._draw_grid(self.grids / _grid_name(self.images_seen / 1000))
+        self._showing.draw_grid(self.grids / _grid_name(self.kimg), self.micro_batch)
         self.save()
-        kid = self.curves.quality[-1]["kid_rand"]
-        progress.line(f"train: {self.images_seen / 1000:g} kimg, kid_rand {kid:.3f}, {self.grids}")
+        row = self.curves.quality[-1]
+        p = f", p {self.augment_probability:.2f}" if self._adaptive else ""
+        scores = f"kid_rand {row['kid_rand']:.3f}, coverage {row['coverage']:.2f}"
+        for words in (
+            f"{self.kimg:g} kimg, {scores}{p}, {self.grids}",
+            *advice(self.curves.losses, self.plan.loss),
+        ):
+            progress.line(f"train: {words}")
 
-    def _losses_row(self) -> dict[str, float]:
+    def _answer_collapse(self, progress: Progress) -> None:
+        """Do what the plan says where the latest snapshots show a collapse, also where a resumed training shows it."""
+        if reason := collapse(self.curves.quality):
+            self._collapsed(reason, progress, hopeless=False)
+
+    def _collapsed(self, reason: str, progress: Progress, hopeless: bool) -> None:
+        """Roll back, go on, or raise AtelierError; from NaN nothing goes on."""
+        what = f"the training has collapsed at {self.kimg:g} kimg: {reason}"
+        policy, top = self.plan.on_collapse, best(self.curves.quality)
+        if policy == "rollback" and top and len(self.curves.rollbacks) < MOST_ROLLBACKS:
+            self._roll_back(top, reason)
+            progress.line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
+        elif policy == "ignore" and not hopeless:
+            progress.line(f"train: {what}; train.on_collapse says to ignore it")
+        else:
+            raise AtelierError(f"{what}. {way_out(policy, top, len(self.curves.rollbacks), hopeless)}")
+
+    def _roll_back(self, top: Row, reason: str) -> None:
+        from_kimg, before = self.kimg, (self.curves.rollbacks, self.seconds, self._duel.parts)
+        self.turn_to(top)
+        rollbacks, self.seconds, self._duel.parts = before
+        self.curves.rollbacks = [*rollbacks, Rollback(from_kimg, self.kimg, reason)]
+        self.save()  # over the same step's state, which differs only in not knowing what lies ahead
+        self._states.drop_after(self.step)
+
+    def _losses_row(self) -> Row:
         means = (self._sums / self._summed.to(self._sums)).tolist()
-        return {"kimg": self.images_seen / 1000, **dict(zip(LOSSES, means, strict=True))}
+        return {"kimg": self.kimg, **dict(zip(self._duel.game.columns, means, strict=True))}
 
-    def _quality_row(self) -> dict[str, float]:
-        features = RandomFeatures(self.device)
-        if self._reference is None:
-            self._reference = Reference.of(features(self._held_out.images[: self.plan.quality_samples]))
-        kid = self._reference.kid(features(self._paint(QUALITY_SEED, self.plan.quality_samples)))
-        return {"kimg": self.images_seen / 1000, "kid_rand": kid}
+    def _quality_row(self) -> Row:
+        return {"kimg": self.kimg, **self._showing.quality(self.micro_batch)}
 
-    def _draw_grid(self, path: Path) -> None:
-        write_sheet(path, self._paint(GRID_SEED, GRID_COUNT))
-
-    def _paint(self, seed: int, count: int) -> npt.NDArray[np.uint8]:
-        """Pictures of the painter, always the same latents: (count, H, W, 3)."""
-        painter = self.painter()
-        z = torch.cat([latents(seed, index, self._nz) for index in range(count)])
-        return np.concatenate([render_batch(painter, part) for part in torch.split(z, self.plan.batch)])
+    def _finite(self) -> bool:
+        norms = torch._foreach_norm(list(self.ema.average.parameters()))
+        return bool(torch.stack(norms).isfinite().all() & self._sums.isfinite().all().to(self.device))
 
     def _note(self, progress: Progress) -> str:
         row = self._losses_row()
-        if not all(map(math.isfinite, row.values())):
-            raise AtelierError(
-                f"the training's losses are no numbers any more after {self.images_seen / 1000:g} kimg: "
-                "lower train.lr, or widen the generator (train.dcgan.ngf)"
-            )
         return f"{progress.rate * 1000:,.0f} img/s, D {row['loss_d']:.2f}, G {row['loss_g']:.2f}"
 
+    def _step_of(self, row: Row) -> int:
+        return round(row["kimg"] * 1000 / self.plan.batch)
+
+    def _passes_through(self, step: int) -> bool:
+        """Whether this training, with what it says about collapses, comes to this state, and its best is there."""
+        notes = read_notes(self._states.path(step))
+        if notes is None:
+            return False
+        curves = Curves.of(notes["curves"])
+        top, rolls_back = best(curves.quality), self.plan.on_collapse == "rollback"
+        if curves.rollbacks and not rolls_back:
+            return False
+        if rolls_back and curves.went_past_a_collapse(step * self.plan.batch / 1000):
+            return False
+        return top is None or self._states.path(self._step_of(top)).exists()
+
+    def _load(self, step: int) -> bool:
+        if not (loaded := load_state(self._states.path(step), self._state())):
+            return False
+        self.step, notes = loaded
+        self.curves = Curves.of(notes["curves"])
+        self.seconds, self._duel.parts = notes["seconds"], notes["parts"]
+        return True
+
     def _state(self) -> TrainingState:
+        p = {"p": self._adaptive.p} if self._adaptive else {}
         return TrainingState(
             {"g": self.generator, "d": self.discriminator, "ema": self.ema.average},
             {"adam_g": (self._adam_g, self.generator), "adam_d": (self._adam_d, self.discriminator)},
-            {"sums": self._sums, "summed": self._summed},
+            {"sums": self._sums, "summed": self._summed, **p},
         )
 
 

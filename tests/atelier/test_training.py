@@ -14,8 +14,9 @@ from atelier.progress import Progress
 from atelier.training.augment import Augment
 from atelier.training.data import ResidentData
 from atelier.training.ema import Ema
-from atelier.training.loop import Stopped, Trainer, TrainingPlan
+from atelier.training.loop import Stopped, Trainer
 from atelier.training.losses import NonSaturating
+from atelier.training.plan import TrainingPlan
 from atelier.training.seeds import generator_for
 
 CPU = torch.device("cpu")
@@ -192,8 +193,9 @@ def test_the_game_is_binary_cross_entropy():
     real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 3.0])
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     ones, zeros = torch.ones(2), torch.zeros(2)
-    assert NonSaturating.discriminator(real, fake) == pytest.approx(bce(real, ones) + bce(fake, zeros))
-    assert NonSaturating.generator(fake) == pytest.approx(bce(fake, ones))
+    game, logits = NonSaturating(), torch.nn.Identity()
+    assert game.discriminator(logits, real, fake, 0).loss == pytest.approx(bce(real, ones) + bce(fake, zeros))
+    assert game.generator(logits, real, fake) == pytest.approx(bce(fake, ones))
 
 
 @pytest.mark.parametrize("operation", ["translation", "brightness", "saturation", "contrast", "cutout"])

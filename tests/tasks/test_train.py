@@ -116,11 +116,48 @@ def test_the_curves_are_plots_with_a_row_a_snapshot() -> None:
     run(stage(kimg=0.5))
     for name, columns in (
         ("losses", ["kimg", "loss_d", "loss_g", "d_real", "d_fake"]),
-        ("quality", ["kimg", "kid_rand"]),
+        ("quality", ["kimg", "kid_rand", "mind_rand", "density", "coverage"]),
     ):
         rows = list(csv.DictReader(Path(f"data/training/{name}.csv").read_text().splitlines()))
         assert list(rows[0]) == columns
         assert [row["kimg"] for row in rows] == ["0.2", "0.4", "0.504"]
+
+
+def test_the_best_snapshot_may_be_picked_without_training_again(capsys: pytest.CaptureFixture[str]) -> None:
+    wild = {"kimg": 1, "lr": 3e-2, "lr_discriminator": 3e-2, "ema": 0.9}
+    run(stage(**wild))
+    last = json.loads(Path("data/model/model.json").read_text())
+    rows = list(csv.DictReader(Path("data/training/quality.csv").read_text().splitlines()))
+    top = min(rows, key=lambda row: float(row["kid_rand"]))
+    assert top != rows[-1]
+    capsys.readouterr()
+    summary = run(stage(**wild, pick="best"))
+    assert "goes on from 1 kimg" in capsys.readouterr().out
+    best = json.loads(Path("data/model/model.json").read_text())
+    assert f"the best at {top['kimg']}" in summary
+    assert (last["pick"]["which"], best["pick"]["which"]) == ("last", "best")
+    assert (last["kimg"], best["kimg"]) == (1.0, float(top["kimg"]))
+    for score in ("best", "last"):
+        assert last["pick"][score] == best["pick"][score]
+    assert best["pick"]["best"]["kid_rand"] == pytest.approx(float(top["kid_rand"]), rel=1e-5)
+    with safe_open("data/model/generator.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["atelier"])["kimg"] == float(top["kimg"])
+
+
+def test_a_training_that_time_ended_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "0.008 kimg in train.minutes" in run(stage(minutes=1e-9))
+    model = json.loads(Path("data/model/model.json").read_text())
+    assert (model["ended_by"], model["kimg"]) == ("minutes", 0.008)
+    run(stage(kimg=0.1, lr_decay=0))
+    assert json.loads(Path("data/model/model.json").read_text())["ended_by"] == "kimg"
+
+
+def test_with_penalties_that_fall_another_length_is_another_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for kimg in (0.1, 0.2):
+        run(stage(kimg=kimg, lr_decay=0, loss="relativistic", ema="power", augment_probability="by-size"))
+    assert "goes on" not in capsys.readouterr().out
 
 
 def test_without_a_falling_rate_a_longer_training_goes_on_where_the_shorter_one_ended(

@@ -1,0 +1,113 @@
+"""One step of either network, in as many parts as memory asks for. Knows no data, no schedule and no file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from atelier.training.augment import Augment
+from atelier.training.losses import Game
+
+
+@dataclass
+class Duel:
+    """Generator and discriminator, their optimisers and their game.
+
+    `parts` is 1 until a step runs out of memory and doubles then: the batch is split, gradients are summed. Where no
+    layer looks across the batch that is the same mathematics, rounded otherwise; batch norms see smaller batches.
+    `fake` are the pictures of the latest step.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    adam_g: Optimizer
+    adam_d: Optimizer
+    game: Game
+    augment: Augment
+    parts: int = 1
+    fake: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
+
+    def step(self, real: Tensor, z: Tensor, draws: Generator, done: float) -> Tensor:
+        """The discriminator on real and generated, then the generator on the same generated pictures.
+
+        Returns the game's four columns (4,), still on the device.
+        """
+        seen = self.augment(real, draws)
+        told = self._fitting(draws, len(z), lambda: self._discriminator_step(seen, z, draws, done))
+        loss_g = self._fitting(draws, len(z), lambda: self._generator_step(seen, z, draws))
+        self.fake = self.fake.detach()
+        return torch.stack([told[0], loss_g, told[1], told[2]])
+
+    def _fitting(self, draws: Generator, batch: int, phase: Callable[[], Tensor]) -> Tensor:
+        """A phase, again in twice as many parts whenever memory does not suffice.
+
+        Until its last line a phase changes no weight, only the batch norms' running statistics, which no step reads.
+        """
+        drawn = draws.get_state()
+        while True:
+            try:
+                return phase()
+            except torch.OutOfMemoryError:
+                if 2 * self.parts > batch:
+                    raise
+            # here, because the exception's traceback holds on to the failed step's tensors
+            self.parts *= 2
+            self.fake = self.fake.detach()
+            for adam in (self.adam_g, self.adam_d):
+                adam.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            draws.set_state(drawn)
+
+    def _discriminator_step(self, seen: Tensor, z: Tensor, draws: Generator, done: float) -> Tensor:
+        whole = self.parts == 1  # then the generator's step goes on from this very graph
+        with torch.set_grad_enabled(whole):
+            self.fake = torch.cat([self.generator(part) for part in self._split(z)])
+        self.adam_d.zero_grad(set_to_none=True)
+        told = torch.zeros(3, device=z.device)
+        fake = self.augment(self.fake.detach(), draws)
+        for real_part, fake_part in zip(self._split(seen), self._split(fake), strict=True):
+            share = len(real_part) / len(seen)
+            verdict = self.game.discriminator(self.discriminator, real_part, fake_part, done)
+            (verdict.loss * share).backward()  # type: ignore[no-untyped-call]
+            told += verdict.told * share
+        self.adam_d.step()
+        return told
+
+    def _generator_step(self, seen: Tensor, z: Tensor, draws: Generator) -> Tensor:
+        self.discriminator.requires_grad_(False)  # its weights' gradients would be thrown away
+        try:
+            self.adam_g.zero_grad(set_to_none=True)
+            if self.parts == 1:
+                loss = self.game.generator(self.discriminator, seen, self.augment(self.fake, draws))
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                loss = self._generator_in_parts(seen, z, draws)
+            self.adam_g.step()
+            return loss.detach()
+        finally:
+            self.discriminator.requires_grad_(True)
+
+    def _generator_in_parts(self, seen: Tensor, z: Tensor, draws: Generator) -> Tensor:
+        """First the gradient of all pictures, part by part, then each part painted again to carry it on.
+
+        So the augmentation draws for the whole batch, and the generator's graph is never larger than a part's.
+        """
+        fake = self.fake.detach().requires_grad_()
+        changed = self.augment(fake, draws)
+        leaf = changed.detach().requires_grad_()
+        loss = torch.zeros((), device=z.device)
+        for real_part, fake_part in zip(self._split(seen), self._split(leaf), strict=True):
+            share = self.game.generator(self.discriminator, real_part, fake_part) * len(real_part) / len(seen)
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.detach()
+        changed.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        assert fake.grad is not None
+        for z_part, gradient in zip(self._split(z), self._split(fake.grad), strict=True):
+            self.generator(z_part).backward(gradient)
+        return loss
+
+    def _split(self, batch: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(batch, -(-len(batch) // self.parts))

@@ -1,0 +1,42 @@
+"""What is trained and how: the trainer's settings, checked and complete."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from atelier.networks import NetworkConfig
+from atelier.training.losses import Game, NonSaturating, Relativistic, gamma_for
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """`lr_discriminator` and the rest are as params.yaml's `train` describes them."""
+
+    network: NetworkConfig
+    batch: int
+    seed: int
+    lr: float
+    lr_discriminator: float
+    beta1: float
+    ema: float | Literal["power"]
+    augment: tuple[str, ...]
+    augment_probability: float | Literal["by-size", "adaptive"]
+    snapshot_kimg: float
+    images: int  # how many the training is to see in all
+    lr_decay: float  # share of them, at the end, over which the learning rates fall to 0
+    loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
+    gamma: float | None = None  # None: by resolution
+    minutes: float | None = None  # of training, after which it ends between two steps
+    on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
+    quality_samples: int = 512  # pictures behind a row of the quality curve
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a longer training differs from a shorter one from its first step on."""
+        by_size = bool(self.augment) and self.augment_probability == "by-size"
+        return bool(self.lr_decay) or self.loss == "relativistic" or by_size
+
+    def game(self) -> Game:
+        """What the networks play for."""
+        if self.loss == "nonsaturating":
+            return NonSaturating()
+        return Relativistic(gamma_for(self.network.resolution) if self.gamma is None else self.gamma)
