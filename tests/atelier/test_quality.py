@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from atelier.errors import AtelierError
-from atelier.quality import FEATURES, Quality, RandomFeatures, Reference, judge
+from atelier.quality import FEATURES, Quality, RandomFeatures, Reference, glance, judge
 from atelier.quality.patches import PatchReference
 from atelier.quality.statistics import density_and_coverage, kid, mind, nearest
 
@@ -191,6 +191,24 @@ def test_a_reference_sets_the_scale_of_kid() -> None:
     reference = Reference.of(1000 * vectors(200, 0) + 5)
     assert abs(reference.kid(1000 * vectors(200, 1) + 5)) < 0.1
     assert reference.kid(1000 * vectors(200, 1, shift=0.5) + 5) > 0.5
+
+
+def test_a_glance_is_the_cheap_part_of_the_panel_over_groups_as_large_as_the_reference() -> None:
+    reference, features = Reference.of(vectors(20, 0)), vectors(50, 1)
+    seen = glance(reference, features, seed=3)
+    real, fake = reference.standardise(reference.features), reference.standardise(features)
+    groups = [fake[:20], fake[20:40]]
+    assert seen.kid_rand == reference.kid(features)
+    assert seen.mind_rand == pytest.approx(np.mean([mind(group, real, 3) for group in groups]))
+    found = [density_and_coverage(real, group) for group in groups]
+    assert (seen.density, seen.coverage) == pytest.approx(tuple(np.mean(found, 0)))
+
+
+def test_a_glance_sees_lost_modes_and_fewer_pictures_than_paintings() -> None:
+    reference = Reference.of(vectors(60, 0))
+    varied, alike = vectors(60, 1), vectors(60, 1)[:3].repeat(20, 1)
+    assert glance(reference, alike, 0).coverage < glance(reference, varied, 0).coverage / 2
+    assert np.isfinite(glance(reference, vectors(7, 1), 0).kid_rand)
 
 
 def test_a_feature_that_never_varies_does_no_harm() -> None:
