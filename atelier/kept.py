@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.files import digest
@@ -37,6 +37,12 @@ class Start:
     generator: dict[str, Tensor]
     discriminator: dict[str, Tensor] | None
     lineage: dict[str, Any]
+
+    def give_to(self, generator: nn.Module, discriminator: nn.Module) -> None:
+        """Put the weights into networks of this kind; without a discriminator, that one stays as it was drawn."""
+        generator.load_state_dict(self.generator)
+        if self.discriminator:
+            discriminator.load_state_dict(self.discriminator)
 
 
 def keep_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:

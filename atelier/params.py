@@ -136,7 +136,12 @@ class Sketch(Section):
 
 class Train(Section):
     arch: Arch = "dcgan"
-    kimg: float = Field(120, gt=0, le=1e7)
+    init_from: str | None = Field(
+        None,
+        pattern=r"-[0-9a-f]{16}/?$",
+        description="null or a model in models/, as `atelier import` names it",
+    )
+    kimg: float = Field(120, ge=0, le=1e7)
     batch: int = Field(32, ge=2, le=8192)
     seed: Seed = 0
     generation: int = Field(0, ge=0)
@@ -165,6 +170,14 @@ class Train(Section):
     dcgan: Dcgan = Dcgan()
     r3gan: R3gan = R3gan()
     sketch: Sketch = Sketch()
+
+    @model_validator(mode="after")
+    def _something_paints(self) -> Self:
+        if self.kimg == 0 and self.init_from is None:
+            raise ValueError(
+                "train.kimg holds 0; it may hold a number above 0, and 0 only with train.init_from"
+            )
+        return self
 
 
 class Evaluate(Section):

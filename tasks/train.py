@@ -15,6 +15,7 @@ from atelier import __version__
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
 from atelier.files import digest, digest_tree, write_bytes, write_json
+from atelier.kept import Start, open_start
 from atelier.networks import NetworkConfig, save_network
 from atelier.params import ARCHS, Train
 from atelier.training.checkpoint import inputs_key
@@ -26,7 +27,7 @@ from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
 
 # none of these changes a step's arithmetic (without a schedule, a longer training goes on from a shorter one's end);
 # the settings of the architecture in use are in the key, those of the others are not
-NOT_IN_KEY = {"kimg", "device", "minutes", "pick", "on_collapse", *ARCHS}
+NOT_IN_KEY = {"kimg", "init_from", "device", "minutes", "pick", "on_collapse", *ARCHS}
 
 
 def run(stage: Stage) -> str:
@@ -37,10 +38,10 @@ def run(stage: Stage) -> str:
     plan = training_plan(params, dataset)
     data_digest = digest_tree(DATA / "dataset")
     schedule = plan.images if plan.depends_on_length else None
-    key = inputs_key(
-        params.model_dump(exclude=NOT_IN_KEY), schedule, plan.network.settings, data_digest, device.type
-    )
-    trainer = Trainer(plan, dataset, device, stage.state / key)
+    start = open_start(Path(params.init_from), plan.network) if params.init_from else None
+    settings, begun = params.model_dump(exclude=NOT_IN_KEY), start and start.lineage
+    key = inputs_key(settings, schedule, plan.network.settings, data_digest, device.type, begun)
+    trainer = Trainer(plan, dataset, device, stage.state / key, start)
     if trainer.resume():
         print(f"train: goes on from {trainer.kimg:g} kimg (.atelier/train/{key})")
     with only_trainer("train", device), asked_to_stop() as stopping:
@@ -58,14 +59,14 @@ def run(stage: Stage) -> str:
     curves = trainer.final_curves()
     course = course_of(trainer, curves, params)
     trainer.copy_grids(DATA / "training" / "grids")
-    write_csv(DATA / "training" / "losses.csv", curves.losses)
-    write_csv(DATA / "training" / "quality.csv", curves.quality)
+    write_csv(DATA / "training" / "losses.csv", ["kimg", *plan.game().columns], curves.losses)
+    write_csv(DATA / "training" / "quality.csv", list(curves.quality[0]), curves.quality)
     length = f"{trainer.kimg:g} kimg" + (" in train.minutes" if course["ended_by"] == "minutes" else "")
     picked = best(curves.quality) if params.pick == "best" else None
     if picked:
         trainer.turn_to(picked)
         length += f", the best at {trainer.kimg:g}"
-    write_networks(trainer, dataset, params, data_digest, course)
+    write_networks(trainer, dataset, params, data_digest, course, start)
     kid = (picked or curves.quality[-1])["kid_rand"]
     return f"{length}, kid_rand {kid:.3f}, on {device.type}"
 
@@ -112,7 +113,12 @@ def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]
 
 
 def write_networks(
-    trainer: Trainer, dataset: PackedDataset, params: Train, data_digest: str, course: Mapping[str, Any]
+    trainer: Trainer,
+    dataset: PackedDataset,
+    params: Train,
+    data_digest: str,
+    course: Mapping[str, Any],
+    start: Start | None,
 ) -> None:
     """The averaged generator, its opponent, and model.json, which says what they are."""
     facts = {
@@ -123,6 +129,7 @@ def write_networks(
         "paintings": len(dataset.train.images),
         "dataset_sha256": data_digest,
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        **({"start": start.lineage} if start else {}),
     }
     directory, network = DATA / "model", trainer.plan.network
     save_network(directory / "generator.safetensors", trainer.painter(), network, facts)
@@ -133,7 +140,7 @@ def write_networks(
         "arch": network.arch,
         "resolution": network.resolution,
         "settings": network.settings,
-        "training": params.model_dump(exclude={"device", *ARCHS}),
+        "training": params.model_dump(exclude={"device", "init_from", *ARCHS}),
         "parameters": {
             "generator": sum(p.numel() for p in trainer.generator.parameters()),
             "discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),
@@ -143,10 +150,10 @@ def write_networks(
     write_json(directory / "model.json", model)
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, float]]) -> None:
     """One of the curves, six significant digits."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
     write_bytes(path, text.getvalue().encode())

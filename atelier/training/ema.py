@@ -22,6 +22,7 @@ class Ema:
     def __init__(self, network: nn.Module, decay: float | Literal["power"]) -> None:
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self._decay = decay
+        self.keeps_statistics = False  # of batch norms, until the first update: for weights that came with theirs
         self._pairs = list(
             zip(self.average.state_dict().values(), network.state_dict().values(), strict=True)
         )
@@ -29,6 +30,7 @@ class Ema:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the network after step `step`, counted from 0."""
+        self.keeps_statistics = False
         weight = 1 - self._decay_at(step)
         floats = [(mine, theirs) for mine, theirs in self._pairs if mine.is_floating_point()]
         torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], weight)
@@ -43,7 +45,8 @@ class Ema:
         (Izmailov et al., arXiv 1803.05407 §3.2). Here they lower kid_rand by 43 % in the median (docs/training.md).
         """
         painter = copy.deepcopy(self.average)
-        update_bn(latents, painter)
+        if not self.keeps_statistics:
+            update_bn(latents, painter)
         return painter.eval()
 
     def _decay_at(self, step: int) -> float:

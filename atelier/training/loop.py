@@ -11,6 +11,7 @@ from torch import nn
 
 from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
+from atelier.kept import Start
 from atelier.networks import make_networks
 from atelier.progress import Progress
 from atelier.training.augment import Augment
@@ -39,15 +40,23 @@ class Trainer:
     """
 
     def __init__(
-        self, plan: TrainingPlan, dataset: PackedDataset, device: torch.device, states: Path
+        self,
+        plan: TrainingPlan,
+        dataset: PackedDataset,
+        device: torch.device,
+        states: Path,
+        start: Start | None = None,
     ) -> None:
         self.plan, self.device, self._states = plan, device, States(states)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
             generator, discriminator = make_networks(plan.network)
+        if start:
+            start.give_to(generator, discriminator)
         self.generator = _placed(generator, device)
         self.discriminator = _placed(discriminator, device)
         self.ema = Ema(self.generator, plan.ema)
+        self.ema.keeps_statistics = start is not None
         betas = (plan.beta1, 0.999)
         self._adam_g = torch.optim.Adam(self.generator.parameters(), plan.lr, betas, fused=True)
         self._adam_d = torch.optim.Adam(
@@ -168,6 +177,7 @@ class Trainer:
         curves = Curves([*self.curves.losses], [*self.curves.quality], self.curves.rollbacks)
         if self._summed:
             curves.losses.append(self._losses_row())
+        if self._summed or not curves.quality:
             curves.quality.append(self._quality_row())
         return curves
 
@@ -298,6 +308,7 @@ class Trainer:
         self.step, notes = loaded
         self.curves = Curves.of(notes["curves"])
         self.seconds, self._duel.parts = notes["seconds"], notes["parts"]
+        self.ema.keeps_statistics = False
         return True
 
     def _state(self) -> TrainingState:

@@ -28,8 +28,8 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("kimg: 120", "kimg: -3", "train.kimg holds -3; it may hold a number above 0 and at most 10000000"),
-        ("kimg: 120", "kimg: .nan", "train.kimg holds nan; it may hold a number above 0"),
+        ("kimg: 120", "kimg: -3", "train.kimg holds -3; it may hold a number at least 0 and at most 10000000"),
+        ("kimg: 120", "kimg: .nan", "train.kimg holds nan; it may hold a number at least 0"),
         ("batch: 32", 'batch: "64"', "train.batch holds '64'; it may hold a whole number at least 2"),
         ("mirror: true", "mirror: 1", "augment.mirror holds 1; it may hold true or false"),
         ("source: gallery", "source: museum", "scrape.source holds 'museum'; it may hold gallery, wikiart or folder"),

@@ -1,0 +1,145 @@
+"""Trainings that start from a model: what they start with, what they say of it, and what they take for a stranger."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from atelier.errors import AtelierError
+from atelier.files import digest
+from atelier.imports.models import import_model
+from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
+from atelier.params import Params, load_params
+from atelier.weights import save_weights
+from tasks import generate
+from tasks.stage import Stage
+from tasks.train import run
+from tests.datasets import pack_blots
+
+SETTINGS = {
+    "kimg": 0.2, "batch": 8, "snapshot_kimg": 0.1, "lr_decay": 0, "device": "cpu",
+    "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
+}  # fmt: skip
+MODEL = Path("data/model")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pack_blots()
+
+
+def train(**settings: object) -> str:
+    return run(Stage("train", Params.model_validate({"train": {**SETTINGS, **settings}})))
+
+
+def kept(name: str = "first") -> str:
+    return str(import_model(MODEL, None, Path("models"), name))
+
+
+def facts() -> dict:
+    return json.loads((MODEL / "model.json").read_text())
+
+
+def example_of_pytorch(folder: Path) -> Path:
+    """A generator's state dict as pytorch/examples saves it, of the test's size."""
+    torch.manual_seed(3)
+    resolution = json.loads(Path("data/dataset/dataset.json").read_text())["resolution"]
+    generator, _ = make_networks(NetworkConfig("dcgan", resolution, SETTINGS["dcgan"]))
+    state = {}
+    for name, values in generator.state_dict().items():
+        _, place, rest = name.replace("project.", "layers.-1.").split(".")
+        state[f"main.{int(place) + 1}.{rest}"] = values.uniform_(0.5, 1.5) if "running" in name else values
+    torch.save(state, folder / "netG.pth")
+    return folder / "netG.pth"
+
+
+def test_with_kimg_0_an_imported_generator_paints_as_it_is(tmp_path: Path):
+    source = example_of_pytorch(tmp_path)
+    path = import_model(source, None, Path("models"), None)
+    summary = train(kimg=0, init_from=str(path))
+    assert summary.startswith("0 kimg, kid_rand ")
+    _, before = read_model(path / "generator.safetensors")
+    _, after = read_model(MODEL / "generator.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert Path("data/training/losses.csv").read_text() == "kimg,loss_d,loss_g,d_real,d_fake\n"
+    assert [row.split(",")[0] for row in Path("data/training/quality.csv").read_text().split()] == [
+        "kimg",
+        "0",
+    ]
+    assert [grid.name for grid in Path("data/training/grids").iterdir()] == ["000000.000.png"]
+    generate.run(Stage("generate", Params.model_validate({"generate": {"count": 1}})))
+    assert len(list(Path("data/artworks").iterdir())) == 1
+
+    imported = {"format": "pytorch", "sha256": {"generator": digest(source), "discriminator": None}}
+    assert facts()["start"]["imported"] == imported
+    assert load_generator(MODEL / "generator.safetensors")[1]["start"]["imported"] == imported
+    assert str(tmp_path) not in (MODEL / "model.json").read_text()
+
+
+def test_a_training_goes_on_from_both_networks_and_says_so(capsys: pytest.CaptureFixture[str]):
+    train()
+    assert "start" not in facts()
+    first, generator = kept(), digest(MODEL / "generator.safetensors")
+    train(init_from=first, lr=1e-9, lr_discriminator=1e-9, ema=0)  # so slowly that it is where it began
+    for name in ("generator", "discriminator"):
+        _, before = read_model(Path(first) / f"{name}.safetensors")
+        _, after = read_model(MODEL / f"{name}.safetensors")
+        assert all(torch.allclose(before[key], after[key], atol=1e-4) for key in before if "weight" in key)
+    assert facts()["start"]["generator_sha256"] == generator
+    assert facts()["start"]["kimg"] == 0.2
+    assert "goes on" not in capsys.readouterr().out
+
+    train(init_from=kept("second"))
+    assert facts()["start"]["start"]["generator_sha256"] == generator  # and its own past with it
+
+
+def test_what_it_starts_from_decides_which_state_it_resumes_and_nothing_else_of_it(
+    capsys: pytest.CaptureFixture[str],
+):
+    train()
+    first = kept()
+    train(init_from=first)
+    done = digest(MODEL / "generator.safetensors")
+    assert "goes on" not in capsys.readouterr().out
+    Path("elsewhere").mkdir()
+    train(init_from=str(Path(first).rename(Path("elsewhere") / Path(first).name)))
+    assert "goes on from 0.2 kimg" in capsys.readouterr().out
+    assert digest(MODEL / "generator.safetensors") == done
+    assert len(list(Path(".atelier/train").iterdir())) == 2
+
+
+def test_a_resumed_training_that_is_over_paints_with_its_own_statistics():
+    train()
+    before = digest(MODEL / "generator.safetensors")
+    train()
+    assert digest(MODEL / "generator.safetensors") == before
+
+
+def test_a_model_that_does_not_fit_is_refused_before_any_work():
+    train()
+    first = kept()
+    with pytest.raises(AtelierError, match=r"init_from: models/first-.* is dcgan of .* params.yaml asks for"):
+        train(init_from=first, dcgan={"nz": 8, "ngf": 16, "ndf": 4})
+    save_weights(Path(first) / "generator.safetensors", {}, "atelier-model/1", {})
+    with pytest.raises(AtelierError, match="was changed"):
+        train(init_from=first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"kimg": 0}, "train.kimg holds 0; it may hold a number above 0, and 0 only with train.init_from"),
+        (
+            {"init_from": "data/model"},
+            "train.init_from holds 'data/model'; it may hold null or a model in models/",
+        ),
+    ],
+)
+def test_params_that_start_from_nothing_or_from_an_out_are_refused(settings: dict, sentence: str):
+    YAML().dump({"train": settings}, Path("params.yaml"))
+    with pytest.raises(AtelierError) as refused:
+        load_params(Path("params.yaml"))
+    assert sentence in str(refused.value)
