@@ -47,6 +47,10 @@ GPU = {
     "train_upscaler.features": 64, "train_upscaler.blocks": 16, "train_upscaler.steps": 20_000,
     "train_upscaler.patch_px": 48, "train_upscaler.batch": 32, "train_upscaler.lr": 5e-4,
 }  # fmt: skip
+R3GAN = {
+    "train.arch": "r3gan", "train.loss": "relativistic", "train.kimg": 5000, "train.beta1": 0.0, "train.ema": "power",
+    "train.augment_probability": "by-size",
+}  # fmt: skip
 PRESETS = {
     "cpu-demo": Preset("two CPU cores, a few minutes, one motif: 64 px, as shipped", {}),
     "laptop-64": Preset(
@@ -59,6 +63,14 @@ PRESETS = {
             **VARIED, **GPU, "augment.resolution": 128, "train.kimg": 2000,
             "train.dcgan.ngf": 160, "train.dcgan.ndf": 40,
         },
+    ),
+    "gpu-256": Preset(
+        "a GPU of 16 GB and a night or two, from some thousand paintings: 256 px, R3GAN's smallest",
+        {**VARIED, **GPU, **R3GAN, "augment.resolution": 256, "train.r3gan.preset": "S"},
+    ),
+    "gpu-512": Preset(
+        "a data centre's GPU and days, ten thousand paintings and more: 512 px, R3GAN's middle",
+        {**VARIED, **GPU, **R3GAN, "augment.resolution": 512, "train.r3gan.preset": "M", "train.batch": 32},
     ),
 }  # fmt: skip
 
