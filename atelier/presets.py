@@ -65,7 +65,7 @@ PRESETS = {
         },
     ),
     "gpu-256": Preset(
-        "a GPU of 16 GB and a night or two, from some thousand paintings: 256 px, R3GAN's smallest",
+        "a GPU and a night or two, from some thousand paintings: 256 px, R3GAN's smallest",
         {**VARIED, **GPU, **R3GAN, "augment.resolution": 256, "train.r3gan.preset": "S"},
     ),
     "gpu-512": Preset(
