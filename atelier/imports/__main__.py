@@ -28,9 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))
     pair = "with its discriminator" if (path / DISCRIMINATOR).is_file() else "without a discriminator"
     print(f"{path}: {header['arch']} of {header['resolution']} px, {pair}")
-    print("To train on from it (kimg: 0 only paints with it), set in params.yaml")
-    print(f"  augment: resolution: {header['resolution']}")
-    print(f"  train: init_from: {path}, arch: {header['arch']}, {header['arch']}: {{{settings}}}")
+    print("To train on from it (with kimg: 0, to paint with it as it is), set in params.yaml")
+    print(f"  augment.resolution: {header['resolution']}")
+    print(f"  train.init_from: {path}")
+    print(f"  train.arch: {header['arch']}")
+    print(f"  train.{header['arch']}: {{{settings}}}")
 
 
 if __name__ == "__main__":
