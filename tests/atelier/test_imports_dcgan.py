@@ -1,9 +1,7 @@
-"""Networks of art-DCGAN's, dcgan.torch's and pytorch/examples' kind become models of ours that paint the same."""
+"""Networks of art-DCGAN and dcgan.torch become models of ours that paint the same."""
 
 import itertools
-import json
-import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +11,8 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from atelier.errors import AtelierError
-from atelier.files import digest
-from atelier.imports.__main__ import main
 from atelier.imports.models import import_model
-from atelier.networks import NetworkConfig, load_generator, make_networks, read_model, save_network
+from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from tests.torch7 import Function, Obj, Tensor, dumped, flattened, obj, table, tensor
 
 NZ, NGF, NDF = 5, 3, 2
@@ -202,119 +198,60 @@ def test_what_is_no_dcgan_is_refused_in_words(tmp_path: Path, network: object, r
     assert not list((tmp_path / "models").glob("*"))
 
 
-def pth_pair(folder: Path, prefix: str = "") -> tuple[torch.nn.Module, Path, Path]:
-    """netG and netD of pytorch/examples as their state dicts' files, and our generator with the same weights."""
-    torch.manual_seed(0)
-    generator, discriminator = make_networks(NetworkConfig("dcgan", 64, {"nz": NZ, "ngf": NGF, "ndf": NDF}))
-    for name, values in generator.state_dict().items():
-        if "running" in name:
-            values.uniform_(0.5, 1.5)
-    states = []
-    for network in (generator, discriminator):
-        names = {}
-        for name, values in network.state_dict().items():
-            _, place, rest = name.replace("project.", "layers.-1.").split(".")
-            names[f"{prefix}main.{int(place) + (network is generator)}.{rest}"] = values
-        states.append(names)
-    for name, state in zip("GD", states, strict=True):
-        torch.save(state, folder / f"net{name}_epoch_24.pth")
-    return generator.eval(), folder / "netG_epoch_24.pth", folder / "netD_epoch_24.pth"
+def net_d(draw: np.random.Generator, slope: float = 0.2) -> Obj:
+    """netD at 32 px as main.lua builds it."""
+    modules, widths = [], [3, NDF, 2 * NDF, 4 * NDF, 1]
+    for place, (into, out) in enumerate(itertools.pairwise(widths)):
+        stride, padding = (1, 0) if place == 3 else (2, 1)
+        fields = {"weight": tensor(draw.normal(0, 0.2, (out, into, 4, 4))), "kW": 4, "kH": 4,
+                  "dW": stride, "dH": stride, "padW": padding, "padH": padding}  # fmt: skip
+        modules.append(Obj("nn.SpatialConvolution", fields))
+        if place in (1, 2):
+            norm = {
+                key: tensor(draw.uniform(0.5, 2, out))
+                for key in ("weight", "bias", "running_mean", "running_var")
+            }
+            modules.append(Obj("nn.SpatialBatchNormalization", {"eps": EPS, **norm}, 2))
+        modules.append(obj("nn.LeakyReLU", negval=slope, inplace=True) if place < 3 else obj("nn.Sigmoid"))
+    return obj("nn.Sequential", modules=table(*modules, obj("nn.View", numElements=1)))
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_state_dicts_of_pytorch_examples_become_a_pair(tmp_path: Path, prefix: str):
-    generator, net_g, net_d = pth_pair(tmp_path, prefix)
-    path = import_model(net_g, net_d, tmp_path / "models", None)
-    assert path.name.startswith("netg_epoch_24-")
-    found, header = load_generator(path / "generator.safetensors")
-    z = torch.randn(2, NZ, generator=torch.Generator().manual_seed(1))
-    assert_close(found(z), generator(z), atol=0, rtol=0)
+def judged(network: Obj, images: torch.Tensor) -> torch.Tensor:
+    """What netD's layers give before the sigmoid, computed by PyTorch's functions and nothing of ours."""
+
+    def numbers(module: Obj, key: str) -> torch.Tensor:
+        found = module.fields[key]
+        return torch.tensor(found.storage.values).reshape(found.sizes)
+
+    for module in network.fields["modules"].values():
+        if module.name == "nn.SpatialConvolution":
+            stride, padding = module.fields["dW"], module.fields["padW"]
+            images = functional.conv2d(images, numbers(module, "weight"), None, stride, padding)
+        elif module.name == "nn.SpatialBatchNormalization":
+            mean, variance = numbers(module, "running_mean"), numbers(module, "running_var")
+            gain, shift = numbers(module, "weight"), numbers(module, "bias")
+            images = functional.batch_norm(images, mean, variance, gain, shift, eps=EPS)
+        elif module.name == "nn.LeakyReLU":
+            images = functional.leaky_relu(images, 0.2)
+    return images.flatten()
+
+
+def test_a_discriminator_of_torch7_becomes_the_opponent(tmp_path: Path):
+    network = net_d(np.random.default_rng(2))
+    (tmp_path / "net_D.t7").write_bytes(dumped(network))
+    (tmp_path / "net_G.t7").write_bytes(dumped(net_g(drawn())))
+    path = import_model(tmp_path / "net_G.t7", tmp_path / "net_D.t7", tmp_path / "models", None)
+    header, weights = read_model(path / "discriminator.safetensors")
     assert header["settings"] == {"nz": NZ, "ngf": NGF, "ndf": NDF}
-    _, rival = read_model(path / "discriminator.safetensors")
-    original = torch.load(net_d, weights_only=True)
-    assert torch.equal(rival["layers.0.weight"], original[f"{prefix}main.0.weight"])
+    _, discriminator = make_networks(NetworkConfig("dcgan", 32, header["settings"]))
+    discriminator.load_state_dict(weights)
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert_close(discriminator.eval()(images), judged(network, images), atol=1e-4, rtol=1e-4)
 
-
-def test_a_model_says_that_it_was_imported_and_from_which_bytes(tmp_path: Path):
-    _, net_g, net_d = pth_pair(tmp_path)
-    path = import_model(net_g, net_d, tmp_path / "models", "sea")
-    facts = json.loads((path / "model.json").read_text())
-    source = {"format": "pytorch", "sha256": {"generator": digest(net_g), "discriminator": digest(net_d)}}
-    assert facts["imported"] == source
-    assert read_model(path / "generator.safetensors")[0]["imported"] == source
-    assert facts["generator_sha256"] == digest(path / "generator.safetensors")
-    assert str(tmp_path) not in json.dumps(facts)
-    before = {file: digest(file) for file in path.iterdir()}
-    assert import_model(net_g, net_d, tmp_path / "models", "sea") == path
-    assert {file: digest(file) for file in path.iterdir()} == before
-    assert import_model(net_g, None, tmp_path / "models", "sea") != path
-
-
-def test_wrong_files_of_pytorch_are_refused_in_words(tmp_path: Path):
-    _, net_g, net_d = pth_pair(tmp_path)
-
-    def refused(reason: str, file: Path = tmp_path / "bad.pth", rival: Path | None = None) -> None:
-        with pytest.raises(AtelierError, match=reason):
-            import_model(file, rival, tmp_path / "models", None)
-
-    def of(**changes: object) -> None:
-        torch.save({**torch.load(net_g, weights_only=True), **changes}, tmp_path / "bad.pth")
-
-    refused("is a discriminator, not a generator", net_d)
-    refused("is a generator, not a discriminator", net_g, net_g)
-    refused("cannot be read", tmp_path / "none.pth")
-    refused("only .t7, .pth", tmp_path / "net.pkl")
-    torch.save({"main": Path("x")}, tmp_path / "bad.pth")
-    refused("could run code")
-    torch.save([1], tmp_path / "bad.pth")
-    refused("no state dict")
-    of(**{"main.1.weight": torch.zeros(3)})
-    refused(r"main\.1 has weight of 3")
-    of(**{"fc.weight": torch.zeros(3)})
-    refused("'fc.weight', which the DCGAN")
-    of(**{"main.2.weight": torch.zeros(3)})
-    refused("no DCGAN's places")
-    of(**{"main.0.weight": torch.zeros(1).expand(4096, 4096, 4, 4)})
-    refused("no plain tensor")
-    (tmp_path / "bad.pth").write_bytes(net_g.read_bytes()[:-200])
-    refused("no whole file|could run code")
-    with zipfile.ZipFile(tmp_path / "bad.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
-        bomb.writestr("archive/data.pkl", bytes(10**7))
-    refused("unpacks to more")
-
-
-def test_a_model_of_ours_is_kept_whole_and_a_strange_pair_is_not(tmp_path: Path):
-    config = NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": NGF, "ndf": NDF})
-    generator, discriminator = make_networks(config)
-    model = tmp_path / "model"
-    save_network(model / "generator.safetensors", generator, config, {"kimg": 12.0})
-    save_network(model / "discriminator.safetensors", discriminator, config, {"kimg": 12.0})
-    path = import_model(model, None, tmp_path / "models", None)
-    assert digest(path / "generator.safetensors") == digest(model / "generator.safetensors")
-    assert digest(path / "discriminator.safetensors") == digest(model / "discriminator.safetensors")
-    assert json.loads((path / "model.json").read_text())["kimg"] == 12
-    assert import_model(model / "generator.safetensors", None, tmp_path / "models", "model") == path
-    save_network(model / "discriminator.safetensors", discriminator, replace(config, resolution=64), {})
-    with pytest.raises(AtelierError, match="not the opponent"):
-        import_model(model, None, tmp_path / "models", None)
-
-
-@pytest.mark.parametrize("lie", [{"ngf": 4}, {"ngf": 10**12}, {"ngf": -1}, {"ngf": "3"}, {"nz": None}, {}])
-def test_a_header_that_lies_about_its_weights_costs_nothing_and_is_refused(tmp_path: Path, lie: dict):
-    generator, _ = make_networks(NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": NGF, "ndf": NDF}))
-    settings = {"nz": NZ, "ngf": NGF, "ndf": NDF, **lie} if lie else {}
-    save_network(tmp_path / "generator.safetensors", generator, NetworkConfig("dcgan", 32, settings), {})
-    with pytest.raises(AtelierError, match=r"weights of the dcgan|do not fit dcgan"):
-        import_model(tmp_path / "generator.safetensors", None, tmp_path / "models", None)
-
-
-def test_the_command_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    _, net_g, _ = pth_pair(tmp_path)
-    options = [str(net_g), "--folder", str(tmp_path / "models"), "--name"]
-    main([*options, "sea"])
-    (path,) = (tmp_path / "models").iterdir()
-    assert f"init_from: {path}" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as left:
-        main([*options, "../sea"])
-    assert left.value.code == 1
-    assert "the name '../sea' does not fit" in capsys.readouterr().err
+    (tmp_path / "net_D.t7").write_bytes(dumped(net_d(np.random.default_rng(2), slope=0.1)))
+    with pytest.raises(AtelierError, match=r"net_D.t7 .* another slope than 0.2"):
+        import_model(tmp_path / "net_G.t7", tmp_path / "net_D.t7", tmp_path / "models", None)
+    (tmp_path / "net_G.t7").write_bytes(dumped(net_g(drawn(64))))
+    (tmp_path / "net_D.t7").write_bytes(dumped(network))
+    with pytest.raises(AtelierError, match=r"for 32 px, .*net_G.t7 for 64 px: no pair"):
+        import_model(tmp_path / "net_G.t7", tmp_path / "net_D.t7", tmp_path / "models", None)
