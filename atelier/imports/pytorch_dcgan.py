@@ -3,6 +3,7 @@
 import io
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +13,14 @@ from torch import Tensor
 
 from atelier.errors import AtelierError
 from atelier.imports.dcgan import Convolution, Layer, Norm
+from atelier.text import clean
 
 NAME = re.compile(r"(?:module\.)?main\.([0-9]{1,4})\.([a-z_]+)")
+# what torch.load and zipfile raise over damaged files, besides UnpicklingError
+DAMAGED = (
+    RuntimeError, EOFError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError,
+    ValueError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
 NORM = {"weight", "bias", "running_mean", "running_var"}
 
 
@@ -30,8 +37,8 @@ def layers_of_pytorch(content: bytes) -> list[Layer]:
             "it holds more than tensors, or is damaged: only a state dict (`netG.state_dict()`) is read, because "
             "anything else could run code"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise AtelierError(f"it is no whole file of PyTorch's: {error}") from None
+    except DAMAGED as error:
+        raise AtelierError(f"it is no whole file of PyTorch's: {clean(str(error))}") from None
     numbered = _numbered(state, len(content))
     # a generator's first convolution is followed by a batch norm, a discriminator's is not
     transposed = 1 in numbered
@@ -47,12 +54,12 @@ def layers_of_pytorch(content: bytes) -> list[Layer]:
 
 def _refuse_unpacking(content: bytes) -> None:
     """PyTorch's zip archives are not compressed; one that is may grow without end."""
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        return
     try:
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            return
         members = zipfile.ZipFile(io.BytesIO(content)).infolist()
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise AtelierError(f"it is no whole file of PyTorch's: {error}") from None
+    except DAMAGED as error:
+        raise AtelierError(f"it is no whole file of PyTorch's: {clean(str(error))}") from None
     if sum(member.file_size for member in members) > len(content):
         raise AtelierError("it unpacks to more than it is: PyTorch's own files do not")
 

@@ -1,6 +1,9 @@
 """Files of pytorch/examples' DCGAN and models of ours become kept models, which say where they came from."""
 
+import contextlib
+import io
 import json
+import random
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.imports.__main__ import main
 from atelier.imports.models import import_model
+from atelier.imports.pytorch_dcgan import layers_of_pytorch
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model, save_network
 
 NZ, NGF, NDF = 5, 3, 2
@@ -97,6 +101,22 @@ def test_wrong_files_of_pytorch_are_refused_in_words(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "bad.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("archive/data.pkl", bytes(10**7))
     refused("unpacks to more")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_file_of_pytorch_is_read_or_refused(zipped: bool):
+    state = {"main.0.weight": torch.ones(4, 8, 4, 4), "main.1.running_mean": torch.ones(8)}
+    buffer, draw = io.BytesIO(), random.Random(1)
+    torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
+    whole = buffer.getvalue()
+    for turn in range(300):
+        content = bytearray(whole)
+        if turn % 4 == 0:
+            del content[draw.randrange(1, len(content)) :]
+        for _ in range(draw.randint(1, 4)):
+            content[draw.randrange(min(len(content), 900))] = draw.randrange(256)
+        with contextlib.suppress(AtelierError):
+            layers_of_pytorch(bytes(content))
 
 
 def test_a_model_of_ours_is_kept_whole_and_a_strange_pair_is_not(tmp_path: Path):
