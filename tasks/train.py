@@ -54,7 +54,9 @@ def run(stage: Stage) -> str:
             raise SystemExit(143) from None
         except torch.OutOfMemoryError:
             raise AtelierError(
-                f"{device} has not enough memory for train.batch {plan.batch}: lower it"
+                f"{device} has not enough memory, not even for {trainer.micro_batch} of train.batch {plan.batch} "
+                f"pictures at a time: make the networks (train.{params.arch}) or augment.resolution smaller, or use "
+                "another device"
             ) from None
     curves = trainer.final_curves()
     course = course_of(trainer, curves, params)
