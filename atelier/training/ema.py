@@ -22,9 +22,7 @@ class Ema:
     def __init__(self, network: nn.Module, decay: float | Literal["power"]) -> None:
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self._decay = decay
-        self.keeps_statistics = (
-            False  # of batch norms, until the first update: for weights that came with theirs
-        )
+        self.keeps_statistics = False  # until the first update: for weights that came with their own
         self._pairs = list(
             zip(self.average.state_dict().values(), network.state_dict().values(), strict=True)
         )
