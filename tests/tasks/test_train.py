@@ -185,6 +185,20 @@ def test_an_edited_setting_never_resumes_a_strangers_state(
     assert len(list(Path(".atelier/train").iterdir())) == 2
 
 
+def test_the_settings_of_a_network_not_in_use_train_nothing_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    run(stage(kimg=0.1))
+    before = outs()
+    run(stage(kimg=0.1, r3gan={"preset": "M"}, sketch={"ngf": 8}))
+    assert "goes on from 0.104 kimg" in capsys.readouterr().out
+    assert outs() == before
+    sketch = {"nz": 8, "ngf": 8, "ndf": 4}
+    run(stage(kimg=0.1, arch="sketch", sketch=sketch))
+    assert "goes on" not in capsys.readouterr().out
+    model = json.loads(Path("data/model/model.json").read_text())
+    assert (model["arch"], model["settings"]) == ("sketch", sketch)
+    assert not {"dcgan", "r3gan", "sketch"} & model["training"].keys()
+
+
 def test_it_says_which_device_it_took_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     run(stage(kimg=0.1, device="auto"))
     assert "train: on " in capsys.readouterr().out
