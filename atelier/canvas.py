@@ -5,6 +5,7 @@ Knows any generator that maps (B, nz) or (B, nz, rows, columns) to [−1, 1]; kn
 
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,8 @@ def paint(
     Raises AtelierError where it does not fit into memory, before anything is allocated, or where the generator
     paints no numbers.
     """
-    if canvas[0] * canvas[1] * int(generator.resolution) ** 2 > SMALL_PX:  # a cell is at most a whole picture
+    resolution: Any = generator.resolution
+    if canvas[0] * canvas[1] * resolution**2 > SMALL_PX:  # a cell is at most a whole picture
         _refuse_what_does_not_fit(generator, nz, canvas)
     return render(generator, latents(seed, index, nz, canvas, truncation))
 

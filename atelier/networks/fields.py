@@ -34,7 +34,10 @@ def spread(z: Tensor) -> Tensor:
         return z
     lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
     mixed, wanted = _widened(z), _widened(lengths)
-    return mixed * (wanted / torch.linalg.vector_norm(mixed, dim=1, keepdim=True).clamp_min(1e-12))
+    stretched: Tensor = mixed * (
+        wanted / torch.linalg.vector_norm(mixed, dim=1, keepdim=True).clamp_min(1e-12)
+    )
+    return stretched
 
 
 def tiled(cells: Tensor, like: Tensor) -> Tensor:
