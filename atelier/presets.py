@@ -55,7 +55,7 @@ PRESETS = {
     "cpu-demo": Preset("two CPU cores, a few minutes, one motif: 64 px, as shipped", {}),
     "laptop-64": Preset(
         "a laptop without a GPU, some minutes, a thousand varied paintings: 64 px",
-        {**VARIED, "train.dcgan.ngf": 32, "train.dcgan.ndf": 16},
+        {**VARIED, "train.arch": "sketch", "train.kimg": 100},
     ),
     "gpu-128": Preset(
         "any GPU, from a thousand paintings: 128 px, the networks of 2018",
