@@ -6,9 +6,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from atelier.dataset import PackedDataset, View
 from atelier.packing import write_dataset
 from atelier.resemblance import Picture
 from atelier.shards import Item
+
+
+def noise(resolution: int, train: int) -> PackedDataset:
+    """24 pictures of noise in memory, the first `train` of them to train on, the others held out."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, resolution, resolution, 3), dtype=np.uint8)
+    ids = [f"{row:024x}" for row in range(24)]
+    sides = (View(pixels[part], ids[part], mirror=True) for part in (slice(train), slice(train, None)))
+    return PackedDataset(resolution, "center", True, *sides)
 
 
 def pack_blots(count: int = 60, resolution: int = 32) -> None:

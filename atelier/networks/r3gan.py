@@ -15,10 +15,8 @@ from atelier.networks.fields import BASE, doublings, spread, tiled
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
-EXPANSION, GROUP = (
-    2,
-    16,
-)  # the inner convolution's channels as a multiple of the outer's, and how many see each other
+EXPANSION = 2  # the inner convolution's channels as a multiple of the outer's
+GROUP = 16  # how many of them see each other
 SLOPE = 0.2
 GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through a leaky ReLU
 

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from atelier.dataset import PackedDataset, View
+from atelier.dataset import PackedDataset
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
+from tests.datasets import noise
 
 CPU = torch.device("cpu")
 GAMES = {
@@ -21,11 +21,7 @@ GAMES = {
 
 @pytest.fixture(scope="module")
 def dataset() -> PackedDataset:
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
-    ids = [f"{row:024x}" for row in range(24)]
-    return PackedDataset(
-        32, "center", True, View(pixels[:20], ids[:20], True), View(pixels[20:], ids[20:], True)
-    )
+    return noise(32, train=20)
 
 
 def plan_for(arch: str) -> TrainingPlan:

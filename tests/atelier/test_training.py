@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from atelier.dataset import PackedDataset, View
+from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
@@ -18,6 +17,7 @@ from atelier.training.loop import Stopped, Trainer
 from atelier.training.losses import NonSaturating
 from atelier.training.plan import TrainingPlan
 from atelier.training.seeds import generator_for
+from tests.datasets import noise
 
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(
@@ -40,11 +40,7 @@ SHORT = replace(PLAN, images=40)
 
 @pytest.fixture(scope="module")
 def dataset() -> PackedDataset:
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
-    ids = [f"{row:024x}" for row in range(24)]
-    return PackedDataset(
-        32, "center", True, View(pixels[:20], ids[:20], True), View(pixels[20:], ids[20:], True)
-    )
+    return noise(32, train=20)
 
 
 @pytest.fixture

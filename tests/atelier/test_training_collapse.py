@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from atelier.dataset import PackedDataset, View
+from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.curves import best
 from atelier.training.loop import MOST_ROLLBACKS, Stopped, Trainer
 from atelier.training.plan import TrainingPlan
+from tests.datasets import noise
 
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(
@@ -37,11 +37,7 @@ GOOD, BAD = {"kid_rand": 1.0, "coverage": 0.8}, {"kid_rand": 2.0, "coverage": 0.
 
 @pytest.fixture(scope="module")
 def dataset() -> PackedDataset:
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
-    ids = [f"{row:024x}" for row in range(24)]
-    return PackedDataset(
-        16, "center", True, View(pixels[:16], ids[:16], True), View(pixels[16:], ids[16:], True)
-    )
+    return noise(16, train=16)
 
 
 @pytest.fixture
