@@ -3,15 +3,15 @@
 A game is handed the discriminator and the pictures rather than logits, because one of them punishes gradients.
 """
 
-import math
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atelier.training.schedules import gamma_at
+
 GAMMA_64, GAMMA_EXPONENT = 2.0, 3.1  # fitted to R3GAN's 2 at 64 px and 150 at 256 px (its train.py)
-GAMMA_FALLS_TO = 0.1  # of its first value, along a cosine, as there
 
 
 class Verdict(NamedTuple):
@@ -83,12 +83,6 @@ class Relativistic:
 def gamma_for(resolution: int) -> float:
     """The penalties' first weight: 2 at 64 px, 17 at 128, 147 at 256."""
     return float(GAMMA_64 * (resolution / 64) ** GAMMA_EXPONENT)
-
-
-def gamma_at(first: float, done: float) -> float:
-    """The penalties' weight after this share of the training: it falls to a tenth along a cosine."""
-    last = first * GAMMA_FALLS_TO
-    return last + (first - last) * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0))) / 2
 
 
 def _squared_gradient(logits: Tensor, pictures: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """How often pictures are augmented: always alike, by how many paintings there are, or as over-fitting asks for."""
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from atelier.training.augment import Augment
 from atelier.training.data import ResidentData
+from atelier.training.schedules import cosine
 from atelier.training.seeds import generator_for
 
 FEW, SOME, MANY = 1_000, 10_000, 50_000
@@ -22,7 +22,7 @@ def by_size(paintings: int, done: float) -> float:
     if paintings < FEW:
         return 1.0
     top = 0.6 if paintings < SOME else 0.3 if paintings < MANY else 0.0
-    return top * (1 - math.cos(math.pi * min(max(done, 0.0), 1.0))) / 2
+    return cosine(0, top, done)
 
 
 @dataclass

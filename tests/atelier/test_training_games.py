@@ -10,7 +10,8 @@ from torch import nn
 from atelier.networks import NetworkConfig, make_networks
 from atelier.training.augment import Augment
 from atelier.training.duel import Duel
-from atelier.training.losses import NonSaturating, Relativistic, gamma_at, gamma_for
+from atelier.training.losses import NonSaturating, Relativistic, gamma_for
+from atelier.training.schedules import gamma_at
 from atelier.training.seeds import generator_for
 
 NZ, BATCH = 8, 8
