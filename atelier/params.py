@@ -135,20 +135,20 @@ class Sketch(Section):
 
 
 class Train(Section):
-    arch: Arch = "dcgan"
+    arch: Arch = "sketch"
     init_from: str | None = Field(
         None,
         pattern=r"-[0-9a-f]{16}/?$",
         description="null or a model in models/, as `atelier import` names it",
     )
-    kimg: float = Field(120, ge=0, le=1e7)
-    batch: int = Field(32, ge=2, le=8192)
+    kimg: float = Field(100, ge=0, le=1e7)
+    batch: int = Field(64, ge=2, le=8192)
     seed: Seed = 0
     generation: int = Field(0, ge=0)
     device: Device = "auto"
     snapshot_kimg: float = Field(20, gt=0)
     lr: float = Field(2e-4, gt=0, le=1)
-    lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = 1e-4
+    lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
     lr_decay: float = Field(0.6, ge=0, le=1)
     beta1: float = Field(0.5, ge=0, lt=1)
     loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
@@ -159,7 +159,6 @@ class Train(Section):
     augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [
         "translation",
         "brightness",
-        "saturation",
     ]
     augment_probability: Annotated[float, Field(ge=0, le=1)] | Literal["by-size", "adaptive"] = Field(
         1.0, description="a number at least 0 and at most 1, by-size or adaptive"

@@ -52,15 +52,15 @@ R3GAN = {
     "train.augment_probability": "by-size",
 }  # fmt: skip
 PRESETS = {
-    "cpu-demo": Preset("two CPU cores, a few minutes, one motif: 64 px, as shipped", {}),
+    "cpu-demo": Preset("two CPU cores, three minutes: 64 px, as shipped", {}),
     "laptop-64": Preset(
-        "a laptop without a GPU, some minutes, a thousand varied paintings: 64 px",
-        {**VARIED, "train.arch": "sketch", "train.kimg": 100},
+        "a laptop without a GPU, ten minutes, a thousand varied paintings: 64 px, a third wider, twice as long",
+        {**VARIED, "train.arch": "sketch", "train.kimg": 200, "train.sketch.ngf": 32, "train.sketch.ndf": 16},
     ),
     "gpu-128": Preset(
         "any GPU, from a thousand paintings: 128 px, the networks of 2018",
         {
-            **VARIED, **GPU, "augment.resolution": 128, "train.kimg": 2000,
+            **VARIED, **GPU, "augment.resolution": 128, "train.arch": "dcgan", "train.kimg": 2000,
             "train.dcgan.ngf": 160, "train.dcgan.ndf": 40,
         },
     ),

@@ -90,7 +90,7 @@ def test_a_failing_stage_says_why(inside, kind, sentence):
 
 
 def test_a_bad_param_is_named_before_any_work(inside):
-    inside.set("arch: dcgan", "arch: sixty")
+    inside.set("arch: sketch", "arch: sixty")
     with pytest.raises(AtelierError, match=r"params.yaml:\d+: train.arch holds 'sixty'"):
         dvc.repro("scrape", "run", Notes())
     assert not (inside.root / "data/scrape").exists()

@@ -48,7 +48,7 @@ def test_a_failing_stage_ends_the_flow_with_its_own_sentence(served: Tree):
 def test_a_bad_param_an_unknown_stage_and_a_place_without_a_studio_stop_it_before_any_work(studio: Tree):
     unknown = studio.run("flows.studio", "tran")
     assert (unknown.status, unknown.output) == (1, "dvc.yaml has no stage tran; did you mean train?\n")
-    studio.set("arch: dcgan", "arch: sixty")
+    studio.set("arch: sketch", "arch: sixty")
     bad = studio.run("flows.studio")
     assert bad.status == 1
     assert "train.arch holds 'sixty'; it may hold dcgan" in bad.output

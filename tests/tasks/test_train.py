@@ -22,7 +22,7 @@ from tests.stages import started
 
 SETTINGS = {
     "kimg": 1.6, "batch": 8, "snapshot_kimg": 0.2, "lr_decay": 0.5, "device": "cpu",
-    "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
+    "sketch": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
 OUTS = ("model/generator.safetensors", "model/discriminator.safetensors", "model/model.json",
         "training/losses.csv", "training/quality.csv")  # fmt: skip
@@ -102,9 +102,9 @@ def test_the_model_says_what_it_is() -> None:
         header = json.loads(file.metadata()["atelier"])
     model = json.loads(Path("data/model/model.json").read_text())
     for facts in (header, model):
-        assert facts["arch"] == "dcgan"
+        assert facts["arch"] == "sketch"
         assert facts["resolution"] == 32
-        assert facts["settings"] == SETTINGS["dcgan"]
+        assert facts["settings"] == SETTINGS["sketch"]
         assert facts["kimg"] == 0.104  # whole batches
         assert facts["generation"] == 2
         assert facts["mirror"] is True
@@ -188,14 +188,14 @@ def test_an_edited_setting_never_resumes_a_strangers_state(
 def test_the_settings_of_a_network_not_in_use_train_nothing_anew(capsys: pytest.CaptureFixture[str]) -> None:
     run(stage(kimg=0.1))
     before = outs()
-    run(stage(kimg=0.1, r3gan={"preset": "M"}, sketch={"ngf": 8}))
+    run(stage(kimg=0.1, r3gan={"preset": "M"}, dcgan={"ngf": 8}))
     assert "goes on from 0.104 kimg" in capsys.readouterr().out
     assert outs() == before
-    sketch = {"nz": 8, "ngf": 8, "ndf": 4}
-    run(stage(kimg=0.1, arch="sketch", sketch=sketch))
+    dcgan = {"nz": 8, "ngf": 8, "ndf": 4}
+    run(stage(kimg=0.1, arch="dcgan", dcgan=dcgan))
     assert "goes on" not in capsys.readouterr().out
     model = json.loads(Path("data/model/model.json").read_text())
-    assert (model["arch"], model["settings"]) == ("sketch", sketch)
+    assert (model["arch"], model["settings"]) == ("dcgan", dcgan)
     assert not {"dcgan", "r3gan", "sketch"} & model["training"].keys()
 
 

@@ -19,7 +19,7 @@ from tasks.train import run
 from tests.datasets import pack_blots
 
 SETTINGS = {
-    "kimg": 0.04, "batch": 8, "snapshot_kimg": 1, "lr_decay": 0, "device": "cpu",
+    "arch": "dcgan", "kimg": 0.04, "batch": 8, "snapshot_kimg": 1, "lr_decay": 0, "device": "cpu",
     "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
 MODEL = Path("data/model")
