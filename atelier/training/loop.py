@@ -12,21 +12,21 @@ from torch import nn
 from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.kept import Start
-from atelier.networks import make_networks
 from atelier.progress import Progress
 from atelier.training.augment import Augment
 from atelier.training.checkpoint import States, TrainingState, load_state, read_notes, save_state
-from atelier.training.curves import Curves, Rollback, Row, advice, best, collapse, way_out
+from atelier.training.curves import Curves, Rollback, Row, advice, collapse
 from atelier.training.data import ResidentData
 from atelier.training.duel import Duel
-from atelier.training.ema import Ema
 from atelier.training.plan import TrainingPlan
+from atelier.training.players import Players
 from atelier.training.probability import Adaptive, by_size
+from atelier.training.recovery import needed, passes_through, way_back
 from atelier.training.seeds import generator_for
 from atelier.training.showing import Showing
+from atelier.training.tally import Tally
 
 LOOK_STEPS = 50  # how often the losses leave the device for the progress line
-MOST_ROLLBACKS = 3  # then the settings are wrong, not the luck
 
 
 class Stopped(Exception):
@@ -48,23 +48,12 @@ class Trainer:
         start: Start | None = None,
     ) -> None:
         self.plan, self.device, self._states = plan, device, States(states)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
-            generator, discriminator = make_networks(plan.network)
-        if start:
-            start.give_to(generator, discriminator)
-        self.generator = _placed(generator, device)
-        self.discriminator = _placed(discriminator, device)
-        self.ema = Ema(self.generator, plan.ema)
-        self.ema.keeps_statistics = start is not None
-        betas = (plan.beta1, 0.999)
-        self._adam_g = torch.optim.Adam(self.generator.parameters(), plan.lr, betas, fused=True)
-        self._adam_d = torch.optim.Adam(
-            self.discriminator.parameters(), plan.lr_discriminator, betas, fused=True
-        )
+        players = Players.of(plan, start, device)
+        self.generator, self.discriminator, self.ema = players.generator, players.discriminator, players.ema
+        self.adam_g, self.adam_d = players.adam_g, players.adam_d
         self._augment = Augment(plan.augment, 0)
         self._duel = Duel(
-            self.generator, self.discriminator, self._adam_g, self._adam_d, plan.game(), self._augment
+            self.generator, self.discriminator, self.adam_g, self.adam_d, plan.game(), self._augment
         )
         self._nz = int(plan.network.settings["nz"])
         self._data = ResidentData(dataset.train, plan.seed, device)
@@ -73,8 +62,7 @@ class Trainer:
         if plan.augment and plan.augment_probability == "adaptive":
             self._adaptive = Adaptive(ResidentData(dataset.held_out, plan.seed, device), plan.seed)
         self._showing = Showing(self.ema, self._nz, dataset.held_out, plan.quality_samples, device)
-        self._sums = torch.zeros(4, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
-        self._summed = torch.zeros((), dtype=torch.int64)
+        self._tally = Tally(device)
         self.curves = Curves()
         self.step = 0
         self.seconds = 0.0  # of training, over all runs
@@ -151,11 +139,7 @@ class Trainer:
         """Write the resumable state of this step, and drop all but the last few and those of the best snapshots."""
         notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._duel.parts}
         save_state(self._states.path(self.step), self.step, self._state(), notes)
-        quality = self.curves.quality
-        # the one before last may have had another best, and may yet be gone back to
-        self._states.prune(
-            self.step, {self._step_of(row) for row in (best(quality), best(quality[:-1])) if row}
-        )
+        self._states.prune(self.step, {self._step_of(row) for row in needed(self.curves.quality)})
 
     def painter(self) -> nn.Module:
         """The averaged generator as it paints, with batch statistics of its own, in eval mode."""
@@ -175,9 +159,9 @@ class Trainer:
     def final_curves(self) -> Curves:
         """The curves up to now, with a last row for what came after the last snapshot."""
         curves = Curves([*self.curves.losses], [*self.curves.quality], self.curves.rollbacks)
-        if self._summed:
+        if self._tally:
             curves.losses.append(self._losses_row())
-        if self._summed or not curves.quality:
+        if self._tally or not curves.quality:
             curves.quality.append(self._quality_row())
         return curves
 
@@ -200,8 +184,7 @@ class Trainer:
         self.ema.update(step)
         if self._adaptive:
             self._adaptive.follow(step, self.discriminator, self._augment, real, self._duel.fake)
-        self._sums += told.to(self._sums)
-        self._summed += 1
+        self._tally.add(told)
         self.step += 1
 
     @property
@@ -213,7 +196,7 @@ class Trainer:
         left = max(plan.images - self.images_seen, 0) / plan.images
         factor = min(1.0, left / plan.lr_decay) if plan.lr_decay else 1.0
         factor *= 0.5 ** len(self.curves.rollbacks)
-        for adam, lr in ((self._adam_g, plan.lr), (self._adam_d, plan.lr_discriminator)):
+        for adam, lr in ((self.adam_g, plan.lr), (self.adam_d, plan.lr_discriminator)):
             adam.param_groups[0]["lr"] = lr * factor
 
     def _advance_saying(self, progress: Progress) -> None:
@@ -233,8 +216,7 @@ class Trainer:
     def _snapshot(self, progress: Progress) -> None:
         self.curves.losses.append(self._losses_row())
         self.curves.quality.append(self._quality_row())
-        self._sums.zero_()
-        self._summed.zero_()
+        self._tally.clear()
         self._showing.draw_grid(self.grids / _grid_name(self.kimg), self.micro_batch)
         self.save()
         row = self.curves.quality[-1]
@@ -254,14 +236,11 @@ class Trainer:
     def _collapsed(self, reason: str, progress: Progress, hopeless: bool) -> None:
         """Roll back, go on, or raise AtelierError; from NaN nothing goes on."""
         what = f"the training has collapsed at {self.kimg:g} kimg: {reason}"
-        policy, top = self.plan.on_collapse, best(self.curves.quality)
-        if policy == "rollback" and top and len(self.curves.rollbacks) < MOST_ROLLBACKS:
+        if top := way_back(self.plan.on_collapse, self.curves, what, hopeless):
             self._roll_back(top, reason)
             progress.line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
-        elif policy == "ignore" and not hopeless:
-            progress.line(f"train: {what}; train.on_collapse says to ignore it")
         else:
-            raise AtelierError(f"{what}. {way_out(policy, top, len(self.curves.rollbacks), hopeless)}")
+            progress.line(f"train: {what}; train.on_collapse says to ignore it")
 
     def _roll_back(self, top: Row, reason: str) -> None:
         from_kimg, before = self.kimg, (self.curves.rollbacks, self.seconds, self._duel.parts)
@@ -272,15 +251,14 @@ class Trainer:
         self._states.drop_after(self.step)
 
     def _losses_row(self) -> Row:
-        means = (self._sums / self._summed.to(self._sums)).tolist()
-        return {"kimg": self.kimg, **dict(zip(self._duel.game.columns, means, strict=True))}
+        return {"kimg": self.kimg, **self._tally.means(self._duel.game.columns)}
 
     def _quality_row(self) -> Row:
         return {"kimg": self.kimg, **self._showing.quality(self.micro_batch)}
 
     def _finite(self) -> bool:
         norms = torch._foreach_norm(list(self.ema.average.parameters()))
-        return bool(torch.stack(norms).isfinite().all() & self._sums.isfinite().all().to(self.device))
+        return bool(torch.stack(norms).isfinite().all() & self._tally.isfinite().to(self.device))
 
     def _note(self, progress: Progress) -> str:
         row = self._losses_row()
@@ -295,12 +273,9 @@ class Trainer:
         if notes is None:
             return False
         curves = Curves.of(notes["curves"])
-        top, rolls_back = best(curves.quality), self.plan.on_collapse == "rollback"
-        if curves.rollbacks and not rolls_back:
+        if not passes_through(self.plan.on_collapse, curves, step * self.plan.batch / 1000):
             return False
-        if rolls_back and curves.went_past_a_collapse(step * self.plan.batch / 1000):
-            return False
-        return top is None or self._states.path(self._step_of(top)).exists()
+        return all(self._states.path(self._step_of(row)).exists() for row in needed(curves.quality)[:1])
 
     def _load(self, step: int) -> bool:
         if not (loaded := load_state(self._states.path(step), self._state())):
@@ -315,14 +290,9 @@ class Trainer:
         p = {"p": self._adaptive.p} if self._adaptive else {}
         return TrainingState(
             {"g": self.generator, "d": self.discriminator, "ema": self.ema.average},
-            {"adam_g": (self._adam_g, self.generator), "adam_d": (self._adam_d, self.discriminator)},
-            {"sums": self._sums, "summed": self._summed, **p},
+            {"adam_g": (self.adam_g, self.generator), "adam_d": (self.adam_d, self.discriminator)},
+            {**self._tally.tensors(), **p},
         )
-
-
-def _placed(network: nn.Module, device: torch.device) -> nn.Module:
-    """On the device, channels last: what its convolutions like best."""
-    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def _grid_name(kimg: float) -> str:

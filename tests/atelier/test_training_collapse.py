@@ -11,8 +11,9 @@ from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.curves import best
-from atelier.training.loop import MOST_ROLLBACKS, Stopped, Trainer
+from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
+from atelier.training.recovery import MOST_ROLLBACKS
 from tests.datasets import noise
 
 CPU = torch.device("cpu")
@@ -95,7 +96,7 @@ def test_a_rollback_goes_on_from_the_best_snapshot_with_halved_rates(dataset, tm
     rates = {}
     with Progress("train", 1, "kimg") as progress:
         trainer.train(
-            progress, stop=lambda: rates.update({trainer.step: trainer._adam_g.param_groups[0]["lr"]})
+            progress, stop=lambda: rates.update({trainer.step: trainer.adam_g.param_groups[0]["lr"]})
         )
     assert [(back.from_kimg, back.to_kimg) for back in trainer.curves.rollbacks] == [(0.16, 0.08)]
     assert [row["kimg"] for row in trainer.final_curves().quality] == [
