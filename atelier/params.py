@@ -149,8 +149,13 @@ class Train(Section):
     snapshot_kimg: float = Field(20, gt=0)
     lr: float = Field(2e-4, gt=0, le=1)
     lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
-    lr_decay: float = Field(0.6, ge=0, le=1)
+    lr_decay: Annotated[float, Field(ge=0, le=1)] | Literal["cosine"] = Field(
+        0.6, description="a number at least 0 and at most 1, or cosine"
+    )
     beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: Annotated[float, Field(ge=0, lt=1)] | Literal["rising"] = Field(
+        0.999, description="a number at least 0 and below 1, or rising"
+    )
     loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
     gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | Literal["power"] = Field(

@@ -48,8 +48,8 @@ GPU = {
     "train_upscaler.patch_px": 48, "train_upscaler.batch": 32, "train_upscaler.lr": 5e-4,
 }  # fmt: skip
 R3GAN = {
-    "train.arch": "r3gan", "train.loss": "relativistic", "train.kimg": 5000, "train.beta1": 0.0, "train.ema": "power",
-    "train.augment_probability": "by-size",
+    "train.arch": "r3gan", "train.loss": "relativistic", "train.kimg": 5000, "train.beta1": 0.0,
+    "train.beta2": "rising", "train.lr_decay": "cosine", "train.ema": "power", "train.augment_probability": "by-size",
 }  # fmt: skip
 PRESETS = {
     "cpu-demo": Preset("two CPU cores, three minutes: 64 px, as shipped", {}),

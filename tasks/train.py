@@ -83,6 +83,7 @@ def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
         lr=params.lr,
         lr_discriminator=params.lr_discriminator or params.lr,
         beta1=params.beta1,
+        beta2=params.beta2,
         ema=params.ema,
         augment=tuple(params.augment),
         augment_probability=params.augment_probability,

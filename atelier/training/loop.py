@@ -22,6 +22,7 @@ from atelier.training.plan import TrainingPlan
 from atelier.training.players import Players
 from atelier.training.probability import Adaptive, by_size
 from atelier.training.recovery import needed, passes_through, way_back
+from atelier.training.schedules import beta2_at, lr_share
 from atelier.training.seeds import generator_for
 from atelier.training.showing import Showing
 from atelier.training.tally import Tally
@@ -178,7 +179,7 @@ class Trainer:
         plan, step = self.plan, self.step
         real = self._data.batch(step, plan.batch)
         z = torch.randn(plan.batch, self._nz, generator=generator_for("z", plan.seed, step)).to(self.device)
-        self._set_learning_rates()
+        self._set_rates()
         self._augment.probability = self.augment_probability
         told = self._duel.step(real, z, generator_for("augment", plan.seed, step), self._done)
         self.ema.update(step)
@@ -191,13 +192,12 @@ class Trainer:
     def _done(self) -> float:
         return self.images_seen / self.plan.images
 
-    def _set_learning_rates(self) -> None:
+    def _set_rates(self) -> None:
         plan = self.plan
-        left = max(plan.images - self.images_seen, 0) / plan.images
-        factor = min(1.0, left / plan.lr_decay) if plan.lr_decay else 1.0
-        factor *= 0.5 ** len(self.curves.rollbacks)
+        share = lr_share(plan.lr_decay, self.images_seen, plan.images) * 0.5 ** len(self.curves.rollbacks)
+        betas = (plan.beta1, beta2_at(plan.beta2, self._done))
         for adam, lr in ((self.adam_g, plan.lr), (self.adam_d, plan.lr_discriminator)):
-            adam.param_groups[0]["lr"] = lr * factor
+            adam.param_groups[0].update(lr=lr * share, betas=betas)
 
     def _advance_saying(self, progress: Progress) -> None:
         """One step, and a line where it did not fit into memory."""

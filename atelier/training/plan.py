@@ -22,7 +22,8 @@ class TrainingPlan:
     augment_probability: float | Literal["by-size", "adaptive"]
     snapshot_kimg: float
     images: int  # how many the training is to see in all
-    lr_decay: float  # share of them, at the end, over which the learning rates fall to 0
+    lr_decay: float | Literal["cosine"]  # as schedules.lr_share reads it
+    beta2: float | Literal["rising"] = 0.999
     loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
     gamma: float | None = None  # None: by resolution
     minutes: float | None = None  # of training, after which it ends between two steps
@@ -33,7 +34,7 @@ class TrainingPlan:
     def depends_on_length(self) -> bool:
         """Whether a longer training differs from a shorter one from its first step on."""
         by_size = bool(self.augment) and self.augment_probability == "by-size"
-        return bool(self.lr_decay) or self.loss == "relativistic" or by_size
+        return bool(self.lr_decay) or self.beta2 == "rising" or self.loss == "relativistic" or by_size
 
     def game(self) -> Game:
         """What the networks play for."""

@@ -14,6 +14,7 @@ from atelier.kept import Start
 from atelier.networks import make_networks
 from atelier.training.ema import Ema
 from atelier.training.plan import TrainingPlan
+from atelier.training.schedules import beta2_at
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Players:
         if start:
             start.give_to(generator, discriminator)
         generator, discriminator = _placed(generator, device), _placed(discriminator, device)
-        betas = (plan.beta1, 0.999)
+        betas = (plan.beta1, beta2_at(plan.beta2, 0))
         adam_g = torch.optim.Adam(generator.parameters(), plan.lr, betas, fused=True)
         adam_d = torch.optim.Adam(discriminator.parameters(), plan.lr_discriminator, betas, fused=True)
         ema = Ema(generator, plan.ema)

@@ -120,6 +120,20 @@ def test_the_learning_rates_fall_to_nothing_at_the_end(dataset, progress, tmp_pa
     assert rates[13:] == pytest.approx([2e-4 * left / 12.5 for left in range(12, 0, -1)])
 
 
+def test_r3gans_schedules_reach_both_optimisers(dataset, progress, tmp_path):
+    trainer = Trainer(replace(PLAN, lr_decay="cosine", beta2="rising"), dataset, CPU, tmp_path)
+    groups = [adam.param_groups[0] for adam in (trainer.adam_g, trainer.adam_d)]
+    seen = []
+    trainer.train(
+        progress, stop=lambda: seen.append([(group["lr"], *group["betas"]) for group in groups]) or False
+    )
+    generators, discriminators = zip(*seen, strict=True)
+    assert generators == discriminators
+    assert generators[0] == (2e-4, 0.5, 0.9)
+    assert generators[12] == pytest.approx((1.297e-4, 0.5, 0.942), rel=1e-3)  # at .48
+    assert generators[-1] == pytest.approx((5e-5, 0.5, 0.99), rel=0.02)
+
+
 def test_seeds_change_the_weights_and_equal_seeds_do_not(dataset, tmp_path):
     one = Trainer(PLAN, dataset, CPU, tmp_path)
     twin = Trainer(PLAN, dataset, CPU, tmp_path)

@@ -10,6 +10,7 @@ from atelier.training.augment import Augment
 from atelier.training.data import ResidentData
 from atelier.training.ema import Ema
 from atelier.training.probability import ADAPT_STEPS, CAP, Adaptive, by_size
+from atelier.training.schedules import beta2_at, lr_share
 
 
 class Brightness(nn.Module):
@@ -44,6 +45,17 @@ def test_the_more_paintings_the_less_augmentation(paintings, end):
     if end < 1:
         assert by_size(paintings, 0) == 0
         assert by_size(paintings, 0.5) == pytest.approx(end / 2)
+
+
+def test_learning_rates_fall_in_a_line_at_the_end_or_along_a_cosine_all_along():
+    assert [lr_share(0.5, seen, 100) for seen in (0, 50, 75, 100, 120)] == [1, 1, 0.5, 0, 0]
+    assert [lr_share(0, seen, 100) for seen in (0, 100)] == [1, 1]
+    assert [lr_share("cosine", seen, 100) for seen in (0, 50, 100, 120)] == [1, 0.625, 0.25, 0.25]
+
+
+def test_the_second_momentum_stays_or_rises():
+    assert [beta2_at(0.999, done) for done in (0, 1)] == [0.999, 0.999]
+    assert [beta2_at("rising", done) for done in (0, 0.5, 1)] == pytest.approx([0.9, 0.945, 0.99])
 
 
 def adaptive(held_out_level: int) -> tuple[Adaptive, torch.Tensor, torch.Tensor]:

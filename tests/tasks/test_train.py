@@ -152,6 +152,17 @@ def test_a_training_that_time_ended_says_so(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(Path("data/model/model.json").read_text())["ended_by"] == "kimg"
 
 
+@pytest.mark.parametrize(
+    "schedule", [{"lr_decay": "cosine"}, {"lr_decay": 0, "beta2": "rising"}], ids=["rate", "momentum"]
+)
+def test_with_a_schedule_another_length_is_another_training(
+    schedule: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kimg in (0.1, 0.2):
+        run(stage(kimg=kimg, **schedule))
+    assert "goes on" not in capsys.readouterr().out
+
+
 def test_with_penalties_that_fall_another_length_is_another_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
