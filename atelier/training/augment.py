@@ -4,9 +4,12 @@ After Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training"
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+
+from atelier.training.world import ALONE, World
 
 TRANSLATION_SHARE = 0.125  # of the side, either way
 BRIGHTNESS = 0.2  # of half the range; the paper's 0.5 leaks into the pictures of long trainings
@@ -16,27 +19,45 @@ CUTOUT_SHARE = 0.5
 class Augment:
     """Applies each operation to each image with probability `probability`; shapes and memory format are kept.
 
-    Images (B, 3, H, W) in [−1, 1]; the strengths are drawn on the CPU from the generator that is handed in, so that a
-    step's draws are the same on every device.
+    Images (B, 3, H, W) in [−1, 1]; the strengths are drawn on the CPU from the generator that is handed in, for the
+    images of all processes, so that a step's draws are the same on every device and among any number of processes.
     """
 
-    def __init__(self, operations: Sequence[str], probability: float) -> None:
+    def __init__(self, operations: Sequence[str], probability: float, world: World = ALONE) -> None:
         self._operations = [_OPERATIONS[name] for name in operations]
         self.probability = probability  # may change from step to step
+        self._world = world
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        draws = _Draws(len(images), generator, self._world)
         for operation in self._operations if self.probability > 0 else []:
-            chosen = torch.rand(len(images), generator=generator) < self.probability
-            images = operation(images, chosen, generator)
+            chosen = draws.rand() < self.probability
+            images = operation(images, chosen, draws)
         return images
 
 
-def _translation(images: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
+@dataclass(frozen=True)
+class _Draws:
+    """A random number for each of `count` images here."""
+
+    count: int
+    generator: Generator
+    world: World
+
+    def rand(self) -> Tensor:
+        return self.world.mine(torch.rand(self.count * self.world.size, generator=self.generator))
+
+    def randint(self, low: int, high: int) -> Tensor:
+        drawn = torch.randint(low, high, (self.count * self.world.size,), generator=self.generator)
+        return self.world.mine(drawn)
+
+
+def _translation(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
     """Shift by whole pixels, black outside; a gather along each axis, whose backward is deterministic."""
     for axis in (2, 3):
         size = images.shape[axis]
         reach = round(size * TRANSLATION_SHARE)
-        shift = torch.randint(-reach, reach + 1, (len(images),), generator=generator) * chosen
+        shift = draws.randint(-reach, reach + 1) * chosen
         source = torch.arange(size)[None, :] + shift[:, None]
         inside = (source >= 0) & (source < size)
         shape = [len(images), 1, 1, 1]
@@ -46,40 +67,40 @@ def _translation(images: Tensor, chosen: Tensor, generator: Generator) -> Tensor
     return images
 
 
-def _brightness(images: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
-    return images + _uniform(images, chosen, generator, -BRIGHTNESS, BRIGHTNESS, neutral=0)
+def _brightness(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
+    return images + _uniform(images, chosen, draws, -BRIGHTNESS, BRIGHTNESS, neutral=0)
 
 
-def _saturation(images: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
+def _saturation(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
     grey = images.mean(1, keepdim=True)
-    return grey + (images - grey) * _uniform(images, chosen, generator, 0, 2, neutral=1)
+    return grey + (images - grey) * _uniform(images, chosen, draws, 0, 2, neutral=1)
 
 
-def _contrast(images: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
+def _contrast(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
     mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + (images - mean) * _uniform(images, chosen, generator, 0.5, 1.5, neutral=1)
+    return mean + (images - mean) * _uniform(images, chosen, draws, 0.5, 1.5, neutral=1)
 
 
-def _cutout(images: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
+def _cutout(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
     """Blacken one square of half the side, which may hang over the edge."""
     mask = chosen[:, None, None, None]
     for axis in (2, 3):
         size = images.shape[axis]
         shape = [1, 1, 1, 1]
         shape[axis] = size
-        centre = torch.randint(0, size, (len(images), 1, 1, 1), generator=generator)
+        centre = draws.randint(0, size)[:, None, None, None]
         mask = mask & ((torch.arange(size).view(shape) - centre).abs() <= size * CUTOUT_SHARE / 2)
     return images * (~mask).to(images)
 
 
 def _uniform(
-    images: Tensor, chosen: Tensor, generator: Generator, low: float, high: float, neutral: float
+    images: Tensor, chosen: Tensor, draws: _Draws, low: float, high: float, neutral: float
 ) -> Tensor:
-    drawn = torch.rand(len(images), generator=generator) * (high - low) + low
+    drawn = draws.rand() * (high - low) + low
     return torch.where(chosen, drawn, neutral).to(images)[:, None, None, None]
 
 
-_OPERATIONS: dict[str, Callable[[Tensor, Tensor, Generator], Tensor]] = {
+_OPERATIONS: dict[str, Callable[[Tensor, Tensor, _Draws], Tensor]] = {
     "translation": _translation,
     "brightness": _brightness,
     "saturation": _saturation,

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from atelier.dataset import View
 from atelier.training.seeds import generator_for
+from atelier.training.world import ALONE, World
 
 
 class ResidentData:
@@ -23,12 +24,12 @@ class ResidentData:
     def __len__(self) -> int:
         return self._views * len(self._pictures)
 
-    def batch(self, step: int, size: int) -> Tensor:
-        """The float images (size, 3, H, W) in [−1, 1], channels last, of one step, counted from 0.
+    def batch(self, step: int, size: int, world: World = ALONE) -> Tensor:
+        """The float images (size, 3, H, W) in [−1, 1], channels last, of one step, counted from 0: this process's.
 
         A batch may span two epochs.
         """
-        items = self._items(step * size, size).to(self._device)
+        items = world.mine(self._items(step * size, size)).to(self._device)
         pixels = self._pictures[items // self._views]
         if self._views == 2:
             pixels = torch.where((items % 2 == 1)[:, None, None, None], pixels.flip(2), pixels)

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from atelier.training.augment import Augment
 from atelier.training.losses import Game
+from atelier.training.world import ALONE, World
 
 
 @dataclass
@@ -17,6 +18,8 @@ class Duel:
 
     `parts` is 1 until a step runs out of memory and doubles then: the batch is split, gradients are summed. Where no
     layer looks across the batch that is the same mathematics, rounded otherwise; batch norms see smaller batches.
+    Of several processes each plays its part of the batch, and all in as many parts; where their networks speak with
+    each other in the middle (`in_step`), none can begin again, and a step that does not fit ends the training.
     `fake` are the pictures of the latest step.
     """
 
@@ -27,6 +30,8 @@ class Duel:
     game: Game
     augment: Augment
     parts: int = 1
+    world: World = ALONE
+    in_step: bool = False
     fake: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
     def step(self, real: Tensor, z: Tensor, draws: Generator, done: float) -> Tensor:
@@ -35,28 +40,39 @@ class Duel:
         Returns the game's four columns (4,), still on the device.
         """
         seen = self.augment(real, draws)
-        told = self._fitting(draws, len(z), lambda: self._discriminator_step(seen, z, draws, done))
-        loss_g = self._fitting(draws, len(z), lambda: self._generator_step(seen, z, draws))
+        told = self._fitting(
+            draws, len(z), self.adam_d, lambda: self._discriminator_step(seen, z, draws, done)
+        )
+        (loss_g,) = self._fitting(draws, len(z), self.adam_g, lambda: self._generator_step(seen, z, draws))
         self.fake = self.fake.detach()
         return torch.stack([told[0], loss_g, told[1], told[2]])
 
-    def _fitting(self, draws: Generator, batch: int, phase: Callable[[], Tensor]) -> Tensor:
-        """A phase, again in twice as many parts whenever memory does not suffice.
+    def _fitting(self, draws: Generator, batch: int, adam: Optimizer, phase: Callable[[], Tensor]) -> Tensor:
+        """A phase, which leaves gradients and tells numbers, and the weights' step that follows from it.
 
-        Until its last line a phase changes no weight, only the batch norms' running statistics, which no step reads.
+        Again in twice as many parts whenever memory does not suffice: until the weights' step nothing has changed but
+        the batch norms' running statistics, which no step reads.
         """
         drawn = draws.get_state()
         while True:
+            everywhere = False
             try:
-                return phase()
+                told = phase()
+                if everywhere := self.world.all(True):
+                    told = self.world.average(adam.param_groups[0]["params"], told)
+                    adam.step()
+                    return told
             except torch.OutOfMemoryError:
-                if 2 * self.parts > batch:
+                if self.world.size > 1 and (self.in_step or everywhere):
                     raise
+                self.world.all(False)
             # here, because the exception's traceback holds on to the failed step's tensors
+            if 2 * self.parts > batch:
+                raise torch.OutOfMemoryError("one picture at a time is too much")
             self.parts *= 2
             self.fake = self.fake.detach()
-            for adam in (self.adam_g, self.adam_d):
-                adam.zero_grad(set_to_none=True)
+            for each in (self.adam_g, self.adam_d):
+                each.zero_grad(set_to_none=True)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             draws.set_state(drawn)
@@ -73,7 +89,6 @@ class Duel:
             verdict = self.game.discriminator(self.discriminator, real_part, fake_part, done)
             (verdict.loss * share).backward()  # type: ignore[no-untyped-call]
             told += verdict.told * share
-        self.adam_d.step()
         return told
 
     def _generator_step(self, seen: Tensor, z: Tensor, draws: Generator) -> Tensor:
@@ -85,8 +100,7 @@ class Duel:
                 loss.backward()  # type: ignore[no-untyped-call]
             else:
                 loss = self._generator_in_parts(seen, z, draws)
-            self.adam_g.step()
-            return loss.detach()
+            return loss.detach()[None]
         finally:
             self.discriminator.requires_grad_(True)
 

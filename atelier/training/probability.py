@@ -9,6 +9,7 @@ from atelier.training.augment import Augment
 from atelier.training.data import ResidentData
 from atelier.training.schedules import cosine
 from atelier.training.seeds import generator_for
+from atelier.training.world import ALONE, World
 
 FEW, SOME, MANY = 1_000, 10_000, 50_000
 ADAPT_STEPS = 16  # a step in so many asks, because the answer must leave the device
@@ -35,6 +36,7 @@ class Adaptive:
 
     held_out: ResidentData
     seed: int
+    world: World = ALONE
     p: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
@@ -45,9 +47,10 @@ class Adaptive:
         if (step + 1) % ADAPT_STEPS:
             return
         draws = generator_for("adapt", self.seed, step)
-        unseen = self.held_out.batch(step // ADAPT_STEPS, len(real))
+        batch = len(real) * self.world.size
+        unseen = self.held_out.batch(step // ADAPT_STEPS, batch, self.world)
         means = [discriminator(augment(pictures, draws)).mean() for pictures in (real, unseen, fake)]
-        training, held_out, generated = torch.stack(means).tolist()
+        training, held_out, generated = self.world.mean(torch.stack(means)).tolist()
         r_v = (training - held_out) / max(training - generated, 1e-6)
-        way = len(real) * ADAPT_STEPS / IMAGES_PER_UNIT
+        way = batch * ADAPT_STEPS / IMAGES_PER_UNIT
         self.p.add_(way if r_v > TARGET else -way).clamp_(0, CAP)
