@@ -106,6 +106,13 @@ def read_notes(path: Path) -> dict[str, Any] | None:
     return json.loads(metadata["notes"]) if metadata.get("format") == FORMAT else None
 
 
+def tensors_of(state: TrainingState, with_moments: bool = False) -> list[Tensor]:
+    """All of its tensors, always in the same order; the optimisers' moments are made first where they are wanted."""
+    if with_moments and not all(optimizer.state for optimizer, _ in state.optimizers.values()):
+        _make_moments(state)
+    return list(_named(state).values())
+
+
 def inputs_key(*parts: Any) -> str:
     """16 hex digits that change with `parts`, with the code in use of `atelier`, and with torch.
 

@@ -1,5 +1,6 @@
 """The training loop: steps, running averages, snapshots, and an exact way back into the middle of it."""
 
+import functools
 import shutil
 import time
 from collections.abc import Callable
@@ -13,19 +14,13 @@ from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.kept import Start
 from atelier.progress import Progress
-from atelier.training.augment import Augment
-from atelier.training.checkpoint import States, TrainingState, load_state, read_notes, save_state
+from atelier.training.checkpoint import States, load_state, read_notes, save_state, tensors_of
 from atelier.training.curves import Curves, Rollback, Row, advice, collapse
-from atelier.training.data import ResidentData
-from atelier.training.duel import Duel
 from atelier.training.plan import TrainingPlan
-from atelier.training.players import Players
-from atelier.training.probability import Adaptive, by_size
 from atelier.training.recovery import needed, passes_through, way_back
-from atelier.training.schedules import beta2_at, lr_share
-from atelier.training.seeds import generator_for
 from atelier.training.showing import Showing
-from atelier.training.tally import Tally
+from atelier.training.steps import Steps
+from atelier.training.world import ALONE, World
 
 LOOK_STEPS = 50  # how often the losses leave the device for the progress line
 
@@ -35,9 +30,10 @@ class Stopped(Exception):
 
 
 class Trainer:
-    """One generator against one discriminator on one device.
+    """One generator against one discriminator on one device, or on one device of each process of `world`.
 
-    After `train`, `ema` is the averaged generator, `discriminator` its opponent, `curves` and `grids` the account.
+    All processes call the same methods in the same order; the first alone reads and writes states and grids. After
+    `train`, `ema` is the averaged generator, `discriminator` its opponent, `curves` and `grids` the account.
     """
 
     def __init__(
@@ -47,26 +43,17 @@ class Trainer:
         device: torch.device,
         states: Path,
         start: Start | None = None,
+        world: World = ALONE,
     ) -> None:
-        self.plan, self.device, self._states = plan, device, States(states)
-        players = Players.of(plan, start, device)
+        self.plan, self.device, self._states, self.world = plan, device, States(states), world
+        self._steps = Steps(plan, dataset, device, start, world)
+        players = self._steps.players
         self.generator, self.discriminator, self.ema = players.generator, players.discriminator, players.ema
-        self.adam_g, self.adam_d = players.adam_g, players.adam_d
-        self._augment = Augment(plan.augment, 0)
-        self._duel = Duel(
-            self.generator, self.discriminator, self.adam_g, self.adam_d, plan.game(), self._augment
-        )
-        self._nz = int(plan.network.settings["nz"])
-        self._data = ResidentData(dataset.train, plan.seed, device)
-        self._paintings = len(dataset.train.images)
-        self._adaptive: Adaptive | None = None
-        if plan.augment and plan.augment_probability == "adaptive":
-            self._adaptive = Adaptive(ResidentData(dataset.held_out, plan.seed, device), plan.seed)
-        self._showing = Showing(self.ema, self._nz, dataset.held_out, plan.quality_samples, device)
-        self._tally = Tally(device)
+        self._showing = Showing(self.ema, self._steps.nz, dataset.held_out, plan.quality_samples, device)
         self.curves = Curves()
         self.step = 0
         self.seconds = 0.0  # of training, over all runs
+        world.as_first(tensors_of(self._steps.state()))  # another kind of CPU may draw other weights
 
     @property
     def images_seen(self) -> int:
@@ -86,45 +73,45 @@ class Trainer:
     @property
     def augment_probability(self) -> float:
         """The share of images that the next step augments."""
-        if self._adaptive:
-            return float(self._adaptive.p)
-        given = self.plan.augment_probability
-        return given if isinstance(given, float | int) else by_size(self._paintings, self._done)
+        return self._steps.augment_probability(self._done)
 
     @property
     def micro_batch(self) -> int:
         """How many images memory held at once so far."""
-        return -(-self.plan.batch // self._duel.parts)
+        return -(-self.plan.batch // self.world.size // self._steps.parts)
 
     def resume(self) -> bool:
         """Go back to the latest saved state that this training passes through; False where there is none."""
-        for step in self._states.steps():
+        for step in self.world.told_by_first(self._states.steps):
             if step * self.plan.batch >= self.plan.images + self.plan.batch:
                 continue  # a longer training's: the shorter one is on the way to it, but not in it
-            if self._passes_through(step) and self._load(step):
+            passes = functools.partial(self._passes_through, step)
+            if self.world.told_by_first(passes) and self._load(step):
                 return True
         return False
 
     def train(self, progress: Progress, stop: Callable[[], bool] = lambda: False) -> None:
         """Train until the plan's images have been seen (rounded up to whole batches), or its minutes are over.
 
-        Raises Stopped after saving the state, when `stop()` says so between two steps; AtelierError where the
-        training has collapsed and the plan does not say how to go on.
+        Raises Stopped after saving the state, when `stop()` of any process says so between two steps; AtelierError
+        where the training has collapsed and the plan does not say how to go on.
         """
         began_s = time.monotonic() - self.seconds
         self._answer_collapse(progress)
         while not self.ended_by():
             self._advance_saying(progress)
-            self.seconds = time.monotonic() - began_s
+            elapsed_s = time.monotonic() - began_s
+            # all must end at the same step, by the first one's clock
+            asked, self.seconds = self.world.sums(stop(), elapsed_s if self.world.first else 0)
             looking = self.step % LOOK_STEPS == 0
-            if (looking or self._crosses_snapshot() or self.ended_by()) and not self._finite():
+            if (looking or self._crosses_snapshot() or self.ended_by()) and not self._steps.finite():
                 self._collapsed("its losses are no numbers any more", progress, hopeless=True)
                 continue
             progress.update(self.kimg, self._note(progress) if looking else "")
             if self._crosses_snapshot():
                 self._snapshot(progress)
                 self._answer_collapse(progress)
-            if stop():
+            if asked:
                 self.save()
                 raise Stopped
         self.save()
@@ -138,8 +125,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write the resumable state of this step, and drop all but the last few and those of the best snapshots."""
-        notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._duel.parts}
-        save_state(self._states.path(self.step), self.step, self._state(), notes)
+        if not self.world.first:
+            return
+        notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._steps.parts}
+        save_state(self._states.path(self.step), self.step, self._steps.state(), notes)
         self._states.prune(self.step, {self._step_of(row) for row in needed(self.curves.quality)})
 
     def painter(self) -> nn.Module:
@@ -160,14 +149,16 @@ class Trainer:
     def final_curves(self) -> Curves:
         """The curves up to now, with a last row for what came after the last snapshot."""
         curves = Curves([*self.curves.losses], [*self.curves.quality], self.curves.rollbacks)
-        if self._tally:
+        if self._steps.tally:
             curves.losses.append(self._losses_row())
-        if self._tally or not curves.quality:
+        if self._steps.tally or not curves.quality:
             curves.quality.append(self._quality_row())
         return curves
 
     def copy_grids(self, directory: Path) -> None:
         """Copy this training's grids, and draw the last one where no snapshot fell on the end."""
+        if not self.world.first:
+            return
         directory.mkdir(parents=True, exist_ok=True)
         for row in self.curves.losses:
             name = _grid_name(row["kimg"])
@@ -176,28 +167,12 @@ class Trainer:
 
     def advance(self) -> None:
         """One step: the discriminator on real and generated, then the generator on the same generated pictures."""
-        plan, step = self.plan, self.step
-        real = self._data.batch(step, plan.batch)
-        z = torch.randn(plan.batch, self._nz, generator=generator_for("z", plan.seed, step)).to(self.device)
-        self._set_rates()
-        self._augment.probability = self.augment_probability
-        told = self._duel.step(real, z, generator_for("augment", plan.seed, step), self._done)
-        self.ema.update(step)
-        if self._adaptive:
-            self._adaptive.follow(step, self.discriminator, self._augment, real, self._duel.fake)
-        self._tally.add(told)
+        self._steps.take(self.step, self._done, rollbacks=len(self.curves.rollbacks))
         self.step += 1
 
     @property
     def _done(self) -> float:
         return self.images_seen / self.plan.images
-
-    def _set_rates(self) -> None:
-        plan = self.plan
-        share = lr_share(plan.lr_decay, self.images_seen, plan.images) * 0.5 ** len(self.curves.rollbacks)
-        betas = (plan.beta1, beta2_at(plan.beta2, self._done))
-        for adam, lr in ((self.adam_g, plan.lr), (self.adam_d, plan.lr_discriminator)):
-            adam.param_groups[0].update(lr=lr * share, betas=betas)
 
     def _advance_saying(self, progress: Progress) -> None:
         """One step, and a line where it did not fit into memory."""
@@ -216,11 +191,12 @@ class Trainer:
     def _snapshot(self, progress: Progress) -> None:
         self.curves.losses.append(self._losses_row())
         self.curves.quality.append(self._quality_row())
-        self._tally.clear()
-        self._showing.draw_grid(self.grids / _grid_name(self.kimg), self.micro_batch)
+        self._steps.tally.clear()
+        if self.world.first:
+            self._showing.draw_grid(self.grids / _grid_name(self.kimg), self.micro_batch)
         self.save()
         row = self.curves.quality[-1]
-        p = f", p {self.augment_probability:.2f}" if self._adaptive else ""
+        p = f", p {self.augment_probability:.2f}" if self._steps.adaptive else ""
         scores = f"kid_rand {row['kid_rand']:.3f}, coverage {row['coverage']:.2f}"
         for words in (
             f"{self.kimg:g} kimg, {scores}{p}, {self.grids}",
@@ -243,22 +219,20 @@ class Trainer:
             progress.line(f"train: {what}; train.on_collapse says to ignore it")
 
     def _roll_back(self, top: Row, reason: str) -> None:
-        from_kimg, before = self.kimg, (self.curves.rollbacks, self.seconds, self._duel.parts)
+        from_kimg, before = self.kimg, (self.curves.rollbacks, self.seconds, self._steps.parts)
         self.turn_to(top)
-        rollbacks, self.seconds, self._duel.parts = before
+        rollbacks, self.seconds, self._steps.parts = before
         self.curves.rollbacks = [*rollbacks, Rollback(from_kimg, self.kimg, reason)]
         self.save()  # over the same step's state, which differs only in not knowing what lies ahead
-        self._states.drop_after(self.step)
+        if self.world.first:
+            self._states.drop_after(self.step)
 
     def _losses_row(self) -> Row:
-        return {"kimg": self.kimg, **self._tally.means(self._duel.game.columns)}
+        return {"kimg": self.kimg, **self._steps.tally.means(self._steps.columns)}
 
     def _quality_row(self) -> Row:
-        return {"kimg": self.kimg, **self._showing.quality(self.micro_batch)}
-
-    def _finite(self) -> bool:
-        norms = torch._foreach_norm(list(self.ema.average.parameters()))
-        return bool(torch.stack(norms).isfinite().all() & self._tally.isfinite().to(self.device))
+        scores = self.world.told_by_first(lambda: self._showing.quality(self.micro_batch))
+        return {"kimg": self.kimg, **scores}
 
     def _note(self, progress: Progress) -> str:
         row = self._losses_row()
@@ -278,21 +252,16 @@ class Trainer:
         return all(self._states.path(self._step_of(row)).exists() for row in needed(curves.quality)[:1])
 
     def _load(self, step: int) -> bool:
-        if not (loaded := load_state(self._states.path(step), self._state())):
+        state = self._steps.state()
+        loaded = self.world.told_by_first(lambda: load_state(self._states.path(step), state))
+        if not loaded:
             return False
+        self.world.as_first(tensors_of(state, with_moments=True))
         self.step, notes = loaded
         self.curves = Curves.of(notes["curves"])
-        self.seconds, self._duel.parts = notes["seconds"], notes["parts"]
+        self.seconds, self._steps.parts = notes["seconds"], notes["parts"]
         self.ema.keeps_statistics = False
         return True
-
-    def _state(self) -> TrainingState:
-        p = {"p": self._adaptive.p} if self._adaptive else {}
-        return TrainingState(
-            {"g": self.generator, "d": self.discriminator, "ema": self.ema.average},
-            {"adam_g": (self.adam_g, self.generator), "adam_d": (self.adam_d, self.discriminator)},
-            {**self._tally.tensors(), **p},
-        )
 
 
 def _grid_name(kimg: float) -> str:

@@ -12,14 +12,15 @@ from torch.nn import functional
 from atelier.training.world import World, add_up
 
 
-def share_statistics(network: nn.Module, world: World) -> nn.Module:
-    """`network` with its batch norms replaced, their weights and buffers being the same tensors."""
-    if world.size > 1:
-        for parent in list(network.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, nn.BatchNorm2d):
-                    setattr(parent, name, SharedBatchNorm(child, world))
-    return network
+def share_statistics(world: World, *networks: nn.Module) -> bool:
+    """Replace the networks' batch norms, keeping their weights' and buffers' tensors; whether there were any."""
+    found = False
+    for parent in [module for network in networks for module in network.modules()] if world.size > 1 else []:
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, SharedBatchNorm(child, world))
+                found = True
+    return found
 
 
 class SharedBatchNorm(nn.Module):

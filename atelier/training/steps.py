@@ -1,0 +1,107 @@
+"""What one step of the training does, given how many lie behind it. Knows no curves, no clock and no file."""
+
+import torch
+from torch import nn
+
+from atelier.dataset import PackedDataset
+from atelier.kept import Start
+from atelier.training.augment import Augment
+from atelier.training.checkpoint import TrainingState
+from atelier.training.data import ResidentData
+from atelier.training.duel import Duel
+from atelier.training.plan import TrainingPlan
+from atelier.training.players import Players
+from atelier.training.probability import Adaptive, by_size
+from atelier.training.schedules import beta2_at, lr_share
+from atelier.training.seeds import generator_for
+from atelier.training.shared_norm import share_statistics
+from atelier.training.tally import Tally
+from atelier.training.world import World
+
+
+class Steps:
+    """The players, their data and their duel. Everything that a step changes is in `state()`."""
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        dataset: PackedDataset,
+        device: torch.device,
+        start: Start | None,
+        world: World,
+    ) -> None:
+        self._plan, self._device, self._world = plan, device, world
+        self.players = players = Players.of(plan, start, device)
+        in_step = share_statistics(world, players.generator, players.discriminator)
+        self._augment = Augment(plan.augment, 0, world)
+        self._duel = Duel(
+            players.generator, players.discriminator, players.adam_g, players.adam_d, plan.game(), self._augment,
+            world=world, in_step=in_step,
+        )  # fmt: skip
+        self.nz = int(plan.network.settings["nz"])
+        self._data = ResidentData(dataset.train, plan.seed, device)
+        self._paintings = len(dataset.train.images)
+        self.adaptive: Adaptive | None = None
+        if plan.augment and plan.augment_probability == "adaptive":
+            self.adaptive = Adaptive(ResidentData(dataset.held_out, plan.seed, device), plan.seed, world)
+        self.tally = Tally(device)
+        self.columns = self._duel.game.columns  # of the tally
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a step fits into memory."""
+        return self._duel.parts
+
+    @parts.setter
+    def parts(self, parts: int) -> None:
+        self._duel.parts = parts
+
+    def take(self, step: int, done: float, rollbacks: int) -> None:
+        """The discriminator on real and generated, then the generator on the same generated pictures.
+
+        `step` is counted from 0, `done` the share of the training that lies behind.
+        """
+        plan = self._plan
+        real = self._data.batch(step, plan.batch, self._world)
+        z = torch.randn(plan.batch, self.nz, generator=generator_for("z", plan.seed, step))
+        z = self._world.mine(z).to(self._device)
+        self._set_rates(step, done, rollbacks)
+        self._augment.probability = self.augment_probability(done)
+        told = self._duel.step(real, z, generator_for("augment", plan.seed, step), done)
+        self.players.ema.update(step)
+        if self.adaptive:
+            self.adaptive.follow(step, self.players.discriminator, self._augment, real, self._duel.fake)
+        self.tally.add(told)
+
+    def augment_probability(self, done: float) -> float:
+        """The share of images that a step augments."""
+        if self.adaptive:
+            return float(self.adaptive.p)
+        given = self._plan.augment_probability
+        return given if isinstance(given, float | int) else by_size(self._paintings, done)
+
+    def finite(self) -> bool:
+        """Whether weights and losses are numbers; waits for the device."""
+        average: nn.Module = self.players.ema.average
+        norms = torch._foreach_norm(list(average.parameters()))
+        return bool(torch.stack(norms).isfinite().all() & self.tally.isfinite().to(self._device))
+
+    def state(self) -> TrainingState:
+        """What a resumable state holds: the very tensors, which loading overwrites."""
+        players = self.players
+        p = {"p": self.adaptive.p} if self.adaptive else {}
+        return TrainingState(
+            {"g": players.generator, "d": players.discriminator, "ema": players.ema.average},
+            {
+                "adam_g": (players.adam_g, players.generator),
+                "adam_d": (players.adam_d, players.discriminator),
+            },
+            {**self.tally.tensors(), **p},
+        )
+
+    def _set_rates(self, step: int, done: float, rollbacks: int) -> None:
+        plan, players = self._plan, self.players
+        share = lr_share(plan.lr_decay, step * plan.batch, plan.images) * 0.5**rollbacks
+        betas = (plan.beta1, beta2_at(plan.beta2, done))
+        for adam, lr in ((players.adam_g, plan.lr), (players.adam_d, plan.lr_discriminator)):
+            adam.param_groups[0].update(lr=lr * share, betas=betas)
