@@ -200,6 +200,8 @@ class Generate(Section):
 
 class TrainUpscaler(Section):
     scale: Literal[2, 4] = 2
+    inception: bool = False
+    inception_weights: str | None = None
     steps: int = Field(1000, ge=1)
     features: int = Field(48, ge=4, le=256)
     blocks: int = Field(8, ge=1, le=64)

@@ -11,7 +11,9 @@ from atelier.canvas import Pixels, latents, render_batch
 from atelier.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_json
+from atelier.inception import Inception, NotHad, read_weights
 from atelier.networks import load_generator
+from atelier.params import Evaluate
 from atelier.quality import Kin, judge
 from atelier.sheets import write_sheet
 from tasks.stage import DATA, Stage, main
@@ -34,6 +36,7 @@ def run(stage: Stage) -> str:
             f"the generator paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
             "`dvc repro train` makes them fit"
         )
+    inception = inception_for(params, device)
     with stage.progress(params.samples, "pictures") as progress:
         pieces = []
         for piece in painted(generator, header["settings"]["nz"], params.seed, params.samples):
@@ -45,7 +48,13 @@ def run(stage: Stage) -> str:
         quality, kin = judge(
             pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
         )
-    write_json(METRICS, quality.to_metrics())
+        metrics = quality.to_metrics()
+        if isinstance(inception, Inception):
+            progress.update(params.samples, "FID and KID")
+            metrics["inception"] = inception.distances(pictures, training, held_out).to_metrics()
+        elif inception:
+            metrics["inception"] = {"not_computed": str(inception)}
+    write_json(METRICS, metrics)
     with replacing_directory(DATA / "evaluation") as directory:
         write_sheet(directory / "samples.png", pictures[:GRID])
         write_sheet(directory / "held_out.png", held_out[:GRID])
@@ -56,7 +65,26 @@ def run(stage: Stage) -> str:
         "memorisation": quality.memorisation,
     }
     words = [f"{name} {measure.value:.3g} (real {measure.floor:.3g})" for name, measure in panel.items()]
+    if isinstance(inception, Inception):
+        words.append(f"FID {metrics['inception']['fid']:.4g}")
     return f"{len(pictures):,} pictures: {', '.join(words)}"
+
+
+def inception_for(params: Evaluate, device: torch.device) -> Inception | NotHad | None:
+    """Inception where it is asked for, or why it cannot be had, which takes nothing from the other metrics.
+
+    A file that params.yaml names wrongly is a mistake like any other, and raises AtelierError.
+    """
+    if not params.inception:
+        return None
+    given = Path(params.inception_weights) if params.inception_weights else None
+    try:
+        return Inception(read_weights(given), device)
+    except NotHad as error:
+        if given:
+            raise
+        print(f"evaluate: FID and KID are not computed, all else is: {error}")
+        return error
 
 
 def painted(generator: nn.Module, nz: int, seed: int, count: int) -> Iterator[Pixels]:

@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
 from atelier.quality import FEATURES, Measure, Quality, RandomFeatures, Reference, glance, judge
 from atelier.quality.patches import PatchReference
-from atelier.quality.statistics import density_and_coverage, kid, mind, nearest
+from atelier.quality.statistics import density_and_coverage, frechet, kid, mind, nearest
 
 CPU = torch.device("cpu")
 FIRST_THREE = [-0.057984, 0.697587, 0.72984]
@@ -232,6 +233,17 @@ def test_our_kid_is_that_of_torchmetrics(squares, of) -> None:
         expected = float(metric.compute()[0])
     assert abs(expected) > 1e-3
     assert kid(ours, theirs) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [300, 40])  # more vectors than each has numbers, and fewer
+def test_our_frechet_distance_is_that_of_torch_fidelity(count) -> None:
+    ours, theirs = (
+        torch.randn(count, 64, generator=torch.Generator().manual_seed(seed)) * (1 + seed) + seed
+        for seed in (0, 1)
+    )
+    expected = fid_statistics_to_metric(*map(fid_features_to_statistics, (ours, theirs)), verbose=False)
+    assert frechet(ours, theirs) == pytest.approx(expected["frechet_inception_distance"], rel=1e-6)
+    assert frechet(ours, ours) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_reference_sets_the_scale_of_kid() -> None:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from torch_fidelity import FeatureExtractorInceptionV3
 
+from atelier import inception
 from atelier.errors import AtelierError
+from atelier.files import digest
 from atelier.params import Params
 from tasks.evaluate import run
 from tasks.stage import Stage
 from tests.datasets import pack_blots
+from tests.inception import random_weights
 from tests.models import save_small_generator
 
 
@@ -52,6 +56,43 @@ def test_the_same_inputs_give_the_same_bytes_and_another_seed_others() -> None:
         seen.append([path.read_bytes() for path in files])
     assert seen[0] == seen[1]
     assert seen[0][0] != seen[2][0]
+
+
+def test_fid_that_cannot_be_had_is_said_and_takes_nothing_from_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/weights.pth")  # where nobody listens
+    pack_blots()
+    run(stage())
+    without = json.loads(Path("metrics.json").read_text())
+    run(stage(inception=True))
+    metrics = json.loads(Path("metrics.json").read_text())
+    why = metrics.pop("inception")["not_computed"]
+    assert metrics == without
+    assert "cannot be downloaded (no connection): get that file" in why
+    assert f"FID and KID are not computed, all else is: {why}" in capsys.readouterr().out
+
+
+def test_fid_of_weights_at_hand_stands_beside_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights in the place of the real ones, and pictures enlarged to 75 px instead of 299."""
+    Path("weights.pth").write_bytes(random_weights())
+    monkeypatch.setattr(FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
+    monkeypatch.setattr(inception, "SHA256", digest(Path("weights.pth")))
+    monkeypatch.setattr(inception, "SIZE", Path("weights.pth").stat().st_size)
+    pack_blots()
+    summary = run(stage(inception=True, inception_weights="weights.pth"))
+    metrics = json.loads(Path("metrics.json").read_text())
+    assert metrics["inception"]["fid"] > 0
+    assert metrics["inception"]["kid"]["value"] > metrics["inception"]["kid"]["floor"]
+    assert f"FID {metrics['inception']['fid']:.4g}" in summary
+
+
+def test_weights_that_params_name_wrongly_stop_the_stage_before_any_work() -> None:
+    pack_blots()
+    with pytest.raises(AtelierError, match="there is no file gone"):
+        run(stage(inception=True, inception_weights="gone.pth"))
+    assert not Path("metrics.json").exists()
 
 
 def test_a_generator_of_another_size_than_the_dataset_is_refused() -> None:
