@@ -95,7 +95,7 @@ class Scrape(Section):
 class Download(Section):
     size_px: Annotated[int, Field(ge=32, le=8192)] | None = 512
     workers: int = Field(8, ge=1, le=256)
-    engine: Literal["threads", "dask"] = "threads"
+    engine: Literal["threads", "processes", "dask"] = "threads"
     dask_address: str | None = Field(
         None,
         pattern=r"^(tcp|tls)://[^/\s]+:\d+$",
@@ -146,6 +146,9 @@ class Train(Section):
     seed: Seed = 0
     generation: int = Field(0, ge=0)
     device: Device = "auto"
+    gpus: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        "auto", description="auto or a whole number from 1 up"
+    )
     snapshot_kimg: float = Field(20, gt=0)
     lr: float = Field(2e-4, gt=0, le=1)
     lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -176,6 +179,15 @@ class Train(Section):
     sketch: Sketch = Sketch()
 
     @model_validator(mode="after")
+    def _a_batch_has_equal_parts(self) -> Self:
+        if self.gpus != "auto" and self.batch % self.gpus:
+            raise ValueError(
+                f"train.batch holds {self.batch}; it may hold a multiple of {self.gpus} (train.gpus), "
+                "so that each has an equal part"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_paints(self) -> Self:
         if self.kimg == 0 and self.init_from is None:
             raise ValueError(
@@ -188,6 +200,8 @@ class Evaluate(Section):
     samples: int = Field(1000, ge=32, le=100_000)
     seed: Seed = 0
     device: Device = "auto"
+    inception: bool = False
+    inception_weights: str | None = None
 
 
 class Generate(Section):
@@ -200,8 +214,6 @@ class Generate(Section):
 
 class TrainUpscaler(Section):
     scale: Literal[2, 4] = 2
-    inception: bool = False
-    inception_weights: str | None = None
     steps: int = Field(1000, ge=1)
     features: int = Field(48, ge=4, le=256)
     blocks: int = Field(8, ge=1, le=64)

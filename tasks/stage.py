@@ -30,9 +30,9 @@ class Stage:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def progress(self, total: float, unit: str, start: float = 0) -> Progress:
-        """The stage's progress: bar or lines, and `.atelier/progress/<stage>.json`."""
-        return Progress(self.name, total, unit, STATE / "progress", start)
+    def progress(self, total: float, unit: str, start: float = 0, silent: bool = False) -> Progress:
+        """The stage's progress: bar or lines, and `.atelier/progress/<stage>.json` unless it is to be silent."""
+        return Progress(self.name, total, unit, None if silent else STATE / "progress", start)
 
 
 def main(name: str, work: Callable[[Stage], str]) -> None:

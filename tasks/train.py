@@ -1,6 +1,7 @@
 """A GAN on the packed set: data/dataset → data/model, data/training."""
 
 import csv
+import functools
 import io
 import math
 import platform
@@ -22,16 +23,24 @@ from atelier.training.checkpoint import inputs_key
 from atelier.training.curves import Curves, best
 from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
+from atelier.training.world import World
+from tasks.processes import in_processes
 from tasks.stage import DATA, Stage, main
-from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
+from tasks.trainer import asked_to_stop, deterministic_device
 
-# none of these changes a step's arithmetic (without a schedule, a longer training goes on from a shorter one's end);
-# the settings of the architecture in use are in the key, those of the others are not
-NOT_IN_KEY = {"kimg", "init_from", "device", "minutes", "pick", "on_collapse", *ARCHS}
+# none of these changes a step's arithmetic, but for the order of sums (without a schedule, a longer training goes on
+# from a shorter one's end); the settings of the architecture in use are in the key, those of the others are not
+NOT_IN_KEY = {"kimg", "init_from", "device", "gpus", "minutes", "pick", "on_collapse", *ARCHS}
 
 
 def run(stage: Stage) -> str:
     """Train to `train.kimg`, going on from the state of the same inputs where there is one."""
+    params = stage.params.train
+    return in_processes(params.gpus, params.device, params.batch, functools.partial(train, stage))
+
+
+def train(stage: Stage, world: World) -> str:
+    """The whole stage in one process of `world`, of which the first alone writes."""
     params = stage.params.train
     dataset = open_dataset(DATA / "dataset")
     device = deterministic_device("train", params.device)
@@ -41,11 +50,15 @@ def run(stage: Stage) -> str:
     start = open_start(Path(params.init_from), plan.network) if params.init_from else None
     settings, begun = params.model_dump(exclude=NOT_IN_KEY), start and start.lineage
     key = inputs_key(settings, schedule, plan.network.settings, data_digest, device.type, begun)
-    trainer = Trainer(plan, dataset, device, stage.state / key, start)
+    if not world.all(world.told_by_first(lambda: key) == key):
+        raise AtelierError(
+            "the machines of this training differ in params.yaml, data/dataset, Atelier or torch: make them equal"
+        )
+    trainer = Trainer(plan, dataset, device, stage.state / key, start, world)
     if trainer.resume():
         print(f"train: goes on from {trainer.kimg:g} kimg (.atelier/train/{key})")
-    with only_trainer("train", device), asked_to_stop() as stopping:
-        progress = stage.progress(plan.images / 1000, "kimg", trainer.kimg)
+    with asked_to_stop() as stopping:
+        progress = stage.progress(plan.images / 1000, "kimg", trainer.kimg, silent=not world.first)
         try:
             with progress:
                 trainer.train(progress, stopping.is_set)
@@ -53,24 +66,38 @@ def run(stage: Stage) -> str:
             print(f"train: stopped at {trainer.kimg:g} kimg; `dvc repro` goes on from there")
             raise SystemExit(143) from None
         except torch.OutOfMemoryError:
-            raise AtelierError(
-                f"{device} has not enough memory, not even for {trainer.micro_batch} of train.batch {plan.batch} "
-                f"pictures at a time: make the networks (train.{params.arch}) or augment.resolution smaller, or use "
-                "another device"
-            ) from None
+            raise AtelierError(out_of_memory(trainer, params)) from None
     curves = trainer.final_curves()
     course = course_of(trainer, curves, params)
-    trainer.copy_grids(DATA / "training" / "grids")
-    write_csv(DATA / "training" / "losses.csv", ["kimg", *plan.game().columns], curves.losses)
-    write_csv(DATA / "training" / "quality.csv", list(curves.quality[0]), curves.quality)
+    if world.first:
+        trainer.copy_grids(DATA / "training" / "grids")
+        write_csv(DATA / "training" / "losses.csv", ["kimg", *plan.game().columns], curves.losses)
+        write_csv(DATA / "training" / "quality.csv", list(curves.quality[0]), curves.quality)
     length = f"{trainer.kimg:g} kimg" + (" in train.minutes" if course["ended_by"] == "minutes" else "")
     picked = best(curves.quality) if params.pick == "best" else None
     if picked:
         trainer.turn_to(picked)
         length += f", the best at {trainer.kimg:g}"
-    write_networks(trainer, dataset, params, data_digest, course, start)
+    if world.first:
+        write_networks(trainer, dataset, params, data_digest, course, start)
     kid = (picked or curves.quality[-1])["kid_rand"]
     return f"{length}, kid_rand {kid:.3f}, on {device.type}"
+
+
+def out_of_memory(trainer: Trainer, params: Train) -> str:
+    """What a person can do."""
+    many = trainer.world.size
+    less = f"make the networks (train.{params.arch}) or augment.resolution smaller"
+    if many > 1 and params.arch != "r3gan":
+        return (
+            f"{trainer.device} has not enough memory for {trainer.micro_batch} pictures at a time, and the batch norms "
+            f"of {params.arch}, which {many} processes share, cannot do a step in parts: lower train.batch, {less}, or "
+            "use more GPUs"
+        )
+    return (
+        f"{trainer.device} has not enough memory, not even for {trainer.micro_batch} of train.batch {params.batch} "
+        f"pictures at a time: {less}, or use another device"
+    )
 
 
 def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
@@ -109,6 +136,7 @@ def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]
         "ended_by": trainer.ended_by(),
         "rollbacks": [asdict(rollback) for rollback in curves.rollbacks],
         "micro_batch": trainer.micro_batch,
+        "processes": trainer.world.size,
     }
     if params.augment_probability == "adaptive":
         course["last_augment_probability"] = trainer.augment_probability
@@ -143,7 +171,7 @@ def write_networks(
         "arch": network.arch,
         "resolution": network.resolution,
         "settings": network.settings,
-        "training": params.model_dump(exclude={"device", "init_from", *ARCHS}),
+        "training": params.model_dump(exclude={"device", "gpus", "init_from", *ARCHS}),
         "parameters": {
             "generator": sum(p.numel() for p in trainer.generator.parameters()),
             "discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),

@@ -13,9 +13,9 @@ from atelier.params import ARCHS, Params, Train, load_params
 
 # modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
 NEVER_DECIDE_BYTES = {
-    "tasks", "tasks.stage", "atelier", "atelier.account_report", "atelier.budget", "atelier.errors", "atelier.files",
-    "atelier.hosts", "atelier.leash", "atelier.pace", "atelier.params", "atelier.progress", "atelier.robots",
-    "atelier.wire", "atelier.wording",
+    "tasks", "tasks.processes", "tasks.stage", "atelier", "atelier.account_report", "atelier.budget", "atelier.errors",
+    "atelier.files", "atelier.hosts", "atelier.leash", "atelier.pace", "atelier.params", "atelier.progress",
+    "atelier.robots", "atelier.wire", "atelier.wording",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 

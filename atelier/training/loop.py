@@ -125,11 +125,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the resumable state of this step, and drop all but the last few and those of the best snapshots."""
-        if not self.world.first:
-            return
-        notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._steps.parts}
-        save_state(self._states.path(self.step), self.step, self._steps.state(), notes)
-        self._states.prune(self.step, {self._step_of(row) for row in needed(self.curves.quality)})
+        self.world.told_by_first(self._save)
 
     def painter(self) -> nn.Module:
         """The averaged generator as it paints, with batch statistics of its own, in eval mode."""
@@ -157,8 +153,6 @@ class Trainer:
 
     def copy_grids(self, directory: Path) -> None:
         """Copy this training's grids, and draw the last one where no snapshot fell on the end."""
-        if not self.world.first:
-            return
         directory.mkdir(parents=True, exist_ok=True)
         for row in self.curves.losses:
             name = _grid_name(row["kimg"])
@@ -250,6 +244,11 @@ class Trainer:
         if not passes_through(self.plan.on_collapse, curves, step * self.plan.batch / 1000):
             return False
         return all(self._states.path(self._step_of(row)).exists() for row in needed(curves.quality)[:1])
+
+    def _save(self) -> None:
+        notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._steps.parts}
+        save_state(self._states.path(self.step), self.step, self._steps.state(), notes)
+        self._states.prune(self.step, {self._step_of(row) for row in needed(self.curves.quality)})
 
     def _load(self, step: int) -> bool:
         state = self._steps.state()
