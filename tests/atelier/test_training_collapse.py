@@ -1,5 +1,9 @@
 """When a training goes wrong or runs long: the best snapshot is kept, gone back to, picked; time ends it."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,32 +12,16 @@ import torch
 
 from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
-from atelier.networks import NetworkConfig
 from atelier.progress import Progress
+from atelier.training.checkpoint import States
 from atelier.training.curves import best
 from atelier.training.loop import Stopped, Trainer
-from atelier.training.plan import TrainingPlan
 from atelier.training.recovery import MOST_ROLLBACKS
+from tests.collapsing import GOOD, MOMENTS, PLAN, Judged, judged
 from tests.datasets import noise
+from tests.stages import ROOT
 
 CPU = torch.device("cpu")
-PLAN = TrainingPlan(
-    network=NetworkConfig("dcgan", 16, {"nz": 4, "ngf": 4, "ndf": 2}),
-    batch=8,
-    seed=3,
-    lr=2e-3,
-    lr_discriminator=2e-3,
-    beta1=0.5,
-    ema=0.5,
-    augment=("brightness",),
-    augment_probability=0.8,
-    snapshot_kimg=0.04,
-    images=240,
-    lr_decay=0,
-    quality_samples=8,
-    on_collapse="rollback",
-)
-GOOD, BAD = {"kid_rand": 1.0, "coverage": 0.8}, {"kid_rand": 2.0, "coverage": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +33,6 @@ def dataset() -> PackedDataset:
 def progress() -> Iterator[Progress]:
     with Progress("train", 1, "kimg") as bars:
         yield bars
-
-
-class Judged(Trainer):
-    """A trainer whose snapshots score as `judgement` says: by kimg, and whether the rates have been halved."""
-
-    judgement: dict[tuple[float, int], dict[str, float]]
-
-    def _quality_row(self):
-        found = self.judgement.get(
-            (self.kimg, len(self.curves.rollbacks)), {"kid_rand": 1.5, "coverage": 0.7}
-        )
-        return {"kimg": self.kimg, **found}
-
-
-def judged(dataset, states, plan=PLAN) -> Judged:
-    """A training that is best at 0.08 kimg and falls from it at 0.12 and 0.16, until its rates are halved."""
-    trainer = Judged(plan, dataset, CPU, states)
-    trainer.judgement = {(0.08, 0): GOOD, (0.12, 0): BAD, (0.16, 0): BAD}
-    return trainer
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -136,6 +105,29 @@ def test_a_training_that_was_stopped_rolls_back_to_the_same_bits(dataset, progre
     whole.train(progress)
     assert same(weights(second), weights(whole))
     assert second.final_curves() == whole.final_curves()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed trainings are forks of one process")
+def test_killed_at_any_moment_of_its_way_back_it_ends_with_the_same_bits(dataset, progress, tmp_path):
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.collapsing", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ends = [line for line in killed.stdout.splitlines() if not line.startswith("train: ")]
+    assert ends == [str(-signal.SIGKILL)] * len(MOMENTS)
+    whole = judged(dataset, tmp_path / "whole")
+    whole.train(progress)
+    for moment, left in zip(MOMENTS, ([20, 15, 10], [20, 15, 10], [15, 10]), strict=True):
+        assert States(tmp_path / moment).steps() == left
+        again = judged(dataset, tmp_path / moment)
+        assert again.resume()
+        again.train(progress)
+        assert len(again.curves.rollbacks) == 1
+        assert same(weights(again), weights(whole)), moment
+        assert again.final_curves() == whole.final_curves(), moment
 
 
 def test_a_state_from_after_an_ignored_collapse_is_none_of_a_training_that_rolls_back(

@@ -1,0 +1,97 @@
+"""A training that collapses at a known step, and as a program one that is killed while it goes back from there."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from atelier.networks import NetworkConfig
+from atelier.progress import Progress
+from atelier.training.checkpoint import States
+from atelier.training.loop import Trainer
+from atelier.training.plan import TrainingPlan
+from tests.datasets import noise
+
+CPU = torch.device("cpu")
+PLAN = TrainingPlan(
+    network=NetworkConfig("dcgan", 16, {"nz": 4, "ngf": 4, "ndf": 2}),
+    batch=8,
+    seed=3,
+    lr=2e-3,
+    lr_discriminator=2e-3,
+    beta1=0.5,
+    ema=0.5,
+    augment=("brightness",),
+    augment_probability=0.8,
+    snapshot_kimg=0.04,
+    images=240,
+    lr_decay=0,
+    quality_samples=8,
+    on_collapse="rollback",
+)
+GOOD, BAD = {"kid_rand": 1.0, "coverage": 0.8}, {"kid_rand": 2.0, "coverage": 0.1}
+
+
+class Judged(Trainer):
+    """A trainer whose snapshots score as `judgement` says: by kimg, and whether the rates have been halved."""
+
+    judgement: dict[tuple[float, int], dict[str, float]]
+
+    def _quality_row(self):
+        found = self.judgement.get(
+            (self.kimg, len(self.curves.rollbacks)), {"kid_rand": 1.5, "coverage": 0.7}
+        )
+        return {"kimg": self.kimg, **found}
+
+
+def judged(dataset, states, plan=PLAN, kind=Judged) -> Judged:
+    """A training that is best at 0.08 kimg and falls from it at 0.12 and 0.16, until its rates are halved."""
+    trainer = kind(plan, dataset, CPU, states)
+    trainer.judgement = {(0.08, 0): GOOD, (0.12, 0): BAD, (0.16, 0): BAD}
+    return trainer
+
+
+MOMENTS = ("before it saves where it stands", "before it drops what lay ahead", "after it dropped one of two")
+
+
+class Mortal(Judged):
+    """Killed by SIGKILL at a moment of its first way back."""
+
+    moment: str
+
+    def save(self) -> None:
+        self._die_at(MOMENTS[0])
+        super().save()
+        self._die_at(MOMENTS[1])
+
+    def _die_at(self, moment: str) -> None:
+        if self.curves.rollbacks and self.moment == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MortalStates(States):
+    """The states of a training that is killed when the first of them has been dropped."""
+
+    def drop_after(self, step: int) -> None:
+        self.path(self.steps()[0]).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fall(directory: Path) -> None:
+    """Train in `directory`, called after one of MOMENTS, until killed then."""
+    trainer = judged(noise(16, train=16), directory, kind=Mortal)
+    trainer.moment = directory.name
+    if trainer.moment == MOMENTS[2]:
+        trainer._states = MortalStates(directory)
+    with Progress("train", 1, "kimg") as progress:
+        trainer.train(progress)
+
+
+if __name__ == "__main__":
+    for moment in MOMENTS:  # a fork each: torch is imported once
+        if not (child := os.fork()):
+            fall(Path(sys.argv[1], moment))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
