@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.fields import doublings
+from atelier.networks.strided import Doubling, Halving, Logit, Projection
 
 
 class DcganGenerator(nn.Module):
@@ -23,15 +24,15 @@ class DcganGenerator(nn.Module):
         super().__init__()
         self.resolution, self.nz = resolution, nz
         widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
-        self.project = nn.ConvTranspose2d(nz, widths[0], 4, 1, 0, bias=False)
+        self.project = Projection(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for coarse, fine in itertools.pairwise(widths):
             layers += [
-                nn.ConvTranspose2d(coarse, fine, 4, 2, 1, bias=False),
+                Doubling(coarse, fine),
                 nn.BatchNorm2d(fine),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
+        layers += [Doubling(widths[-1], 3), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.apply(_init)
 
@@ -51,16 +52,16 @@ class DcganDiscriminator(nn.Module):
         super().__init__()
         widths = [ndf * 2**step for step in range(doublings(resolution))]
         layers: list[nn.Module] = [
-            nn.Conv2d(3, widths[0], 4, 2, 1, bias=False),
+            Halving(3, widths[0]),
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for fine, coarse in itertools.pairwise(widths):
             layers += [
-                nn.Conv2d(fine, coarse, 4, 2, 1, bias=False),
+                Halving(fine, coarse),
                 nn.BatchNorm2d(coarse),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        layers += [nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False)]
+        layers += [Logit(widths[-1], 4)]
         self.layers = nn.Sequential(*layers)
         self.apply(_init)
 

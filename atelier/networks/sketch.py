@@ -8,10 +8,10 @@ import itertools
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from atelier.networks.dcgan import DcganDiscriminator
 from atelier.networks.fields import BASE, doublings, spread
+from atelier.networks.strided import doubled, projected
 
 SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
 
@@ -45,7 +45,7 @@ class Project(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         if latents.shape[2:] == (1, 1):
-            return functional.conv_transpose2d(latents, self.weight)
+            return projected(latents, self.weight)
         batch, nz, height, width = latents.shape
         pictures = latents.view(batch, nz, height // BASE, BASE, width // BASE, BASE)
         return torch.einsum("bzhiwj,zcij->bchiwj", pictures, self.weight).reshape(batch, -1, height, width)
@@ -64,7 +64,7 @@ class DoubleAndConvolve(nn.Module):
         nn.init.normal_(self.weight, 0.0, 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.conv_transpose2d(x, _summed(_summed(self.weight, 2), 3), stride=2, padding=1)
+        return doubled(x, _summed(_summed(self.weight, 2), 3))
 
 
 def _summed(weight: Tensor, axis: int) -> Tensor:
