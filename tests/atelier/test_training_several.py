@@ -1,0 +1,100 @@
+"""A training in several processes: the same mathematics, the same bytes for the same number of them, one sentence."""
+
+import functools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from atelier.errors import AtelierError
+from tasks.processes import in_processes
+from tests.several import (
+    MIDDLES,
+    PLANS,
+    compare_on_gpus,
+    gradients,
+    train_all,
+    trained,
+)
+
+NAMES = pytest.mark.parametrize("name", PLANS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that two processes do, done once."""
+    folder = tmp_path_factory.mktemp("several")
+    for name in PLANS:
+        trained(name, folder / name / "mixed", stop_at=MIDDLES["one"])
+    with pytest.raises(AtelierError, match=r"^no memory in 1$"):
+        in_processes(2, "cpu", 4, functools.partial(train_all, folder))
+    return folder
+
+
+def result(folder: Path, name: str, what: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(folder / name / f"{what}-{rank}.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@NAMES
+def test_the_gradients_of_two_processes_are_those_of_one_but_for_rounding(folder, name):
+    alone, together = gradients(name), result(folder, name, "gradients")
+    assert alone.keys() == together.keys()
+    for key, gradient in alone.items():
+        # the generator plays against weights that Adam has already moved, by the signs of rounded gradients
+        tolerance = 1e-5 if key.startswith("d.") else 2e-3
+        scale = gradient.abs().max()
+        assert torch.allclose(together[key], gradient, rtol=0, atol=float(tolerance * scale)), key
+
+
+@NAMES
+def test_all_processes_keep_the_same_weights(folder, name):
+    assert same(result(folder, name, "undisturbed", 0), result(folder, name, "undisturbed", 1))
+
+
+@NAMES
+def test_two_processes_that_stop_and_resume_equal_two_undisturbed_ones_bit_for_bit(folder, name):
+    assert same(result(folder, name, "undisturbed"), result(folder, name, "resumed"))
+
+
+@NAMES
+def test_one_two_or_one_after_the_other_learn_the_same(folder, name):
+    alone = trained(name, folder / name / "alone")
+    untrained = trained(name, folder / name / "untrained", stop_at=1)
+    changed_hands = trained(name, folder / name / "mixed")
+    for other in (result(folder, name, "undisturbed"), changed_hands):
+        for network in ("g.", "d.", "ema."):
+            keys = [key for key in alone if key.startswith(network) and alone[key].is_floating_point()]
+            moved = math.hypot(*(float((alone[key] - untrained[key]).norm()) for key in keys))
+            apart = math.hypot(*(float((alone[key] - other[key]).norm()) for key in keys))
+            assert 0 < apart < 0.02 * moved
+        assert other["p"] == alone["p"]
+
+
+def test_a_process_without_enough_memory_makes_all_begin_again_in_more_parts(folder):
+    alone, in_parts = gradients("r3gan"), result(folder, "r3gan", "in-parts")
+    assert same(in_parts, result(folder, "r3gan", "in-parts", 1))
+    for key, gradient in in_parts.items():
+        assert torch.allclose(gradient, alone[key], rtol=0, atol=float(1e-5 * alone[key].abs().max())), key
+
+
+def test_processes_that_cannot_have_equal_parts_of_a_batch_are_refused():
+    with pytest.raises(AtelierError, match=r"train\.batch holds 8.*multiple of 3"):
+        in_processes(3, "cpu", 8, lambda world: "never")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_find_the_gradients_that_one_cpu_does(tmp_path):
+    assert in_processes(2, "cuda", 4, functools.partial(compare_on_gpus, tmp_path)) == "on 0"
+    for name in PLANS:
+        alone, together = gradients(name), load_file(tmp_path / f"{name}-1.safetensors")
+        for key, gradient in alone.items():
+            assert torch.allclose(together[key], gradient, rtol=0, atol=float(1e-2 * gradient.abs().max())), (
+                key
+            )

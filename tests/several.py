@@ -1,0 +1,137 @@
+"""What the processes of a training in several do, importable where they start."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from atelier.dataset import PackedDataset
+from atelier.errors import AtelierError
+from atelier.networks import NetworkConfig
+from atelier.progress import Progress
+from atelier.training.loop import Stopped, Trainer
+from atelier.training.plan import TrainingPlan
+from atelier.training.world import World
+from tests.datasets import noise
+
+CPU = torch.device("cpu")
+TINY = {"nz": 4, "ngf": 4, "ndf": 4}
+PLANS = {
+    name: TrainingPlan(
+        network=NetworkConfig(name.split("-")[0], 16, settings),
+        batch=4,
+        seed=3,
+        lr=2e-4,
+        lr_discriminator=1e-4,
+        beta1=0.5,
+        ema=0.9,
+        augment=("translation", "brightness", "saturation", "contrast", "cutout"),
+        augment_probability=0.8,
+        snapshot_kimg=0.008,
+        images=16,
+        lr_decay=0.5,
+        loss=loss,
+        quality_samples=4,
+    )
+    for name, settings, loss in (
+        ("dcgan", TINY, "nonsaturating"),
+        ("dcgan-relativistic", TINY, "relativistic"),
+        ("sketch-adaptive", TINY, "nonsaturating"),
+        ("r3gan", {"preset": "S", "nz": 4}, "relativistic"),
+    )
+}
+PLANS["sketch-adaptive"] = replace(
+    PLANS["sketch-adaptive"], augment_probability="adaptive", images=72, snapshot_kimg=0.04
+)
+MIDDLES = {"one": 1, "two": 3}  # steps after which a training changes hands between one process and two
+
+
+def dataset() -> PackedDataset:
+    return noise(16, train=16)
+
+
+def trained(
+    name: str, states: Path, stop_at: int | None = None, world: World | None = None
+) -> dict[str, Tensor]:
+    """On from where `states` is, to its end or to a step; the weights, and what moved them last."""
+    trainer = Trainer(PLANS[name], dataset(), CPU, states, world=world or World())
+    trainer.resume()
+    last = trainer.world.size - 1
+    with Progress("train", 1, "kimg") as progress:
+        try:
+            # one asks, all stop
+            trainer.train(progress, stop=lambda: trainer.step == stop_at and trainer.world.rank == last)
+        except Stopped:
+            assert trainer.step == stop_at
+    curves = trainer.final_curves()
+    rows = [value for row in [*curves.losses, *curves.quality] for value in row.values()]
+    return {
+        **_named("g", trainer.generator.state_dict()),
+        **_named("d", trainer.discriminator.state_dict()),
+        **_named("ema", trainer.ema.average.state_dict()),
+        "curves": torch.tensor(rows, dtype=torch.float64),
+        "p": torch.tensor(trainer.augment_probability),
+    }
+
+
+def gradients(name: str, world: World | None = None, device: torch.device = CPU) -> dict[str, Tensor]:
+    """Of both networks, in the first step."""
+    trainer = Trainer(PLANS[name], dataset(), device, Path("none"), world=world or World())
+    trainer.advance()
+    return {**_gradients("g", trainer.generator), **_gradients("d", trainer.discriminator)}
+
+
+def train_all(folder: Path, world: World) -> str:
+    """Every plan: undisturbed, stopped and resumed, and the middle of a training that one process begins and ends.
+
+    At last the second process runs out of memory, where all begin again and where they cannot.
+    """
+    torch.use_deterministic_algorithms(True)
+    for name in PLANS:
+        results = {
+            "gradients": gradients(name, world),
+            "undisturbed": trained(name, folder / name / "two", world=world),
+        }
+        trained(name, folder / name / "stopped", stop_at=2, world=world)
+        results["resumed"] = trained(name, folder / name / "stopped", world=world)
+        trained(name, folder / name / "mixed", stop_at=MIDDLES["two"], world=world)
+        for what, tensors in results.items():
+            save_file(tensors, folder / name / f"{what}-{world.rank}.safetensors")
+    save_file(_in_parts("r3gan", world), folder / "r3gan" / f"in-parts-{world.rank}.safetensors")
+    try:
+        _in_parts("dcgan", world)
+    except torch.OutOfMemoryError:
+        raise AtelierError(f"no memory in {world.rank}") from None
+    return "never"
+
+
+def compare_on_gpus(folder: Path, world: World) -> str:
+    """Every plan's gradients, on one GPU a process."""
+    for name in PLANS:
+        save_file(gradients(name, world, torch.device("cuda")), folder / f"{name}-{world.rank}.safetensors")
+    return f"on {torch.cuda.current_device()}"
+
+
+def _in_parts(name: str, world: World) -> dict[str, Tensor]:
+    """The first step's gradients where the second process cannot hold two pictures at once."""
+
+    def refuses(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not world.first and len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("as CUDA says it")
+
+    trainer = Trainer(PLANS[name], dataset(), CPU, Path("none"), world=world)
+    trainer.discriminator.register_forward_pre_hook(refuses)
+    trainer.advance()
+    assert trainer.micro_batch == 1
+    return _gradients("d", trainer.discriminator)
+
+
+def _gradients(prefix: str, network: nn.Module) -> dict[str, Tensor]:
+    return _named(prefix, {name: p.grad for name, p in network.named_parameters() if p.grad is not None})
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
