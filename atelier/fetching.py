@@ -6,6 +6,7 @@ smallest variant that the site has and that suffices is asked for instead of the
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -95,7 +96,7 @@ def _variant(content: bytes, work: Work, limits: Limits) -> Arrival:
 
 
 def _judged(content: bytes, limits: Limits) -> Arrival:
-    verdict = verify(content, limits.image)
+    verdict = verify(content, limits.image, limits.size_px or math.inf)
     if isinstance(verdict, Refused):
         return Arrival(verdict.status, verdict.reason, came_bytes=len(content))
     kept, size, extension = content, (verdict.width, verdict.height), verdict.extension

@@ -70,8 +70,8 @@ class PoliteClient:
         self._paces = Paces(rate_per_s, patience_s, self._stop)
         self._robots = Robots(self._robots_txt)
         self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._sessions_lock = threading.Lock()
+        self._wires: list[Wire] = []
+        self._wires_lock = threading.Lock()
 
     def fetch(
         self,
@@ -99,10 +99,10 @@ class PoliteClient:
     def close(self) -> None:
         """Stop, and close the connections."""
         self.stop()
-        with self._sessions_lock:
-            for session in self._sessions:
-                session.close()
-            self._sessions.clear()
+        with self._wires_lock:
+            for wire in self._wires:
+                wire.close()
+            self._wires.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -180,13 +180,11 @@ class PoliteClient:
             turn.left()
 
     def _answer(self, url: str, request: "_Request", turn: Turn) -> Fetched | str:
-        session, wire = self._session()
+        wire = self._wire()
         bounds = Bounds(url, request.max_bytes, self.timeout_s, self._stop)
         wire.on_sent, wire.on_received = turn.left, bounds.received
         try:
-            with session.get(
-                url, headers=request.all_headers, timeout=self.timeout_s, stream=True, allow_redirects=False
-            ) as response:
+            with wire.get(url, request.all_headers, self.timeout_s) as response:
                 if response.is_redirect:
                     return response.headers["Location"].encode("latin-1").decode()
                 tags = response.raw.headers.getlist("X-Robots-Tag") if request.is_ruled else []
@@ -200,27 +198,14 @@ class PoliteClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise Transient(_in_short(error)) from None
 
-    def _session(self) -> tuple[requests.Session, Wire]:
-        """This thread's own session: requests does not promise that one may be shared."""
-        own: tuple[requests.Session, Wire] | None = getattr(self._local, "own", None)
+    def _wire(self) -> Wire:
+        """This thread's own connections: requests does not promise that an adapter may be shared."""
+        own: Wire | None = getattr(self._local, "own", None)
         if own is None:
-            ours = is_loopback(self.base_url)
-            session, wire = _Session(), Wire(only_public=not ours)
-            session.trust_env = not ours  # a proxy cannot reach our own loopback
-            session.headers.update({"User-Agent": self.user_agent, "Accept-Encoding": "gzip"})
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, wire)
-            own = self._local.own = session, wire
-            with self._sessions_lock:
-                self._sessions.append(session)
+            own = self._local.own = Wire(self.user_agent, is_local=is_loopback(self.base_url))
+            with self._wires_lock:
+                self._wires.append(own)
         return own
-
-
-class _Session(requests.Session):
-    """Sees no redirects: it would unpack their whole bodies to prepare for what we do not ask it to do."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)

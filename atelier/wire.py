@@ -5,11 +5,14 @@ Knows neither pace nor limits: who watches may raise, and that ends the exchange
 
 import io
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPResponse
 from typing import Any
+from urllib.parse import urlsplit
 
+import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import default_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -23,13 +26,34 @@ class PrivatePeer(Exception):
 
 
 class Wire(HTTPAdapter):
-    """The connections of one requests session in one thread; `on_sent` and `on_received` watch the present exchange."""
+    """One thread's connections; `on_sent` and `on_received` watch the present exchange.
 
-    def __init__(self, *, only_public: bool) -> None:
-        self.only_public = only_public
+    `is_local`: to servers of this machine's own, past any proxy; otherwise to public addresses only. Follows no
+    redirect, keeps no cookie and sends no password: a requests session would, and takes as long again as the exchange.
+    """
+
+    def __init__(self, user_agent: str, *, is_local: bool) -> None:
+        self.only_public = not is_local
+        self._headers = {**default_headers(), "User-Agent": user_agent, "Accept-Encoding": "gzip"}
+        self._surroundings = requests.Session()  # asked for proxies and certificates, sends nothing
+        self._surroundings.trust_env = not is_local
+        self._routes: dict[tuple[str, str], Mapping[str, Any]] = {}
         self.on_sent: Callable[[], None] = lambda: None
         self.on_received: Callable[[int], None] = lambda count: None
         super().__init__(pool_connections=HOSTS, pool_maxsize=1)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout_s: float) -> requests.Response:
+        """The answer's head, its body still on the wire. Raises what requests raises."""
+        prepared = requests.PreparedRequest()
+        prepared.prepare("GET", url, headers={**self._headers, **headers})
+        assert prepared.url
+        parts = urlsplit(prepared.url)
+        place = parts.scheme, parts.netloc
+        if place not in self._routes:
+            self._routes[place] = self._surroundings.merge_environment_settings(
+                prepared.url, {}, True, None, None
+            )
+        return self.send(prepared, timeout=timeout_s, **self._routes[place])
 
     def init_poolmanager(self, *args: Any, **settings: Any) -> None:
         super().init_poolmanager(*args, **settings)

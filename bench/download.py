@@ -1,12 +1,13 @@
 """Verified pictures a second on disk, ours against img2dataset's: same loopback server, same pictures, one run.
 
-    python bench/download.py [--pictures 1500] [--rounds 3]
+    python bench/download.py [--pictures 3000] [--rounds 3]
 
 img2dataset runs in an environment of its own (`uv tool run`; UV names another uv) with two processes of 64 threads,
 twice: as it comes (decodes with OpenCV, which takes a cut JPEG for whole, and encodes again) and with skip_reencode
 (decodes, keeps the bytes). Ours decodes in full and refuses what is cut, hashes (sha256 and perceptual), keeps each
-arrival at once and writes the shards, in one process, a thread a core; once more with nothing decoded, to see what
-verification costs. Counted are pictures that decode from the tars afterwards. Two rates: of the whole command, from
+arrival at once and writes the shards, with a process a core (download.engine: processes); once more with nothing
+decoded, to see what verification costs, and once in one process (threads). Counted are pictures that decode from
+the tars afterwards. Two rates: of the whole command, from
 its start to its end, and of its work alone, without the start of interpreters and processes, which is what matters
 where pictures are many and the site sets no pace.
 """
@@ -24,29 +25,36 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+if TYPE_CHECKING:
+    from atelier.catalog import Work
+    from atelier.engines import Engine
+    from atelier.fetching import Answer
+
 ROOT = Path(__file__).parents[1]
 IMG2DATASET = "img2dataset==1.47.0"
 SIZE = (500, 400)
-UNVERIFIED = "atelier, nothing decoded"
+UNVERIFIED, ONE_PROCESS = "atelier, nothing decoded", "atelier, threads of one process"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="download throughput against img2dataset")
-    parser.add_argument("--pictures", type=int, default=1500)
+    parser.add_argument("--pictures", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ours", help=argparse.SUPPRESS)  # the child: base URL of the server
     parser.add_argument("--unverified", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--one-process", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.ours:
-        ours(arguments.ours, arguments.pictures, arguments.unverified)
+        ours(arguments.ours, arguments.pictures, arguments.one_process)
         return
     tool = img2dataset_command()
     subprocess.run([*tool, "--help"], check=True, capture_output=True)  # installs it, outside the measurement
@@ -54,6 +62,7 @@ def main() -> None:
         contestants = {
             "atelier": lambda place: run_ours(base_url, arguments.pictures, place, []),
             UNVERIFIED: lambda place: run_ours(base_url, arguments.pictures, place, ["--unverified"]),
+            ONE_PROCESS: lambda place: run_ours(base_url, arguments.pictures, place, ["--one-process"]),
             "img2dataset": lambda place: run_img2dataset(tool, base_url, arguments.pictures, place, []),
             "img2dataset, skip_reencode": lambda place: run_img2dataset(
                 tool, base_url, arguments.pictures, place, ["--skip_reencode=True"]
@@ -78,7 +87,7 @@ def main() -> None:
             rounds = ", ".join(f"{value:.0f}" for value in values)
             ratios = [mine / theirs for mine, theirs in zip(rates["atelier"], values, strict=True)]
             ratio = "" if name == "atelier" else f"  atelier is {statistics.median(ratios):.2f}× as fast"
-            print(f"  {name:<27} {statistics.median(values):7.1f}  (rounds {rounds}){ratio}")
+            print(f"  {name:<31} {statistics.median(values):7.1f}  (rounds {rounds}){ratio}")
     print(
         "targets, of the work alone on an idle machine: at least 1.5× img2dataset as it comes, which verifies, and "
         "0.6× our own loop with nothing decoded"
@@ -98,21 +107,22 @@ def run_ours(base_url: str, pictures: int, place: Path, options: list[str]) -> f
     return float(done.stdout.splitlines()[-1])
 
 
-def ours(base_url: str, pictures: int, unverified: bool) -> None:
+def ours(base_url: str, pictures: int, one_process: bool) -> None:
     """The stage's work without its catalog file: arrivals, shards and account under the current directory."""
-    from atelier import fetching
+    import pandas  # noqa: F401  # img2dataset has loaded them, too, when its clock starts
+    import pyarrow.parquet  # noqa: F401
+
     from atelier.account import write_account
     from atelier.arrivals import Arrivals, Limits
     from atelier.catalog import Work
     from atelier.download import download, kept_items
+    from atelier.engines.processes import Processes
     from atelier.engines.threads import Threads
-    from atelier.images import ImageLimits, Verified
+    from atelier.images import ImageLimits
     from atelier.openings import SiteOpening
     from atelier.progress import Progress
     from atelier.shards import write_shards
 
-    if unverified:
-        fetching.verify = lambda content, limits: Verified("jpg", *SIZE, "", Image.new("RGB", SIZE))
     began_s = time.monotonic()
     limits = Limits(ImageLimits(64, 120_000_000), 100_000_000, None)
     works = [
@@ -128,10 +138,43 @@ def ours(base_url: str, pictures: int, unverified: bool) -> None:
         Arrivals(Path("arrivals"), limits) as arrivals,
         Progress("download", pictures, "works", Path("progress")) as progress,
     ):
-        entries = download(works, source, arrivals, Threads(source, limits, os.cpu_count() or 1), progress)
+        workers = os.cpu_count() or 1
+        engine: Engine = (
+            Threads(source, limits, workers) if one_process else Processes(opening, limits, workers)
+        )
+        clock = FromFirstAnswer(engine)
+        entries = download(works, source, arrivals, clock, progress)
         write_shards(kept_items(works, entries, source, arrivals), Path("images"))
         write_account(entries, Path("downloads.parquet"))
-    print(time.monotonic() - began_s)
+    print(time.monotonic() - began_s if one_process else clock.seconds(pictures))
+
+
+class FromFirstAnswer:
+    """An engine, timed without the start of its processes: from the first answers, what came with them left out."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._began_s = 0.0
+
+    def run(self, works: Sequence["Work"]) -> "Generator[tuple[Work, Answer]]":
+        for number, answer in enumerate(self._engine.run(works)):
+            if number == 0:
+                self._began_s = time.monotonic()
+            yield answer
+
+    def seconds(self, pictures: int) -> float:
+        """Until now, for as many pictures at the rate of those that came later."""
+        from atelier.engines.processes import WORKS_PER_SHARD
+
+        later = pictures - (os.cpu_count() or 1) * WORKS_PER_SHARD
+        return (time.monotonic() - self._began_s) * pictures / later
+
+
+def decode_nothing() -> None:
+    from atelier import fetching
+    from atelier.images import Verified
+
+    fetching.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", Image.new("RGB", SIZE))
 
 
 def img2dataset_command() -> list[str]:
@@ -232,5 +275,7 @@ def painting(seed: int) -> bytes:
     return file.getvalue()
 
 
+if "--unverified" in sys.argv:  # the processes import this file, too
+    decode_nothing()
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ from atelier.catalog import read_catalog
 from atelier.download import download, full_disk_explained, kept_items
 from atelier.engines import Engine
 from atelier.engines.cluster import Cluster
+from atelier.engines.processes import Processes
 from atelier.engines.threads import Threads
 from atelier.errors import AtelierError
 from atelier.gallery.server import serve
@@ -75,9 +76,11 @@ def opening_of(params: Params) -> Iterator[Opening]:
 
 
 def engine_of(section: Download, opening: Opening, source: Source, limits: Limits) -> Engine:
-    """Who asks: the threads of this process, or a Dask cluster."""
+    """Who asks: the threads of this process, processes of this machine, or a Dask cluster."""
     if section.engine == "threads":
         return Threads(source, limits, section.workers)
+    if section.engine == "processes":
+        return Processes(opening, limits, section.workers)
     address = section.dask_address
     if (
         address

@@ -1,19 +1,26 @@
 """A site's works, and one run of the download over them."""
 
+import hashlib
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atelier.account import Entry
+import psutil
+
+from atelier.account import Entry, write_account
 from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import Work
-from atelier.download import download
+from atelier.download import download, kept_items
 from atelier.engines import Engine
 from atelier.engines.threads import Threads
 from atelier.images import ImageLimits
 from atelier.polite import PoliteClient
 from atelier.progress import Progress
+from atelier.shards import write_shards
 from atelier.sources import Site as SiteSource
 from atelier.sources import Source
 from tests.lookalike import Offer, Site
@@ -64,3 +71,28 @@ def bring_from(directory: Path, site: Site, limits: Limits = LIMITS, **changes: 
     works = [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
     with source_of(site, **changes) as source:
         return bring(directory, source, works, limits)
+
+
+def works_of(site: Site) -> Sequence[Work]:
+    """The works of its one list."""
+    return [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
+
+
+def outs(place: Path, site: Site, engine: Engine | None = None) -> dict[str, str]:
+    """The stage's outs as one download of the site leaves them, by name and sha256."""
+    works = works_of(site)
+    with source_of(site) as source:
+        entries = list(bring(place / "kept", source, works, engine=engine).values())
+        with Arrivals(place / "kept", LIMITS) as arrivals:
+            write_shards(kept_items(works, entries, source, arrivals), place / "images")
+    write_account(entries, place / "downloads.parquet")
+    paths = [*(place / "images").iterdir(), place / "downloads.parquet"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def kill_a_worker(site: Site, after: int) -> None:
+    """SIGKILL to one of our worker processes, when the site has been asked so often."""
+    while len(site.requests) < after:
+        threading.Event().wait(0.01)
+    workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    os.kill(workers[0].pid, signal.SIGKILL)

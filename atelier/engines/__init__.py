@@ -1,4 +1,4 @@
-"""Who asks for the works: threads of this process, or the workers of a Dask cluster. Neither keeps anything."""
+"""Who asks for the works: threads of this process, other processes, or a Dask cluster. None keeps anything."""
 
 from collections.abc import Generator, Sequence
 from typing import Protocol
@@ -6,6 +6,7 @@ from typing import Protocol
 from atelier.catalog import Work
 from atelier.fetching import PASSING, Answer
 
+GO_ON = "what has arrived is kept, and `dvc repro` goes on from there"
 PATIENCE = 50  # works in a row that a site fails to give before it is left alone
 
 
@@ -30,3 +31,17 @@ class InVain:
         status = answer.arrival.status
         self._count = self._count + 1 if status in (*PASSING, "not-an-image") else 0
         return self._count == PATIENCE
+
+
+def shares(rate_per_s: float | None, processes: int) -> tuple[int, float | None]:
+    """Into how many lanes a rate is divided, and the rate of each; None is no limit.
+
+    A lane's rate is a whole number, so that no second sees more than the set rate in sum; as many lanes as there are
+    processes, or fewer where the rate would lose more than a tenth by that.
+    """
+    if rate_per_s is None:
+        return processes, None
+    for lanes in range(min(processes, int(rate_per_s)), 1, -1):
+        if lanes * (rate_per_s // lanes) >= 0.9 * rate_per_s:
+            return lanes, rate_per_s // lanes
+    return 1, rate_per_s

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from atelier.arrivals import Limits
 from atelier.catalog import Work
+from atelier.engines import GO_ON, shares
 from atelier.engines.shard import Order, bring, code, dask_setup
 from atelier.errors import AtelierError
 from atelier.fetching import Answer
@@ -30,7 +31,6 @@ RETRIES = 2  # of a shard whose task fails; a work's requests have their own
 CONNECT_WITHIN_S = 10
 WITHOUT_WORKERS_S = 30.0  # how long a cluster that has none is waited for
 LOOK_EVERY_S = 2.0
-GO_ON = "what has arrived is kept, and `dvc repro` goes on from there"
 
 
 @dataclass(frozen=True)
@@ -133,20 +133,6 @@ class Cluster:
     @property
     def _name(self) -> str:
         return f"the Dask cluster at {self.address or 'this machine'}"
-
-
-def shares(rate_per_s: float | None, processes: int) -> tuple[int, float | None]:
-    """Into how many lanes a rate is divided, and the rate of each; None is no limit.
-
-    A lane's rate is a whole number, so that no second sees more than the set rate in sum; as many lanes as there are
-    processes, or fewer where the rate would lose more than a tenth by that.
-    """
-    if rate_per_s is None:
-        return processes, None
-    for lanes in range(min(processes, int(rate_per_s)), 1, -1):
-        if lanes * (rate_per_s // lanes) >= 0.9 * rate_per_s:
-            return lanes, rate_per_s // lanes
-    return 1, rate_per_s
 
 
 def _workers(client: "Client") -> int:

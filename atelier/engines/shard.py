@@ -49,6 +49,8 @@ def bring(works: Sequence[Work], order: Order, unwanted: Callable[[], bool]) -> 
         order.opening.rate_per_s
     ):  # shards that follow one another keep one pace, whichever process they are in
         time.sleep(1 / order.opening.rate_per_s)
+    if order.threads == 1:  # a pool of one would take as long to hand things over as to judge them
+        return _one_by_one(works, source, order.limits, unwanted)
     over = threading.Event()
 
     def asked(work: Work) -> Answer:
@@ -71,6 +73,18 @@ def bring(works: Sequence[Work], order: Order, unwanted: Callable[[], bool]) -> 
                     break
     finally:
         over.set()
+    return answers
+
+
+def _one_by_one(
+    works: Sequence[Work], source: Source, limits: Limits, unwanted: Callable[[], bool]
+) -> list[Answer]:
+    answers: list[Answer] = []
+    in_vain = InVain()
+    for work in works:
+        answers.append(ask(work, source, limits))
+        if in_vain.add(answers[-1]) or unwanted():
+            break
     return answers
 
 

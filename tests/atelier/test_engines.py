@@ -1,31 +1,22 @@
 """Threads or a Dask cluster: the same pictures and the same account, at the set rate, whatever becomes of a worker."""
 
-import hashlib
-import os
-import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from distributed import LocalCluster
 
-from atelier.account import write_account
-from atelier.arrivals import Arrivals
-from atelier.catalog import Work
-from atelier.download import kept_items
-from atelier.engines import PATIENCE, Engine, cluster
-from atelier.engines.cluster import WORKS_PER_SHARD, Cluster, shares
+from atelier.engines import PATIENCE, cluster, shares
+from atelier.engines.cluster import WORKS_PER_SHARD, Cluster
 from atelier.engines.shard import Order, code
 from atelier.engines.shard import bring as bring_shard
 from atelier.errors import AtelierError
 from atelier.openings import FolderOpening, SiteOpening
-from atelier.shards import write_shards
-from tests.downloads import LIMITS, bring, offers, source_of, work
+from tests.downloads import LIMITS, kill_a_worker, offers, outs, work, works_of
 from tests.lookalike import Site, lookalike
 from tests.pictures import jpeg
 
@@ -45,22 +36,6 @@ def engine(site: Site, dask: LocalCluster, scratch: Path, **changes: Any) -> Clu
     settings = {"rate_per_s": None, "retries": 4, "timeout_s": 5.0, **changes}
     opening = SiteOpening(site.base_url, "", max_bytes=LIMITS.max_bytes, **settings)
     return Cluster(opening, LIMITS, 4, dask.scheduler_address, scratch)
-
-
-def outs(place: Path, site: Site, engine: Engine | None = None) -> dict[str, str]:
-    """The stage's outs as one download of the site leaves them, by name and sha256."""
-    works = works_of(site)
-    with source_of(site) as source:
-        entries = list(bring(place / "kept", source, works, engine=engine).values())
-        with Arrivals(place / "kept", LIMITS) as arrivals:
-            write_shards(kept_items(works, entries, source, arrivals), place / "images")
-    write_account(entries, place / "downloads.parquet")
-    paths = [*(place / "images").iterdir(), place / "downloads.parquet"]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def works_of(site: Site) -> Sequence[Work]:
-    return [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
 
 
 def test_a_dask_cluster_downloads_the_same_set_byte_for_byte(tmp_path: Path, dask: LocalCluster) -> None:
@@ -84,13 +59,6 @@ def test_a_worker_that_is_killed_half_way_costs_nothing_but_its_shards(
         asked = Counter(request.path for request in site.requests if "/images/" in request.path)
     assert len(asked) == 6 * WORKS_PER_SHARD
     assert asked.total() - len(asked) <= WORKS_PER_SHARD  # what the lost worker had not handed over
-
-
-def kill_a_worker(site: Site, after: int) -> None:
-    while len(site.requests) < after:
-        threading.Event().wait(0.01)
-    workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-    os.kill(workers[0].pid, signal.SIGKILL)
 
 
 def test_all_workers_together_keep_to_the_set_rate(tmp_path: Path, dask: LocalCluster) -> None:

@@ -1,5 +1,6 @@
 """Hostile bytes are refused with a reason, before they cost anything."""
 
+import math
 import struct
 import zlib
 
@@ -15,9 +16,25 @@ LIMITS = ImageLimits(min_side_px=32, max_pixels=1_000_000)
 
 
 def refused(content: bytes, limits: ImageLimits = LIMITS) -> Refused:
+    """The verdict, which is the same whether the bytes would be kept or painted anew."""
     verdict = verify(content, limits)
     assert isinstance(verdict, Refused), verdict
     assert verdict.reason
+    assert verify(content, limits, math.inf) == verdict
+    return verdict
+
+
+def passed(content: bytes, limits: ImageLimits = LIMITS) -> Verified:
+    """The verdict, which is the same whether the bytes would be kept or painted anew; all but the hash's last bits."""
+    verdict, of_kept = verify(content, limits), verify(content, limits, math.inf)
+    assert isinstance(verdict, Verified), verdict
+    assert isinstance(of_kept, Verified), of_kept
+    assert (of_kept.extension, of_kept.width, of_kept.height) == (
+        verdict.extension,
+        verdict.width,
+        verdict.height,
+    )
+    assert (int(of_kept.phash, 16) ^ int(verdict.phash, 16)).bit_count() <= 4
     return verdict
 
 
@@ -57,20 +74,29 @@ def test_a_jpeg_whose_missing_half_was_sealed_with_an_end_marker_is_truncated() 
     noisy = Image.effect_noise((320, 200), 60).convert("RGB")
     for image in (noisy, noisy.convert("L")):
         whole = encoded(image, "JPEG", quality=90)
-        assert isinstance(verify(whole, LIMITS), Verified)
+        assert passed(whole)
         assert refused(whole[: len(whole) // 2] + b"\xff\xd9").status == "truncated"
 
 
 def test_a_grey_mount_around_a_painting_is_not_taken_for_filler() -> None:
     mount = Image.new("RGB", (160, 160), (128, 128, 128))
     mount.paste(colour_field(), (32, 48))
-    assert isinstance(verify(encoded(mount, "JPEG"), LIMITS), Verified)
+    assert passed(encoded(mount, "JPEG"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(600, 480), (401, 400)])
+def test_a_kept_jpeg_is_measured_upright(orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    verdict = passed(encoded(colour_field(size), "JPEG", exif=exif))
+    assert (verdict.width, verdict.height) == (size[::-1] if orientation > 4 else size)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF", "BMP"])
 def test_every_format_cut_in_half_is_refused(kind: str) -> None:
     whole = encoded(Image.effect_noise((200, 150), 60).convert("RGB"), kind)
-    assert isinstance(verify(whole, LIMITS), Verified)
+    assert passed(whole)
     assert refused(whole[: len(whole) // 2]).status == "truncated"
 
 
@@ -98,8 +124,7 @@ def test_a_header_that_claims_more_pixels_than_it_has_bytes_for_costs_no_memory(
 def test_a_picture_above_pillows_own_bomb_limit_passes_when_ours_allows_it() -> None:
     wide = Image.new("1", (20_000, 10_000))
     wide.paste(1, (0, 0, 10_000, 5_000))
-    verdict = verify(encoded(wide, "PNG"), ImageLimits(32, 200_000_000))
-    assert isinstance(verdict, Verified)
+    assert passed(encoded(wide, "PNG"), ImageLimits(32, 200_000_000))
 
 
 def test_a_small_picture_is_refused_with_its_size() -> None:
@@ -113,10 +138,12 @@ def test_one_colour_all_over_is_a_placeholder(kind: str) -> None:
     assert refused(encoded(Image.new("RGB", (600, 480), (200, 200, 200)), kind)).status == "placeholder"
 
 
-def test_a_painting_with_one_stroke_on_one_colour_is_no_placeholder() -> None:
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_painting_with_one_stroke_on_one_colour_is_no_placeholder(kind: str) -> None:
     canvas = Image.new("RGB", (600, 480), (20, 40, 200))
     canvas.paste((250, 250, 250), (301, 201, 304, 204))
-    assert isinstance(verify(encoded(canvas, "PNG"), LIMITS), Verified)
+    for kept_px in (0, math.inf):
+        assert isinstance(verify(encoded(canvas, kind), LIMITS, kept_px), Verified)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +174,8 @@ def test_random_damage_never_escapes_as_an_exception() -> None:
             for place in rng.integers(0, len(whole), 4):
                 damaged[place] = rng.integers(0, 256)
             verdict = verify(bytes(damaged), LIMITS)
+            of_kept = verify(bytes(damaged), LIMITS, math.inf)
+            assert isinstance(of_kept, Verified) == isinstance(verdict, Verified)
             if isinstance(verdict, Verified):
                 assert read_rgb(bytes(damaged)).size == (verdict.width, verdict.height)
 

@@ -179,7 +179,13 @@ def pictures_asked(site: Site) -> set[str]:
 
 @pytest.mark.parametrize(
     ("engine", "number", "code"),
-    [("threads", signal.SIGTERM, 143), ("threads", signal.SIGINT, 130), ("dask", signal.SIGINT, 130)],
+    [
+        ("threads", signal.SIGTERM, 143),
+        ("threads", signal.SIGINT, 130),
+        ("processes", signal.SIGTERM, 143),
+        ("processes", signal.SIGKILL, -9),
+        ("dask", signal.SIGINT, 130),
+    ],
 )
 def test_a_stopped_download_ends_within_seconds_whatever_it_waits_for(
     engine: str, number: int, code: int
@@ -190,10 +196,13 @@ def test_a_stopped_download_ends_within_seconds_whatever_it_waits_for(
         write_works([work(offer.id, site.url_of(offer)) for offer in slow])
         with started("download") as process:
             wait_until(process, lambda: len(site.requests) >= 6)
+            family = psutil.Process(process.pid).children(recursive=True)
             began_s = time.monotonic()
             process.send_signal(number)
             _, err = process.communicate(timeout=30)
-            assert time.monotonic() - began_s < (2 if engine == "threads" else 10)
+            assert time.monotonic() - began_s < (10 if engine == "dask" else 2)
+            _, left = psutil.wait_procs(family, timeout=5)
+            assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
             assert process.returncode == code
             assert "Traceback" not in err
 
