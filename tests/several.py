@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 TINY = {"nz": 4, "ngf": 4, "ndf": 4}
 PLANS = {
     name: TrainingPlan(
-        network=NetworkConfig(name.split("-")[0], 16, settings),
+        network=NetworkConfig(name.split("-")[0], 8 if name == "r3gan" else 16, settings),
         batch=4,
         seed=3,
         lr=2e-4,
@@ -30,7 +30,7 @@ PLANS = {
         ema=0.9,
         augment=("translation", "brightness", "saturation", "contrast", "cutout"),
         augment_probability=0.8,
-        snapshot_kimg=0.008,
+        snapshot_kimg=0.012,
         images=16,
         lr_decay=0.5,
         loss=loss,
@@ -49,15 +49,17 @@ PLANS["sketch-adaptive"] = replace(
 MIDDLES = {"one": 1, "two": 3}  # steps after which a training changes hands between one process and two
 
 
-def dataset() -> PackedDataset:
-    return noise(16, train=16)
+def dataset(name: str) -> PackedDataset:
+    return noise(PLANS[name].network.resolution, train=16)
 
 
 def trained(
     name: str, states: Path, stop_at: int | None = None, world: World | None = None
 ) -> dict[str, Tensor]:
     """On from where `states` is, to its end or to a step; the weights, and what moved them last."""
-    trainer = Trainer(PLANS[name], dataset(), CPU, states, world=world or World())
+    trainer = Trainer(PLANS[name], dataset(name), CPU, states, world=world or World())
+    if trainer._steps.adaptive:
+        trainer._steps.adaptive.p.fill_(0.5)  # so that it can move either way
     trainer.resume()
     last = trainer.world.size - 1
     with Progress("train", 1, "kimg") as progress:
@@ -79,7 +81,7 @@ def trained(
 
 def gradients(name: str, world: World | None = None, device: torch.device = CPU) -> dict[str, Tensor]:
     """Of both networks, in the first step."""
-    trainer = Trainer(PLANS[name], dataset(), device, Path("none"), world=world or World())
+    trainer = Trainer(PLANS[name], dataset(name), device, Path("none"), world=world or World())
     trainer.advance()
     return {**_gradients("g", trainer.generator), **_gradients("d", trainer.discriminator)}
 
@@ -122,7 +124,7 @@ def _in_parts(name: str, world: World) -> dict[str, Tensor]:
         if not world.first and len(inputs[0]) > 1:
             raise torch.OutOfMemoryError("as CUDA says it")
 
-    trainer = Trainer(PLANS[name], dataset(), CPU, Path("none"), world=world)
+    trainer = Trainer(PLANS[name], dataset(name), CPU, Path("none"), world=world)
     trainer.discriminator.register_forward_pre_hook(refuses)
     trainer.advance()
     assert trainer.micro_batch == 1

@@ -73,7 +73,7 @@ def test_one_two_or_one_after_the_other_learn_the_same(folder, name):
             moved = math.hypot(*(float((alone[key] - untrained[key]).norm()) for key in keys))
             apart = math.hypot(*(float((alone[key] - other[key]).norm()) for key in keys))
             assert 0 < apart < 0.02 * moved
-        assert other["p"] == alone["p"]
+        assert other["p"] == alone["p"] != 0.5 or "adaptive" not in name
 
 
 def test_a_process_without_enough_memory_makes_all_begin_again_in_more_parts(folder):
