@@ -17,18 +17,25 @@ IN_A_ROW = 2  # snapshots: one may be bad luck
 GUESSING = {"relativistic": math.log(2), "nonsaturating": 2 * math.log(2)}
 WON = {"relativistic": 0.1, "nonsaturating": 0.5}
 NEAR = 0.02  # of guessing
+NOTHING = 0.02  # a loss_d that leaves the generator no gradient
 RISING = 3  # rows of a growing loss_g
 PINNED = {
-    "relativistic": "D-loss pinned at ln 2 (0.69): the penalties leave the discriminator no say, gamma is too large; "
-    "lower train.gamma",
-    "nonsaturating": "D-loss pinned at 2 ln 2 (1.39): the discriminator only guesses; raise train.lr_discriminator or "
-    "widen it",
+    "relativistic": "D-loss pinned at ln 2 (0.69) or above: the penalties leave the discriminator no say, gamma is too "
+    "large; lower train.gamma",
+    "nonsaturating": "D-loss pinned at 2 ln 2 (1.39) or above: the discriminator only guesses; raise "
+    "train.lr_discriminator or widen it",
 }
 OVERFIT = {
     "relativistic": "D-loss below 0.1 and G-loss rising: over-fitting; raise train.augment_probability or train.gamma, "
     "or use more paintings",
     "nonsaturating": "D-loss below 0.5 and G-loss rising: over-fitting; raise train.augment_probability, lower "
     "train.lr_discriminator, or use more paintings",
+}
+LOST = {
+    "relativistic": "D-loss at 0: the discriminator tells all apart, and the generator learns nothing from it; raise "
+    "train.gamma or lower train.lr",
+    "nonsaturating": "D-loss at 0: the discriminator tells all apart, and the generator learns nothing from it; lower "
+    "train.lr or train.lr_discriminator, or narrow the discriminator",
 }
 
 
@@ -92,15 +99,15 @@ def way_out(policy: str, top: Row | None, rollbacks: int, hopeless: bool) -> str
 
 def advice(losses: Sequence[Row], game: str) -> list[str]:
     """What the losses' course says about the settings, in words; usually nothing."""
-    found = []
-    level = GUESSING[game]
     latest = [row["loss_d"] for row in losses[-IN_A_ROW:]]
-    if len(latest) == IN_A_ROW and all(abs(loss - level) <= NEAR * level for loss in latest):
-        found.append(PINNED[game])
+    if len(latest) == IN_A_ROW and min(latest) >= (1 - NEAR) * GUESSING[game]:
+        return [PINNED[game]]
+    if len(latest) == IN_A_ROW and max(latest) <= NOTHING:
+        return [LOST[game]]
     rising = [row["loss_g"] for row in losses[-RISING:]]
     if len(rising) == RISING and rising == sorted(set(rising)) and latest[-1] < WON[game]:
-        found.append(OVERFIT[game])
-    return found
+        return [OVERFIT[game]]
+    return []
 
 
 def _fallen(quality: Sequence[Row]) -> Iterator[bool]:

@@ -58,6 +58,14 @@ def test_a_discriminator_that_only_guesses_is_named(game, level):
     assert words.startswith("D-loss pinned at")
     assert ("gamma is too large" in words) == (game == "relativistic")
     assert advice(losses((0.3, 1), (level, 0.8)), game) == []
+    assert advice(losses((level * 1.2, 0.5), (level * 1.1, 0.6)), game) == [words]  # or is fooled
+
+
+@pytest.mark.parametrize("game", ["relativistic", "nonsaturating"])
+def test_a_discriminator_that_has_won_is_named_whatever_the_generators_loss_does(game):
+    (words,) = advice(losses((0.4, 90), (0.003, 166), (0.0, 160)), game)
+    assert words.startswith("D-loss at 0: the discriminator tells all apart")
+    assert advice(losses((0.003, 90), (0.0, 166), (0.001, 170)), game) == [words]
 
 
 @pytest.mark.parametrize("game, low", [("relativistic", 0.09), ("nonsaturating", 0.4)])
@@ -65,7 +73,7 @@ def test_over_fitting_is_named_while_the_generators_loss_rises(game, low):
     (words,) = advice(losses((0.5, 2), (low, 3), (low, 4)), game)
     assert "over-fitting; raise train.augment_probability" in words
     assert advice(losses((0.5, 4), (low, 3), (low, 2)), game) == []
-    assert advice(losses((0.5, 2), (0.8, 3), (0.9, 4)), game) == []
+    assert advice(losses((0.5, 2), (0.55, 3), (0.6, 4)), game) == []
 
 
 def test_the_two_games_have_scales_of_their_own():
