@@ -146,6 +146,7 @@ class Train(Section):
     seed: Seed = 0
     generation: int = Field(0, ge=0)
     device: Device = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gpus: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
         "auto", description="auto or a whole number from 1 up"
     )

@@ -23,14 +23,16 @@ from atelier.training.checkpoint import inputs_key
 from atelier.training.curves import Curves, best
 from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
+from atelier.training.precision import Precision, pick_precision
 from atelier.training.world import World
 from tasks.processes import in_processes
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import asked_to_stop, deterministic_device
 
 # none of these changes a step's arithmetic, but for the order of sums (without a schedule, a longer training goes on
-# from a shorter one's end); the settings of the architecture in use are in the key, those of the others are not
-NOT_IN_KEY = {"kimg", "init_from", "device", "gpus", "minutes", "pick", "on_collapse", *ARCHS}
+# from a shorter one's end); the settings of the architecture in use are in the key, those of the others are not, and
+# of the precision what it comes to on this machine
+NOT_IN_KEY = {"kimg", "init_from", "device", "precision", "gpus", "minutes", "pick", "on_collapse", *ARCHS}
 
 
 def run(stage: Stage) -> str:
@@ -44,12 +46,14 @@ def train(stage: Stage, world: World) -> str:
     params = stage.params.train
     dataset = open_dataset(DATA / "dataset")
     device = deterministic_device("train", params.device)
-    plan = training_plan(params, dataset)
+    precision, why = pick_precision(params.precision, device)
+    print(f"train: computes in {precision}, {why}")
+    plan = training_plan(params, dataset, precision)
     data_digest = digest_tree(DATA / "dataset")
     schedule = plan.images if plan.depends_on_length else None
     start = open_start(Path(params.init_from), plan.network) if params.init_from else None
     settings, begun = params.model_dump(exclude=NOT_IN_KEY), start and start.lineage
-    key = inputs_key(settings, schedule, plan.network.settings, data_digest, device.type, begun)
+    key = inputs_key(settings, schedule, plan.network.settings, data_digest, device.type, precision, begun)
     if not world.all(world.told_by_first(lambda: key) == key):
         raise AtelierError(
             "the machines of this training differ in params.yaml, data/dataset, Atelier or torch: make them equal"
@@ -100,8 +104,8 @@ def out_of_memory(trainer: Trainer, params: Train) -> str:
     )
 
 
-def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
-    """What params.yaml's `train` means for this dataset; `generation` is a further seed."""
+def training_plan(params: Train, dataset: PackedDataset, precision: Precision = "float32") -> TrainingPlan:
+    """What params.yaml's `train` means for this dataset and this machine; `generation` is a further seed."""
     settings = getattr(params, params.arch).model_dump()
     return TrainingPlan(
         network=NetworkConfig(params.arch, dataset.resolution, settings),
@@ -121,6 +125,7 @@ def training_plan(params: Train, dataset: PackedDataset) -> TrainingPlan:
         gamma=params.gamma,
         minutes=params.minutes,
         on_collapse=params.on_collapse,
+        precision=precision,
     )
 
 
@@ -133,6 +138,7 @@ def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]
             "which": params.pick,
             **{name: {key: row[key] for key in ("kimg", "kid_rand")} for name, row in scores.items() if row},
         },
+        "precision": trainer.plan.precision,
         "ended_by": trainer.ended_by(),
         "rollbacks": [asdict(rollback) for rollback in curves.rollbacks],
         "micro_batch": trainer.micro_batch,
@@ -171,7 +177,7 @@ def write_networks(
         "arch": network.arch,
         "resolution": network.resolution,
         "settings": network.settings,
-        "training": params.model_dump(exclude={"device", "gpus", "init_from", *ARCHS}),
+        "training": params.model_dump(exclude={"device", "gpus", "init_from", "precision", *ARCHS}),
         "parameters": {
             "generator": sum(p.numel() for p in trainer.generator.parameters()),
             "discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),

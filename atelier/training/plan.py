@@ -5,6 +5,7 @@ from typing import Literal
 
 from atelier.networks import NetworkConfig
 from atelier.training.losses import Game, NonSaturating, Relativistic, gamma_for
+from atelier.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TrainingPlan:
     gamma: float | None = None  # None: by resolution
     minutes: float | None = None  # of training, after which it ends between two steps
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
+    precision: Precision = "float32"
     quality_samples: int = 512  # pictures behind a row of the quality curve
 
     @property

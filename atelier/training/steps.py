@@ -11,6 +11,7 @@ from atelier.training.data import ResidentData
 from atelier.training.duel import Duel
 from atelier.training.plan import TrainingPlan
 from atelier.training.players import Players
+from atelier.training.precision import computed_in
 from atelier.training.probability import Adaptive, by_size
 from atelier.training.schedules import beta2_at, lr_share
 from atelier.training.seeds import generator_for
@@ -35,8 +36,8 @@ class Steps:
         in_step = share_statistics(world, players.generator, players.discriminator)
         self._augment = Augment(plan.augment, 0, world)
         self._duel = Duel(
-            players.generator, players.discriminator, players.adam_g, players.adam_d, plan.game(), self._augment,
-            world=world, in_step=in_step,
+            computed_in(plan.precision, players.generator), computed_in(plan.precision, players.discriminator),
+            players.adam_g, players.adam_d, plan.game(), self._augment, world=world, in_step=in_step,
         )  # fmt: skip
         self.nz = int(plan.network.settings["nz"])
         self._data = ResidentData(dataset.train, plan.seed, device)

@@ -210,6 +210,22 @@ def test_the_settings_of_a_network_not_in_use_train_nothing_anew(capsys: pytest.
     assert not {"dcgan", "r3gan", "sketch"} & model["training"].keys()
 
 
+def test_a_precision_by_its_name_or_by_auto_is_one_training_and_another_is_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(stage(kimg=0.1, precision="float32"))
+    run(stage(kimg=0.1, precision="bfloat16"))
+    said = capsys.readouterr().out
+    assert "computes in bfloat16" in said
+    assert "goes on" not in said
+    assert json.loads(Path("data/model/model.json").read_text())["precision"] == "bfloat16"
+    run(stage(kimg=0.1, precision="auto"))
+    assert "goes on from 0.104 kimg" in capsys.readouterr().out
+    model = json.loads(Path("data/model/model.json").read_text())
+    assert model["precision"] in ("float32", "bfloat16")
+    assert "precision" not in model["training"]
+
+
 def test_it_says_which_device_it_took_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     run(stage(kimg=0.1, device="auto"))
     assert "train: on " in capsys.readouterr().out
