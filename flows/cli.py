@@ -158,6 +158,15 @@ def preset(
 
 
 @app.command()
+def doctor() -> None:
+    """Look at Python, torch, GPU, disk, settings, WikiArt, git, the DVC remote and Prefect; changes nothing."""
+    tree.enter()
+    from flows import doctor as report
+
+    sys.exit(report.main())
+
+
+@app.command()
 def genres(live: Live = False) -> None:
     """What scrape.wikiart.genre may hold, with WikiArt's counts."""
     _print_slugs("genre", live)
@@ -205,3 +214,7 @@ def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
     for entry in slugs:
         table.add_row(entry.slug, entry.title, "?" if entry.count is None else f"{entry.count:,}")
     Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -119,6 +119,27 @@ def key(stage: str) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def remote() -> str | None:
+    """The default remote's address, after a look at it; None where there is no default.
+
+    Raises AtelierError where it cannot be reached.
+    """
+    with _reading() as repo:
+        name = repo.config["core"].get("remote")
+        if not name:
+            return None
+        address = str(repo.config["remote"].get(name, {}).get("url", name))
+        store = repo.cloud.get_remote(name)
+        try:
+            # DVC makes the last folder itself, with the first push
+            reached = any(store.fs.exists(path) for path in (store.path, store.fs.parent(store.path)))
+        except OSError as error:
+            raise AtelierError(f"{name}, {address}, cannot be reached: {error}") from None
+        if not reached:
+            raise AtelierError(f"{name}: there is no {address}")
+        return address
+
+
 @contextmanager
 def _reading() -> Iterator["Repo"]:
     from dvc.exceptions import DvcException

@@ -1,0 +1,65 @@
+"""`atelier doctor` in a real tree: what it says of git, the remote and Prefect, and that it changes nothing."""
+
+import subprocess
+from pathlib import Path
+
+from tests.flows.toys import Tree
+
+
+def files(root: Path) -> dict[str, float]:
+    """Everything in the tree but the logs of its commands, with the time it was last changed."""
+    return {
+        str(path.relative_to(root)): path.stat().st_mtime
+        for path in root.rglob("*")
+        if not path.name.startswith(".log-")
+    }
+
+
+def doctor(tree: Tree) -> tuple[int, str]:
+    done = tree.run("flows.cli", "doctor")
+    status = done.status
+    assert status is not None
+    return status, done.output
+
+
+def set_remote(tree: Tree, store: Path) -> None:
+    lines = ["[core]", "    remote = s", "['remote \"s\"']", f"    url = {store}", ""]
+    (tree.root / ".dvc/config.local").write_text("\n".join(lines))
+
+
+def git(tree: Tree, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=tree.root, env=tree.environment, check=True, capture_output=True)
+
+
+def test_what_is_missing_is_named_with_its_cure_and_what_is_well_passes(studio: Tree) -> None:
+    before = files(studio.root)
+    status, said = doctor(studio)
+    assert status == 1
+    assert "wrong   git: this directory has no commit" in said
+    assert "warning DVC remote: none is set" in said
+    assert "Traceback" not in said
+    assert files(studio.root) == before
+
+    for key, value in (("user.name", "Anna"), ("user.email", "anna@example.org")):
+        git(studio, "config", key, value)
+    git(studio, "add", ".")
+    git(studio, "commit", "-qm", "my studio")
+    store = studio.root.parent / "store"
+    set_remote(studio, store)
+    before = files(studio.root)
+    status, said = doctor(studio)
+    assert status == 0, said
+    assert "ok      git: commits are Anna's, anna@example.org" in said
+    assert f"ok      DVC remote: {store} can be reached" in said
+    assert "ok      Prefect: no server is set" in said
+    assert "ok      params.yaml" in said
+    assert files(studio.root) == before
+
+
+def test_a_remote_and_a_server_that_are_not_there_are_wrong(studio: Tree) -> None:
+    set_remote(studio, Path("/no/such/store"))
+    studio.environment = {**studio.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    status, said = doctor(studio)
+    assert status == 1
+    assert "wrong   DVC remote: s: there is no /no/such/store" in said
+    assert "wrong   Prefect: no server at http://127.0.0.1:9/api" in said
