@@ -5,10 +5,12 @@ After Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training"
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from atelier.training.sending import sent
 from atelier.training.world import ALONE, World
 
 TRANSLATION_SHARE = 0.125  # of the side, either way
@@ -53,17 +55,49 @@ class _Draws:
 
 
 def _translation(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
-    """Shift by whole pixels, black outside; a gather along each axis, whose backward is deterministic."""
-    for axis in (2, 3):
-        size = images.shape[axis]
+    """Shift by whole pixels, mid grey outside."""
+    shifts = []
+    for size in images.shape[2:]:
         reach = round(size * TRANSLATION_SHARE)
-        shift = draws.randint(-reach, reach + 1) * chosen
+        shifts.append(draws.randint(-reach, reach + 1) * chosen)
+    shifted: Tensor = _Shift.apply(images, *shifts)
+    return shifted
+
+
+class _Shift(torch.autograd.Function):
+    """Pixel (y + down, x + right) of each image at (y, x); its derivative is the shift back."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        ctx.shifts = down, right
+        # many small copies are quick on a CPU and slow to launch on a GPU
+        return _cut(images, down, right) if images.device.type == "cpu" else _gathered(images, down, right)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        down, right = ctx.shifts
+        return _Shift.apply(gradient, -down, -right), None, None
+
+
+def _cut(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    height, width = images.shape[2:]
+    shifted = torch.zeros_like(images)
+    for n, (y, x) in enumerate(zip(down.tolist(), right.tolist(), strict=True)):
+        seen = images[n, :, max(y, 0) : height + y, max(x, 0) : width + x]
+        shifted[n, :, max(-y, 0) : height - y, max(-x, 0) : width - x] = seen
+    return shifted
+
+
+def _gathered(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    for axis, shift in ((2, down), (3, right)):
+        size = images.shape[axis]
         source = torch.arange(size)[None, :] + shift[:, None]
-        inside = (source >= 0) & (source < size)
         shape = [len(images), 1, 1, 1]
         shape[axis] = size
-        index = source.clamp(0, size - 1).view(shape).to(images.device).expand(images.shape)
-        images = images.gather(axis, index) * inside.view(shape).to(images)
+        inside = ((source >= 0) & (source < size)).view(shape)
+        index = sent(source.clamp(0, size - 1).view(shape), images.device)
+        pixels = images.gather(axis, index.expand(images.shape))
+        images = torch.where(sent(inside, images.device), pixels, 0)
     return images
 
 
@@ -90,14 +124,15 @@ def _cutout(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
         shape[axis] = size
         centre = draws.randint(0, size)[:, None, None, None]
         mask = mask & ((torch.arange(size).view(shape) - centre).abs() <= size * CUTOUT_SHARE / 2)
-    return images * (~mask).to(images)
+    return images * sent(~mask, images.device).to(images)
 
 
 def _uniform(
     images: Tensor, chosen: Tensor, draws: _Draws, low: float, high: float, neutral: float
 ) -> Tensor:
     drawn = draws.rand() * (high - low) + low
-    return torch.where(chosen, drawn, neutral).to(images)[:, None, None, None]
+    strengths = torch.where(chosen, drawn, neutral)
+    return sent(strengths, images.device).to(images)[:, None, None, None]
 
 
 _OPERATIONS: dict[str, Callable[[Tensor, Tensor, _Draws], Tensor]] = {

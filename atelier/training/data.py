@@ -1,4 +1,4 @@
-"""The training set on the device, and which of it a step sees: a function of (seed, step), nothing to save."""
+"""The training set, and which of it a step sees: a function of (seed, step), nothing to save."""
 
 import numpy as np
 import torch
@@ -6,17 +6,22 @@ from torch import Tensor
 
 from atelier.dataset import View
 from atelier.training.seeds import generator_for
+from atelier.training.sending import sent
 from atelier.training.world import ALONE, World
+
+ROOM = 0.4  # the training needs the rest
 
 
 class ResidentData:
-    """A view's pictures as one uint8 tensor (n, H, W, 3) on `device`; epochs are seeded permutations of the view.
+    """A view's pictures as one uint8 tensor (n, H, W, 3); epochs are seeded permutations of the view.
 
-    With a mirrored view, item 2i is picture i and item 2i + 1 its mirror image.
+    It lies on `device`, or in the machine's memory where it would take more than ROOM of what a GPU has free. With a
+    mirrored view, item 2i is picture i and item 2i + 1 its mirror image.
     """
 
     def __init__(self, view: View, seed: int, device: torch.device) -> None:
-        self._pictures = torch.from_numpy(np.array(view.images)).to(device)
+        pictures = torch.from_numpy(np.array(view.images))
+        self._pictures = pictures.to(device) if _fits(pictures, device) else pictures
         self._views = 2 if view.mirror else 1
         self._seed, self._device = seed, device
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
@@ -29,10 +34,12 @@ class ResidentData:
 
         A batch may span two epochs.
         """
-        items = world.mine(self._items(step * size, size)).to(self._device)
-        pixels = self._pictures[items // self._views]
+        items = world.mine(self._items(step * size, size))
+        # picked where they lie, so that a batch is all that travels
+        pixels = sent(self._pictures[sent(items // self._views, self._pictures.device)], self._device)
         if self._views == 2:
-            pixels = torch.where((items % 2 == 1)[:, None, None, None], pixels.flip(2), pixels)
+            mirrored = sent((items % 2 == 1)[:, None, None, None], self._device)
+            pixels = torch.where(mirrored, pixels.flip(2), pixels)
         # (B, H, W, 3) seen as (B, 3, H, W) is channels last already
         return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
 
@@ -50,3 +57,7 @@ class ResidentData:
             self._order = torch.randperm(len(self), generator=generator_for("order", self._seed, epoch))
             self._epoch = epoch
         return self._order
+
+
+def _fits(pictures: Tensor, device: torch.device) -> bool:
+    return device.type != "cuda" or pictures.nbytes <= ROOM * torch.cuda.mem_get_info(device)[0]

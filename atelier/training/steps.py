@@ -15,6 +15,7 @@ from atelier.training.precision import computed_in
 from atelier.training.probability import Adaptive, by_size
 from atelier.training.schedules import beta2_at, lr_share
 from atelier.training.seeds import generator_for
+from atelier.training.sending import sent
 from atelier.training.shared_norm import share_statistics
 from atelier.training.tally import Tally
 from atelier.training.world import World
@@ -65,7 +66,7 @@ class Steps:
         plan = self._plan
         real = self._data.batch(step, plan.batch, self._world)
         z = torch.randn(plan.batch, self.nz, generator=generator_for("z", plan.seed, step))
-        z = self._world.mine(z).to(self._device)
+        z = sent(self._world.mine(z), self._device)
         self._set_rates(step, done, rollbacks)
         self._augment.probability = self.augment_probability(done)
         told = self._duel.step(real, z, generator_for("augment", plan.seed, step), done)
