@@ -1,6 +1,6 @@
 """A race at equal seconds on real paintings: DCGAN as in 2018, the same with today's aids, our small net, R3GAN.
 
-    python bench/race.py [--seconds 90 180] [--only marine-32 landscape-64] [--jobs 1] [--scratch .atelier/race]
+    python bench/race.py [--seconds 60 150] [--only marine-32 landscape-64] [--jobs 1] [--scratch .atelier/race]
 
 Seconds are of one thread's processor time, so that a busy machine is fair to all: the speed of every contestant is
 measured in turns, each trains for as many pictures as its speed gives, and the time that it then took is printed
@@ -50,13 +50,9 @@ SHOWN = 12  # pictures a row of the sheet
 NEVER_KIMG = 1e6
 
 ALL = {
-    "device": "cpu",
-    "snapshot_kimg": NEVER_KIMG,
-    "batch": 64,
-    "lr": 2e-4,
-    "lr_discriminator": None,
-    "beta1": 0.5,
-}
+    "device": "cpu", "precision": "float32", "snapshot_kimg": NEVER_KIMG, "batch": 64, "lr": 2e-4,
+    "lr_discriminator": None, "beta1": 0.5,
+}  # fmt: skip
 OF_2018 = {"arch": "dcgan", "loss": "nonsaturating", "lr_decay": 0.0, "ema": 0.0, "augment": []}
 AIDED = {**OF_2018, "ema": 0.9995, "augment": ["translation", "brightness"]}
 CONTESTANTS: dict[str, dict[str, Any]] = {
@@ -78,7 +74,7 @@ def main() -> None:
     parser.add_argument("--paintings", type=Path, default=ROOT.parent / "shared" / "paintings")
     parser.add_argument("--scratch", type=Path, default=ROOT / ".atelier" / "race")
     parser.add_argument(
-        "--seconds", type=float, nargs=2, default=(90.0, 180.0), help="of one core, at 32 and 64 px"
+        "--seconds", type=float, nargs=2, default=(60.0, 150.0), help="of one core, at 32 and 64 px"
     )
     sets = [f"{genre}-{resolution}" for resolution in RESOLUTIONS for genre in GENRES]
     parser.add_argument("--only", nargs="+", choices=sets, default=sets)
