@@ -46,10 +46,7 @@ def test_the_gradients_of_two_processes_are_those_of_one_but_for_rounding(folder
     alone, together = gradients(name), result(folder, name, "gradients")
     assert alone.keys() == together.keys()
     for key, gradient in alone.items():
-        # the generator plays against weights that Adam has already moved, by the signs of rounded gradients
-        tolerance = 1e-5 if key.startswith("d.") else 2e-3
-        scale = gradient.abs().max()
-        assert torch.allclose(together[key], gradient, rtol=0, atol=float(tolerance * scale)), key
+        assert torch.allclose(together[key], gradient, rtol=0, atol=float(1e-5 * gradient.abs().max())), key
 
 
 @NAMES
@@ -72,7 +69,7 @@ def test_one_two_or_one_after_the_other_learn_the_same(folder, name):
             keys = [key for key in alone if key.startswith(network) and alone[key].is_floating_point()]
             moved = math.hypot(*(float((alone[key] - untrained[key]).norm()) for key in keys))
             apart = math.hypot(*(float((alone[key] - other[key]).norm()) for key in keys))
-            assert 0 < apart < 0.02 * moved
+            assert 0 < apart < 1e-4 * moved
         assert other["p"] == alone["p"] != 0.5 or "adaptive" not in name
 
 
