@@ -21,6 +21,11 @@ def kid(features_a: Tensor, features_b: Tensor) -> float:
     return sum(within) - 2 * _kernel_sum(a, b) / (len(a) * len(b))
 
 
+def kernel(a: Tensor, b: Tensor) -> Tensor:
+    """KID's (u·v/d + 1)³ of every pair, (len(a), len(b))."""
+    return ((a @ b.T) / a.shape[1]).add_(1).pow_(3)
+
+
 def frechet(features_a: Tensor, features_b: Tensor) -> float:
     """Fréchet distance between the normal distributions that fit either set (FID, arXiv 1706.08500).
 
@@ -88,7 +93,7 @@ def _blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:
-    return float(sum(((part @ b.T) / a.shape[1]).add_(1).pow_(3).sum() for _, part in _blocks(a)))
+    return float(sum(kernel(part, b).sum() for _, part in _blocks(a)))
 
 
 def _kernel_diagonal(a: Tensor) -> float:

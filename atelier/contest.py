@@ -1,0 +1,146 @@
+"""Whether one generator is better than another by more than chance: both painted from the same latents, both held
+against the same paintings, both resampled alike (a paired bootstrap, Efron and Tibshirani 1993, chapter 16).
+"""
+
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from atelier.errors import AtelierError
+from atelier.quality.features import RandomFeatures, Reference
+from atelier.quality.patches import PatchReference
+from atelier.quality.statistics import kernel
+
+Pixels = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+KID_ROUNDS, SWD_ROUNDS = 2000, 100  # a round of the latter sorts all patches anew
+CONFIDENCE = 0.95
+FEWEST = 10  # pictures on each side: a bootstrap of fewer says nothing
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much the challenger's distance to the paintings is smaller, and between which bounds chance leaves it."""
+
+    champion: float
+    challenger: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """better, worse or even: what the whole interval says."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "even"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two distances, each with its interval. `wins`: one of them is better beyond chance, and neither is worse."""
+
+    kid_rand: Gain
+    swd: Gain
+
+    @property
+    def wins(self) -> bool:
+        verdicts = {self.kid_rand.verdict, self.swd.verdict}
+        return "better" in verdicts and "worse" not in verdicts
+
+    @property
+    def reason(self) -> str:
+        """A sentence for whoever wakes up to the result."""
+        return "; ".join(
+            f"{name} {gain.champion:.4g} -> {gain.challenger:.4g}, {gain.verdict} "
+            f"({CONFIDENCE:.0%} of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
+            for name, gain in (("kid_rand", self.kid_rand), ("swd", self.swd))
+        )
+
+
+def contest(
+    champion: Pixels, challenger: Pixels, held_out: Pixels, *, seed: int, device: torch.device
+) -> Contest:
+    """Compare pictures (n, H, W, 3) of two generators, made from the same latents in the same order.
+
+    Raises AtelierError where a side has fewer than ten pictures.
+    """
+    if len(champion) != len(challenger):
+        raise ValueError(f"{len(champion)} and {len(challenger)} pictures are not of the same latents")
+    if min(len(champion), len(held_out)) < FEWEST:
+        raise AtelierError(
+            f"a contest compares {len(champion)} generated pictures with {len(held_out)} held-out paintings and needs "
+            f"{FEWEST} of each: raise augment.held_out, or use more paintings"
+        )
+    random = np.random.default_rng(seed)
+    return Contest(
+        _kid_gain(champion, challenger, held_out, random, device),
+        _swd_gain(champion, challenger, held_out, random, seed),
+    )
+
+
+def _kid_gain(
+    champion: Pixels, challenger: Pixels, held_out: Pixels, random: np.random.Generator, device: torch.device
+) -> Gain:
+    network = RandomFeatures(device)
+    reference = Reference.of(network(held_out))
+    real = reference.standardise(reference.features)
+    # the first row is what is, the others what might have been
+    reals, fakes = (_drawn(len(side), KID_ROUNDS, random) for side in (held_out, champion))
+    distances = []
+    for pictures in (champion, challenger):
+        features = reference.standardise(network(pictures))
+        across = ((fakes @ kernel(features, real)) * reals).sum(1) / (len(features) * len(real))
+        distances.append(_among(features, fakes) + _among(real, reals) - 2 * across)
+    return _gain(*(distance.numpy() for distance in distances))
+
+
+def _drawn(count: int, rounds: int, random: np.random.Generator) -> Tensor:
+    """How often each of `count` pictures is in each round, (1 + rounds, count); in the first, once."""
+    often = random.multinomial(count, np.full(count, 1 / count), rounds)
+    return torch.from_numpy(np.concatenate([np.ones((1, count), np.int64), often])).double()
+
+
+def _among(features: Tensor, often: Tensor) -> Tensor:
+    """The mean kernel between different pictures of a round: one that is there twice is no pair with itself."""
+    pairs = kernel(features, features).fill_diagonal_(0)
+    squares = often.square().sum(1)
+    return ((often @ pairs) * often).sum(1) / (often.sum(1).square() - squares)
+
+
+def _swd_gain(
+    champion: Pixels, challenger: Pixels, held_out: Pixels, random: np.random.Generator, seed: int
+) -> Gain:
+    group = min(len(held_out), len(champion))
+    patches = PatchReference(held_out, seed)
+    real, *fakes = (patches.projections(pictures) for pictures in (held_out, champion, challenger))
+    distances: list[list[float]] = [[], []]
+    for number in range(1 + SWD_ROUNDS):
+        if number:
+            paintings, pictures = (random.integers(0, len(side), group) for side in (held_out, champion))
+        else:
+            paintings = pictures = np.arange(group)
+        levels = [_sorted(level, paintings) for level in real]
+        for fake, found in zip(fakes, distances, strict=True):
+            found.append(fmean(_apart(level, fake[at], pictures) for at, level in enumerate(levels)))
+    return _gain(*map(np.array, distances))
+
+
+def _apart(real: npt.NDArray[np.float32], fake: Tensor, rows: Rows) -> float:
+    return float(np.abs(_sorted(fake, rows) - real).mean())
+
+
+def _sorted(level: Tensor, rows: Rows) -> npt.NDArray[np.float32]:
+    """The projections of the patches of these pictures, each direction sorted."""
+    chosen = level.numpy()[:, rows].reshape(len(level), -1)
+    chosen.sort(axis=1)
+    return chosen
+
+
+def _gain(champion: npt.NDArray[np.float64], challenger: npt.NDArray[np.float64]) -> Gain:
+    gains = champion - challenger
+    low, high = np.quantile(gains[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Gain(float(champion[0]), float(challenger[0]), float(low), float(high))
