@@ -158,6 +158,27 @@ def preset(
 
 
 @app.command()
+def compare(
+    champion: Annotated[Path, typer.Argument(help="a generator.safetensors, of an earlier training, say")],
+    challenger: Annotated[
+        Path | None, typer.Argument(help="another; the present training's where none is named")
+    ] = None,
+) -> None:
+    """Which of two models is better, and whether by more than chance, on the paintings that neither has seen."""
+    import subprocess
+
+    from atelier.params import load_params
+
+    here = Path.cwd()
+    tree.enter()
+    params = load_params(Path("params.yaml")).evaluate
+    second = here / challenger if challenger else Path("data/model/generator.safetensors")
+    command = [sys.executable, "-m", "atelier.comparing", str(here / champion), str(second)]
+    command += [f"--samples={params.samples}", f"--seed={params.seed}", f"--device={params.device}"]
+    sys.exit(subprocess.run(command, env=tree.environment()).returncode)
+
+
+@app.command()
 def doctor() -> None:
     """Look at Python, torch, GPU, disk, settings, WikiArt, git, the DVC remote and Prefect; changes nothing."""
     tree.enter()

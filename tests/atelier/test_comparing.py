@@ -1,0 +1,54 @@
+"""Two model files over one packed set."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from atelier.comparing import main
+from atelier.files import digest
+from atelier.networks import NetworkConfig
+from tests.datasets import pack_blots
+from tests.models import save_small_generator
+
+ONE, OTHER = Path("one.safetensors"), Path("other.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pack_blots()
+    save_small_generator(ONE)
+
+
+def compared(*options: str) -> dict:
+    main([str(ONE), str(OTHER), "--samples=30", "--device=cpu", "--json=result.json", *options])
+    return json.loads(Path("result.json").read_text())
+
+
+def test_the_same_weights_are_even_and_the_result_says_whose_they_were(capsys) -> None:
+    OTHER.write_bytes(ONE.read_bytes())
+    result = compared()
+    assert not result["wins"]
+    assert result["kid_rand"]["low"] == result["kid_rand"]["high"] == 0
+    assert result["sha256"] == {"champion": digest(ONE), "challenger": digest(ONE)}
+    assert "stays" in capsys.readouterr().out
+
+
+def test_another_model_of_another_kind_gets_numbers_of_its_own_the_same_every_time() -> None:
+    save_small_generator(OTHER, network=NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8}))
+    result = compared()
+    assert result["kid_rand"]["champion"] != result["kid_rand"]["challenger"]
+    assert compared() == result
+    assert compared("--seed=1") != result
+
+
+def test_a_model_of_another_size_and_one_that_is_not_there_are_told_in_words(capsys) -> None:
+    save_small_generator(OTHER, network=NetworkConfig("dcgan", 64, {"nz": 16, "ngf": 8, "ndf": 8}))
+    with pytest.raises(SystemExit, match="1"):
+        compared()
+    assert "paints 64 px, the dataset holds 32 px" in capsys.readouterr().err
+    OTHER.unlink()
+    with pytest.raises(SystemExit, match="1"):
+        compared()
+    assert "other.safetensors" in capsys.readouterr().err
