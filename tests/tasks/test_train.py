@@ -158,7 +158,7 @@ def test_a_training_that_time_ended_says_so(capsys: pytest.CaptureFixture[str]) 
 def test_with_a_schedule_another_length_is_another_training(
     schedule: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for kimg in (0.1, 0.2):
+    for kimg in (0.05, 0.06):
         run(stage(kimg=kimg, **schedule))
     assert "goes on" not in capsys.readouterr().out
 
