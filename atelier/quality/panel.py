@@ -27,6 +27,7 @@ from atelier.quality.statistics import density_and_coverage, kid, mind, nearest
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 FEWEST = 2  # pictures on each side
+MOST_FLOORS = 10  # groups of training paintings: each is looked for among all of them, and more tell no more
 TINY = 1e-6  # held-out paintings that are copies of training paintings must not divide by 0
 
 
@@ -105,7 +106,8 @@ def judge(
         panel.scores(generated[part], features[part], distances[part])
         for part in _groups(np.arange(len(generated)), group)
     ]
-    floors = [panel.floor(training, part) for part in _groups(random.permutation(len(training)), group)]
+    others = random.permutation(len(training))[: MOST_FLOORS * group]
+    floors = [panel.floor(training, part) for part in _groups(others, group)]
     kin = Kin(rows.numpy() // panel.views, rows.numpy() % panel.views == 1, distances.numpy())
     return _quality(panel.levels_px, values, floors, counts, group), kin
 

@@ -13,7 +13,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
-from atelier.quality import FEATURES, Measure, Quality, RandomFeatures, Reference, glance, judge
+from atelier.quality import FEATURES, Measure, Quality, RandomFeatures, Reference, glance, judge, panel
 from atelier.quality.patches import PatchReference
 from atelier.quality.statistics import density_and_coverage, frechet, kid, mind, nearest
 
@@ -184,6 +184,16 @@ def test_few_pictures_are_judged_as_well_as_they_can_be(counts) -> None:
     quality, _ = judge(*sides, mirror=False, seed=0, device=CPU)
     json.dumps(quality.to_metrics(), allow_nan=False)
     assert quality.group == min(counts)
+
+
+def test_a_floor_is_that_of_ten_groups_however_many_paintings_there_are(monkeypatch) -> None:
+    seen = []
+    floor = panel._Panel.floor
+    monkeypatch.setattr(panel._Panel, "floor", lambda self, *args: seen.append(args) or floor(self, *args))
+    judge(noise(4), noise(60, seed=1), noise(4, seed=2), mirror=False, seed=0, device=CPU)
+    rows = np.concatenate([rows for _, rows in seen])
+    assert len(seen) == 10
+    assert len(set(rows.tolist())) == 40
 
 
 def test_a_single_held_out_painting_is_too_few() -> None:
