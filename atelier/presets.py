@@ -54,8 +54,8 @@ R3GAN = {
 PRESETS = {
     "cpu-demo": Preset("two CPU cores, three minutes: 64 px, as shipped", {}),
     "laptop-64": Preset(
-        "a laptop without a GPU, ten minutes, a thousand varied paintings: 64 px, a third wider, twice as long",
-        {**VARIED, "train.arch": "sketch", "train.kimg": 200, "train.sketch.ngf": 32, "train.sketch.ndf": 16},
+        "a laptop without a GPU, a thousand varied paintings: 64 px, a third wider, with room to train on",
+        {**VARIED, "train.arch": "sketch", "train.kimg": 100, "train.sketch.ngf": 32, "train.sketch.ndf": 16},
     ),
     "gpu-128": Preset(
         "any GPU, from a thousand paintings: 128 px, the networks of 2018",
