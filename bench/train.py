@@ -1,99 +1,299 @@
-"""One training step of ours against the well-known PyTorch DCGAN example's, at equal widths, side by side.
+"""One training step of ours against the well-known PyTorch DCGAN example's, and what each option is worth on its own.
 
-    python bench/train.py [--rounds 7]
+    python bench/train.py [--rounds 7] [--busy] [--compile] [--only "dcgan 24/12"]
 
-The plain step is DCGAN as the PyTorch example trains it: default memory format and Adam, a sigmoid with binary
-cross-entropy, gradients for the discriminator's weights also in the generator's step, losses read every step.
-Ours computes the same game on the same batch, with the averaged generator on top; augmentation is off, as there.
+The plain step is DCGAN as the PyTorch example trains it: float32, default memory format and Adam, a sigmoid with binary
+cross-entropy, gradients for the discriminator's weights also in the generator's step, losses read every step. The rows
+that begin with "plain +" change one thing of it. Ours is the step of the trainer that `tasks.train` runs, in its
+deterministic mode, with the averaged generator on top; augmentation is off, as there.
+
+The matrix rate is that of the faster of a product (2048 × 2048) and a 3×3 convolution (256 channels), in the precision
+of the row: what the machine has been seen to do a moment before.
 """
 
 import argparse
+import ctypes
+import gc
+import re
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from atelier.dataset import PackedDataset, View
-from atelier.networks import NetworkConfig, make_networks
+from atelier.networks import NetworkConfig, make_networks, strided
 from atelier.training.loop import Trainer
 from atelier.training.plan import TrainingPlan
+from atelier.training.precision import Precision, pick_precision
 
-RESOLUTION, NZ, BATCH, LR, BETAS = 64, 100, 64, 2e-4, (0.5, 0.999)
-WIDTHS = {"the default, 24/12": (24, 12), "the example's, 64/64": (64, 64)}
+NZ, LR, BETAS = 100, 2e-4, (0.5, 0.999)
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Networks in training, with so many pictures a step."""
+
+    name: str
+    network: NetworkConfig
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The example's step with one thing changed, or none."""
+
+    channels_last: bool = False
+    no_weight_gradients: bool = False  # of the discriminator in the generator's step
+    bfloat16: bool = False
+    compiled: bool = False
+
+
+@dataclass
+class Contestant:
+    """A step, its precision, the most memory it took beyond what was taken before, and seconds a round."""
+
+    step: Step
+    precision: Precision
+    peak_mb: float
+    seconds: list[float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="DCGAN training step against the plain PyTorch example's")
+    parser = argparse.ArgumentParser(description="training step against the plain PyTorch DCGAN example's")
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads, batch {BATCH}, {RESOLUTION} px")
-    for name, (ngf, ndf) in WIDTHS.items():
-        network = NetworkConfig("dcgan", RESOLUTION, {"nz": NZ, "ngf": ngf, "ndf": ndf})
-        contestants = {"plain": plain_step(network), "atelier": our_step(network)}
-        seconds: dict[str, list[float]] = {contestant: [] for contestant in contestants}
-        for number in range(rounds + 1):
-            for contestant, step in contestants.items():
-                took_s = timed(step)
-                if number:  # the first builds kernels and moments
-                    seconds[contestant].append(took_s)
-        ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds["atelier"], strict=True)]
-        for contestant in contestants:
-            median_s = statistics.median(seconds[contestant])
-            print(f"{name}: {contestant:<8} {median_s * 1000:6.0f} ms a step, {BATCH / median_s:6.0f} img/s")
-        print(f"{name}: ratio {statistics.median(ratios):.2f}× (target 2.5×)")
+    parser.add_argument(
+        "--busy", action="store_true", help="one thread's processor time: for a machine that others use"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile too; minutes on a CPU")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if options.busy:
+        torch.set_num_threads(1)
+    where = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    )
+    print(f"torch {torch.__version__}, {where}" + (", processor time" if options.busy else ""))
+    rates = {precision: matrix_rate(precision, device, options.busy) for precision in ("float32", "bfloat16")}
+    print("matrix rate: " + ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in rates.items()))
+    for case in cases(device):
+        if options.only in case.name:
+            report(case, race(case, device, options.rounds, options.busy, options.compile), rates, device)
 
 
-def timed(step: Callable[[], None], repeats: int = 3) -> float:
-    began_s = time.perf_counter()
+def cases(device: torch.device) -> list[Case]:
+    """On a GPU also what only a GPU trains."""
+    found = [Case("dcgan 24/12, 64 px", dcgan(64, 24, 12)), Case("dcgan 64/64, 64 px", dcgan(64, 64, 64))]
+    sketch = NetworkConfig("sketch", 64, {"nz": NZ, "ngf": 24, "ndf": 12})
+    found.append(Case("sketch 24/12, 64 px (the default)", sketch))
+    if device.type == "cpu":
+        return [*found, Case("r3gan S, 64 px", r3gan(64), 2)]
+    return [
+        *found, Case("r3gan S, 64 px", r3gan(64)),
+        Case("dcgan 160/40, 128 px", dcgan(128, 160, 40)), Case("r3gan S, 128 px", r3gan(128)),
+    ]  # fmt: skip
+
+
+def dcgan(resolution: int, ngf: int, ndf: int) -> NetworkConfig:
+    return NetworkConfig("dcgan", resolution, {"nz": NZ, "ngf": ngf, "ndf": ndf})
+
+
+def r3gan(resolution: int) -> NetworkConfig:
+    return NetworkConfig("r3gan", resolution, {"preset": "S", "nz": 64})
+
+
+def race(case: Case, device: torch.device, rounds: int, busy: bool, compiled: bool) -> dict[str, Contestant]:
+    """All contestants in turns."""
+    makers: dict[str, tuple[Precision, Callable[[], Step]]] = {}
+    if case.network.arch == "dcgan":
+        options = {
+            "plain": Plain(), "plain + channels_last": Plain(channels_last=True),
+            "plain + no weight gradients in G's step": Plain(no_weight_gradients=True),
+            "plain + bfloat16": Plain(bfloat16=True),
+        }  # fmt: skip
+        if compiled:
+            options |= {"plain + torch.compile": Plain(compiled=True)}
+        for name, option in options.items():
+            precision: Precision = "bfloat16" if option.bfloat16 else "float32"
+            makers[name] = precision, lambda option=option: plain_step(case, option, device)
+    for precision in ("float32", "bfloat16"):
+        makers[f"atelier, {precision}"] = (
+            precision,
+            lambda precision=precision: our_step(case, precision, device),
+        )
+    contestants = {}
+    for name, (precision, make) in makers.items():
+        forget_peak(device)
+        before = memory_mb(device)
+        step = make()
+        step(), step()  # the first builds kernels and moments
+        contestants[name] = Contestant(step, precision, peak_mb(device) - before, [])
+    for _ in range(rounds):
+        for contestant in contestants.values():
+            contestant.step()  # caches are another's
+            contestant.seconds.append(timed(contestant.step, 2, busy))
+    return contestants
+
+
+def report(
+    case: Case, contestants: dict[str, Contestant], rates: dict[str, float], device: torch.device
+) -> None:
+    first = next(iter(contestants.values()))
+    flop = flop_of(our_step(case, "float32", device))
+    print(f"\n{case.name}, batch {case.batch}, {flop / 1e9:.1f} GFLOP a step; auto is {auto(device)}")
+    print(
+        "| | ms a step | img/s | s/kimg | against the first | peak MB | of the matrix rate |\n"
+        + "|---" * 7
+        + "|"
+    )
+    for name, contestant in contestants.items():
+        median_s = statistics.median(contestant.seconds)
+        pairs = zip(first.seconds, contestant.seconds, strict=True)
+        ratio = statistics.median(one / other for one, other in pairs)
+        share = flop / median_s / rates[contestant.precision]
+        print(
+            f"| {name} | {median_s * 1000:.0f} | {case.batch / median_s:,.0f} | {median_s / case.batch * 1000:.2f} "
+            f"| {ratio:.2f}× | {contestant.peak_mb:,.0f} | {share:.0%} |"
+        )
+
+
+def auto(device: torch.device) -> Precision:
+    return pick_precision("auto", device)[0]
+
+
+def timed(step: Step, repeats: int, busy: bool) -> float:
+    """Seconds a step; of a GPU, until it has done them all."""
+    clock = time.process_time if busy else time.perf_counter
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began_s = clock()
     for _ in range(repeats):
         step()
-    return (time.perf_counter() - began_s) / repeats
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (clock() - began_s) / repeats
 
 
-def plain_step(network: NetworkConfig) -> Callable[[], None]:
+def matrix_rate(precision: str, device: torch.device, busy: bool) -> float:
+    """FLOP a second that this machine has been seen to do, as one product and as one convolution."""
+    one, other, pixels, weights = (
+        torch.randn(shape, device=device, dtype=getattr(torch, precision))
+        for shape in ((2048, 2048), (2048, 2048), (8, 256, 32, 32), (256, 256, 3, 3))
+    )
+    pixels, weights = (t.contiguous(memory_format=torch.channels_last) for t in (pixels, weights))
+    found = []
+    for work, flop in (
+        (lambda: one @ other, 2 * 2048**3),
+        (lambda: functional.conv2d(pixels, weights, padding=1), 2 * pixels.numel() * 256 * 9),
+    ):
+        timed(work, 2, busy)
+        found += [flop / timed(work, 2, busy) for _ in range(3)]
+    return max(found)
+
+
+def flop_of(step: Step) -> float:
+    """FLOP of the products and convolutions of a step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
+def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
     """A step as plain PyTorch writes it."""
-    generator, discriminator = make_networks(network)
+    batch, resolution = case.batch, case.network.resolution
+    generator, discriminator = (network.to(device) for network in make_networks(case.network))
+    if option.channels_last:
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)
+    paints, judges = (torch.compile(n) if option.compiled else n for n in (generator, discriminator))
     criterion = nn.BCELoss()
     adam_g, adam_d = (
         torch.optim.Adam(part.parameters(), lr=LR, betas=BETAS) for part in (generator, discriminator)
     )
-    real = torch.rand(BATCH, 3, RESOLUTION, RESOLUTION) * 2 - 1
+    real = torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1
+    ones, zeros = torch.ones(batch, device=device), torch.zeros(batch, device=device)
+
+    def computed(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        as_torch_has_them = mock.patch.object(strided, "_in_products", lambda x: False)
+        with as_torch_has_them, torch.autocast(device.type, torch.bfloat16, enabled=option.bfloat16):
+            return network(x).float()
 
     def step() -> None:
         discriminator.zero_grad()
-        real_score = torch.sigmoid(discriminator(real))
-        loss_real = criterion(real_score, torch.ones(BATCH))
+        real_score = torch.sigmoid(computed(judges, real))
+        loss_real = criterion(real_score, ones)
         loss_real.backward()
-        fake = generator(torch.randn(BATCH, NZ))
-        fake_score = torch.sigmoid(discriminator(fake.detach()))
-        loss_fake = criterion(fake_score, torch.zeros(BATCH))
+        fake = computed(paints, torch.randn(batch, NZ, device=device))
+        fake_score = torch.sigmoid(computed(judges, fake.detach()))
+        loss_fake = criterion(fake_score, zeros)
         loss_fake.backward()
         adam_d.step()
         generator.zero_grad()
-        score = torch.sigmoid(discriminator(fake))
-        loss = criterion(score, torch.ones(BATCH))
+        discriminator.requires_grad_(not option.no_weight_gradients)
+        score = torch.sigmoid(computed(judges, fake))
+        loss = criterion(score, ones)
         loss.backward()
+        discriminator.requires_grad_(True)
         adam_g.step()
         [part.mean().item() for part in (real_score, fake_score, score, loss_real + loss_fake, loss)]
 
     return step
 
 
-def our_step(network: NetworkConfig) -> Callable[[], None]:
+def our_step(case: Case, precision: Precision, device: torch.device) -> Step:
     """A step of the very trainer that `tasks.train` runs."""
-    pixels = np.random.default_rng(0).integers(0, 256, (512, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
+    side = case.network.resolution
+    pixels = np.random.default_rng(0).integers(0, 256, (512, side, side, 3), dtype=np.uint8)
     view = View(pixels, [str(row) for row in range(len(pixels))], mirror=True)
     plan = TrainingPlan(
-        network=network, batch=BATCH, seed=0, lr=LR, lr_discriminator=LR, beta1=BETAS[0], ema=0.999, augment=(),
-        augment_probability=0, snapshot_kimg=1e6, images=10**9, lr_decay=0,
+        network=case.network, batch=case.batch, seed=0, lr=LR, lr_discriminator=LR, beta1=BETAS[0], ema=0.999,
+        augment=(), augment_probability=0, snapshot_kimg=1e6, images=10**9, lr_decay=0, precision=precision,
     )  # fmt: skip
-    dataset = PackedDataset(RESOLUTION, "center", True, view, view)
-    return Trainer(plan, dataset, torch.device("cpu"), Path(tempfile.gettempdir())).advance
+    if case.network.arch == "r3gan":
+        plan = replace(plan, loss="relativistic", beta1=0.0, ema="power")
+    dataset = PackedDataset(side, "center", True, view, view)
+    trainer = Trainer(plan, dataset, device, Path(tempfile.gettempdir()))
+
+    def step() -> None:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        trainer.advance()
+        torch.use_deterministic_algorithms(False)
+
+    return step
+
+
+def forget_peak(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier contestants freed is not this one's
+        Path("/proc/self/clear_refs").write_text("5")  # the peak, as Linux counts it, begins anew
+
+
+def memory_mb(device: torch.device) -> float:
+    return torch.cuda.memory_allocated() / 2**20 if device.type == "cuda" else _status_mb("VmRSS")
+
+
+def peak_mb(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else _status_mb("VmHWM")
+
+
+def _status_mb(name: str) -> float:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 if __name__ == "__main__":
