@@ -19,7 +19,7 @@ LINE_INTERVAL_S = 10.0  # a log gets a line this often, and the first and last a
 class Progress:
     """Counts `done` of `total` units of one stage.
 
-    `directory` receives `<stage>.json` = {stage, done, total, unit, rate, note}, replaced atomically;
+    `directory` receives `<stage>.json` = {stage, done, total, unit, rate, note, picture}, replaced atomically;
     None writes no file. `rate` is units per second since the start, not counting what was resumed.
     """
 
@@ -32,6 +32,7 @@ class Progress:
         self._began_s = time.monotonic()
         self._last_file_s = self._last_line_s = float("-inf")
         self._note: object = ""
+        self._picture = ""
         self._console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self._bars: Bars | None = None
 
@@ -77,6 +78,12 @@ class Progress:
         self._note = note or self._note
         self._show(time.monotonic())
 
+    def shows(self, picture: Path) -> None:
+        """A picture of how far it has come, for whoever watches the file."""
+        self._picture = picture.as_posix()
+        if self._path:
+            self._write_file(self._path)
+
     def line(self, text: str) -> None:
         """A line of its own, above the bar where there is one."""
         (self._bars.console if self._bars else self._console).print(text, markup=False)
@@ -106,7 +113,7 @@ class Progress:
     def _write_file(self, path: Path) -> None:
         state = {
             "stage": self.stage, "done": self.done, "total": self.total,
-            "unit": self.unit, "rate": round(self.rate, 4), "note": str(self._note),
+            "unit": self.unit, "rate": round(self.rate, 4), "note": str(self._note), "picture": self._picture,
         }  # fmt: skip
         # no fsync: a progress file that a power cut loses is no loss
         temporary = path.with_suffix(f".{os.getpid()}.tmp")

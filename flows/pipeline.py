@@ -13,7 +13,12 @@ from uuid import UUID
 
 import httpx
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
@@ -23,7 +28,7 @@ from rich.console import Console
 
 from atelier.errors import AtelierError
 from flows import dvc
-from flows.report import Row, artifact_table, summary, terminal_table
+from flows.report import Row, artifact_table, picture_address, summary, terminal_table
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 PROGRESS = Path(".atelier/progress")
@@ -81,12 +86,13 @@ def run_stage(stage: str, run: str, moving: bool) -> State:
 
 
 class _Follower:
-    """A stage's lines become log lines, its progress file a progress artifact."""
+    """A stage's lines become log lines, its progress file a progress artifact, its pictures image artifacts."""
 
     def __init__(self, stage: str, logger: Logger) -> None:
         self._stage, self._logger = stage, logger
         self._path = PROGRESS / f"{stage}.json"
         self._artifact: UUID | None = None
+        self._picture = ""
         self._shown = self._stamp()  # what an earlier run left is not this one's progress
         self._shown_s = float("-inf")
         self._reachable = True
@@ -122,6 +128,18 @@ class _Follower:
             self._artifact = created
         else:
             update_progress_artifact(self._artifact, percent, description=words)
+        if (picture := str(progress.get("picture", ""))) not in ("", self._picture):
+            self._picture = picture
+            self._show_picture(picture, words)
+
+    def _show_picture(self, picture: str, words: str) -> None:
+        try:
+            address = picture_address(Path(picture))
+        except OSError as error:  # deleted between its making and our looking
+            self._logger.warning("%s is not shown: %s", picture, error)
+            return
+        key = f"{self._stage}-picture".replace("_", "-")
+        create_image_artifact(address, key=key, description=f"`{picture}`, {words}")
 
     def _stamp(self) -> int:
         try:

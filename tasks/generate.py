@@ -40,7 +40,8 @@ def run(stage: Stage) -> str:
             if index < SHOWN:
                 shown.append(thumbnail(picture, SHOWN_PX))
             progress.advance()
-    write_sheet(DATA / "contact_sheet.png", np.stack(shown))
+        write_sheet(DATA / "contact_sheet.png", np.stack(shown))
+        progress.shows(DATA / "contact_sheet.png")
     height, width, _ = picture.shape
     return f"{params.count:,} artworks of {width:,} × {height:,} px, seed {params.seed}"
 

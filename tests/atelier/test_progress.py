@@ -48,3 +48,9 @@ def test_the_note_is_made_when_it_is_shown(tmp_path: Path) -> None:
             progress.advance(1, note)
     assert 0 < note.times < 20
     assert json.loads((tmp_path / "download.json").read_text())["note"] == "a note"
+
+
+def test_a_picture_is_named_for_who_watches_at_once(tmp_path: Path) -> None:
+    with Progress("train", 100, "kimg", tmp_path) as progress:
+        progress.shows(Path("grids/20.png"))
+        assert json.loads((tmp_path / "train.json").read_text())["picture"] == "grids/20.png"

@@ -1,13 +1,17 @@
 """The flow as a person meets it: a process started in a tree, its words, its exit code, what it leaves behind."""
 
+import base64
+import io
 import json
 import os
+import re
 import signal
 import sys
 import urllib.request
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests.flows.toys import Tree, left_of
 
@@ -17,7 +21,7 @@ def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: T
     first = served.run("flows.studio")
     assert first.status == 0, first.output
     assert [_state(first.output, stage) for stage in ("scrape", "train", "generate")] == ["Completed"] * 3
-    assert "train: painted (2." in first.output
+    assert re.search(r"train: painted \(\d+\.\d s\)", first.output)
 
     second = served.run("flows.studio")
     assert second.status == 0, second.output
@@ -28,6 +32,10 @@ def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: T
     assert any(message.startswith("train: painted") for message in logged)
     artifacts = {entry["key"]: entry["data"] for entry in _asked(served, "artifacts/filter")}
     assert float(artifacts["train-progress"]) == 100
+    kind, _, content = artifacts["train-picture"].partition(",")
+    assert kind == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
+        assert shown.size == (768, 512)
     states = [run["state_name"] for run in _asked(served, "task_runs/filter")]
     assert sorted(states) == ["Cached"] * 3 + ["Completed"] * 3
 

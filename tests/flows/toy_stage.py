@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from atelier.errors import AtelierError
 from tasks.stage import DATA, Stage, main
 
@@ -26,6 +28,9 @@ def run(stage: Stage) -> str:
         for _ in range(steps):
             time.sleep(0.1)
             progress.advance()
+        picture = Path(".atelier") / f"{NAME}.png"
+        Image.new("RGB", (900, 600), (40, 90, 200)).save(picture)
+        progress.shows(picture)
     seed = getattr(stage.params, stage.name).seed if stage.name != "scrape" else 0
     DATA.mkdir(exist_ok=True)
     (DATA / NAME).write_text("".join(Path(name).read_text() for name in INPUTS) + f"{NAME} {seed}\n")
