@@ -77,30 +77,23 @@ def _started(count: int, device: torch.device, work: Work) -> str:
     """Start them, hand SIGTERM and Ctrl-C on to them, and wait."""
     spawn = multiprocessing.get_context("spawn")
     outcomes: SimpleQueue[object] = spawn.SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C is this process's to hear
+    with tempfile.TemporaryDirectory(prefix="atelier-") as folder, asked_to_stop() as stopping:
+        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C is this process's to hear
+        arguments = (count, os.getpid(), device, Path(folder) / "store", work, outcomes)
+        processes = torch.multiprocessing.start_processes(_one_of, arguments, count, join=False)
+        signal.signal(signal.SIGINT, heard)
+        handed_on = False
         try:
-            processes = torch.multiprocessing.start_processes(
-                _one_of,
-                (count, os.getpid(), device, Path(folder) / "store", work, outcomes),
-                count,
-                join=False,
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
-        with asked_to_stop() as stopping:
-            handed_on = False
-            try:
-                while not processes.join(LOOK_EVERY_S, GRACE_S):
-                    if stopping.is_set() and not handed_on:
-                        handed_on = True
-                        for process in processes.processes:
-                            process.terminate()
-            except torch.multiprocessing.ProcessExitedException as error:
-                if outcomes.empty() and stopping.is_set():
-                    raise SystemExit(128 + signal.SIGTERM) from None
-                if outcomes.empty():
-                    raise AtelierError(LOST.format(how=_how(processes.processes, error))) from None
+            while not processes.join(LOOK_EVERY_S, GRACE_S):
+                if stopping.is_set() and not handed_on:
+                    handed_on = True
+                    for process in processes.processes:
+                        process.terminate()
+        except torch.multiprocessing.ProcessExitedException as error:
+            if outcomes.empty() and stopping.is_set():
+                raise SystemExit(128 + signal.SIGTERM) from None
+            if outcomes.empty():
+                raise AtelierError(LOST.format(how=_how(processes.processes, error))) from None
     outcome = outcomes.get()
     if isinstance(outcome, BaseException):
         raise outcome
