@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.fields import BASE, doublings, spread, tiled
+from atelier.networks.strided import Logit
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
@@ -59,7 +60,7 @@ class R3ganDiscriminator(nn.Module):
         layers += [
             *_blocks(widths[0], blocks),
             nn.Conv2d(widths[0], widths[0], BASE, groups=widths[0], bias=False),
-            nn.Conv2d(widths[0], 1, 1, bias=False),
+            Logit(widths[0], 1),
         ]
         self.layers = nn.Sequential(*layers)
         _init(self)
