@@ -34,30 +34,34 @@ def in_processes(gpus: int | Literal["auto"], device: str, batch: int, work: Wor
 
     Raises AtelierError for what any of them could not do, SystemExit where they were asked to stop.
     """
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    held = torch.device("cuda" if cuda else "cpu")
+    held = torch.device(_kind(device))
     if "WORLD_SIZE" in os.environ:
         return _joined(held, batch, work)
-    count = _count(gpus, device, torch.cuda.device_count() if cuda else None, batch)
+    count = _count(gpus, held.type, batch)
     with only_trainer("train", held):
         if count == 1:
             return work(ALONE)
-        print(
-            f"train: in {count} processes, " + ("one a GPU" if cuda else "which share this machine's cores")
-        )
+        how = "one a GPU" if held.type == "cuda" else "which share this machine's cores"
+        print(f"train: in {count} processes, {how}")
         return _started(count, held, work)
 
 
-def _count(gpus: int | Literal["auto"], device: str, there: int | None, batch: int) -> int:
-    """How many processes; `there` are the CUDA devices to be used, None where another kind of device is."""
+def _kind(device: str) -> str:
+    """What `pick_device` will take, found without waking a GPU that is for the processes."""
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    return "mps" if device in ("auto", "mps") and torch.backends.mps.is_available() else "cpu"
+
+
+def _count(gpus: int | Literal["auto"], kind: str, batch: int) -> int:
+    """How many processes."""
+    there = torch.cuda.device_count() if kind == "cuda" else 1
     if gpus == "auto":
-        count = max(n for n in range(1, max(there or 1, 1) + 1) if batch % n == 0)
-        if there and count < there:
+        count = max(n for n in range(1, there + 1) if batch % n == 0)
+        if count < there:
             print(f"train: {count} of {there} GPUs, since train.batch {batch} is no multiple of more")
         return count
-    if gpus > 1 and there is None and device != "cpu" and torch.backends.mps.is_available():
-        raise AtelierError(f"train.gpus holds {gpus}; with an Apple GPU it may hold auto or 1")
-    if there is not None and gpus > there:
+    if gpus > there and kind != "cpu":
         raise AtelierError(
             f"train.gpus holds {gpus}; it may hold auto or at most {there}, the GPUs of this machine"
         )
