@@ -38,6 +38,7 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
         ("canvas: [1, 1]", "canvas: [0, 1]", "generate.canvas.0 holds 0"),
         ("count: 64", "cuont: 64", "generate.cuont is an unknown key; did you mean count?"),
         ("lr_discriminator: null", "lr_discriminator: 2", "it may hold null or a number above 0 and at most 1"),
+        ("gpus: auto", "gpus: all", "train.gpus holds 'all'; it may hold auto or a whole number from 1 up"),
         ("[translation, brightness]", "[rotation]", "train.augment.0 holds 'rotation'"),
         ("genre: landscape", "genre: Land Scape", "it may hold null or a slug that `atelier genres` lists"),
         ("generate:\n", "generate: 5\nunknown:\n", "generate holds 5; it may hold a section with the keys count"),
@@ -49,6 +50,15 @@ def test_a_bad_value_is_named_with_its_line_what_it_holds_and_what_it_may_hold(t
     line = SHIPPED[: SHIPPED.index(old)].count("\n") + 1
     assert message.startswith(f"params.yaml:{line}: ")
     assert sentence in message
+
+
+def test_a_batch_without_equal_parts_for_all_gpus_is_refused_before_any_work(tmp_path):
+    message = refusal(tmp_path, "gpus: auto", "gpus: 3")
+    assert (
+        "train.batch holds 64; it may hold a multiple of 3 (train.gpus), so that each has an equal part"
+        in message
+    )
+    assert load(tmp_path, SHIPPED.replace("gpus: auto", "gpus: 4")).train.gpus == 4
 
 
 def test_every_bad_value_is_named_at_once(tmp_path):
