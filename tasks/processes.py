@@ -149,6 +149,10 @@ def _joined(device: torch.device, batch: int, work: Work) -> str:
     store, rank, size = next(dist.rendezvous("env://", rank, size))
     try:
         _dividing(size, batch)
+        if device.type == "cuda" and local_rank >= (there := torch.cuda.device_count()):
+            raise AtelierError(
+                f"torchrun starts more processes here than the {there} GPUs: lower --nproc-per-node"
+            )
         if local_rank:
             outcome = work(_world(rank, size, local_rank, device, store))
         else:
