@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from atelier.dataset import PackedDataset, View
 from atelier.networks import NetworkConfig, make_networks, strided
@@ -203,9 +204,21 @@ def matrix_rate(precision: str, device: torch.device, busy: bool) -> float:
 
 def flop_of(step: Step) -> float:
     """FLOP of the products and convolutions of a step."""
-    with FlopCounterMode(display=False) as counter:
+    with _Flop() as counter:
         step()
-    return float(counter.get_total_flops())
+    return counter.flop
+
+
+class _Flop(TorchDispatchMode):
+    """torch's FlopCounterMode without its account by modules, which cannot bear gradients of gradients."""
+
+    flop = 0.0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if count := flop_registry.get(function._overloadpacket):
+            self.flop += count(*args, **(kwargs or {}), out_val=found)
+        return found
 
 
 def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
