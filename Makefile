@@ -21,7 +21,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Atelier needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": make setup PYTHON=python3.12, say")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(VENV)/bin/uv || { $(VENV)/bin/python -m ensurepip >/dev/null && $(VENV)/bin/python -m pip install -q $(UV); }
-	$(VENV)/bin/uv pip install -q --python $(VENV) --require-hashes -r requirements.lock
+	@# compiled once: a stage is a new process, and loading torch uncompiled takes it seconds
+	$(VENV)/bin/uv pip install -q --python $(VENV) --compile-bytecode --require-hashes -r requirements.lock
 	@# without isolation: the build backend is in the lock, so this step needs no network
 	$(VENV)/bin/uv pip install -q --python $(VENV) --no-deps --no-build-isolation -e .
 	@touch $@
