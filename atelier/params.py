@@ -141,7 +141,7 @@ class Train(Section):
         pattern=r"-[0-9a-f]{16}/?$",
         description="null or a model in models/, as `atelier import` names it",
     )
-    kimg: float = Field(100, ge=0, le=1e7)
+    kimg: float = Field(120, ge=0, le=1e7)
     batch: int = Field(64, ge=2, le=8192)
     seed: Seed = 0
     generation: int = Field(0, ge=0)

@@ -55,7 +55,7 @@ PRESETS = {
     "cpu-demo": Preset("two CPU cores, three minutes: 64 px, as shipped", {}),
     "laptop-64": Preset(
         "a laptop without a GPU, a thousand varied paintings: 64 px, a third wider, with room to train on",
-        {**VARIED, "train.arch": "sketch", "train.kimg": 100, "train.sketch.ngf": 32, "train.sketch.ndf": 16},
+        {**VARIED, "train.arch": "sketch", "train.kimg": 300, "train.sketch.ngf": 32, "train.sketch.ndf": 16},
     ),
     "gpu-128": Preset(
         "any GPU, from a thousand paintings: 128 px, the networks of 2018",

@@ -1,12 +1,17 @@
 """What several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # tiny networks lose more to waiting threads than they gain; read when torch is imported, here and in child processes
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# a background shell ignores Ctrl-C, and so would every command that a test starts from there
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("kimg: 100", "kimg: -3", "train.kimg holds -3; it may hold a number at least 0 and at most 10000000"),
-        ("kimg: 100", "kimg: .nan", "train.kimg holds nan; it may hold a number at least 0"),
+        ("kimg: 120", "kimg: -3", "train.kimg holds -3; it may hold a number at least 0 and at most 10000000"),
+        ("kimg: 120", "kimg: .nan", "train.kimg holds nan; it may hold a number at least 0"),
         ("batch: 64", 'batch: "64"', "train.batch holds '64'; it may hold a whole number at least 2"),
         ("mirror: true", "mirror: 1", "augment.mirror holds 1; it may hold true or false"),
         ("source: gallery", "source: museum", "scrape.source holds 'museum'; it may hold gallery, wikiart or folder"),
@@ -62,7 +62,7 @@ def test_a_batch_without_equal_parts_for_all_gpus_is_refused_before_any_work(tmp
 
 
 def test_every_bad_value_is_named_at_once(tmp_path):
-    text = SHIPPED.replace("kimg: 100", "kimg: 0").replace("count: 64", "count: 0")
+    text = SHIPPED.replace("kimg: 120", "kimg: 0").replace("count: 64", "count: 0")
     with pytest.raises(AtelierError) as refused:
         load(tmp_path, text)
     assert "train.kimg" in str(refused.value)
@@ -78,7 +78,7 @@ def test_text_that_is_no_yaml_is_refused_with_its_line(tmp_path):
 
 
 def test_a_key_given_twice_is_refused(tmp_path):
-    message = refusal(tmp_path, "  kimg: 100", "  kimg: 5\n  kimg: 100")
+    message = refusal(tmp_path, "  kimg: 120", "  kimg: 5\n  kimg: 120")
     assert "not valid YAML" in message
     assert "kimg" in message
 
@@ -121,7 +121,7 @@ def test_chained_passes_must_reach_the_scale(tmp_path):
 
 def test_numbers_may_be_written_as_people_write_them(tmp_path):
     assert load(tmp_path, SHIPPED.replace("lr: 0.0002", "lr: 1e-4")).train.lr == 1e-4
-    assert load(tmp_path, SHIPPED.replace("kimg: 100", "kimg: 2.5")).train.kimg == 2.5
+    assert load(tmp_path, SHIPPED.replace("kimg: 120", "kimg: 2.5")).train.kimg == 2.5
 
 
 def test_missing_keys_have_their_defaults(tmp_path):
