@@ -9,40 +9,26 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from atelier.errors import AtelierError
+from atelier.findings import Finding
 from atelier.params import Params, load_params
 from atelier.polite import FetchError, PoliteClient
 
-NEEDED_BYTES, COMFORTABLE_BYTES = (
-    3e9,
-    20e9,
-)  # the default gallery's run; a genre of WikiArt with its trainings
+NEEDED_BYTES = 3e9  # the default gallery's run
+COMFORTABLE_BYTES = 20e9  # a genre of WikiArt with its trainings
 DRIVER = Path("/proc/driver/nvidia/version")
 OLDEST_DRIVERS = {11: 450, 12: 525, 13: 580}  # Linux drivers that a CUDA major runs on (CUDA's release notes)
 PACKAGE = "atelier-studio"
 SIDE = 2048  # of the matrix product
 ROBOTS_BYTES = 500_000
-
-State = Literal["ok", "warning", "wrong"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: how it is, and where it is not well, what to do."""
-
-    what: str
-    state: State
-    said: str
-    mend: str = ""
 
 
 def findings(params_path: Path) -> Iterator[Finding]:

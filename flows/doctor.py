@@ -7,27 +7,17 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from atelier.errors import AtelierError
+from atelier.findings import Finding
 from flows import dvc, tree
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
 LONGEST_S = 180  # for torch to be loaded and a GPU to wake
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the report; `state` is ok, warning or wrong."""
-
-    what: str
-    state: str
-    said: str
-    mend: str = ""
 
 
 def main() -> int:
@@ -42,7 +32,7 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def report() -> Iterator[Line]:
+def report() -> Iterator[Finding]:
     """All there is to know, each as soon as it is known."""
     yield from _machine()
     yield from _git()
@@ -50,7 +40,7 @@ def report() -> Iterator[Line]:
     yield _prefect()
 
 
-def _machine() -> Iterator[Line]:
+def _machine() -> Iterator[Finding]:
     """What atelier.health finds, in a process that may die of a broken driver."""
     command = [sys.executable, "-m", "atelier.health"]
     process = subprocess.Popen(
@@ -63,40 +53,42 @@ def _machine() -> Iterator[Line]:
         out, err = process.communicate()
         err += f"\nno answer within {LONGEST_S} s"
     for line in out.splitlines():
-        yield Line(**json.loads(line))
+        yield Finding(**json.loads(line))
     if process.returncode:
         reason = (err.strip().splitlines() or [f"ended with status {process.returncode}"])[-1]
-        yield Line(
+        yield Finding(
             "machine", "wrong", reason, "run `python -m atelier.health` to see it happen; `make setup`"
         )
 
 
-def _git() -> Iterator[Line]:
+def _git() -> Iterator[Finding]:
     if _asked_git("rev-parse", "HEAD") is None:
         mend = "`git init && git add . && git commit -m 'My studio'`"
-        yield Line("git", "wrong", "this directory has no commit that DVC could refer to", mend)
+        yield Finding("git", "wrong", "this directory has no commit that DVC could refer to", mend)
         return
     name, email = _asked_git("config", "user.name"), _asked_git("config", "user.email")
     if name and email:
-        yield Line("git", "ok", f"commits are {name}'s, {email}")
+        yield Finding("git", "ok", f"commits are {name}'s, {email}")
         return
     mend = "`git config --global user.name 'You'` and `git config --global user.email you@example.org`"
-    yield Line("git", "warning", "has no name and e-mail for commits, which the nightly makes", mend)
+    yield Finding("git", "warning", "has no name and e-mail for commits, which the nightly makes", mend)
 
 
-def _remote() -> Line:
+def _remote() -> Finding:
     try:
         remote = dvc.remote()
     except AtelierError as error:
-        return Line("DVC remote", "wrong", str(error), "`dvc remote list` shows its address; see .dvc/config")
+        return Finding(
+            "DVC remote", "wrong", str(error), "`dvc remote list` shows its address; see .dvc/config"
+        )
     if remote is None:
         mend = "`dvc remote add -d store /a/folder/elsewhere`, or s3://…, then `dvc push`"
         said = "none is set: data and models are on this machine only"
-        return Line("DVC remote", "warning", said, mend)
-    return Line("DVC remote", "ok", f"{remote} can be reached")
+        return Finding("DVC remote", "warning", said, mend)
+    return Finding("DVC remote", "ok", f"{remote} can be reached")
 
 
-def _prefect() -> Line:
+def _prefect() -> Finding:
     with tempfile.TemporaryDirectory() as nowhere:
         if not Path(".prefect").exists():  # importing prefect would make it
             os.environ.setdefault("PREFECT_HOME", nowhere)
@@ -104,16 +96,16 @@ def _prefect() -> Line:
 
         url = get_current_settings().api.url
     if url is None:
-        return Line("Prefect", "ok", "no server is set: each flow starts one of its own")
+        return Finding("Prefect", "ok", "no server is set: each flow starts one of its own")
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10) as answer:
             if answer.status == 200:
-                return Line("Prefect", "ok", f"its server answers at {url}")
+                return Finding("Prefect", "ok", f"its server answers at {url}")
             reason = f"HTTP {answer.status}"
     except (OSError, ValueError) as error:
         reason = str(getattr(error, "reason", error))
     mend = "start it with `prefect server start`, or unset PREFECT_API_URL"
-    return Line("Prefect", "wrong", f"no server at {url}: {reason}", mend)
+    return Finding("Prefect", "wrong", f"no server at {url}: {reason}", mend)
 
 
 def _asked_git(*words: str) -> str | None:
