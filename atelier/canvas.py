@@ -5,6 +5,7 @@ Knows any generator that maps (B, nz) or (B, nz, rows, columns) to [−1, 1]; kn
 
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 TRAINED_SIZE = (1, 1)
 STRIDE = 0x9E3779B1  # odd, so index · STRIDE meets no 32-bit number twice; 2³² / golden ratio, so neighbours lie apart
 SMALL_PX = 512 * 512  # fit into any memory; the first dry run spends seconds on imports
+BATCH = 100  # pictures painted at once where their last bits do not matter
 WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
 
 
@@ -79,6 +81,13 @@ def render_batch(generator: nn.Module, z: Tensor) -> Pixels:
             "then `dvc repro train`"
         )
     return to_pixels(images)
+
+
+def painted(generator: nn.Module, nz: int, seed: int, count: int) -> Iterator[Pixels]:
+    """Pictures 0 to count − 1 of the seed, in batches (see `render_batch`)."""
+    for start in range(0, count, BATCH):
+        indices = range(start, min(start + BATCH, count))
+        yield render_batch(generator, torch.cat([latents(seed, index, nz) for index in indices]))
 
 
 def to_pixels(images: Tensor) -> Pixels:

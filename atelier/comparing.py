@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from atelier.canvas import latents, render_batch
+from atelier.canvas import painted
 from atelier.contest import Contest, contest
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.devices import pick_device
@@ -18,8 +18,6 @@ from atelier.errors import AtelierError
 from atelier.files import digest, write_json
 from atelier.networks import load_generator
 from atelier.progress import Progress
-
-BATCH = 100
 
 
 def compare(
@@ -39,13 +37,9 @@ def compare(
                     f"{path} paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
                     "only models of the data's size can be compared"
                 )
-            for start in range(0, samples, BATCH):
-                z = [
-                    latents(seed, n, header["settings"]["nz"])
-                    for n in range(start, min(start + BATCH, samples))
-                ]
-                pieces.append(render_batch(generator, torch.cat(z)))
-                progress.advance(len(z))
+            for piece in painted(generator, header["settings"]["nz"], seed, samples):
+                pieces.append(piece)
+                progress.advance(len(piece))
             pictures.append(np.concatenate(pieces))
         return contest(pictures[0], pictures[1], dataset.held_out.images, seed=seed, device=device)
 

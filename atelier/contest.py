@@ -90,11 +90,12 @@ def _kid_gain(
     real = reference.standardise(reference.features)
     # the first row is what is, the others what might have been
     reals, fakes = (_drawn(len(side), KID_ROUNDS, random) for side in (held_out, champion))
+    among_paintings = _among(real, reals)
     distances = []
     for pictures in (champion, challenger):
         features = reference.standardise(network(pictures))
         across = ((fakes @ kernel(features, real)) * reals).sum(1) / (len(features) * len(real))
-        distances.append(_among(features, fakes) + _among(real, reals) - 2 * across)
+        distances.append(_among(features, fakes) + among_paintings - 2 * across)
     return _gain(*(distance.numpy() for distance in distances))
 
 

@@ -31,13 +31,13 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
+from atelier.canvas import painted
 from atelier.dataset import open_dataset
 from atelier.files import write_json
 from atelier.networks import load_generator
 from atelier.params import Params
 from atelier.sheets import sheet
 from atelier.training.loop import Trainer
-from tasks.evaluate import painted
 from tasks.train import training_plan
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,13 +1,11 @@
 """Stage evaluate: how good, how varied, how original the generator is; metrics.json, data/evaluation."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from atelier.canvas import Pixels, latents, render_batch
+from atelier.canvas import Pixels, painted
 from atelier.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_json
@@ -20,7 +18,6 @@ from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
 METRICS = Path("metrics.json")
-BATCH = 100
 GRID = 64  # pictures in the grids of samples and of held-out paintings
 PAIRS = 32  # generated pictures shown beside their nearest training paintings
 
@@ -85,13 +82,6 @@ def inception_for(params: Evaluate, device: torch.device) -> Inception | NotHad 
             raise
         print(f"evaluate: FID and KID are not computed, all else is: {error}")
         return error
-
-
-def painted(generator: nn.Module, nz: int, seed: int, count: int) -> Iterator[Pixels]:
-    """Pictures 0 to count − 1 of the seed, in batches."""
-    for start in range(0, count, BATCH):
-        indices = range(start, min(start + BATCH, count))
-        yield render_batch(generator, torch.cat([latents(seed, index, nz) for index in indices]))
 
 
 def beside_nearest(pictures: Pixels, training: Pixels, kin: Kin) -> Pixels:
