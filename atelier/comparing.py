@@ -11,24 +11,25 @@ import numpy as np
 import torch
 
 from atelier.canvas import painted
-from atelier.contest import Contest, contest
+from atelier.contest import Contest, Pixels, contest
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.devices import pick_device
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
 from atelier.networks import load_generator
+from atelier.panels import Panel, grid, write_panels
 from atelier.progress import Progress
 
 
-def compare(
+def paint_both(
     champion: Path, challenger: Path, dataset: PackedDataset, *, samples: int, seed: int, device: torch.device
-) -> Contest:
-    """Both paint the same seeds, and are held against the held-out paintings.
+) -> tuple[Pixels, Pixels]:
+    """What the two make of the same seeds.
 
     Raises AtelierError where a model cannot be read or paints another size.
     """
+    pictures = []
     with Progress("compare", 2 * samples, "pictures") as progress:
-        pictures = []
         for path in (champion, challenger):
             pieces = []
             generator, header = load_generator(path, device)
@@ -41,29 +42,20 @@ def compare(
                 pieces.append(piece)
                 progress.advance(len(piece))
             pictures.append(np.concatenate(pieces))
-        return contest(pictures[0], pictures[1], dataset.held_out.images, seed=seed, device=device)
+    return pictures[0], pictures[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Say what came of it; 0 in any case but a mistake, which is 1 with a sentence."""
-    parser = argparse.ArgumentParser(prog="atelier.comparing")
-    parser.add_argument("champion", type=Path)
-    parser.add_argument("challenger", type=Path)
-    parser.add_argument("--dataset", type=Path, default=Path("data/dataset"))
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, help="a file for the result")
-    given = parser.parse_args(arguments)
+    given = _given(arguments)
     try:
         device, _ = pick_device(given.device)
-        result = compare(
-            given.champion,
-            given.challenger,
-            open_dataset(given.dataset),
-            samples=given.samples,
-            seed=given.seed,
-            device=device,
+        dataset = open_dataset(given.dataset)
+        pictures = paint_both(
+            given.champion, given.challenger, dataset, samples=given.samples, seed=given.seed, device=device
+        )
+        result = contest(
+            *pictures, dataset.held_out.images, confidence=given.confidence, seed=given.seed, device=device
         )
         if given.json:
             models = {"champion": digest(given.champion), "challenger": digest(given.challenger)}
@@ -71,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 given.json,
                 {**_rounded(asdict(result)), "wins": result.wins, "reason": result.reason, "sha256": models},
             )
+        if given.sheet:
+            write_panels(given.sheet, f"The same seeds: {outcome(result)}", side_by_side(result, pictures), 2)
     except AtelierError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
@@ -80,6 +74,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if result.wins
         else f"{given.champion} stays: {given.challenger} is not better beyond chance"
     )
+
+
+def outcome(result: Contest) -> str:
+    """The verdict in five words."""
+    return "the challenger is better" if result.wins else "the champion stays"
+
+
+def side_by_side(result: Contest, pictures: tuple[Pixels, Pixels]) -> list[Panel]:
+    """The first pictures of each, with its distances to the paintings above."""
+    return [
+        Panel(
+            name,
+            tuple(
+                f"{distance} {getattr(gain, name):.4g}{f', {gain.verdict}' if name == 'challenger' else ''}"
+                for distance, gain in (("kid_rand", result.kid_rand), ("swd", result.swd))
+            ),
+            grid(painted_by),
+        )
+        for name, painted_by in zip(("champion", "challenger"), pictures, strict=True)
+    ]
+
+
+def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="atelier.comparing")
+    parser.add_argument("champion", type=Path)
+    parser.add_argument("challenger", type=Path)
+    parser.add_argument("--dataset", type=Path, default=Path("data/dataset"))
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--confidence", type=_share, default=0.95, help="share of resamplings that must agree"
+    )
+    parser.add_argument("--json", type=Path, help="a file for the result")
+    parser.add_argument("--sheet", type=Path, help="a PNG for pictures of both, side by side")
+    return parser.parse_args(arguments)
+
+
+def _share(text: str) -> float:
+    if not 0 < (share := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
+    return share
 
 
 def _rounded(tree: dict[str, Any]) -> dict[str, Any]:

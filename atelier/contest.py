@@ -17,8 +17,8 @@ from atelier.quality.statistics import kernel
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
+Distances = npt.NDArray[np.float64]
 KID_ROUNDS, SWD_ROUNDS = 2000, 100  # a round of the latter sorts all patches anew
-CONFIDENCE = 0.95
 FEWEST = 10  # pictures on each side: a bootstrap of fewer says nothing
 
 
@@ -41,10 +41,14 @@ class Gain:
 
 @dataclass(frozen=True)
 class Contest:
-    """Two distances, each with its interval. `wins`: one of them is better beyond chance, and neither is worse."""
+    """Two distances, each with the interval that holds this share of the resamplings.
+
+    `wins`: one of them is better beyond chance, and neither is worse.
+    """
 
     kid_rand: Gain
     swd: Gain
+    confidence: float
 
     @property
     def wins(self) -> bool:
@@ -56,16 +60,23 @@ class Contest:
         """A sentence for whoever wakes up to the result."""
         return "; ".join(
             f"{name} {gain.champion:.4g} -> {gain.challenger:.4g}, {gain.verdict} "
-            f"({CONFIDENCE:.0%} of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
+            f"({100 * self.confidence:g}% of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
             for name, gain in (("kid_rand", self.kid_rand), ("swd", self.swd))
         )
 
 
 def contest(
-    champion: Pixels, challenger: Pixels, held_out: Pixels, *, seed: int, device: torch.device
+    champion: Pixels,
+    challenger: Pixels,
+    held_out: Pixels,
+    *,
+    confidence: float,
+    seed: int,
+    device: torch.device,
 ) -> Contest:
     """Compare pictures (n, H, W, 3) of two generators, made from the same latents in the same order.
 
+    A gain counts where `confidence`, a share of all resamplings, lies on its side.
     Raises AtelierError where a side has fewer than ten pictures.
     """
     if len(champion) != len(challenger):
@@ -76,27 +87,26 @@ def contest(
             f"{FEWEST} of each: raise augment.held_out, or use more paintings"
         )
     random = np.random.default_rng(seed)
-    return Contest(
-        _kid_gain(champion, challenger, held_out, random, device),
-        _swd_gain(champion, challenger, held_out, random, seed),
-    )
+    kid = _kid_distances(champion, challenger, held_out, random, device)
+    swd = _swd_distances(champion, challenger, held_out, random, seed)
+    return Contest(_gain(*kid, confidence), _gain(*swd, confidence), confidence)
 
 
-def _kid_gain(
+def _kid_distances(
     champion: Pixels, challenger: Pixels, held_out: Pixels, random: np.random.Generator, device: torch.device
-) -> Gain:
+) -> tuple[Distances, Distances]:
+    """Of the champion's and the challenger's pictures: what is, then what each round found."""
     network = RandomFeatures(device)
     reference = Reference.of(network(held_out))
     real = reference.standardise(reference.features)
-    # the first row is what is, the others what might have been
     reals, fakes = (_drawn(len(side), KID_ROUNDS, random) for side in (held_out, champion))
     among_paintings = _among(real, reals)
     distances = []
     for pictures in (champion, challenger):
         features = reference.standardise(network(pictures))
         across = ((fakes @ kernel(features, real)) * reals).sum(1) / (len(features) * len(real))
-        distances.append(_among(features, fakes) + among_paintings - 2 * across)
-    return _gain(*(distance.numpy() for distance in distances))
+        distances.append((_among(features, fakes) + among_paintings - 2 * across).numpy())
+    return distances[0], distances[1]
 
 
 def _drawn(count: int, rounds: int, random: np.random.Generator) -> Tensor:
@@ -112,9 +122,10 @@ def _among(features: Tensor, often: Tensor) -> Tensor:
     return ((often @ pairs) * often).sum(1) / (often.sum(1).square() - squares)
 
 
-def _swd_gain(
+def _swd_distances(
     champion: Pixels, challenger: Pixels, held_out: Pixels, random: np.random.Generator, seed: int
-) -> Gain:
+) -> tuple[Distances, Distances]:
+    """As `_kid_distances`."""
     group = min(len(held_out), len(champion))
     patches = PatchReference(held_out, seed)
     real, *fakes = (patches.projections(pictures) for pictures in (held_out, champion, challenger))
@@ -127,7 +138,7 @@ def _swd_gain(
         levels = [_sorted(level, paintings) for level in real]
         for fake, found in zip(fakes, distances, strict=True):
             found.append(fmean(_apart(level, fake[at], pictures) for at, level in enumerate(levels)))
-    return _gain(*map(np.array, distances))
+    return np.array(distances[0]), np.array(distances[1])
 
 
 def _apart(real: npt.NDArray[np.float32], fake: Tensor, rows: Rows) -> float:
@@ -141,7 +152,7 @@ def _sorted(level: Tensor, rows: Rows) -> npt.NDArray[np.float32]:
     return chosen
 
 
-def _gain(champion: npt.NDArray[np.float64], challenger: npt.NDArray[np.float64]) -> Gain:
+def _gain(champion: Distances, challenger: Distances, confidence: float) -> Gain:
     gains = champion - challenger
-    low, high = np.quantile(gains[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(gains[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     return Gain(float(champion[0]), float(challenger[0]), float(low), float(high))

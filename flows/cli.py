@@ -163,6 +163,9 @@ def compare(
     challenger: Annotated[
         Path | None, typer.Argument(help="another; the present training's where none is named")
     ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="a PNG to make, of pictures of both from the same seeds")
+    ] = None,
 ) -> None:
     """Which of two models is better, and whether by more than chance, on the paintings that neither has seen."""
     import subprocess
@@ -175,6 +178,7 @@ def compare(
     second = here / challenger if challenger else Path("data/model/generator.safetensors")
     command = [sys.executable, "-m", "atelier.comparing", str(here / champion), str(second)]
     command += [f"--samples={params.samples}", f"--seed={params.seed}", f"--device={params.device}"]
+    command += [f"--sheet={here / sheet}"] if sheet else []
     sys.exit(subprocess.run(command, env=tree.environment()).returncode)
 
 

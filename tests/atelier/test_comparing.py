@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from atelier.comparing import main
 from atelier.files import digest
@@ -41,6 +42,27 @@ def test_another_model_of_another_kind_gets_numbers_of_its_own_the_same_every_ti
     assert result["kid_rand"]["champion"] != result["kid_rand"]["challenger"]
     assert compared() == result
     assert compared("--seed=1") != result
+
+
+def test_the_share_that_must_agree_is_asked_for_and_told(capsys) -> None:
+    OTHER.write_bytes(ONE.read_bytes())
+    assert compared("--confidence=0.8")["confidence"] == 0.8
+    assert "80% of resamplings" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        compared("--confidence=95")
+    assert "95 is no share between 0 and 1" in capsys.readouterr().err
+
+
+def test_a_sheet_shows_what_both_make_of_the_same_seeds() -> None:
+    save_small_generator(OTHER, seed=1)
+    for name in ("sheet.png", "again.png"):
+        compared(f"--sheet={name}")
+    assert Path("sheet.png").read_bytes() == Path("again.png").read_bytes()
+    with Image.open("sheet.png") as picture:
+        width, height = picture.size
+        left, right = (picture.crop((x, height // 2, x + width // 2, height)) for x in (0, width // 2))
+        assert width > height > 300
+        assert left.tobytes() != right.tobytes()
 
 
 def test_a_model_of_another_size_and_one_that_is_not_there_are_told_in_words(capsys) -> None:

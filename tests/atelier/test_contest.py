@@ -25,8 +25,8 @@ HELD_OUT = fields(60, seed=0)
 FRESH = fields(150, seed=1)
 
 
-def between(champion: np.ndarray, challenger: np.ndarray, seed: int = 0) -> Contest:
-    return contest(champion, challenger, HELD_OUT, seed=seed, device=CPU)
+def between(champion: np.ndarray, challenger: np.ndarray, seed: int = 0, confidence: float = 0.95) -> Contest:
+    return contest(champion, challenger, HELD_OUT, confidence=confidence, seed=seed, device=CPU)
 
 
 def smoothed(pictures: np.ndarray) -> np.ndarray:
@@ -60,9 +60,20 @@ def test_a_challenger_that_paints_what_the_champion_paints_changes_nothing() -> 
 def test_one_gain_does_not_pay_for_a_loss() -> None:
     better, even, worse = Gain(2, 1, 0.5, 1.5), Gain(1, 1, -0.5, 0.5), Gain(1, 2, -1.5, -0.5)
     assert [gain.verdict for gain in (better, even, worse)] == ["better", "even", "worse"]
-    assert Contest(better, even).wins
-    assert not Contest(better, worse).wins
-    assert not Contest(even, even).wins
+    assert Contest(better, even, 0.95).wins
+    assert not Contest(better, worse, 0.95).wins
+    assert not Contest(even, even, 0.95).wins
+
+
+def test_the_more_resamplings_must_agree_the_wider_the_bounds() -> None:
+    other = fields(150, seed=2)
+    narrow, wide = (between(FRESH, other, confidence=share) for share in (0.5, 0.975))
+    for name in ("kid_rand", "swd"):
+        one, two = getattr(narrow, name), getattr(wide, name)
+        assert two.low < one.low < one.high < two.high
+        assert one.champion == two.champion
+    assert "(50% of resamplings gain" in narrow.reason
+    assert "(97.5% of resamplings gain" in wide.reason
 
 
 def test_the_verdict_depends_on_nothing_but_the_pictures_and_the_seed() -> None:
@@ -80,6 +91,6 @@ def test_the_distances_are_the_panels_own() -> None:
 
 def test_too_few_pictures_are_no_ground_for_a_verdict() -> None:
     with pytest.raises(AtelierError, match=r"augment\.held_out"):
-        contest(FRESH, FRESH, HELD_OUT[:9], seed=0, device=CPU)
+        contest(FRESH, FRESH, HELD_OUT[:9], confidence=0.95, seed=0, device=CPU)
     with pytest.raises(ValueError, match="same latents"):
-        contest(FRESH, FRESH[1:], HELD_OUT, seed=0, device=CPU)
+        contest(FRESH, FRESH[1:], HELD_OUT, confidence=0.95, seed=0, device=CPU)
