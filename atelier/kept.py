@@ -2,47 +2,22 @@
 
 `models/<name>-<hash>` holds generator.safetensors, perhaps discriminator.safetensors, and model.json. The hash is of
 these files' content, so that the path in params.yaml says which weights are meant, and DVC, which sees the path, needs
-to see nothing else: other weights have another name. Knows no stage, and no foreign format.
+to see nothing else: other weights have another name. Knows files alone, neither stages nor what networks are.
 """
 
 import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.networks import NetworkConfig, make_networks, read_model
 
 GENERATOR, DISCRIMINATOR, FACTS = "generator.safetensors", "discriminator.safetensors", "model.json"
 HASH_DIGITS = 16
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 KEPT = re.compile(rf"({NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
-# what a model says of the training it came from, told on by every model that starts from it
-TOLD = ("kimg", "seed", "generation", "dataset_sha256", "imported", "start")
-
-
-@dataclass(frozen=True)
-class Start:
-    """Networks to start from. `lineage` is what a model that starts here says of it: hashes, and its own past."""
-
-    network: NetworkConfig
-    generator: dict[str, Tensor]
-    discriminator: dict[str, Tensor] | None
-    lineage: dict[str, Any]
-
-    def give_to(self, generator: nn.Module, discriminator: nn.Module) -> None:
-        """Put the weights into networks of this kind; without a discriminator, that one stays as it was drawn."""
-        generator.load_state_dict(self.generator)
-        if self.discriminator:
-            discriminator.load_state_dict(self.discriminator)
 
 
 def keep_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
@@ -69,33 +44,6 @@ def keep_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
     return path
 
 
-def open_start(path: Path, network: NetworkConfig) -> Start:
-    """The model at `path`, whole and unchanged, for a training of `network`.
-
-    Raises AtelierError where it is absent or changed, or of another architecture, size or setting.
-    """
-    match = KEPT.fullmatch(path.name)
-    if not match or not (path / GENERATOR).is_file():
-        raise AtelierError(
-            f"train.init_from: {path} is no model to start from: `atelier import FILE` makes one and says its name"
-        )
-    if content_hash(path) != match[2]:
-        raise AtelierError(
-            f"train.init_from: {path} was changed, its name does not fit it any more: import it again"
-        )
-    header, generator = read_model(path / GENERATOR)
-    rival = read_model(path / DISCRIMINATOR)[1] if (path / DISCRIMINATOR).is_file() else None
-    found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    lineage = {
-        "generator_sha256": digest(path / GENERATOR),
-        "discriminator_sha256": digest(path / DISCRIMINATOR) if rival else None,
-        **{key: header[key] for key in TOLD if key in header},
-    }
-    start = Start(found, generator, rival, lineage)
-    _check(start, network, path)
-    return start
-
-
 def content_hash(directory: Path) -> str:
     """The first hex digits of a SHA-256 over a model directory's files, less what an operating system may add."""
     lines = [
@@ -104,34 +52,3 @@ def content_hash(directory: Path) -> str:
         if (directory / name).is_file()
     ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:HASH_DIGITS]
-
-
-def are_weights_of(
-    network: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
-) -> bool:
-    """Whether these are the networks' tensors, each of its shape; whatever `network` says, this takes no memory."""
-    try:
-        with torch.device("meta"):
-            built = make_networks(network)
-    except (RuntimeError, OverflowError):  # sizes beyond any tensor's
-        return False
-    return all(
-        weights is None
-        or {name: tensor.shape for name, tensor in weights.items()}
-        == {name: tensor.shape for name, tensor in module.state_dict().items()}
-        for weights, module in zip((generator, discriminator), built, strict=True)
-    )
-
-
-def _check(start: Start, wanted: NetworkConfig, path: Path) -> None:
-    """That the weights fit the networks that params.yaml and the dataset ask for, tensor by tensor."""
-    found = start.network
-    fits = are_weights_of(wanted, start.generator, start.discriminator)
-    if not fits or (found.arch, found.resolution) != (wanted.arch, wanted.resolution):
-        settings = json.dumps(dict(sorted(found.settings.items()))).replace('"', "")
-        asked = json.dumps(dict(sorted(wanted.settings.items()))).replace('"', "")
-        raise AtelierError(
-            f"train.init_from: {path} is {found.arch} of {found.resolution} px, {settings}; params.yaml asks for "
-            f"{wanted.arch} of {wanted.resolution} px, {asked}: set augment.resolution, train.arch and "
-            f"train.{found.arch} to the model's"
-        )

@@ -4,21 +4,14 @@ A preset sets every key that any preset sets, to its own value or to the default
 Knows nothing of where pictures come from: sources, seeds and limits stay as they are.
 """
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.representer import RoundTripRepresenter
-
+from atelier.editing import Change, edit, value_of
 from atelier.errors import AtelierError
-from atelier.files import write_bytes
-from atelier.params import Params, load_params
-from atelier.wording import plain, sentences
+from atelier.params import Params
 
 Keys = tuple[str, ...]
 
@@ -29,15 +22,6 @@ class Preset:
 
     purpose: str
     values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One key's two values."""
-
-    key: str
-    before: Any
-    after: Any
 
 
 # what holds on paintings that are not of one motif
@@ -82,24 +66,7 @@ def apply(path: Path, name: str) -> list[Change]:
     """
     if name not in PRESETS:
         raise AtelierError(f"there is no preset {name!r}: `atelier preset` lists {', '.join(PRESETS)}")
-    before = load_params(path)
-    yaml = _yaml()
-    document = yaml.load(path.read_text(encoding="utf-8"))
-    wanted = dict(settings(name))
-    changes = [
-        Change(key, _get(before, key), value) for key, value in wanted.items() if _get(before, key) != value
-    ]
-    for change in changes:
-        _set(document, change)
-    try:
-        Params.model_validate(plain(document))
-    except ValidationError as error:
-        raise AtelierError("\n".join(sentences(path, document, error, Params))) from None
-    if changes:
-        text = io.StringIO()
-        yaml.dump(document, text)
-        write_bytes(path, text.getvalue().encode())
-    return changes
+    return edit(path, dict(settings(name)))
 
 
 def settings(name: str) -> Iterator[tuple[str, Any]]:
@@ -107,7 +74,7 @@ def settings(name: str) -> Iterator[tuple[str, Any]]:
     keys = dict.fromkeys(key for preset in PRESETS.values() for key in preset.values)
     order = list(Params.model_fields)
     for key in sorted(keys, key=lambda key: (order.index(key.split(".")[0]), key)):
-        yield key, PRESETS[name].values.get(key, _get(Params(), key))
+        yield key, PRESETS[name].values.get(key, value_of(Params(), key))
 
 
 def shown(value: Any) -> str:
@@ -117,42 +84,3 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "null" if value is None else str(value)
-
-
-def _get(params: Params, key: str) -> Any:
-    value: Any = params
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _set(document: CommentedMap, change: Change) -> None:
-    """In place; sections that the file leaves to their defaults are added."""
-    *sections, last = change.key.split(".")
-    node = document
-    for section in sections:
-        node = node.setdefault(section, CommentedMap())
-    value = change.after
-    if isinstance(value, list):
-        value = CommentedSeq(value)
-        value.fa.set_flow_style()
-    node[last] = value
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 4096  # lines stay lines
-    yaml.Representer = _Representer
-    return yaml
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null as the word, as the shipped file does."""
-
-
-def _null(representer: RoundTripRepresenter, _: None) -> Any:
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
-_Representer.add_representer(type(None), _null)

@@ -16,9 +16,9 @@ from atelier import __version__
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
 from atelier.files import digest, digest_tree, write_bytes, write_json
-from atelier.kept import Start, open_start
 from atelier.networks import NetworkConfig, save_network
 from atelier.params import ARCHS, Train
+from atelier.start import Start, open_start
 from atelier.training.checkpoint import inputs_key
 from atelier.training.curves import Curves, best
 from atelier.training.loop import Stopped, Trainer

@@ -10,8 +10,9 @@ from atelier.files import digest, write_json
 from atelier.imports.dcgan import Imported, Layer, fit
 from atelier.imports.pytorch_dcgan import layers_of_pytorch
 from atelier.imports.torch7_dcgan import layers_of_torch7
-from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, NAME, are_weights_of, keep_model
+from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, NAME, keep_model
 from atelier.networks import FORMAT, NetworkConfig, read_model
+from atelier.start import are_weights_of
 from atelier.weights import save_weights
 
 READERS: dict[str, tuple[str, Callable[[bytes], list[Layer]]]] = {

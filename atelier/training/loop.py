@@ -12,8 +12,8 @@ from torch import nn
 
 from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
-from atelier.kept import Start
 from atelier.progress import Progress
+from atelier.start import Start
 from atelier.training.checkpoint import States, load_state, read_notes, save_state, tensors_of
 from atelier.training.curves import Curves, Rollback, Row, advice, collapse
 from atelier.training.plan import TrainingPlan

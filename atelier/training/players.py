@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from atelier.kept import Start
 from atelier.networks import make_networks
+from atelier.start import Start
 from atelier.training.ema import Ema
 from atelier.training.plan import TrainingPlan
 from atelier.training.schedules import beta2_at

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from atelier.dataset import PackedDataset
-from atelier.kept import Start
+from atelier.start import Start
 from atelier.training.augment import Augment
 from atelier.training.checkpoint import TrainingState
 from atelier.training.data import ResidentData

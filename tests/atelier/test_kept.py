@@ -8,8 +8,8 @@ import torch
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.imports.models import import_model
-from atelier.kept import open_start
 from atelier.networks import NetworkConfig, make_networks, save_network
+from atelier.start import open_start
 
 CONFIG = NetworkConfig("dcgan", 32, {"nz": 4, "ngf": 3, "ndf": 2})
 
