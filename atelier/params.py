@@ -232,6 +232,23 @@ class Upscale(Section):
     device: Device = "cpu"
 
 
+class Nightly(Section):
+    mode: Literal["continue", "fresh"] = "continue"
+    kimg: Annotated[float, Field(gt=0, le=1e7)] | None = None
+    gate: float = Field(0.95, ge=0.5, lt=1)
+    branch: str = Field(
+        "nightly",
+        max_length=100,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$",
+        description="a branch's name like nightly or robot/nightly",
+    )
+    notify: str | None = Field(
+        None,
+        pattern=r"^(https?://[^\s]+|[a-z0-9-]+/[a-z0-9-]+)$",
+        description="null, an address like https://example.org/hook, or a Prefect block like slack-webhook/studio",
+    )
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -243,6 +260,7 @@ class Params(Section):
     generate: Generate = Generate()
     train_upscaler: TrainUpscaler = TrainUpscaler()
     upscale: Upscale = Upscale()
+    nightly: Nightly = Nightly()
 
     @model_validator(mode="after")
     def _sections_fit_each_other(self) -> Self:
