@@ -53,6 +53,24 @@ def edit(path: Path, values: Mapping[str, Any]) -> list[Change]:
     return changes
 
 
+def tried(params: Params, values: Mapping[str, Any]) -> Params:
+    """The settings with these values at dotted keys; no file is touched. Raises AtelierError for a wrong one."""
+    yaml, text = _yaml(), io.StringIO()
+    yaml.dump(params.model_dump(), text)
+    document = yaml.load(text.getvalue())
+    for key, value in values.items():
+        _set(document, Change(key, None, value))
+    text = io.StringIO()
+    yaml.dump(document, text)
+    document = yaml.load(text.getvalue())  # the wording looks for marks, which a key that was added has not
+    try:
+        return Params.model_validate(plain(document))
+    except ValidationError as error:
+        said = sentences(Path("params.yaml"), document, error, Params)
+        # the line is one of a text that nobody has
+        raise AtelierError("\n".join(sentence.split(": ", 1)[1] for sentence in said)) from None
+
+
 def value_of(params: Params, key: str) -> Any:
     """What a dotted key holds."""
     value: Any = params
@@ -67,6 +85,8 @@ def _set(document: CommentedMap, change: Change) -> None:
     node = document
     for section in sections:
         node = node.setdefault(section, CommentedMap())
+        if not isinstance(node, CommentedMap):
+            raise AtelierError(f"params.yaml has no {change.key}: {section} is no section")
     value = change.after
     if isinstance(value, list):
         value = CommentedSeq(value)

@@ -81,6 +81,8 @@ def shown(value: Any) -> str:
     """A value as params.yaml has it."""
     if isinstance(value, list):
         return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:g}"
     return "null" if value is None else str(value)
