@@ -1,8 +1,13 @@
-"""Which device the arithmetic runs on, and why."""
+"""Which device the arithmetic runs on, and why; what a process on a CPU does about its memory."""
+
+import ctypes
+import platform
 
 import torch
 
 from atelier.errors import AtelierError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def pick_device(wanted: str) -> tuple[torch.device, str]:
@@ -33,3 +38,16 @@ def pick_device(wanted: str) -> tuple[torch.device, str]:
 
 def _cuda_name() -> str:
     return f"cuda ({torch.cuda.get_device_name()})"
+
+
+def keep_freed_memory() -> None:
+    """Have glibc's malloc keep what is freed for as long as the process lives; without glibc, nothing happens.
+
+    A training step frees and asks for the same megabytes again and again, and each time the kernel would fill them
+    with zeros, page by page: a twentieth of a step on a CPU (bench/train.py).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, -1)

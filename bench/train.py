@@ -12,14 +12,15 @@ of the row: what the machine has been seen to do a moment before.
 """
 
 import argparse
-import ctypes
-import gc
 import re
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
@@ -31,6 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from atelier.dataset import PackedDataset, View
+from atelier.devices import keep_freed_memory
 from atelier.networks import NetworkConfig, make_networks, strided
 from atelier.training.loop import Trainer
 from atelier.training.plan import TrainingPlan
@@ -38,6 +40,7 @@ from atelier.training.precision import Precision, pick_precision
 
 NZ, LR, BETAS = 100, 2e-4, (0.5, 0.999)
 Step = Callable[[], None]
+STEPS: list[Step] = []  # of a contestant's process, its one
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,27 @@ class Plain:
     compiled: bool = False
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A step to be made: ours, or a plain one. `keeps` is whether malloc keeps what is freed, as our stages have it."""
+
+    case: Case
+    plain: Plain | None
+    precision: Precision
+    keeps: bool
+
+    def make(self, device: torch.device) -> Step:
+        if self.plain:
+            return plain_step(self.case, self.plain, device)
+        return our_step(self.case, self.precision, device)
+
+
 @dataclass
 class Contestant:
-    """A step, its precision, the most memory it took beyond what was taken before, and seconds a round."""
+    """An entry in a process of its own, the most memory it took beyond what was taken before, and seconds a round."""
 
-    step: Step
-    precision: Precision
+    entry: Entry
+    process: ProcessPoolExecutor
     peak_mb: float
     seconds: list[float]
 
@@ -113,9 +131,8 @@ def r3gan(resolution: int) -> NetworkConfig:
     return NetworkConfig("r3gan", resolution, {"preset": "S", "nz": 64})
 
 
-def race(case: Case, device: torch.device, rounds: int, busy: bool, compiled: bool) -> dict[str, Contestant]:
-    """All contestants in turns."""
-    makers: dict[str, tuple[Precision, Callable[[], Step]]] = {}
+def entries(case: Case, compiled: bool) -> dict[str, Entry]:
+    found = {}
     if case.network.arch == "dcgan":
         options = {
             "plain": Plain(), "plain + channels_last": Plain(channels_last=True),
@@ -125,25 +142,41 @@ def race(case: Case, device: torch.device, rounds: int, busy: bool, compiled: bo
         if compiled:
             options |= {"plain + torch.compile": Plain(compiled=True)}
         for name, option in options.items():
-            precision: Precision = "bfloat16" if option.bfloat16 else "float32"
-            makers[name] = precision, lambda option=option: plain_step(case, option, device)
-    for precision in ("float32", "bfloat16"):
-        makers[f"atelier, {precision}"] = (
-            precision,
-            lambda precision=precision: our_step(case, precision, device),
-        )
+            found[name] = Entry(case, option, "bfloat16" if option.bfloat16 else "float32", keeps=False)
+        found["plain + freed memory kept"] = Entry(case, Plain(), "float32", keeps=True)
+    ours: tuple[Precision, ...] = ("float32", "bfloat16")
+    return found | {f"atelier, {name}": Entry(case, None, name, keeps=True) for name in ours}
+
+
+def race(case: Case, device: torch.device, rounds: int, busy: bool, compiled: bool) -> dict[str, Contestant]:
+    """All contestants in turns, each in a process of its own: how malloc behaves is a matter of the process."""
     contestants = {}
-    for name, (precision, make) in makers.items():
-        forget_peak(device)
-        before = memory_mb(device)
-        step = make()
-        step(), step()  # the first builds kernels and moments
-        contestants[name] = Contestant(step, precision, peak_mb(device) - before, [])
-    for _ in range(rounds):
-        for contestant in contestants.values():
-            contestant.step()  # caches are another's
-            contestant.seconds.append(timed(contestant.step, 2, busy))
+    with ExitStack() as stack:
+        for name, entry in entries(case, compiled).items():
+            process = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+            peak = process.submit(begin, entry, device, torch.get_num_threads()).result()
+            contestants[name] = Contestant(entry, process, peak, [])
+        for _ in range(rounds):
+            for contestant in contestants.values():
+                contestant.seconds.append(contestant.process.submit(a_round, busy).result())
     return contestants
+
+
+def begin(entry: Entry, device: torch.device, threads: int) -> float:
+    """Make this process's contestant; returns its peak of memory, MB."""
+    torch.set_num_threads(threads)
+    if entry.keeps:
+        keep_freed_memory()
+    before = memory_mb(device)
+    STEPS.append(entry.make(device))
+    STEPS[0](), STEPS[0]()  # the first builds kernels and moments
+    return peak_mb(device) - before
+
+
+def a_round(busy: bool) -> float:
+    """Seconds a step of this process's contestant."""
+    STEPS[0]()  # caches are another's
+    return timed(STEPS[0], 2, busy)
 
 
 def report(
@@ -161,7 +194,7 @@ def report(
         median_s = statistics.median(contestant.seconds)
         pairs = zip(first.seconds, contestant.seconds, strict=True)
         ratio = statistics.median(one / other for one, other in pairs)
-        share = flop / median_s / rates[contestant.precision]
+        share = flop / median_s / rates[contestant.entry.precision]
         print(
             f"| {name} | {median_s * 1000:.0f} | {case.batch / median_s:,.0f} | {median_s / case.batch * 1000:.2f} "
             f"| {ratio:.2f}× | {contestant.peak_mb:,.0f} | {share:.0%} |"
@@ -284,15 +317,6 @@ def our_step(case: Case, precision: Precision, device: torch.device) -> Step:
         torch.use_deterministic_algorithms(False)
 
     return step
-
-
-def forget_peak(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier contestants freed is not this one's
-        Path("/proc/self/clear_refs").write_text("5")  # the peak, as Linux counts it, begins anew
 
 
 def memory_mb(device: torch.device) -> float:

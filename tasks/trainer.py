@@ -11,12 +11,14 @@ from threading import Event
 import filelock
 import torch
 
-from atelier.devices import pick_device
+from atelier.devices import keep_freed_memory, pick_device
 
 
 def deterministic_device(stage: str, wanted: str) -> torch.device:
     """The device that params.yaml asks for, set to give the same bytes every time; prints which one and why."""
     device, why = pick_device(wanted)
+    if device.type == "cpu":
+        keep_freed_memory()
     print(f"{stage}: on {why}")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
     torch.use_deterministic_algorithms(True)
