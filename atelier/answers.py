@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 import requests
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.pace import Stopped
 
 Kind = Literal["missing", "refused", "too-large", "error"]
@@ -68,6 +68,10 @@ class FetchError(AtelierError):
 
     def __reduce__(self) -> tuple[type[Self], tuple[Kind, str, str, int | None]]:
         return type(self), (self.kind, self.url, self.reason, self.status)  # other processes raise it too
+
+
+class NoAnswer(FetchError, PassingError):
+    """Nothing but trouble that may pass, however often it was tried."""
 
 
 class Transient(Exception):

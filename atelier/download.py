@@ -11,7 +11,7 @@ from atelier.arrivals import Arrival, Arrivals
 from atelier.catalog import Work
 from atelier.duplicates import settled
 from atelier.engines import PATIENCE, Engine, InVain
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.fetching import key_of
 from atelier.progress import Progress
 from atelier.shards import Item
@@ -40,7 +40,7 @@ def download(
                 arrivals.save(key_of(work, source), answer.arrival)
             entry = tally.add(work, answer.arrival)
             if in_vain.add(answer):
-                raise AtelierError(
+                raise (PassingError if entry.status == "error" else AtelierError)(
                     f"the source failed {PATIENCE} works in a row, the last one {entry.id}: {entry.reason}. "
                     f"The {tally.counts['ok']:,} pictures that have arrived are kept: try again later"
                 )

@@ -14,7 +14,7 @@ import requests
 import urllib3
 
 from atelier import __version__
-from atelier.answers import Bounds, Fetched, FetchError, Transient, Validators, read
+from atelier.answers import Bounds, Fetched, FetchError, NoAnswer, Transient, Validators, read
 from atelier.budget import Budget
 from atelier.errors import AtelierError
 from atelier.hosts import is_allowed, is_loopback
@@ -127,13 +127,13 @@ class PoliteClient:
                     delayed_s = delayed_s or now_s
                     if now_s - delayed_s > self.patience_s:
                         reason = f"{trouble} for {now_s - delayed_s:,.0f} s"
-                        raise FetchError("error", request.url, reason) from None
+                        raise NoAnswer("error", request.url, reason) from None
                     tries, delays, longest_s = delays, delays + 1, LONGEST_DELAY_S
                 else:
                     tries, failures, longest_s = failures, failures + 1, LONGEST_BACKOFF_S
                     if failures > self.retries:
                         reason = f"{trouble} ({failures} {'tries' if failures > 1 else 'try'})"
-                        raise FetchError("error", request.url, reason) from None
+                        raise NoAnswer("error", request.url, reason) from None
             # jitter keeps the threads that failed together from coming back together
             wait_s = min(self.backoff_s * 2 ** min(tries, 30), longest_s) * random.uniform(0.5, 1.5)
             if self._stop.wait(wait_s):
@@ -167,7 +167,7 @@ class PoliteClient:
         try:
             turn = pace.turn()
         except Closed as closed:
-            raise FetchError("error", url, f"its site {closed}") from None
+            raise NoAnswer("error", url, f"its site {closed}") from None
         try:
             self._budget.spend()
             return self._answer(url, request, turn)

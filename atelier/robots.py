@@ -81,7 +81,7 @@ class Robots:
 
 
 def _unread(url: str, error: FetchError) -> FetchError:
-    return FetchError(error.kind, url, f"its site's robots.txt cannot be read: {error.reason}")
+    return type(error)(error.kind, url, f"its site's robots.txt cannot be read: {error.reason}")
 
 
 class _Host:

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import os
 import re
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ruamel.yaml import YAML
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from flows import tree
 from flows.processes import Child
 
@@ -30,6 +31,7 @@ LOCK_FILE = Path("dvc.lock")
 EXECUTED = Path(".atelier/executed")  # tasks/stage.py writes <stage>.json with the id of the run it ran in
 TICK_S = 1.0
 WAITS_S = (1.0, 1.0, 2.0, 3.0, 5.0)  # between two tries for a stage that another dvc holds; the last repeats
+PASSING = f"exited with {os.EX_TEMPFAIL}"  # DVC's words for what tasks/stage.py says
 HINTS = (  # DVC's advice to whoever typed `dvc repro`
     "To track the changes with git", "git add ", "To enable auto staging", "dvc config core.autostage",
     "Use `dvc push`",
@@ -91,7 +93,7 @@ def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
     """Make one stage fresh; `run` is any text that no other run has.
 
     Waits while another dvc holds the stage; an exception raised meanwhile (Ctrl-C, SIGTERM) stops the stage.
-    Raises AtelierError with the stage's own sentence where it failed.
+    Raises AtelierError with the stage's own sentence where it failed, PassingError where that may pass by itself.
     """
     for wait_s in _waits():
         lines, status = _repro_once(stage, run, watcher)
@@ -101,7 +103,8 @@ def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
         watcher.line(_busy_sentence(stage, "\n".join(lines)))
         time.sleep(wait_s)
     if status != 0:
-        raise AtelierError(_reason(stage, lines, status))
+        passing = any(line.startswith("ERROR: ") and line.endswith(PASSING) for line in lines)
+        raise (PassingError if passing else AtelierError)(_reason(stage, lines, status))
     return _verdict(stage, run, lines)
 
 

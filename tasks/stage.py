@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.params import Params, load_params
 from atelier.progress import Progress
 
@@ -36,7 +36,8 @@ class Stage:
 
 
 def main(name: str, work: Callable[[Stage], str]) -> None:
-    """Run one stage and exit: 0 after its summary line, 1 with a sentence for a mistake, 130 or 143 if stopped.
+    """Run one stage and exit: 0 after its summary line, 1 with a sentence for a mistake, 75 (EX_TEMPFAIL) with one for
+    trouble that may pass by itself, 130 or 143 if stopped.
 
     `work` does the stage and returns its one-line summary.
     """
@@ -49,7 +50,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         _refuse_edited(name, params)
     except AtelierError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, PassingError) else 1)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

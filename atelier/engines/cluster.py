@@ -19,7 +19,7 @@ from atelier.arrivals import Limits
 from atelier.catalog import Work
 from atelier.engines import GO_ON, shares
 from atelier.engines.shard import Order, bring, code, dask_setup
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.fetching import Answer
 from atelier.openings import Opening
 
@@ -88,16 +88,16 @@ class Cluster:
             except TimeoutError:
                 self._wait_for_workers(client)
             except CancelledError:
-                raise AtelierError(f"{self._name} has gone; {GO_ON}") from None
+                raise PassingError(f"{self._name} has gone; {GO_ON}") from None
 
     def _wait_for_workers(self, client: "Client") -> None:
         deadline_s = time.monotonic() + WITHOUT_WORKERS_S
         while client.status == "running" and not _workers(client):
             if time.monotonic() > deadline_s:
-                raise AtelierError(f"{self._name} has no worker; {GO_ON}")
+                raise PassingError(f"{self._name} has no worker; {GO_ON}")
             time.sleep(0.1)
         if client.status != "running":
-            raise AtelierError(f"{self._name} has gone; {GO_ON}")
+            raise PassingError(f"{self._name} has gone; {GO_ON}")
 
     @contextmanager
     def _client(self, shards: int) -> Iterator["Client"]:
@@ -124,7 +124,7 @@ class Cluster:
             try:
                 client = Client(place, timeout=CONNECT_WITHIN_S)
             except OSError:
-                raise AtelierError(
+                raise PassingError(
                     f"no Dask scheduler answers at download.dask_address, {self.address}: start one there with "
                     "`dask scheduler`, or set null for a cluster of this machine's own"
                 ) from None

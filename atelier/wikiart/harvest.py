@@ -14,7 +14,6 @@ from typing import Protocol
 
 from atelier.catalog import Work
 from atelier.coverage import Found, Reach, Span
-from atelier.errors import AtelierError
 from atelier.polite import FetchError
 from atelier.wikiart.app import (
     ALPHABET,
@@ -33,7 +32,7 @@ from atelier.wikiart.asking import Asker, Gone
 from atelier.wikiart.client import TWICE, Listing, Query
 from atelier.wikiart.cost import announcement
 from atelier.wikiart.edge import edge_of
-from atelier.wikiart.misses import MISSES, Miss, Misses, attempt
+from atelier.wikiart.misses import MISSES, Miss, Misses, attempt, given_up
 from atelier.wikiart.ordered import in_order
 from atelier.wikiart.records import image_key
 from atelier.wikiart.rights import ByPage, Judge, by_death
@@ -87,7 +86,7 @@ class _Harvest:
         self.free_only, self.limit, self.report = free_only, limit, report
         self.listing = Listing(asker, query)
         self.artists: dict[str, Artist] = {}
-        self.lacks_artists = False  # for now: the site has a list of them
+        self.lacks_artists: FetchError | None = None  # why, where the site has a list of them
         self.judge: Judge = lambda work: "unknown"
         self.kept: dict[str, Work] = {}
         self.seen: set[str] = set()  # image paths of works of the genre or style, kept or not
@@ -115,7 +114,7 @@ class _Harvest:
                 if self.is_full:
                     break
         except FetchError as error:
-            raise AtelierError(f"{error}; what arrived is kept: run again to go on") from None
+            raise given_up(error, str(error)) from None
         if self.listing.budget_spent:
             self.misses.note(self.listing.budget_spent, "", "pages of the list", self.listing.pages_left)
         self.plain = Span.of(self.kept.values())
@@ -123,7 +122,7 @@ class _Harvest:
     def walk_the_artists(self, tell: Callable[[str], None]) -> None:
         """Every artist's works that the list did not show."""
         if self.lacks_artists:
-            raise AtelierError(f"{self.misses.this_time[0]}; what arrived is kept: run again to go on")
+            raise given_up(self.lacks_artists, self.misses.this_time[0])
         listed = Counter(work.artist_slug for work in self.listing.works.values() if work.artist_slug)
         first = sorted(listed, key=lambda slug: (-listed[slug], slug))
         others = sorted(self.artists.keys() - listed.keys())
@@ -191,7 +190,8 @@ class _Harvest:
         if isinstance(asked, MISSES):
             self.misses.note(asked, ALPHABET, "lists of all artists")
             self.notes.append("the site's list of artists did not come: deaths are unknown")
-            self.lacks_artists = isinstance(asked, FetchError) and asked.kind == "error"
+            if isinstance(asked, FetchError) and asked.kind == "error":
+                self.lacks_artists = asked
         else:
             self.artists = asked
         year = int(self.asker.snapshot[:4])  # not the clock: same params, same catalog

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from atelier.budget import BudgetSpent
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.polite import FetchError, RobotsRefused
 from atelier.wikiart.asking import Gone
 
@@ -22,6 +22,12 @@ def attempt(ask: Callable[[], T]) -> T | Miss:
         return ask()
     except MISSES as miss:
         return miss
+
+
+def given_up(miss: FetchError, sentence: str) -> AtelierError:
+    """For raising where the harvest ends here, this time; whether that passes is up to the `miss`."""
+    kind = PassingError if isinstance(miss, PassingError) else AtelierError
+    return kind(f"{sentence}; what arrived is kept: run again to go on")
 
 
 class Misses:
@@ -45,9 +51,7 @@ class Misses:
             self.this_time.append(f"{path}: {miss.reason}")
             self._in_a_row += 1
             if self._in_a_row == PATIENCE:
-                raise AtelierError(
-                    f"{miss}; {PATIENCE} failures in a row; what arrived is kept: run again to go on"
-                )
+                raise given_up(miss, f"{miss}; {PATIENCE} failures in a row")
 
     def none(self) -> None:
         """An answer came: the site is there."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.pace import Pace, Paces
 from atelier.polite import FetchError, PoliteClient, Stopped
 from tests.bare import bare
@@ -123,6 +123,7 @@ def test_lasting_trouble_is_given_up_after_the_set_retries(site, client, fault):
     site.fail(path(site), *[fault] * 9)
     error = refusal(client, path(site))
     assert error.kind == "error" and "3 tries" in error.reason
+    assert isinstance(error, PassingError)
     assert site.asked(path(site)) == 3
     assert site.base_url not in error.reason and site.base_url in str(error)
 
@@ -130,7 +131,9 @@ def test_lasting_trouble_is_given_up_after_the_set_retries(site, client, fault):
 @pytest.mark.parametrize(("answer", "kind"), [("404", "missing"), ("403", "refused")])
 def test_a_clear_no_is_not_asked_twice(site, client, answer, kind):
     site.fail(path(site), answer)
-    assert refusal(client, path(site)).kind == kind
+    error = refusal(client, path(site))
+    assert error.kind == kind
+    assert not isinstance(error, PassingError)
     assert site.asked(path(site)) == 1
 
 
@@ -238,13 +241,17 @@ def test_an_error_is_the_same_in_another_process(site, client):
     error = refusal(client, path(site))
     again = copy.copy(error)  # as pickle does it
     assert (str(again), again.kind, again.reason, again.status) == (str(error), "missing", "HTTP 404", 404)
+    site.fail(path(site), *["500"] * 9)
+    assert isinstance(copy.copy(refusal(client, path(site))), PassingError)
 
 
 def test_where_nobody_listens_the_error_says_so():
     with PoliteClient(
         "http://127.0.0.1:9", contact="", rate_per_s=None, retries=1, timeout_s=1, backoff_s=0.01
     ) as client:
-        assert "no connection (2 tries)" in refusal(client, "/").reason
+        error = refusal(client, "/")  # already robots.txt does not come
+        assert "no connection (2 tries)" in error.reason
+        assert isinstance(error, PassingError)
 
 
 def test_loopback_is_asked_without_the_proxy(site, client, monkeypatch):

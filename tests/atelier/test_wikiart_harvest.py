@@ -11,7 +11,7 @@ import pytest
 
 from atelier.budget import Budget
 from atelier.coverage import Found, coverage
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.polite import PoliteClient
 from atelier.wikiart.app import ALPHABET, MAX_ALPHABET_BYTES, details_path, oeuvre_path
 from atelier.wikiart.asking import Asker
@@ -184,8 +184,9 @@ def test_an_answer_that_never_comes_is_counted_and_not_asked_again_at_this_snaps
 def test_a_site_that_refuses_is_left_alone_and_nothing_is_held_against_its_works(tmp_path):
     with archive(WORKS, **SMALL) as site:
         site.rule = lambda path, asked: "403" if "ImageJson" in path else None
-        with pytest.raises(AtelierError, match=r"403.*3 failures in a row.*run again to go on"):
+        with pytest.raises(AtelierError, match=r"403.*3 failures in a row.*run again to go on") as caught:
             ask(site, tmp_path)
+        assert not isinstance(caught.value, PassingError)
         assert site.kinds()["details"] < 20
         site.rule = lambda path, asked: None
         assert len(ask(site, tmp_path).works) == 420
@@ -205,7 +206,7 @@ def test_where_robots_txt_shuts_the_app_layer_the_plain_list_stays_and_the_repor
 def test_a_site_that_fails_stops_the_harvest_and_the_next_goes_on(tmp_path):
     with archive(WORKS, **SMALL) as site:
         site.rule = lambda path, asked: "500" if "page=3" in path and asked <= 4 else None
-        with pytest.raises(AtelierError, match=r"HTTP 500.*run again to go on"):
+        with pytest.raises(PassingError, match=r"HTTP 500.*run again to go on"):
             ask(site, tmp_path)
         assert len(ask(site, tmp_path).works) == 420
         assert {path for path, count in site.asked.items() if count > 1} <= {"/robots.txt"} | {
@@ -310,7 +311,7 @@ def test_a_list_of_artists_that_fails_today_stops_only_those_who_need_it(tmp_pat
     with archive(WORKS, **SMALL) as site:
         site.rule = lambda path, asked: "500" if path == ALPHABET else None
         assert {work.rights for work in ask(site, tmp_path, limit=100).works} == {"unknown"}
-        with pytest.raises(AtelierError, match=r"AlphabetJson.*HTTP 500.*run again to go on"):
+        with pytest.raises(PassingError, match=r"AlphabetJson.*HTTP 500.*run again to go on"):
             ask(site, tmp_path)
 
 

@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import socket
 import sys
 
 import psutil
 import pytest
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from flows import dvc
 from tests.flows.toys import Tree, left_of
 
@@ -87,6 +88,17 @@ def test_a_failing_stage_says_why(inside, kind, sentence):
     with pytest.raises(AtelierError) as caught:
         dvc.repro("scrape", "run", Notes())
     assert str(caught.value) == sentence
+    assert not isinstance(caught.value, PassingError)
+
+
+def test_a_site_that_does_not_answer_is_trouble_that_may_pass(inside):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # and nobody listens
+        inside.trouble(f"scrape ask http://127.0.0.1:{probe.getsockname()[1]}")
+        with pytest.raises(PassingError) as caught:
+            dvc.repro("scrape", "run", Notes())
+    assert str(caught.value).startswith("scrape: http://127.0.0.1:")
+    assert str(caught.value).endswith("no connection (1 try)")
 
 
 def test_a_bad_param_is_named_before_any_work(inside):

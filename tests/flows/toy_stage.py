@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from atelier.errors import AtelierError
+from atelier.polite import PoliteClient
 from tasks.stage import DATA, Stage, main
 
 NAME, SECONDS, *INPUTS = sys.argv[1:]
@@ -23,6 +24,9 @@ def run(stage: Stage) -> str:
             raise ZeroDivisionError("division by zero")
         case [stage.name, "kill"]:
             os.kill(os.getpid(), signal.SIGKILL)
+        case [stage.name, "ask", address]:
+            with PoliteClient(address, contact="", rate_per_s=None, retries=0, timeout_s=5) as client:
+                client.fetch("/", max_bytes=1000)
     steps = int(float(SECONDS) * 10)
     with stage.progress(steps, "strokes") as progress:
         for _ in range(steps):

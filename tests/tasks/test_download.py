@@ -1,6 +1,7 @@
 """The stage as DVC runs it: resumed after kill -9, stopped at once by a signal, honest about what is lacking."""
 
 import hashlib
+import os
 import random
 import signal
 import subprocess
@@ -236,6 +237,18 @@ def test_no_picture_at_all_is_an_error_that_says_where_to_look() -> None:
     assert "none of the 1 catalogued works gave a picture" in err
     assert "Traceback" not in err
     assert not Path("data/downloads.parquet").exists()
+
+
+@pytest.mark.parametrize(("behaviour", "status"), [("500", os.EX_TEMPFAIL), ("403", 1)])
+def test_a_site_out_of_reach_may_be_back_later_and_one_that_refuses_may_not(
+    behaviour: str, status: int
+) -> None:
+    with lookalike({"genre/marina": [Offer(id="a", behaviour=behaviour)]}) as site:
+        write_params("wikiart", site.base_url, retries=0, workers=1)
+        write_works([work(str(n), site.url_of(Offer(id="a", behaviour=behaviour))) for n in range(2)])
+        code, _, err = run_stage()
+    assert code == status, err
+    assert "none of the 2 catalogued works gave a picture" in err
 
 
 def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository() -> None:

@@ -101,6 +101,20 @@ def test_a_style_an_artist_and_a_limit_can_be_asked_for():
         assert scrape(**wikiart(site, artist="anna-ancher")).startswith("4 works of the artist anna-ancher")
 
 
+def test_a_site_that_is_down_is_told_as_what_may_pass():
+    with lookalike({"genre/marina": offers(1)}) as site:
+        site.retry_after = "86400"
+        site.fail("/robots.txt", "503")
+        Path("params.yaml").write_text(
+            f"scrape: {{source: wikiart, wikiart: {{base_url: '{site.base_url}', genre: marina}}}}\n"
+        )
+        with started("scrape") as process:
+            said = process.communicate(timeout=60)[1]
+    assert process.returncode == os.EX_TEMPFAIL
+    assert said.startswith("scrape: http://") and "wants to be left alone for 86," in said
+    assert "Traceback" not in said
+
+
 def test_a_slug_that_the_table_does_not_know_is_asked_with_a_warning(capsys):
     with lookalike({"genre/marine": offers(1)}) as site:
         scrape(**wikiart(site, genre="marine"))
