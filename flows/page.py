@@ -1,0 +1,119 @@
+"""What a run shows on Prefect's page: progress, pictures, tables, texts, links. Knows no stage and decides nothing.
+
+A page that cannot be reached is no reason to stop a training: that is said once, and what follows is not shown.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
+
+from flows import dvc
+from flows.report import Row, artifact_table, picture_address
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+PROGRESS = Path(".atelier/progress")
+
+
+class Page:
+    """The page of the run that is at work; the server may be gone."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+        self._reachable = True
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """One row a stage."""
+        self._show(lambda: create_table_artifact(artifact_table(rows), key="stages"))
+
+    def markdown(self, key: str, text: str) -> None:
+        """A text, with markdown's headings, tables and emphasis."""
+        self._show(lambda: create_markdown_artifact(text, key=key))
+
+    def link(self, key: str, path: Path, words: str) -> None:
+        """Where a file lies on the machine that made it."""
+        self._show(
+            lambda: create_link_artifact(path.absolute().as_uri(), path.name, key=key, description=words)
+        )
+
+    def picture(self, key: str, path: Path, words: str) -> None:
+        """A picture of ours, made small."""
+        try:
+            address = picture_address(path)
+        except OSError as error:  # deleted between its making and our looking
+            self._logger.warning("%s is not shown: %s", path, error)
+            return
+        self._show(lambda: create_image_artifact(address, key=key, description=f"`{path}`, {words}"))
+
+    def progress(self, key: str, bar: UUID | None, percent: float, words: str) -> UUID | None:
+        """A bar, new where `bar` is None, else that one moved; its id."""
+        if bar is not None:
+            self._show(lambda: update_progress_artifact(bar, percent, description=words))
+            return bar
+        made = self._show(lambda: create_progress_artifact(percent, key=key, description=words))
+        return made if isinstance(made, UUID) else None
+
+    def _show(self, show: Callable[[], object]) -> object:
+        if not self._reachable:
+            return None
+        try:
+            return show()
+        except (httpx.HTTPError, PrefectException) as error:
+            self._reachable = False
+            self._logger.warning("Prefect's page shows no more of this: %s", error)
+            return None
+
+
+class Follower:
+    """A stage's lines become log lines, its progress file a bar, its pictures pictures."""
+
+    def __init__(self, stage: str, logger: Logger) -> None:
+        self._key, self._logger = stage.replace("_", "-"), logger
+        self._path = PROGRESS / f"{stage}.json"
+        self._page = Page(logger)
+        self._bar: UUID | None = None
+        self._picture = ""
+        self._shown = self._stamp()  # what an earlier run left is not this one's progress
+        self._shown_s = float("-inf")
+
+    def line(self, text: str) -> None:
+        self._logger.info(text)
+
+    def tick(self) -> None:
+        if time.monotonic() - self._shown_s >= dvc.TICK_S:
+            self.show()
+
+    def show(self) -> None:
+        """Bring the page up to the progress file, however recently that was done."""
+        stamp = self._stamp()
+        if stamp == self._shown:
+            return
+        self._shown, self._shown_s = stamp, time.monotonic()
+        progress = json.loads(self._path.read_text())
+        percent = 100 * float(progress["done"]) / max(float(progress["total"]), 1e-9)
+        words = f"{progress['done']}/{progress['total']} {progress['unit']}, {progress['rate']}/s {progress['note']}"
+        self._bar = self._page.progress(
+            f"{self._key}-progress", self._bar, min(max(percent, 0.0), 100.0), words
+        )
+        if (picture := str(progress.get("picture", ""))) not in ("", self._picture):
+            self._picture = picture
+            self._page.picture(f"{self._key}-picture", Path(picture), words)
+
+    def _stamp(self) -> int:
+        try:
+            return self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
