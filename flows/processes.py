@@ -6,11 +6,15 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 from atelier import leash
 
+LOOK_EVERY_S = 0.5
 GRACE_S = 15.0  # a stage that is asked to stop may write its state first
 
 
@@ -20,9 +24,12 @@ class Child:
     Start it in the main thread: the kernel ends it with the thread that started it.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], root: Path | None = None
+    ) -> None:
         self._process = subprocess.Popen(
             leashed(command),
+            cwd=root,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -82,6 +89,22 @@ class Child:
 def leashed(command: Sequence[str]) -> list[str]:
     """`command`, to be started by this process, as one that ends with it."""
     return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
+
+
+def end_with_starter() -> None:
+    """From now on, when the process that started this one is gone: SIGTERM to ourselves, then SIGKILL.
+
+    A runner that is killed leaves its flows at work, and its successor would start others beside them.
+    """
+    threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True, name="leash").start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(2 * GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _last_state(line: str) -> str:

@@ -20,6 +20,7 @@ from prefect.settings import get_current_settings
 from atelier.errors import AtelierError
 from flows.processes import leashed
 
+USUAL = "http://127.0.0.1:4200/api"  # where `prefect server start` listens
 STARTUP_S = 120.0  # the first start in a tree also makes the database
 
 
@@ -38,6 +39,17 @@ def start() -> Callable[[], None]:
     # registered before Prefect registers its own: those run first, and send the last log lines
     atexit.register(_stop, process)
     return lambda: _wait(process, port)
+
+
+def running() -> str | None:
+    """The API of a server that answers, which we use from now on: the one that is set, else one of this machine's."""
+    url = get_current_settings().api.url or USUAL
+    if not _is_healthy(url):
+        return None
+    if get_current_settings().api.url is None:
+        os.environ["PREFECT_API_URL"] = url
+        refresh_global_settings_context()
+    return url
 
 
 def _free_port() -> int:
@@ -60,7 +72,7 @@ def _start(port: int) -> "subprocess.Popen[bytes]":
 
 def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
     deadline_s = time.monotonic() + STARTUP_S
-    while not _is_healthy(port):
+    while not _is_healthy(f"http://127.0.0.1:{port}/api"):
         if server.poll() is not None or time.monotonic() > deadline_s:
             raise AtelierError(
                 f"Prefect's server did not start in {Path.cwd()}: see above for why; "
@@ -78,9 +90,9 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         server.wait()
 
 
-def _is_healthy(port: int) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as answer:
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -12,8 +12,12 @@ from filelock import FileLock, Timeout
 from atelier.errors import AtelierError
 from atelier.files import write_json
 
-LOCK = Path(".atelier/flow.lock")
-HOLDER = Path(".atelier/flow.json")  # beside the lock, because opening a lock file may empty it
+LOCKS = Path(".atelier")
+GITS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
+
+
+class AtWorkError(AtelierError):
+    """Another of our kind is at work here."""
 
 
 def enter() -> None:
@@ -32,11 +36,13 @@ def enter() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Our environment for child commands: `python` is this Python, and nobody phones home."""
+    """Our environment for child commands: `python` is this Python, nobody phones home, git looks where it stands."""
     scripts = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     return {
-        **os.environ,
+        **{
+            name: value for name, value in os.environ.items() if name not in GITS
+        },  # a hook may have started us
         "PATH": path if path.split(os.pathsep)[0] == scripts else f"{scripts}{os.pathsep}{path}",
         "DVC_NO_ANALYTICS": "1",
         "DO_NOT_TRACK": "1",
@@ -44,26 +50,27 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def only_flow() -> Iterator[None]:
-    """Hold the tree's one place for a flow; raises AtelierError naming the process that has it."""
-    LOCK.parent.mkdir(exist_ok=True)
-    lock = FileLock(LOCK, blocking=False)  # the kernel drops it with us, however we end
+def only_flow(kind: str = "flow") -> Iterator[None]:
+    """Hold the tree's one place for a flow, or for another kind of work; raises AtWorkError naming who has it."""
+    LOCKS.mkdir(exist_ok=True)
+    holder = LOCKS / f"{kind}.json"  # beside the lock, because opening a lock file may empty it
+    lock = FileLock(LOCKS / f"{kind}.lock", blocking=False)  # the kernel drops it with us, however we end
     try:
         lock.acquire()
     except Timeout:
-        pid = _holder()
-        raise AtelierError(
-            f"another flow (PID {pid}) is at work in {Path.cwd()}: wait for it, or stop it with `kill {pid}`"
+        pid = _pid(holder)
+        raise AtWorkError(
+            f"another {kind} (PID {pid}) is at work in {Path.cwd()}: wait for it, or stop it with `kill {pid}`"
         ) from None
     try:
-        write_json(HOLDER, {"pid": os.getpid()})
+        write_json(holder, {"pid": os.getpid()})
         yield
     finally:
         lock.release()
 
 
-def _holder() -> str:
+def _pid(holder: Path) -> str:
     try:
-        return str(json.loads(HOLDER.read_text())["pid"])
+        return str(json.loads(holder.read_text())["pid"])
     except (OSError, ValueError, KeyError):
         return "unknown"
