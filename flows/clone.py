@@ -1,0 +1,217 @@
+"""The night's own clone beside the user's tree, `../<name>.nightly`: made once, and made clean before each night.
+
+The user's repository is the truth, and nothing but a promotion's push ever changes it: the clone has the commit that
+the user's HEAD names, with the robot's files of the branch over it, and whatever an earlier night left is dropped.
+"""
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier import editing
+from atelier.errors import AtelierError
+from atelier.params import Nightly, Params, load_params
+from flows import dvc, store
+from flows.git import git, holds
+
+BASE = "refs/atelier/base"  # the user's HEAD as it was fetched
+OURS = "atelier.nightly"  # set in a clone that a night made
+CHAMPIONS = ":(glob)models/champion*"  # of the robot's alone, like these two where the user has no newer:
+RESULTS = ("dvc.lock", "metrics.json")
+NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A clean clone at `root` of the tree at `user`, at the commit `base`; promotions go to `branch`.
+
+    `uncommitted` names the files of the user's tree whose edits are no part of it.
+    """
+
+    root: Path
+    user: Path
+    branch: str
+    base: str
+    uncommitted: tuple[str, ...]
+
+    @property
+    def tip(self) -> str | None:
+        """The branch's last commit in the user's repository; None before the first promotion."""
+        ref = f"refs/remotes/origin/{self.branch}"
+        return (
+            git(self.root, "rev-parse", ref) if holds(self.root, "rev-parse", "-q", "--verify", ref) else None
+        )
+
+    def is_in(self, tip: str) -> bool:
+        """Whether the user's commit is part of the branch already."""
+        return holds(self.root, "merge-base", "--is-ancestor", self.base, tip)
+
+
+def prepare(user: Path, params: Nightly) -> Clone:
+    """The clone, made where there is none, and clean. Nobody else may be at work in it.
+
+    Raises AtelierError for all that would make the night vain: no identity, no commit, the branch checked out, the
+    remote out of reach.
+    """
+    user = user.resolve()
+    identity = _check(user, params.branch)
+    root = user.with_name(f"{user.name}.nightly")
+    if not root.exists():
+        _make(user, root)
+    elif not (root / ".git").is_dir() or not holds(root, "config", "--local", "--get", OURS):
+        raise AtelierError(
+            f"{root} is where the night works, but no night made it: move it away, or rename the studio"
+        )
+    for lock in (root / ".git").rglob("*.lock"):  # of a git that was killed
+        lock.unlink()
+    _fetch(user, root)
+    for key, value in zip(("user.name", "user.email"), identity, strict=True):
+        git(root, "config", key, value)
+    clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
+    _lay_out(clone)
+    store.share(user, root)
+    _lend(clone, load_params(root / "params.yaml"))
+    dvc.remote(root)
+    return clone
+
+
+def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Change]:
+    """Give keys of the clone's params.yaml, dotted, these values; what that changed."""
+    return editing.edit(clone.root / "params.yaml", changes)
+
+
+def _check(user: Path, branch: str) -> tuple[str, str]:
+    """Name and e-mail of whoever commits here, after all else that git needs for a night."""
+    if not holds(user, "rev-parse", "--git-dir"):
+        git(user, "--version")  # without git, that is the sentence
+        raise AtelierError(
+            f"{user} is no git repository, and a night works on a commit: `git init && git add . && git commit`"
+        )
+    if prefix := git(user, "rev-parse", "--show-prefix"):
+        raise AtelierError(
+            f"{user} is the folder {prefix.rstrip('/')} of a git repository: a night needs the studio at its root"
+        )
+    if not holds(user, "rev-parse", "-q", "--verify", "HEAD^{commit}"):
+        raise AtelierError(f"{user} has no commit yet, and a night works on one: `git add . && git commit`")
+    for name in NEEDED:
+        if not holds(user, "cat-file", "-e", f"HEAD:{name}"):
+            raise AtelierError(
+                f"{name} is in no commit of {user}: `git add {name} && git commit` before the night"
+            )
+    if holds(user, "cat-file", "-e", "HEAD:.gitmodules"):
+        raise AtelierError(
+            f"{user} has git submodules, which the night's clone would lack: it does not work with any"
+        )
+    _check_branch(user, branch)
+    try:
+        identity = git(user, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except AtelierError:
+        raise AtelierError(
+            f"git knows no name and e-mail for commits in {user}, and a promotion is one: "
+            "`git config --global user.name You` and `git config --global user.email you@example.org`"
+        ) from None
+    match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", identity)
+    assert match, identity
+    return match[1], match[2]
+
+
+def _check_branch(user: Path, branch: str) -> None:
+    if not holds(user, "check-ref-format", "--branch", branch):
+        raise AtelierError(
+            f"nightly.branch holds {branch!r}, which git takes for no branch's name: nightly, say"
+        )
+    place = ""
+    for line in git(user, "worktree", "list", "--porcelain").splitlines():
+        key, _, value = line.partition(" ")
+        if key == "worktree":
+            place = value
+        elif line == f"branch refs/heads/{branch}":
+            raise AtelierError(
+                f"the branch {branch} is checked out in {place}, and a night could not commit to it: "
+                f"`git switch` to another there, or set nightly.branch"
+            )
+    names = git(user, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines()
+    for name in names:
+        if name.startswith(f"{branch}/") or branch.startswith(f"{name}/"):
+            raise AtelierError(
+                f"there is a branch {name}, beside which git can make none named {branch}: set nightly.branch"
+            )
+
+
+def _make(user: Path, root: Path) -> None:
+    """A new clone, with copies of what has arrived in the user's tree, so that nothing is asked for twice."""
+    temporary = root.with_name(f".{root.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed night left
+    # without the user's templates, which may hold hooks
+    git(user.parent, "clone", "-q", "--no-checkout", "--template=", str(user), str(temporary))
+    for key, value in ((OURS, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false")):
+        git(temporary, "config", key, value)
+    for source in sorted((user / ".atelier/images").glob("*")) + sorted((user / ".atelier/scrape").glob("*")):
+        _seed(source, temporary / ".atelier" / source.parent.name / source.name)
+    temporary.rename(root)
+
+
+def _seed(source: Path, target: Path) -> None:
+    """A copy, never a link: both trees write to these files, and go their own ways from here."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix == ".sqlite":  # a copy through SQLite is whole even while somebody writes
+        with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
+            theirs.backup(ours)
+    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp")):
+        shutil.copyfile(source, target)
+
+
+def _fetch(user: Path, root: Path) -> None:
+    """All branches and tags as the user's repository has them now, and its HEAD; what is not there goes."""
+    refs = (f"+HEAD:{BASE}", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+    git(root, "remote", "set-url", "origin", str(user))
+    git(root, "fetch", "-q", "--prune", "--update-shallow", "--no-recurse-submodules", "origin", *refs)
+
+
+def _lay_out(clone: Clone) -> None:
+    """The user's commit as work tree, and the robot's files over it."""
+    root = clone.root
+    git(root, "checkout", "-q", "--force", "--detach", clone.base)
+    # outs stay: DVC looks at their hashes, and copying them from the cache takes time
+    git(root, "clean", "-qfd", "-e", "/data/", "-e", "/.atelier/")
+    if (tip := clone.tip) is None:
+        return
+    git(root, "rm", "-qrf", "--ignore-unmatch", "--", CHAMPIONS)
+    theirs = [CHAMPIONS] if holds(root, "cat-file", "-e", f"{tip}:models/champion.json") else []
+    if clone.is_in(tip):  # else the user's, and what they do not know the run cache does
+        theirs += [name for name in RESULTS if holds(root, "cat-file", "-e", f"{tip}:{name}")]
+    if theirs:
+        git(root, "checkout", "-q", tip, "--", *theirs)
+
+
+def _lend(clone: Clone, params: Params) -> None:
+    """Links to what params.yaml names in the user's tree and no commit holds: paintings, models, weights."""
+    for path in _named(params):
+        if path.is_absolute() or ".." in path.parts:
+            continue  # the same for both trees
+        ours, theirs = clone.root / path, clone.user / path
+        if theirs.exists() and not ours.exists():
+            ours.parent.mkdir(parents=True, exist_ok=True)
+            ours.unlink(missing_ok=True)  # a link to what has moved
+            ours.symlink_to(theirs)
+
+
+def _named(params: Params) -> Iterator[Path]:
+    folder = params.scrape.folder
+    names = (folder.path, folder.catalog, params.train.init_from, params.evaluate.inception_weights)
+    yield from (Path(name) for name in names if name)
+
+
+def _uncommitted(user: Path) -> tuple[str, ...]:
+    entries = iter(git(user, "status", "--porcelain", "-z").split("\0"))
+    names = []
+    for entry in entries:
+        if entry:
+            names.append(entry[3:])
+            if "R" in entry[:2] or "C" in entry[:2]:
+                next(entries)  # its old name
+    return tuple(names)

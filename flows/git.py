@@ -1,0 +1,38 @@
+"""git in a directory that is named, whatever directory we are in: one function, and its sentence where git fails."""
+
+import subprocess
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from flows import tree
+
+# a hook runs because a person committed, never because a flow did
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+
+
+def git(root: Path, *words: str, given: str | None = None) -> str:
+    """What git says in `root`, without its last newline; `given` is its input.
+
+    Raises AtelierError with git's own sentence where it fails. Nothing ever waits for a password to be typed.
+    """
+    command = ["git", *NO_HOOKS, "-C", str(root), *words]
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            command, env={**tree.environment(), **quiet}, capture_output=True, input=(given or "").encode()
+        )
+    except FileNotFoundError:
+        raise AtelierError("git is not installed: install it, `apt install git` say") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+        raise AtelierError(f"git {words[0]} in {root}: {said}")
+    return done.stdout.decode(errors="replace").removesuffix("\n")
+
+
+def holds(root: Path, *words: str) -> bool:
+    """Whether git succeeds: for questions that it answers with its exit status."""
+    try:
+        git(root, *words)
+    except AtelierError:
+        return False
+    return True

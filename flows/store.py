@@ -1,0 +1,79 @@
+"""DVC's cache and remote as a clone of the user's tree uses them: shared, added to, pushed, and asked back.
+
+As in flows.dvc, work is done by `dvc` in a child process that ends with us.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from flows import tree
+from flows.dvc import TICK_S
+from flows.processes import Child
+
+
+def share(user: Path, clone: Path) -> None:
+    """Have `clone` use the cache and the remotes of the tree at `user`, with what that tree alone knows of them.
+
+    Relative addresses are the user's, so they become absolute.
+    """
+    from dvc.config import Config
+
+    theirs = Config(str(user / ".dvc"), validate=False)
+    local = theirs.read("local")
+    local["remote"] = {
+        name: {key: str(value) for key, value in settings.items()}
+        for name, settings in theirs["remote"].items()
+    }
+    local["cache"] |= {"dir": str(theirs["cache"].get("dir") or user / ".dvc/cache")}
+    if "remote" in theirs["core"]:
+        local["core"]["remote"] = theirs["core"]["remote"]
+    path = clone / ".dvc/config.local"
+    path.touch(mode=0o600)  # it may hold keys
+    path.chmod(0o600)
+    with Config(str(clone / ".dvc"), validate=False).edit("local", validate=False) as ours:
+        ours.clear()
+        ours.update(local)
+
+
+def track(root: Path, path: Path, say: Callable[[str], None]) -> Path:
+    """Put `path`, below `root`, into the cache; the .dvc file that stands for it."""
+    _dvc(root, say, "add", "--quiet", str(path))
+    return path.with_name(f"{path.name}.dvc")
+
+
+def push(root: Path, say: Callable[[str], None]) -> None:
+    """Send all that `root` names, and what is known of how it was made, to the default remote."""
+    _dvc(root, say, "push", "--run-cache")
+
+
+def bring(root: Path, tracked: Path, say: Callable[[str], None], *, remote: bool) -> None:
+    """Put what a .dvc file names into its place, from the cache or, where there is one, the remote."""
+    try:
+        _dvc(root, say, "checkout", "--quiet", "--force", str(tracked))
+    except AtelierError:
+        if not remote:
+            raise
+        _dvc(root, say, "pull", "--force", str(tracked))
+
+
+def hold(root: Path, tracked: Path, say: Callable[[str], None]) -> None:
+    """Put what lies in the place of a .dvc file back into the cache, which somebody may have emptied."""
+    _dvc(root, say, "commit", "--quiet", "--force", str(tracked))
+
+
+def _dvc(root: Path, say: Callable[[str], None], *words: str) -> None:
+    """Run dvc; raises AtelierError with its own sentence where it fails."""
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *words]
+    lines: list[str] = []
+    with Child(command, tree.environment(), root) as child:
+        for line in child.lines(TICK_S):
+            if line and line.strip():
+                lines.append(line)
+                say(line)
+        status = child.wait()
+    if status:
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        said = "; ".join(errors or lines[-1:]) or f"it ended with {status}"
+        raise AtelierError(f"dvc {words[0]} in {root}: {said}")
