@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,8 +20,8 @@ LINE_INTERVAL_S = 10.0  # a log gets a line this often, and the first and last a
 class Progress:
     """Counts `done` of `total` units of one stage.
 
-    `directory` receives `<stage>.json` = {stage, done, total, unit, rate, note, picture}, replaced atomically;
-    None writes no file. `rate` is units per second since the start, not counting what was resumed.
+    `directory` receives `<stage>.json` = {stage, done, total, unit, rate, note, picture, scores}, replaced
+    atomically; None writes no file. `rate` is units per second since the start, not counting what was resumed.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Progress:
         self._last_file_s = self._last_line_s = float("-inf")
         self._note: object = ""
         self._picture = ""
+        self._scores: list[Mapping[str, float]] = []
         self._console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self._bars: Bars | None = None
 
@@ -78,9 +80,9 @@ class Progress:
         self._note = note or self._note
         self._show(time.monotonic())
 
-    def shows(self, picture: Path) -> None:
-        """A picture of how far it has come, for whoever watches the file."""
-        self._picture = picture.as_posix()
+    def shows(self, picture: Path, scores: Sequence[Mapping[str, float]] = ()) -> None:
+        """A picture of how far it has come, and how good it was at each step so far, for whoever watches the file."""
+        self._picture, self._scores = picture.as_posix(), list(scores)
         if self._path:
             self._write_file(self._path)
 
@@ -114,6 +116,7 @@ class Progress:
         state = {
             "stage": self.stage, "done": self.done, "total": self.total,
             "unit": self.unit, "rate": round(self.rate, 4), "note": str(self._note), "picture": self._picture,
+            "scores": self._scores,
         }  # fmt: skip
         # no fsync: a progress file that a power cut loses is no loss
         temporary = path.with_suffix(f".{os.getpid()}.tmp")

@@ -188,7 +188,7 @@ class Trainer:
         self._steps.tally.clear()
         if self.world.first:
             self._showing.draw_grid(self.grids / _grid_name(self.kimg), self.micro_batch)
-            progress.shows(self.grids / _grid_name(self.kimg))
+            progress.shows(self.grids / _grid_name(self.kimg), self.curves.quality)
         self.save()
         row = self.curves.quality[-1]
         p = f", p {self.augment_probability:.2f}" if self._steps.adaptive else ""
