@@ -75,13 +75,13 @@ def plan(targets: Sequence[str], say: Callable[[str], None]) -> list[PlannedStag
     return [PlannedStage(name, tuple(sorted(needs[name])), name in changed) for name in order]
 
 
-def stale(names: Sequence[str], say: Callable[[str], None]) -> set[str]:
+def stale(names: Sequence[str], say: Callable[[str], None], root: Path = Path()) -> set[str]:
     """Those of `names` whose inputs, code, params or outs differ from dvc.lock. Waits while another dvc holds one."""
     from dvc.lock import LockError
 
     for wait_s in _waits():
         try:
-            with _reading() as repo:
+            with _reading(root) as repo:
                 return set(repo.status(targets=list(names)))
         except LockError as error:
             say(_busy_sentence("dvc status", str(error)))
@@ -122,12 +122,12 @@ def key(stage: str) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def remote() -> str | None:
+def remote(root: Path = Path()) -> str | None:
     """The default remote's address, after a look at it; None where there is no default.
 
     Raises AtelierError where it cannot be reached.
     """
-    with _reading() as repo:
+    with _reading(root) as repo:
         name = repo.config["core"].get("remote")
         if not name:
             return None
@@ -144,13 +144,13 @@ def remote() -> str | None:
 
 
 @contextmanager
-def _reading() -> Iterator["Repo"]:
+def _reading(root: Path = Path()) -> Iterator["Repo"]:
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
 
     try:
-        with Repo() as repo:
+        with Repo(str(root)) as repo:
             yield repo
     except LockError:
         raise
