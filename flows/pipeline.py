@@ -128,7 +128,7 @@ def _changed_meanwhile(rows: Sequence[Row], logger: Logger) -> str:
 
 
 def _in_words(record: logging.LogRecord) -> bool:
-    """A failed stage has said why: Prefect would say it again, with an empty traceback; or with a repr, and when next."""
+    """A failed stage has said why: Prefect would say it again with an empty traceback, or as a repr with the time."""
     if "Task run failed with state" in str(record.msg):
         return False
     match record.args:

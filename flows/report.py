@@ -11,7 +11,7 @@ from rich.table import Table
 
 PICTURE_BYTES = 45_000  # Prefect's page prints an address in full below what it shows
 PICTURE_SIDES_PX = (768, 512, 384, 256, 128)
-STYLES = {"Completed": "green", "Cached": "cyan", "Failed": "red", "Not run": "dim"}
+STYLES = {"Completed": "green", "Cached": "cyan", "Failed": "red", "Out of reach": "red", "Not run": "dim"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ class Tree:
         (self.root / "dvc.yaml").write_text(DVC_YAML.replace("${SECONDS}", str(seconds)))
 
     def start(self, *command: str) -> "Started":
-        return Started([sys.executable, "-m", *command], self)
+        """Of Python's: a module and its arguments, or `-c` and a script."""
+        how = [] if command[0] == "-c" else ["-m"]
+        return Started([sys.executable, *how, *command], self)
 
     def run(self, *command: str) -> "Started":
         started = self.start(*command)
