@@ -23,6 +23,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+nights = typer.Typer(
+    help="Scheduled retraining: a better model is promoted, or the old one stays and the reason is said.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(nights, name="nightly")
+
 SHARDS = Path("data/images")
 
 Live = Annotated[bool, typer.Option("--live", help="ask WikiArt now instead of the shipped table")]
@@ -180,6 +187,35 @@ def compare(
     command += [f"--samples={params.samples}", f"--seed={params.seed}", f"--device={params.device}"]
     command += [f"--sheet={here / sheet}"] if sheet else []
     sys.exit(subprocess.run(command, env=tree.environment()).returncode)
+
+
+@nights.command("run")
+def nightly_run(
+    night: Annotated[str | None, typer.Option(help="a date like 2026-11-30; else today's")] = None,
+) -> None:
+    """One night, now."""
+    from flows import nights
+
+    sys.exit(nights.run(night))
+
+
+@nights.command("serve")
+def nightly_serve(
+    cron: Annotated[str, typer.Option(help="when: minute, hour, day, month, weekday")] = "0 2 * * *",
+    timezone: Annotated[str, typer.Option(help="where that is, Europe/Paris say")] = "UTC",
+) -> None:
+    """A night at each of these times, for as long as this runs; needs a Prefect server."""
+    from flows import nights
+
+    sys.exit(nights.serve(cron, timezone))
+
+
+@nights.command("status")
+def nightly_status() -> None:
+    """Which model is the champion, where it is, what the last night came to."""
+    from flows import nights
+
+    sys.exit(nights.status())
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """Small networks for tests of what comes after training."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +12,10 @@ SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
 
 
 def save_small_generator(
-    path: Path = Path("data/model/generator.safetensors"), seed: int = 0, network: NetworkConfig = SMALL
+    path: Path = Path("data/model/generator.safetensors"),
+    seed: int = 0,
+    network: NetworkConfig = SMALL,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """A generator of 32 px whose batch norms know its own statistics, as training leaves them; it paints blots."""
     with torch.random.fork_rng():
@@ -24,4 +29,4 @@ def save_small_generator(
                 generator(torch.randn(64, 16))
             if isinstance(generator.layers[-1], torch.nn.Tanh):
                 generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
-    save_network(path, generator, network, {"seed": seed, "kimg": 0.0})
+    save_network(path, generator, network, {"seed": seed, "kimg": 0.0, **(facts or {})})

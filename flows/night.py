@@ -1,0 +1,172 @@
+"""What a night came to, as data and as words: which night it is, the contest's verdict, the report's text.
+
+Knows neither Prefect nor DVC nor git: what it is told it puts into sentences.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from atelier.files import write_json
+
+LAST = Path(".atelier/last_night.json")  # in the user's tree: what the last finished night came to
+Outcome = Literal["Promoted", "Kept", "Nothing new"]
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """A finished night. `started` says when it really began, whatever it had been scheduled for."""
+
+    night: date
+    outcome: Outcome
+    message: str
+    started: datetime
+
+    @classmethod
+    def last(cls, user: Path) -> Self | None:
+        """The last one of the studio at `user`, None before the first."""
+        try:
+            told = json.loads((user / LAST).read_text())
+            return cls(
+                date.fromisoformat(told["night"]),
+                told["outcome"],
+                told["message"],
+                datetime.fromisoformat(told["started"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):  # absent, or another version's
+            return None
+
+    def write(self, user: Path) -> None:
+        """Be the last one of the studio at `user`."""
+        told = asdict(self) | {"night": self.night.isoformat(), "started": self.started.isoformat()}
+        write_json(user / LAST, told)
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """One distance of both to the paintings, and between which bounds chance leaves their difference."""
+
+    name: str
+    champion: float
+    challenger: float
+    low: float
+    high: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a contest ended, from the file that `atelier.comparing` writes."""
+
+    wins: bool
+    reason: str
+    gains: tuple[Gain, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        gains = (_gain(name, told[name]) for name in ("kid_rand", "swd"))
+        return cls(told["wins"], told["reason"], tuple(gains))
+
+    @property
+    def short(self) -> str:
+        """`kid_rand 0.12 -> 0.08 (better), swd 0.31 -> 0.30 (even)`"""
+        return ", ".join(
+            f"{gain.name} {gain.champion:.3g} -> {gain.challenger:.3g} ({gain.verdict})"
+            for gain in self.gains
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """What the sources gave: works in the catalog, pictures that arrived, paintings trained on and held out."""
+
+    catalogued: int
+    arrived: int
+    train: int
+    held_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A key of params.yaml that the night set: what the user's commit has, and what the night has."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a night's page says."""
+
+    night: date
+    outcome: Outcome
+    message: str
+    base: str
+    harvest: Harvest
+    changes: Sequence[Change]
+    champion: str | None
+    verdict: Verdict | None
+    where: Mapping[str, str]
+    uncommitted: Sequence[str]
+
+    def markdown(self) -> str:
+        """The page."""
+        return "\n\n".join(part for part in self._parts() if part) + "\n"
+
+    def _parts(self) -> Sequence[str]:
+        return (
+            f"# {self.outcome}, night of {self.night.isoformat()}",
+            self.message,
+            self._contest(),
+            self._harvest(),
+            self._params(),
+            _table(("what", "where"), [(what, f"`{where}`") for what, where in self.where.items()]),
+        )
+
+    def _contest(self) -> str:
+        if self.verdict is None:
+            return ""
+        rows = [
+            (
+                gain.name,
+                f"{gain.champion:.4g}",
+                f"{gain.challenger:.4g}",
+                f"{gain.low:.3g} to {gain.high:.3g}",
+                gain.verdict,
+            )
+            for gain in self.verdict.gains
+        ]
+        head = ("distance", f"champion {self.champion}", "challenger", "gain", "verdict")
+        words = "Distances to the held-out paintings: smaller is better. A gain stands with its bounds."
+        return f"## Champion and challenger\n\n{_table(head, rows)}\n\n{words}"
+
+    def _harvest(self) -> str:
+        got = self.harvest
+        return (
+            f"## Harvest\n\n{got.catalogued:,} works in the catalog, {got.arrived:,} pictures arrived; "
+            f"{got.train:,} paintings to train on, {got.held_out:,} held out."
+        )
+
+    def _params(self) -> str:
+        rows = [(f"`{change.key}`", f"`{change.before}`", f"`{change.after}`") for change in self.changes]
+        table = _table(("params.yaml", f"commit {self.base[:10]}", "this night"), rows)
+        if not self.uncommitted:
+            return f"## Settings\n\n{table}"
+        names = ", ".join(f"`{name}`" for name in self.uncommitted)
+        return f"## Settings\n\n{table}\n\nNot committed, so no part of this night: {names}."
+
+
+def _gain(name: str, told: Mapping[str, float]) -> Gain:
+    low, high = told["low"], told["high"]
+    verdict = "better" if low > 0 else "worse" if high < 0 else "even"
+    return Gain(name, told["champion"], told["challenger"], low, high, verdict)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

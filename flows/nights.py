@@ -1,0 +1,115 @@
+"""`atelier nightly …`: what goes before a night and its exit code, the schedule that starts nights, and how it stands.
+
+Knows nothing of Prefect until the tree is entered and the params are read, and of `status` nothing at all.
+"""
+
+import json
+import re
+import signal
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from atelier.params import load_params
+from flows import git, tree
+from flows.night import Night
+
+RETRY_S = 10.0  # between two looks for a server that is gone
+
+
+def run(night: str | None) -> int:
+    """One night, now: 0 where it came to an end, 1 failed or refused, 130 and 143 stopped."""
+    signal.signal(signal.SIGTERM, _stop)
+    which = None if night is None else _date(night)
+    tree.enter()
+    load_params(Path("params.yaml"))
+    try:
+        return _run(which)
+    except KeyboardInterrupt:
+        print("stopped; the next night goes on from here", file=sys.stderr)
+        return 130
+
+
+def serve(cron: str, timezone: str) -> int:
+    """Start a night at each time of the schedule, one after another, until we are stopped."""
+    tree.enter()
+    load_params(Path("params.yaml"))
+    from flows import server
+
+    url = server.running()
+    if url is None:
+        again = f'atelier nightly serve --cron "{cron}" --timezone {timezone}'
+        raise AtelierError(
+            "a schedule needs a Prefect server, and none answers: type `prefect server start` in another terminal, in "
+            f"this directory, then here again `{again}`"
+        )
+    from flows import schedule
+
+    plan = schedule.checked(cron, timezone)
+    name = _deployment()
+    while True:
+        schedule.bury(name)
+        print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {url.removesuffix('/api')}", flush=True)
+        if schedule.serve(name, plan):
+            return 0
+        print(f"the server at {url} is gone: nights begin again when it answers", file=sys.stderr)
+        while server.running() is None:
+            time.sleep(RETRY_S)
+
+
+def status() -> int:
+    """Print the champion, where it is, and what the last night came to."""
+    tree.enter()
+    branch = load_params(Path("params.yaml")).nightly.branch
+    here = Path.cwd()
+    if not git.holds(here, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}"):
+        print(f"champion  none yet: no night was promoted, there is no branch {branch}")
+    else:
+        told = json.loads(git.git(here, "show", f"refs/heads/{branch}:models/champion.json"))
+        commit = git.git(here, "rev-parse", "--short", f"refs/heads/{branch}")
+        print(
+            f"champion  atelier@v{told['version']}, night of {told['night']}, {told['paintings']:,} paintings"
+        )
+        merged = git.holds(here, "merge-base", "--is-ancestor", f"refs/heads/{branch}", "HEAD")
+        take = "HEAD has it" if merged else f"`git merge {branch} && dvc checkout` takes it over"
+        print(f"branch    {branch}, commit {commit}; {take}")
+    last = Night.last(here)
+    print(
+        f"last      {last.outcome}, night of {last.night}: {last.message}"
+        if last
+        else "last      no night yet"
+    )
+    return 0
+
+
+def _run(night: date | None) -> int:
+    from flows import server
+
+    if server.running() is None:
+        server.start()()
+    from flows.nightly import nightly
+
+    state = nightly(night, return_state=True)
+    if state.is_completed() and state.name != "Skipped":
+        print(f"{state.name}: {state.message}")
+        return 0
+    print(state.message, file=sys.stderr)
+    return 1
+
+
+def _deployment() -> str:
+    """This studio's name among others of the same server."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path.cwd().name).strip("-") or "studio"
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise AtelierError(f"--night {text}: no date; one like 2026-11-30 is asked for") from None
+
+
+def _stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)

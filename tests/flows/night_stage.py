@@ -1,0 +1,71 @@
+"""A stage of the nights' toy pipeline, `night_stage.py NAME`: what the real one leaves, at once, from little pictures.
+
+The training does not train: `train.seed` says which generator it is to come to, `train.kimg` how long that takes.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from atelier.account import Entry, read_account, write_account
+from atelier.files import digest, digest_tree, write_json
+from atelier.packing import write_dataset
+from atelier.resemblance import Picture
+from atelier.shards import Item
+from tasks.stage import DATA, Stage, main
+
+
+def scrape(stage: Stage) -> str:
+    names = sorted(path.stem for path in Path(stage.params.scrape.folder.path).glob("*.png"))
+    DATA.mkdir(exist_ok=True)
+    (DATA / "catalog.parquet").write_text("\n".join(names))
+    write_json(DATA / "catalog.json", {"found": len(names)})
+    return f"{len(names)} works"
+
+
+def download(stage: Stage) -> str:
+    names = (DATA / "catalog.parquet").read_text().split()
+    write_account([Entry(id=name, status="ok") for name in names], DATA / "downloads.parquet")
+    return f"{len(names)} pictures"
+
+
+def augment(stage: Stage) -> str:
+    folder = Path(stage.params.scrape.folder.path)
+    names = [entry.id for entry in read_account(DATA / "downloads.parquet")]
+    items = [Item(name, "png", (folder / f"{name}.png").read_bytes()) for name in names]
+    hashes = (f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}" for n in range(len(names)))
+    pictures = [Picture(name, 32, 32, unlike) for name, unlike in zip(names, hashes, strict=True)]
+    settings = stage.params.augment
+    write_dataset(
+        pictures, items, DATA / "dataset", resolution=settings.resolution, crop=settings.crop, mirror=settings.mirror,
+        held_out=settings.held_out, workers=1, look_alikes={}, advance=lambda: None,
+    )  # fmt: skip
+    return f"{len(pictures)} paintings"
+
+
+def train(stage: Stage) -> str:
+    from tests.models import SMALL, save_small_generator
+
+    params, steps = stage.params.train, round(stage.params.train.kimg * 10)
+    with stage.progress(steps, "strokes") as progress:
+        for _ in range(steps):
+            time.sleep(0.1)
+            progress.advance()
+    facts = {
+        "dataset_sha256": digest_tree(DATA / "dataset"), "generation": params.generation,
+        "paintings": len(read_account(DATA / "downloads.parquet")),
+    }  # fmt: skip
+    generator = DATA / "model/generator.safetensors"
+    save_small_generator(generator, params.seed, facts=facts)
+    network = {"arch": SMALL.arch, "resolution": SMALL.resolution, "settings": SMALL.settings}
+    write_json(DATA / "model/model.json", {**facts, **network, "generator_sha256": digest(generator)})
+    return "trained"
+
+
+def evaluate(stage: Stage) -> str:
+    write_json(Path("metrics.json"), {"paintings": (DATA / "dataset/images.npy").stat().st_size})
+    return "judged"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], globals()[sys.argv[1]])
