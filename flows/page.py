@@ -6,7 +6,7 @@ A page that cannot be reached is no reason to stop a training: that is said once
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from flows import dvc
-from flows.report import Row, artifact_table, picture_address
+from flows.report import picture_address
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 PROGRESS = Path(".atelier/progress")
@@ -35,9 +35,9 @@ class Page:
         self._logger = logger
         self._reachable = True
 
-    def table(self, rows: Sequence[Row]) -> None:
-        """One row a stage."""
-        self._show(lambda: create_table_artifact(artifact_table(rows), key="stages"))
+    def table(self, key: str, rows: list[dict[str, str]]) -> None:
+        """Rows whose columns have the same names."""
+        self._show(lambda: create_table_artifact(rows, key=key))
 
     def markdown(self, key: str, text: str) -> None:
         """A text, with markdown's headings, tables and emphasis."""

@@ -18,7 +18,7 @@ from rich.console import Console
 from atelier.errors import AtelierError, PassingError
 from flows import dvc
 from flows.page import Follower, Logger, Page
-from flows.report import Row, summary, terminal_table
+from flows.report import Row, artifact_table, summary, terminal_table
 
 OUT_OF_REACH = "Out of reach"  # the state of a stage whose trouble may pass by itself
 WAITS_S = (30.0, 60.0, 120.0, 240.0)  # before it is tried again; it has been patient itself by then
@@ -64,7 +64,7 @@ class Course:
     def show(self, page: Page) -> None:
         """Print the rows, and put them on Prefect's page."""
         Console().print(terminal_table(self.rows))
-        page.table(self.rows)
+        page.table("stages", artifact_table(self.rows))
 
     def _with_needs(self, targets: Collection[str]) -> set[str]:
         wanted = set(targets)
