@@ -103,9 +103,14 @@ def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
         watcher.line(_busy_sentence(stage, "\n".join(lines)))
         time.sleep(wait_s)
     if status != 0:
-        passing = any(line.startswith("ERROR: ") and line.endswith(PASSING) for line in lines)
-        raise (PassingError if passing else AtelierError)(_reason(stage, lines, status))
+        raise failure(stage, lines, status)
     return _verdict(stage, run, lines)
+
+
+def failure(stage: str, lines: Sequence[str], status: int) -> AtelierError:
+    """What a stage that failed and then DVC said in these lines, as a person should hear it."""
+    passing = any(line.startswith("ERROR: ") and line.endswith(PASSING) for line in lines)
+    return (PassingError if passing else AtelierError)(_reason(stage, lines, status))
 
 
 def key(stage: str) -> str:
