@@ -10,7 +10,7 @@ from rich.table import Table
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from flows import tree
+from flows import explore_cli, tree
 
 if TYPE_CHECKING:
     from atelier.account import Entry
@@ -29,6 +29,7 @@ nights = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(nights, name="nightly")
+app.add_typer(explore_cli.app, name="explore")
 
 SHARDS = Path("data/images")
 

@@ -1,0 +1,219 @@
+"""The tree in which trials run: a clone beside the user's, `../<name>.explore`, which shares its DVC cache.
+
+`dvc exp run --temp` would do with less code, but stashes and restores the user's own edits for each trial, takes what
+they are at that moment, copies all data anew, and begins without the bytes that have arrived. Here the user's tree is
+read once, edits and all, and nothing but the refs of experiments ever comes back.
+"""
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from atelier.params import Params, load_params
+from flows import store
+from flows.git import git, holds
+
+BASE = "refs/atelier/explored"  # in the user's repository and in the clone: what an exploration began with
+OURS = "atelier.explore"  # set in a clone that an exploration made
+NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
+RESULTS = ("dvc.lock", "metrics.json")  # what running stages writes, not what a person edits
+NOBODY = ("-c", "user.name=Atelier", "-c", "user.email=atelier@localhost")  # experiments are of this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The clone at `root` of the tree at `user`, whose experiments belong to the commit `head`.
+
+    `base` is a commit of the user's tree as it is, uncommitted edits included; `identity` names that content.
+    """
+
+    root: Path
+    user: Path
+    head: str
+    base: str
+    identity: str
+
+    def clean(self) -> None:
+        """Have the user's files as they were when the exploration began; data stay, and what DVC knows of them."""
+        known = {name: (self.root / name).read_bytes() for name in RESULTS if (self.root / name).is_file()}
+        git(self.root, "checkout", "-q", "--force", "--detach", self.head)
+        git(self.root, "clean", "-qfd", "-e", "/data/", "-e", "/.atelier/")
+        git(self.root, "read-tree", "-u", "--reset", self.base)
+        git(
+            self.root, "reset", "-q", self.head
+        )  # edits are edits again: an experiment is what differs from HEAD
+        added = git(self.root, "diff", "--name-only", "-z", "--diff-filter=A", self.head, self.base).split(
+            "\0"
+        )
+        if names := [name for name in added if name]:
+            git(self.root, "add", "--", *names)
+        for name, content in known.items():
+            (self.root / name).write_bytes(content)
+
+    def give(self, experiment: str) -> None:
+        """Let the user's repository have an experiment."""
+        ref = self.ref(experiment)
+        git(self.user, "fetch", "-q", "--no-tags", "--no-write-fetch-head", str(self.root), f"+{ref}:{ref}")
+
+    def has_been_given(self, experiment: str) -> bool:
+        """Whether the user's repository has it, and still wants it."""
+        return holds(self.user, "rev-parse", "-q", "--verify", self.ref(experiment))
+
+    def ref(self, experiment: str) -> str:
+        """Where DVC keeps an experiment."""
+        return f"refs/exps/{self.head[:2]}/{self.head[2:]}/{experiment}"
+
+
+def look(user: Path) -> Beside:
+    """The tree at `user` as it is now, and where its trials would run; nothing is made yet.
+
+    Raises AtelierError where experiments have no commit to belong to, or the trials would lack a file.
+    """
+    user = user.resolve()
+    _check(user)
+    head = git(user, "rev-parse", "HEAD")
+    edited = git(user, *NOBODY, "stash", "create") or head  # a commit of the tree, which stays as it is
+    tree = git(user, "rev-parse", f"{edited}^{{tree}}")
+    listed = git(user, "ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
+    asked = [line for line in listed if line.partition("\t")[2] not in RESULTS]
+    identity = hashlib.sha256("\0".join([head, *asked]).encode()).hexdigest()
+    base = git(user, *NOBODY, "commit-tree", tree, "-p", head, "-m", "What an exploration began with")
+    return Beside(user.with_name(f"{user.name}.explore"), user, head, base, identity)
+
+
+def prepare(beside: Beside, name: str) -> None:
+    """Make the clone of exploration `name`, or clean it; nobody else may be at work in it."""
+    user, root = beside.user, beside.root
+    if not root.exists():
+        _make(user, root)
+    elif not (root / ".git").is_dir() or not holds(root, "config", "--local", "--get", OURS):
+        raise AtelierError(
+            f"{root} is where trials run, but no exploration made it: move it away, or rename the studio"
+        )
+    for lock in (
+        *(root / ".git").rglob("*.lock"),
+        root / ".dvc/tmp/rwlock",
+    ):  # of a git or dvc that was killed
+        lock.unlink(missing_ok=True)
+    # the user's repository keeps what it began with, for `apply` to know whose edits are whose
+    git(user, "update-ref", f"{BASE}/{name}", beside.base)
+    git(root, "remote", "set-url", "origin", str(user))
+    git(root, "fetch", "-q", "--no-tags", "--update-shallow", "origin", f"+{BASE}/{name}:{BASE}/{name}")
+    for name_ in RESULTS:
+        (root / name_).unlink(missing_ok=True)
+        if (user / name_).is_file():
+            shutil.copyfile(user / name_, root / name_)
+    for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines():
+        git(root, "update-ref", "-d", ref)  # what was worth it has been given
+    beside.clean()
+    store.share(user, root)
+    _lend(user, root, load_params(user / "params.yaml"))
+
+
+def lost_by(user: Path, experiment: str, name: str) -> list[str]:
+    """The files whose uncommitted edits are in no experiment, nor were there when exploration `name` began.
+
+    Raises AtelierError where there is no such experiment.
+    """
+    head = git(user, "rev-parse", "HEAD")
+    exps = f"refs/exps/{head[:2]}/{head[2:]}"
+    if not holds(user, "rev-parse", "-q", "--verify", f"{exps}/{experiment}"):
+        raise AtelierError(
+            f"there is no experiment {experiment} of the commit {head[:10]}: `dvc exp show` lists what there is"
+        )
+    edited = git(user, *NOBODY, "stash", "create")
+    if not edited:
+        return []
+    names = git(user, "diff", "--name-only", "-z", "HEAD", edited).split("\0")
+    known = git(user, "for-each-ref", "--format=%(refname)", f"{exps}/", f"{BASE}/{name}").splitlines()
+    return [
+        path
+        for path in names
+        if path
+        and path not in RESULTS
+        and _blob(user, edited, path) not in {_blob(user, ref, path) for ref in known}
+    ]
+
+
+def _blob(user: Path, commit: str, path: str) -> str:
+    """The content of a file, by its name; empty where the commit has none."""
+    return git(user, "ls-tree", "--full-tree", "--object-only", commit, "--", path)
+
+
+def _check(user: Path) -> None:
+    if not holds(user, "rev-parse", "--git-dir"):
+        git(user, "--version")  # without git, that is the sentence
+        raise AtelierError(
+            f"{user} is no git repository, and an experiment belongs to a commit: "
+            "`git init && git add . && git commit -m 'My studio'`"
+        )
+    if prefix := git(user, "rev-parse", "--show-prefix"):
+        raise AtelierError(
+            f"{user} is the folder {prefix.rstrip('/')} of a git repository: "
+            "an exploration needs the studio at its root"
+        )
+    if not holds(user, "rev-parse", "-q", "--verify", "HEAD^{commit}"):
+        raise AtelierError(
+            f"{user} has no commit yet, and an experiment belongs to one: "
+            "`git add . && git commit -m 'My studio'`"
+        )
+    lacking = git(user, "ls-files", "-z", "--others", "--exclude-standard", "--", "atelier", "tasks", *NEEDED)
+    if names := [name for name in lacking.split("\0") if name]:
+        raise AtelierError(
+            f"git knows nothing of {', '.join(names)}, so trials would lack it: `git add {' '.join(names)}`"
+        )
+
+
+def _make(user: Path, root: Path) -> None:
+    """A new clone, with copies of what has arrived in the user's tree, so that nothing is asked for twice."""
+    temporary = root.with_name(f".{root.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
+    # without the user's templates, which may hold hooks
+    git(user.parent, "clone", "-q", "--no-checkout", "--template=", str(user), str(temporary))
+    settings = (
+        (OURS, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false"),
+        ("user.name", "Atelier"), ("user.email", "atelier@localhost"),
+    )  # fmt: skip
+    for key, value in settings:
+        git(temporary, "config", key, value)
+    for source in sorted((user / ".atelier/images").glob("*")) + sorted((user / ".atelier/scrape").glob("*")):
+        _seed(source, temporary / ".atelier" / source.parent.name / source.name)
+    (temporary / ".git/info").mkdir(exist_ok=True)
+    temporary.rename(root)
+
+
+def _seed(source: Path, target: Path) -> None:
+    """A copy, never a link: both trees write to these files, and go their own ways from here."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix == ".sqlite":  # a copy through SQLite is whole even while somebody writes
+        with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
+            theirs.backup(ours)
+    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp")):
+        shutil.copyfile(source, target)
+
+
+def _lend(user: Path, root: Path, params: Params) -> None:
+    """Links to what params.yaml may name in the user's tree and no commit holds: paintings, models, weights."""
+    kept = [Path("models") / path.name for path in (user / "models").glob("*") if path.is_dir()]
+    lent = []
+    for path in (*_named(params), *kept):
+        if path.is_absolute() or ".." in path.parts:
+            continue  # the same for both trees
+        ours, theirs = root / path, user / path
+        if theirs.exists() and (ours.is_symlink() or not ours.exists()):
+            ours.parent.mkdir(parents=True, exist_ok=True)
+            ours.unlink(missing_ok=True)
+            ours.symlink_to(theirs)
+            lent.append(f"/{path.as_posix()}\n")
+    (root / ".git/info/exclude").write_text("".join(lent))  # no part of an experiment
+
+
+def _named(params: Params) -> Iterator[Path]:
+    folder = params.scrape.folder
+    names = (folder.path, folder.catalog, params.train.init_from, params.evaluate.inception_weights)
+    yield from (Path(name) for name in names if name)

@@ -1,0 +1,83 @@
+"""DVC's experiments: the tree we are in is run and becomes one, and one becomes what lies in the tree.
+
+As in flows.dvc, work is done by `dvc` in a child process that ends with us. `dvc exp run` in a tree of its own costs
+some seconds a trial; `--temp` and the queue cost as much again, and begin without what the trials before them made.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from atelier.errors import AtelierError, PassingError
+from flows import dvc, tree
+from flows.dvc import TICK_S, Watcher
+from flows.processes import Child
+
+TARGETS = ("evaluate", "generate")  # a trial is made up to here; prints are of what is adopted
+METRICS = Path("metrics.json")
+RUNNING = re.compile(r"Running stage '(.+)':")
+FAILED = re.compile(r"ERROR: failed to reproduce '(.+?)':")
+QUIET = (
+    "Reproducing experiment",
+    "Updating lock file",
+    "Generating lock file",
+    "Ran experiment",
+    "Experiment results",
+)
+
+
+class StageError(AtelierError):
+    """A stage of the experiment failed, in a way that may be its settings' making."""
+
+    def __init__(self, stage: str, said: str) -> None:
+        super().__init__(said)
+        self.stage = stage
+
+
+def run(name: str, follow: Callable[[str], Watcher], say: Callable[[str], None]) -> None:
+    """Bring the tree we are in up to date and keep it as the experiment `name`, which must not be there.
+
+    `follow` gives a stage's watcher when the stage begins; an exception raised by one stops all. Raises StageError
+    where a stage failed, PassingError where that may pass by itself, AtelierError where dvc did.
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--name", name, *TARGETS]
+    lines: list[str] = []  # since the last stage began
+    watcher: Watcher | None = None
+    with Child(command, tree.environment()) as child:
+        for line in child.lines(TICK_S):
+            if line and (match := RUNNING.match(line)):
+                watcher, lines = follow(match[1]), []
+            if line is not None:
+                lines.append(line)
+                if line and not line.startswith(QUIET):
+                    (watcher.line if watcher else say)(line)
+            if watcher:
+                watcher.tick()
+        status = child.wait()
+    if status:
+        raise _failure(name, lines, status)
+
+
+def apply(name: str, say: Callable[[str], None]) -> None:
+    """Make the tree we are in what the experiment `name` is, edits or no edits."""
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "apply", name]
+    lines: list[str] = []
+    with Child(command, tree.environment()) as child:
+        for line in child.lines(TICK_S):
+            if line and line.strip():
+                lines.append(line)
+                say(line)
+        status = child.wait()
+    if status:
+        raise _failure(name, lines, status)
+
+
+def _failure(name: str, lines: list[str], status: int) -> AtelierError:
+    failed = next((match[1] for line in lines if (match := FAILED.match(line))), None)
+    if failed is None or status < 0:
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        said = f"it was killed by signal {-status}" if status < 0 else "; ".join(errors or lines[-1:])
+        return AtelierError(f"{name}: dvc: {said or f'it ended with {status}'}")
+    error = dvc.failure(failed, lines, status)
+    return error if isinstance(error, PassingError) else StageError(failed, str(error))

@@ -1,0 +1,144 @@
+"""The trial and error of an artist: what goes before the trials, and what a person may do with what they came to.
+
+Knows nothing of Prefect until every trial's settings are checked and no other exploration is at work.
+"""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from atelier.errors import AtelierError
+from atelier.params import load_params
+from flows import axes, beside, explore_sheet, studio, tree
+from flows.explored import Explored, Wish
+
+PARAMS = Path("params.yaml")
+
+
+def main(wish: Wish) -> int:
+    """Run the trials that have not been run: 0 done, 1 failed or refused, 130 and 143 stopped."""
+    return _with_words(lambda: _explore(wish), "the same command goes on from here")
+
+
+def apply(name: str) -> int:
+    """Make the studio what the experiment `name` is, or the best one of the exploration `name`; then what it lacks."""
+    return _with_words(lambda: _apply(name), "the same command goes on from here")
+
+
+def show(name: str) -> int:
+    """Draw an exploration's sheet anew."""
+
+    def draw() -> int:
+        tree.enter()
+        _print(Explored.found(Path.cwd(), name))
+        return 0
+
+    return _with_words(draw, "")
+
+
+def _explore(wish: Wish) -> int:
+    tree.enter()
+    _check(wish)
+    user = Path.cwd()
+    ours = beside.look(user)
+    explored = Explored(user, wish.called(ours.identity))
+    with tree.only_flow("exploration"):
+        explored.begin(wish, ours.identity)
+        print(f"{explored.name}: {_counted(wish)}; the studio stays as it is, trials run in {ours.root}")
+
+        from flows import server
+
+        wait_for_server = server.start()
+        beside.prepare(ours, explored.name)
+
+        from flows.trials import explore
+        from flows.trying import Trying
+
+        wait_for_server()
+        with contextlib.chdir(ours.root):
+            state = explore(explored.name, Trying(wish, ours, explored), return_state=True)
+    _print(explored)
+    print(state.message, file=sys.stdout if state.is_completed() else sys.stderr)
+    return 0 if state.is_completed() else 1
+
+
+def _check(wish: Wish) -> None:
+    """That every trial's settings may be had; of a search, those at the ends of what it may choose."""
+    params = load_params(PARAMS)
+    trials = axes.product(wish.axes) if wish.mode == "grid" else axes.ends(wish.axes)
+    axes.check(params, [{**wish.fixed, **changes} for changes in trials])
+
+
+def _counted(wish: Wish) -> str:
+    words = " ".join(map(str, wish.axes))
+    return (
+        f"{len(axes.product(wish.axes))} trials of {words}"
+        if wish.mode == "grid"
+        else f"{wish.trials} trials, chosen from {words}"
+    )
+
+
+def _apply(name: str) -> int:
+    tree.enter()
+    user = Path.cwd()
+    experiment, exploration = _named(user, name)
+    with tree.only_flow():
+        if lost := beside.lost_by(user, experiment, exploration):
+            raise AtelierError(
+                f"{', '.join(lost)}: edited since, and the experiment {experiment} would take its place: "
+                "commit the edits, or put them aside with `git stash`"
+            )
+        from flows import experiments
+
+        experiments.apply(experiment, print)
+    print(f"params.yaml, dvc.lock and data/ are those of {experiment}; what it lacks is made now")
+    return studio.main([])
+
+
+def _named(user: Path, name: str) -> tuple[str, str]:
+    """The experiment that is meant, and its exploration."""
+    exploration, dash, number = name.rpartition("-")
+    if dash and number.isdigit() and (Explored(user, exploration).path / "explore.json").is_file():
+        return name, exploration
+    explored = Explored.found(user, name)
+    trials = explored.trials()
+    if not trials or trials[0].ending != "completed":
+        raise AtelierError(f"the exploration {name} has no experiment yet: `atelier explore` makes some")
+    return explored.experiment(trials[0].number), name
+
+
+def _print(explored: Explored) -> None:
+    """The trials as a table, after drawing their sheet."""
+    trials = explore_sheet.draw(explored)
+    rows = explore_sheet.rows(explored, trials)
+    if not rows:
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns)
+    table.columns[0].no_wrap = True  # it is what `apply` takes
+    for row in rows:
+        table.add_row(*(row.get(column, "") for column in columns))
+    Console().print(table)
+    print(f"{explored.sheet}\n{explored.table}")
+
+
+def _with_words(work: Callable[[], int], goes_on: str) -> int:
+    """Run it; a person's mistake is a sentence and 1, a stop is 130 or 143."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return work()
+    except AtelierError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; {goes_on}" if goes_on else "stopped", file=sys.stderr)
+        return 130
+
+
+def _stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)

@@ -1,0 +1,73 @@
+"""An exploration as Prefect sees it: one task a trial, and the sheet growing with them.
+
+Enter the user's tree (flows.tree) before this module is imported, and the trials' tree before the flow is called.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from atelier.errors import AtelierError
+from flows import explore_sheet
+from flows.axes import described
+from flows.explored import Explored
+from flows.page import Follower, Page
+from flows.trying import Trying
+
+STOPPED = "Stopped"
+
+
+@flow(name="explore", flow_run_name="explore {name}", persist_result=False, validate_parameters=False)
+def explore(name: str, trying: Trying) -> State:
+    """Run the trials that have not ended, one after another; stops at what no other settings would mend."""
+    page, explored = Page(get_run_logger()), trying.explored
+    while turn := trying.next():
+        experiment = explored.experiment(turn[0])
+        # called, not submitted: in the main thread Ctrl-C and SIGTERM reach the training
+        state = run_trial.with_options(name=experiment, task_run_name=experiment)(
+            trying, *turn, return_state=True
+        )
+        if state.name == STOPPED:
+            return Failed(message=state.message)
+        if trials := explore_sheet.draw(explored):
+            page.picture("sheet", explored.sheet, f"{len(trials)} trials, the best {explored.by} first")
+            page.table("trials", explore_sheet.rows(explored, trials))
+    explore_sheet.draw(explored)
+    return _ended(explored)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_trial(trying: Trying, number: int, changes: Mapping[str, Any]) -> State:
+    """`Completed` where the trial is an experiment now, else `Pruned` or `Failed`, with the reason."""
+    logger = get_run_logger()
+    logger.info("tries %s", described(changes))
+    try:
+        trial = trying.run(number, changes, lambda stage: Follower(stage, logger), logger.info)
+    except AtelierError as error:  # a sentence for a person, not a traceback
+        return Failed(name=STOPPED, message=str(error))
+    match trial.ending:
+        case "completed":
+            return Completed(message=f"{trying.explored.by} {trial.scores[trying.explored.by]:.6g}")
+        case "pruned":
+            return Completed(name="Pruned", message=trial.said)
+        case "failed":
+            return Failed(message=trial.said)
+
+
+def _ended(explored: Explored) -> State:
+    """What came of it. An exploration without any experiment has failed."""
+    trials = explored.trials()
+    endings = [trial.ending for trial in trials]
+    counts = ", ".join(f"{endings.count(ending)} {ending}" for ending in dict.fromkeys(endings))
+    if "completed" not in endings:
+        return Failed(message=f"{counts}: {trials[0].said}" if trials else "no trial was run")
+    best = trials[0]
+    name = explored.experiment(best.number)
+    return Completed(
+        message=f"{counts}; the best {explored.by}, {best.scores[explored.by]:.4g}, is {name} "
+        f"({described(best.changes)}); `atelier explore apply {name}` adopts it; {explored.sheet} shows all"
+    )
