@@ -1,6 +1,6 @@
 """What a run shows on Prefect's page: progress, pictures, tables, texts, links. Knows no stage and decides nothing.
 
-A page that cannot be reached is no reason to stop a training: that is said once, and what follows is not shown.
+A page that cannot be reached is no reason to stop a training, nor to hold it up: it is left alone for a while.
 """
 
 import json
@@ -20,11 +20,13 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import dvc
 from flows.report import picture_address
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+SILENT_S = 60.0  # after a page could not be reached
 PROGRESS = Path(".atelier/progress")
 
 
@@ -33,7 +35,7 @@ class Page:
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
-        self._reachable = True
+        self._silent_until_s = float("-inf")
 
     def table(self, key: str, rows: list[dict[str, str]]) -> None:
         """Rows whose columns have the same names."""
@@ -67,13 +69,14 @@ class Page:
         return made if isinstance(made, UUID) else None
 
     def _show(self, show: Callable[[], object]) -> object:
-        if not self._reachable:
+        if time.monotonic() < self._silent_until_s:
             return None
         try:
-            return show()
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):  # as it is, it would wait for a minute
+                return show()
         except (httpx.HTTPError, PrefectException) as error:
-            self._reachable = False
-            self._logger.warning("Prefect's page shows no more of this: %s", error)
+            self._silent_until_s = time.monotonic() + SILENT_S
+            self._logger.warning("Prefect's page is out of reach, the work goes on: %s", error)
             return None
 
 

@@ -5,6 +5,7 @@ own limit of a deployment is not asked for: it ends a training whose server was 
 """
 
 import contextlib
+import warnings
 from dataclasses import dataclass
 
 from prefect.client.orchestration import get_client
@@ -24,6 +25,9 @@ from pydantic import ValidationError
 from atelier.errors import AtelierError
 from flows import tree
 from flows.nightly import nightly
+
+# Prefect's runner does so where it is told to stop, which it then does
+warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
 
 AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
 
