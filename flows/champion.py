@@ -142,16 +142,17 @@ def promote(
     user's repository. Raises AtelierError where any of it fails.
     """
     root = clone.root
-    if behind := dvc.stale([], say, root):
+    if behind := dvc.stale([str(root / "dvc.yaml")], say, root):
         raise AtelierError(f"{', '.join(sorted(behind))} is stale: the stages come before the promotion")
     told = _keep(clone, before, night, reason)
     store.track(root, told.path, say)
     _forget_others(root, told.path)
     if remote := dvc.remote(root):
-        store.push(root, say)
+        store.push(root, sorted((root / TOLD.parent).glob(f"{NAME}-*.dvc")), say)
     tag = f"atelier@v{told.version}"
     commit = _commit(clone, f"{tag}: {reason}\n\nThe champion of the night of {night}, {told.path}.\n")
     git(root, "tag", "-a", "-f", "--no-sign", "-F", "-", tag, commit, given=f"{tag}, {night}: {reason}\n")
+    git(root, "update-ref", "--no-deref", "HEAD", commit)
     refs = (f"{commit}:refs/heads/{clone.branch}", f"refs/tags/{tag}")
     git(root, "push", "-q", "--atomic", "--no-follow-tags", "origin", *refs)
     return Promotion(told.version, tag, commit, remote)

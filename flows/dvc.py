@@ -66,11 +66,14 @@ def plan(targets: Sequence[str], say: Callable[[str], None]) -> list[PlannedStag
     """
     with _reading() as repo:
         graph = repo.index.graph
-        names = [stage.addressing for stage in repo.index.stages]
-        by_name = dict(zip(names, repo.index.stages, strict=True))
-        needs = {name: {dep.addressing for dep in graph.successors(by_name[name])} for name in names}
-    wanted = _with_needs(targets or names, needs)
-    order = _in_order([name for name in names if name in wanted], needs)
+        # a .dvc file is data and no stage
+        stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
+        needs = {
+            name: {need.addressing for need in graph.successors(stage)} & stages.keys()
+            for name, stage in stages.items()
+        }
+    wanted = _with_needs(targets or list(needs), needs)
+    order = _in_order([name for name in needs if name in wanted], needs)
     changed = stale(order, say)
     return [PlannedStage(name, tuple(sorted(needs[name])), name in changed) for name in order]
 

@@ -4,7 +4,7 @@ As in flows.dvc, work is done by `dvc` in a child process that ends with us.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from atelier.errors import AtelierError
@@ -43,9 +43,13 @@ def track(root: Path, path: Path, say: Callable[[str], None]) -> Path:
     return path.with_name(f"{path.name}.dvc")
 
 
-def push(root: Path, say: Callable[[str], None]) -> None:
-    """Send all that `root` names, and what is known of how it was made, to the default remote."""
+def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:
+    """Send all that `root` names, and what is known of how it was made, to the default remote.
+
+    `tracked` are .dvc files that must be among it, whatever .gitignore makes DVC overlook.
+    """
     _dvc(root, say, "push", "--run-cache")
+    _dvc(root, say, "push", "--quiet", *map(str, tracked))
 
 
 def bring(root: Path, tracked: Path, say: Callable[[str], None], *, remote: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.person import Studio
 from tests.flows.toys import ROOT, Started, Tree
 
 
@@ -83,3 +84,21 @@ def served(studio: Tree, api_url: str) -> Tree:
     """The studio, with the session's Prefect server."""
     studio.environment = {**studio.environment, "PREFECT_API_URL": api_url}
     return studio
+
+
+@pytest.fixture(scope="session")
+def _night_template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    return Studio.new(tmp_path_factory.mktemp("nights") / "studio", environment).root.parent
+
+
+@pytest.fixture
+def person(
+    tmp_path: Path, _night_template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Studio:
+    """A person's studio of toys, committed, and this process in that person's environment."""
+    for name in set(os.environ) - set(environment):
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    shutil.copytree(_night_template, tmp_path, dirs_exist_ok=True, symlinks=True)
+    return Studio(tmp_path / "studio", environment)

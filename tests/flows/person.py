@@ -1,0 +1,125 @@
+"""A person's studio of toys in real git and DVC, whose nights go from paintings to a promotion in a moment."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from atelier.params import load_params
+from flows.champion import Champion, Promotion, champion, night_params, promote
+from flows.clone import Clone, prepare, set_params
+
+ROOT = Path(__file__).parents[2]
+NAME = 'Ann Ä. "Œil" O\'Sea; $(rm) # é'  # whom git, shells and files must all get right
+STAGE = Path(__file__).with_name("person_stage.py")
+DVC_YAML = """\
+stages:
+  scrape:
+    cmd: python stage.py scrape
+    params: [scrape]
+    outs: [data/catalog]
+  train:
+    cmd: python stage.py train
+    params: [augment, train]
+    deps: [data/catalog]
+    outs: [data/model/generator.safetensors, data/model/discriminator.safetensors, data/model/model.json]
+  evaluate:
+    cmd: python stage.py evaluate
+    deps: [data/catalog, data/model/generator.safetensors]
+    outs: [data/evaluation]
+    metrics:
+      - metrics.json: {cache: false}
+  generate:
+    cmd: python stage.py generate
+    deps: [data/model/generator.safetensors]
+    outs: [data/artworks]
+artifacts:
+  atelier: {path: data/model/generator.safetensors, type: model}
+"""
+
+
+class Studio:
+    """The tree at `root`, with paintings in `../source`; stages note in `../ran` that they ran."""
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        self.root, self.environment = root, environment
+
+    @classmethod
+    def new(cls, root: Path, environment: dict[str, str]) -> "Studio":
+        """Of one commit, by NAME."""
+        studio = cls(root, environment)
+        root.mkdir()
+        for name in ("params.yaml", ".gitignore", ".dvcignore"):
+            shutil.copy(ROOT / name, root / name)
+        shutil.copy(STAGE, root / "stage.py")
+        (root / "dvc.yaml").write_text(DVC_YAML)
+        studio.git("init", "-q", "-b", "main")
+        studio.git("config", "user.name", NAME)
+        studio.git("config", "user.email", "anna@example.org")
+        studio.dvc("init", "-q")
+        shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
+        (root / ".dvc/tmp/btime").unlink(missing_ok=True)
+        studio.paint("sea")
+        studio.commit("my studio")
+        return studio
+
+    def git(self, *words: str) -> str:
+        return self._run("git", *words).strip()
+
+    def dvc(self, *words: str) -> str:
+        return self._run(sys.executable, "-m", "dvc", *words)
+
+    def commit(self, message: str) -> str:
+        """All that is there; the commit's name."""
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def paint(self, title: str) -> None:
+        """Another painting in the source."""
+        source = self.root.parent / "source"
+        source.mkdir(exist_ok=True)
+        (source / title).write_text(f"{title}\n")
+
+    def set(self, old: str, new: str) -> None:
+        path = self.root / "params.yaml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def ran(self) -> list[str]:
+        """The stages that ran since this was last asked, in either tree."""
+        path = self.root.parent / "ran"
+        names = path.read_text().split() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return names
+
+    def refs(self) -> str:
+        """Every branch and tag, and what it names."""
+        return self.git("for-each-ref")
+
+    def at(self, root: Path) -> "Studio":
+        """The same person in another tree."""
+        return Studio(root, self.environment)
+
+    def prepare(self) -> Clone:
+        return prepare(self.root, load_params(self.root / "params.yaml").nightly)
+
+    def evening(self, night: str) -> tuple[Clone, Champion | None]:
+        """A night up to the contest: all stages are fresh."""
+        clone = self.prepare()
+        before = champion(clone)
+        params = load_params(clone.root / "params.yaml")
+        set_params(clone, night_params(params, before, night, clone.root))
+        self.at(clone.root).dvc("repro", "-q")
+        return clone, before
+
+    def night(self, night: str) -> tuple[Clone, Promotion]:
+        """A whole night, whose challenger wins."""
+        clone, before = self.evening(night)
+        return clone, promote(clone, before, night, "better", print)
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
