@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -133,7 +133,7 @@ def _axis(word: str, ranges: bool) -> Axis:
 def _range(word: str, key: str, match: "re.Match[str]") -> Range:
     kind, first, second, low, high = match.groups()
     try:
-        range_ = Range(key, float(first or low), float(second or high), kind or "float")
+        range_ = Range(key, float(first or low), float(second or high), cast("Kind", kind or "float"))
     except ValueError:
         raise AtelierError(f"{word}: the ends of a range are numbers, {key}=log:1e-5,1e-3 say") from None
     if not range_.low < range_.high:

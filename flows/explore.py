@@ -95,7 +95,7 @@ def _apply(name: str) -> int:
             )
         from flows import experiments
 
-        experiments.apply(experiment, print)
+        experiments.apply(experiment)
     print(f"params.yaml, dvc.lock and data/ are those of {experiment}; what it lacks is made now")
     return studio.main([])
 

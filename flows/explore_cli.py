@@ -1,9 +1,8 @@
 """`atelier explore …`: the trial and error of an artist, as typed by a person."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from atelier.errors import AtelierError
@@ -12,10 +11,10 @@ from atelier.errors import AtelierError
 class _WithSettings(typer.core.TyperGroup):
     """`explore --grid train.lr=1e-4,2e-4` is `explore try --grid …`: what is no command is settings."""
 
-    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
-        if words and words[0] not in (*self.commands, "--help"):
-            words = ["try", *words]
-        return super().parse_args(context, words)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["try", *args]
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(

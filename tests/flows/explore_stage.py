@@ -1,6 +1,6 @@
 """A stage of explorations' toy pipeline, `explore_stage.py NAME`: at once, and with a quality that follows from params.
 
-A training is the better the nearer train.lr is to 0.0002, and better at each of its five snapshots than at the one before.
+A training is the better the nearer train.lr is to 0.0002, and at each of its five snapshots better than before.
 """
 
 import json
