@@ -119,14 +119,10 @@ def night_params(
     changes: dict[str, object] = {"scrape.snapshot": night}
     if champion is None:
         return changes
-    train = params.train
-    if params.nightly.mode == "continue":
-        found = model(root / champion.path)
-        wanted = (train.arch, params.augment.resolution, getattr(train, train.arch).model_dump())
-        if (found.arch, found.resolution, found.settings) == wanted:
-            changes["train.init_from"] = champion.path.as_posix()
-            changes["train.generation"] = int(night.replace("-", ""))
-    elif train.init_from and Path(train.init_from).name.startswith(f"{NAME}-"):
+    if params.nightly.mode == "continue" and _fits(model(root / champion.path), params):
+        changes["train.init_from"] = champion.path.as_posix()
+        changes["train.generation"] = int(night.replace("-", ""))
+    elif Path(params.train.init_from or "").name.startswith(f"{NAME}-"):
         changes["train.init_from"] = None  # an earlier night set it, in a commit that the user took over
     if params.nightly.kimg is not None:
         changes["train.kimg"] = params.nightly.kimg
@@ -156,6 +152,13 @@ def promote(
     refs = (f"{commit}:refs/heads/{clone.branch}", f"refs/tags/{tag}")
     git(root, "push", "-q", "--atomic", "--no-follow-tags", "origin", *refs)
     return Promotion(told.version, tag, commit, remote)
+
+
+def _fits(found: Model, params: Params) -> bool:
+    """Whether a training as params.yaml asks for it can start from such a model."""
+    train = params.train
+    wanted = (train.arch, params.augment.resolution, getattr(train, train.arch).model_dump())
+    return (found.arch, found.resolution, found.settings) == wanted
 
 
 def _read_told(path: Path) -> Champion:

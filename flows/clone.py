@@ -68,11 +68,16 @@ def prepare(user: Path, params: Nightly) -> Clone:
         )
     for lock in (root / ".git").rglob("*.lock"):  # of a git that was killed
         lock.unlink()
-    _fetch(user, root)
-    for key, value in zip(("user.name", "user.email"), identity, strict=True):
-        git(root, "config", key, value)
-    clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
-    _lay_out(clone)
+    try:
+        _fetch(user, root)
+        for key, value in zip(("user.name", "user.email"), identity, strict=True):
+            git(root, "config", key, value)
+        clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
+        _lay_out(clone)
+    except AtelierError as error:
+        raise AtelierError(
+            f"{error}; where that stays so, remove {root}: the next night makes it anew"
+        ) from None
     store.share(user, root)
     _lend(clone, load_params(root / "params.yaml"))
     dvc.remote(root)
@@ -86,8 +91,8 @@ def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Chan
 
 def _check(user: Path, branch: str) -> tuple[str, str]:
     """Name and e-mail of whoever commits here, after all else that git needs for a night."""
-    if not holds(user, "rev-parse", "--git-dir"):
-        git(user, "--version")  # without git, that is the sentence
+    git(user, "--version")  # without git, that is the sentence
+    if not (user / ".git").exists() and not holds(user, "rev-parse", "--git-dir"):
         raise AtelierError(
             f"{user} is no git repository, and a night works on a commit: `git init && git add . && git commit`"
         )

@@ -88,7 +88,7 @@ def served(studio: Tree, api_url: str) -> Tree:
 
 @pytest.fixture(scope="session")
 def _night_template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    return Studio.new(tmp_path_factory.mktemp("nights") / "studio", environment).root.parent
+    return Studio.new(tmp_path_factory.mktemp("nights") / "my studio", environment).root.parent
 
 
 @pytest.fixture
@@ -101,4 +101,4 @@ def person(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     shutil.copytree(_night_template, tmp_path, dirs_exist_ok=True, symlinks=True)
-    return Studio(tmp_path / "studio", environment)
+    return Studio(tmp_path / "my studio", environment)

@@ -57,7 +57,10 @@ def test_a_night_trains_on_from_the_champion_with_seeds_of_its_own(tmp_path: Pat
 
 @pytest.mark.parametrize("facts", [{"arch": "dcgan"}, {"resolution": 128}, {"settings": {"nz": 100}}])
 def test_where_the_champion_does_not_fit_the_settings_a_night_begins_anew(tmp_path: Path, facts: dict):
-    assert night_params(params(), kept(tmp_path, **facts), NIGHT, tmp_path) == {"scrape.snapshot": NIGHT}
+    best = kept(tmp_path, **facts)
+    assert night_params(params(), best, NIGHT, tmp_path) == {"scrape.snapshot": NIGHT}
+    merged = params(train={"init_from": best.path.as_posix()})
+    assert night_params(merged, best, NIGHT, tmp_path)["train.init_from"] is None
 
 
 def test_a_fresh_night_starts_where_the_user_does_and_never_from_an_earlier_nights_champion(tmp_path: Path):

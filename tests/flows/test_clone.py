@@ -16,7 +16,7 @@ def test_the_night_has_the_commit_and_an_uncommitted_edit_is_neither_in_it_nor_l
     (person.root / "new stage é.py").write_text("print()")
     before = (person.git("status", "--porcelain"), (person.root / "params.yaml").read_bytes())
     clone = person.prepare()
-    assert clone.root == person.root.parent / "studio.nightly"
+    assert clone.root == person.root.parent / "my studio.nightly"
     assert clone.base == person.git("rev-parse", "HEAD")
     assert clone.uncommitted == ("params.yaml", "new stage é.py")
     assert "kimg: 120" in (clone.root / "params.yaml").read_text()
@@ -90,7 +90,7 @@ def test_cache_remotes_and_keys_are_the_users_wherever_they_are_written_down(per
     clone = person.prepare()
     theirs = person.at(clone.root)
     assert theirs.dvc("cache", "dir").strip() == str(person.root / ".dvc/cache")
-    assert str(person.root / "store") in theirs.dvc("remote", "list")
+    assert str(person.root / "store") in theirs.dvc("remote", "list").replace("\n", "")  # wrapped
     local = clone.root / ".dvc/config.local"
     assert "verify = true" in local.read_text()
     assert local.stat().st_mode & 0o777 == 0o600
@@ -125,12 +125,12 @@ def test_a_studio_that_was_moved_with_its_clone_has_its_nights_there(person: Stu
     (person.prepare().root / "data").mkdir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for name in ("studio", "studio.nightly"):
+    for name in ("my studio", "my studio.nightly"):
         (tmp_path / name).rename(elsewhere / name)
-    moved = person.at(elsewhere / "studio")
+    moved = person.at(elsewhere / "my studio")
     moved.git("commit", "-q", "--allow-empty", "-m", "moved")
     clone = moved.prepare()
-    assert (clone.root, clone.base) == (elsewhere / "studio.nightly", moved.git("rev-parse", "HEAD"))
+    assert (clone.root, clone.base) == (elsewhere / "my studio.nightly", moved.git("rev-parse", "HEAD"))
     assert (clone.root / "data").exists()
 
 
@@ -163,13 +163,17 @@ def without_git(person: Studio) -> None:
     shutil.rmtree(person.root / ".git")
 
 
+def damaged(person: Studio) -> None:
+    (person.prepare().root / ".git/packed-refs").write_text("torn by a power cut")
+
+
 def with_submodules(person: Studio) -> None:
     (person.root / ".gitmodules").touch()
     person.commit("paintings of others")
 
 
 def with_a_strange_neighbour(person: Studio) -> None:
-    (person.root.parent / "studio.nightly").mkdir()
+    (person.root.parent / "my studio.nightly").mkdir()
 
 
 def with_a_remote_that_is_away(person: Studio) -> None:
@@ -183,7 +187,7 @@ def misnamed(person: Studio) -> None:
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        (checked_out, r"the branch nightly is checked out in .*/studio, and a night could not commit"),
+        (checked_out, r"the branch nightly is checked out in .*/my studio, and a night could not commit"),
         (checked_out_beside, r"the branch nightly is checked out in .*/beside"),
         (in_the_way, r"there is a branch nightly/old, beside which"),
         (misnamed, r"nightly.branch holds 'nightly.lock', which git takes for no branch's name"),
@@ -191,8 +195,9 @@ def misnamed(person: Studio) -> None:
         (without_stages, r"dvc.yaml is in no commit of .*: `git add dvc.yaml && git commit`"),
         (without_commit, r"studio has no commit yet"),
         (without_git, r"studio is no git repository.*: `git init"),
+        (damaged, r"where that stays so, remove .*/my studio.nightly: the next night makes it anew"),
         (with_submodules, r"has git submodules, which the night's clone would lack"),
-        (with_a_strange_neighbour, r"studio.nightly is where the night works, but no night made it"),
+        (with_a_strange_neighbour, r"my studio.nightly is where the night works, but no night made it"),
         (with_a_remote_that_is_away, r"there is no /no/such/store"),
     ],
 )
