@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import socket
 import sys
 
@@ -44,6 +45,13 @@ def test_the_plan_has_dvc_yamls_order_and_knows_what_is_stale(inside):
     assert [stage.name for stage in dvc.plan(["train"], print)] == ["scrape", "train"]
     with pytest.raises(AtelierError, match="no stage tran; did you mean train"):
         dvc.plan(["tran"], print)
+
+
+def test_what_dvc_tracks_without_a_stage_is_no_stage_of_the_plan(inside):
+    (inside.root / "mine").write_text("paintings")
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "mine"], cwd=inside.root, check=True)
+    (inside.root / "mine").unlink()
+    assert [stage.name for stage in dvc.plan([], print)] == ["scrape", "train", "generate"]
 
 
 def test_a_stage_is_executed_then_unchanged_then_restored_when_a_param_comes_back(inside):
