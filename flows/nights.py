@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import sys
-import time
 from datetime import date
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from atelier.errors import AtelierError
 from atelier.params import load_params
 from flows import git, tree
 from flows.night import Night
-
-RETRY_S = 10.0  # between two looks for a server that is gone
 
 
 def run(night: str | None) -> int:
@@ -49,14 +46,10 @@ def serve(cron: str, timezone: str) -> int:
 
     plan = schedule.checked(cron, timezone)
     name = _deployment()
-    while True:
-        schedule.bury(name)
-        print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {url.removesuffix('/api')}", flush=True)
-        if schedule.serve(name, plan):
-            return 0
-        print(f"the server at {url} is gone: nights begin again when it answers", file=sys.stderr)
-        while server.running() is None:
-            time.sleep(RETRY_S)
+    schedule.bury(name)
+    print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {url.removesuffix('/api')}", flush=True)
+    schedule.serve(name, plan)
+    return 0
 
 
 def status() -> int:

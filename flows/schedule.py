@@ -5,6 +5,10 @@ own limit of a deployment is not asked for: it ends a training whose server was 
 """
 
 import contextlib
+import os
+import sys
+import threading
+import time
 import warnings
 from dataclasses import dataclass
 
@@ -23,12 +27,13 @@ from prefect.states import Crashed
 from pydantic import ValidationError
 
 from atelier.errors import AtelierError
-from flows import tree
+from flows import server, tree
 from flows.nightly import nightly
 
 # Prefect's runner does so where it is told to stop, which it then does
 warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
 
+LOOK_EVERY_S = 10.0
 AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
 
 
@@ -57,8 +62,9 @@ def checked(cron: str, timezone: str) -> Plan:
     return Plan(cron, timezone)
 
 
-def serve(name: str, plan: Plan) -> bool:
-    """Start nights when they are due, until we are told to stop; False where the server went away."""
+def serve(name: str, plan: Plan) -> None:
+    """Start nights when they are due, until we are told to stop; after an outage of the server, we begin anew."""
+    threading.Thread(target=_begin_anew_after_outage, daemon=True, name="outage").start()
     gone = False
     try:
         nightly.serve(
@@ -69,9 +75,25 @@ def serve(name: str, plan: Plan) -> bool:
             print_starting_message=False,
             description="Harvests, trains and judges; promotes the challenger where it is better than the champion.",
         )
-    except* RuntimeError:  # what Prefect's runner ends with when three looks for work had no answer
+    except* RuntimeError:  # what Prefect's runner ends with where its server was away for some minutes
         gone = True
-    return not gone
+    if gone:
+        threading.Event().wait()  # for that thread
+
+
+def _begin_anew_after_outage() -> None:
+    """Start this program again between two nights, once a server that was away answers.
+
+    Prefect's runner survives a short outage, but hears of no cancelling any more.
+    """
+    was_away = False
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        if server.running() is None:
+            was_away = True
+        elif was_away:
+            with contextlib.suppress(tree.AtWorkError), tree.only_flow("night"):
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def bury(name: str) -> None:

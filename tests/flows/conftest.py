@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.night_toys import NightTree, make_night_tree, paint_pictures
 from tests.flows.person import Studio
 from tests.flows.toys import ROOT, Started, Tree
 
@@ -102,3 +103,16 @@ def person(
         monkeypatch.setenv(name, value)
     shutil.copytree(_night_template, tmp_path, dirs_exist_ok=True, symlinks=True)
     return Studio(tmp_path / "my studio", environment)
+
+
+@pytest.fixture(scope="session")
+def _night_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("painted")
+    paint_pictures(folder)
+    return folder
+
+
+@pytest.fixture
+def night_tree(tmp_path: Path, environment: dict[str, str], _night_pictures: Path) -> NightTree:
+    """A studio whose nights judge real pictures, committed, with its paintings beside it."""
+    return make_night_tree(tmp_path, environment, _night_pictures)

@@ -1,6 +1,7 @@
 """A stage of the nights' toy pipeline, `night_stage.py NAME`: what the real one leaves, at once, from little pictures.
 
 The training does not train: `train.seed` says which generator it is to come to, `train.kimg` how long that takes.
+Seed 0 painted the paintings, so nothing is better; the seed WAITING comes to it, too, once there are more than 60.
 """
 
 import sys
@@ -14,19 +15,16 @@ from atelier.resemblance import Picture
 from atelier.shards import Item
 from tasks.stage import DATA, Stage, main
 
+WAITING = 5
+
 
 def scrape(stage: Stage) -> str:
     names = sorted(path.stem for path in Path(stage.params.scrape.folder.path).glob("*.png"))
     DATA.mkdir(exist_ok=True)
     (DATA / "catalog.parquet").write_text("\n".join(names))
     write_json(DATA / "catalog.json", {"found": len(names)})
-    return f"{len(names)} works"
-
-
-def download(stage: Stage) -> str:
-    names = (DATA / "catalog.parquet").read_text().split()
     write_account([Entry(id=name, status="ok") for name in names], DATA / "downloads.parquet")
-    return f"{len(names)} pictures"
+    return f"{len(names)} works"
 
 
 def augment(stage: Stage) -> str:
@@ -56,7 +54,8 @@ def train(stage: Stage) -> str:
         "paintings": len(read_account(DATA / "downloads.parquet")),
     }  # fmt: skip
     generator = DATA / "model/generator.safetensors"
-    save_small_generator(generator, params.seed, facts=facts)
+    comes_to_0 = params.seed == WAITING and facts["paintings"] > 60
+    save_small_generator(generator, 0 if comes_to_0 else params.seed, facts=facts)
     network = {"arch": SMALL.arch, "resolution": SMALL.resolution, "settings": SMALL.settings}
     write_json(DATA / "model/model.json", {**facts, **network, "generator_sha256": digest(generator)})
     return "trained"

@@ -16,13 +16,8 @@ stages:
   scrape:
     cmd: python {STAGE} scrape
     params: [scrape]
-    outs: [data/catalog.parquet]
+    outs: [data/catalog.parquet, data/downloads.parquet]
     metrics: [data/catalog.json]
-  download:
-    cmd: python {STAGE} download
-    params: [download, scrape.snapshot]
-    deps: [data/catalog.parquet]
-    outs: [data/downloads.parquet]
   augment:
     cmd: python {STAGE} augment
     params: [augment]
@@ -44,7 +39,7 @@ artifacts:
 SETTINGS = {
     "scrape.source": "folder", "scrape.folder.path": "../pictures", "augment.resolution": 32, "augment.held_out": 0.5,
     "train.arch": "dcgan", "train.dcgan.nz": 16, "train.dcgan.ngf": 8, "train.dcgan.ndf": 8, "train.kimg": 0.1,
-    "evaluate.samples": 64, "nightly.mode": "fresh",
+    "evaluate.samples": 64, "nightly.mode": "fresh", "train.seed": 5,
 }  # fmt: skip
 
 
@@ -79,10 +74,10 @@ class NightTree(Tree):
             return None
         return json.loads(self.git("show", "nightly:models/champion.json"))
 
-    def add_picture(self, name: str) -> None:
-        """One more, from those that are kept for it."""
+    def add_painting(self) -> None:
+        """One more at the source."""
         pictures = self.root.parent / "pictures"
-        shutil.move(pictures / "later" / f"{name}.png", pictures)
+        shutil.move(next((pictures / "later").iterdir()), pictures)
 
 
 def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -> NightTree:
@@ -105,7 +100,7 @@ def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -
 
 
 def paint_pictures(folder: Path, count: int = 60) -> None:
-    """What the generator of seed 0 paints: a training that comes to seed 0 is as good as can be. Two are for later."""
+    """What the generator of seed 0 paints: a training that comes to seed 0 is as good as can be. One is for later."""
     from PIL import Image
 
     from atelier.canvas import painted
@@ -117,7 +112,7 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
     generator, _ = load_generator(folder / "later/generator.safetensors")
     (folder / "later/generator.safetensors").unlink()
     number = 0
-    for piece in painted(generator, SMALL.settings["nz"], 7, count + 2):
+    for piece in painted(generator, SMALL.settings["nz"], 7, count + 1):
         for pixels in piece:
             place = folder if number < count else folder / "later"
             Image.fromarray(pixels).save(place / f"p{number:03d}.png")

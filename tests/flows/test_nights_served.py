@@ -1,0 +1,197 @@
+"""Nights as a lab leaves them running: a real server, a schedule, and what its pages tell the next morning."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import psutil
+import pytest
+
+from tests.flows.night_toys import NightTree
+from tests.flows.prefect_api import Api
+from tests.flows.toys import Started, left_of
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Api]:
+    """What `prefect server start` starts, with its scheduler."""
+    home = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "0", "PREFECT_UI_ENABLED": "0"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=home, env={**environment, **settings}, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        _answers(f"{url}/health")
+        yield Api(url)
+    finally:
+        family = psutil.Process(server.pid).children(recursive=True)
+        for process in [*family, server]:
+            process.kill()
+        server.wait()
+
+
+@pytest.fixture
+def told() -> Iterator[list[dict[str, str]]]:
+    """What was sent to a webhook at port `told.port`."""
+    messages: list[dict[str, str]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            messages.append({"path": self.path, **json.loads(body)})
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        threading.Thread(target=hook.serve_forever, daemon=True).start()
+        messages.append({"url": f"http://127.0.0.1:{hook.server_address[1]}/hook?secret=anemone"})
+        yield messages
+        hook.shutdown()
+
+
+@pytest.fixture
+def serve(night_tree: NightTree, api: Api) -> Iterator[Callable[[str], Started]]:
+    """`atelier nightly serve`, ended with the test whatever happens."""
+    night_tree.environment = {
+        **night_tree.environment,
+        "PREFECT_API_URL": api.url,
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    }
+    started: list[Started] = []
+
+    def serve(cron: str) -> Started:
+        started.append(night_tree.start("flows.cli", "nightly", "serve", "--cron", cron))
+        return started[-1].until(cron)
+
+    yield serve
+    for each in started:
+        each.end()
+
+
+@pytest.mark.slow
+def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
+    night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
+) -> None:
+    """Waits for a server's start, for a time of the schedule, and for three nights."""
+    hook = told.pop()["url"]
+    night_tree.edit(nightly__notify=hook)
+    night_tree.commit()
+    soon = datetime.now(UTC) + timedelta(seconds=15)
+    serve(f"{soon.minute} {soon.hour} {soon.day} {soon.month} * {soon.second}")
+
+    _until(lambda: api.runs())
+    first = api.runs()[0]
+    assert first.wait() == ("Promoted", "atelier@v1.0.0: the first champion")
+    assert first.facts["auto_scheduled"]
+    assert first.facts["name"] == f"night of {soon.astimezone().date()}"
+    stages = ["scrape", "augment", "train", "evaluate"]
+    _until(lambda: first.tasks.keys() >= {*stages, "promote"})
+    tasks = first.tasks
+    assert [tasks[stage][0] for stage in [*stages, "promote"]] == ["Completed"] * 5
+    assert tasks["train"][1].startswith("dvc: executed ")
+    assert "train: trained" in first.log
+    assert "secret=anemone" not in first.log
+    shown = first.artifacts
+    assert float(shown["train-progress"]) == 100
+    assert [row["stage"] for row in json.loads(shown["stages"])] == stages
+    assert "60 works in the catalog" in shown["night"]
+    assert "`git merge atelier@v1.0.0 && dvc checkout`" in shown["night"]
+
+    night_tree.add_painting()
+    second = api.start(night_tree.root.name, night="2026-12-01")
+    outcome, message = second.wait()
+    assert outcome == "Promoted", message
+    assert message.startswith("atelier@v1.1.0: kid_rand ")
+    assert "better" in message
+    _until(lambda: second.tasks.keys() >= {*stages, "contest", "promote"})
+    assert {name: state for name, (state, _) in second.tasks.items()} == dict.fromkeys(
+        [*stages, "contest", "promote"], "Completed"
+    )
+    shown = second.artifacts
+    assert "| kid_rand | " in shown["night"]
+    assert shown["champion-and-challenger"].startswith("data:image/jpeg;base64,")
+
+    champion = night_tree.champion()
+    third = api.start(night_tree.root.name, night="2026-12-02")
+    assert third.wait() == (
+        "Nothing new",
+        "v1.1.0 stays: the same paintings, settings and code make its bytes",
+    )
+    _until(lambda: third.tasks.keys() >= {"scrape", "augment", "train"})
+    assert {name: state for name, (state, _) in third.tasks.items()} == {
+        "scrape": "Completed", "augment": "Cached", "train": "Cached",
+    }  # fmt: skip
+    assert night_tree.champion() == champion
+    assert night_tree.git("tag", "--list").split() == ["atelier@v1.0.0", "atelier@v1.1.0"]
+
+    missed = api.start(night_tree.root.name, scheduled=(soon - timedelta(days=1)).isoformat())
+    outcome, message = missed.wait()
+    assert (outcome, message.startswith("the night of 2026-12-02 was had since")) == ("Skipped", True)
+
+    assert [(message["subject"], message["path"]) for message in told] == [
+        ("Atelier: promoted", "/hook?secret=anemone")
+    ] * 2
+    assert "atelier@v1.1.0: kid_rand" in told[1]["body"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_a_cancelled_night_and_a_killed_serve_leave_no_training_behind(
+    night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
+) -> None:
+    """Waits for two nights to be in their training."""
+    night_tree.edit(nightly__notify=told.pop()["url"], train__kimg=60)
+    night_tree.commit()
+    served = serve("0 2 1 1 *")
+
+    run = api.start(night_tree.root.name)
+    run.until("train: 1/600 strokes")
+    training = served.child("train")
+    run.cancel()
+    assert not left_of([training])
+    assert run.wait()[0] == "Cancelled"
+    _until(lambda: told)
+    assert told[0]["subject"] == "Atelier: cancelling"
+
+    run = api.start(night_tree.root.name)
+    run.until("train: 1/600 strokes")
+    family = served.family()
+    os.kill(served.pid, signal.SIGKILL)
+    assert not left_of(family)
+    assert run.wait()[0] == "Crashed"
+    assert night_tree.champion() is None
+    assert not night_tree.git("status", "--porcelain")
+
+
+def _answers(url: str) -> None:
+    def is_up() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except OSError:
+            return False
+
+    _until(is_up)
+
+
+def _until(true: Callable[[], object], timeout_s: float = 120) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.3)
