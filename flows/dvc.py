@@ -133,7 +133,7 @@ def key(stage: str) -> str:
 def remote(root: Path = Path()) -> str | None:
     """The default remote's address, after a look at it; None where there is no default.
 
-    Raises AtelierError where it cannot be reached.
+    Raises PassingError where it cannot be reached.
     """
     with _reading(root) as repo:
         name = repo.config["core"].get("remote")
@@ -145,9 +145,9 @@ def remote(root: Path = Path()) -> str | None:
             # DVC makes the last folder itself, with the first push
             reached = any(store.fs.exists(path) for path in (store.path, store.fs.parent(store.path)))
         except OSError as error:
-            raise AtelierError(f"{name}, {address}, cannot be reached: {error}") from None
+            raise PassingError(f"{name}, {address}, cannot be reached: {error}") from None
         if not reached:
-            raise AtelierError(f"{name}: there is no {address}")
+            raise PassingError(f"{name}: there is no {address}")
         return address
 
 

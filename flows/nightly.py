@@ -27,7 +27,7 @@ from flows.clone import Clone
 from flows.night import Change, Harvest, Night, Outcome, Report, Verdict
 from flows.notify import tell
 from flows.page import Logger, Page
-from flows.pipeline import Course
+from flows.pipeline import WAITS_S, Course, failed, may_pass
 
 PARAMS = Path("params.yaml")
 GENERATOR = champion.MODEL / kept.GENERATOR
@@ -171,8 +171,8 @@ class _Attempt:
         return verdict.short if verdict.wins else None
 
     def _run(self, *stages: str) -> None:
-        if failed := self._course.run(*stages):
-            raise AtelierError(failed.message or "a stage failed")
+        if stopped := self._course.run(*stages):
+            raise AtelierError(stopped.message or "a stage failed")
 
     def _where(self) -> dict[str, str]:
         where = {"the night's tree": str(self._clone.root)}
@@ -209,13 +209,20 @@ def contest(before: Path, params: Params) -> State:
     return Completed(message=verdict.reason, data=verdict)
 
 
-@task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    task_run_name="promote",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(WAITS_S),
+    retry_delay_seconds=list(WAITS_S),
+    retry_condition_fn=may_pass,
+)
 def promote(ours: Clone, before: Champion | None, night: date, reason: str) -> State:
     """The challenger becomes the champion: its bytes, a commit, a tag, pushed together."""
     try:
         promotion = champion.promote(ours, before, night.isoformat(), reason, get_run_logger().info)
     except AtelierError as error:
-        return Failed(message=str(error))
+        return failed(type(error)(f"won, but not promoted: {error}"))
     return Completed(message=f"{promotion.tag}, commit {promotion.commit[:10]}", data=promotion)
 
 

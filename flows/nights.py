@@ -82,9 +82,16 @@ def _run(night: date | None) -> int:
 
     if server.running() is None:
         server.start()()
+    import httpx
+
     from flows.nightly import nightly
 
-    state = nightly(night, return_state=True)
+    try:
+        state = nightly(night, return_state=True)
+    except httpx.TransportError as error:
+        raise AtelierError(
+            f"Prefect's server has gone ({error}): what is finished is kept, and the next night goes on from there"
+        ) from None
     if state.is_completed() and state.name != "Skipped":
         print(f"{state.name}: {state.message}")
         return 0

@@ -29,10 +29,10 @@ def studio(plan: list[dvc.PlannedStage]) -> State:
     """Make each stage of DVC's plan fresh; stops at the first that fails."""
     logger = get_run_logger()
     course = Course(plan)
-    failed = course.run()
+    stopped = course.run()
     course.show(Page(logger))
-    if failed:
-        return Failed(message=failed.message)
+    if stopped:
+        return Failed(message=stopped.message)
     return Completed(message=summary(course.rows) + _changed_meanwhile(course.rows, logger))
 
 
@@ -93,11 +93,17 @@ class Course:
         return state
 
 
-def _may_pass(task: Task[..., State], run: TaskRun, state: State) -> bool:
+def may_pass(task: Task[..., State], run: TaskRun, state: State) -> bool:
+    """Prefect's question whether a task should be tried again."""
     return state.name == OUT_OF_REACH
 
 
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_pass)
+def failed(error: AtelierError) -> State:
+    """A task's state that says in a sentence what went wrong, without a traceback."""
+    return Failed(name=OUT_OF_REACH if isinstance(error, PassingError) else "Failed", message=str(error))
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=may_pass)
 def run_stage(stage: str, run: str, moving: bool) -> State:
     """`Cached` where DVC has the stage's outs already, `Completed` where the stage ran."""
     verdict: dvc.Verdict = "unchanged"
@@ -106,10 +112,8 @@ def run_stage(stage: str, run: str, moving: bool) -> State:
         try:
             verdict = dvc.repro(stage, run, follower)
             follower.show()
-        except PassingError as error:
-            return Failed(name=OUT_OF_REACH, message=str(error))
-        except AtelierError as error:  # a sentence for a person, not a traceback
-            return Failed(message=str(error))
+        except AtelierError as error:
+            return failed(error)
     name = "Completed" if verdict == "executed" else "Cached"
     return Completed(name=name, message=f"dvc: {verdict} {dvc.key(stage)}")
 

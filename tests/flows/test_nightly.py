@@ -46,16 +46,6 @@ def test_worse_or_no_better_than_chance_the_challenger_is_not_promoted(studio_at
     assert "| `scrape.snapshot` | `2026-11-22` | `2026-12-02` |" in report
 
 
-def test_an_edit_that_is_not_committed_is_no_part_of_the_night_and_stays(studio_at_night: NightTree) -> None:
-    tree = studio_at_night
-    tree.edit(train__seed=6)
-    edited = (tree.root / "params.yaml").read_bytes()
-    said = _night(tree, "2026-11-30")
-    assert "not committed, so no part of this night: params.yaml" in said
-    assert (tree.root / "params.yaml").read_bytes() == edited
-    assert tree.git("status", "--porcelain") == "M params.yaml"
-
-
 def test_what_cannot_work_is_said_in_a_sentence_and_leaves_nothing(night_tree: NightTree) -> None:
     refused = night_tree.run("flows.cli", "nightly", "run", "--night", "tomorrow")
     assert (refused.status, refused.output) == (
