@@ -77,7 +77,7 @@ def look(user: Path) -> Beside:
     user = user.resolve()
     _check(user)
     head = git(user, "rev-parse", "HEAD")
-    edited = git(user, *NOBODY, "stash", "create") or head  # a commit of the tree, which stays as it is
+    edited = _edited(user) or head
     tree = git(user, "rev-parse", f"{edited}^{{tree}}")
     listed = git(user, "ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
     asked = [line for line in listed if line.partition("\t")[2] not in RESULTS]
@@ -126,8 +126,8 @@ def lost_by(user: Path, experiment: str, name: str) -> list[str]:
         raise AtelierError(
             f"there is no experiment {experiment} of the commit {head[:10]}: `dvc exp show` lists what there is"
         )
-    edited = git(user, *NOBODY, "stash", "create")
-    if not edited:
+    edited = _edited(user)
+    if edited is None:
         return []
     names = git(user, "diff", "--name-only", "-z", "HEAD", edited).split("\0")
     known = git(user, "for-each-ref", "--format=%(refname)", f"{exps}/", f"{BASE}/{name}").splitlines()
@@ -138,6 +138,13 @@ def lost_by(user: Path, experiment: str, name: str) -> list[str]:
         and path not in RESULTS
         and _blob(user, edited, path) not in {_blob(user, ref, path) for ref in known}
     ]
+
+
+def _edited(user: Path) -> str | None:
+    """A commit of the tree with its edits, which stay where they are; None where there are none."""
+    if not git(user, "status", "--porcelain", "--untracked-files=no"):
+        return None
+    return git(user, *NOBODY, "stash", "create") or None
 
 
 def _blob(user: Path, commit: str, path: str) -> str:

@@ -24,6 +24,7 @@ QUIET = (
     "Generating lock file",
     "Ran experiment",
     "Experiment results",
+    "WARNING: No file hash info",
 )
 
 

@@ -20,6 +20,8 @@ SNAPSHOTS = 5
 
 
 def scrape(stage: Stage) -> str:
+    if stage.params.scrape.gallery.works == 13:
+        raise AtelierError("thirteen works bring bad luck")
     (DATA / "scrape").write_text(f"{stage.params.scrape.gallery.works} works\n")
     return "found"
 
@@ -44,7 +46,7 @@ def train(stage: Stage) -> str:
             grid = STATE / f"grid-{step}.png"
             Image.new("RGB", (64, 64), colour).save(grid)
             progress.shows(grid, curve)
-    write_json(DATA / "train", {"lr": params.lr, "minutes": params.minutes, **curve[-1]})
+    write_json(DATA / "train", {"lr": params.lr, "batch": params.batch, **curve[-1]})
     return "trained"
 
 

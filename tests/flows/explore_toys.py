@@ -48,6 +48,11 @@ stages:
 class ExploreTree(Tree):
     """The user's tree of such a studio."""
 
+    def copied(self, parent: Path) -> "ExploreTree":
+        """Another at parent/studio, whose executions are counted on their own."""
+        shutil.copytree(self.root, parent / "studio")
+        return ExploreTree(parent / "studio", {**self.environment, "TOY_RUNS": str(parent / "runs")})
+
     @property
     def runs(self) -> Counter[str]:
         """How often each stage has been executed, wherever."""
@@ -89,7 +94,7 @@ def make_explore_tree(parent: Path, environment: dict[str, str]) -> ExploreTree:
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "data").mkdir()
     (root / "data/.gitignore").write_text("/*\n!.gitignore\n")
-    tree = ExploreTree(root, {**environment, "TOY_RUNS": str(parent / "runs")})
+    tree = ExploreTree(root, environment)
     tree.git("init", "-q", "-b", "main")
     for key, value in (("user.name", "Anna Sea"), ("user.email", "anna@example.org")):
         tree.git("config", key, value)

@@ -46,7 +46,7 @@ def test_ranges_are_for_a_search_and_are_stood_for_by_their_ends():
     ]  # fmt: skip
     assert ends(axes)[:3] == [{"train.lr": 1e-5}, {"train.lr": 1e-3}, {"train.sketch.ngf": 8}]
     check(Params(), ends(axes))
-    assert [str(axis) for axis in axes][0] == "train.lr=log:1e-05,0.001"
+    assert str(axes[0]) == "train.lr=log:1e-05,0.001"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+"""Explorations as a person meets them: `atelier explore …` in a tree with edits that nobody committed."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from PIL import Image
+
+from tests.flows.explore_toys import ExploreTree
+from tests.flows.toys import Started, left_of
+
+GRID = (
+    "flows.cli",
+    "explore",
+    "--grid",
+    "train.lr=1e-4,2e-4",
+    "augment.crop=center,random",
+    "train.batch=32,64",
+)
+
+
+@pytest.fixture
+def tree(exploring: ExploreTree, api_url: str) -> ExploreTree:
+    exploring.environment["PREFECT_API_URL"] = api_url
+    exploring.set("works: 600 ", "works: 24 ")  # an edit that is in no commit
+    return exploring
+
+
+@pytest.fixture
+def start(tree: ExploreTree) -> Iterator[Callable[..., Started]]:
+    """`start("flows.cli", "explore", …)`, ended with the test whatever happens."""
+    started: list[Started] = []
+
+    def start(*command: str) -> Started:
+        started.append(tree.start(*command))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tree: ExploreTree, start):
+    """Waits for eight trials, each a DVC of its own, and for the prints of the one that is adopted."""
+    before = (tree.root / "params.yaml").read_bytes()
+    tree.environment["TOY_SNAPSHOT_S"] = "0.1"
+    run = start(*GRID, "--minutes", "5", "--name", "sea").until("'sea-5' - train: 1/5")
+    family = run.family()
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert not left_of(family)
+    assert set(tree.experiments()) == {f"sea-{number}" for number in range(1, 5)}
+
+    again = tree.run(*GRID, "--minutes", "5", "--name", "sea")
+    assert again.status == 0, again.output
+    assert "'sea-4'" not in again.output
+    assert "'sea-5' - tries train.lr=0.0002 augment.crop=center train.batch=32" in again.output
+    assert tree.runs == {"scrape": 1, "augment": 2, "train": 9, "evaluate": 8, "generate": 8}
+    assert (tree.root / "params.yaml").read_bytes() == before
+    assert "dvc.lock" not in tree.git("status", "--short")
+
+    shown, table = tree.experiments(), tree.table("sea")
+    assert set(shown) == {f"sea-{number}" for number in range(1, 9)}
+    for row in table:
+        params = shown[row["experiment"]]["params"]["params.yaml"]["data"]
+        metrics = shown[row["experiment"]]["metrics"]["metrics.json"]["data"]
+        assert float(row["kid_rand"]) == pytest.approx(metrics["kid_rand"]["value"], rel=1e-5)
+        assert (float(row["train.lr"]), int(row["train.batch"])) == (
+            params["train"]["lr"],
+            params["train"]["batch"],
+        )
+        assert row["augment.crop"] == params["augment"]["crop"]
+        assert (params["train"]["minutes"], params["scrape"]["gallery"]["works"]) == (5, 24)
+    scores = [float(row["kid_rand"]) for row in table]
+    assert scores == sorted(scores)
+    with Image.open(tree.root / ".atelier/explore/sea/sheet.png") as sheet:
+        assert sheet.width > 3 * 384
+
+    adopted = tree.run("flows.cli", "explore", "apply", "sea")
+    assert adopted.status == 0, adopted.output
+    assert "lr: 0.0002 " in (tree.root / "params.yaml").read_text()
+    assert "up to date" in tree.dvc("repro")
+    assert tree.runs == {"scrape": 1, "augment": 2, "train": 9, "evaluate": 8, "generate": 8, "upscale": 1}
+
+
+def test_one_exploration_at_a_time_and_ctrl_c_stops_it_with_all_it_started(tree: ExploreTree, start):
+    tree.environment["TOY_SNAPSHOT_S"] = "3"
+    run = start(*GRID).until("train: 1/5")
+    second = tree.run("flows.cli", "explore", "--grid", "train.lr=1e-3")
+    assert second.status == 1
+    assert f"another exploration (PID {run.pid}) is at work" in second.output
+    family = run.family()
+    os.kill(run.pid, signal.SIGINT)
+    assert run.wait() == 130
+    assert not left_of(family)
+    assert run.output.rstrip().endswith("stopped; the same command goes on from here")
+    assert tree.experiments() == {}
