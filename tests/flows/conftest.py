@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.explore_toys import ExploreTree, make_explore_tree
 from tests.flows.night_toys import NightTree, make_night_tree, paint_pictures
 from tests.flows.person import Studio
 from tests.flows.toys import ROOT, Started, Tree
@@ -116,3 +117,14 @@ def _night_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def night_tree(tmp_path: Path, environment: dict[str, str], _night_pictures: Path) -> NightTree:
     """A studio whose nights judge real pictures, committed, with its paintings beside it."""
     return make_night_tree(tmp_path, environment, _night_pictures)
+
+
+@pytest.fixture(scope="session")
+def _explore_template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> ExploreTree:
+    return make_explore_tree(tmp_path_factory.mktemp("exploring"), environment)
+
+
+@pytest.fixture
+def exploring(tmp_path: Path, _explore_template: ExploreTree) -> ExploreTree:
+    """A committed studio of toys for explorations."""
+    return _explore_template.copied(tmp_path)
