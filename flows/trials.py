@@ -11,11 +11,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from flows import explore_sheet
 from flows.axes import described
 from flows.explored import Explored
 from flows.page import Follower, Page
+from flows.pipeline import OUT_OF_REACH
 from flows.trying import Trying
 
 STOPPED = "Stopped"
@@ -31,7 +32,7 @@ def explore(name: str, trying: Trying) -> State:
         state = run_trial.with_options(name=experiment, task_run_name=experiment)(
             trying, *turn, return_state=True
         )
-        if state.name == STOPPED:
+        if state.name in (STOPPED, OUT_OF_REACH):
             return Failed(message=state.message)
         if trials := explore_sheet.draw(explored):
             page.picture("sheet", explored.sheet, f"{len(trials)} trials, the best {explored.by} first")
@@ -47,6 +48,8 @@ def run_trial(trying: Trying, number: int, changes: Mapping[str, Any]) -> State:
     logger.info("tries %s", described(changes))
     try:
         trial = trying.run(number, changes, lambda stage: Follower(stage, logger), logger.info)
+    except PassingError as error:
+        return Failed(name=OUT_OF_REACH, message=str(error))
     except AtelierError as error:  # a sentence for a person, not a traceback
         return Failed(name=STOPPED, message=str(error))
     match trial.ending:

@@ -4,7 +4,6 @@ Runs in the trials' tree (flows.beside), which must be the directory we are in. 
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,12 +81,13 @@ class Trying:
         except StageError as error:
             if error.stage not in self._of_the_trial(say):
                 raise
-            scores, picture = _last_look()
+            scores, _, picture = _last_look()
             return Trial(number, changes, "failed", scores, str(error)), picture
         except _Hopeless:
-            scores, picture = _last_look()
-            said = f"worse than the median at {scores.pop('kimg', math.nan):g} kimg"
-            return Trial(number, changes, "pruned", scores, said), picture
+            scores, kimg, picture = _last_look()
+            return Trial(
+                number, changes, "pruned", scores, f"worse than the median at {kimg:g} kimg"
+            ), picture
         scores = scores_of(json.loads(experiments.METRICS.read_text(encoding="utf-8")))
         if self._wish.by not in scores:
             raise AtelierError(
@@ -151,11 +151,12 @@ class _Judge:
                 raise _Hopeless
 
 
-def _last_look() -> tuple[dict[str, float], Path | None]:
-    """The scores and the picture of the last snapshot of a training that did not end."""
+def _last_look() -> tuple[dict[str, float], float, Path | None]:
+    """The scores of the last snapshot of a training that did not end, when that was in kimg, and its picture."""
     progress = _progress()
     scores = dict((progress.get("scores") or [{}])[-1])
-    return scores, Path(progress["picture"]) if progress.get("picture") else None
+    kimg = scores.pop("kimg", 0.0)
+    return scores, kimg, Path(progress["picture"]) if progress.get("picture") else None
 
 
 def _progress() -> dict[str, Any]:
