@@ -79,6 +79,7 @@ def prepare(user: Path, params: Nightly) -> Clone:
             f"{error}; where that stays so, remove {root}: the next night makes it anew"
         ) from None
     store.share(user, root)
+    store.release(root)
     _lend(clone, load_params(root / "params.yaml"))
     dvc.remote(root)
     return clone

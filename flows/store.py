@@ -3,11 +3,12 @@
 As in flows.dvc, work is done by `dvc` in a child process that ends with us.
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from flows import tree
 from flows.dvc import TICK_S
 from flows.processes import Child
@@ -47,9 +48,13 @@ def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> Non
     """Send all that `root` names, and what is known of how it was made, to the default remote.
 
     `tracked` are .dvc files that must be among it, whatever .gitignore makes DVC overlook.
+    Raises PassingError where it fails: the remote was within reach when the night began.
     """
-    _dvc(root, say, "push", "--run-cache")
-    _dvc(root, say, "push", "--quiet", *map(str, tracked))
+    try:
+        _dvc(root, say, "push", "--run-cache")
+        _dvc(root, say, "push", "--quiet", *map(str, tracked))
+    except AtelierError as error:
+        raise PassingError(str(error)) from None
 
 
 def bring(root: Path, tracked: Path, say: Callable[[str], None], *, remote: bool) -> None:
@@ -65,6 +70,25 @@ def bring(root: Path, tracked: Path, say: Callable[[str], None], *, remote: bool
 def hold(root: Path, tracked: Path, say: Callable[[str], None]) -> None:
     """Put what lies in the place of a .dvc file back into the cache, which somebody may have emptied."""
     _dvc(root, say, "commit", "--quiet", "--force", str(tracked))
+
+
+def release(root: Path) -> None:
+    """Drop the locks of a dvc that was killed in `root`, where none whom they name is at work there.
+
+    DVC takes a dead process's lock for free, but in a container the next has the same number.
+    """
+    path = root / ".dvc/tmp/rwlock"
+    if Path("/proc/self/cwd").exists() and path.exists():
+        holders = set(re.findall(r'"pid": (\d+)', path.read_text()))
+        if not any(_is_in(root, pid) for pid in holders):
+            path.unlink()
+
+
+def _is_in(root: Path, pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == root
+    except OSError:  # gone, or somebody else's
+        return False
 
 
 def _dvc(root: Path, say: Callable[[str], None], *words: str) -> None:

@@ -1,7 +1,10 @@
 """The night's clone: the user's commit and nothing else, made once, clean each night; and when there is to be none."""
 
+import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +46,22 @@ def test_whatever_an_earlier_night_left_is_gone_and_outs_stay(person: Studio):
     assert theirs.git("tag") == ""
     assert not (root / "leftover.py").exists()
     assert (root / "data/model/generator.safetensors").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says where a process is at work")
+def test_a_lock_of_a_killed_dvc_is_dropped_though_its_number_is_another_process_by_now(person: Studio):
+    root = person.prepare().root
+    lock = root / ".dvc/tmp/rwlock"
+    for place, stays in ((person.root, False), (root, True)):
+        process = subprocess.Popen(["sleep", "60"], cwd=place)
+        lock.parent.mkdir(exist_ok=True)
+        lock.write_text(
+            json.dumps({str(root / "data/catalog"): {"write": {"pid": process.pid, "cmd": "dvc"}}})
+        )
+        person.prepare()
+        process.kill()
+        process.wait()
+        assert lock.exists() == stays
 
 
 def test_what_has_arrived_is_not_asked_for_again_and_goes_its_own_way_from_here(person: Studio):
