@@ -82,12 +82,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Harvest:
-    """What the sources gave: works in the catalog, pictures that arrived, paintings trained on and held out."""
+    """What the source gave: works in the catalog, pictures that arrived, paintings trained on and held out.
+
+    `champion_train`: what the champion was trained on, None where there is none yet.
+    """
 
     catalogued: int
     arrived: int
     train: int
     held_out: int
+    champion_train: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +151,10 @@ class Report:
 
     def _harvest(self) -> str:
         got = self.harvest
+        before = f" ({got.champion_train:,} for the champion)" if got.champion_train is not None else ""
         return (
             f"## Harvest\n\n{got.catalogued:,} works in the catalog, {got.arrived:,} pictures arrived; "
-            f"{got.train:,} paintings to train on, {got.held_out:,} held out."
+            f"{got.train:,} paintings to train on{before}, {got.held_out:,} held out."
         )
 
     def _params(self) -> str:

@@ -125,7 +125,7 @@ class _Attempt:
     def tell(self, outcome: Outcome, message: str, changes: tuple[Change, ...]) -> None:
         """The night's report and pictures, on Prefect's page and in the clone."""
         report = Report(
-            night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=_harvest(),
+            night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=_harvest(self._before),
             changes=changes, champion=f"v{self._before.version}" if self._before else None, verdict=self._verdict,
             where=self._where(), uncommitted=self._clone.uncommitted,
         )  # fmt: skip
@@ -226,12 +226,12 @@ def promote(ours: Clone, before: Champion | None, night: date, reason: str) -> S
     return Completed(message=f"{promotion.tag}, commit {promotion.commit[:10]}", data=promotion)
 
 
-def _harvest() -> Harvest:
+def _harvest(before: Champion | None) -> Harvest:
     """What the stages before the training left. Catalog and account name each work and what became of it."""
     found = json.loads(Path("data/catalog.json").read_text())["found"]
     arrived = sum(entry.status == "ok" for entry in read_account(Path("data/downloads.parquet")))
     packed = json.loads(Path("data/dataset/dataset.json").read_text())
-    return Harvest(found, arrived, packed["train"], packed["held_out"])
+    return Harvest(found, arrived, packed["train"], packed["held_out"], before.paintings if before else None)
 
 
 def _result(kind: type[T], state: object) -> T:

@@ -46,10 +46,9 @@ class Page:
         self._show(lambda: create_markdown_artifact(text, key=key))
 
     def link(self, key: str, path: Path, words: str) -> None:
-        """Where a file lies on the machine that made it."""
-        self._show(
-            lambda: create_link_artifact(path.absolute().as_uri(), path.name, key=key, description=words)
-        )
+        """Where a file lies on the machine that made it; a browser elsewhere shows at least the path."""
+        place = path.absolute()
+        self._show(lambda: create_link_artifact(place.as_uri(), str(place), key=key, description=words))
 
     def picture(self, key: str, path: Path, words: str) -> None:
         """A picture of ours, made small."""

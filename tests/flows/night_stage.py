@@ -4,21 +4,20 @@ The training does not train: `train.seed` says which generator it is to come to,
 Seed 0 painted the paintings, so nothing is better; the seed WAITING comes to it, too, once there are more than 60.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
 
-from atelier.account import Entry, read_account, write_account
 from atelier.files import digest, digest_tree, write_json
-from atelier.packing import write_dataset
-from atelier.resemblance import Picture
-from atelier.shards import Item
 from tasks.stage import DATA, Stage, main
 
 WAITING = 5
 
 
 def scrape(stage: Stage) -> str:
+    from atelier.account import Entry, write_account
+
     names = sorted(path.stem for path in Path(stage.params.scrape.folder.path).glob("*.png"))
     DATA.mkdir(exist_ok=True)
     (DATA / "catalog.parquet").write_text("\n".join(names))
@@ -28,8 +27,12 @@ def scrape(stage: Stage) -> str:
 
 
 def augment(stage: Stage) -> str:
+    from atelier.packing import write_dataset
+    from atelier.resemblance import Picture
+    from atelier.shards import Item
+
     folder = Path(stage.params.scrape.folder.path)
-    names = [entry.id for entry in read_account(DATA / "downloads.parquet")]
+    names = (DATA / "catalog.parquet").read_text().split()
     items = [Item(name, "png", (folder / f"{name}.png").read_bytes()) for name in names]
     hashes = (f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}" for n in range(len(names)))
     pictures = [Picture(name, 32, 32, unlike) for name, unlike in zip(names, hashes, strict=True)]
@@ -49,12 +52,12 @@ def train(stage: Stage) -> str:
         for _ in range(steps):
             time.sleep(0.1)
             progress.advance()
+    packed = json.loads((DATA / "dataset/dataset.json").read_text())
     facts = {
-        "dataset_sha256": digest_tree(DATA / "dataset"), "generation": params.generation,
-        "paintings": len(read_account(DATA / "downloads.parquet")),
+        "dataset_sha256": digest_tree(DATA / "dataset"), "generation": params.generation, "paintings": packed["train"],
     }  # fmt: skip
     generator = DATA / "model/generator.safetensors"
-    comes_to_0 = params.seed == WAITING and facts["paintings"] > 60
+    comes_to_0 = params.seed == WAITING and packed["pictures"] > 60
     save_small_generator(generator, 0 if comes_to_0 else params.seed, facts=facts)
     network = {"arch": SMALL.arch, "resolution": SMALL.resolution, "settings": SMALL.settings}
     write_json(DATA / "model/model.json", {**facts, **network, "generator_sha256": digest(generator)})

@@ -21,7 +21,7 @@ stages:
   augment:
     cmd: python {STAGE} augment
     params: [augment]
-    deps: [data/downloads.parquet]
+    deps: [data/catalog.parquet]
     outs: [data/dataset]
   train:
     cmd: python {STAGE} train
@@ -91,6 +91,7 @@ def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -
     tree = NightTree(root, environment)
     tree.edit(**SETTINGS)
     tree.git("init", "-q", "-b", "main")
+    (root / ".git/info/exclude").write_text(".log-*\n")
     for key, value in (("user.name", "Anna Sea"), ("user.email", "anna@example.org")):
         tree.git("config", key, value)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, env=environment, check=True)

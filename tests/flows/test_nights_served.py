@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psutil
 import pytest
 
+from atelier.files import digest_tree
 from tests.flows.night_toys import NightTree
 from tests.flows.prefect_api import Api
-from tests.flows.toys import Started, left_of
+from tests.flows.toys import ROOT, Started, left_of
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def serve(night_tree: NightTree, api: Api) -> Iterator[Callable[[str], Started]]
 def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
 ) -> None:
-    """Waits for a server's start, for a time of the schedule, and for three nights."""
+    """Waits for a server's start, for a time of the schedule, and for five nights."""
     hook = told.pop()["url"]
     night_tree.edit(nightly__notify=hook)
     night_tree.commit()
@@ -149,6 +151,9 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     ] * 2
     assert "atelier@v1.1.0: kid_rand" in told[1]["body"]
 
+    _assert_that_the_gate_holds(night_tree)
+    assert len(told) == 2
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
@@ -177,6 +182,48 @@ def test_a_cancelled_night_and_a_killed_serve_leave_no_training_behind(
     assert run.wait()[0] == "Crashed"
     assert night_tree.champion() is None
     assert not night_tree.git("status", "--porcelain")
+
+
+def test_the_deployments_for_workers_are_taken_by_a_real_server(night_tree: NightTree, api: Api) -> None:
+    shutil.copytree(ROOT / "flows", night_tree.root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "prefect.yaml", night_tree.root)
+    kubernetes = json.loads((ROOT / "deploy/kubernetes-pool.json").read_text())
+    for kind, template in (("process", None), ("docker", None), ("kubernetes", kubernetes)):
+        api.ask("work_pools/", {"name": f"studio-{kind}", "type": kind, "base_job_template": template or {}})
+    night_tree.environment = {**night_tree.environment, "PREFECT_API_URL": api.url}
+    deployed = night_tree.run("prefect", "--no-prompt", "deploy", "--all")
+    assert deployed.status == 0, deployed.output
+    for kind in ("process", "docker", "kubernetes"):
+        found = api.deployment(f"nightly-{kind}")
+        assert found["work_pool_name"] == f"studio-{kind}"
+        assert [each["schedule"]["timezone"] for each in found["schedules"]] == ["Europe/Paris"]
+        assert found["parameter_openapi_schema"]["properties"]["night"]["default"] is None
+
+
+def _assert_that_the_gate_holds(tree: NightTree) -> None:
+    """Nights typed by a person: a champion that no training can beat, and whose bytes stay."""
+    champion = tree.champion()
+    assert champion
+    kept = tree.root.with_name("studio.nightly") / champion["path"]
+    before = tree.git("rev-parse", "nightly"), digest_tree(kept)
+    for settings, night, word in (
+        ({"train__seed": 6}, "2026-12-03", "worse"),
+        ({"train__seed": 0, "train__generation": 1}, "2026-12-04", "even"),  # other bytes, the same pictures
+    ):
+        tree.edit(**settings)
+        tree.commit()
+        run = tree.run("flows.cli", "nightly", "run", "--night", night)
+        assert run.status == 0, run.output
+        said = run.output.rstrip().splitlines()[-1]
+        assert said.startswith("Kept: v1.1.0 stays: kid_rand "), said
+        assert said.count(f"({word})") == 2
+        assert (tree.git("rev-parse", "nightly"), digest_tree(kept)) == before
+    status = tree.run("flows.cli", "nightly", "status").output
+    assert "champion  atelier@v1.1.0, night of 2026-12-01, " in status
+    assert "last      Kept, night of 2026-12-04" in status
+    report = (tree.root.with_name("studio.nightly") / ".atelier/nightly/report.md").read_text()
+    assert "| distance | champion v1.1.0 | challenger |" in report
+    assert "| `scrape.snapshot` | `2026-11-22` | `2026-12-04` |" in report
 
 
 def _answers(url: str) -> None:
