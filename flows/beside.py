@@ -7,19 +7,16 @@ read once, edits and all, and nothing but the refs of experiments ever comes bac
 
 import hashlib
 import shutil
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.errors import AtelierError
-from atelier.params import Params, load_params
-from flows import store
+from atelier.params import load_params
+from flows import annex
 from flows.git import git, holds
 
 BASE = "refs/atelier/explored"  # in the user's repository and in the clone: what an exploration began with
-OURS = "atelier.explore"  # set in a clone that an exploration made
+KIND = "explore"
 NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
 RESULTS = ("dvc.lock", "metrics.json")  # what running stages writes, not what a person edits
 NOBODY = ("-c", "user.name=Atelier", "-c", "user.email=atelier@localhost")  # experiments are of this machine
@@ -41,8 +38,7 @@ class Beside:
     def clean(self) -> None:
         """Have the user's files as they were when the exploration began; data stay, and what DVC knows of them."""
         known = {name: (self.root / name).read_bytes() for name in RESULTS if (self.root / name).is_file()}
-        git(self.root, "checkout", "-q", "--force", "--detach", self.head)
-        git(self.root, "clean", "-qfd", "-e", "/data/", "-e", "/.atelier/")
+        annex.clear(self.root, self.head)
         git(self.root, "read-tree", "-u", "--reset", self.base)
         git(
             self.root, "reset", "-q", self.head
@@ -83,26 +79,17 @@ def look(user: Path) -> Beside:
     asked = [line for line in listed if line.partition("\t")[2] not in RESULTS]
     identity = hashlib.sha256("\0".join([head, *asked]).encode()).hexdigest()
     base = git(user, *NOBODY, "commit-tree", tree, "-p", head, "-m", "What an exploration began with")
-    return Beside(user.with_name(f"{user.name}.explore"), user, head, base, identity)
+    return Beside(user.with_name(f"{user.name}.{KIND}"), user, head, base, identity)
 
 
 def prepare(beside: Beside, name: str) -> None:
     """Make the clone of exploration `name`, or clean it; nobody else may be at work in it."""
     user, root = beside.user, beside.root
-    if not root.exists():
-        _make(user, root)
-    elif not (root / ".git").is_dir() or not holds(root, "config", "--local", "--get", OURS):
-        raise AtelierError(
-            f"{root} is where trials run, but no exploration made it: move it away, or rename the studio"
-        )
-    for lock in (
-        *(root / ".git").rglob("*.lock"),
-        root / ".dvc/tmp/rwlock",
-    ):  # of a git or dvc that was killed
-        lock.unlink(missing_ok=True)
+    annex.made(user, KIND, "exploration")
+    for key, value in (("user.name", "Atelier"), ("user.email", "atelier@localhost")):
+        git(root, "config", key, value)
     # the user's repository keeps what it began with, for `apply` to know whose edits are whose
     git(user, "update-ref", f"{BASE}/{name}", beside.base)
-    git(root, "remote", "set-url", "origin", str(user))
     git(root, "fetch", "-q", "--no-tags", "--update-shallow", "origin", f"+{BASE}/{name}:{BASE}/{name}")
     for name_ in RESULTS:
         (root / name_).unlink(missing_ok=True)
@@ -111,8 +98,11 @@ def prepare(beside: Beside, name: str) -> None:
     for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines():
         git(root, "update-ref", "-d", ref)  # what was worth it has been given
     beside.clean()
-    store.share(user, root)
-    _lend(user, root, load_params(user / "params.yaml"))
+    models = [Path("models") / path.name for path in (user / "models").glob("*") if path.is_dir()]
+    links = annex.share(user, root, load_params(root / "params.yaml"), models)
+    exclude = root / ".git/info/exclude"  # they are no part of an experiment
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.write_text("".join(f"/{path.as_posix()}\n" for path in links))
 
 
 def lost_by(user: Path, experiment: str, name: str) -> list[str]:
@@ -174,53 +164,3 @@ def _check(user: Path) -> None:
         raise AtelierError(
             f"git knows nothing of {', '.join(names)}, so trials would lack it: `git add {' '.join(names)}`"
         )
-
-
-def _make(user: Path, root: Path) -> None:
-    """A new clone, with copies of what has arrived in the user's tree, so that nothing is asked for twice."""
-    temporary = root.with_name(f".{root.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
-    # without the user's templates, which may hold hooks
-    git(user.parent, "clone", "-q", "--no-checkout", "--template=", str(user), str(temporary))
-    settings = (
-        (OURS, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false"),
-        ("user.name", "Atelier"), ("user.email", "atelier@localhost"),
-    )  # fmt: skip
-    for key, value in settings:
-        git(temporary, "config", key, value)
-    for source in sorted((user / ".atelier/images").glob("*")) + sorted((user / ".atelier/scrape").glob("*")):
-        _seed(source, temporary / ".atelier" / source.parent.name / source.name)
-    (temporary / ".git/info").mkdir(exist_ok=True)
-    temporary.rename(root)
-
-
-def _seed(source: Path, target: Path) -> None:
-    """A copy, never a link: both trees write to these files, and go their own ways from here."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix == ".sqlite":  # a copy through SQLite is whole even while somebody writes
-        with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
-            theirs.backup(ours)
-    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp")):
-        shutil.copyfile(source, target)
-
-
-def _lend(user: Path, root: Path, params: Params) -> None:
-    """Links to what params.yaml may name in the user's tree and no commit holds: paintings, models, weights."""
-    kept = [Path("models") / path.name for path in (user / "models").glob("*") if path.is_dir()]
-    lent = []
-    for path in (*_named(params), *kept):
-        if path.is_absolute() or ".." in path.parts:
-            continue  # the same for both trees
-        ours, theirs = root / path, user / path
-        if theirs.exists() and (ours.is_symlink() or not ours.exists()):
-            ours.parent.mkdir(parents=True, exist_ok=True)
-            ours.unlink(missing_ok=True)
-            ours.symlink_to(theirs)
-            lent.append(f"/{path.as_posix()}\n")
-    (root / ".git/info/exclude").write_text("".join(lent))  # no part of an experiment
-
-
-def _named(params: Params) -> Iterator[Path]:
-    folder = params.scrape.folder
-    names = (folder.path, folder.catalog, params.train.init_from, params.evaluate.inception_weights)
-    yield from (Path(name) for name in names if name)

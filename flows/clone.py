@@ -5,21 +5,17 @@ the user's HEAD names, with the robot's files of the branch over it, and whateve
 """
 
 import re
-import shutil
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from atelier import editing
 from atelier.errors import AtelierError
-from atelier.params import Nightly, Params, load_params
-from flows import dvc, store
+from atelier.params import Nightly, load_params
+from flows import annex, dvc
 from flows.git import git, holds
 
 BASE = "refs/atelier/base"  # the user's HEAD as it was fetched
-OURS = "atelier.nightly"  # set in a clone that a night made
 CHAMPIONS = ":(glob)models/champion*"  # of the robot's alone, like these two where the user has no newer:
 RESULTS = ("dvc.lock", "metrics.json")
 NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
@@ -59,17 +55,9 @@ def prepare(user: Path, params: Nightly) -> Clone:
     """
     user = user.resolve()
     identity = _check(user, params.branch)
-    root = user.with_name(f"{user.name}.nightly")
-    if not root.exists():
-        _make(user, root)
-    elif not (root / ".git").is_dir() or not holds(root, "config", "--local", "--get", OURS):
-        raise AtelierError(
-            f"{root} is where the night works, but no night made it: move it away, or rename the studio"
-        )
-    for lock in (root / ".git").rglob("*.lock"):  # of a git that was killed
-        lock.unlink()
+    root = annex.made(user, "nightly", "night")
     try:
-        _fetch(user, root)
+        _fetch(root)
         for key, value in zip(("user.name", "user.email"), identity, strict=True):
             git(root, "config", key, value)
         clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
@@ -78,9 +66,7 @@ def prepare(user: Path, params: Nightly) -> Clone:
         raise AtelierError(
             f"{error}; where that stays so, remove {root}: the next night makes it anew"
         ) from None
-    store.share(user, root)
-    store.release(root)
-    _lend(clone, load_params(root / "params.yaml"))
+    annex.share(user, root, load_params(root / "params.yaml"))
     dvc.remote(root)
     return clone
 
@@ -148,42 +134,16 @@ def _check_branch(user: Path, branch: str) -> None:
             )
 
 
-def _make(user: Path, root: Path) -> None:
-    """A new clone, with copies of what has arrived in the user's tree, so that nothing is asked for twice."""
-    temporary = root.with_name(f".{root.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed night left
-    # without the user's templates, which may hold hooks
-    git(user.parent, "clone", "-q", "--no-checkout", "--template=", str(user), str(temporary))
-    for key, value in ((OURS, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false")):
-        git(temporary, "config", key, value)
-    for source in sorted((user / ".atelier/images").glob("*")) + sorted((user / ".atelier/scrape").glob("*")):
-        _seed(source, temporary / ".atelier" / source.parent.name / source.name)
-    temporary.rename(root)
-
-
-def _seed(source: Path, target: Path) -> None:
-    """A copy, never a link: both trees write to these files, and go their own ways from here."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix == ".sqlite":  # a copy through SQLite is whole even while somebody writes
-        with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
-            theirs.backup(ours)
-    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp")):
-        shutil.copyfile(source, target)
-
-
-def _fetch(user: Path, root: Path) -> None:
+def _fetch(root: Path) -> None:
     """All branches and tags as the user's repository has them now, and its HEAD; what is not there goes."""
     refs = (f"+HEAD:{BASE}", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-    git(root, "remote", "set-url", "origin", str(user))
     git(root, "fetch", "-q", "--prune", "--update-shallow", "--no-recurse-submodules", "origin", *refs)
 
 
 def _lay_out(clone: Clone) -> None:
     """The user's commit as work tree, and the robot's files over it."""
     root = clone.root
-    git(root, "checkout", "-q", "--force", "--detach", clone.base)
-    # outs stay: DVC looks at their hashes, and copying them from the cache takes time
-    git(root, "clean", "-qfd", "-e", "/data/", "-e", "/.atelier/")
+    annex.clear(root, clone.base)
     if (tip := clone.tip) is None:
         return
     git(root, "rm", "-qrf", "--ignore-unmatch", "--", CHAMPIONS)
@@ -192,24 +152,6 @@ def _lay_out(clone: Clone) -> None:
         theirs += [name for name in RESULTS if holds(root, "cat-file", "-e", f"{tip}:{name}")]
     if theirs:
         git(root, "checkout", "-q", tip, "--", *theirs)
-
-
-def _lend(clone: Clone, params: Params) -> None:
-    """Links to what params.yaml names in the user's tree and no commit holds: paintings, models, weights."""
-    for path in _named(params):
-        if path.is_absolute() or ".." in path.parts:
-            continue  # the same for both trees
-        ours, theirs = clone.root / path, clone.user / path
-        if theirs.exists() and not ours.exists():
-            ours.parent.mkdir(parents=True, exist_ok=True)
-            ours.unlink(missing_ok=True)  # a link to what has moved
-            ours.symlink_to(theirs)
-
-
-def _named(params: Params) -> Iterator[Path]:
-    folder = params.scrape.folder
-    names = (folder.path, folder.catalog, params.train.init_from, params.evaluate.inception_weights)
-    yield from (Path(name) for name in names if name)
 
 
 def _uncommitted(user: Path) -> tuple[str, ...]:

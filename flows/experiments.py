@@ -1,7 +1,7 @@
 """DVC's experiments: the tree we are in is run and becomes one, and one becomes what lies in the tree.
 
 As in flows.dvc, work is done by `dvc` in a child process that ends with us. `dvc exp run` in a tree of its own costs
-some seconds a trial; `--temp` and the queue cost as much again, and begin without what the trials before them made.
+five seconds a trial; `--temp` costs the same, the queue twice that, and both begin without what trials before made.
 """
 
 import re

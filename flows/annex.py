@@ -1,0 +1,89 @@
+"""A second tree beside the user's, `../<name>.<kind>`: a clone that a flow makes once and works in from then on.
+
+Knows git, and what params.yaml may name in the user's tree; not what the flow does there.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from atelier.params import Params
+from flows import store
+from flows.git import git, holds
+
+
+def made(user: Path, kind: str, maker: str) -> Path:
+    """The tree, made where there is none, and without the locks of a git that was killed in it.
+
+    Nobody else may be at work there. Raises AtelierError where something else has its place.
+    """
+    root = user.with_name(f"{user.name}.{kind}")
+    mark = f"atelier.{kind}"
+    if not root.exists():
+        _make(user, root, mark)
+    elif not (root / ".git").is_dir() or not holds(root, "config", "--local", "--get", mark):
+        raise AtelierError(
+            f"{root} is where the {maker} works, but no {maker} made it: move it away, or rename the studio"
+        )
+    for lock in (root / ".git").rglob("*.lock"):
+        lock.unlink()
+    git(root, "remote", "set-url", "origin", str(user))
+    return root
+
+
+def clear(root: Path, commit: str) -> None:
+    """The files of `commit` and no others but data: DVC looks at their hashes, and to copy them takes time."""
+    git(root, "checkout", "-q", "--force", "--detach", commit)
+    git(root, "clean", "-qfd", "-e", "/data/", "-e", "/.atelier/")
+
+
+def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -> list[Path]:
+    """Have DVC's cache and remotes in common, and links to what no commit holds: paintings, models, weights.
+
+    The links, below `root`; all but `models` are what params.yaml names.
+    """
+    store.share(user, root)
+    store.release(root)
+    links = []
+    for path in (*_named(params), *models):
+        if path.is_absolute() or ".." in path.parts:
+            continue  # the same for both trees
+        ours, theirs = root / path, user / path
+        if theirs.exists() and (ours.is_symlink() or not ours.exists()):
+            ours.parent.mkdir(parents=True, exist_ok=True)
+            ours.unlink(missing_ok=True)  # a link to what has moved
+            ours.symlink_to(theirs)
+            links.append(path)
+    return links
+
+
+def _make(user: Path, root: Path, mark: str) -> None:
+    """A new clone, with copies of what has arrived in the user's tree, so that nothing is asked for twice."""
+    temporary = root.with_name(f".{root.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
+    # without the user's templates, which may hold hooks
+    git(user.parent, "clone", "-q", "--no-checkout", "--template=", str(user), str(temporary))
+    for key, value in ((mark, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false")):
+        git(temporary, "config", key, value)
+    for source in sorted((user / ".atelier/images").glob("*")) + sorted((user / ".atelier/scrape").glob("*")):
+        _seed(source, temporary / ".atelier" / source.parent.name / source.name)
+    temporary.rename(root)
+
+
+def _seed(source: Path, target: Path) -> None:
+    """A copy, never a link: both trees write to these files, and go their own ways from here."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix == ".sqlite":  # a copy through SQLite is whole even while somebody writes
+        with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
+            theirs.backup(ours)
+    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp")):
+        shutil.copyfile(source, target)
+
+
+def _named(params: Params) -> Iterator[Path]:
+    folder = params.scrape.folder
+    names = (folder.path, folder.catalog, params.train.init_from, params.evaluate.inception_weights)
+    yield from (Path(name) for name in names if name)
