@@ -89,21 +89,46 @@ def served(studio: Tree, api_url: str) -> Tree:
 
 
 @pytest.fixture(scope="session")
-def _night_template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    return Studio.new(tmp_path_factory.mktemp("nights") / "my studio", environment).root.parent
+def _person_template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    return Studio.new(tmp_path_factory.mktemp("person") / "my studio", environment).root.parent
+
+
+@pytest.fixture(scope="session")
+def _promoted_template(
+    tmp_path_factory: pytest.TempPathFactory, _person_template: Path, environment: dict[str, str]
+) -> Path:
+    place = tmp_path_factory.mktemp("promoted")
+    with pytest.MonkeyPatch.context() as patch:
+        person = _person(place, _person_template, environment, patch)
+        person.set("kimg: 120", "kimg: 7")  # at work on something, not committed
+        person.night("2026-11-24")
+        assert person.ran() == ["scrape", "train", "evaluate", "generate"]
+    return place
 
 
 @pytest.fixture
 def person(
-    tmp_path: Path, _night_template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, _person_template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Studio:
     """A person's studio of toys, committed, and this process in that person's environment."""
+    return _person(tmp_path, _person_template, environment, monkeypatch)
+
+
+@pytest.fixture
+def promoted(
+    tmp_path: Path, _promoted_template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Studio:
+    """The same with its night's clone, after the first promotion, of the night of 2026-11-24."""
+    return _person(tmp_path, _promoted_template, environment, monkeypatch)
+
+
+def _person(place: Path, template: Path, environment: dict[str, str], patch: pytest.MonkeyPatch) -> Studio:
     for name in set(os.environ) - set(environment):
-        monkeypatch.delenv(name)
+        patch.delenv(name)
     for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    shutil.copytree(_night_template, tmp_path, dirs_exist_ok=True, symlinks=True)
-    return Studio(tmp_path / "my studio", environment)
+        patch.setenv(name, value)
+    shutil.copytree(template, place, dirs_exist_ok=True, symlinks=True)
+    return Studio(place / "my studio", environment)
 
 
 @pytest.fixture(scope="session")

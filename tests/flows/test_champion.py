@@ -87,39 +87,35 @@ def test_a_nights_settings_keep_the_comments_and_quotes_of_the_file(person: Stud
     ]
 
 
-def test_versions_tell_what_changed_and_none_is_given_twice(person: Studio):
-    clone, best = person.evening(NIGHT)
-    assert best is None
-    first = promote(clone, best, NIGHT, "the first", print)
-    assert first.version == "1.0.0"
-
-    person.git("tag", "atelier@v1.0.1")  # of nobody knows whom
-    clone, best = person.evening("2026-11-25")
-    same = promote(clone, best, "2026-11-25", "better", print)
+def test_versions_tell_what_changed_and_none_is_given_twice(promoted: Studio):
+    promoted.git("tag", "atelier@v1.0.1")  # of nobody knows whom
+    promoted.git("checkout", "-q", "params.yaml")
+    _, same = promoted.night("2026-11-25")
     assert same.version == "1.0.2"
 
-    person.set("arch: sketch", "arch: dcgan")
-    person.commit("another architecture")
-    person.paint("cliffs")
-    clone, best = person.evening("2026-11-26")
+    promoted.set("arch: sketch", "arch: dcgan")
+    promoted.commit("another architecture")
+    promoted.paint("cliffs")
+    clone, best = promoted.evening("2026-11-26")
     assert best == replace(best, version="1.0.2", night="2026-11-25", paintings=1)
     assert "init_from: null" in (clone.root / "params.yaml").read_text()
     other = promote(clone, best, "2026-11-26", "another architecture", print)
     assert other.version == "2.0.0"
 
-    person.git("branch", "-q", "-D", "nightly")  # to begin anew
-    clone = person.prepare()
-    assert champion(clone) is None
-    person.at(clone.root).dvc("repro", "-q")
-    assert promote(clone, None, "2026-11-27", "the first", print).version == "3.0.0"
+
+def test_after_the_branch_was_deleted_everything_begins_anew_but_the_versions(promoted: Studio):
+    promoted.git("branch", "-q", "-D", "nightly")
+    clone, best = promoted.evening("2026-11-25")
+    assert best is None
+    assert promote(clone, None, "2026-11-25", "the first", print).version == "2.0.0"
 
 
-def test_a_champion_comes_from_the_cache_then_from_the_remote_or_is_missed_in_words(person: Studio):
-    store = person.root.parent / "store"
-    clone, _ = person.night(NIGHT)
+def test_a_champion_comes_from_the_cache_then_from_the_remote_or_is_missed_in_words(promoted: Studio):
+    store, cache = promoted.root.parent / "store", promoted.root / ".dvc/cache"
+    clone = promoted.prepare()
     best = champion(clone)
     assert best
-    place, cache = clone.root / best.path, person.root / ".dvc/cache"
+    place = clone.root / best.path
 
     shutil.rmtree(cache)  # but not the clone's own copy, which goes back into it
     assert champion(clone) == best
@@ -130,30 +126,24 @@ def test_a_champion_comes_from_the_cache_then_from_the_remote_or_is_missed_in_wo
     assert champion(clone) == best
     assert model(place).generator_sha256 == best.generator_sha256
 
-    shutil.rmtree(place)
-    shutil.copytree(cache, person.root.parent / "aside")
+    promoted.dvc("remote", "add", "-d", "--local", "store", str(store))
+    clone = promoted.prepare()
+    promoted.at(clone.root).dvc("push", "-q", f"{best.path}.dvc")
     shutil.rmtree(cache)
+    shutil.rmtree(place)
+    assert champion(clone) == best
+    for kept in (store, cache, place):
+        shutil.rmtree(kept)
+    with pytest.raises(AtelierError, match=r"nor in the remote .*store \(dvc pull"):
+        champion(clone)
+    assert not place.exists()
+
+    (promoted.root / ".dvc/config.local").unlink()
     sentence = (
         rf"the champion, {best.path} of atelier@v1\.0\.0, is neither in DVC's cache and no remote is set"
     )
     with pytest.raises(AtelierError, match=sentence):
-        champion(clone)
-
-    shutil.copytree(person.root.parent / "aside", cache)
-    assert champion(clone) == best
-    person.dvc("remote", "add", "-d", "--local", "store", str(store))
-    person.git("branch", "-q", "-D", "nightly")
-    person.git("tag", "-d", "atelier@v1.0.0")
-    clone, _ = person.night(NIGHT)  # once more, now with a remote
-    shutil.rmtree(cache)
-    shutil.rmtree(place)
-    assert champion(clone) == best
-    shutil.rmtree(store)
-    shutil.rmtree(cache)
-    shutil.rmtree(place)
-    with pytest.raises(AtelierError, match=r"nor in the remote .*store \(dvc pull"):
-        champion(clone)
-    assert not place.exists()
+        champion(promoted.prepare())
 
 
 @pytest.mark.parametrize(
@@ -178,11 +168,13 @@ def test_a_damaged_champion_json_is_no_champion(person: Studio, told: str):
         champion(person.prepare())
 
 
-def test_the_champion_itself_and_stale_stages_are_not_promoted(person: Studio):
-    clone, promotion = person.night(NIGHT)
+def test_the_champion_itself_and_stale_stages_are_not_promoted(promoted: Studio):
+    clone = promoted.prepare()
+    best = champion(clone)
+    set_params(clone, {"scrape.snapshot": NIGHT})
     with pytest.raises(AtelierError, match=r"models/champion-[0-9a-f]{16} is the champion already"):
-        promote(clone, champion(clone), NIGHT, "again", print)
+        promote(clone, best, NIGHT, "again", print)
     set_params(clone, {"train.kimg": 3})
     with pytest.raises(AtelierError, match="train is stale: the stages come before the promotion"):
-        promote(clone, champion(clone), NIGHT, "unfinished", print)
-    assert person.git("rev-parse", "nightly") == promotion.commit
+        promote(clone, best, NIGHT, "unfinished", print)
+    assert promoted.git("rev-parse", "nightly") == clone.tip
