@@ -15,7 +15,7 @@ from typing import Self
 from atelier import leash
 
 LOOK_EVERY_S = 0.5
-GRACE_S = 15.0  # a stage that is asked to stop may write its state first
+GRACE_S = 6.0  # a stage that is asked to stop may write its state first; with Prefect's farewell, below 10 s
 
 
 class Child:

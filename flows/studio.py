@@ -35,10 +35,17 @@ def _run(targets: Sequence[str]) -> int:
     wait_for_server = server.start()
     plan = dvc.plan(targets, lambda text: print(text, file=sys.stderr))
 
+    import httpx
+
     from flows.pipeline import studio
 
     wait_for_server()
-    state = studio(plan, return_state=True)
+    try:
+        state = studio(plan, return_state=True)
+    except httpx.TransportError as error:
+        raise AtelierError(
+            f"Prefect's server has gone ({error}): what is finished is kept, and the next run goes on from there"
+        ) from None
     if state.is_completed():
         return 0
     print(state.message, file=sys.stderr)
