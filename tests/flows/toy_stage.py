@@ -1,5 +1,9 @@
-"""A stage of the toy pipelines: `toy_stage.py NAME SECONDS INPUT…` joins its inputs, slowly, as a real stage would."""
+"""A stage of the toy pipelines: `toy_stage.py NAME SECONDS INPUT…` joins its inputs, slowly, as a real stage would.
 
+Where it finds itself at work a second time in the tree, it says so in .atelier/overlaps.
+"""
+
+import fcntl
 import os
 import signal
 import sys
@@ -17,6 +21,12 @@ TROUBLE = Path(".atelier/trouble")  # what should go wrong here, written by a te
 
 
 def run(stage: Stage) -> str:
+    alone = (stage.state / "alone").open("w")  # held until this process has ended, however it ends
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with Path(".atelier/overlaps").open("a") as overlaps:
+            overlaps.write(f"{NAME}\n")
     match TROUBLE.read_text().split() if TROUBLE.exists() else []:
         case [stage.name, "mistake"]:
             raise AtelierError("the sky is missing: paint it\nthen run again")
@@ -27,6 +37,10 @@ def run(stage: Stage) -> str:
         case [stage.name, "ask", address]:
             with PoliteClient(address, contact="", rate_per_s=None, retries=0, timeout_s=5) as client:
                 client.fetch("/", max_bytes=1000)
+        case [stage.name, "hold"]:
+            print(f"{NAME}: held", flush=True)
+            while TROUBLE.exists():
+                time.sleep(0.05)
     steps = int(float(SECONDS) * 10)
     with stage.progress(steps, "strokes") as progress:
         for _ in range(steps):

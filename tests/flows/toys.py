@@ -1,5 +1,6 @@
 """A studio of toys, a real DVC repository, and commands at work in it."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -43,6 +44,10 @@ class Tree:
     def trouble(self, words: str) -> None:
         (self.root / ".atelier").mkdir(exist_ok=True)
         (self.root / ".atelier/trouble").write_text(words)
+
+    def no_trouble(self) -> None:
+        """Also lets a stage that is held go on."""
+        (self.root / ".atelier/trouble").unlink()
 
     def slow(self, seconds: float) -> None:
         (self.root / "dvc.yaml").write_text(DVC_YAML.replace("${SECONDS}", str(seconds)))
@@ -91,6 +96,15 @@ class Started:
     def family(self) -> list[psutil.Process]:
         """Whatever it has started, and they."""
         return psutil.Process(self.pid).children(recursive=True)
+
+    def at_work(self, word: str = "") -> list[psutil.Process]:
+        """It and those of its family that were started as `… word …` and are no shell; some may be ending right now."""
+        found = []
+        for process in [psutil.Process(self.pid), *self.family()] if self.status is None else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name().startswith("python") and word in ("", *process.cmdline()):
+                    found.append(process)
+        return found
 
     def child(self, word: str) -> psutil.Process:
         """The process of the family that was started as `… word …` and is no shell."""

@@ -1,0 +1,122 @@
+"""kill -9 at any moment, of whatever is at work: the next run makes what an undisturbed one makes."""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from tests.flows.toys import Started, Tree, left_of
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+
+SERVER = """
+import os, signal
+from flows import server
+server.start()()
+print(os.environ["PREFECT_API_URL"], flush=True)
+signal.pause()
+"""
+FLOW, DVC = ("flows.studio",), ("dvc", "repro")
+ROUNDS = [
+    ("flows.studio", FLOW), ("dvc", FLOW), ("train", FLOW), ("dvc", DVC), ("train", DVC),
+    ("flows.studio", FLOW), ("dvc", DVC), ("train", DVC), ("flows.studio", FLOW), ("server", FLOW),
+]  # fmt: skip
+UNTIL_TRAINED = ("", "Running stage 'scrape'", "Running stage 'train'", "train: 1/")
+MOMENTS = (*UNTIL_TRAINED, "Beginning flow run", "Running stage 'generate'")
+
+
+class Killed(NamedTuple):
+    """When that was, and who was at work with it then."""
+
+    when: str
+    family: list[psutil.Process]
+
+
+@pytest.fixture
+def server(studio: Tree, tmp_path: Path) -> Iterator[psutil.Process]:
+    """A Prefect server of this test's own, which may be killed."""
+    home = tmp_path / "prefect"
+    home.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], cwd=home, env={**studio.environment, "PREFECT_HOME": str(home)},
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        address = process.stdout.readline().strip()
+        # as it is set, a call to a server that is gone takes 14 s
+        studio.environment |= {"PREFECT_API_URL": address, "PREFECT_CLIENT_MAX_RETRIES": "0"}
+        yield next(child for child in psutil.Process(process.pid).children() if "uvicorn" in child.cmdline())
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_killed_runs_leave_nothing_that_the_next_run_does_not_mend(
+    studio: Tree, start: Callable[..., Started], server: psutil.Process
+) -> None:
+    """Waits for a Prefect server that makes its database, and for ten runs that are killed and ten that are not."""
+    studio.slow(0.6)
+    assert studio.run("dvc", "repro").status == 0
+    undisturbed = outcome(studio)
+    chance = random.Random(20261122)
+    for number, (victim, command) in enumerate(ROUNDS):
+        forget(studio)
+        run = start(*command)
+        when, family = kill(victim, run, server, chance)
+        words = f"round {number}: {victim} was killed {when}"
+        status = run.wait()
+        assert status or victim == "server", f"{words}\n{run.output}"
+        assert not left_of(family), words
+        again = studio.run(*(FLOW if number == 0 else DVC))
+        assert again.status == 0, f"{words}\n{run.output}\n{again.output}"
+        assert "is busy" not in again.output, words
+        assert outcome(studio) == undisturbed, words
+        assert not holders(studio), words
+        assert not (studio.root / ".atelier/overlaps").exists(), words
+
+
+def kill(victim: str, run: Started, server: psutil.Process, chance: random.Random) -> Killed:
+    """Kill it at a moment that chance chooses, or as soon after that as it is there."""
+    moment = chance.choice(UNTIL_TRAINED if victim in ("dvc", "train") else MOMENTS)
+    after_s = chance.uniform(0, 0.6)
+    run.until(moment)
+    time.sleep(after_s)
+    while True:
+        family = run.at_work()
+        victims = [server] if victim == "server" else run.at_work(victim)
+        for process in victims:
+            process.kill()
+        if victims:
+            return Killed(f"{after_s:.1f} s after {moment!r}", family)
+        assert run.status is None, run.output
+        time.sleep(0.01)
+
+
+def outcome(tree: Tree) -> dict[str, str]:
+    """What a run has made, by its SHA-256."""
+    paths = [tree.root / "dvc.lock", *sorted((tree.root / "data").glob("[a-z]*"))]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def holders(tree: Tree) -> list[int]:
+    """The living processes that DVC's locks name; DVC itself passes over the dead."""
+    locks = json.loads((tree.root / ".dvc/tmp/rwlock").read_text())
+    readers = [reader for holding in locks.get("read", {}).values() for reader in holding]
+    pids = {holder["pid"] for holder in (*readers, *locks.get("write", {}).values())}
+    return [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def forget(tree: Tree) -> None:
+    """As if nothing had ever run here."""
+    for path in ("data", ".dvc/cache", ".atelier/executed"):
+        shutil.rmtree(tree.root / path, ignore_errors=True)
+    (tree.root / "dvc.lock").unlink()

@@ -1,0 +1,57 @@
+"""`dvc repro` in another shell while a flow is at work: one waits or refuses in words, and dvc.lock stays whole."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+
+from tests.flows.toys import Started, Tree
+
+
+def test_dvc_in_another_shell_is_refused_in_words_and_the_flow_goes_on(
+    served: Tree, start: Callable[..., Started]
+):
+    alone = undisturbed(served)
+    served.trouble("train hold")
+    flow = start("flows.studio").until("train: held")
+    for words in (["repro"], ["repro", "generate"]):
+        other = served.run("dvc", *words)
+        assert other.status
+        assert "is busy, it is being blocked by" in other.output
+        assert "Traceback" not in other.output
+    served.no_trouble()
+    while flow.status is None:  # in the moments between two stages either may have the next one
+        other = served.run("dvc", "repro")
+        assert other.status == 0 or "is busy, it is being blocked by" in other.output, other.output
+    assert flow.status == 0, flow.output
+    assert made(served) == alone
+    assert not (served.root / ".atelier/overlaps").exists()
+
+
+def test_a_flow_waits_for_dvc_in_another_shell_and_has_nothing_left_to_do(
+    served: Tree, start: Callable[..., Started]
+):
+    alone = undisturbed(served)
+    served.trouble("train hold")
+    other = start("dvc", "repro").until("train: held")
+    flow = start("flows.studio").until(f"waiting for PID {other.pid}")
+    served.no_trouble()
+    assert other.wait() == 0, other.output
+    assert flow.wait() == 0, flow.output
+    assert "Running stage 'train'" not in flow.output
+    assert made(served) == alone
+    assert not (served.root / ".atelier/overlaps").exists()
+
+
+def undisturbed(tree: Tree) -> dict[str, str]:
+    """What `dvc repro` makes in a copy of the tree, with nobody else there."""
+    copy = Tree(tree.root.with_name("copy"), tree.environment)
+    shutil.copytree(tree.root, copy.root)
+    run = copy.run("dvc", "repro")
+    assert run.status == 0, run.output
+    return made(copy)
+
+
+def made(tree: Tree) -> dict[str, str]:
+    """What a run has made, by its SHA-256."""
+    paths = [tree.root / "dvc.lock", *sorted((tree.root / "data").glob("[a-z]*"))]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
