@@ -182,10 +182,12 @@ def compare(
 
     here = Path.cwd()
     tree.enter()
-    params = load_params(Path("params.yaml")).evaluate
+    params = load_params(Path("params.yaml"))
+    judge = params.evaluate
     second = here / challenger if challenger else Path("data/model/generator.safetensors")
     command = [sys.executable, "-m", "atelier.comparing", str(here / champion), str(second)]
-    command += [f"--samples={params.samples}", f"--seed={params.seed}", f"--device={params.device}"]
+    command += [f"--samples={judge.samples}", f"--seed={judge.seed}", f"--device={judge.device}"]
+    command += [f"--confidence={params.nightly.gate}"]
     command += [f"--sheet={here / sheet}"] if sheet else []
     sys.exit(subprocess.run(command, env=tree.environment()).returncode)
 
