@@ -34,6 +34,10 @@ class Api:
     def deployment(self, name: str) -> dict[str, Any]:
         return self.ask(f"deployments/name/nightly/{name}")
 
+    def pause(self, name: str) -> None:
+        """No more runs of the schedule; those that are asked for by hand still come."""
+        self.ask(f"deployments/{self.deployment(name)['id']}/pause_deployment", {})
+
     def start(self, name: str, scheduled: str | None = None, **parameters: str) -> "Run":
         """A run of the deployment, as by its button; `scheduled` is when it should have begun."""
         details = {"state_details": {"scheduled_time": scheduled}} if scheduled else {}

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
@@ -21,6 +21,12 @@ from atelier.files import digest_tree
 from tests.flows.night_toys import NightTree
 from tests.flows.prefect_api import Api
 from tests.flows.toys import ROOT, Started, left_of
+
+BLOCK = (
+    "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook;"
+    "words = dict(subject='{{{{subject}}}}', body='{{{{body}}}}');"
+    "Webhook(name='studio', url='{url}', json_data=words).save('studio')"
+)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +100,15 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     hook = told.pop()["url"]
     night_tree.edit(nightly__notify=hook)
     night_tree.commit()
-    soon = datetime.now(UTC) + timedelta(seconds=15)
-    serve(f"{soon.minute} {soon.hour} {soon.day} {soon.month} * {soon.second}")
-
-    _until(lambda: api.runs())
+    serve("* * * * * */20")  # the last field is seconds
+    _until(lambda: api.runs() and api.runs()[0].state[0] == "Running")
     first = api.runs()[0]
+    api.pause(night_tree.root.name)
+
     assert first.wait() == ("Promoted", "atelier@v1.0.0: the first champion")
     assert first.facts["auto_scheduled"]
-    assert first.facts["name"] == f"night of {soon.astimezone().date()}"
+    began = datetime.fromisoformat(first.facts["expected_start_time"])
+    assert first.facts["name"] == f"night of {began.astimezone().date()}"
     stages = ["scrape", "augment", "train", "evaluate"]
     _until(lambda: first.tasks.keys() >= {*stages, "promote"})
     tasks = first.tasks
@@ -142,7 +149,7 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     assert night_tree.champion() == champion
     assert night_tree.git("tag", "--list").split() == ["atelier@v1.0.0", "atelier@v1.1.0"]
 
-    missed = api.start(night_tree.root.name, scheduled=(soon - timedelta(days=1)).isoformat())
+    missed = api.start(night_tree.root.name, scheduled=(began - timedelta(days=1)).isoformat())
     outcome, message = missed.wait()
     assert (outcome, message.startswith("the night of 2026-12-02 was had since")) == ("Skipped", True)
 
@@ -161,13 +168,18 @@ def test_a_cancelled_night_and_a_killed_serve_leave_no_training_behind(
     night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
 ) -> None:
     """Waits for two nights to be in their training."""
-    night_tree.edit(nightly__notify=told.pop()["url"], train__kimg=60)
+    night_tree.edit(nightly__notify="custom-webhook/studio", train__kimg=60)
     night_tree.commit()
     served = serve("0 2 1 1 *")
+    saved = night_tree.run("-c", BLOCK.format(url=told.pop()["url"]))
+    assert saved.status == 0, saved.output
 
     run = api.start(night_tree.root.name)
     run.until("train: 1/600 strokes")
     training = served.child("train")
+    beside = night_tree.run("flows.cli", "nightly", "run")
+    assert beside.status == 1
+    assert "another night (PID " in beside.output
     run.cancel()
     assert not left_of([training])
     assert run.wait()[0] == "Cancelled"

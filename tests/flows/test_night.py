@@ -1,0 +1,66 @@
+"""What a night came to, in words."""
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from flows.night import Change, Harvest, Night, Report, Verdict
+from tests.flows.toys import Tree
+
+TOLD = {
+    "kid_rand": {"champion": 0.12, "challenger": 0.08, "low": 0.03, "high": 0.05},
+    "swd": {"champion": 0.31, "challenger": 0.3, "low": -0.01, "high": 0.03},
+    "wins": True,
+    "reason": "kid_rand is better",
+}
+
+
+@pytest.fixture
+def verdict(tmp_path: Path) -> Verdict:
+    (tmp_path / "verdict.json").write_text(json.dumps(TOLD))
+    return Verdict.read(tmp_path / "verdict.json")
+
+
+def test_a_verdict_is_told_in_a_line(verdict: Verdict) -> None:
+    assert verdict.wins
+    assert verdict.short == "kid_rand 0.12 -> 0.08 (better), swd 0.31 -> 0.3 (even)"
+
+
+def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) -> None:
+    text = Report(
+        night=date(2026, 11, 30), outcome="Promoted", message="atelier@v1.1.0: better", base="0123456789abcdef",
+        harvest=Harvest(1204, 1198, 1080, 118, 1079), changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")],
+        champion="v1.0.0", verdict=verdict, where={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
+    ).markdown()  # fmt: skip
+    assert text.startswith("# Promoted, night of 2026-11-30\n\natelier@v1.1.0: better\n")
+    assert "| distance | champion v1.0.0 | challenger | gain | verdict |" in text
+    assert "| kid_rand | 0.12 | 0.08 | 0.03 to 0.05 | better |" in text
+    assert "1,204 works in the catalog, 1,198 pictures arrived" in text
+    assert "1,080 paintings to train on (1,079 for the champion), 118 held out" in text
+    assert "| `scrape.snapshot` | `2026-11-22` | `2026-11-30` |" in text
+    assert "Not committed, so no part of this night: `params.yaml`." in text
+    assert text.endswith("| tag | `atelier@v1.1.0` |\n")
+
+
+def test_the_last_night_is_remembered_and_a_damaged_memory_is_none(tmp_path: Path) -> None:
+    assert Night.last(tmp_path) is None
+    night = Night(date(2026, 11, 30), "Kept", "v1.0.0 stays", datetime(2026, 11, 30, 2, 0, 1, tzinfo=UTC))
+    night.write(tmp_path)
+    assert Night.last(tmp_path) == night
+    (tmp_path / ".atelier/last_night.json").write_text('{"night": "soon"}')
+    assert Night.last(tmp_path) is None
+
+
+def test_a_message_that_cannot_be_sent_is_a_warning_without_its_address(studio: Tree) -> None:
+    studio.set("notify: null ", "notify: http://127.0.0.1:9/hook?secret=anemone ")
+    script = (
+        "from uuid import uuid4; from prefect import flow; from prefect.client.schemas.objects import FlowRun;"
+        "from prefect.states import Failed; from flows.notify import tell;"
+        "run = FlowRun(flow_id=uuid4(), name='night'); tell(flow(lambda: None, name='nightly'), run, Failed())"
+    )
+    told = studio.run("-c", script)
+    assert told.status == 0, told.output
+    assert "the message was not sent: ConnectError" in told.output
+    assert "anemone" not in told.output
