@@ -19,7 +19,8 @@ class _WithSettings(typer.core.TyperGroup):
 
 app = typer.Typer(
     cls=_WithSettings,
-    help="Try settings, each as an experiment of DVC's, and see all on one sheet: `atelier explore --grid …`.",
+    help="Try settings, each as an experiment of DVC's, and see all on one sheet: "
+    "`atelier explore --grid train.lr=1e-4,2e-4 augment.crop=center,random --minutes 5`.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.flows.explore_toys import ExploreTree
+from tests.flows.prefect_api import Api
 from tests.flows.toys import Started, left_of
 
 GRID = (
@@ -79,6 +80,13 @@ def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tre
     assert scores == sorted(scores)
     with Image.open(tree.root / ".atelier/explore/sea/sheet.png") as sheet:
         assert sheet.width > 3 * 384
+
+    page = [
+        run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore sea"
+    ]
+    assert {"sea-5", "sea-8"} <= set(page[-1].tasks)
+    assert page[-1].artifacts["sheet"].startswith("data:image/jpeg;base64,")
+    assert page[-1].artifacts["trials"].count("completed") == 8
 
     adopted = tree.run("flows.cli", "explore", "apply", "sea")
     assert adopted.status == 0, adopted.output

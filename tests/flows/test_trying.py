@@ -56,6 +56,7 @@ def endings(trials: Sequence[Trial]) -> list[str]:
 
 
 def test_settings_that_fail_are_on_the_sheet_and_are_tried_again(tree: ExploreTree):
+    tree.dvc("repro", "augment")
     failed, completed = explore(tree, wish("train.batch=13,64"))
     assert (failed.ending, failed.said) == ("failed", "train: thirteen pictures a step bring bad luck")
     assert completed.scores == {"kid_rand": pytest.approx(0.1), "held_out": 9}
@@ -65,7 +66,8 @@ def test_settings_that_fail_are_on_the_sheet_and_are_tried_again(tree: ExploreTr
 
     tree.git("update-ref", "-d", beside.look(tree.root).ref("sea-2"))  # as `dvc exp remove` does
     assert endings(explore(tree, wish("train.batch=13,64"))) == ["failed", "completed"]
-    assert tree.runs["evaluate"] == 1
+    # what the studio had, and what came of the trial before, is restored
+    assert (tree.runs["scrape"], tree.runs["augment"], tree.runs["evaluate"]) == (1, 1, 1)
 
 
 def test_what_fails_for_every_trial_ends_the_exploration(tree: ExploreTree):
