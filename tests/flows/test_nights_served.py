@@ -93,6 +93,7 @@ def serve(night_tree: NightTree, api: Api) -> Iterator[Callable[[str], Started]]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a machine that is busy otherwise
 def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
 ) -> None:
