@@ -11,7 +11,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.params import Params
-from flows import store
+from flows import dvc, store
 from flows.git import git, holds
 
 
@@ -41,12 +41,15 @@ def clear(root: Path, commit: str) -> None:
 
 
 def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -> list[Path]:
-    """Have DVC's cache and remotes in common, and links to what no commit holds: paintings, models, weights.
+    """Have DVC's cache and remotes in common, what DVC tracks, and links to what no commit holds: paintings, models.
 
-    The links, below `root`; all but `models` are what params.yaml names.
+    The links, below `root`; all but `models` are what params.yaml names. Raises AtelierError where what the commit
+    says is tracked cannot be had.
     """
     store.share(user, root)
     store.release(root)
+    if tracked := _tracked(root):
+        store.bring(root, tracked, lambda _: None, remote=dvc.remote(root) is not None)
     links = []
     for path in (*_named(params), *models):
         if path.is_absolute() or ".." in path.parts:
@@ -81,6 +84,12 @@ def _seed(source: Path, target: Path) -> None:
             theirs.backup(ours)
     elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp")):
         shutil.copyfile(source, target)
+
+
+def _tracked(root: Path) -> list[Path]:
+    """The .dvc files of the commit, but for champions: those are asked for one by one."""
+    names = git(root, "ls-files", "-z", "--", "*.dvc", ":(exclude)models/champion-*").split("\0")
+    return [Path(name) for name in names if name]
 
 
 def _named(params: Params) -> Iterator[Path]:

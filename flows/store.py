@@ -13,6 +13,8 @@ from flows import tree
 from flows.dvc import TICK_S
 from flows.processes import Child
 
+HINTS = ("Having any troubles?", "<https://error.dvc.org", "Is your cache up to date?")
+
 
 def share(user: Path, clone: Path) -> None:
     """Have `clone` use the cache and the remotes of the tree at `user`, with what that tree alone knows of them.
@@ -57,14 +59,15 @@ def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> Non
         raise PassingError(str(error)) from None
 
 
-def bring(root: Path, tracked: Path, say: Callable[[str], None], *, remote: bool) -> None:
-    """Put what a .dvc file names into its place, from the cache or, where there is one, the remote."""
+def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None], *, remote: bool) -> None:
+    """Put what .dvc files name into its place, from the cache or, where there is one, the remote."""
+    names = [str(path) for path in tracked]
     try:
-        _dvc(root, say, "checkout", "--quiet", "--force", str(tracked))
+        _dvc(root, say, "checkout", "--force", *names)
     except AtelierError:
         if not remote:
             raise
-        _dvc(root, say, "pull", "--force", str(tracked))
+        _dvc(root, say, "pull", "--force", *names)
 
 
 def hold(root: Path, tracked: Path, say: Callable[[str], None]) -> None:
@@ -102,6 +105,7 @@ def _dvc(root: Path, say: Callable[[str], None], *words: str) -> None:
                 say(line)
         status = child.wait()
     if status:
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        said = "; ".join(errors or lines[-1:]) or f"it ended with {status}"
+        first = next((number for number, line in enumerate(lines) if line.startswith("ERROR: ")), -1)
+        told = [line.removeprefix("ERROR: ").strip() for line in lines[first:] if not line.startswith(HINTS)]
+        said = "; ".join(told) or f"it ended with {status}"
         raise AtelierError(f"dvc {words[0]} in {root}: {said}")

@@ -103,6 +103,25 @@ def test_what_params_name_in_the_users_tree_and_no_commit_holds_is_lent(person: 
     assert not person.at(root).git("diff", "HEAD", "--stat")
 
 
+def test_what_dvc_tracks_is_brought_as_it_was_committed(person: Studio):
+    paintings = person.root / "paintings"
+    paintings.mkdir()
+    (paintings / "sea.jpg").write_text("the sea")
+    person.dvc("add", "-q", "paintings")
+    person.set("path: ../shared/paintings", "path: paintings")
+    person.commit("my paintings")
+    (paintings / "sea.jpg").chmod(0o644)
+    (paintings / "sea.jpg").write_text("half painted over")
+    ours = person.prepare().root / "paintings"
+    assert not ours.is_symlink()
+    assert (ours / "sea.jpg").read_text() == "the sea"
+
+    shutil.rmtree(person.root / ".dvc/cache")
+    shutil.rmtree(ours)
+    with pytest.raises(AtelierError, match=r"dvc checkout in .*paintings"):
+        person.prepare()
+
+
 def test_cache_remotes_and_keys_are_the_users_wherever_they_are_written_down(person: Studio):
     person.dvc("remote", "add", "-d", "inside", "store")  # relative, and in no commit yet
     person.dvc("remote", "modify", "--local", "inside", "verify", "true")
