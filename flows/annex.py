@@ -68,7 +68,8 @@ def _make(user: Path, root: Path, mark: str) -> None:
     temporary = root.with_name(f".{root.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
     # without the user's templates, which may hold hooks
-    git(user.parent, "clone", "-q", "--no-checkout", "--template=", str(user), str(temporary))
+    plain = ("--no-checkout", "--template=", "--origin=origin")
+    git(user.parent, "clone", "-q", *plain, str(user), str(temporary))
     for key, value in ((mark, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false")):
         git(temporary, "config", key, value)
     for source in sorted((user / ".atelier/images").glob("*")) + sorted((user / ".atelier/scrape").glob("*")):

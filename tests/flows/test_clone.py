@@ -140,7 +140,7 @@ def test_cache_remotes_and_keys_are_the_users_wherever_they_are_written_down(per
     assert "inside" not in theirs.dvc("remote", "list")
 
 
-def test_no_hook_of_the_user_runs_in_the_clone(person: Studio, tmp_path: Path):
+def test_neither_hooks_nor_habits_of_the_user_rule_the_clone(person: Studio, tmp_path: Path):
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     for name in ("post-checkout", "post-index-change", "reference-transaction", "pre-push"):
@@ -150,6 +150,7 @@ def test_no_hook_of_the_user_runs_in_the_clone(person: Studio, tmp_path: Path):
     shutil.copytree(hooks, template / "hooks")
     person.git("config", "--global", "core.hooksPath", str(hooks))
     person.git("config", "--global", "init.templateDir", str(template))
+    person.git("config", "--global", "clone.defaultRemoteName", "home")
     try:
         clone = person.prepare()
         person.at(clone.root).git("checkout", "-q", "--detach")  # nor by a stage that uses git itself
