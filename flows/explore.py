@@ -119,8 +119,9 @@ def _print(explored: Explored) -> None:
     if not rows:
         return
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns)
-    table.columns[0].no_wrap = True  # it is what `apply` takes
+    table = Table()
+    for place, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=place < 2)  # a name is what `apply` takes
     for row in rows:
         table.add_row(*(row.get(column, "") for column in columns))
     Console().print(table)

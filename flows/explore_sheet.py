@@ -14,6 +14,7 @@ from flows.explored import Explored, Trial, shown_scores
 
 TILE_PX, MARGIN_PX, LINE_PX = 384, 16, 20
 WORDS_PX, TITLE_PX = 15, 22
+SHOWN_DIGITS = 3  # of a score, to look at; the table has what metrics.json has
 PAPER, INK, FAINT, BEST, STOPPED = "#ffffff", "#1a1a1a", "#767676", "#1b7f3b", "#b4551d"
 
 
@@ -35,7 +36,7 @@ def rows(explored: Explored, trials: Sequence[Trial]) -> list[dict[str, str]]:
             "experiment": explored.experiment(trial.number),
             "state": trial.ending,
             **{key: shown(trial.changes[key]) for key in explored.keys},
-            **{name: _score(trial, name) for name in scores},
+            **{name: _score(trial, name, SHOWN_DIGITS) for name in scores},
         }
         for trial in trials
     ]
@@ -94,7 +95,7 @@ def _lines(explored: Explored, trial: Trial, scores: Sequence[str]) -> Iterator[
     yield explored.experiment(trial.number), INK
     for key in explored.keys:
         yield f"{key}: {shown(trial.changes[key])}", INK
-    known = [f"{name} {_score(trial, name)}" for name in scores if name in trial.scores]
+    known = [f"{name} {_score(trial, name, SHOWN_DIGITS)}" for name in scores if name in trial.scores]
     for start in range(0, len(known), 2):
         yield "   ".join(known[start : start + 2]), FAINT
     if trial.said:
@@ -125,5 +126,5 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> st
     return f"{text}..."
 
 
-def _score(trial: Trial, name: str) -> str:
-    return f"{trial.scores[name]:.6g}" if name in trial.scores else ""
+def _score(trial: Trial, name: str, digits: int = 6) -> str:
+    return f"{trial.scores[name]:.{digits}g}" if name in trial.scores else ""
