@@ -6,6 +6,7 @@ imports this file by its name and calls `nightly` in a process of its own, which
 
 import contextlib
 import json
+import logging
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import TypeVar
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
+from prefect.logging import get_logger
 from prefect.states import Completed, Failed
 
 from atelier import kept
@@ -249,3 +252,12 @@ def _value(params: Params, key: str) -> object:
     for part in key.split("."):
         value = getattr(value, part)
     return value
+
+
+def _in_words(record: logging.LogRecord) -> bool:
+    """A night that failed has said why: a runner's or a worker's process would say it again, with a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+
+
+for name in ("prefect.flow_runs", "prefect.engine"):
+    get_logger(name).addFilter(_in_words)

@@ -165,15 +165,25 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-def test_a_cancelled_night_and_a_killed_serve_leave_no_training_behind(
+@pytest.mark.timeout(900)
+def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_training_behind(
     night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
 ) -> None:
-    """Waits for two nights to be in their training."""
+    """Waits for a night that is refused, and for two to be in their training."""
     night_tree.edit(nightly__notify="custom-webhook/studio", train__kimg=60)
     night_tree.commit()
     served = serve("0 2 1 1 *")
     saved = night_tree.run("-c", BLOCK.format(url=told.pop()["url"]))
     assert saved.status == 0, saved.output
+
+    night_tree.git("switch", "-qc", "nightly")
+    run = api.start(night_tree.root.name)
+    state, said = run.wait()
+    assert state == "Failed"
+    assert said.startswith("the branch nightly is checked out in ")
+    assert "Traceback" not in run.log
+    night_tree.git("switch", "-q", "main")
+    night_tree.git("branch", "-qD", "nightly")
 
     run = api.start(night_tree.root.name)
     run.until("train: 1/600 strokes")
@@ -184,8 +194,9 @@ def test_a_cancelled_night_and_a_killed_serve_leave_no_training_behind(
     run.cancel()
     assert not left_of([training])
     assert run.wait()[0] == "Cancelled"
-    _until(lambda: told)
-    assert told[0]["subject"] == "Atelier: cancelling"
+    _until(lambda: len(told) == 2)
+    assert [message["subject"] for message in told] == ["Atelier: failed", "Atelier: cancelling"]
+    assert said in told[0]["body"]
 
     run = api.start(night_tree.root.name)
     run.until("train: 1/600 strokes")
