@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from rich.table import Table
 
-PICTURE_BYTES = 45_000  # Prefect's page prints an address in full below what it shows
+PICTURE_BYTES = 60_000  # Prefect's page prints an address in full below what it shows
 PICTURE_SIDES_PX = (768, 512, 384, 256, 128)
 STYLES = {"Completed": "green", "Cached": "cyan", "Failed": "red", "Out of reach": "red", "Not run": "dim"}
 
@@ -25,7 +25,7 @@ class Row:
 
 
 def picture_address(path: Path) -> str:
-    """A picture of our own as the data: address of a small JPEG: Prefect's page can reach no file.
+    """A picture of our own as the data: address of a small WebP: Prefect's page can reach no file.
 
     Raises OSError where it is gone or no picture.
     """
@@ -34,10 +34,10 @@ def picture_address(path: Path) -> str:
     for side_px in PICTURE_SIDES_PX:
         image.thumbnail((side_px, side_px))
         file = io.BytesIO()
-        image.save(file, "JPEG", quality=85)
+        image.save(file, "WEBP", quality=75)  # a third smaller than a JPEG
         if file.tell() <= PICTURE_BYTES:
             break
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def terminal_table(rows: Sequence[Row]) -> Table:

@@ -85,7 +85,7 @@ def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tre
         run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore sea"
     ]
     assert {"sea-5", "sea-8"} <= set(page[-1].tasks)
-    assert page[-1].artifacts["sheet"].startswith("data:image/jpeg;base64,")
+    assert page[-1].artifacts["sheet"].startswith("data:image/webp;base64,")
     assert '"experiment": "sea-5"' in page[-1].artifacts["trials"]
 
     adopted = tree.run("flows.cli", "explore", "apply", "sea")

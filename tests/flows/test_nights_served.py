@@ -135,7 +135,7 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     )
     shown = second.artifacts
     assert "| kid_rand | " in shown["night"]
-    assert shown["champion-and-challenger"].startswith("data:image/jpeg;base64,")
+    assert shown["champion-and-challenger"].startswith("data:image/webp;base64,")
 
     champion = night_tree.champion()
     third = api.start(night_tree.root.name, night="2026-12-02")

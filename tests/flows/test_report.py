@@ -18,7 +18,7 @@ def test_a_picture_of_any_size_becomes_a_small_one(tmp_path: Path, size: tuple[i
     )  # the worst to pack
     Image.fromarray(pixels).save(tmp_path / "grid.png")
     kind, _, content = picture_address(tmp_path / "grid.png").partition(",")
-    assert kind == "data:image/jpeg;base64"
+    assert kind == "data:image/webp;base64"
     packed = base64.b64decode(content)
     assert len(packed) <= PICTURE_BYTES
     with Image.open(io.BytesIO(packed)) as shown:

@@ -33,7 +33,7 @@ def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: T
     artifacts = {entry["key"]: entry["data"] for entry in _asked(served, "artifacts/filter")}
     assert float(artifacts["train-progress"]) == 100
     kind, _, content = artifacts["train-picture"].partition(",")
-    assert kind == "data:image/jpeg;base64"
+    assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
         assert shown.size == (768, 512)
     states = [run["state_name"] for run in _asked(served, "task_runs/filter")]
