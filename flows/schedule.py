@@ -24,6 +24,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.schedules import Cron
 from prefect.states import Crashed
+from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from atelier.errors import AtelierError
@@ -73,6 +74,7 @@ def serve(name: str, plan: Plan) -> None:
             limit=1,
             pause_on_shutdown=False,
             print_starting_message=False,
+            entrypoint_type=EntrypointType.MODULE_PATH,
             description="Harvests, trains and judges; promotes the challenger where it is better than the champion.",
         )
     except* RuntimeError:  # what Prefect's runner ends with where its server was away for some minutes

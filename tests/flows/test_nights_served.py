@@ -208,7 +208,9 @@ def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_train
     assert not night_tree.git("status", "--porcelain")
 
 
-def test_the_deployments_for_workers_are_taken_by_a_real_server(night_tree: NightTree, api: Api) -> None:
+def test_the_deployments_for_workers_are_taken_and_a_worker_comes_as_far_as_the_remote(
+    night_tree: NightTree, api: Api
+) -> None:
     shutil.copytree(ROOT / "flows", night_tree.root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "prefect.yaml", night_tree.root)
     kubernetes = json.loads((ROOT / "deploy/kubernetes-pool.json").read_text())
@@ -222,6 +224,14 @@ def test_the_deployments_for_workers_are_taken_by_a_real_server(night_tree: Nigh
         assert found["work_pool_name"] == f"studio-{kind}"
         assert [each["schedule"]["timezone"] for each in found["schedules"]] == ["Europe/Paris"]
         assert found["parameter_openapi_schema"]["properties"]["night"]["default"] is None
+
+    store = "[core]\n    remote = store\n['remote \"store\"']\n    url = /no/such/place\n"
+    (night_tree.root / ".dvc/config.local").write_text(store)
+    run = api.start("nightly-process")
+    worked = night_tree.run("prefect", "worker", "start", "--pool", "studio-process", "--run-once")
+    assert worked.status == 0, worked.output
+    assert run.wait() == ("Failed", "store: there is no /no/such/place")
+    assert "Traceback" not in run.log
 
 
 def _assert_that_the_gate_holds(tree: NightTree) -> None:
