@@ -154,9 +154,10 @@ class _Attempt:
             assert self._before and self._verdict
             return "Kept", f"v{self._before.version} stays: {self._verdict.short}"
         self._run()
-        self._promotion = _result(
-            Promotion, promote(self._clone, self._before, self._night, reason, return_state=True)
+        promoted = promote(
+            self._clone, self._before, self._night, reason, wait_for=self._course.ends, return_state=True
         )
+        self._promotion = _result(Promotion, promoted)
         return "Promoted", f"{self._promotion.tag}: {reason}"
 
     def _reason_to_promote(self) -> str | None:
@@ -166,7 +167,9 @@ class _Attempt:
         was, now = champion.model(self._before.path), champion.model(champion.MODEL)
         if not now.paints_like(was):
             return f"{now.arch} of {now.resolution} px follows {was.arch} of {was.resolution} px, uncompared"
-        judged = contest(self._before.path / kept.GENERATOR, self._params, return_state=True)
+        judged = contest(
+            self._before.path / kept.GENERATOR, self._params, wait_for=self._course.ends, return_state=True
+        )
         self._verdict = verdict = _result(Verdict, judged)
         if SHEET.is_file():
             self._page.picture("champion-and-challenger", SHEET, verdict.short)

@@ -51,6 +51,12 @@ class Course:
         """One a stage of the plan, in its order."""
         return [self._ran.get(stage.name, Row(stage.name, "Not run", 0.0, "")) for stage in self._plan]
 
+    @property
+    def ends(self) -> list[State]:
+        """How those stages ended that no other has waited for so far."""
+        awaited = {name for stage in self._plan if stage.name in self._states for name in stage.upstream}
+        return [state for name, state in self._states.items() if name not in awaited]
+
     def run(self, *targets: str) -> State | None:
         """Make these stages and what they need fresh, or all; each has one turn. The first failure's state."""
         wanted = self._with_needs(targets) if targets else {stage.name for stage in self._plan}
