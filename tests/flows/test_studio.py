@@ -2,21 +2,22 @@
 
 import base64
 import io
-import json
 import os
 import re
 import signal
 import sys
-import urllib.request
 
 import psutil
 import pytest
 from PIL import Image
 
+from tests.flows.prefect_api import Api
 from tests.flows.toys import Tree, left_of
 
 
 def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: Tree):
+    api = Api(served.environment["PREFECT_API_URL"])
+    before = {run.id for run in api.runs()}  # of other tests
     served.slow(2.5)
     first = served.run("flows.studio")
     assert first.status == 0, first.output
@@ -28,16 +29,16 @@ def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: T
     assert [_state(second.output, stage) for stage in ("scrape", "train", "generate")] == ["Cached"] * 3
     assert "3 cached" in second.output
 
-    logged = [entry["message"] for entry in _asked(served, "logs/filter", limit=200)]
-    assert any(message.startswith("train: painted") for message in logged)
-    artifacts = {entry["key"]: entry["data"] for entry in _asked(served, "artifacts/filter")}
-    assert float(artifacts["train-progress"]) == 100
-    kind, _, content = artifacts["train-picture"].partition(",")
+    ran, found = (run for run in api.runs() if run.id not in before)
+    assert "train: painted" in ran.log
+    assert float(ran.artifacts["train-progress"]) == 100
+    kind, _, content = ran.artifacts["train-picture"].partition(",")
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
         assert shown.size == (768, 512)
-    states = [run["state_name"] for run in _asked(served, "task_runs/filter")]
-    assert sorted(states) == ["Cached"] * 3 + ["Completed"] * 3
+    assert {state for state, _ in ran.tasks.values()} == {"Completed"}
+    assert {state for state, _ in found.tasks.values()} == {"Cached"}
+    assert ran.tasks.keys() == found.tasks.keys() == {"scrape", "train", "generate"}
 
 
 def test_a_failing_stage_ends_the_flow_with_its_own_sentence(served: Tree):
@@ -149,13 +150,3 @@ def _state(output: str, stage: str) -> str:
         if line.startswith("│")
     ]
     return next(row[1] for row in rows if row[0] == stage)
-
-
-def _asked(tree: Tree, path: str, limit: int = 100) -> list[dict]:
-    request = urllib.request.Request(
-        f"{tree.environment['PREFECT_API_URL']}/{path}",
-        data=json.dumps({"limit": limit}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
