@@ -32,7 +32,24 @@ def wikiart_samples() -> Path:
     return path
 
 
+LONGEST = (
+    "test_pipeline.py",
+    "test_nights_served.py",
+    "test_kills.py",
+    "test_train_several.py",
+    "test_explore.py",
+)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a process that they have started or stopped."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that several workers end together: the pipeline, then what starts processes."""
-    floors = {"tests": 0, "tasks": 1, "flows": 1}
-    items.sort(key=lambda item: (item.path.name != "test_pipeline.py", floors.get(item.path.parent.name, 2)))
+    """The longest files first, so that several workers end together, then the others that start processes."""
+    floors = {"tasks": 0, "flows": 0}
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(
+        key=lambda item: (ranks.get(item.path.name, len(LONGEST)), floors.get(item.path.parent.name, 1))
+    )
