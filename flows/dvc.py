@@ -133,17 +133,21 @@ def key(stage: str) -> str:
 def remote(root: Path = Path()) -> str | None:
     """The default remote's address, after a look at it; None where there is no default.
 
-    Raises PassingError where it cannot be reached.
+    Raises PassingError where it cannot be reached, AtelierError where DVC lacks the package for its kind.
     """
     with _reading(root) as repo:
         name = repo.config["core"].get("remote")
         if not name:
             return None
         address = str(repo.config["remote"].get(name, {}).get("url", name))
-        store = repo.cloud.get_remote(name)
         try:
+            store = repo.cloud.get_remote(name)
             # DVC makes the last folder itself, with the first push
             reached = any(store.fs.exists(path) for path in (store.path, store.fs.parent(store.path)))
+        except ImportError as error:
+            package = re.search(r"dvc-\w+", str(error))
+            mend = f"`uv pip install {package[0]}` brings it" if package else "install what is missing"
+            raise AtelierError(f"{name}, {address}: {error}: {mend}") from None
         except OSError as error:
             raise PassingError(f"{name}, {address}, cannot be reached: {error}") from None
         if not reached:
