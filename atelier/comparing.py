@@ -59,10 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         if given.json:
             models = {"champion": digest(given.champion), "challenger": digest(given.challenger)}
-            write_json(
-                given.json,
-                {**_rounded(asdict(result)), "wins": result.wins, "reason": result.reason, "sha256": models},
-            )
+            told = _rounded(asdict(result))
+            told["kid_rand"]["verdict"], told["swd"]["verdict"] = result.kid_rand.verdict, result.swd.verdict
+            write_json(given.json, {**told, "wins": result.wins, "reason": result.reason, "sha256": models})
         if given.sheet:
             write_panels(given.sheet, f"The same seeds: {outcome(result)}", side_by_side(result, pictures), 2)
     except AtelierError as error:

@@ -14,6 +14,30 @@ from atelier.params import Params
 from flows import dvc, store
 from flows.git import git, holds
 
+NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
+RESULTS = ("dvc.lock", "metrics.json")  # what running stages writes, not what a person edits
+
+
+def check(user: Path, what: str, needs: str) -> None:
+    """That `user` is the root of a repository with a commit, which `what` ("a night") `needs` ("works on").
+
+    Raises AtelierError where it is not.
+    """
+    git(user, "--version")  # without git, that is the sentence
+    if not (user / ".git").exists() and not holds(user, "rev-parse", "--git-dir"):
+        raise AtelierError(
+            f"{user} is no git repository, and {what} {needs} a commit: "
+            "`git init && git add . && git commit -m 'My studio'`"
+        )
+    if prefix := git(user, "rev-parse", "--show-prefix"):
+        raise AtelierError(
+            f"{user} is the folder {prefix.rstrip('/')} of a git repository: {what} needs the studio at its root"
+        )
+    if not holds(user, "rev-parse", "-q", "--verify", "HEAD^{commit}"):
+        raise AtelierError(
+            f"{user} has no commit yet, and {what} {needs} one: `git add . && git commit -m 'My studio'`"
+        )
+
 
 def made(user: Path, kind: str, maker: str) -> Path:
     """The tree, made where there is none, and without the locks of a git that was killed in it.

@@ -13,12 +13,11 @@ from pathlib import Path
 from atelier.errors import AtelierError
 from atelier.params import load_params
 from flows import annex
+from flows.annex import NEEDED, RESULTS
 from flows.git import git, holds
 
 BASE = "refs/atelier/explored"  # in the user's repository and in the clone: what an exploration began with
 KIND = "explore"
-NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
-RESULTS = ("dvc.lock", "metrics.json")  # what running stages writes, not what a person edits
 NOBODY = ("-c", "user.name=Atelier", "-c", "user.email=atelier@localhost")  # experiments are of this machine
 
 
@@ -143,22 +142,7 @@ def _blob(user: Path, commit: str, path: str) -> str:
 
 
 def _check(user: Path) -> None:
-    if not holds(user, "rev-parse", "--git-dir"):
-        git(user, "--version")  # without git, that is the sentence
-        raise AtelierError(
-            f"{user} is no git repository, and an experiment belongs to a commit: "
-            "`git init && git add . && git commit -m 'My studio'`"
-        )
-    if prefix := git(user, "rev-parse", "--show-prefix"):
-        raise AtelierError(
-            f"{user} is the folder {prefix.rstrip('/')} of a git repository: "
-            "an exploration needs the studio at its root"
-        )
-    if not holds(user, "rev-parse", "-q", "--verify", "HEAD^{commit}"):
-        raise AtelierError(
-            f"{user} has no commit yet, and an experiment belongs to one: "
-            "`git add . && git commit -m 'My studio'`"
-        )
+    annex.check(user, "an experiment", "belongs to")
     lacking = git(user, "ls-files", "-z", "--others", "--exclude-standard", "--", "atelier", "tasks", *NEEDED)
     if names := [name for name in lacking.split("\0") if name]:
         raise AtelierError(

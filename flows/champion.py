@@ -18,7 +18,8 @@ from atelier.files import digest, write_json
 from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, KEPT, content_hash, keep_model
 from atelier.params import Params, load_params
 from flows import dvc, store
-from flows.clone import RESULTS, Clone
+from flows.annex import RESULTS
+from flows.clone import Clone
 from flows.git import git
 
 NAME = "champion"

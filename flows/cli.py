@@ -179,16 +179,13 @@ def compare(
     import subprocess
 
     from atelier.params import load_params
+    from flows import judging
 
     here = Path.cwd()
     tree.enter()
     params = load_params(Path("params.yaml"))
-    judge = params.evaluate
     second = here / challenger if challenger else Path("data/model/generator.safetensors")
-    command = [sys.executable, "-m", "atelier.comparing", str(here / champion), str(second)]
-    command += [f"--samples={judge.samples}", f"--seed={judge.seed}", f"--device={judge.device}"]
-    command += [f"--confidence={params.nightly.gate}"]
-    command += [f"--sheet={here / sheet}"] if sheet else []
+    command = judging.command(here / champion, second, params, sheet=here / sheet if sheet else None)
     sys.exit(subprocess.run(command, env=tree.environment()).returncode)
 
 

@@ -4,7 +4,6 @@ The user's repository is the truth, and nothing but a promotion's push ever chan
 the user's HEAD names, with the robot's files of the branch over it, and whatever an earlier night left is dropped.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,11 @@ from atelier import editing
 from atelier.errors import AtelierError
 from atelier.params import Nightly, load_params
 from flows import annex, dvc
-from flows.git import git, holds
+from flows.annex import RESULTS
+from flows.git import git, holds, identity
 
 BASE = "refs/atelier/base"  # the user's HEAD as it was fetched
-CHAMPIONS = ":(glob)models/champion*"  # of the robot's alone, like these two where the user has no newer:
-RESULTS = ("dvc.lock", "metrics.json")
-NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
+CHAMPIONS = ":(glob)models/champion*"  # of the robot's alone, like the results where the user has no newer
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +52,11 @@ def prepare(user: Path, params: Nightly) -> Clone:
     remote out of reach.
     """
     user = user.resolve()
-    identity = _check(user, params.branch)
+    name_and_mail = _check(user, params.branch)
     root = annex.made(user, "nightly", "night")
     try:
         _fetch(root)
-        for key, value in zip(("user.name", "user.email"), identity, strict=True):
+        for key, value in zip(("user.name", "user.email"), name_and_mail, strict=True):
             git(root, "config", key, value)
         clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
         _lay_out(clone)
@@ -78,18 +76,8 @@ def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Chan
 
 def _check(user: Path, branch: str) -> tuple[str, str]:
     """Name and e-mail of whoever commits here, after all else that git needs for a night."""
-    git(user, "--version")  # without git, that is the sentence
-    if not (user / ".git").exists() and not holds(user, "rev-parse", "--git-dir"):
-        raise AtelierError(
-            f"{user} is no git repository, and a night works on a commit: `git init && git add . && git commit`"
-        )
-    if prefix := git(user, "rev-parse", "--show-prefix"):
-        raise AtelierError(
-            f"{user} is the folder {prefix.rstrip('/')} of a git repository: a night needs the studio at its root"
-        )
-    if not holds(user, "rev-parse", "-q", "--verify", "HEAD^{commit}"):
-        raise AtelierError(f"{user} has no commit yet, and a night works on one: `git add . && git commit`")
-    for name in NEEDED:
+    annex.check(user, "a night", "works on")
+    for name in annex.NEEDED:
         if not holds(user, "cat-file", "-e", f"HEAD:{name}"):
             raise AtelierError(
                 f"{name} is in no commit of {user}: `git add {name} && git commit` before the night"
@@ -99,16 +87,7 @@ def _check(user: Path, branch: str) -> tuple[str, str]:
             f"{user} has git submodules, which the night's clone would lack: it does not work with any"
         )
     _check_branch(user, branch)
-    try:
-        identity = git(user, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
-    except AtelierError:
-        raise AtelierError(
-            f"git knows no name and e-mail for commits in {user}, and a promotion is one: "
-            "`git config --global user.name You` and `git config --global user.email you@example.org`"
-        ) from None
-    match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", identity)
-    assert match, identity
-    return match[1], match[2]
+    return identity(user)
 
 
 def _check_branch(user: Path, branch: str) -> None:

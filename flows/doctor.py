@@ -15,6 +15,7 @@ from rich.markup import escape
 from atelier.errors import AtelierError
 from atelier.findings import Finding
 from flows import dvc, tree
+from flows.git import holds, identity
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
 LONGEST_S = 180  # for torch to be loaded and a GPU to wake
@@ -62,16 +63,18 @@ def _machine() -> Iterator[Finding]:
 
 
 def _git() -> Iterator[Finding]:
-    if _asked_git("rev-parse", "HEAD") is None:
+    here = Path.cwd()
+    if not holds(here, "rev-parse", "HEAD"):
         mend = "`git init && git add . && git commit -m 'My studio'`"
         yield Finding("git", "wrong", "this directory has no commit that DVC could refer to", mend)
         return
-    name, email = _asked_git("config", "user.name"), _asked_git("config", "user.email")
-    if name and email:
+    try:
+        name, email = identity(here)
+    except AtelierError:
+        mend = "`git config --global user.name 'You'` and `git config --global user.email you@example.org`"
+        yield Finding("git", "warning", "has no name and e-mail for commits, which the nightly makes", mend)
+    else:
         yield Finding("git", "ok", f"commits are {name}'s, {email}")
-        return
-    mend = "`git config --global user.name 'You'` and `git config --global user.email you@example.org`"
-    yield Finding("git", "warning", "has no name and e-mail for commits, which the nightly makes", mend)
 
 
 def _remote() -> Finding:
@@ -106,12 +109,3 @@ def _prefect() -> Finding:
         reason = str(getattr(error, "reason", error))
     mend = "start it with `prefect server start`, or unset PREFECT_API_URL"
     return Finding("Prefect", "wrong", f"no server at {url}: {reason}", mend)
-
-
-def _asked_git(*words: str) -> str | None:
-    """git's answer, None where it has none."""
-    try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

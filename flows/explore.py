@@ -4,9 +4,7 @@ Knows nothing of Prefect until every trial's settings are checked and no other e
 """
 
 import contextlib
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -14,20 +12,21 @@ from rich.table import Table
 
 from atelier.errors import AtelierError
 from atelier.params import load_params
-from flows import axes, beside, explore_sheet, studio, tree
+from flows import axes, beside, ending, explore_sheet, studio, tree
 from flows.explored import Explored, Wish
 
 PARAMS = Path("params.yaml")
+GOES_ON = "the same command goes on from here"
 
 
 def main(wish: Wish) -> int:
     """Run the trials that have not been run: 0 done, 1 failed or refused, 130 and 143 stopped."""
-    return _with_words(lambda: _explore(wish), "the same command goes on from here")
+    return ending.with_words(lambda: _explore(wish), GOES_ON)
 
 
 def apply(name: str) -> int:
     """Make the studio what the experiment `name` is, or the best one of the exploration `name`; then what it lacks."""
-    return _with_words(lambda: _apply(name), "the same command goes on from here")
+    return ending.with_words(lambda: _apply(name), GOES_ON)
 
 
 def show(name: str) -> int:
@@ -38,7 +37,7 @@ def show(name: str) -> int:
         _print(Explored.found(Path.cwd(), name))
         return 0
 
-    return _with_words(draw, "")
+    return ending.with_words(draw, "")
 
 
 def _explore(wish: Wish) -> int:
@@ -60,7 +59,7 @@ def _explore(wish: Wish) -> int:
         from flows.trying import Trying
 
         wait_for_server()
-        with contextlib.chdir(ours.root):
+        with contextlib.chdir(ours.root), ending.server_needed(GOES_ON):
             state = explore(explored.name, Trying(wish, ours, explored), return_state=True)
     _print(explored)
     print(state.message, file=sys.stdout if state.is_completed() else sys.stderr)
@@ -126,20 +125,3 @@ def _print(explored: Explored) -> None:
         table.add_row(*(row.get(column, "") for column in columns))
     Console().print(table)
     print(f"{explored.sheet}\n{explored.table}")
-
-
-def _with_words(work: Callable[[], int], goes_on: str) -> int:
-    """Run it; a person's mistake is a sentence and 1, a stop is 130 or 143."""
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        return work()
-    except AtelierError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; {goes_on}" if goes_on else "stopped", file=sys.stderr)
-        return 130
-
-
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)

@@ -1,5 +1,6 @@
-"""git in a directory that is named, whatever directory we are in: one function, and its sentence where git fails."""
+"""git in a directory that is named, whatever directory we are in, its sentence where it fails, and who commits."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -36,3 +37,17 @@ def holds(root: Path, *words: str) -> bool:
     except AtelierError:
         return False
     return True
+
+
+def identity(root: Path) -> tuple[str, str]:
+    """Name and e-mail of whoever commits in `root`. Raises AtelierError where git knows none."""
+    try:
+        told = git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except AtelierError:
+        raise AtelierError(
+            f"git knows no name and e-mail for commits in {root}, and a promotion is one: "
+            "`git config --global user.name You` and `git config --global user.email you@example.org`"
+        ) from None
+    match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", told)
+    assert match, told
+    return match[1], match[2]

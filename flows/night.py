@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+from atelier.editing import Change
 from atelier.files import write_json
 
 LAST = Path(".atelier/last_night.json")  # in the user's tree: what the last finished night came to
@@ -68,7 +69,7 @@ class Verdict:
     @classmethod
     def read(cls, path: Path) -> Self:
         told = json.loads(path.read_text(encoding="utf-8"))
-        gains = (_gain(name, told[name]) for name in ("kid_rand", "swd"))
+        gains = (Gain(name, **told[name]) for name in ("kid_rand", "swd"))
         return cls(told["wins"], told["reason"], tuple(gains))
 
     @property
@@ -92,15 +93,6 @@ class Harvest:
     train: int
     held_out: int
     champion_train: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A key of params.yaml that the night set: what the user's commit has, and what the night has."""
-
-    key: str
-    before: Any
-    after: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +156,6 @@ class Report:
             return f"## Settings\n\n{table}"
         names = ", ".join(f"`{name}`" for name in self.uncommitted)
         return f"## Settings\n\n{table}\n\nNot committed, so no part of this night: {names}."
-
-
-def _gain(name: str, told: Mapping[str, float]) -> Gain:
-    low, high = told["low"], told["high"]
-    verdict = "better" if low > 0 else "worse" if high < 0 else "even"
-    return Gain(name, told["champion"], told["challenger"], low, high, verdict)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ imports this file by its name and calls `nightly` in a process of its own, which
 import contextlib
 import json
 import logging
-import sys
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -21,13 +21,14 @@ from prefect.states import Completed, Failed
 
 from atelier import kept
 from atelier.account import read_account
+from atelier.editing import Change
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
 from atelier.params import Params, load_params
-from flows import champion, clone, dvc, processes, tree
+from flows import champion, clone, dvc, judging, processes, tree
 from flows.champion import Champion, Promotion
 from flows.clone import Clone
-from flows.night import Change, Harvest, Night, Outcome, Report, Verdict
+from flows.night import Harvest, Night, Outcome, Report, Verdict
 from flows.notify import tell
 from flows.page import Logger, Page
 from flows.pipeline import WAITS_S, Course, failed, may_pass
@@ -95,8 +96,7 @@ def _night(user: Path, night: date) -> tuple[Outcome, str]:
         asked = load_params(PARAMS)
         before = champion.champion(ours, logger.info)
         settings = champion.night_params(asked, before, night.isoformat())
-        changes = tuple(Change(key, _value(asked, key), value) for key, value in settings.items())
-        clone.set_params(ours, settings)
+        changes = clone.set_params(ours, settings)
         attempt = _Attempt(ours, before, night, load_params(PARAMS), logger)
         outcome, message = attempt.go()
         attempt.tell(outcome, message, changes)
@@ -125,7 +125,7 @@ class _Attempt:
         self._course.show(self._page)
         return result
 
-    def tell(self, outcome: Outcome, message: str, changes: tuple[Change, ...]) -> None:
+    def tell(self, outcome: Outcome, message: str, changes: Sequence[Change]) -> None:
         """The night's report and pictures, on Prefect's page and in the clone."""
         report = Report(
             night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=_harvest(self._before),
@@ -197,10 +197,7 @@ class _Attempt:
 def contest(before: Path, params: Params) -> State:
     """Champion and challenger paint the same seeds; both are held against the held-out paintings."""
     logger = get_run_logger()
-    judge = params.evaluate
-    command = [sys.executable, "-m", "atelier.comparing", str(before), str(GENERATOR)]
-    command += [f"--samples={judge.samples}", f"--seed={judge.seed}", f"--device={judge.device}"]
-    command += [f"--confidence={params.nightly.gate}", f"--json={VERDICT}", f"--sheet={SHEET}"]
+    command = [*judging.command(before, GENERATOR, params, sheet=SHEET), f"--json={VERDICT}"]
     PAPERS.mkdir(parents=True, exist_ok=True)
     last = ""
     with processes.Child(command, tree.environment()) as child:
@@ -248,13 +245,6 @@ def _result(kind: type[T], state: object) -> T:
     made = state.result()
     assert isinstance(made, kind)
     return made
-
-
-def _value(params: Params, key: str) -> object:
-    value: object = params
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _in_words(record: logging.LogRecord) -> bool:

@@ -5,28 +5,26 @@ Knows nothing of Prefect until the tree is entered and the params are read, and 
 
 import json
 import re
-import signal
 import sys
 from datetime import date
 from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.params import load_params
-from flows import git, tree
+from flows import ending, git, tree
 from flows.night import Night
 
 
 def run(night: str | None) -> int:
     """One night, now: 0 where it came to an end, 1 failed or refused, 130 and 143 stopped."""
-    signal.signal(signal.SIGTERM, _stop)
-    which = None if night is None else _date(night)
-    tree.enter()
-    load_params(Path("params.yaml"))
-    try:
+
+    def work() -> int:
+        which = None if night is None else _date(night)
+        tree.enter()
+        load_params(Path("params.yaml"))
         return _run(which)
-    except KeyboardInterrupt:
-        print("stopped; the next night goes on from here", file=sys.stderr)
-        return 130
+
+    return ending.with_words(work, "the next night goes on from here")
 
 
 def serve(cron: str, timezone: str) -> int:
@@ -82,16 +80,10 @@ def _run(night: date | None) -> int:
 
     if server.running() is None:
         server.start()()
-    import httpx
-
     from flows.nightly import nightly
 
-    try:
+    with ending.server_needed("the next night goes on from there"):
         state = nightly(night, return_state=True)
-    except httpx.TransportError as error:
-        raise AtelierError(
-            f"Prefect's server has gone ({error}): what is finished is kept, and the next night goes on from there"
-        ) from None
     if state.is_completed() and state.name != "Skipped":
         print(f"{state.name}: {state.message}")
         return 0
@@ -109,7 +101,3 @@ def _date(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise AtelierError(f"--night {text}: no date; one like 2026-11-30 is asked for") from None
-
-
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)

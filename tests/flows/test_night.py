@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.night import Change, Harvest, Night, Report, Verdict
+from atelier.editing import Change
+from flows.night import Harvest, Night, Report, Verdict
 from tests.flows.toys import Tree
 
 TOLD = {
-    "kid_rand": {"champion": 0.12, "challenger": 0.08, "low": 0.03, "high": 0.05},
-    "swd": {"champion": 0.31, "challenger": 0.3, "low": -0.01, "high": 0.03},
+    "kid_rand": {"champion": 0.12, "challenger": 0.08, "low": 0.03, "high": 0.05, "verdict": "better"},
+    "swd": {"champion": 0.31, "challenger": 0.3, "low": -0.01, "high": 0.03, "verdict": "even"},
     "wins": True,
     "reason": "kid_rand is better",
 }

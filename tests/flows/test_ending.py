@@ -1,0 +1,46 @@
+"""How a command ends for a person."""
+
+import signal
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from atelier.errors import AtelierError
+from flows.ending import server_needed, with_words
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_it_was() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_mistake_is_its_sentence_and_a_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def ends(error: BaseException) -> int:
+        raise error
+
+    assert with_words(lambda: 0, "run again") == 0
+    assert with_words(lambda: ends(AtelierError("the sky is missing")), "run again") == 1
+    assert with_words(lambda: ends(KeyboardInterrupt()), "run again") == 130
+    assert with_words(lambda: ends(KeyboardInterrupt()), "") == 130
+    assert capsys.readouterr().err == "the sky is missing\nstopped; run again\nstopped\n"
+    with pytest.raises(ZeroDivisionError):  # a bug stays one
+        with_words(lambda: ends(ZeroDivisionError()), "run again")
+
+
+def test_sigterm_is_143() -> None:
+    with pytest.raises(SystemExit) as ended:
+        with_words(lambda: signal.raise_signal(signal.SIGTERM) or 0, "run again")
+    assert ended.value.code == 143
+
+
+def test_a_server_that_goes_away_is_a_sentence() -> None:
+    with (
+        pytest.raises(
+            AtelierError, match=r"server has gone \(.*\): what is finished is kept, and run again$"
+        ),
+        server_needed("run again"),
+    ):
+        httpx.get("http://127.0.0.1:9/api")
