@@ -20,6 +20,8 @@ Rate = Annotated[float, Field(gt=0, le=1000)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Resolution = Literal[32, 64, 128, 256, 512]
 Arch = Literal["dcgan", "r3gan", "sketch"]  # each has its section of that name in `train`
+Layout = Literal["random", "line", "smooth", "panorama"]
+Normalise = Literal["overlap", "batch", "none"]
 ARCHS: tuple[str, ...] = get_args(Arch)
 
 
@@ -209,8 +211,26 @@ class Generate(Section):
     count: int = Field(64, ge=1, le=100_000)
     seed: Seed = 1
     canvas: list[Annotated[int, Field(ge=1, le=4096)]] = Field([1, 1], min_length=2, max_length=2)
+    layout: Layout = "random"
+    normalise: Normalise = "overlap"
+    seamless: bool = False
     truncation: float = Field(1.0, ge=0, le=2)
+    pick: str | None = Field(
+        None, pattern=r"^[1-9]\d{0,3} of [1-9]\d{0,3}$", description="null or a share like 1 of 4"
+    )
     device: Device = "cpu"
+
+    @model_validator(mode="after")
+    def _a_pick_is_a_choice(self) -> Self:
+        if self.pick is None:
+            return self
+        keep, of = map(int, self.pick.split(" of "))
+        if keep >= of or self.canvas != [1, 1]:
+            raise ValueError(
+                f"generate.pick holds {self.pick}; it may hold a share like 1 of 4, fewer of more, and that only with "
+                "canvas [1, 1], the size that the discriminator judges"
+            )
+        return self
 
 
 class TrainUpscaler(Section):
@@ -226,10 +246,33 @@ class TrainUpscaler(Section):
     device: Device = "auto"
 
 
+class External(Section):
+    path: str | None = None
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="null or the file's SHA-256, 64 of 0-9 and a-f"
+    )
+
+
+class Print(Section):
+    width_mm: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    dpi: float = Field(300, ge=10, le=10_000)
+
+
 class Upscale(Section):
-    method: Literal["learned", "lanczos"] = "learned"
+    method: Literal["learned", "external", "lanczos"] = "learned"
     scale: Literal[2, 4, 8] = 4
+    bits: Literal[8, 16] = 8
+    print: Print = Print()
+    external: External = External()
     device: Device = "cpu"
+
+    @model_validator(mode="after")
+    def _an_external_network_is_named(self) -> Self:
+        if self.method == "external" and None in (self.external.path, self.external.sha256):
+            raise ValueError(
+                "upscale.method holds external; upscale.external may then hold no null: a path and its file's sha256"
+            )
+        return self
 
 
 class Nightly(Section):

@@ -16,13 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
+from atelier.recipe import Facts, Natural, Recipe
 
 Pixels = npt.NDArray[np.uint8]
-FORMAT: Literal["atelier-provenance/1"] = "atelier-provenance/1"
+Format = Literal[
+    "atelier-provenance/1", "atelier-provenance/2"
+]  # 1 knew fewer keys; all have defaults that were so
+FORMAT: Format = "atelier-provenance/2"
 KEYWORD = b"atelier"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_BYTES = 1 << 16  # ours are about one KiB
@@ -31,17 +35,11 @@ MAX_CHUNKS = 64  # before the pixels; ours are two
 Name = Annotated[str, Field(max_length=200)]
 Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
-Natural = Annotated[int, Field(ge=0, lt=2**31)]
-Cells = Annotated[int, Field(ge=1, le=4096)]
 Scalar = bool | int | float | Name | None
 Settings = Annotated[dict[Name, Scalar | list[Scalar]], Field(max_length=64)]
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class ModelFacts(_Facts):
+class ModelFacts(Facts):
     """The generator: its file's digests (dvc.lock names the md5) and how it is built."""
 
     md5: Md5
@@ -51,21 +49,21 @@ class ModelFacts(_Facts):
     settings: Settings
 
 
-class LatentFacts(_Facts):
-    """The recipe of the latent, as `atelier.canvas.latents` takes it."""
+class PickFacts(Facts):
+    """Why this picture and not its neighbours: among the best `keep` of `of` by a discriminator's score."""
 
-    seed: Natural
-    index: Natural
-    canvas: tuple[Cells, Cells]
-    truncation: Annotated[float, Field(ge=0, le=2)]
+    keep: Annotated[int, Field(ge=1, le=10_000)]
+    of: Annotated[int, Field(ge=1, le=10_000)]
+    discriminator_sha256: Sha256
 
 
-class PixelFacts(_Facts):
-    """The picture itself: SHA-256 of its RGB bytes, row by row."""
+class PixelFacts(Facts):
+    """The picture itself: SHA-256 of its RGB samples, row by row, big-endian where they have 16 bits."""
 
     width: Natural
     height: Natural
     sha256: Sha256
+    bits: Literal[8, 16] = 8
 
     @classmethod
     def of(cls, rgb: Pixels) -> Self:
@@ -73,37 +71,42 @@ class PixelFacts(_Facts):
         return cls(width=width, height=height, sha256=hashlib.sha256(rgb.tobytes()).hexdigest())
 
 
-class SoftwareFacts(_Facts):
+class SoftwareFacts(Facts):
     """The versions that painted."""
 
     atelier: Name
     torch: Name
 
 
-class UpscaleFacts(_Facts):
-    """How a picture became a print: `upscaler_sha256` is None where no network was used."""
+class UpscaleFacts(Facts):
+    """How a picture became a print: the upscaler's digests are None where no network was used.
+
+    `upscaler_md5`, by which DVC keeps the file, is also None where format 1 wrote it.
+    """
 
     method: Name
     scale: Annotated[int, Field(ge=1, le=64)]
     upscaler_sha256: Sha256 | None
+    upscaler_md5: Md5 | None = None
     settings: Settings
     software: SoftwareFacts
 
 
-class PrintFacts(_Facts):
+class PrintFacts(Facts):
     """What a print adds: how it was enlarged, and the pixels of the picture that it enlarges."""
 
     upscale: UpscaleFacts
     original: PixelFacts
 
 
-class Provenance(_Facts):
+class Provenance(Facts):
     """All that made a picture. `pixels` is None only until it is written; `print` is None in an artwork."""
 
-    format: Literal["atelier-provenance/1"] = FORMAT
+    format: Format = FORMAT
     model: ModelFacts
-    latent: LatentFacts
+    latent: Recipe
     software: SoftwareFacts
+    pick: PickFacts | None = None
     pixels: PixelFacts | None = None
     print: PrintFacts | None = None
 

@@ -10,7 +10,8 @@ from atelier.canvas import exact, paint
 from atelier.files import digest, replacing_directory
 from atelier.networks import load_generator
 from atelier.params import Generate
-from atelier.provenance import LatentFacts, ModelFacts, Provenance, SoftwareFacts, write_png
+from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, write_png
+from atelier.recipe import Recipe
 from atelier.sheets import thumbnail, write_sheet
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
@@ -51,9 +52,7 @@ def provenance(params: Generate, index: int, model: ModelFacts) -> Provenance:
     rows, columns = params.canvas
     return Provenance(
         model=model,
-        latent=LatentFacts(
-            seed=params.seed, index=index, canvas=(rows, columns), truncation=params.truncation
-        ),
+        latent=Recipe(seed=params.seed, index=index, canvas=(rows, columns), truncation=params.truncation),
         software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
     )
 

@@ -14,7 +14,6 @@ from atelier.files import digest
 from atelier.provenance import (
     KEYWORD,
     SIGNATURE,
-    LatentFacts,
     ModelFacts,
     PixelFacts,
     Provenance,
@@ -25,6 +24,7 @@ from atelier.provenance import (
     read,
     write_png,
 )
+from atelier.recipe import Recipe
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 SOFTWARE = SoftwareFacts(atelier="0.1.0", torch="2.15.0")
@@ -32,7 +32,7 @@ RECIPE = Provenance(
     model=ModelFacts(
         md5="0" * 32, sha256="1" * 64, arch="dcgan", resolution=64, settings={"nz": 100, "ngf": 24, "ndf": 12}
     ),
-    latent=LatentFacts(seed=1, index=7, canvas=(1, 8), truncation=0.7),
+    latent=Recipe(seed=1, index=7, canvas=(1, 8), truncation=0.7),
     software=SOFTWARE,
 )
 UPSCALE = UpscaleFacts(
@@ -58,7 +58,8 @@ def test_a_picture_says_what_made_it(artwork) -> None:
 
 def test_any_png_reader_finds_the_chunk(artwork) -> None:
     text = Image.open(artwork).info["atelier"]
-    assert json.loads(text)["latent"] == {"canvas": [1, 8], "index": 7, "seed": 1, "truncation": 0.7}
+    latent = json.loads(text)["latent"]
+    assert (latent["canvas"], latent["index"], latent["seed"], latent["truncation"]) == ([1, 8], 7, 1, 0.7)
     assert text == canonical(read(artwork))
     assert text.isascii() and ": " not in text
 
@@ -67,6 +68,15 @@ def test_the_same_content_gives_the_same_file_anywhere(artwork, tmp_path) -> Non
     write_png(tmp_path / "elsewhere" / "other.png", RGB.copy(), RECIPE)
     assert (tmp_path / "elsewhere" / "other.png").read_bytes() == artwork.read_bytes()
     assert str(tmp_path).encode() not in artwork.read_bytes()
+
+
+def test_a_picture_of_the_first_format_is_read_with_what_was_so_then(tmp_path) -> None:
+    content = json.loads(canonical(RECIPE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
+    content["format"] = "atelier-provenance/1"
+    content["latent"] = {"canvas": [1, 8], "index": 7, "seed": 1, "truncation": 0.7}
+    del content["pick"], content["pixels"]["bits"]
+    (tmp_path / "old.png").write_bytes(SIGNATURE + claim(json.dumps(content).encode()) + chunk(b"IDAT", b""))
+    assert read(tmp_path / "old.png").latent == RECIPE.latent
 
 
 def test_a_change_of_one_pixel_no_longer_matches_the_digest(artwork) -> None:
@@ -128,7 +138,7 @@ HOSTILE = {
     "deep nesting": SIGNATURE + claim(b"[" * 60_000) + chunk(b"IDAT", b""),
     "deep nesting inside": SIGNATURE + claim(b'{"model":' * 6000 + b"1" + b"}" * 6000) + chunk(b"IDAT", b""),
     "no JSON": SIGNATURE + claim(b"\xff\xfe") + chunk(b"IDAT", b""),
-    "another format": SIGNATURE + altered(format="atelier-provenance/2") + chunk(b"IDAT", b""),
+    "another format": SIGNATURE + altered(format="atelier-provenance/3") + chunk(b"IDAT", b""),
     "an unknown key": SIGNATURE + altered(model__path="/etc/passwd") + chunk(b"IDAT", b""),
     "a path for a digest": SIGNATURE + altered(model__md5="../" * 10 + "ab") + chunk(b"IDAT", b""),
     "a digest and a newline": SIGNATURE + altered(model__md5="0" * 32 + "\n") + chunk(b"IDAT", b""),

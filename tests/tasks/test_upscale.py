@@ -11,7 +11,6 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.params import Params
 from atelier.provenance import (
-    LatentFacts,
     ModelFacts,
     PixelFacts,
     Provenance,
@@ -19,6 +18,7 @@ from atelier.provenance import (
     read,
     write_png,
 )
+from atelier.recipe import Recipe
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from tasks.stage import Stage
 from tasks.upscale import run
@@ -32,7 +32,7 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for index in range(3):
         rgb = np.random.default_rng(index).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-        latent = LatentFacts(seed=1, index=index, canvas=(1, 2), truncation=1.0)
+        latent = Recipe(seed=1, index=index, canvas=(1, 2), truncation=1.0)
         software = SoftwareFacts(atelier="0.1.0", torch="2.15.0")
         write_png(
             ARTWORKS / f"1-{index:05d}.png", rgb, Provenance(model=MODEL, latent=latent, software=software)
