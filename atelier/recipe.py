@@ -4,9 +4,9 @@ A recipe read from a picture is a stranger's claim: each number is bounded here,
 before anything is allocated (atelier.canvas). Knows no tensor; `atelier.canvas` follows it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atelier.params import Layout, Normalise
 
@@ -52,6 +52,12 @@ class Walk(Facts):
     frames: Annotated[int, Field(ge=2, le=1_000_000)]
     loop: bool
     easing: Easing
+
+    @model_validator(mode="after")
+    def _the_frame_is_one_of_them(self) -> Self:
+        if self.frame >= self.frames:
+            raise ValueError(f"there is no frame {self.frame} of {self.frames}")
+        return self
 
 
 class Recipe(Facts):
