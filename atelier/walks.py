@@ -47,4 +47,5 @@ def slerp(start: Tensor, end: Tensor, position: float) -> Tensor:
 
 
 def _lengths(field: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(field, dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(field, dim=1, keepdim=True)
+    return lengths
