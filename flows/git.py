@@ -16,6 +16,11 @@ def git(root: Path, *words: str, given: str | None = None) -> str:
 
     Raises AtelierError with git's own sentence where it fails. Nothing ever waits for a password to be typed.
     """
+    return git_bytes(root, *words, given=given).decode(errors="replace").removesuffix("\n")
+
+
+def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
+    """The same, as it comes."""
     command = ["git", *NO_HOOKS, "-C", str(root), *words]
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
     try:
@@ -27,7 +32,7 @@ def git(root: Path, *words: str, given: str | None = None) -> str:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
         raise AtelierError(f"git {words[0]} in {root}: {said}")
-    return done.stdout.decode(errors="replace").removesuffix("\n")
+    return done.stdout
 
 
 def holds(root: Path, *words: str) -> bool:
