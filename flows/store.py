@@ -29,7 +29,7 @@ def share(user: Path, clone: Path) -> None:
         name: {key: str(value) for key, value in settings.items()}
         for name, settings in theirs["remote"].items()
     }
-    local["cache"] |= {"dir": str(theirs["cache"].get("dir") or user / ".dvc/cache")}
+    local["cache"] |= {"dir": str(cache(user))}
     if "remote" in theirs["core"]:
         local["core"]["remote"] = theirs["core"]["remote"]
     path = clone / ".dvc/config.local"
@@ -38,6 +38,13 @@ def share(user: Path, clone: Path) -> None:
     with Config(str(clone / ".dvc"), validate=False).edit("local", validate=False) as ours:
         ours.clear()
         ours.update(local)
+
+
+def cache(root: Path) -> Path:
+    """Where the cache of the tree at `root` is, which need not be there."""
+    from dvc.config import Config
+
+    return Path(Config(str(root / ".dvc"), validate=False)["cache"].get("dir") or root / ".dvc/cache")
 
 
 def track(root: Path, path: Path, say: Callable[[str], None]) -> Path:
@@ -68,6 +75,11 @@ def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None], *, re
         if not remote:
             raise
         _dvc(root, say, "pull", "--force", *names)
+
+
+def fetch(root: Path, tracked: Path) -> None:
+    """Have in the cache what a .dvc file names, as far as the default remote has it."""
+    _dvc(root, lambda _: None, "fetch", str(tracked))
 
 
 def hold(root: Path, tracked: Path, say: Callable[[str], None]) -> None:

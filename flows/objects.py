@@ -1,0 +1,72 @@
+"""Objects of DVC's by their md5: from its cache, else from the default remote, each held against its hash.
+
+Knows no stage and no picture. What a stranger's file claims may ask for an object, and is never a path.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from filelock import FileLock
+
+from atelier.errors import AtelierError
+from atelier.files import digest, write_bytes
+from flows import dvc, store
+
+NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file, or of the list of a folder's files
+SCRATCH = Path(".atelier/objects")  # a DVC repository that names what is wanted, and nothing else
+
+
+def bring(names: Collection[str], say: Callable[[str], None], root: Path | None = None) -> dict[str, Path]:
+    """Where the objects lie that could be had in the studio at `root`, else here; `say` hears why one could not.
+
+    A name is an md5, or one with `.dir`: the list of a folder's files, which the remote gives together with them.
+    """
+    if odd := [name for name in names if not NAME.fullmatch(name)]:
+        raise ValueError(f"{odd[0]!r} is no md5")
+    root = (root or Path()).resolve()
+    if not (root / ".dvc").is_dir():
+        say(f"{root} is no DVC repository, so it has neither a cache nor a remote: `dvc init` makes it one")
+        return {}
+    cache = store.cache(root)
+    there = {name: _place(cache, name) for name in dict.fromkeys(names)}
+    if absent := [name for name, path in there.items() if not path.is_file()]:
+        try:
+            _fetch(root, cache, absent, say)
+        except AtelierError as error:
+            say(str(error))
+    return {name: path for name, path in there.items() if _is_whole(name, path, say)}
+
+
+def _fetch(root: Path, cache: Path, names: Collection[str], say: Callable[[str], None]) -> None:
+    """From the default remote into the cache. Raises AtelierError where the remote is out of reach."""
+    scratch = root / SCRATCH
+    scratch.mkdir(parents=True, exist_ok=True)
+    with FileLock(scratch / ".lock"):
+        write_bytes(scratch / ".dvc/config", b"[core]\n    no_scm = True\n")
+        store.share(root, scratch)
+        store.release(scratch)
+        if (address := dvc.remote(scratch)) is None:
+            say(
+                "no default remote of DVC's is set, so there is its cache alone: `dvc remote add -d` names one"
+            )
+            return
+        wanted = "".join(f"- md5: '{name}'\n  hash: md5\n  path: '{name}'\n" for name in names)
+        write_bytes(scratch / "wanted.dvc", f"outs:\n{wanted}".encode())
+        store.fetch(scratch, Path("wanted.dvc"))
+    if lacking := [name for name in names if not _place(cache, name).is_file()]:
+        more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
+        say(f"neither DVC's cache nor its remote, {address}, has {lacking[0]}{more}")
+
+
+def _place(cache: Path, name: str) -> Path:
+    return cache / "files/md5" / name[:2] / name[2:]
+
+
+def _is_whole(name: str, path: Path, say: Callable[[str], None]) -> bool:
+    if not path.is_file():
+        return False
+    if digest(path, "md5") == name.removesuffix(".dir"):
+        return True
+    say(f"{path} does not hold what it is named for: it is damaged or was replaced; delete it, and ask again")
+    return False
