@@ -50,13 +50,24 @@ class Locked:
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
-    """A dvc.lock: its stages, and who holds it, newest first; `id` is git's name for such a file."""
+class Held:
+    """A dvc.lock, by git's name for such a file, which is empty outside of git, and who holds it, newest first."""
 
     id: str
-    stages: Mapping[str, Locked]
     commits: tuple[Commit, ...]
     in_work_tree: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lock(Held):
+    """And what it says of each stage."""
+
+    stages: Mapping[str, Locked]
+
+    def md5_of(self, path: str) -> str | None:
+        """Of the file or folder at `path` as some stage made it, else as some stage found it."""
+        stages = self.stages.values()
+        return next((md5 for stage in stages if (md5 := stage.outs.get(path) or stage.deps.get(path))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +81,41 @@ class Reign:
 
 
 def locks(root: Path = Path(), naming: str = "") -> list[Lock]:
-    """Every distinct dvc.lock, the work tree's own first, then newest first; of those that hold the text `naming`.
+    """Every distinct dvc.lock, the work tree's own first, then newest first; of those that hold the text `naming`."""
+    return list(read(root, held(root), naming))
 
-    One that is no dvc.lock is passed over.
-    """
+
+def held(root: Path = Path()) -> list[Held]:
+    """The same unread."""
+    found = versions(root, LOCK_FILE.as_posix())
     own = _own(root)
-    held = versions(root, LOCK_FILE.as_posix())
-    texts = {**own, **dict(contents(root, held))}  # what both have stands first, and once
-    return [
-        Lock(id, stages, tuple(held.get(id, ())), id in own)
-        for id, text in texts.items()
-        if naming.encode() in text and (stages := read_lock(text)) is not None
-    ]
+    mine = [Held(own[0], tuple(found.get(own[0], ())), True)] if own else []
+    return mine + [Held(id, tuple(by), False) for id, by in found.items() if not own or id != own[0]]
+
+
+def read(root: Path, wanted: Iterable[Held], naming: str = "") -> Iterator[Lock]:
+    """What they say, where they hold the text `naming`; one that is no dvc.lock is passed over."""
+    by_id = {each.id: each for each in wanted}
+    own = _own(root)
+    texts = dict(contents(root, [id for id, each in by_id.items() if each.commits]))
+    for id, each in by_id.items():
+        text = texts.get(id, own[1] if own and own[0] == id else b"")
+        if naming.encode() in text and (stages := read_lock(text)) is not None:
+            yield Lock(id, each.commits, each.in_work_tree, stages)
 
 
 def reigns(root: Path = Path()) -> list[Reign]:
     """Every champion that there has been, newest first; what names none is passed over."""
-    held = versions(root, TOLD.as_posix())
+    by = versions(root, TOLD.as_posix())
     found = []
-    for id, text in contents(root, held):
+    for id, text in contents(root, by):
         try:
             told = json.loads(text)
             version, sha256, night = (str(told[key]) for key in ("version", "generator_sha256", "night"))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if SHA256.fullmatch(sha256):
-            found.append(Reign(clean(version), sha256, clean(night), tuple(held[id])))
+            found.append(Reign(clean(version), sha256, clean(night), tuple(by[id])))
     return found
 
 
@@ -110,12 +130,12 @@ def versions(root: Path, path: str) -> dict[str, list[Commit]]:
     prefix = git(root, "rev-parse", "--show-prefix")
     asked = "".join(f"{commit.id}:{prefix}{path}\n" for commit in history)
     answers = git(root, "cat-file", "--batch-check", given=asked).split("\n") if history else []
-    held: dict[str, list[Commit]] = {}
+    found: dict[str, list[Commit]] = {}
     for commit, answer in zip(history, answers, strict=True):
         match answer.split(" "):
             case [id, "blob", size] if int(size) <= MAX_BYTES:
-                held.setdefault(id, []).append(commit)
-    return held
+                found.setdefault(id, []).append(commit)
+    return found
 
 
 def contents(root: Path, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -190,14 +210,14 @@ def _value(value: Any) -> Any:
     raise TypeError
 
 
-def _own(root: Path) -> dict[str, bytes]:
-    """The work tree's dvc.lock, if any, by git's name for it, which is empty outside of git."""
+def _own(root: Path) -> tuple[str, bytes] | None:
+    """The work tree's dvc.lock and its name."""
     path = root / LOCK_FILE
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
-        return {}
+        return None
     here = holds(root, "rev-parse", "--git-dir")
     id = git(root, "hash-object", "--no-filters", "--", LOCK_FILE.as_posix()) if here else ""
-    return {id: path.read_bytes()}
+    return id, path.read_bytes()
 
 
 def _names(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

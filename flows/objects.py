@@ -29,13 +29,18 @@ def bring(names: Collection[str], say: Callable[[str], None], root: Path | None 
         say(f"{root} is no DVC repository, so it has neither a cache nor a remote: `dvc init` makes it one")
         return {}
     cache = store.cache(root)
-    there = {name: _place(cache, name) for name in dict.fromkeys(names)}
+    there = {name: place(cache, name) for name in dict.fromkeys(names)}
     if absent := [name for name, path in there.items() if not path.is_file()]:
         try:
             _fetch(root, cache, absent, say)
         except AtelierError as error:
             say(str(error))
     return {name: path for name, path in there.items() if _is_whole(name, path, say)}
+
+
+def place(cache: Path, name: str) -> Path:
+    """Where an object lies in a cache of DVC's, if it does."""
+    return cache / "files/md5" / name[:2] / name[2:]
 
 
 def _fetch(root: Path, cache: Path, names: Collection[str], say: Callable[[str], None]) -> None:
@@ -54,13 +59,9 @@ def _fetch(root: Path, cache: Path, names: Collection[str], say: Callable[[str],
         wanted = "".join(f"- md5: '{name}'\n  hash: md5\n  path: '{name}'\n" for name in names)
         write_bytes(scratch / "wanted.dvc", f"outs:\n{wanted}".encode())
         store.fetch(scratch, Path("wanted.dvc"))
-    if lacking := [name for name in names if not _place(cache, name).is_file()]:
+    if lacking := [name for name in names if not place(cache, name).is_file()]:
         more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
         say(f"neither DVC's cache nor its remote, {address}, has {lacking[0]}{more}")
-
-
-def _place(cache: Path, name: str) -> Path:
-    return cache / "files/md5" / name[:2] / name[2:]
 
 
 def _is_whole(name: str, path: Path, say: Callable[[str], None]) -> bool:

@@ -1,0 +1,301 @@
+"""The ledger: which pictures were ever made, by which model, and which commits and tags name that.
+
+A cache in `.atelier/ledger.sqlite` of what git's history and DVC's objects say, never in a stage's outs: it may be
+deleted at any time. Commits are asked of git anew each time; what a dvc.lock or a picture holds is read once.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier import provenance
+from atelier.errors import AtelierError
+from atelier.files import digest
+from atelier.progress import Progress
+from atelier.provenance import Provenance
+from flows import history, objects, store
+from flows.history import Commit, Held, Lock, Reign
+
+PLACE = Path(".atelier/ledger.sqlite")
+VERSION = 1  # of the tables; another one is built anew
+GENERATOR = "data/model/generator.safetensors"
+FOLDERS = {"data/artworks": "artworks", "data/prints": "prints"}
+MAX_LIST = 64 << 20  # bytes of a folder's list, some half a million pictures
+TABLES = """
+CREATE TABLE locks (id TEXT PRIMARY KEY, model TEXT);
+CREATE TABLE folders (md5 TEXT, lock TEXT, place TEXT, PRIMARY KEY (md5, lock, place));
+CREATE TABLE lists (md5 TEXT PRIMARY KEY, lacking INTEGER);
+CREATE TABLE names (folder TEXT, name TEXT, file TEXT, PRIMARY KEY (folder, name));
+CREATE TABLE pictures (file TEXT PRIMARY KEY, pixels TEXT, model TEXT, told TEXT);
+CREATE TABLE models (md5 TEXT PRIMARY KEY, sha256 TEXT);
+CREATE INDEX by_file ON names (file);
+CREATE INDEX by_folder ON folders (md5);
+CREATE INDEX by_pixels ON pictures (pixels);
+"""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that was made: its place in the tree, what it says of itself, and who names the folder it was in."""
+
+    path: str
+    file_md5: str
+    provenance: Provenance
+    commits: tuple[Commit, ...]
+    in_work_tree: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that was made, all who name it, newest first, and how many pictures of its own are known.
+
+    `lacking` counts folders of its pictures that neither the cache nor the remote has any more.
+    """
+
+    md5: str
+    sha256: str | None
+    commits: tuple[Commit, ...]
+    in_work_tree: bool
+    versions: tuple[str, ...]
+    artworks: int
+    prints: int
+    lacking: int
+
+
+def find(pixels_sha256: str, say: Say, root: Path = Path()) -> Provenance | None:
+    """What made the picture with these pixels, as its newest commit tells it; None where none is known."""
+    with opened(say, root) as ledger:
+        pictures = ledger.of_pixels(pixels_sha256)
+    return pictures[0].provenance if pictures else None
+
+
+@contextmanager
+def opened(say: Say, root: Path = Path(), *, again: bool = False) -> Iterator["Ledger"]:
+    """The ledger of the studio at `root`, brought up to date; `again` asks the remote for what it once lacked."""
+    path = root / PLACE
+    path.parent.mkdir(exist_ok=True)
+    connection = _connect(path)
+    try:
+        ledger = Ledger(connection, root)
+        ledger.update(say, again)
+        yield ledger
+    finally:
+        connection.close()
+
+
+class Ledger:
+    """What is known, as of the last `update`."""
+
+    def __init__(self, connection: sqlite3.Connection, root: Path) -> None:
+        self._sql, self._root = connection, root
+        self._held: dict[str, Held] = {}
+        self._reigns: list[Reign] = []
+
+    def update(self, say: Say, again: bool) -> None:
+        """Read what is new: locks, the lists of the folders that they name, and the pictures in them."""
+        known = {id for (id,) in self._sql.execute("SELECT id FROM locks")}
+        found = history.held(self._root)
+        self._held = {lock.id: lock for lock in found}
+        self._reigns = history.reigns(self._root)
+        for lock in history.read(self._root, [lock for lock in found if lock.id not in known]):
+            self._note_lock(lock)
+        self._read_lists(say, again)
+        self._read_pictures()
+        self._read_models()
+
+    def of_pixels(self, sha256: str) -> list[Picture]:
+        """The pictures with these pixels, by whoever named them last first."""
+        return self._pictures("pixels = ?", sha256)
+
+    def of_file(self, md5: str) -> list[Picture]:
+        """The pictures that were this file."""
+        return self._pictures("pictures.file = ?", md5)
+
+    def models(self) -> list[Model]:
+        """Every model that a commit or the work tree names, newest first."""
+        locks: dict[str, list[Held]] = {}
+        for id, model in self._sql.execute("SELECT id, model FROM locks WHERE model IS NOT NULL"):
+            if lock := self._held.get(id):
+                locks.setdefault(model, []).append(lock)
+        models = [self._model(md5, holding) for md5, holding in locks.items()]
+        return sorted(models, key=lambda model: (not model.in_work_tree, *_age(model.commits), model.md5))
+
+    def lacking(self) -> int:
+        """How many folders of pictures could be had neither from the cache nor from the remote."""
+        return int(self._sql.execute("SELECT count(*) FROM lists WHERE lacking").fetchone()[0])
+
+    def _note_lock(self, lock: Lock) -> None:
+        model = lock.md5_of(GENERATOR)
+        with self._sql:
+            self._sql.execute("INSERT OR REPLACE INTO locks VALUES (?, ?)", (lock.id, model))
+            for place, stage in ((place, stage) for place in FOLDERS for stage in lock.stages.values()):
+                if (md5 := stage.outs.get(place)) and md5.endswith(".dir"):
+                    self._sql.execute("INSERT OR IGNORE INTO folders VALUES (?, ?, ?)", (md5, lock.id, place))
+
+    def _read_lists(self, say: Say, again: bool) -> None:
+        """The lists of folders that are new, or that the cache has by now; only trusted commits may cost a download."""
+        cache = store.cache(self._root)
+        rows = self._sql.execute(
+            "SELECT DISTINCT folders.md5, lock, lacking FROM folders LEFT JOIN lists USING (md5)"
+        )
+        wanted: dict[str, bool] = {}  # whether the remote may be asked
+        for md5, lock, lacking in rows.fetchall():
+            if lacking != 0 and (held := self._held.get(lock)):
+                trusted = held.in_work_tree or any(commit.trusted for commit in held.commits)
+                wanted[md5] = wanted.get(md5, False) or (trusted and (lacking is None or again))
+        asked = [md5 for md5, far in wanted.items() if far or objects.place(cache, md5).is_file()]
+        there = objects.bring(asked, say, self._root) if asked else {}
+        lists = {md5: _entries(there[md5]) if md5 in there else None for md5 in wanted}
+        needed = {file for md5, far in wanted.items() if far for _, file in lists[md5] or ()}
+        if absent := sorted(file for file in needed if not objects.place(cache, file).is_file()):
+            objects.bring(absent, say, self._root)
+        with self._sql:
+            for md5, listed in lists.items():
+                whole = listed is not None and all(objects.place(cache, file).is_file() for _, file in listed)
+                self._sql.execute("INSERT OR REPLACE INTO lists VALUES (?, ?)", (md5, not whole))
+                entries = [(md5, name, file) for name, file in listed or ()]
+                self._sql.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", entries)
+
+    def _read_pictures(self) -> None:
+        """Whatever a list names and is not yet read; what carries no provenance is known by its file alone."""
+        rows = self._sql.execute(
+            "SELECT DISTINCT file FROM names WHERE file NOT IN (SELECT file FROM pictures)"
+        )
+        cache = store.cache(self._root)
+        new = sorted(file for (file,) in rows.fetchall() if objects.place(cache, file).is_file())
+        if not new:
+            return
+        with Progress("ledger", len(new), "pictures") as progress:
+            for file in new:
+                row = _read_picture(objects.place(cache, file), file)
+                with self._sql:
+                    self._sql.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", (file, *row))
+                progress.advance()
+
+    def _read_models(self) -> None:
+        """SHA-256s of models in the cache: champions are named by it."""
+        cache = store.cache(self._root)
+        rows = self._sql.execute(
+            "SELECT DISTINCT model FROM locks WHERE model NOT IN (SELECT md5 FROM models)"
+        )
+        with self._sql:
+            for (md5,) in rows.fetchall():
+                told = self._sql.execute(
+                    "SELECT told FROM pictures WHERE model = ? AND told IS NOT NULL", (md5,)
+                )
+                path = objects.place(cache, md5)
+                if row := told.fetchone():
+                    sha256 = Provenance.model_validate_json(row[0]).model.sha256
+                elif path.is_file() and digest(path, "md5") == md5:
+                    sha256 = digest(path)
+                else:
+                    continue
+                self._sql.execute("INSERT INTO models VALUES (?, ?)", (md5, sha256))
+
+    def _pictures(self, where: str, value: str) -> list[Picture]:
+        rows = self._sql.execute(
+            f"SELECT place, name, file, told, lock FROM pictures JOIN names USING (file) "
+            f"JOIN folders ON folders.md5 = names.folder WHERE told IS NOT NULL AND {where}",
+            (value,),
+        )
+        found: dict[tuple[str, str, str], list[Held]] = {}
+        for place, name, file, told, lock in rows:
+            if held := self._held.get(lock):
+                found.setdefault((f"{place}/{name}", file, told), []).append(held)
+        pictures = []
+        for (path, file, told), holding in found.items():
+            commits, in_work_tree = _all(holding)
+            made = Provenance.model_validate_json(told)
+            pictures.append(Picture(path, file, made, commits, in_work_tree))
+        return sorted(pictures, key=lambda picture: (not picture.in_work_tree, *_age(picture.commits)))
+
+    def _model(self, md5: str, holding: list[Held]) -> Model:
+        row = self._sql.execute("SELECT sha256 FROM models WHERE md5 = ?", (md5,)).fetchone()
+        sha256 = row[0] if row else None
+        reigns = [reign for reign in self._reigns if reign.generator_sha256 == sha256]
+        commits, in_work_tree = _all(holding)
+        ids = [lock.id for lock in holding]
+        return Model(
+            md5, sha256, commits, in_work_tree,
+            tuple(dict.fromkeys(reign.version for reign in reigns)),
+            self._count(ids, md5, "data/artworks"), self._count(ids, md5, "data/prints"), self._lacking(ids),
+        )  # fmt: skip
+
+    def _count(self, locks: Iterable[str], model: str, place: str) -> int:
+        files: set[str] = set()
+        for lock in locks:
+            rows = self._sql.execute(
+                "SELECT file FROM folders JOIN names ON names.folder = folders.md5 JOIN pictures USING (file) "
+                "WHERE lock = ? AND place = ? AND model = ?", (lock, place, model),
+            )  # fmt: skip
+            files |= {file for (file,) in rows}
+        return len(files)
+
+    def _lacking(self, locks: Iterable[str]) -> int:
+        folders: set[str] = set()
+        for lock in locks:
+            rows = self._sql.execute(
+                "SELECT md5 FROM folders JOIN lists USING (md5) WHERE lock = ? AND lacking", (lock,)
+            )
+            folders |= {md5 for (md5,) in rows}
+        return len(folders)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """An open ledger with its tables; one that is damaged or of another version makes way."""
+    connection = sqlite3.connect(path, timeout=60)
+    try:
+        connection.execute("PRAGMA synchronous = OFF")  # it can be made again
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return connection
+        if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+            return connection
+    except sqlite3.DatabaseError:
+        pass
+    connection.close()
+    path.unlink()
+    return _connect(path)
+
+
+def _read_picture(path: Path, md5: str) -> tuple[str | None, str | None, str | None]:
+    """The digest of its pixels, its model's and its provenance; nothing where it is no picture of ours, or damaged."""
+    try:
+        facts = provenance.read(path) if digest(path, "md5") == md5 else None
+    except (AtelierError, OSError):
+        facts = None
+    if facts is None or facts.pixels is None:
+        return None, None, None
+    return facts.pixels.sha256, facts.model.md5, provenance.canonical(facts)
+
+
+def _entries(path: Path) -> list[tuple[str, str]] | None:
+    """Names and md5s of a folder's list; None where it is none."""
+    try:
+        if path.stat().st_size > MAX_LIST:
+            return None
+        listed = [(entry["relpath"], entry["md5"]) for entry in json.loads(path.read_bytes())]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    fits = all(
+        isinstance(name, str) and isinstance(md5, str) and objects.NAME.fullmatch(md5) for name, md5 in listed
+    )
+    return listed if fits else None
+
+
+def _all(locks: Iterable[Held]) -> tuple[tuple[Commit, ...], bool]:
+    """Every commit that holds one of the locks, newest first, and whether the work tree does."""
+    locks = list(locks)
+    commits = {commit.id: commit for lock in locks for commit in lock.commits}
+    newest = sorted(commits.values(), key=lambda commit: (-commit.date_s, commit.id))
+    return tuple(newest), any(lock.in_work_tree for lock in locks)
+
+
+def _age(commits: tuple[Commit, ...]) -> tuple[int, str]:
+    return (-commits[0].date_s, commits[0].id) if commits else (0, "")
