@@ -1,27 +1,22 @@
-"""Latents become pictures: one recipe (seed, index, canvas, truncation), one picture, the same bytes every time.
+"""Latents become pictures: a seed and an index are a latent, a latent a picture, the same bytes every time.
 
 Knows any generator that maps (B, nz) or (B, nz, rows, columns) to [−1, 1]; knows no files.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from atelier.errors import AtelierError
 
 Pixels = npt.NDArray[np.uint8]
 TRAINED_SIZE = (1, 1)
 STRIDE = 0x9E3779B1  # odd, so index · STRIDE meets no 32-bit number twice; 2³² / golden ratio, so neighbours lie apart
-SMALL_PX = 512 * 512  # fit into any memory; the first dry run spends seconds on imports
 BATCH = 100  # pictures painted at once where their last bits do not matter
-WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
 
 
 def latents(
@@ -37,26 +32,7 @@ def latents(
     generator = torch.Generator("cpu").manual_seed((base + index * STRIDE) % 2**32)
     shape = (1, nz) if canvas == TRAINED_SIZE else (1, nz, *canvas)
     # drawn in float64: in float32, CPUs with and without AVX2 disagree in the last bit
-    return (truncation * torch.randn(shape, generator=generator, dtype=torch.float64)).float()
-
-
-def paint(
-    generator: nn.Module,
-    nz: int,
-    seed: int,
-    index: int,
-    canvas: tuple[int, int] = TRAINED_SIZE,
-    truncation: float = 1.0,
-) -> Pixels:
-    """The picture (H, W, 3) of a recipe, painted alone, in the arithmetic of the generator's weights (see `exact`).
-
-    Raises AtelierError where it does not fit into memory, before anything is allocated, or where the generator
-    paints no numbers.
-    """
-    resolution: Any = generator.resolution
-    if canvas[0] * canvas[1] * resolution**2 > SMALL_PX:  # a cell is at most a whole picture
-        _refuse_what_does_not_fit(generator, nz, canvas)
-    return render(generator, latents(seed, index, nz, canvas, truncation))
+    return torch.randn(shape, generator=generator, dtype=torch.float64).mul_(truncation).float()
 
 
 def render(generator: nn.Module, z: Tensor) -> Pixels:
@@ -104,46 +80,3 @@ def exact(generator: nn.Module, device: torch.device) -> nn.Module:
     """
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return generator.eval().requires_grad_(False).to(device=device, dtype=dtype)
-
-
-def _refuse_what_does_not_fit(generator: nn.Module, nz: int, canvas: tuple[int, int]) -> None:
-    device = next(generator.parameters()).device
-    (height, width), needed = _dry_run(generator, (1, nz, *canvas))
-    there = _memory(device)
-    if needed > there:
-        raise AtelierError(
-            f"a canvas of {list(canvas)} cells is a picture of {width:,} × {height:,} px and needs about "
-            f"{needed / 2**30:,.1f} GiB; {device.type} has {there / 2**30:,.1f} GiB: make generate.canvas smaller"
-        )
-
-
-def _dry_run(generator: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[int, int], int]:
-    """Height, width and peak bytes of painting a latent of this shape; torch's meta device allocates nothing."""
-    peak = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal peak
-        if not list(module.children()):
-            both = output.numel() + sum(tensor.numel() for tensor in inputs)
-            peak = max(peak, both * output.element_size())
-
-    weights = {
-        name: tensor.to("meta")
-        for name, tensor in [*generator.named_parameters(), *generator.named_buffers()]
-    }
-    hooks = [module.register_forward_hook(count) for module in generator.modules()]
-    try:
-        dtype = next(generator.parameters()).dtype
-        images = functional_call(generator, weights, (torch.empty(shape, dtype=dtype, device="meta"),))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    height, width = images.shape[2:]
-    return (height, width), WORKSPACE * peak
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes that a picture may take: what a GPU has free, else what the machine has."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from atelier import __version__
-from atelier.canvas import exact, paint
+from atelier.canvas import exact
 from atelier.files import digest, replacing_directory
 from atelier.networks import load_generator
+from atelier.painting import paint
 from atelier.params import Generate
 from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, write_png
 from atelier.recipe import Recipe
@@ -26,7 +27,7 @@ def run(stage: Stage) -> str:
     params = stage.params.generate
     device = deterministic_device(stage.name, params.device)
     generator, header = load_generator(GENERATOR)
-    generator, nz = exact(generator, device), header["settings"]["nz"]
+    generator = exact(generator, device)
     facts = model_facts(header)
     shown = []
     with (
@@ -35,8 +36,7 @@ def run(stage: Stage) -> str:
     ):
         for index in range(params.count):
             made = provenance(params, index, facts)
-            recipe = made.latent
-            picture = paint(generator, nz, recipe.seed, recipe.index, recipe.canvas, recipe.truncation)
+            picture = paint(generator, made.latent)
             write_png(directory / f"{params.seed}-{index:05d}.png", picture, made)
             if index < SHOWN:
                 shown.append(thumbnail(picture, SHOWN_PX))
@@ -52,7 +52,15 @@ def provenance(params: Generate, index: int, model: ModelFacts) -> Provenance:
     rows, columns = params.canvas
     return Provenance(
         model=model,
-        latent=Recipe(seed=params.seed, index=index, canvas=(rows, columns), truncation=params.truncation),
+        latent=Recipe(
+            seed=params.seed,
+            index=index,
+            canvas=(rows, columns),
+            truncation=params.truncation,
+            layout=params.layout,
+            normalise=params.normalise,
+            seamless=params.seamless,
+        ),
         software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
     )
 

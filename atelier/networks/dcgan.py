@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.fields import doublings
+from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings
 from atelier.networks.strided import Doubling, Halving, Logit, Projection
 
 
-class DcganGenerator(nn.Module):
+class DcganGenerator(FieldGenerator):
     """Latents (B, nz) or (B, nz, h, w), standard normal → images in [−1, 1] of (h + 3, w + 3) · resolution / 4 px.
 
     A latent cell overlaps up to 16 others in the first layer; over a field larger than 1×1 the sum is divided by
@@ -23,6 +23,8 @@ class DcganGenerator(nn.Module):
     def __init__(self, resolution: int, nz: int = 100, ngf: int = 64) -> None:
         super().__init__()
         self.resolution, self.nz = resolution, nz
+        # a latent reaches the 4 base cells from its own on; one more is what the doublings see beyond an edge
+        self.lattice = Lattice(resolution // BASE, overhang=BASE - 1, before=BASE, after=1)
         widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
         self.project = Projection(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
@@ -39,7 +41,7 @@ class DcganGenerator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         field = z if z.ndim == 4 else z[:, :, None, None]
         features = self.project(field)
-        if field.shape[2:] != (1, 1):
+        if self.evens and field.shape[2:] != (1, 1):
             features = features * _overlap(field).rsqrt()
         images: Tensor = self.layers(features)
         return images

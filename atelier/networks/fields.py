@@ -6,12 +6,39 @@ it would have in a picture of its own, so that the layers above see only what th
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 BASE = 4  # side of the coarsest feature map of one picture
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """How a field of latents lies under its picture, alike along both axes.
+
+    Cell j begins at pixel j · cell_px, and n latents make a picture of n + overhang cells. Cells [j, k) of it look the
+    same painted from latents [j − before, k + after) alone, as far as the field has them.
+    """
+
+    cell_px: int
+    overhang: int
+    before: int
+    after: int
+
+
+class FieldGenerator(nn.Module):
+    """A generator that paints from a field of latents as from one: what painting needs to know of it.
+
+    Where latents meet, their sum or mixture is brought back to the strength of one, unless `evens` is set to False.
+    """
+
+    resolution: int
+    nz: int
+    lattice: Lattice
+    evens: bool = True
 
 
 def doublings(resolution: int) -> int:
@@ -22,16 +49,19 @@ def doublings(resolution: int) -> int:
     return times
 
 
-def spread(z: Tensor) -> Tensor:
+def spread(z: Tensor, evens: bool = True) -> Tensor:
     """A latent for every 4×4 cell: (B, nz) → (B, nz, 1, 1), which stands for all 16, (B, nz, h, w) → (B, nz, 4h, 4w).
 
     Between the middles of neighbouring pictures latents are mixed linearly and then stretched to the length that
-    lengths mixed the same way have: mixed normal latents would be shorter than any that training showed.
+    lengths mixed the same way have: mixed normal latents would be shorter than any that training showed. Without
+    `evens` they stay as short as that.
     """
     if z.ndim == 2:
         return z[:, :, None, None]
     if z.shape[2:] == (1, 1):
         return z
+    if not evens:
+        return _widened(z)
     lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
     mixed, wanted = _widened(z), _widened(lengths)
     stretched: Tensor = mixed * (

@@ -5,13 +5,14 @@ relativistic loss with both gradient penalties.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.fields import BASE, doublings, spread, tiled
+from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings, spread, tiled
 from atelier.networks.strided import Logit
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
@@ -22,7 +23,7 @@ SLOPE = 0.2
 GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through a leaky ReLU
 
 
-class R3ganGenerator(nn.Module):
+class R3ganGenerator(FieldGenerator):
     """Latents (B, nz) or (B, nz, h, w), standard normal → images (B, 3, h · resolution, w · resolution).
 
     Colours are meant to lie in [−1, 1]; there is no tanh, and what overshoots is clipped when it becomes pixels.
@@ -32,6 +33,10 @@ class R3ganGenerator(nn.Module):
         super().__init__()
         self.resolution, self.nz = resolution, nz
         widths, blocks = _shape(resolution, preset)
+        # half a cell passes into the next one; at every size the blocks see `blocks` px and a doubling one, which
+        # comes to less than 2 · blocks + 1 base cells, however many doublings there are
+        reach = math.ceil((BASE // 2 + 2 * blocks + 1) / BASE)
+        self.lattice = Lattice(resolution, overhang=0, before=reach, after=reach)
         self.project = nn.Conv2d(nz, widths[0], 1, bias=False)
         self.basis = nn.Parameter(torch.empty(widths[0], BASE, BASE))
         layers: list[nn.Module] = [*_blocks(widths[0], blocks)]
@@ -43,7 +48,7 @@ class R3ganGenerator(nn.Module):
         nn.init.normal_(self.basis)
 
     def forward(self, z: Tensor) -> Tensor:
-        latents = spread(z)
+        latents = spread(z, self.evens)
         images: Tensor = self.layers(self.project(latents) * tiled(self.basis, latents))
         return images
 

@@ -10,18 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from atelier.networks.dcgan import DcganDiscriminator
-from atelier.networks.fields import BASE, doublings, spread
+from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings, spread
 from atelier.networks.strided import doubled, projected
 
 SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
 
 
-class SketchGenerator(nn.Module):
+class SketchGenerator(FieldGenerator):
     """Latents (B, nz) or (B, nz, h, w), standard normal → images in [−1, 1] of h · resolution × w · resolution px."""
 
     def __init__(self, resolution: int, nz: int = 100, ngf: int = 24) -> None:
         super().__init__()
         self.resolution, self.nz = resolution, nz
+        # half a cell passes into the next one, and the doublings see a quarter beyond an edge
+        self.lattice = Lattice(resolution, overhang=0, before=1, after=1)
         widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
         self.project = Project(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
@@ -31,7 +33,7 @@ class SketchGenerator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        images: Tensor = self.layers(self.project(spread(z)))
+        images: Tensor = self.layers(self.project(spread(z, self.evens)))
         return images
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.canvas import exact, latents, paint, render, render_batch, to_pixels
+from atelier.canvas import exact, latents, render, render_batch, to_pixels
 from atelier.errors import AtelierError
 from atelier.networks.dcgan import DcganGenerator
 
@@ -121,15 +121,6 @@ def test_a_large_canvas_keeps_the_statistics_of_the_trained_size(generator) -> N
 def test_pictures_are_rendered_one_at_a_time(generator) -> None:
     with pytest.raises(ValueError, match="one at a time"):
         render(generator, torch.zeros(2, 32))
-
-
-def test_a_canvas_beyond_memory_is_refused_before_it_is_tried(generator) -> None:
-    with pytest.raises(AtelierError, match=r"800,024 × 800,024 px .* GiB; cpu has .*generate\.canvas"):
-        paint(generator, 32, seed=1, index=0, canvas=(100_000, 100_000))
-
-
-def test_a_large_canvas_that_fits_is_painted(generator) -> None:
-    assert paint(generator, 32, seed=1, index=0, canvas=(2, 40)).shape == (40, 344, 3)
 
 
 def test_a_generator_that_paints_nan_is_refused() -> None:

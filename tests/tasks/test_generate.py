@@ -7,12 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from atelier.canvas import exact, paint
+from atelier import painting
+from atelier.canvas import exact
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.networks import NetworkConfig, load_generator
+from atelier.painting import paint
 from atelier.params import Params
 from atelier.provenance import PixelFacts, read
+from atelier.recipe import Recipe
 from tasks.generate import GENERATOR, run
 from tasks.stage import Stage
 from tests.models import save_small_generator
@@ -46,7 +49,9 @@ def test_a_picture_alone_equals_the_same_picture_among_64() -> None:
     run(stage(count=8))
     assert read(ARTWORKS / "1-00007.png") == among[0]
     generator, _ = load_generator(GENERATOR)
-    alone = paint(exact(generator, torch.device("cpu")), 16, seed=1, index=7)
+    alone = paint(
+        exact(generator, torch.device("cpu")), Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0)
+    )
     assert np.array_equal(alone, among[1])
 
 
@@ -84,11 +89,8 @@ def test_every_artwork_carries_what_remakes_it() -> None:
     run(stage(canvas=[1, 4], truncation=0.7))
     facts = read(ARTWORKS / "1-00003.png")
     assert facts.model.md5 == digest(GENERATOR, "md5") and facts.model.sha256 == digest(GENERATOR)
-    recipe = facts.latent
     generator, _ = load_generator(GENERATOR)
-    nz = facts.model.settings["nz"]
-    painter = exact(generator, torch.device("cpu"))
-    remade = paint(painter, nz, recipe.seed, recipe.index, recipe.canvas, recipe.truncation)
+    remade = paint(exact(generator, torch.device("cpu")), facts.latent)
     assert remade.shape == (32, 56, 3)
     assert PixelFacts.of(remade) == facts.pixels
 
@@ -106,7 +108,7 @@ def test_artworks_of_every_network_carry_what_remakes_them(network: NetworkConfi
     run(stage(count=1, canvas=[1, 2], seed=3))
     facts = read(ARTWORKS / "3-00000.png")
     assert (facts.model.arch, facts.model.settings) == (network.arch, network.settings)
-    remade = paint(exact(load_generator(GENERATOR)[0], torch.device("cpu")), 16, 3, 0, (1, 2))
+    remade = paint(exact(load_generator(GENERATOR)[0], torch.device("cpu")), facts.latent)
     assert remade.shape == (32, 64, 3) and len(np.unique(remade)) > 100
     assert PixelFacts.of(remade) == facts.pixels
 
@@ -125,9 +127,10 @@ def test_no_artwork_of_an_earlier_run_stays() -> None:
     assert list(artworks()) == ["3-00000.png", "3-00001.png"]
 
 
-def test_a_run_that_fails_leaves_the_artworks_of_the_last() -> None:
+def test_a_run_that_fails_leaves_the_artworks_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     run(stage())
     before = artworks()
+    monkeypatch.setattr(painting, "_memory", lambda: 2**20)
     with pytest.raises(AtelierError, match=r"generate\.canvas"):
         run(stage(canvas=[4096, 4096]))
     assert artworks() == before

@@ -1,0 +1,225 @@
+"""Recipes become pixels: the field of latents that a recipe means, and the picture, or any part of it, in pieces.
+
+Networks here are convolutions, so a piece needs only the latents around it and is exact: no part of a picture depends
+on which parts it was painted in. Knows no file.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atelier.canvas import Pixels, render
+from atelier.directions import moved
+from atelier.errors import AtelierError
+from atelier.layouts import lay
+from atelier.networks.fields import FieldGenerator, Lattice
+from atelier.normalising import by_own_statistics, uneven
+from atelier.planes import Plane, Rectangle, cut
+from atelier.planes import size as size_on
+from atelier.recipe import Canvas, Recipe, Variation
+from atelier.walks import between, slerp
+
+PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing
+WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
+OWN = (
+    9 / 16
+)  # how much of its strength (squared) a picture keeps at least where a larger canvas reaches into it
+DRAWING = 12  # bytes a number of a field while it is drawn
+
+
+def field(generator: nn.Module, recipe: Recipe) -> Tensor:
+    """The latents of a recipe: (1, nz), or (1, nz, rows, columns) for a larger canvas, float32 on the CPU.
+
+    Raises AtelierError where it does not fit into memory, where a canvas is to grow from a larger one, or where it is
+    to be moved along a direction that the generator has not.
+    """
+    generator = _known(generator)
+    rows, columns = recipe.canvas
+    _refuse_what_does_not_fit(recipe.canvas, "latents", DRAWING * generator.nz * rows * columns)
+    latents = _drawn(recipe, generator.nz, recipe.canvas)
+    if recipe.grown_from is not None and recipe.grown_from != recipe.canvas:
+        inner = _drawn(recipe, generator.nz, recipe.grown_from).reshape(1, generator.nz, *recipe.grown_from)
+        around = latents.reshape(1, generator.nz, *recipe.canvas)
+        latents = _grown(around, inner, generator.lattice, recipe.seamless)
+    if recipe.variation is not None:
+        latents = _varied(recipe, latents, recipe.variation, generator.nz)
+    return moved(latents, generator, recipe.moves)
+
+
+def size(generator: nn.Module, recipe: Recipe) -> tuple[int, int]:
+    """Height and width of the picture in pixels, without painting it."""
+    return size_on(recipe.canvas, _known(generator).lattice, recipe.seamless)
+
+
+def paint(generator: nn.Module, recipe: Recipe) -> Pixels:
+    """The whole picture, uint8 (H, W, 3), painted alone, in the arithmetic of the generator's weights (canvas.exact).
+
+    Raises AtelierError where it does not fit into memory, before anything is allocated, where the generator paints no
+    numbers, and as `field` and `Painting` do.
+    """
+    height, width = size(generator, recipe)
+    _refuse_what_does_not_fit(recipe.canvas, f"a picture of {width:,} × {height:,} px", 3 * height * width)
+    return Painting(generator, recipe).region(0, 0, height, width)
+
+
+class Painting:
+    """A picture that is painted where one looks: any part of it is that part of the whole, in bounded memory.
+
+    A seamless picture has parts at any offset, negative ones too: the plane that it covers is endless.
+    Raises AtelierError where the recipe asks for the canvas's own statistics of a network that has none.
+    """
+
+    height: int
+    width: int
+
+    def __init__(self, generator: nn.Module, recipe: Recipe) -> None:
+        latents = field(generator, recipe)
+        painter = _known(generator)
+        self._plane = Plane(latents.reshape(1, -1, *recipe.canvas), painter.lattice, recipe.seamless)
+        self.height, self.width = self._plane.whole.height, self._plane.whole.width
+        self._side_px = _piece_px(painter)
+        match recipe.normalise:
+            case "none":
+                painter = uneven(painter)
+            case "batch":
+                painter = by_own_statistics(painter, self._plane, self._side_px)
+        self._painter = painter
+
+    def region(self, top: int, left: int, height: int, width: int) -> Pixels:
+        """This part of the picture, uint8 (height, width, 3)."""
+        part = Rectangle(top, left, height, width)
+        if height < 1 or width < 1 or not (self._plane.seamless or part.within(self._plane.whole)):
+            raise ValueError(f"{part} is no part of a picture of {self.height} × {self.width} px")
+        picture = np.empty((height, width, 3), np.uint8)
+        for piece in cut(part, self._side_px, self._side_px):
+            rows, columns = piece.top - top, piece.left - left
+            picture[rows : rows + piece.height, columns : columns + piece.width] = self._painted(piece)
+        return picture
+
+    def _painted(self, piece: Rectangle) -> Pixels:
+        window = self._plane.window(piece)
+        part = window.part
+        pixels = render(self._painter, window.latents)
+        return pixels[part.top : part.top + part.height, part.left : part.left + part.width]
+
+
+def _drawn(recipe: Recipe, nz: int, canvas: Canvas) -> Tensor:
+    """The field that chance gives: of the recipe's picture, or between a walk's stations."""
+
+    def drawn(seed: int, index: int) -> Tensor:
+        return lay(recipe.layout, seed, index, nz, canvas, recipe.truncation, recipe.seamless)
+
+    if recipe.walk is None:
+        return drawn(recipe.seed, recipe.index)
+    start, end, position = between(recipe.walk)
+    return slerp(drawn(start.seed, start.index), drawn(end.seed, end.index), position)
+
+
+def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> Tensor:
+    """A field with a smaller one in its middle.
+
+    Where cells overlap in the picture, as a DCGAN's do, the smaller field is made louder and its neighbours quieter: so
+    the sum is as loud as before, and the smaller picture is still heard in it.
+    """
+    rows, columns = inner.shape[2:]
+    if rows > around.shape[2] or columns > around.shape[3]:
+        raise AtelierError(
+            f"a canvas of {list(around.shape[2:])} cells cannot grow from one of {[rows, columns]}: name a larger one"
+        )
+    reach, overlap = lattice.overhang, (lattice.overhang + 1) ** 2
+    inside = min(rows, reach + 1) * min(columns, reach + 1)  # how many of those that overlap are its own
+    own = max(OWN * overlap, inside)
+    quieter = math.sqrt((overlap - own) / (overlap - inside)) if overlap > inside else 1.0
+    starts = [
+        _middle(*lengths, lattice, seamless)
+        for lengths in zip(around.shape[2:], inner.shape[2:], strict=True)
+    ]
+    block = _cells(starts, (rows, columns), around, seamless)
+    wider = _cells(
+        [start - reach for start in starts], (rows + 2 * reach, columns + 2 * reach), around, seamless
+    )
+    field = around.clone()
+    field[wider] *= quieter
+    field[block] = math.sqrt(own / inside) * inner
+    return field
+
+
+def _middle(cells: int, inner: int, lattice: Lattice, seamless: bool) -> int:
+    """Where the inner cells begin. A seamless picture shows no overhang, so they begin earlier by half of it."""
+    return (cells - inner - (lattice.overhang if seamless else 0)) // 2
+
+
+def _cells(
+    starts: Sequence[int], lengths: Sequence[int], field: Tensor, seamless: bool
+) -> tuple[slice, slice, Tensor, Tensor]:
+    """The index of a block of cells, as far as the field has them; in a seamless one they go on at the other edge."""
+    rows, columns = (
+        torch.arange(start, start + length) % cells
+        if seamless
+        else torch.arange(max(start, 0), min(start + length, cells))
+        for start, length, cells in zip(starts, lengths, field.shape[2:], strict=True)
+    )
+    return slice(None), slice(None), rows[:, None], columns
+
+
+def _varied(recipe: Recipe, latents: Tensor, variation: Variation, nz: int) -> Tensor:
+    """The latents turned towards others that are drawn like them; by a quarter turn they are those others."""
+    key = f"atelier-variation/1:{recipe.seed}:{recipe.index}"
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
+    others = lay(recipe.layout, seed, variation.number, nz, recipe.canvas, recipe.truncation, recipe.seamless)
+    angle = variation.strength * math.pi / 2
+    return (math.cos(angle) * latents.double() + math.sin(angle) * others.double()).float()
+
+
+def _known(generator: nn.Module) -> FieldGenerator:
+    if not isinstance(generator, FieldGenerator):
+        raise TypeError(f"{type(generator).__name__} does not say how its latents lie")
+    return generator
+
+
+def _piece_px(generator: FieldGenerator) -> int:
+    """The side of a piece, whole cells, that is painted in PIECE_BYTES: by what a picture of the trained size takes."""
+    lattice = generator.lattice
+    bytes_a_px = WORKSPACE * _peak(generator) / generator.resolution**2
+    cells = int(math.sqrt(PIECE_BYTES / bytes_a_px)) // lattice.cell_px
+    return lattice.cell_px * max(cells - lattice.before - lattice.after - lattice.overhang, 1)
+
+
+@torch.inference_mode()
+def _peak(generator: FieldGenerator) -> int:
+    """Bytes that a layer reads and writes at most when one picture of the trained size is painted."""
+    peak = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal peak
+        if not list(module.children()):
+            both = output.numel() + sum(tensor.numel() for tensor in inputs)
+            peak = max(peak, both * output.element_size())
+
+    weight = next(generator.parameters())
+    hooks = [module.register_forward_hook(count) for module in generator.modules()]
+    try:
+        generator(torch.zeros(1, generator.nz, device=weight.device, dtype=weight.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return peak
+
+
+def _refuse_what_does_not_fit(canvas: Canvas, what: str, needed: int) -> None:
+    there = _memory()
+    if needed > there:
+        raise AtelierError(
+            f"a canvas of {list(canvas)} cells means {what}, which need about {needed / 2**30:,.1f} GiB; there are "
+            f"{there / 2**30:,.1f} GiB: make generate.canvas smaller"
+        )
+
+
+def _memory() -> int:
+    """Bytes that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
