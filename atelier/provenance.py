@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.recipe import Facts, Natural, Recipe
+from atelier.strangers import opened, shown
 
 Pixels = npt.NDArray[np.uint8]
 Format = Literal[
@@ -133,25 +134,20 @@ def read(path: Path) -> Provenance:
 
     Raises AtelierError where the file is absent, no PNG, or carries no provenance that this version can read.
     """
-    try:
-        with path.open("rb") as file:
-            texts = [
-                body for kind, body in _chunks(path, file) if kind == b"iTXt" and _keyword(body) == KEYWORD
-            ]
-    except FileNotFoundError:
-        raise AtelierError(f"{path} is missing: name a PNG that Atelier made") from None
+    with opened(path, "name a PNG that Atelier made") as file:
+        texts = [body for kind, body in _chunks(path, file) if kind == b"iTXt" and _keyword(body) == KEYWORD]
     if len(texts) != 1:
         many = "no" if not texts else "more than one"
-        raise AtelierError(f"{path} carries {many} Atelier provenance: name a PNG as Atelier wrote it")
+        raise AtelierError(f"{shown(path)} carries {many} Atelier provenance: name a PNG as Atelier wrote it")
     try:
         facts = Provenance.model_validate_json(_text(texts[0]))
     except (ValidationError, ValueError) as error:
         raise AtelierError(
-            f"{path} carries a provenance that is not {FORMAT} ({_first_line(error)}): "
+            f"{shown(path)} carries a provenance that is not {FORMAT} ({_first_line(error)}): "
             "it was altered, or another version of Atelier made it"
         ) from None
     if facts.pixels is None:
-        raise AtelierError(f"{path} carries a provenance without its pixels' digest: it was altered")
+        raise AtelierError(f"{shown(path)} carries a provenance without its pixels' digest: it was altered")
     return facts
 
 
@@ -164,11 +160,11 @@ def canonical(provenance: Provenance) -> str:
 def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Kind and body of the text chunks before the pixels; others are skipped unread."""
     if file.read(len(SIGNATURE)) != SIGNATURE:
-        raise AtelierError(f"{path} is no PNG: name a PNG that Atelier made")
+        raise AtelierError(f"{shown(path)} is no PNG: name a PNG that Atelier made")
     for _ in range(MAX_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
-            raise AtelierError(f"{path} ends before its pixels: it was cut off")
+            raise AtelierError(f"{shown(path)} ends before its pixels: it was cut off")
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IDAT":
             return
@@ -177,10 +173,10 @@ def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             continue
         body, checksum = file.read(length), file.read(4)
         if struct.pack(">I", zlib.crc32(kind + body)) != checksum:
-            raise AtelierError(f"{path} is damaged: the checksum of a text chunk is wrong")
+            raise AtelierError(f"{shown(path)} is damaged: the checksum of a text chunk is wrong")
         yield kind, body
     raise AtelierError(
-        f"{path} holds more than {MAX_CHUNKS} chunks before its pixels: not a PNG of Atelier's"
+        f"{shown(path)} holds more than {MAX_CHUNKS} chunks before its pixels: not a PNG of Atelier's"
     )
 
 

@@ -15,7 +15,7 @@ from atelier.params import ARCHS, Params, Train, load_params
 NEVER_DECIDE_BYTES = {
     "tasks", "tasks.processes", "tasks.stage", "atelier", "atelier.account_report", "atelier.budget", "atelier.errors",
     "atelier.files", "atelier.hosts", "atelier.leash", "atelier.pace", "atelier.params", "atelier.progress",
-    "atelier.robots", "atelier.wire", "atelier.wording",
+    "atelier.robots", "atelier.strangers", "atelier.wire", "atelier.wording",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 
