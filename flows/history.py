@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from atelier.text import clean
+from atelier.telling import plain
 from flows.champion import TOLD
 from flows.dvc import LOCK_FILE
 from flows.git import git, git_bytes, holds
@@ -22,6 +23,7 @@ from flows.git import git, git_bytes, holds
 MAX_BYTES = 1 << 20  # ours are about ten KiB
 MAX_LINE, MAX_BRACKETS = 4000, 1000  # bound how deep it nests: libyaml's own stack ends some ten times deeper
 MAX_STARS = 10  # aliases: so few cannot make it grow more than some forty times
+LAST_S = 253_402_300_799  # the end of the year 9999, where Python's dates end
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
@@ -37,6 +39,10 @@ class Commit:
     tags: tuple[str, ...]
     experiments: tuple[str, ...]
     trusted: bool
+
+    def __str__(self) -> str:
+        """`3fa2bc91d0 of 2026-11-20 (a subject)`"""
+        return f"{self.id[:10]} of {datetime.fromtimestamp(self.date_s, UTC):%Y-%m-%d} ({self.subject})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,13 @@ class Lock(Held):
     def md5_of(self, path: str) -> str | None:
         """Of the file or folder at `path` as some stage made it, else as some stage found it."""
         stages = self.stages.values()
-        return next((md5 for stage in stages if (md5 := stage.outs.get(path) or stage.deps.get(path))), None)
+        made = (stage.outs.get(path) for stage in stages)
+        found = (stage.deps.get(path) for stage in stages)
+        return next((md5 for md5 in (*made, *found) if md5), None)
+
+    def makes(self, md5: str) -> bool:
+        """Whether it is an out of a stage."""
+        return any(md5 in stage.outs.values() for stage in self.stages.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +127,7 @@ def reigns(root: Path = Path()) -> list[Reign]:
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if SHA256.fullmatch(sha256):
-            found.append(Reign(clean(version), sha256, clean(night), tuple(by[id])))
+            found.append(Reign(plain(version), sha256, plain(night), tuple(by[id])))
     return found
 
 
@@ -160,7 +172,7 @@ def commits(root: Path) -> Iterator[Commit]:
     for line in filter(None, told.split("\n")):
         id, date, subject = line.split(" ", 2)
         own = (tuple(tags.get(id, ())), tuple(experiments.get(id, ())))
-        yield Commit(id, int(date), clean(subject), *own, id in trusted)
+        yield Commit(id, min(int(date), LAST_S), plain(subject), *own, id in trusted)
 
 
 def read_lock(text: bytes) -> dict[str, Locked] | None:
@@ -228,7 +240,7 @@ def _names(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     for line in filter(None, git(root, "for-each-ref", form, "refs/tags", "refs/exps").split("\n")):
         name, id, peeled = line.split(" ")
         if name.startswith("refs/tags/"):
-            tags.setdefault(peeled or id, []).append(clean(name.removeprefix("refs/tags/")))
+            tags.setdefault(peeled or id, []).append(plain(name.removeprefix("refs/tags/")))
         elif match := EXPERIMENT.fullmatch(name):
-            experiments.setdefault(id, []).append(clean(match[1]))
+            experiments.setdefault(id, []).append(plain(match[1]))
     return tags, experiments

@@ -4,7 +4,6 @@ A cache in `.atelier/ledger.sqlite` of what git's history and DVC's objects say,
 deleted at any time. Commits are asked of git anew each time; what a dvc.lock or a picture holds is read once.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ PLACE = Path(".atelier/ledger.sqlite")
 VERSION = 1  # of the tables; another one is built anew
 GENERATOR = "data/model/generator.safetensors"
 FOLDERS = {"data/artworks": "artworks", "data/prints": "prints"}
-MAX_LIST = 64 << 20  # bytes of a folder's list, some half a million pictures
 TABLES = """
 CREATE TABLE locks (id TEXT PRIMARY KEY, model TEXT);
 CREATE TABLE folders (md5 TEXT, lock TEXT, place TEXT, PRIMARY KEY (md5, lock, place));
@@ -150,7 +148,7 @@ class Ledger:
                 wanted[md5] = wanted.get(md5, False) or (trusted and (lacking is None or again))
         asked = [md5 for md5, far in wanted.items() if far or objects.place(cache, md5).is_file()]
         there = objects.bring(asked, say, self._root) if asked else {}
-        lists = {md5: _entries(there[md5]) if md5 in there else None for md5 in wanted}
+        lists = {md5: objects.listed(there[md5]) if md5 in there else None for md5 in wanted}
         needed = {file for md5, far in wanted.items() if far for _, file in lists[md5] or ()}
         if absent := sorted(file for file in needed if not objects.place(cache, file).is_file()):
             objects.bring(absent, say, self._root)
@@ -273,20 +271,6 @@ def _read_picture(path: Path, md5: str) -> tuple[str | None, str | None, str | N
     if facts is None or facts.pixels is None:
         return None, None, None
     return facts.pixels.sha256, facts.model.md5, provenance.canonical(facts)
-
-
-def _entries(path: Path) -> list[tuple[str, str]] | None:
-    """Names and md5s of a folder's list; None where it is none."""
-    try:
-        if path.stat().st_size > MAX_LIST:
-            return None
-        listed = [(entry["relpath"], entry["md5"]) for entry in json.loads(path.read_bytes())]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    fits = all(
-        isinstance(name, str) and isinstance(md5, str) and objects.NAME.fullmatch(md5) for name, md5 in listed
-    )
-    return listed if fits else None
 
 
 def _all(locks: Iterable[Held]) -> tuple[tuple[Commit, ...], bool]:

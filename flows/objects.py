@@ -3,6 +3,7 @@
 Knows no stage and no picture. What a stranger's file claims may ask for an object, and is never a path.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,6 +15,7 @@ from atelier.files import digest, write_bytes
 from flows import dvc, store
 
 NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file, or of the list of a folder's files
+MAX_LIST = 64 << 20  # bytes of a folder's list: some half a million files
 SCRATCH = Path(".atelier/objects")  # a DVC repository that names what is wanted, and nothing else
 
 
@@ -41,6 +43,18 @@ def bring(names: Collection[str], say: Callable[[str], None], root: Path | None 
 def place(cache: Path, name: str) -> Path:
     """Where an object lies in a cache of DVC's, if it does."""
     return cache / "files/md5" / name[:2] / name[2:]
+
+
+def listed(path: Path) -> list[tuple[str, str]] | None:
+    """Names and md5s of the files of a folder, by the object that lists them; None where it is no such list."""
+    try:
+        if path.stat().st_size > MAX_LIST:
+            return None
+        pairs = [(entry["relpath"], entry["md5"]) for entry in json.loads(path.read_bytes())]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    fits = all(isinstance(name, str) and isinstance(md5, str) and NAME.fullmatch(md5) for name, md5 in pairs)
+    return pairs if fits else None
 
 
 def _fetch(root: Path, cache: Path, names: Collection[str], say: Callable[[str], None]) -> None:
