@@ -36,15 +36,13 @@ class Pick:
         return cls(int(keep), int(of))
 
 
-def picked(
-    pick: Pick, count: int, paint: Callable[[int], Pixels], score: Callable[[Pixels], float]
-) -> Iterator[tuple[int, Pixels]]:
-    """Index and picture of `count` candidates: of 0 … of − 1 the best, of the next `of` the best, and so on.
+def picked(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[int]:
+    """The indices of `count` candidates: of 0 … of − 1 the best, of the next `of` the best, and so on.
 
     They come group by group, the best of each first; of two that score alike the first.
     """
     groups = (range(start, start + pick.of) for start in itertools.count(0, pick.of))
-    best = (_best(pick.keep, group, paint, score) for group in groups)
+    best = (heapq.nlargest(pick.keep, group, key=score) for group in groups)
     return itertools.islice(itertools.chain.from_iterable(best), count)
 
 
@@ -77,7 +75,7 @@ class Judge:
                 f"{width} × {height}: set generate.pick to null"
             )
         weight = next(self._discriminator.parameters())
-        image = torch.from_numpy(picture).to(weight.device, weight.dtype).permute(2, 0, 1)[None]
+        image = torch.tensor(picture, device=weight.device, dtype=weight.dtype).permute(2, 0, 1)[None]
         logit = float(self._discriminator(image / 127.5 - 1))
         if not np.isfinite(logit):
             raise AtelierError(
@@ -85,11 +83,3 @@ class Judge:
                 "and `dvc repro train`"
             )
         return logit
-
-
-def _best(
-    keep: int, group: range, paint: Callable[[int], Pixels], score: Callable[[Pixels], float]
-) -> list[tuple[int, Pixels]]:
-    """Of a group's candidates the best `keep`; no more pictures than these are held at once."""
-    candidates = ((index, paint(index)) for index in group)
-    return heapq.nlargest(keep, candidates, key=lambda candidate: score(candidate[1]))

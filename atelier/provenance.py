@@ -8,9 +8,9 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, Self
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import Field, ValidationError
 
 from atelier.errors import AtelierError
-from atelier.files import replacing
+from atelier.files import digest, replacing
 from atelier.recipe import Facts, Natural, Recipe
 from atelier.strangers import opened, shown
 
@@ -48,6 +48,17 @@ class ModelFacts(Facts):
     arch: Name
     resolution: Natural
     settings: Settings
+
+    @classmethod
+    def of(cls, generator: Path, header: Mapping[str, Any]) -> Self:
+        """Of a generator's file and its header, as `load_generator` gives it."""
+        return cls(
+            md5=digest(generator, "md5"),
+            sha256=digest(generator),
+            arch=header["arch"],
+            resolution=header["resolution"],
+            settings=header["settings"],
+        )
 
 
 class PickFacts(Facts):

@@ -1,44 +1,51 @@
 """Stage generate: new artworks, each carrying the recipe that made it; data/artworks, data/contact_sheet.png."""
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
+from torch import nn
 
 from atelier import __version__
-from atelier.canvas import exact
+from atelier.canvas import Pixels, exact
 from atelier.files import digest, replacing_directory
 from atelier.networks import load_generator
 from atelier.painting import paint
 from atelier.params import Generate
-from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, write_png
+from atelier.picking import Judge, Pick, picked
+from atelier.provenance import ModelFacts, PickFacts, Provenance, SoftwareFacts, write_png
 from atelier.recipe import Recipe
 from atelier.sheets import thumbnail, write_sheet
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
 GENERATOR = DATA / "model" / "generator.safetensors"
+DISCRIMINATOR = DATA / "model" / "discriminator.safetensors"  # asked where pictures are picked
 SHOWN = 64  # artworks on the contact sheet
 SHOWN_PX = 256  # longer side there, at most
 
 
 def run(stage: Stage) -> str:
-    """params `generate`; data/model/generator.safetensors → data/artworks, data/contact_sheet.png."""
+    """params `generate`; data/model/{generator,discriminator}.safetensors → data/artworks, data/contact_sheet.png."""
     params = stage.params.generate
     device = deterministic_device(stage.name, params.device)
     generator, header = load_generator(GENERATOR)
     generator = exact(generator, device)
-    facts = model_facts(header)
-    shown = []
+    indices, facts, pick = (
+        _indices(params, generator, device),
+        ModelFacts.of(GENERATOR, header),
+        pick_facts(params),
+    )
+    shown: list[Pixels] = []
     with (
         stage.progress(params.count, "artworks") as progress,
         replacing_directory(DATA / "artworks") as directory,
     ):
-        for index in range(params.count):
-            made = provenance(params, index, facts)
+        for index in indices:
+            made = provenance(params, index, facts, pick)
             picture = paint(generator, made.latent)
             write_png(directory / f"{params.seed}-{index:05d}.png", picture, made)
-            if index < SHOWN:
+            if len(shown) < SHOWN:
                 shown.append(thumbnail(picture, SHOWN_PX))
             progress.advance()
         write_sheet(DATA / "contact_sheet.png", np.stack(shown))
@@ -47,33 +54,48 @@ def run(stage: Stage) -> str:
     return f"{params.count:,} artworks of {width:,} × {height:,} px, seed {params.seed}"
 
 
-def provenance(params: Generate, index: int, model: ModelFacts) -> Provenance:
+def provenance(params: Generate, index: int, model: ModelFacts, pick: PickFacts | None = None) -> Provenance:
     """What is known of picture `index` before it is painted."""
-    rows, columns = params.canvas
     return Provenance(
         model=model,
-        latent=Recipe(
-            seed=params.seed,
-            index=index,
-            canvas=(rows, columns),
-            truncation=params.truncation,
-            layout=params.layout,
-            normalise=params.normalise,
-            seamless=params.seamless,
-        ),
+        latent=recipe(params, index),
         software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
+        pick=pick,
     )
 
 
-def model_facts(header: dict[str, Any]) -> ModelFacts:
-    """The generator's file and how it is built."""
-    return ModelFacts(
-        md5=digest(GENERATOR, "md5"),
-        sha256=digest(GENERATOR, "sha256"),
-        arch=header["arch"],
-        resolution=header["resolution"],
-        settings=header["settings"],
+def recipe(params: Generate, index: int) -> Recipe:
+    """What params.yaml makes of picture `index`."""
+    rows, columns = params.canvas
+    return Recipe(
+        seed=params.seed,
+        index=index,
+        canvas=(rows, columns),
+        truncation=params.truncation,
+        layout=params.layout,
+        normalise=params.normalise,
+        seamless=params.seamless,
     )
+
+
+def pick_facts(params: Generate) -> PickFacts | None:
+    """How pictures were chosen, where they were."""
+    if params.pick is None:
+        return None
+    pick = Pick.read(params.pick)
+    return PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
+
+
+def _indices(params: Generate, generator: nn.Module, device: torch.device) -> Iterable[int]:
+    """Which pictures of the seed are made: all from 0 on, or of each group the best."""
+    if params.pick is None:
+        return range(params.count)
+    judge = Judge(DISCRIMINATOR, device)
+
+    def score(index: int) -> float:
+        return judge.score(paint(generator, recipe(params, index)))
+
+    return picked(Pick.read(params.pick), params.count, score)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ from atelier import painting
 from atelier.canvas import exact
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.networks import NetworkConfig, load_generator
+from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.painting import paint
 from atelier.params import Params
+from atelier.picking import Judge
 from atelier.provenance import PixelFacts, read
 from atelier.recipe import Recipe
-from tasks.generate import GENERATOR, run
+from tasks.generate import DISCRIMINATOR, GENERATOR, run
 from tasks.stage import Stage
-from tests.models import save_small_generator
+from tests.models import SMALL, save_small_generator
 
 ARTWORKS = Path("data/artworks")
 
@@ -145,3 +146,31 @@ def test_without_a_model_the_stage_says_which_stage_makes_it() -> None:
     GENERATOR.unlink()
     with pytest.raises(AtelierError, match="dvc repro train"):
         run(stage())
+
+
+def test_of_each_four_the_best_is_made_and_more_pictures_keep_the_earlier() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, discriminator = make_networks(SMALL)
+    save_network(DISCRIMINATOR, discriminator, SMALL, {})
+    run(stage(count=8, truncation=0.8))
+    candidates = {name: np.asarray(Image.open(ARTWORKS / name)) for name in artworks()}
+    judge = Judge(DISCRIMINATOR, torch.device("cpu"))
+    groups = [list(candidates)[:4], list(candidates)[4:]]
+    best = [max(group, key=lambda name: judge.score(candidates[name])) for group in groups]
+    run(stage(count=2, truncation=0.8, pick="1 of 4"))
+    two = artworks()
+    assert sorted(two) == sorted(best)
+    facts = read(ARTWORKS / best[1])
+    assert facts.latent.index == int(best[1][2:7]) and facts.pick is not None
+    assert (facts.pick.keep, facts.pick.of) == (1, 4)
+    assert facts.pick.discriminator_sha256 == digest(DISCRIMINATOR)
+    assert np.array_equal(np.asarray(Image.open(ARTWORKS / best[1])), candidates[best[1]])
+    run(stage(count=3, truncation=0.8, pick="1 of 4"))
+    assert two.items() < artworks().items()
+
+
+def test_without_a_discriminator_a_pick_says_which_stage_makes_it_and_nothing_else_needs_one() -> None:
+    run(stage(count=1))
+    with pytest.raises(AtelierError, match=r"discriminator.*dvc repro train"):
+        run(stage(count=1, pick="1 of 4"))
