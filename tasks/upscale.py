@@ -1,98 +1,107 @@
 """Stage upscale: the artworks at print size, each carrying what made it and how it was enlarged; data/prints."""
 
-from collections.abc import Callable
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import PIL
-import torch
 
-from atelier import __version__
-from atelier.devices import pick_device
 from atelier.errors import AtelierError
-from atelier.files import digest, replacing_directory
+from atelier.files import replacing_directory
 from atelier.images import read_rgb
 from atelier.params import Upscale
-from atelier.provenance import (
-    PixelFacts,
-    Pixels,
-    Provenance,
-    SoftwareFacts,
-    UpscaleFacts,
-    printed,
-    read,
-    write_png,
-)
-from atelier.upscaling.network import load_upscaler
-from atelier.upscaling.tiles import enlarge, enlarge_lanczos, passes
+from atelier.provenance import PixelFacts, Provenance, canonical, printed, read, write_png
+from atelier.training.checkpoint import inputs_key
+from atelier.upscaling.paper import too_coarse
+from atelier.upscaling.printing import Press, new_press
+from atelier.upscaling.samples import Pixels
 from tasks.stage import DATA, Stage, main
+from tasks.trainer import deterministic_device
 
+ARTWORKS, PRINTS = DATA / "artworks", DATA / "prints"
 UPSCALER = DATA / "upscaler" / "upscaler.safetensors"
-Enlarge = Callable[[Pixels], Pixels]
 
 
 def run(stage: Stage) -> str:
-    """params `upscale`; data/artworks and data/upscaler → data/prints, a print for each artwork."""
+    """params `upscale`; data/artworks and data/upscaler → data/prints, a print for each artwork.
+
+    Prints that are made already are kept until the last one is: a stage that was stopped goes on from there.
+    """
     params = stage.params.upscale
-    paths = sorted((DATA / "artworks").glob("*.png"))
-    if not paths:
-        raise AtelierError(f"{DATA / 'artworks'} holds no pictures: `dvc repro generate` makes them")
-    enlarged, facts = lanczos(params) if params.method == "lanczos" else learned(stage.name, params)
-    size = ""
-    with (
-        stage.progress(len(paths), "prints") as progress,
-        replacing_directory(DATA / "prints") as directory,
-    ):
-        for path in paths:
-            artwork, provenance = read_artwork(path)
-            picture = enlarged(artwork)
-            write_png(directory / path.name, picture, printed(provenance, facts))
-            size = f"{picture.shape[1]:,} × {picture.shape[0]:,} px"
-            progress.advance(note=size)
-    return f"{len(paths):,} prints of {size}, {params.method}, ×{params.scale}"
+    artworks = {path: read(path) for path in sorted(ARTWORKS.glob("*.png"))}
+    murals = len([*ARTWORKS.glob("*.tif")])
+    if not artworks and not murals:
+        raise AtelierError(f"{ARTWORKS} holds no pictures: `dvc repro generate` makes them")
+    press = opened(stage, params)
+    sizes = Counter(size_of(provenance, params) for provenance in artworks.values())
+    for (width, height), count in sizes.items():
+        if coarse := too_coarse(width, height, count, params):
+            print(f"{stage.name}: {coarse}")
+    made = stage.state / key_of(press, params, [*artworks.values()])
+    made.mkdir(exist_ok=True)
+    megapixels = {size: size[0] * size[1] / 1e6 for size in sizes}
+    total = sum(megapixels[size] * count for size, count in sizes.items())
+    with stage.progress(round(total, 3), "Mpx") as progress:
+        for number, (path, provenance) in enumerate(artworks.items(), 1):
+            note = f"print {number:,} of {len(artworks):,}"
+            if (made / path.name).is_file():
+                progress.resumed(megapixels[size_of(provenance, params)], note)
+                continue
+
+            def told(pixels: float, note: str = note) -> None:
+                progress.advance(pixels / 1e6, note)
+
+            picture = read_artwork(path, provenance)
+            samples, facts = press.print(picture, provenance.latent.seamless, told)
+            write_png(made / path.name, samples, printed(provenance, facts))
+    with replacing_directory(PRINTS) as directory:
+        for path in artworks:
+            shutil.move(made / path.name, directory / path.name)
+    shutil.rmtree(stage.state)
+    return summary(params, sizes, murals)
 
 
-def learned(name: str, params: Upscale) -> tuple[Enlarge, UpscaleFacts]:
-    """Enlarging with the trained network, and what a print says of it."""
-    device, why = pick_device(params.device)
-    print(f"{name}: on {why}")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.allow_tf32 = False
-    network, _ = load_upscaler(UPSCALER, device)
-    facts = UpscaleFacts(
-        method="learned",
-        scale=params.scale,
-        upscaler_sha256=digest(UPSCALER),
-        settings={
-            "scale": network.scale,
-            "features": network.features,
-            "blocks": network.blocks,
-            "passes": passes(network.scale, params.scale),
-        },
-        software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
+def opened(stage: Stage, params: Upscale) -> Press:
+    """The press that params.yaml asks for."""
+    if params.method == "lanczos":
+        return new_press("lanczos", params.scale, params.bits)
+    device = deterministic_device(stage.name, params.device)
+    external = params.external
+    if params.method == "learned" or external.path is None:
+        return new_press("learned", params.scale, params.bits, UPSCALER, device=device)
+    return new_press("external", params.scale, params.bits, Path(external.path), external.sha256, device)
+
+
+def key_of(press: Press, params: Upscale, artworks: list[Provenance]) -> str:
+    """Changes with all that decides a print: the settings, the upscaler, the artworks, the code."""
+    return inputs_key(
+        press.facts.model_dump(), params.model_dump(), [canonical(artwork) for artwork in artworks]
     )
-    return lambda picture: enlarge(network, picture, params.scale), facts
 
 
-def lanczos(params: Upscale) -> tuple[Enlarge, UpscaleFacts]:
-    """Enlarging without a network."""
-    facts = UpscaleFacts(
-        method="lanczos",
-        scale=params.scale,
-        upscaler_sha256=None,
-        settings={"pillow": PIL.__version__},
-        software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
-    )
-    return lambda picture: enlarge_lanczos(picture, params.scale), facts
+def size_of(artwork: Provenance, params: Upscale) -> tuple[int, int]:
+    """Width and height of its print."""
+    pixels = artwork.pixels
+    if pixels is None:
+        raise ValueError("an artwork that was read names its pixels")
+    return pixels.width * params.scale, pixels.height * params.scale
 
 
-def read_artwork(path: Path) -> tuple[Pixels, Provenance]:
-    """Pixels and provenance of an artwork. Raises AtelierError where they do not belong together."""
-    provenance = read(path)
+def read_artwork(path: Path, provenance: Provenance) -> Pixels:
+    """An artwork's pixels. Raises AtelierError where they are not those that its provenance names."""
     picture = np.asarray(read_rgb(path.read_bytes()))
     if PixelFacts.of(picture) != provenance.pixels:
         raise AtelierError(f"{path} was altered after it was made: `dvc repro generate` makes it again")
-    return picture, provenance
+    return picture
+
+
+def summary(params: Upscale, sizes: Counter[tuple[int, int]], murals: int) -> str:
+    """What was made, and what was passed over."""
+    size = " and ".join(f"{width:,} × {height:,} px" for width, height in sorted(sizes))
+    text = f"{sizes.total():,} prints of {size or 'no picture'}, {params.method}, ×{params.scale}"
+    if params.bits == 16:
+        text += ", 16 bits"
+    return f"{text}; {murals:,} murals are at print size already, and are passed over" if murals else text
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact
-from atelier.upscaling.tiles import enlarge, enlarge_lanczos
+from atelier.upscaling.tiles import enlarge
 
 SHOWN, SHOWN_PX = 6, 192  # rows of the comparison, and the side of its squares
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, as super-resolution papers measure

@@ -1,45 +1,90 @@
-"""Enlarging pictures of any size in bounded memory; tile by tile equals the whole, seam and border included."""
+"""Enlarging pictures of any size in memory bounded by a tile; tile by tile equals the whole, seam and border included.
+
+All passes of the network are chained within a tile, and its result is rounded into its place: nothing else of the
+picture is ever held in float32. That arithmetic is enough: on a CPU with AVX2 or AVX-512, with any number of threads
+and tiles of any usual size, oneDNN adds in one order, and the bits are the same (docs/artworks.md has the figures).
+"""
 
 import itertools
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from atelier.errors import AtelierError
+from atelier.upscaling.memory import in_memory
 from atelier.upscaling.network import SRVGGNetCompact
+from atelier.upscaling.samples import Counted, Done, Pixels, Samples, blank, put, to_images, unheard
 
-TILE_PX = 256  # 48 features of a tile and its surroundings are 15 MB
+TILE_PX = 256  # of what the last pass is given: 48 features of it and its surroundings are 15 MB
+TILE_ON_A_GPU_PX = 1024  # 16 times that keeps thousands of cores busy
 
-Pixels = npt.NDArray[np.uint8]
+
+@dataclass(frozen=True)
+class Span:
+    """Pixels `start` to `end` − 1 of one axis."""
+
+    start: int
+    end: int
+
+    def times(self, scale: int) -> "Span":
+        return Span(self.start * scale, self.end * scale)
+
+    def seen(self, scale: int, reach: int, size: int) -> "Span":
+        """What a network that enlarges by `scale` looks at to make these, where there are `size` pixels.
+
+        It ends at the picture's edge: there the network's zero padding must be the one that the whole would get.
+        """
+        return Span(max(self.start // scale - reach, 0), min(-(-self.end // scale) + reach, size))
+
+    def within(self, other: "Span") -> slice:
+        return slice(self.start - other.start, self.end - other.start)
 
 
-def enlarge(network: SRVGGNetCompact, picture: Pixels, scale: int, tile_px: int = TILE_PX) -> Pixels:
+def enlarge(network: SRVGGNetCompact, picture: Pixels, scale: int) -> Pixels:
     """A picture (H, W, 3) `scale` times larger on each side, in as many passes of the network as that takes.
 
     Raises AtelierError where no number of passes gives `scale`.
     """
-    images = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].to(torch.float32).div_(255)
-    for _ in range(passes(network.scale, scale)):
-        images = enlarge_once(network, images, tile_px)
-    pixels: Pixels = images.mul_(255).round_().to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
-    return pixels
+    result = blank(picture.shape[0] * scale, picture.shape[1] * scale, 8)
+    enlarge_into(result, network, picture)
+    return result.astype(np.uint8, copy=False)
 
 
-def enlarge_lanczos(picture: Pixels, scale: int) -> Pixels:
-    """The same without learning: Pillow's Lanczos."""
-    height, width, _ = picture.shape
-    return np.asarray(
-        Image.fromarray(picture).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
-    )
+def enlarge_into(
+    result: Samples,
+    network: SRVGGNetCompact,
+    picture: Pixels,
+    tile_px: int | None = None,
+    done: Done = unheard,
+) -> None:
+    """Fill the result, some times larger than the picture, on the network's device.
+
+    `tile_px` is a side of what the last pass is given (None: one that suits the device); it is halved for as long as
+    memory does not suffice. Raises AtelierError where no number of passes gives the result's size.
+    """
+    device = next(network.parameters()).device
+    scale = result.shape[0] // picture.shape[0]
+    count = passes(network.scale, scale)
+    first_px = tile_px or (TILE_PX if device.type == "cpu" else TILE_ON_A_GPU_PX)
+    counted = Counted(done)
+
+    def fill(side_px: int) -> None:
+        counted.start()
+        for rows, columns in _tiles(picture, max(side_px // network.scale ** (count - 1), 1)):
+            images = _enlarged(network, picture, rows, columns, count)
+            put(result, rows.start * scale, columns.start * scale, images)
+            counted((rows.end - rows.start) * (columns.end - columns.start) * scale**2)
+
+    in_memory(fill, first_px)
 
 
 def passes(network_scale: int, scale: int) -> int:
     """How many passes of a network make `scale`. Raises AtelierError where none do."""
-    count = round(math.log(scale, network_scale))
+    count = round(math.log(scale, network_scale)) if network_scale > 1 else 0
     if count < 1 or network_scale**count != scale:
         raise AtelierError(
             f"upscale.scale holds {scale}; the upscaler enlarges {network_scale} times a pass, "
@@ -48,25 +93,27 @@ def passes(network_scale: int, scale: int) -> int:
     return count
 
 
-@torch.no_grad()
-def enlarge_once(network: SRVGGNetCompact, images: Tensor, tile_px: int = TILE_PX) -> Tensor:
-    """One pass over images (B, 3, H, W) in [0, 1], on the network's device, a tile at a time.
-
-    A window is a tile and what the network sees around it, cut off at the picture's edge: there the network's zero
-    padding must be the one that the whole picture would get.
-    """
-    scale, reach = network.scale, network.reach_px
-    count, channels, height, width = images.shape
-    device = next(network.parameters()).device
-    enlarged = torch.empty(count, channels, height * scale, width * scale)
+def _tiles(picture: Pixels, tile_px: int) -> Iterator[tuple[Span, Span]]:
+    height, width, _ = picture.shape
     for top, left in itertools.product(range(0, height, tile_px), range(0, width, tile_px)):
-        bottom, right = min(top + tile_px, height), min(left + tile_px, width)
-        above, before = max(top - reach, 0), max(left - reach, 0)
-        window = images[:, :, above : bottom + reach, before : right + reach]
-        window = network(window.to(device, memory_format=torch.channels_last))
-        rows = slice((top - above) * scale, (bottom - above) * scale)
-        columns = slice((left - before) * scale, (right - before) * scale)
-        enlarged[:, :, top * scale : bottom * scale, left * scale : right * scale] = window[
-            :, :, rows, columns
-        ]
-    return enlarged.clamp_(0, 1)
+        yield Span(top, min(top + tile_px, height)), Span(left, min(left + tile_px, width))
+
+
+@torch.inference_mode()
+def _enlarged(network: SRVGGNetCompact, picture: Pixels, rows: Span, columns: Span, count: int) -> Tensor:
+    """The image (1, 3, h, w) of these pixels of the picture after `count` passes over the whole picture."""
+    scale, reach = network.scale, network.reach_px
+    windows = [(rows.times(scale**count), columns.times(scale**count))]
+    for level in reversed(range(count)):  # from what is wanted back to what must be looked at
+        height, width = (side * scale**level for side in picture.shape[:2])
+        wanted = windows[0]
+        windows.insert(0, (wanted[0].seen(scale, reach, height), wanted[1].seen(scale, reach, width)))
+    (top, left), *larger = windows
+    device = next(network.parameters()).device
+    images = to_images(picture[top.start : top.end, left.start : left.end], device)
+    for below, right in larger:
+        images = network(images).clamp_(0, 1)
+        images = images[:, :, below.within(top.times(scale)), right.within(left.times(scale))]
+        images = images.contiguous(memory_format=torch.channels_last)
+        top, left = below, right
+    return images
