@@ -1,4 +1,5 @@
-"""What made a picture, inside the picture: canonical JSON in an iTXt chunk named `atelier` of a PNG.
+"""What made a picture, inside the picture: canonical JSON, in an iTXt chunk named `atelier` of a PNG, or as a mural's
+ImageDescription.
 
 Content facts only: no date, no path, no revision, so that the same work gives the same bytes.
 What is read back is a stranger's claim: bounded, checked against the schema, never used as a path.
@@ -6,32 +7,26 @@ What is read back is a stranger's claim: bounded, checked against the schema, ne
 
 import hashlib
 import json
-import struct
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from pydantic import Field, ValidationError
 
+from atelier import png, tiff
 from atelier.errors import AtelierError
-from atelier.files import digest, replacing
+from atelier.files import digest
 from atelier.recipe import Facts, Natural, Recipe
 from atelier.strangers import opened, shown
+from atelier.vips import BAND_BYTES, Samples
 
-Pixels = npt.NDArray[np.uint8]
 Format = Literal[
     "atelier-provenance/1", "atelier-provenance/2"
 ]  # 1 knew fewer keys; all have defaults that were so
 FORMAT: Format = "atelier-provenance/2"
-KEYWORD = b"atelier"
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_BYTES = 1 << 16  # ours are about one KiB
-MAX_CHUNKS = 64  # before the pixels; ours are two
+WHAT = "name a picture that Atelier made"
+MAX_PIXELS = 1 << 29  # that are read at once: 3 GiB of 16 bits
 
 Name = Annotated[str, Field(max_length=200)]
 Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
@@ -78,9 +73,20 @@ class PixelFacts(Facts):
     bits: Literal[8, 16] = 8
 
     @classmethod
-    def of(cls, rgb: Pixels) -> Self:
-        height, width, _ = rgb.shape
-        return cls(width=width, height=height, sha256=hashlib.sha256(rgb.tobytes()).hexdigest())
+    def of(cls, pixels: Samples) -> Self:
+        return cls.of_bands([pixels])
+
+    @classmethod
+    def of_bands(cls, bands: Iterable[Samples]) -> Self:
+        """Of a picture that comes in parts, from the top."""
+        sha256, width, height = hashlib.sha256(), 0, 0
+        bits: Literal[8, 16] = 8
+        for band in bands:
+            rows, width, _ = band.shape
+            height += rows
+            bits = 16 if band.itemsize == 2 else 8
+            sha256.update(np.ascontiguousarray(band, band.dtype.newbyteorder(">")).data)
+        return cls(width=width, height=height, sha256=sha256.hexdigest(), bits=bits)
 
 
 class SoftwareFacts(Facts):
@@ -131,27 +137,38 @@ def printed(original: Provenance, upscale: UpscaleFacts) -> Provenance:
     return original.model_copy(update={"pixels": None, "print": facts})
 
 
-def write_png(path: Path, rgb: Pixels, provenance: Provenance) -> None:
-    """Write uint8 (H, W, 3) pixels and their provenance: whole or not at all, the same bytes for the same content."""
-    facts = provenance.model_copy(update={"pixels": PixelFacts.of(rgb)})
-    chunks = PngInfo()
-    chunks.add_itxt(KEYWORD.decode(), canonical(facts))
-    with replacing(path) as temporary:
-        Image.fromarray(rgb).save(temporary, format="PNG", compress_level=6, pnginfo=chunks)
+def write_png(path: Path, pixels: Samples, provenance: Provenance, dpi: float | None = None) -> None:
+    """Write (H, W, 3) samples of 8 or 16 bits and what made them: whole or not at all, the same bytes every time.
+
+    With `dpi` it is a print: it says how large it is, and that its colours are sRGB.
+    """
+    facts = provenance.model_copy(update={"pixels": PixelFacts.of(pixels)})
+    png.write(path, pixels, canonical(facts), dpi)
+
+
+def write_tiff(path: Path, raw: Path, provenance: Provenance, told: Callable[[float], None]) -> None:
+    """Write a mural, whose pixels numpy's file `raw` holds, and what made them; `told` hears which share is written."""
+    pixels = np.load(raw, mmap_mode="r")
+    rows = max(1, BAND_BYTES // pixels[0].nbytes)
+    bands = (np.array(pixels[top : top + rows]) for top in range(0, len(pixels), rows))
+    facts = provenance.model_copy(update={"pixels": PixelFacts.of_bands(bands)})
+    height, width, _ = pixels.shape
+    tiff.write(path, raw, pixels.offset, width, height, canonical(facts), told)
 
 
 def read(path: Path) -> Provenance:
-    """The provenance that a PNG carries; the pixels are neither decoded nor compared (see `PixelFacts.of`).
+    """The provenance that a picture carries; its pixels are neither decoded nor compared (see `read_bands`).
 
-    Raises AtelierError where the file is absent, no PNG, or carries no provenance that this version can read.
+    Raises AtelierError where the file is absent, neither PNG nor TIFF, or carries nothing that this version can read.
     """
-    with opened(path, "name a PNG that Atelier made") as file:
-        texts = [body for kind, body in _chunks(path, file) if kind == b"iTXt" and _keyword(body) == KEYWORD]
-    if len(texts) != 1:
-        many = "no" if not texts else "more than one"
-        raise AtelierError(f"{shown(path)} carries {many} Atelier provenance: name a PNG as Atelier wrote it")
+    with opened(path, WHAT) as file:
+        is_tiff = tiff.is_tiff(file.read(4))
+        file.seek(0)
+        text = tiff.text(path, file) if is_tiff else png.text(path, file)
+    if text is None:
+        raise AtelierError(f"{shown(path)} carries no Atelier provenance: name a picture as Atelier wrote it")
     try:
-        facts = Provenance.model_validate_json(_text(texts[0]))
+        facts = Provenance.model_validate_json(text)
     except (ValidationError, ValueError) as error:
         raise AtelierError(
             f"{shown(path)} carries a provenance that is not {FORMAT} ({_first_line(error)}): "
@@ -162,45 +179,40 @@ def read(path: Path) -> Provenance:
     return facts
 
 
+def read_bands(path: Path) -> Iterator[Samples]:
+    """The pixels that a picture holds, in bands from the top; compared with nothing (see `PixelFacts.of_bands`).
+
+    Raises AtelierError as `read` does, and where the file is damaged or has not the size and depth that its
+    provenance names.
+    """
+    facts = _named(path)
+    with opened(path, WHAT) as file:
+        is_tiff = tiff.is_tiff(file.read(4))
+        if is_tiff:
+            yield from tiff.read(path, file, facts.width, facts.height)
+        else:
+            yield from png.read(path, file, facts.width, facts.height, facts.bits)
+
+
+def read_pixels(path: Path) -> Samples:
+    """All of `read_bands`. Raises AtelierError as it does, and where there are more than are read at once."""
+    facts = _named(path)
+    if facts.width * facts.height > MAX_PIXELS:
+        size = f"{facts.width:,} × {facts.height:,} px"
+        raise AtelierError(f"{shown(path)} claims {size}, more than the {MAX_PIXELS:,} that are read at once")
+    return cast(Samples, np.concatenate([*read_bands(path)]))
+
+
 def canonical(provenance: Provenance) -> str:
     """ASCII JSON with sorted keys and no spaces: one text for one content."""
     content = provenance.model_dump(mode="json")
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and body of the text chunks before the pixels; others are skipped unread."""
-    if file.read(len(SIGNATURE)) != SIGNATURE:
-        raise AtelierError(f"{shown(path)} is no PNG: name a PNG that Atelier made")
-    for _ in range(MAX_CHUNKS):
-        head = file.read(8)
-        if len(head) < 8:
-            raise AtelierError(f"{shown(path)} ends before its pixels: it was cut off")
-        length, kind = struct.unpack(">I4s", head)
-        if kind == b"IDAT":
-            return
-        if kind != b"iTXt" or length > MAX_BYTES:
-            file.seek(length + 4, 1)
-            continue
-        body, checksum = file.read(length), file.read(4)
-        if struct.pack(">I", zlib.crc32(kind + body)) != checksum:
-            raise AtelierError(f"{shown(path)} is damaged: the checksum of a text chunk is wrong")
-        yield kind, body
-    raise AtelierError(
-        f"{shown(path)} holds more than {MAX_CHUNKS} chunks before its pixels: not a PNG of Atelier's"
-    )
-
-
-def _keyword(body: bytes) -> bytes:
-    return body.split(b"\0", 1)[0]
-
-
-def _text(body: bytes) -> bytes:
-    """The text after keyword, compression flag and method, language, translated keyword (PNG 1.2, 4.2.3.3)."""
-    _, _, rest = body.partition(b"\0")
-    if rest[:1] != b"\0":
-        raise ValueError("it is compressed")
-    return rest[2:].split(b"\0", 2)[2] if rest[2:].count(b"\0") >= 2 else b""
+def _named(path: Path) -> PixelFacts:
+    facts = read(path).pixels
+    assert facts is not None  # `read` refuses it
+    return facts
 
 
 def _first_line(error: ValueError) -> str:

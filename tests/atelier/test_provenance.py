@@ -11,9 +11,8 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.files import digest
+from atelier.png import KEYWORD, SIGNATURE
 from atelier.provenance import (
-    KEYWORD,
-    SIGNATURE,
     ModelFacts,
     PixelFacts,
     Provenance,

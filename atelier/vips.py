@@ -1,0 +1,38 @@
+"""libvips, which reads and writes pictures in pieces; loaded when it is first asked for. Knows no format."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atelier.errors import AtelierError
+
+Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+BAND_BYTES = 1 << 24  # what is held of a picture that is read in bands
+DTYPES = {"uchar": np.uint8, "ushort": np.uint16}
+
+
+@cache
+def libvips() -> Any:
+    """The module pyvips. Raises AtelierError where it is not installed."""
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        raise AtelierError(
+            f"libvips cannot be loaded ({error}): `uv pip install 'pyvips[binary]'` installs it"
+        ) from None
+    pyvips.cache_set_max(0)  # it would answer for a file by what another of its name once held
+    return pyvips
+
+
+def bands(image: Any) -> Iterator[Samples]:
+    """A picture's rows from the top, some at a time. Raises pyvips.Error where they cannot be decoded."""
+    region = libvips().Region.new(image)
+    dtype = np.dtype(DTYPES[image.format])
+    rows = max(1, BAND_BYTES // (image.width * image.bands * dtype.itemsize))
+    for top in range(0, image.height, rows):
+        height = min(rows, image.height - top)
+        samples = np.frombuffer(region.fetch(0, top, image.width, height), dtype)
+        yield samples.reshape(height, image.width, image.bands)
