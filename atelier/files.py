@@ -62,6 +62,14 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
+def linked(path: Path, to: Path) -> None:
+    """The same file under a second name, or a copy of it where the disk knows no links."""
+    try:
+        to.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, to)
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file, read in pieces; `algorithm` is any name of hashlib's."""
     with path.open("rb") as file:

@@ -1,5 +1,6 @@
 """Stage generate: new artworks, each carrying the recipe that made it; data/artworks, data/contact_sheet.png."""
 
+import shutil
 from collections.abc import Iterable
 
 import numpy as np
@@ -8,17 +9,21 @@ from torch import nn
 
 from atelier import __version__
 from atelier.canvas import Pixels, exact
-from atelier.files import digest, replacing_directory
+from atelier.files import digest, linked, replacing_directory
+from atelier.murals import is_mural, make, refuse_what_the_disk_lacks
 from atelier.networks import load_generator
-from atelier.painting import paint
+from atelier.painting import Painting, paint, size
 from atelier.params import Generate
 from atelier.picking import Judge, Pick, picked
-from atelier.provenance import ModelFacts, PickFacts, Provenance, SoftwareFacts, write_png
+from atelier.provenance import ModelFacts, PickFacts, Provenance, SoftwareFacts, canonical, write_png
 from atelier.recipe import Recipe
 from atelier.sheets import thumbnail, write_sheet
+from atelier.tiff import preview
+from atelier.training.checkpoint import inputs_key
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
+ARTWORKS = DATA / "artworks"
 GENERATOR = DATA / "model" / "generator.safetensors"
 DISCRIMINATOR = DATA / "model" / "discriminator.safetensors"  # asked where pictures are picked
 SHOWN = 64  # artworks on the contact sheet
@@ -36,22 +41,54 @@ def run(stage: Stage) -> str:
         ModelFacts.of(GENERATOR, header),
         pick_facts(params),
     )
+    made = (provenance(params, index, facts, pick) for index in indices)
+    height, width = size(generator, recipe(params, 0))
+    if is_mural(height, width):
+        return murals(stage, generator, [*made], height, width)
     shown: list[Pixels] = []
     with (
         stage.progress(params.count, "artworks") as progress,
-        replacing_directory(DATA / "artworks") as directory,
+        replacing_directory(ARTWORKS) as directory,
     ):
-        for index in indices:
-            made = provenance(params, index, facts, pick)
-            picture = paint(generator, made.latent)
-            write_png(directory / f"{params.seed}-{index:05d}.png", picture, made)
+        for each in made:
+            picture = paint(generator, each.latent)
+            write_png(directory / f"{name(each)}.png", picture, each)
             if len(shown) < SHOWN:
                 shown.append(thumbnail(picture, SHOWN_PX))
             progress.advance()
         write_sheet(DATA / "contact_sheet.png", np.stack(shown))
         progress.shows(DATA / "contact_sheet.png")
-    height, width, _ = picture.shape
     return f"{params.count:,} artworks of {width:,} × {height:,} px, seed {params.seed}"
+
+
+def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: int, width: int) -> str:
+    """The same of pictures too large for PNGs: TIFFs, each kept in the stage's state until all are made."""
+    device = next(generator.parameters()).device.type
+    folders = {stage.state / inputs_key(canonical(each), device): each for each in made}
+    for stale in {*stage.state.iterdir()} - {*folders}:
+        shutil.rmtree(stale)
+    refuse_what_the_disk_lacks(stage.state, height, width, len(made))
+    shown: list[Pixels] = []
+    with stage.progress(round(len(made) * height * width / 1e6, 3), "Mpx") as progress:
+        finished = {}
+        for number, (folder, each) in enumerate(folders.items(), 1):
+            note = f"mural {number:,} of {len(made):,}"
+            tif = make(Painting(generator, each.latent), each, folder, progress, note)
+            finished[f"{name(each)}.tif"] = tif
+            if len(shown) < SHOWN:
+                shown.append(thumbnail(preview(tif, SHOWN_PX), SHOWN_PX))
+        with replacing_directory(ARTWORKS) as directory:
+            for to, tif in finished.items():
+                linked(tif, directory / to)
+            write_sheet(DATA / "contact_sheet.png", np.stack(shown))
+        progress.shows(DATA / "contact_sheet.png")
+    shutil.rmtree(stage.state)
+    return f"{len(made):,} murals of {width:,} × {height:,} px, seed {made[0].latent.seed}"
+
+
+def name(made: Provenance) -> str:
+    """What a picture's file is called, less its ending."""
+    return f"{made.latent.seed}-{made.latent.index:05d}"
 
 
 def provenance(params: Generate, index: int, model: ModelFacts, pick: PickFacts | None = None) -> Provenance:
