@@ -10,7 +10,7 @@ from rich.table import Table
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from flows import explore_cli, tree
+from flows import explore_cli, ledger_cli, reproduce_cli, tree
 
 if TYPE_CHECKING:
     from atelier.account import Entry
@@ -30,6 +30,8 @@ nights = typer.Typer(
 )
 app.add_typer(nights, name="nightly")
 app.add_typer(explore_cli.app, name="explore")
+reproduce_cli.add(app)
+ledger_cli.add(app)
 
 SHARDS = Path("data/images")
 

@@ -1,0 +1,97 @@
+"""`python -m atelier.repainting JOBS.json`: pictures painted again from what they say of themselves, by this code.
+
+Speaks atelier.repaint_contract, in which later versions will ask it. Compares nothing, finds no file, knows no DVC.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from atelier import __version__
+from atelier.canvas import exact
+from atelier.devices import pick_device
+from atelier.errors import AtelierError
+from atelier.networks import load_generator
+from atelier.painting import paint
+from atelier.provenance import PixelFacts, Provenance, SoftwareFacts
+from atelier.repaint_contract import Answer, Job, Jobs
+from atelier.upscaling.printing import print_again
+
+
+def main(path: Path) -> int:
+    """Answer every job with a line; 0 also where some were refused, 1 where the file is no such file."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    try:
+        asked = Jobs.model_validate_json(path.read_bytes())
+        device = _deterministic(asked.device)
+    except (AtelierError, ValidationError, OSError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 1
+    for answer in answers(asked, device):
+        print(answer.model_dump_json())
+    return 0
+
+
+def answers(asked: Jobs, device: torch.device) -> Iterator[Answer]:
+    """One answer a job, in order; a generator's file is read once where jobs that share it follow each other."""
+    loaded: tuple[Path, _Generator] | None = None
+    software = SoftwareFacts(atelier=__version__, torch=torch.__version__)
+    for job in asked.jobs:
+        try:
+            if loaded is None or loaded[0] != job.generator:
+                loaded = job.generator, _Generator(job.generator, device)
+            yield _paint(job, loaded[1], device, software)
+        except AtelierError as error:
+            yield Answer(name=job.name, software=software, refused=str(error))
+
+
+class _Generator:
+    """A generator as it paints, and what its file says that it is."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        network, header = load_generator(path)
+        self.network: nn.Module = exact(network, device)
+        self.built = (header["arch"], header["resolution"], header["settings"])
+
+
+def _paint(job: Job, generator: _Generator, device: torch.device, software: SoftwareFacts) -> Answer:
+    try:
+        made = Provenance.model_validate_json(json.dumps(job.provenance))
+    except ValidationError as error:
+        raise AtelierError(
+            f"this version, {__version__}, does not know such a provenance: {error.errors()[0]['msg']}"
+        ) from None
+    model = made.model
+    if (model.arch, model.resolution, model.settings) != generator.built:
+        raise AtelierError(
+            f"its provenance calls the model {model.arch} of {model.resolution} px with {model.settings}, and the "
+            "model's file says otherwise: the provenance was edited"
+        )
+    picture, original = paint(generator.network, made.latent), None
+    if made.print is not None:
+        original = PixelFacts.of(picture)
+        picture = print_again(made.print.upscale, job.upscaler, picture, device)
+    np.save(job.to, picture)
+    return Answer(name=job.name, pixels=PixelFacts.of(picture), original=original, software=software)
+
+
+def _deterministic(wanted: str) -> torch.device:
+    """The device, set to give the same bytes every time, as the stages set theirs (tasks/trainer.py)."""
+    device, _ = pick_device(wanted)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return device
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,74 @@
+"""A picture as somebody gave it: what it says of itself, and whether its pixels are those that it names."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from atelier import provenance
+from atelier.errors import AtelierError
+from atelier.images import read_rgb
+from atelier.likeness import Pixels
+from atelier.pixels import pixels_sha256
+from atelier.provenance import PixelFacts, Provenance
+from flows import ledger
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`name` is what a person called it; `pixels` are its own, None where they cannot be read: `trouble` says why.
+
+    `made` is what the file carries or, where it carries nothing and `from_ledger`, what the ledger knows of its pixels.
+    """
+
+    name: str
+    path: Path
+    made: Provenance
+    pixels: PixelFacts | None
+    trouble: str = ""
+    from_ledger: bool = False
+
+    @property
+    def named(self) -> PixelFacts:
+        assert self.made.pixels is not None  # provenance.read refuses it
+        return self.made.pixels
+
+    def read(self) -> Pixels:
+        """The file's own pixels."""
+        return read_pixels(self.path)
+
+
+def look(files: Mapping[str, Path], say: Say) -> dict[str, Given | str]:
+    """Each file by its name: a picture that says what made it, or that the ledger knows; else a sentence why not."""
+    looked: dict[str, Given | str] = {}
+    bare: dict[str, str] = {}
+    for name, path in files.items():
+        try:
+            looked[name] = _look(name, path)
+        except AtelierError as error:
+            looked[name] = str(error)
+            with contextlib.suppress(AtelierError):  # no picture at all: then that is the sentence
+                bare[name] = pixels_sha256(path)
+    if bare:
+        with ledger.opened(say) as book:
+            for name, sha256 in bare.items():
+                if known := book.of_pixels(sha256):
+                    made = known[0].provenance
+                    looked[name] = Given(name, files[name], made, made.pixels, from_ledger=True)
+    return looked
+
+
+def _look(name: str, path: Path) -> Given:
+    made = provenance.read(path)
+    try:
+        return Given(name, path, made, PixelFacts.of(read_pixels(path)))
+    except AtelierError as error:
+        return Given(name, path, made, None, str(error))
+
+
+def read_pixels(path: Path) -> Pixels:
+    return np.asarray(read_rgb(path.read_bytes()))

@@ -1,0 +1,89 @@
+"""A past artwork again, from its PNG: what goes before the flow, and the exit code.
+
+Knows nothing of Prefect until the tree is entered, the files are looked at, and there is something to paint.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows import ending, tree
+from flows.finding import Networks
+from flows.given import Given, look
+from flows.relatives import Changes
+from flows.reproduced import Account
+from flows.shelf import Shelf
+from flows.sitting import Sitting, Studio
+
+PLACE = Path(".atelier/reproduce")
+REPRODUCED = Path(".atelier/reproduced")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asked for."""
+
+    files: tuple[Path, ...]
+    out: Path | None = None
+    changes: Changes = field(default_factory=Changes)
+    device: str = "cpu"
+    as_json: bool = False
+
+
+def main(wish: Wish) -> int:
+    """Paint the pictures again: 0 where all are what they were, 1 where one is not, 130 and 143 stopped."""
+    return ending.with_words(lambda: _reproduce(wish), "")
+
+
+def _reproduce(wish: Wish) -> int:
+    here = Path.cwd()
+    tree.enter()
+    account, pictures = Account(wish.as_json), []
+    for name, found in look({str(file): here / file for file in wish.files}, _say).items():
+        if isinstance(found, Given):
+            pictures.append(found)
+        else:
+            account.refuse(name, found)
+    if pictures:
+        shelf = Shelf(here / wish.out if wish.out else REPRODUCED, wish.out is not None, _paths(pictures))
+        _paint(wish, pictures, shelf, account)
+    account.sum_up()
+    return 0 if account.all_well else 1
+
+
+def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account) -> None:
+    from flows import server
+
+    wait_for_server = server.start()
+    root = Path.cwd()
+    sittings = _sittings(pictures)
+    networks = Networks(root, _say)
+    networks.find(set().union(*(sitting.wanted() for sitting in sittings)))
+
+    from flows.reproducing import reproduce
+
+    wait_for_server()
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=PLACE) as place, ending.server_needed("the same command goes on"):
+        studio = Studio(root, root / place, networks, shelf, wish.changes, wish.device, _say)
+        reproduce(sittings, studio, account, return_state=True)
+
+
+def _sittings(pictures: Sequence[Given]) -> list[Sitting]:
+    """The pictures by their models, each in the order in which they were named."""
+    models = dict.fromkeys((given.made.model.md5, given.made.model.sha256) for given in pictures)
+    return [
+        Sitting(group[0].made.model, group)
+        for model in models
+        if (group := [each for each in pictures if (each.made.model.md5, each.made.model.sha256) == model])
+    ]
+
+
+def _paths(pictures: Sequence[Given]) -> list[Path]:
+    return [given.path for given in pictures]
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

@@ -1,0 +1,98 @@
+"""What is told of pictures that were asked for again: a line each as it is known, or JSON, and a sum at the end."""
+
+import json
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from atelier.strangers import shown
+from flows.sitting import Outcome
+
+MANY = 10  # pictures of which a table gives the sums
+
+
+class Account:
+    """Lines for a person, or for a machine a JSON object each; `all_well` as long as every picture was reproduced."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._told: list[dict[str, Any]] = []
+
+    @property
+    def all_well(self) -> bool:
+        return all(row["reproduced"] for row in self._told)
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """For Prefect's page."""
+        return [
+            {
+                "picture": row["file"],
+                "verdict": row["verdict"],
+                "model": row["model"] or "",
+                "said": row["said"],
+            }
+            for row in self._told
+        ]
+
+    def refuse(self, name: str, sentence: str) -> None:
+        """A file that says nothing, or nothing that may be believed."""
+        self._tell(_row(shown(name), "refused", sentence), sentence)
+
+    def tell(self, outcome: Outcome) -> None:
+        given, verdict = outcome.given, outcome.verdict
+        words = [verdict.words] if verdict.words else []
+        if outcome.code:
+            words.append(f"with {outcome.code}")
+        if given.from_ledger:
+            words.append("it says nothing of itself: the ledger knows its pixels")
+        if outcome.written:
+            what = "painted again" if verdict.reproduced else "as its recipe paints it"
+            words.append(f"{what}: {', '.join(map(str, outcome.written))}")
+        words += outcome.remarks
+        row = _row(shown(given.name), verdict.kind, "; ".join(words))
+        row |= {
+            "reproduced": verdict.reproduced and not outcome.remarks,
+            "model": given.made.model.md5,
+            "code": outcome.code.commit.id if outcome.code else None,
+            "written": list(map(str, outcome.written)),
+        }
+        if likeness := verdict.likeness:
+            row |= {
+                "values": likeness.values,
+                "differing": likeness.differing,
+                "largest": round(likeness.largest, 6),
+            }
+        said = "; ".join(words)
+        self._tell(row, f"{row['file']}: {verdict.kind}{f', {said}' if said else ''}")
+
+    def sum_up(self) -> None:
+        """How many of which verdict; a table by model where there are many."""
+        if self._as_json or len(self._told) < 2:
+            return
+        if len(self._told) >= MANY:
+            table = Table("model", "code", "verdict", "pictures")
+            table.columns[3].justify = "right"
+            kinds = Counter(
+                ((row["model"] or "")[:8], (row["code"] or "present")[:7], row["verdict"])
+                for row in self._told
+            )
+            for kind, count in sorted(kinds.items()):
+                table.add_row(*kind, f"{count:,}")
+            Console().print(table)
+        counts = Counter(row["verdict"] for row in self._told)
+        print(
+            f"{len(self._told):,} pictures: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}"
+        )
+
+    def _tell(self, row: dict[str, Any], line: str) -> None:
+        self._told.append(row)
+        print(json.dumps(row) if self._as_json else line, flush=True)
+
+
+def _row(name: str, verdict: str, said: str) -> dict[str, Any]:
+    return {
+        "file": name, "verdict": verdict, "reproduced": False, "said": said, "model": None, "code": None, "written": [],
+    }  # fmt: skip

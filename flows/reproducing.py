@@ -1,0 +1,38 @@
+"""Pictures painted again as Prefect sees it: one task a model, never one a picture.
+
+Enter the tree (flows.tree) before this module is imported: Prefect reads its settings when it is.
+"""
+
+from collections.abc import Sequence
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.page import Page
+from flows.reproduced import Account
+from flows.sitting import Sitting, Studio
+
+
+@flow(name="reproduce", persist_result=False, validate_parameters=False)
+def reproduce(sittings: Sequence[Sitting], studio: Studio, account: Account) -> State:
+    """Paint every model's pictures; what comes of each is told to the account."""
+    for sitting in sittings:
+        # called, not submitted: in the main thread Ctrl-C and SIGTERM reach the painting
+        paint_again.with_options(name=f"model {sitting.model.md5[:8]}")(
+            sitting, studio, account, return_state=True
+        )
+    Page(get_run_logger()).table("pictures", account.rows)
+    return Completed() if account.all_well else Failed(message="not every picture is what it was")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def paint_again(sitting: Sitting, studio: Studio, account: Account) -> State:
+    """All pictures of one model; `Failed` where one is not what it was."""
+    well = True
+    for outcome in sitting.run(studio):
+        account.tell(outcome)
+        well = well and outcome.verdict.reproduced
+    count = f"{len(sitting.pictures):,} pictures"
+    return Completed(message=count) if well else Failed(message=f"{count}, not all what they were")
