@@ -1,6 +1,7 @@
 """Which device the arithmetic runs on, and why; what a process on a CPU does about its memory."""
 
 import ctypes
+import os
 import platform
 
 import torch
@@ -34,6 +35,18 @@ def pick_device(wanted: str) -> tuple[torch.device, str]:
     if mps:
         return torch.device("mps"), "mps (Apple GPU), since torch finds it and no CUDA device"
     return torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads), since torch finds no GPU"
+
+
+def deterministic(wanted: str) -> tuple[torch.device, str]:
+    """As `pick_device`, and torch set to give the same bytes there every time; the process stays so."""
+    device, why = pick_device(wanted)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
+    torch.use_deterministic_algorithms(True)
+    # nothing reads memory that nothing has written, and filling it takes a fortieth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # float32 is float32: what is quicker and coarser is train.precision
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return device, why
 
 
 def _cuda_name() -> str:

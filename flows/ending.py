@@ -1,27 +1,10 @@
-"""How a command ends for a person: an exit code and a sentence, never a traceback for a mistake or a Ctrl-C."""
+"""How a flow's command ends for a person: as any command does, and with a sentence where Prefect's server goes away."""
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from atelier.ending import with_words as with_words
 from atelier.errors import AtelierError
-
-
-def with_words(work: Callable[[], int], goes_on: str) -> int:
-    """Run `work` for its exit code; 1 with the sentence of a mistake, 130 after Ctrl-C, 143 after SIGTERM.
-
-    `goes_on` says how to go on after a Ctrl-C, empty where nothing is to be gone on with.
-    """
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        return work()
-    except AtelierError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; {goes_on}" if goes_on else "stopped", file=sys.stderr)
-        return 130
 
 
 @contextmanager
@@ -35,7 +18,3 @@ def server_needed(goes_on: str) -> Iterator[None]:
         raise AtelierError(
             f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}"
         ) from None
-
-
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)

@@ -1,6 +1,5 @@
 """What the two trainings share around their work: a device that repeats itself, the GPU to oneself, stopping well."""
 
-import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -11,21 +10,15 @@ from threading import Event
 import filelock
 import torch
 
-from atelier.devices import keep_freed_memory, pick_device
+from atelier.devices import deterministic, keep_freed_memory
 
 
 def deterministic_device(stage: str, wanted: str) -> torch.device:
     """The device that params.yaml asks for, set to give the same bytes every time; prints which one and why."""
-    device, why = pick_device(wanted)
+    device, why = deterministic(wanted)
     if device.type == "cpu":
         keep_freed_memory()
     print(f"{stage}: on {why}")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
-    torch.use_deterministic_algorithms(True)
-    # nothing reads memory that nothing has written, and filling it takes a fortieth of a step
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    # float32 is float32: what is quicker and coarser is train.precision
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return device
 
 

@@ -26,6 +26,8 @@ def test_a_mistake_is_its_sentence_and_a_ctrl_c_says_how_to_go_on(capsys: pytest
     assert with_words(lambda: ends(KeyboardInterrupt()), "run again") == 130
     assert with_words(lambda: ends(KeyboardInterrupt()), "") == 130
     assert capsys.readouterr().err == "the sky is missing\nstopped; run again\nstopped\n"
+    assert with_words(lambda: ends(FileNotFoundError(2, "No such file", "here/walk.mp4")), "") == 1
+    assert capsys.readouterr().err == "No such file: here/walk.mp4\n"
     with pytest.raises(ZeroDivisionError):  # a bug stays one
         with_words(lambda: ends(ZeroDivisionError()), "run again")
 
