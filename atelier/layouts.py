@@ -12,7 +12,9 @@ from atelier.canvas import TRAINED_SIZE, latents
 from atelier.params import Layout
 from atelier.recipe import Canvas
 
-SPAN = 4  # cells from one anchor of a smooth field to the next, about
+SPAN = (
+    3  # cells from one anchor of a smooth field to the next, about: fewer are restless, more show the weave
+)
 TINY = 1e-300  # in place of the length of nothing
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.networks.fields import FieldGenerator
-from atelier.planes import Plane, Rectangle, cut
+from atelier.planes import Plane, Window, cut
 
 
 def uneven(generator: FieldGenerator) -> FieldGenerator:
@@ -24,6 +24,13 @@ def uneven(generator: FieldGenerator) -> FieldGenerator:
 
 
 @torch.inference_mode()
+def base(generator: FieldGenerator, window: Window) -> Tensor:
+    """The base cells that a window asks for."""
+    weight = next(generator.parameters())
+    return window.base.of(generator.base(window.latents.to(weight.device, weight.dtype)))
+
+
+@torch.inference_mode()
 def by_own_statistics(generator: FieldGenerator, plane: Plane, side_px: int) -> FieldGenerator:
     """The generator with the statistics of this picture, taken in pieces of `side_px`, in place of those it learned.
 
@@ -31,6 +38,11 @@ def by_own_statistics(generator: FieldGenerator, plane: Plane, side_px: int) -> 
     Raises AtelierError for a network without batch norms, and for one cell alone.
     """
     generator = uneven(generator)
+    if plane.field.shape[2:] == (1, 1):
+        raise AtelierError(
+            "normalise holds batch, but a canvas of one cell is too small for statistics of its own: "
+            "make generate.canvas larger, or set generate.normalise to overlap"
+        )
     norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
         raise AtelierError(
@@ -47,14 +59,12 @@ class _Reached(Exception):
 
 def _settle(norm: nn.BatchNorm2d, generator: FieldGenerator, plane: Plane, side_px: int) -> None:
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    weight = next(generator.parameters())
     for piece in cut(plane.whole, side_px, side_px):
         window = plane.window(piece)
-        seen = _at(norm, generator, window.latents.to(weight.device, weight.dtype))
-        # pieces begin and end with cells, so they do in every layer's map
-        px = plane.lattice.cell_px * (window.latents.shape[2] + plane.lattice.overhang) // seen.shape[2]
-        rows, columns = (slice(start // px, (start + length) // px) for start, length in _sides(window.part))
-        inner = seen[0, :, rows, columns].flatten(1)
+        features = base(generator, window)
+        seen = _at(norm, generator, features)
+        px = plane.lattice.px * features.shape[2] // seen.shape[2]  # of the picture under one of this map's
+        inner = window.part.divided(px).of(seen)[0].flatten(1)  # pieces begin and end with base cells
         count += inner.shape[1]
         total, squares = total + inner.sum(1), squares + inner.square().sum(1)
     mean = total / count
@@ -62,11 +72,7 @@ def _settle(norm: nn.BatchNorm2d, generator: FieldGenerator, plane: Plane, side_
     norm.running_var = (squares / count - mean.square()).clamp_min(0)
 
 
-def _sides(part: Rectangle) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (part.top, part.height), (part.left, part.width)
-
-
-def _at(norm: nn.BatchNorm2d, generator: FieldGenerator, latents: Tensor) -> Tensor:
+def _at(norm: nn.BatchNorm2d, generator: FieldGenerator, features: Tensor) -> Tensor:
     """What comes to this layer when the generator paints."""
     seen: list[Tensor] = []
 
@@ -76,6 +82,6 @@ def _at(norm: nn.BatchNorm2d, generator: FieldGenerator, latents: Tensor) -> Ten
 
     hook = norm.register_forward_pre_hook(reached)
     with suppress(_Reached):
-        generator(latents)
+        generator.layers(features)
     hook.remove()
     return seen[0]

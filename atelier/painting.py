@@ -18,7 +18,7 @@ from atelier.directions import moved
 from atelier.errors import AtelierError
 from atelier.layouts import lay
 from atelier.networks.fields import FieldGenerator, Lattice
-from atelier.normalising import by_own_statistics, uneven
+from atelier.normalising import base, by_own_statistics, uneven
 from atelier.planes import Plane, Rectangle, cut
 from atelier.planes import size as size_on
 from atelier.recipe import Canvas, Recipe, Variation
@@ -26,9 +26,10 @@ from atelier.walks import between, slerp
 
 PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing
 WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
+SMALL_PX = 256  # pictures of this side are one piece, without asking what it takes
 OWN = (
-    9 / 16
-)  # how much of its strength (squared) a picture keeps at least where a larger canvas reaches into it
+    3 / 4
+)  # of its strength (squared) a picture keeps at least so much where a larger canvas reaches into it
 DRAWING = 12  # bytes a number of a field while it is drawn
 
 
@@ -40,7 +41,7 @@ def field(generator: nn.Module, recipe: Recipe) -> Tensor:
     """
     generator = _known(generator)
     rows, columns = recipe.canvas
-    _refuse_what_does_not_fit(recipe.canvas, "latents", DRAWING * generator.nz * rows * columns)
+    _refuse_what_does_not_fit(recipe.canvas, "a field of latents", DRAWING * generator.nz * rows * columns)
     latents = _drawn(recipe, generator.nz, recipe.canvas)
     if recipe.grown_from is not None and recipe.grown_from != recipe.canvas:
         inner = _drawn(recipe, generator.nz, recipe.grown_from).reshape(1, generator.nz, *recipe.grown_from)
@@ -82,7 +83,7 @@ class Painting:
         painter = _known(generator)
         self._plane = Plane(latents.reshape(1, -1, *recipe.canvas), painter.lattice, recipe.seamless)
         self.height, self.width = self._plane.whole.height, self._plane.whole.width
-        self._side_px = _piece_px(painter)
+        self._side_px = _piece_px(painter, max(self.height, self.width))
         match recipe.normalise:
             case "none":
                 painter = uneven(painter)
@@ -104,7 +105,7 @@ class Painting:
     def _painted(self, piece: Rectangle) -> Pixels:
         window = self._plane.window(piece)
         part = window.part
-        pixels = render(self._painter, window.latents)
+        pixels = render(self._painter.layers, base(self._painter, window))
         return pixels[part.top : part.top + part.height, part.left : part.left + part.width]
 
 
@@ -182,12 +183,14 @@ def _known(generator: nn.Module) -> FieldGenerator:
     return generator
 
 
-def _piece_px(generator: FieldGenerator) -> int:
-    """The side of a piece, whole cells, that is painted in PIECE_BYTES: by what a picture of the trained size takes."""
+def _piece_px(generator: FieldGenerator, longer_px: int) -> int:
+    """The side of a piece, in whole base cells, that is painted in PIECE_BYTES, by what the trained size takes."""
+    if longer_px <= max(generator.resolution, SMALL_PX):
+        return longer_px
     lattice = generator.lattice
     bytes_a_px = WORKSPACE * _peak(generator) / generator.resolution**2
-    cells = int(math.sqrt(PIECE_BYTES / bytes_a_px)) // lattice.cell_px
-    return lattice.cell_px * max(cells - lattice.before - lattice.after - lattice.overhang, 1)
+    cells = int(math.sqrt(PIECE_BYTES / bytes_a_px)) // lattice.px
+    return lattice.px * max(cells - 2 * lattice.context, 1)
 
 
 @torch.inference_mode()
@@ -215,7 +218,7 @@ def _refuse_what_does_not_fit(canvas: Canvas, what: str, needed: int) -> None:
     there = _memory()
     if needed > there:
         raise AtelierError(
-            f"a canvas of {list(canvas)} cells means {what}, which need about {needed / 2**30:,.1f} GiB; there are "
+            f"a canvas of {list(canvas)} cells means {what}, which needs about {needed / 2**30:,.1f} GiB; there are "
             f"{there / 2**30:,.1f} GiB: make generate.canvas smaller"
         )
 

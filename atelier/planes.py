@@ -1,4 +1,4 @@
-"""A field of latents over the picture that it becomes: which latents a rectangle of it needs, and where they paint it.
+"""A field of latents under the picture that it becomes: what a rectangle of the picture is painted from.
 
 Knows how a generator's lattice lies, not how it paints.
 """
@@ -15,12 +15,20 @@ from atelier.recipe import Canvas
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A part of a picture in pixels."""
+    """A part of a picture, or of a map of features."""
 
     top: int
     left: int
     height: int
     width: int
+
+    def of(self, maps: Tensor) -> Tensor:
+        """This part of maps (B, features, H, W)."""
+        return maps[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def divided(self, px: int) -> "Rectangle":
+        """The same part where one of these pixels is `px` of those."""
+        return Rectangle(self.top // px, self.left // px, self.height // px, self.width // px)
 
     def within(self, other: "Rectangle") -> bool:
         return (
@@ -33,9 +41,13 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Window:
-    """Latents, and the part of what they paint that is meant: the rest lacks neighbours."""
+    """What a part of a picture is painted from.
+
+    `latents` have among their base cells those of `base`, complete; the picture above these has the part at `part`.
+    """
 
     latents: Tensor
+    base: Rectangle
     part: Rectangle
 
 
@@ -54,28 +66,44 @@ class Plane:
         return Rectangle(0, 0, *size((rows, columns), self.lattice, self.seamless))
 
     def window(self, part: Rectangle) -> Window:
-        """The latents that a part needs. At an edge of the field they end, so that the picture ends as the whole."""
-        rows, top = self._needed(part.top, part.height, self.field.shape[2])
-        columns, left = self._needed(part.left, part.width, self.field.shape[3])
-        latents = self.field[:, :, rows][:, :, :, columns]
-        return Window(latents, Rectangle(top, left, part.height, part.width))
+        """What a part needs. At an edge of the field it ends, so that the picture ends there as the whole does."""
+        rows, down = self._needed(part.top, part.height, self.field.shape[2])
+        columns, across = self._needed(part.left, part.width, self.field.shape[3])
+        return Window(
+            self.field[:, :, rows][:, :, :, columns],
+            Rectangle(down.base, across.base, down.bases, across.bases),
+            Rectangle(down.start_px, across.start_px, part.height, part.width),
+        )
 
-    def _needed(self, start_px: int, length_px: int, cells: int) -> tuple[Tensor | slice, int]:
-        """The cells along one axis, and where the part begins in what they paint."""
+    def _needed(self, start_px: int, length_px: int, latents: int) -> tuple[Tensor | slice, "_Needed"]:
+        """The latents along one axis, and where in what they make the part lies."""
         lattice = self.lattice
-        first = start_px // lattice.cell_px - lattice.before
-        last = -(-(start_px + length_px) // lattice.cell_px) + lattice.after
-        if self.seamless:
-            return torch.arange(first, last) % cells, start_px - first * lattice.cell_px
-        first, last = max(first, 0), min(last, cells)
-        return slice(first, last), start_px - first * lattice.cell_px
+        first = start_px // lattice.px - lattice.context
+        last = -(-(start_px + length_px) // lattice.px) + lattice.context
+        if not self.seamless:
+            first, last = max(first, 0), min(last, latents * lattice.cells + lattice.overhang)
+        start = first // lattice.cells - lattice.before
+        end = -(-last // lattice.cells) + lattice.after
+        if not self.seamless:
+            start, end = max(start, 0), min(end, latents)
+        needed = _Needed(first - start * lattice.cells, last - first, start_px - first * lattice.px)
+        return (torch.arange(start, end) % latents if self.seamless else slice(start, end)), needed
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """Along one axis: the first base cell, how many, and where the part begins above them."""
+
+    base: int
+    bases: int
+    start_px: int
 
 
 def size(canvas: Canvas, lattice: Lattice, seamless: bool) -> tuple[int, int]:
     """Height and width in pixels: what overhangs the last cell of a seamless picture is its beginning."""
     overhang = 0 if seamless else lattice.overhang
     rows, columns = canvas
-    return (rows + overhang) * lattice.cell_px, (columns + overhang) * lattice.cell_px
+    return (rows * lattice.cells + overhang) * lattice.px, (columns * lattice.cells + overhang) * lattice.px
 
 
 def cut(whole: Rectangle, height: int, width: int) -> Iterator[Rectangle]:

@@ -1,7 +1,7 @@
 """The recipe of a latent: everything that decides what a generator is given, and how, in the words of a provenance.
 
 A recipe read from a picture is a stranger's claim: each number is bounded here, and what it costs to paint is asked
-before anything is allocated (atelier.canvas). Knows no tensor; `atelier.canvas` follows it.
+before anything is allocated (atelier.painting). Knows no tensor; `atelier.painting` follows it.
 """
 
 from typing import Annotated, Literal, Self

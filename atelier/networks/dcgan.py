@@ -23,8 +23,10 @@ class DcganGenerator(FieldGenerator):
     def __init__(self, resolution: int, nz: int = 100, ngf: int = 64) -> None:
         super().__init__()
         self.resolution, self.nz = resolution, nz
-        # a latent reaches the 4 base cells from its own on; one more is what the doublings see beyond an edge
-        self.lattice = Lattice(resolution // BASE, overhang=BASE - 1, before=BASE, after=1)
+        # doublings see one base cell further, however many there are
+        self.lattice = Lattice(
+            cells=1, overhang=BASE - 1, before=BASE - 1, after=0, context=1, px=resolution // BASE
+        )
         widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
         self.project = Projection(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
@@ -38,13 +40,12 @@ class DcganGenerator(FieldGenerator):
         self.layers = nn.Sequential(*layers)
         self.apply(_init)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def base(self, z: Tensor) -> Tensor:
         field = z if z.ndim == 4 else z[:, :, None, None]
-        features = self.project(field)
+        features: Tensor = self.project(field)
         if self.evens and field.shape[2:] != (1, 1):
             features = features * _overlap(field).rsqrt()
-        images: Tensor = self.layers(features)
-        return images
+        return features
 
 
 class DcganDiscriminator(nn.Module):

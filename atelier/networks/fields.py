@@ -17,20 +17,23 @@ BASE = 4  # side of the coarsest feature map of one picture
 
 @dataclass(frozen=True)
 class Lattice:
-    """How a field of latents lies under its picture, alike along both axes.
+    """How latents, base cells and pixels lie over each other, alike along both axes.
 
-    Cell j begins at pixel j · cell_px, and n latents make a picture of n + overhang cells. Cells [j, k) of it look the
-    same painted from latents [j − before, k + after) alone, as far as the field has them.
+    Latent j begins at base cell j · cells, and n latents make n · cells + overhang of them. Base cells depend on the
+    latents above them, `before` more and `after` more. The picture above base cells [j, k) depends on `context` more of
+    them at either side; each is px wide.
     """
 
-    cell_px: int
+    cells: int
     overhang: int
     before: int
     after: int
+    context: int
+    px: int
 
 
 class FieldGenerator(nn.Module):
-    """A generator that paints from a field of latents as from one: what painting needs to know of it.
+    """A generator that paints from a field of latents as from one: what painting a part of a picture needs to know.
 
     Where latents meet, their sum or mixture is brought back to the strength of one, unless `evens` is set to False.
     """
@@ -38,7 +41,16 @@ class FieldGenerator(nn.Module):
     resolution: int
     nz: int
     lattice: Lattice
+    layers: nn.Sequential
     evens: bool = True
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.layers(self.base(z))
+        return images
+
+    def base(self, z: Tensor) -> Tensor:
+        """The coarsest features of one latent, (B, features, 4, 4), or of a field, from which the layers go on."""
+        raise NotImplementedError
 
 
 def doublings(resolution: int) -> int:

@@ -5,7 +5,6 @@ relativistic loss with both gradient penalties.
 """
 
 import itertools
-import math
 from collections.abc import Iterator
 
 import torch
@@ -33,10 +32,9 @@ class R3ganGenerator(FieldGenerator):
         super().__init__()
         self.resolution, self.nz = resolution, nz
         widths, blocks = _shape(resolution, preset)
-        # half a cell passes into the next one; at every size the blocks see `blocks` px and a doubling one, which
-        # comes to less than 2 · blocks + 1 base cells, however many doublings there are
-        reach = math.ceil((BASE // 2 + 2 * blocks + 1) / BASE)
-        self.lattice = Lattice(resolution, overhang=0, before=reach, after=reach)
+        # at every size the blocks see `blocks` px further and a doubling one, of which each half as much counts
+        context = 2 * blocks + 1
+        self.lattice = Lattice(BASE, overhang=0, before=1, after=1, context=context, px=resolution // BASE)
         self.project = nn.Conv2d(nz, widths[0], 1, bias=False)
         self.basis = nn.Parameter(torch.empty(widths[0], BASE, BASE))
         layers: list[nn.Module] = [*_blocks(widths[0], blocks)]
@@ -47,10 +45,10 @@ class R3ganGenerator(FieldGenerator):
         _init(self)
         nn.init.normal_(self.basis)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def base(self, z: Tensor) -> Tensor:
         latents = spread(z, self.evens)
-        images: Tensor = self.layers(self.project(latents) * tiled(self.basis, latents))
-        return images
+        features: Tensor = self.project(latents) * tiled(self.basis, latents)
+        return features
 
 
 class R3ganDiscriminator(nn.Module):

@@ -22,8 +22,8 @@ class SketchGenerator(FieldGenerator):
     def __init__(self, resolution: int, nz: int = 100, ngf: int = 24) -> None:
         super().__init__()
         self.resolution, self.nz = resolution, nz
-        # half a cell passes into the next one, and the doublings see a quarter beyond an edge
-        self.lattice = Lattice(resolution, overhang=0, before=1, after=1)
+        # doublings see one base cell further, however many there are
+        self.lattice = Lattice(cells=BASE, overhang=0, before=1, after=1, context=1, px=resolution // BASE)
         widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
         self.project = Project(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
@@ -32,9 +32,9 @@ class SketchGenerator(FieldGenerator):
         layers += [DoubleAndConvolve(widths[-1], 3), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        images: Tensor = self.layers(self.project(spread(z, self.evens)))
-        return images
+    def base(self, z: Tensor) -> Tensor:
+        features: Tensor = self.project(spread(z, self.evens))
+        return features
 
 
 class Project(nn.Module):
