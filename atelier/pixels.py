@@ -3,12 +3,13 @@
 A file of anybody's: what it would take to decode is asked of its header first. Knows no provenance.
 """
 
-import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from atelier import png
 from atelier.errors import AtelierError
 from atelier.images import read_rgb
 from atelier.provenance import PixelFacts
@@ -22,22 +23,32 @@ FORMATS = ("PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG")
 def pixels_sha256(path: Path) -> str:
     """SHA-256 of the picture's RGB samples, as a provenance has it. Raises AtelierError where it is no picture."""
     with opened(path, "name a picture") as file:
+        width, height, deep = _measured(path, file)
+        if width * height > MAX_PIXELS:
+            raise AtelierError(
+                f"{shown(path)} claims {width:,} × {height:,} px, more than the {MAX_PIXELS:,} that are looked at"
+            )
+        if deep:
+            return PixelFacts.of_bands(png.read(path, file, width, height, 16)).sha256
+        file.seek(0)
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise AtelierError(f"{shown(path)} is larger than any picture of ours, {MAX_BYTES >> 30} GiB")
-    try:
-        width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError) as error:
-        raise AtelierError(f"{shown(path)} is no picture that can be read ({_first_line(error)})") from None
-    if width * height > MAX_PIXELS:
-        raise AtelierError(
-            f"{shown(path)} claims {width:,} × {height:,} px, more than the {MAX_PIXELS:,} that are looked at"
-        )
     try:
         return PixelFacts.of(np.asarray(read_rgb(content))).sha256
     except AtelierError as error:
         raise AtelierError(f"{shown(path)}: {error}") from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].replace("<_io.BytesIO object", "<it")
+def _measured(path: Path, file: BinaryIO) -> tuple[int, int, bool]:
+    """Width, height, and whether it is a PNG of 16-bit colours, which Pillow would round."""
+    head = file.read(26)
+    deep = head.startswith(png.SIGNATURE) and head[24:26] == b"\x10\x02"
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            return *image.size, deep
+    except UnidentifiedImageError:
+        raise AtelierError(f"{shown(path)} is no picture of a kind that Atelier knows: name a PNG") from None
+    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AtelierError(f"{shown(path)} is a damaged picture ({shown(said[:200])})") from None

@@ -6,8 +6,8 @@ Knows no format.
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from atelier.errors import AtelierError
 
@@ -25,7 +25,7 @@ def shown(name: Path | str) -> str:
     )
 
 
-def opened(path: Path, hint: str) -> BinaryIO:
+def opened(path: Path, hint: str) -> BufferedReader:
     """A plain file, opened to be read. `hint` says what to name instead.
 
     Raises AtelierError where there is none, it may not be read, or it is something else; never waits, as a pipe would.

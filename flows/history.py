@@ -34,6 +34,7 @@ class Commit:
     """A commit and what points at it. `trusted`: HEAD, a local branch or a tag reaches it, so that its code may run."""
 
     id: str
+    age: int  # how many are newer
     date_s: int  # the committer's, since 1970
     subject: str
     tags: tuple[str, ...]
@@ -169,10 +170,10 @@ def commits(root: Path) -> Iterator[Commit]:
     head = ("HEAD",) if holds(root, "rev-parse", "-q", "--verify", "HEAD^{commit}") else ()
     trusted = set(git(root, "rev-list", *head, "--branches", "--tags").split("\n"))
     told = git(root, "rev-list", "--all", "--date-order", "--no-commit-header", "--format=%H %ct %s")
-    for line in filter(None, told.split("\n")):
+    for age, line in enumerate(filter(None, told.split("\n"))):
         id, date, subject = line.split(" ", 2)
         own = (tuple(tags.get(id, ())), tuple(experiments.get(id, ())))
-        yield Commit(id, min(int(date), LAST_S), plain(subject), *own, id in trusted)
+        yield Commit(id, age, min(int(date), LAST_S), plain(subject), *own, id in trusted)
 
 
 def read_lock(text: bytes) -> dict[str, Locked] | None:

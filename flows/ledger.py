@@ -121,7 +121,7 @@ class Ledger:
             if lock := self._held.get(id):
                 locks.setdefault(model, []).append(lock)
         models = [self._model(md5, holding) for md5, holding in locks.items()]
-        return sorted(models, key=lambda model: (not model.in_work_tree, *_age(model.commits), model.md5))
+        return sorted(models, key=lambda model: (not model.in_work_tree, _age(model.commits), model.md5))
 
     def lacking(self) -> int:
         """How many folders of pictures could be had neither from the cache nor from the remote."""
@@ -210,7 +210,7 @@ class Ledger:
             commits, in_work_tree = _all(holding)
             made = Provenance.model_validate_json(told)
             pictures.append(Picture(path, file, made, commits, in_work_tree))
-        return sorted(pictures, key=lambda picture: (not picture.in_work_tree, *_age(picture.commits)))
+        return sorted(pictures, key=lambda picture: (not picture.in_work_tree, _age(picture.commits)))
 
     def _model(self, md5: str, holding: list[Held]) -> Model:
         row = self._sql.execute("SELECT sha256 FROM models WHERE md5 = ?", (md5,)).fetchone()
@@ -277,9 +277,9 @@ def _all(locks: Iterable[Held]) -> tuple[tuple[Commit, ...], bool]:
     """Every commit that holds one of the locks, newest first, and whether the work tree does."""
     locks = list(locks)
     commits = {commit.id: commit for lock in locks for commit in lock.commits}
-    newest = sorted(commits.values(), key=lambda commit: (-commit.date_s, commit.id))
+    newest = sorted(commits.values(), key=lambda commit: commit.age)
     return tuple(newest), any(lock.in_work_tree for lock in locks)
 
 
-def _age(commits: tuple[Commit, ...]) -> tuple[int, str]:
-    return (-commits[0].date_s, commits[0].id) if commits else (0, "")
+def _age(commits: tuple[Commit, ...]) -> int:
+    return commits[0].age if commits else -1

@@ -34,11 +34,16 @@ def ledger(
     here = Path.cwd()
 
     def work() -> int:
+        from atelier.strangers import shown
         from flows.ledger import opened
 
         tree.enter()
         with opened(lambda text: print(text, file=sys.stderr), again=again) as book:
-            return _tell_files(book, [here / file for file in files]) if files else _tell_models(book)
+            return (
+                _tell_files(book, {shown(file): here / file for file in files})
+                if files
+                else _tell_models(book)
+            )
 
     sys.exit(ending.with_words(work, "what has been read is kept"))
 
@@ -72,23 +77,23 @@ def _tell_models(book: "Ledger") -> int:
     return 0
 
 
-def _tell_files(book: "Ledger", files: list[Path]) -> int:
+def _tell_files(book: "Ledger", files: dict[str, Path]) -> int:
     """What each is; 1 where one is unknown or no picture."""
     from atelier.errors import AtelierError
 
     known = True
-    for path in files:
+    for name, path in files.items():
         try:
-            known = _tell_file(book, path) and known
+            known = _tell_file(book, name, path) and known
         except AtelierError as error:
             print(error, file=sys.stderr)
             known = False
     return 0 if known else 1
 
 
-def _tell_file(book: "Ledger", path: Path) -> bool:
+def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
     from atelier.pixels import pixels_sha256
-    from atelier.strangers import opened, shown
+    from atelier.strangers import opened
 
     with opened(path, "name a picture") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
@@ -99,11 +104,9 @@ def _tell_file(book: "Ledger", path: Path) -> bool:
             "its pixels, in a file that another program saved",
         )
     if not pictures:
-        print(
-            f"{shown(path)}: unknown; no commit, experiment or work tree here names a picture with its pixels"
-        )
+        print(f"{name}: unknown; no commit, experiment or work tree here names a picture with its pixels")
         return False
-    print(f"{shown(path)}: {how}")
+    print(f"{name}: {how}")
     for picture in pictures:
         for line in _lines(picture):
             print(f"  {line}")

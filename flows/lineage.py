@@ -127,7 +127,7 @@ def _training(lock: Lock | None, stage: str) -> list[str]:
 
 def _named_by(made: Provenance, found: Sequence[Lock], root: Path) -> list[str]:
     commits = {commit.id: commit for lock in found for commit in lock.commits}
-    newest = sorted(commits.values(), key=lambda commit: -commit.date_s)
+    newest = sorted(commits.values(), key=lambda commit: commit.age)
     versions = [
         reign.version for reign in history.reigns(root) if reign.generator_sha256 == made.model.sha256
     ]
@@ -178,7 +178,7 @@ def _paintings(lock: Lock | None, say: Say, root: Path) -> tuple[list[Painting],
 
 
 def _index(dataset: str, say: Say, root: Path) -> Path | None:
-    """The data set's index; the large pictures beside it are left where they are, if the cache has the folder's list."""
+    """The data set's index; where the cache has the list of its files, its large pictures are not asked for."""
     lists = objects.bring([dataset], say, root)
     files = dict(objects.listed(lists[dataset]) or ()) if dataset in lists else {}
     md5 = files.get(INDEX)
@@ -253,8 +253,11 @@ def _table(paintings: Sequence[Painting]) -> str:
 
 
 def _cell(fact: object) -> object:
-    """A spreadsheet takes a text that begins so for a formula."""
-    return f"'{fact}" if isinstance(fact, str) and fact[:1] in ("=", "+", "-", "@") else fact
+    """A spreadsheet takes a text that begins like one for a formula."""
+    if not isinstance(fact, str):
+        return fact
+    text = plain(fact)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _best(found: Sequence[Lock]) -> Lock | None:
