@@ -241,6 +241,7 @@ class TrainUpscaler(Section):
     patch_px: int = Field(32, ge=8, le=512)
     batch: int = Field(4, ge=1, le=1024)
     lr: float = Field(1e-3, gt=0, le=1)
+    blur_px: float = Field(0.5, ge=0, le=3)
     seed: Seed = 0
     paintings: int = Field(1000, ge=2, le=100_000)
     device: Device = "auto"

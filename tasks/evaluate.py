@@ -1,5 +1,6 @@
 """Stage evaluate: how good, how varied, how original the generator is; metrics.json, data/evaluation."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from atelier.networks import load_generator
 from atelier.params import Evaluate
 from atelier.quality import Kin, judge
 from atelier.sheets import write_sheet
+from atelier.softness import softness
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
@@ -46,6 +48,7 @@ def run(stage: Stage) -> str:
             pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
         )
         metrics = quality.to_metrics()
+        metrics["softness_px"] = asdict(softness(pictures, training, held_out, params.seed))
         if isinstance(inception, Inception):
             progress.update(params.samples, "FID and KID")
             metrics["inception"] = inception.distances(pictures, training, held_out).to_metrics()

@@ -14,9 +14,9 @@ from atelier.files import write_json
 from atelier.params import TrainUpscaler
 from atelier.resemblance import kept_pictures
 from atelier.shards import read_shards
-from atelier.sheets import write_sheet
 from atelier.training.checkpoint import inputs_key
-from atelier.upscaling.judge import Judgement, comparison, judge
+from atelier.upscaling.comparison import write_comparison
+from atelier.upscaling.judge import Judgement, judge
 from atelier.upscaling.loop import UpscalerPlan, UpscalerTrainer
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.pictures import Pictures, read_pictures
@@ -86,7 +86,10 @@ def write_outs(trainer: UpscalerTrainer, pictures: Pictures) -> dict[int, dict[s
         },
     }
     write_json(OUT / "report.json", report)
-    write_sheet(OUT / "comparison.png", comparison(network, pictures.held_out, scales[-1]), columns=3)
+    write_json(
+        OUT / "gain.json", {f"x{scale}_gain_db": judgements[scale]["psnr_y"].gain.mean for scale in scales}
+    )
+    write_comparison(OUT / "comparison.png", network, pictures.held_out, scales[-1])
     return judgements
 
 

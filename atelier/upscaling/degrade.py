@@ -13,18 +13,22 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from atelier.blur import blurred
+
 # Strengths and chances: GAN.md 5.3. Real-ESRGAN's own are far too strong for clean pictures.
 CLEAN = 0.5
-BLUR, BLUR_SIGMA = 0.5, (0.2, 1.2)
-NOISE_SIGMA = (0.0, 5 / 255)
+BLUR = 0.5
+NOISE_SIGMA = (0.0, 5 / 255)  # what generators of 64 px were seen to add to the finest detail: 2 to 5 of 255
 CHECKERBOARD, CHECKERBOARD_SIZE = 0.2, (0.0, 0.03)
 ROUND_TRIP = 0.2
 JPEG, JPEG_QUALITY = 0.3, (60, 95)
-BLUR_RADIUS = 4  # over three of the widest sigma
 
 
-def degrade(images: Tensor, scale: int, draws: torch.Generator) -> Tensor:
-    """Images `scale` times smaller, antialiased, in 8-bit steps; about half with the faults of generated pictures."""
+def degrade(images: Tensor, scale: int, blur_px: float, draws: torch.Generator) -> Tensor:
+    """Images `scale` times smaller, antialiased, in 8-bit steps; about half with the faults of generated pictures.
+
+    Of these, half are blurred, by a Gaussian of at most `blur_px` small pixels.
+    """
     count = len(images)
     small = torch.empty(count, 3, images.shape[2] // scale, images.shape[3] // scale)
     kernels = torch.randint(len(KERNELS), (count,), generator=draws)
@@ -32,7 +36,7 @@ def degrade(images: Tensor, scale: int, draws: torch.Generator) -> Tensor:
         chosen = kernels == index
         small[chosen] = _shrink_by(images[chosen], scale, kernel)
     faulty = _chance(1 - CLEAN, count, draws)
-    small[faulty] = _with_faults(small[faulty], draws)
+    small[faulty] = _with_faults(small[faulty], blur_px, draws)
     small = (small.clamp(0, 1) * 255).round() / 255
     for index in (faulty & _chance(JPEG, count, draws)).nonzero().flatten().tolist():
         quality = int(torch.randint(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, (), generator=draws))
@@ -85,31 +89,17 @@ Kernel = tuple[Callable[[Tensor], Tensor], float]  # weight of an offset in smal
 KERNELS: dict[str, Kernel] = {"area": (_area, 0.5), "bicubic": (_bicubic, 2.0), "lanczos": (_lanczos, 3.0)}
 
 
-def _with_faults(small: Tensor, draws: torch.Generator) -> Tensor:
+def _with_faults(small: Tensor, blur_px: float, draws: torch.Generator) -> Tensor:
     """Softness, grain, checkerboards and lost detail, each on its share of the images."""
     count = len(small)
-    blurred = _chance(BLUR, count, draws)
-    small[blurred] = _blur(small[blurred], _uniform(BLUR_SIGMA, len(small[blurred]), draws))
+    soft = _chance(BLUR, count, draws)
+    small[soft] = blurred(small[soft], _uniform((0, blur_px), len(small[soft]), draws).flatten())
     small = small + _uniform(NOISE_SIGMA, count, draws) * torch.randn(small.shape, generator=draws)
     checkered = _chance(CHECKERBOARD, count, draws).view(-1, 1, 1, 1)
     small = small + checkered * _checkerboard(small.shape, draws)
     lost = _chance(ROUND_TRIP, count, draws)
     small[lost] = _round_trip(small[lost], draws)
     return small
-
-
-def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, each image with its own sigma (B, 1, 1, 1) in pixels."""
-    if not len(images):
-        return images
-    offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1.0)
-    taps = torch.exp(-0.5 * (offsets / sigma.view(-1, 1)) ** 2)
-    taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(3, 0)  # one filter a colour plane
-    planes = images.reshape(1, -1, *images.shape[2:])
-    planes = functional.pad(planes, (BLUR_RADIUS,) * 4, mode="replicate")
-    planes = functional.conv2d(planes, taps[:, None, :, None], groups=len(taps))
-    planes = functional.conv2d(planes, taps[:, None, None, :], groups=len(taps))
-    return planes.view(images.shape)
 
 
 def _checkerboard(shape: torch.Size, draws: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""How much better than Lanczos: figures and a sheet, on paintings that the training never saw."""
+"""How much better than Lanczos, in figures, on paintings that the training never saw."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact
 from atelier.upscaling.tiles import enlarge
 
-SHOWN, SHOWN_PX = 6, 192  # rows of the comparison, and the side of its squares
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, as super-resolution papers measure
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,49 +45,45 @@ def judge(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> d
     """PSNR and SSIM of the luma (higher is better) and the error of its gradients (lower is better) at `scale`."""
     ours, lanczos = [], []
     for picture in pictures:
-        large = _whole(picture, scale)
-        small = _small(large, scale)
+        large = trimmed(picture, scale)
+        small = shrunk(large, scale)
         ours.append(_figures(enlarge(network, small, scale), large, scale))
         lanczos.append(_figures(enlarge_lanczos(small, scale), large, scale))
     return {name: _judgement([f[name] for f in ours], [f[name] for f in lanczos]) for name in ours[0]}
 
 
-def comparison(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> Pixels:
-    """The middles of the largest few (n, H, W, 3), three a picture: nearest neighbours, Lanczos, ours."""
-    squares = []
-    side = SHOWN_PX // scale
-    for picture in sorted(pictures, key=lambda picture: -min(picture.shape[:2]))[:SHOWN]:
-        small = _small(_whole(picture, scale), scale)
-        top, left = max(small.shape[0] - side, 0) // 2, max(small.shape[1] - side, 0) // 2
-        part = slice(top * scale, top * scale + SHOWN_PX), slice(left * scale, left * scale + SHOWN_PX)
-        nearest = small.repeat(scale, 0).repeat(scale, 1)
-        columns = (nearest, enlarge_lanczos(small, scale), enlarge(network, small, scale))
-        squares += [_framed(column[part]) for column in columns]
-    return np.stack(squares)
-
-
-def _whole(picture: Pixels, scale: int) -> Pixels:
+def trimmed(picture: Pixels, scale: int) -> Pixels:
     """The picture without the rows and columns that no small pixel would stand for."""
     height, width, _ = picture.shape
     return picture[: height // scale * scale, : width // scale * scale]
 
 
-def _small(picture: Pixels, scale: int) -> Pixels:
+def shrunk(picture: Pixels, scale: int) -> Pixels:
+    """The picture `scale` times smaller, as super-resolution papers have it: bicubic."""
     height, width, _ = picture.shape
     size = width // scale, height // scale
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
+def psnr_y(result: Pixels, wanted: Pixels, scale: int) -> float:
+    """PSNR of the luma in dB, without the outermost `scale` pixels."""
+    return float(peak_signal_noise_ratio(*_lumas(result, wanted, scale), data_range=1.0))
+
+
 def _figures(result: Pixels, wanted: Pixels, scale: int) -> dict[str, float]:
-    a, b = (_luma(pixels)[..., scale:-scale, scale:-scale] for pixels in (result, wanted))
+    a, b = _lumas(result, wanted, scale)
     gradients = [(a.diff(dim=axis) - b.diff(dim=axis)).abs().mean() for axis in (2, 3)]
     ssim = structural_similarity_index_measure(a, b, data_range=1.0)
     assert isinstance(ssim, Tensor)
     return {
-        "psnr_y": float(peak_signal_noise_ratio(a, b, data_range=1.0)),
+        "psnr_y": psnr_y(result, wanted, scale),
         "ssim": float(ssim),
         "gradient_error": float(sum(gradients)) * 255 / 2,
     }
+
+
+def _lumas(result: Pixels, wanted: Pixels, scale: int) -> tuple[Tensor, Tensor]:
+    return _luma(result)[..., scale:-scale, scale:-scale], _luma(wanted)[..., scale:-scale, scale:-scale]
 
 
 def _luma(pixels: Pixels) -> Tensor:
@@ -103,12 +98,3 @@ def _judgement(ours: list[float], lanczos: list[float]) -> Judgement:
 
 def _spread(values: list[float]) -> Spread:
     return Spread(*(round(figure, 4) for figure in (fmean(values), min(values), max(values))))
-
-
-def _framed(square: Pixels) -> Pixels:
-    """Small pictures in the middle of a white square, so that all are of one size."""
-    height, width, _ = square.shape
-    framed = np.full((SHOWN_PX, SHOWN_PX, 3), 255, np.uint8)
-    top, left = (SHOWN_PX - height) // 2, (SHOWN_PX - width) // 2
-    framed[top : top + height, left : left + width] = square
-    return framed

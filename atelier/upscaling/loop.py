@@ -9,18 +9,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.progress import Progress
 from atelier.training.checkpoint import TrainingState, load_state, save_state
 from atelier.training.seeds import generator_for
 from atelier.upscaling.degrade import degrade
+from atelier.upscaling.muon import Muon
 from atelier.upscaling.network import SRVGGNetCompact
 
 SAVE_INTERVAL_S = 5.0  # at most this much work is lost to kill -9
 LOOK_STEPS = 20  # how often the loss leaves the device for the progress line
 CLIP = 1.0
+LOOKED_AT = 2  # squares of a painting for each one learned from
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,6 +38,7 @@ class UpscalerPlan:
     patch_px: int
     batch: int
     lr: float
+    blur_px: float
     seed: int
 
 
@@ -51,7 +54,9 @@ class UpscalerTrainer:
         self.plan, self.device = plan, device
         self._pictures, self._path = pictures, state
         self.network = make_upscaler(plan).to(device).to(memory_format=torch.channels_last)
-        self._adamw = torch.optim.AdamW(self.network.parameters(), plan.lr, betas=(0.9, 0.99), fused=True)
+        hidden, others = _shared_out(self.network)
+        self._muon = Muon(hidden, plan.lr)
+        self._adamw = torch.optim.AdamW(others, plan.lr, betas=(0.9, 0.99), fused=True)
         self.step = 0
 
     def resume(self) -> bool:
@@ -83,26 +88,33 @@ class UpscalerTrainer:
     def _advance(self) -> Tensor:
         large, small = (part.to(self.device) for part in draw_batch(self.plan, self._pictures, self.step))
         loss = charbonnier(self.network(small.contiguous(memory_format=torch.channels_last)), large)
-        self._adamw.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-        self._adamw.param_groups[0]["lr"] = learning_rate(self.plan, self.step)
-        self._adamw.step()
+        for optimizer in (self._muon, self._adamw):
+            optimizer.param_groups[0]["lr"] = learning_rate(self.plan, self.step)
+            optimizer.step()
         self.step += 1
         return loss.detach()
 
     def _state(self) -> TrainingState:
-        return TrainingState({"upscaler": self.network}, {"adamw": (self._adamw, self.network)})
+        optimizers = {"muon": (self._muon, self.network), "adamw": (self._adamw, self.network)}
+        return TrainingState({"upscaler": self.network}, optimizers)
 
 
 def make_upscaler(plan: UpscalerPlan) -> SRVGGNetCompact:
-    """The untrained network: nearly the nearest-neighbour enlargement, since its last layer starts small."""
+    """The untrained network: nearly the nearest-neighbour enlargement, since its last layer starts small.
+
+    The others start near the identity, so that eight of them without shortcuts still see the picture.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
         network = SRVGGNetCompact(plan.scale, plan.features, plan.blocks)
-    last = network.body[-1]
-    assert isinstance(last, torch.nn.Conv2d) and last.bias is not None
+    *convolutions, last = [layer for layer in network.body if isinstance(layer, nn.Conv2d)]
+    assert last.bias is not None
     with torch.no_grad():
+        for layer in convolutions:
+            layer.weight.mul_(0.5).add_(nn.init.dirac_(torch.empty_like(layer.weight)))
         last.weight.mul_(0.1)
         last.bias.zero_()
     return network
@@ -113,14 +125,14 @@ def draw_batch(plan: UpscalerPlan, pictures: Sequence[Pixels], step: int) -> tup
     draws = generator_for("upscaler", plan.seed, step)
     side = plan.patch_px * plan.scale
     chosen = torch.randint(len(pictures), (plan.batch,), generator=draws).tolist()
-    places = torch.rand(plan.batch, 2, generator=draws, dtype=torch.float64).tolist()
+    places = torch.rand(plan.batch, LOOKED_AT, 2, generator=draws, dtype=torch.float64).tolist()
     turns = torch.randint(8, (plan.batch,), generator=draws).tolist()
     patches = [
-        _turned(_cut(pictures[index], place, side), turn)
-        for index, place, turn in zip(chosen, places, turns, strict=True)
+        _turned(_richest(pictures[index], looked_at, side), turn)
+        for index, looked_at, turn in zip(chosen, places, turns, strict=True)
     ]
     large = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-    return large, degrade(large, plan.scale, draws)
+    return large, degrade(large, plan.scale, plan.blur_px, draws)
 
 
 def learning_rate(plan: UpscalerPlan, step: int) -> float:
@@ -131,6 +143,21 @@ def learning_rate(plan: UpscalerPlan, step: int) -> float:
 def charbonnier(result: Tensor, wanted: Tensor) -> Tensor:
     """The mean absolute error, rounded off near zero."""
     return torch.sqrt((result - wanted) ** 2 + 1e-6).mean()
+
+
+def _shared_out(network: SRVGGNetCompact) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The kernels between the hidden layers, and everything else: both ends, the biases and the slopes."""
+    inner = {f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    inner -= {"body.0.weight", f"body.{len(network.body) - 1}.weight"}
+    named = list(network.named_parameters())
+    return [kernel for name, kernel in named if name in inner], [
+        other for name, other in named if name not in inner
+    ]
+
+
+def _richest(picture: Pixels, places: list[list[float]], side: int) -> Pixels:
+    """Of the squares at these places the one with most contrast: plain skies teach little."""
+    return max((_cut(picture, place, side) for place in places), key=np.std)
 
 
 def _cut(picture: Pixels, place: list[float], side: int) -> Pixels:

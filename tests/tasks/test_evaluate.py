@@ -17,7 +17,7 @@ from tests.datasets import pack_blots
 from tests.inception import random_weights
 from tests.models import save_small_generator
 
-PANEL = {"kid_rand", "mind_rand", "swd", "density", "coverage", "memorisation"}
+PANEL = {"kid_rand", "mind_rand", "swd", "density", "coverage", "memorisation", "softness_px"}
 
 
 @pytest.fixture(autouse=True)

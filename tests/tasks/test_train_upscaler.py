@@ -64,7 +64,9 @@ def test_it_leaves_a_network_that_others_open_figures_and_a_sheet(scale: int, ju
     assert figures["gain"]["min"] <= figures["gain"]["mean"] <= figures["gain"]["max"]
     assert f"{figures['ours']['mean']:.2f} dB" in summary
     with Image.open("data/upscaler/comparison.png") as sheet:
-        assert sheet.width > 3 * 192
+        assert sheet.width > 4 * 288
+    gains = json.loads(Path("data/upscaler/gain.json").read_text())
+    assert gains == {f"{name}_gain_db": report[name]["psnr_y"]["gain"]["mean"] for name in judged}
     _, header = load_upscaler(UPSCALER)
     assert (header["steps"], header["seed"], header["paintings"]) == (6, 0, report["paintings"]["trained_on"])
 

@@ -1,0 +1,58 @@
+"""Muon: orthogonal steps, of Adam's length, all of whose state is saved."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from atelier.training.checkpoint import TrainingState, load_state, save_state
+from atelier.upscaling.muon import Muon, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 72), (2, 40, 12), (1, 16, 16)])
+def test_singular_values_are_brought_to_about_one(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonal(matrices)
+    values = torch.linalg.svdvals(result)
+    assert result.shape == matrices.shape
+    assert values.min() > 0.5 and values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    assert (result * (u @ v)).sum((1, 2)).min() > 0.8 * min(shape[1:])  # the same directions
+
+
+def test_no_gradient_no_step() -> None:
+    kernel = nn.Parameter(torch.ones(4, 4, 3, 3))
+    optimizer = Muon([kernel], lr=1.0)
+    optimizer.step()
+    kernel.grad = torch.zeros_like(kernel)
+    optimizer.step()
+    assert torch.equal(kernel, torch.ones(4, 4, 3, 3))
+
+
+def test_a_step_is_as_long_as_adams() -> None:
+    kernel = nn.Parameter(torch.zeros(48, 48, 3, 3))
+    kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
+    Muon([kernel], lr=1e-3).step()
+    assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(0.2e-3, rel=0.3)
+
+
+def test_saved_and_loaded_it_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    def steps(layer: nn.Conv2d, optimizer: Muon, seeds: range) -> None:
+        for seed in seeds:
+            layer.weight.grad = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed))
+            optimizer.step()
+
+    layers = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        layers.append(nn.Conv2d(6, 6, 3).to(memory_format=torch.channels_last))
+    whole, resumed = layers
+    optimizer = Muon([whole.weight], lr=0.1)
+    steps(whole, optimizer, range(3))
+    save_state(tmp_path / "state", 3, TrainingState({"a": whole}, {"muon": (optimizer, whole)}))
+    steps(whole, optimizer, range(3, 6))
+    again = Muon([resumed.weight], lr=0.1)
+    assert load_state(tmp_path / "state", TrainingState({"a": resumed}, {"muon": (again, resumed)}))
+    steps(resumed, again, range(3, 6))
+    assert torch.equal(resumed.weight, whole.weight)
