@@ -46,7 +46,7 @@ def read_weights(
         header = json.loads(metadata[KEY])
         if header["format"] != format or not keys <= header.keys():
             raise KeyError
-    except (KeyError, ValueError, AttributeError, TypeError):
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
         raise AtelierError(
             f"{path} is not what `dvc repro {stage}` makes: it has no {format} header"
         ) from None

@@ -1,5 +1,6 @@
 """Networks by name, and their weights in safetensors with a header that says what they are."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,23 +33,7 @@ def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
     generators say. Every discriminator can be differentiated twice. Weights are drawn from torch's global generator.
     Raises AtelierError for an unknown architecture or setting.
     """
-    resolution, settings = config.resolution, config.settings
-    try:
-        match config.arch:
-            case "dcgan":
-                nz, ngf, ndf = (settings[name] for name in ("nz", "ngf", "ndf"))
-                return DcganGenerator(resolution, nz, ngf), DcganDiscriminator(resolution, ndf)
-            case "r3gan":
-                preset, nz = settings["preset"], settings["nz"]
-                return R3ganGenerator(resolution, preset, nz), R3ganDiscriminator(resolution, preset)
-            case "sketch":
-                nz, ngf, ndf = (settings[name] for name in ("nz", "ngf", "ndf"))
-                return SketchGenerator(resolution, nz, ngf), SketchDiscriminator(resolution, ndf)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AtelierError(f"the model's settings {settings} do not fit {config.arch}: {error}") from None
-    raise AtelierError(
-        f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch"
-    )
+    return _made(config, _generator), _made(config, _discriminator)
 
 
 def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: dict[str, Any]) -> None:
@@ -63,15 +48,62 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.M
     """
     header, tensors = read_model(path)
     config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
+    if not _are_weights_of(config, tensors):
+        raise AtelierError(
+            f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered"
+        )
     with torch.random.fork_rng():  # building draws weights that are replaced at once
-        generator, _ = make_networks(config)
-    try:
-        generator.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise AtelierError(f"{path} does not hold the weights of its {config.arch}: {error}") from None
+        generator = _made(config, _generator)
+    generator.load_state_dict(tensors)
     return generator.eval().requires_grad_(False).to(device), header
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Header and tensors of a model file. Raises AtelierError where it is absent, damaged, or not one of ours."""
     return read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")
+
+
+def _made(config: NetworkConfig, build: Callable[[NetworkConfig], nn.Module]) -> nn.Module:
+    try:
+        return build(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AtelierError(
+            f"the model's settings {config.settings} do not fit {config.arch}: {error}"
+        ) from None
+
+
+def _generator(config: NetworkConfig) -> nn.Module:
+    resolution, settings = config.resolution, config.settings
+    match config.arch:
+        case "dcgan":
+            return DcganGenerator(resolution, settings["nz"], settings["ngf"])
+        case "r3gan":
+            return R3ganGenerator(resolution, settings["preset"], settings["nz"])
+        case "sketch":
+            return SketchGenerator(resolution, settings["nz"], settings["ngf"])
+    raise AtelierError(
+        f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch"
+    )
+
+
+def _discriminator(config: NetworkConfig) -> nn.Module:
+    resolution, settings = config.resolution, config.settings
+    match config.arch:
+        case "r3gan":
+            return R3ganDiscriminator(resolution, settings["preset"])
+        case "sketch":
+            return SketchDiscriminator(resolution, settings["ndf"])
+        case _:
+            return DcganDiscriminator(resolution, settings["ndf"])
+
+
+def _are_weights_of(config: NetworkConfig, tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether these are the generator's tensors, each of its shape: whatever a header claims, this takes no memory."""
+    try:
+        with torch.device("meta"):
+            wanted = _made(config, _generator).state_dict()
+    except (RuntimeError, OverflowError):  # sizes that no tensor has
+        return False
+    return {name: tensor.shape for name, tensor in wanted.items()} == {
+        name: tensor.shape for name, tensor in tensors.items()
+    }

@@ -50,11 +50,28 @@ def load_upscaler(path: Path, device: torch.device | str = "cpu") -> tuple[SRVGG
     Raises AtelierError where the file is absent, damaged, or not one of ours.
     """
     header, tensors = read_weights(path, FORMAT, {"scale", "features", "blocks"}, "train_upscaler")
-    try:
-        with torch.random.fork_rng():  # building draws weights that are replaced at once
-            network = SRVGGNetCompact(header["scale"], header["features"], header["blocks"])
-        network.load_state_dict(tensors)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise AtelierError(f"{path} does not hold the weights its header names: {error}") from None
+    shape = header["scale"], header["features"], header["blocks"]
+    if not _are_weights_of(shape, tensors):
+        raise AtelierError(
+            f"{path} does not hold the weights its header names: `dvc repro train_upscaler` makes it again"
+        )
+    with torch.random.fork_rng():  # building draws weights that are replaced at once
+        network = SRVGGNetCompact(*shape)
+    network.load_state_dict(tensors)
     network = network.eval().requires_grad_(False).to(device)
     return network.to(memory_format=torch.channels_last), header
+
+
+def _are_weights_of(shape: tuple[Any, Any, Any], tensors: dict[str, Tensor]) -> bool:
+    """Whether these are the tensors of a network of this shape: whatever a header claims, this takes no memory."""
+    _, _, blocks = shape
+    if any(type(number) is not int or number < 1 for number in shape) or blocks > len(tensors):
+        return False
+    try:
+        with torch.device("meta"):
+            wanted = SRVGGNetCompact(*shape).state_dict()
+    except (RuntimeError, OverflowError):  # sizes that no tensor has
+        return False
+    return {name: tensor.shape for name, tensor in wanted.items()} == {
+        name: tensor.shape for name, tensor in tensors.items()
+    }
