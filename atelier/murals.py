@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atelier.errors import AtelierError
-from atelier.planes import Rectangle, cut
 from atelier.progress import Progress
 from atelier.provenance import Provenance, write_tiff
+from atelier.rectangles import Rectangle, cut
 
 MURAL_PX = (1 << 30) // 12  # a larger PNG is a decompression bomb to Pillow, and to others by its example
 MAX_PX = 1 << 32  # hours of painting, 12 GiB of pixels: what a recipe may ask for, whoever wrote it
@@ -96,7 +96,7 @@ def paint(source: Source, path: Path, done: Done) -> None:
             pixels = np.load(
                 path, mmap_mode="r+"
             )  # anew for each tile, so that its pages leave memory with it
-            pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = painted
+            pixels[tile.slices] = painted
             pixels.flush()
             del pixels
             noted.write(b".")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.networks.fields import FieldGenerator
-from atelier.planes import Plane, Window, cut
+from atelier.planes import Plane, Window
+from atelier.rectangles import cut
 
 
 def uneven(generator: FieldGenerator) -> FieldGenerator:
@@ -27,7 +28,7 @@ def uneven(generator: FieldGenerator) -> FieldGenerator:
 def base(generator: FieldGenerator, window: Window) -> Tensor:
     """The base cells that a window asks for."""
     weight = next(generator.parameters())
-    return window.base.of(generator.base(window.latents.to(weight.device, weight.dtype)))
+    return generator.base(window.latents.to(weight.device, weight.dtype))[..., *window.base.slices]
 
 
 @torch.inference_mode()
@@ -64,7 +65,7 @@ def _settle(norm: nn.BatchNorm2d, generator: FieldGenerator, plane: Plane, side_
         features = base(generator, window)
         seen = _at(norm, generator, features)
         px = plane.lattice.px * features.shape[2] // seen.shape[2]  # of the picture under one of this map's
-        inner = window.part.divided(px).of(seen)[0].flatten(1)  # pieces begin and end with base cells
+        inner = seen[0, :, *window.part.divided(px).slices].flatten(1)  # pieces begin and end with base cells
         count += inner.shape[1]
         total, squares = total + inner.sum(1), squares + inner.square().sum(1)
     mean = total / count

@@ -19,9 +19,10 @@ from atelier.errors import AtelierError
 from atelier.layouts import lay
 from atelier.networks.fields import FieldGenerator, Lattice
 from atelier.normalising import base, by_own_statistics, uneven
-from atelier.planes import Plane, Rectangle, cut
+from atelier.planes import Plane
 from atelier.planes import size as size_on
 from atelier.recipe import Canvas, Recipe, Variation
+from atelier.rectangles import Rectangle, cut
 from atelier.walks import between, slerp
 
 PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing

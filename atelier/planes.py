@@ -3,7 +3,6 @@
 Knows how a generator's lattice lies, not how it paints.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,32 +10,7 @@ from torch import Tensor
 
 from atelier.networks.fields import Lattice
 from atelier.recipe import Canvas
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """A part of a picture, or of a map of features."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def of(self, maps: Tensor) -> Tensor:
-        """This part of maps (B, features, H, W)."""
-        return maps[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
-
-    def divided(self, px: int) -> "Rectangle":
-        """The same part where one of these pixels is `px` of those."""
-        return Rectangle(self.top // px, self.left // px, self.height // px, self.width // px)
-
-    def within(self, other: "Rectangle") -> bool:
-        return (
-            other.top <= self.top
-            and other.left <= self.left
-            and self.top + self.height <= other.top + other.height
-            and self.left + self.width <= other.left + other.width
-        )
+from atelier.rectangles import Rectangle
 
 
 @dataclass(frozen=True)
@@ -104,11 +78,3 @@ def size(canvas: Canvas, lattice: Lattice, seamless: bool) -> tuple[int, int]:
     overhang = 0 if seamless else lattice.overhang
     rows, columns = canvas
     return (rows * lattice.cells + overhang) * lattice.px, (columns * lattice.cells + overhang) * lattice.px
-
-
-def cut(whole: Rectangle, height: int, width: int) -> Iterator[Rectangle]:
-    """A rectangle in pieces of at most this size, row by row."""
-    bottom, right = whole.top + whole.height, whole.left + whole.width
-    for top in range(whole.top, bottom, height):
-        for left in range(whole.left, right, width):
-            yield Rectangle(top, left, min(height, bottom - top), min(width, right - left))

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, BinaryIO, Literal, Self, cast
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -148,12 +148,14 @@ def write_png(path: Path, pixels: Samples, provenance: Provenance, dpi: float | 
 
 def write_tiff(path: Path, raw: Path, provenance: Provenance, told: Callable[[float], None]) -> None:
     """Write a mural, whose pixels numpy's file `raw` holds, and what made them; `told` hears which share is written."""
-    pixels = np.load(raw, mmap_mode="r")
-    rows = max(1, BAND_BYTES // pixels[0].nbytes)
-    bands = (np.array(pixels[top : top + rows]) for top in range(0, len(pixels), rows))
-    facts = provenance.model_copy(update={"pixels": PixelFacts.of_bands(bands)})
-    height, width, _ = pixels.shape
-    tiff.write(path, raw, pixels.offset, width, height, canonical(facts), told)
+    mapped = np.load(raw, mmap_mode="r")
+    (height, width, _), offset = mapped.shape, mapped.offset
+    del mapped  # of which only the header was looked at
+    with raw.open("rb") as file:
+        facts = provenance.model_copy(
+            update={"pixels": PixelFacts.of_bands(_rows(file, offset, width, height))}
+        )
+        tiff.write(path, file, offset, width, height, canonical(facts), told)
 
 
 def read(path: Path) -> Provenance:
@@ -207,6 +209,15 @@ def canonical(provenance: Provenance) -> str:
     """ASCII JSON with sorted keys and no spaces: one text for one content."""
     content = provenance.model_dump(mode="json")
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _rows(file: BinaryIO, offset: int, width: int, height: int) -> Iterator[Samples]:
+    """The RGB samples that a file holds from `offset` on, some rows at a time."""
+    file.seek(offset)
+    rows = max(1, BAND_BYTES // (3 * width))
+    for top in range(0, height, rows):
+        count = min(rows, height - top)
+        yield np.frombuffer(file.read(3 * width * count), np.uint8).reshape(count, width, 3)
 
 
 def _named(path: Path) -> PixelFacts:

@@ -4,6 +4,7 @@ What is read is a stranger's file. Of its directories a few plain numbers are re
 them all would follow a lie to the end of the disk; its pixels are decoded only where all of them are as `write` writes.
 """
 
+import mmap
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
@@ -47,15 +48,22 @@ def is_tiff(signature: bytes) -> bool:
 
 
 def write(
-    path: Path, raw: Path, offset: int, width: int, height: int, text: str, told: Callable[[float], None]
+    path: Path, raw: BinaryIO, offset: int, width: int, height: int, text: str, told: Callable[[float], None]
 ) -> None:
     """Write a mural out of a file that holds its RGB samples from `offset` on, streaming; the same bytes every time.
 
     `told` hears which share is written. Raises AtelierError where the disk is full.
     """
     vips = libvips()
-    image = vips.Image.rawload(str(raw), width, height, 3, offset=offset, access="sequential")
+    mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
+    image = vips.Image.new_from_memory(memoryview(mapped)[offset:], width, height, 3, "uchar")
     image = image.copy(interpretation="srgb", xres=DPI / MM, yres=DPI / MM)
+
+    def heard(share: float) -> None:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)  # what is behind us leaves memory, and what is not comes back
+        told(share)
+
     image.set_type(vips.GValue.gstr_type, "image-description", text)
     image.set_type(vips.GValue.blob_type, "icc-profile-data", srgb())
     with replacing(path) as temporary:
@@ -73,7 +81,7 @@ def write(
             )
 
         try:
-            _watched(image, save, told)
+            _watched(image, save, heard)
         except vips.Error as error:
             why = (str(error.detail).splitlines() or ["no reason given"])[0]
             raise AtelierError(f"{path} could not be written ({why}): is the disk full?") from None
@@ -97,7 +105,7 @@ def read(path: Path, file: BinaryIO, width: int, height: int) -> Iterator[Sample
     file.seek(0)
     try:
         source = vips.Source.new_from_descriptor(file.fileno())
-        yield from bands(vips.Image.tiffload_source(source, fail_on="error"))
+        yield from bands(vips.Image.tiffload_source(source, fail_on="warning"))
     except vips.Error:
         raise AtelierError(f"{shown(path)} is damaged: its pixels cannot be decoded") from None
 
