@@ -3,15 +3,15 @@
 Knows arrays of (H, W, 3), uint8 or uint16, memory-mapped or not; no file and no verdict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-BAND_BYTES = 1 << 24
+from atelier.vips import Samples
+
 TEXT_PX, GAP_PX, SIDE_PX, COLUMNS = 16, 8, 256, 4
 INK, PAPER = (24, 24, 24), (255, 255, 255)
 
@@ -40,18 +40,20 @@ class Likeness:
     box: Box | None
 
 
-def compare(one: Pixels, other: Pixels) -> Likeness:
-    """Band by band. Raises ValueError where the pictures are not of one size and depth."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        raise ValueError(
-            f"{one.shape} of {one.dtype} and {other.shape} of {other.dtype} have no values in common"
-        )
-    height, width, channels = one.shape
-    differing = largest = pixels = 0
+def compare(bands: Iterable[Samples], other: Samples) -> Likeness:
+    """A picture that comes in bands from the top, and one of the same size and depth, memory-mapped where it is large.
+
+    Raises ValueError where they are not of one size and depth.
+    """
+    height, width, _ = other.shape
+    differing = largest = pixels = end = 0
     left, top, right, bottom = width, height, 0, 0
-    rows = max(1, BAND_BYTES // (width * channels * 4))
-    for start in range(0, height, rows):
-        band = np.abs(one[start : start + rows].astype(np.int32) - other[start : start + rows])
+    for given in bands:
+        start, end = end, end + len(given)
+        beside = other[start:end]
+        if given.shape != beside.shape or given.itemsize != beside.itemsize:
+            raise ValueError(f"{given.shape} and {beside.shape}, {given.dtype} and {beside.dtype} differ")
+        band = np.abs(given.astype(np.int32) - beside)
         touched = band.any(axis=2)
         if not touched.any():
             continue
@@ -61,11 +63,13 @@ def compare(one: Pixels, other: Pixels) -> Likeness:
         across, down = np.flatnonzero(touched.any(axis=0)), np.flatnonzero(touched.any(axis=1))
         left, right = min(left, int(across[0])), max(right, int(across[-1]) + 1)
         top, bottom = min(top, start + int(down[0])), start + int(down[-1]) + 1
+    if end != height:
+        raise ValueError(f"one picture has {end} rows, the other {height}")
     box = Box(left, top, right, bottom) if pixels else None
-    return Likeness(one.size, differing, largest * 255 / np.iinfo(one.dtype).max, pixels, box)
+    return Likeness(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, box)
 
 
-def hung(pictures: Sequence[tuple[str, Pixels]]) -> npt.NDArray[np.uint8]:
+def hung(pictures: Sequence[tuple[str, Samples]]) -> npt.NDArray[np.uint8]:
     """Named pictures side by side, small ones enlarged by whole pixels, large ones reduced, each over its name."""
     drawn = [_framed(name, picture) for name, picture in pictures]
     columns = min(COLUMNS, len(drawn))
@@ -78,7 +82,7 @@ def hung(pictures: Sequence[tuple[str, Pixels]]) -> npt.NDArray[np.uint8]:
     return np.array(sheet)
 
 
-def _framed(name: str, pixels: Pixels) -> Image.Image:
+def _framed(name: str, pixels: Samples) -> Image.Image:
     levels = pixels.astype(np.uint8) if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
     picture = Image.fromarray(levels)
     times = SIDE_PX // max(picture.size)

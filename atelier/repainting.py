@@ -19,11 +19,16 @@ from atelier import __version__
 from atelier.canvas import exact
 from atelier.devices import pick_device
 from atelier.errors import AtelierError
+from atelier.murals import MEGA, is_mural
+from atelier.murals import paint as paint_mural
 from atelier.networks import load_generator
-from atelier.painting import paint
+from atelier.painting import Painting, paint, size
+from atelier.progress import Progress
 from atelier.provenance import PixelFacts, Provenance, SoftwareFacts
+from atelier.recipe import Recipe
 from atelier.repaint_contract import Answer, Job, Jobs
 from atelier.upscaling.printing import print_again
+from atelier.vips import BAND_BYTES
 
 
 def main(path: Path) -> int:
@@ -76,12 +81,36 @@ def _paint(job: Job, generator: _Generator, device: torch.device, software: Soft
             f"its provenance calls the model {model.arch} of {model.resolution} px with {model.settings}, and the "
             "model's file says otherwise: the provenance was edited"
         )
-    picture, original = paint(generator.network, made.latent), None
-    if made.print is not None:
-        original = PixelFacts.of(picture)
-        picture = print_again(made.print.upscale, job.upscaler, picture, device)
-    np.save(job.to, picture)
-    return Answer(name=job.name, pixels=PixelFacts.of(picture), original=original, software=software)
+
+    def answer(pixels: PixelFacts, original: PixelFacts | None = None) -> Answer:
+        return Answer(name=job.name, pixels=pixels, original=original, software=software)
+
+    height, width = size(generator.network, made.latent)
+    named = made.print.original if made.print else made.pixels
+    if named and (named.height, named.width) != (height, width):  # before hours are spent on a mere claim
+        raise AtelierError(
+            f"its provenance names a picture of {named.width:,} × {named.height:,} px and a recipe that paints "
+            f"{width:,} × {height:,} px: it was edited"
+        )
+    if is_mural(height, width) and made.print is None:
+        return answer(_paint_mural(generator.network, made.latent, job.to))
+    picture = paint(generator.network, made.latent)
+    if made.print is None:
+        np.save(job.to, picture)
+        return answer(PixelFacts.of(picture))
+    enlarged = print_again(made.print.upscale, job.upscaler, picture, device)
+    np.save(job.to, enlarged)
+    return answer(PixelFacts.of(enlarged), PixelFacts.of(picture))
+
+
+def _paint_mural(network: nn.Module, recipe: Recipe, to: Path) -> PixelFacts:
+    """In bounded memory; lines say how far it is."""
+    source = Painting(network, recipe)
+    with Progress("painting", round(source.height * source.width / MEGA, 3), "Mpx") as progress:
+        paint_mural(source, to, lambda px: progress.advance(px / MEGA))
+    pixels = np.load(to, mmap_mode="r")
+    rows = max(1, BAND_BYTES // pixels[0].nbytes)
+    return PixelFacts.of_bands(pixels[top : top + rows] for top in range(0, len(pixels), rows))
 
 
 def _deterministic(wanted: str) -> torch.device:

@@ -96,7 +96,7 @@ def _named(root: Path, model_md5: str, stages: Collection[str]) -> Iterator[tupl
             if paths and commit.id not in seen:
                 seen.add(commit.id)
                 found.append((commit, paths))
-    yield from sorted(found, key=lambda pair: -pair[0].date_s)
+    yield from sorted(found, key=lambda pair: pair[0].age)
 
 
 def _look(
@@ -133,4 +133,4 @@ def _names(root: Path, asked: Collection[str]) -> list[str]:
 
 
 def _age(code: Code) -> tuple[int, str]:
-    return -code.commit.date_s, code.tree
+    return code.commit.age, code.tree

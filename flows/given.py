@@ -1,7 +1,7 @@
 """A picture as somebody gave it: what it says of itself, and whether its pixels are those that it names."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import numpy as np
 from atelier import provenance
 from atelier.errors import AtelierError
 from atelier.images import read_rgb
-from atelier.likeness import Pixels
 from atelier.pixels import pixels_sha256
 from atelier.provenance import PixelFacts, Provenance
+from atelier.strangers import shown
+from atelier.vips import Samples
 from flows import ledger
 
 Say = Callable[[str], None]
@@ -37,9 +38,12 @@ class Given:
         assert self.made.pixels is not None  # provenance.read refuses it
         return self.made.pixels
 
-    def read(self) -> Pixels:
+    def bands(self) -> Iterator[Samples]:
         """The file's own pixels."""
-        return read_pixels(self.path)
+        if self.from_ledger:  # of whatever format
+            yield np.asarray(read_rgb(self.path.read_bytes()))
+        else:
+            yield from provenance.read_bands(self.path)
 
 
 def look(files: Mapping[str, Path], say: Say) -> dict[str, Given | str]:
@@ -65,10 +69,6 @@ def look(files: Mapping[str, Path], say: Say) -> dict[str, Given | str]:
 def _look(name: str, path: Path) -> Given:
     made = provenance.read(path)
     try:
-        return Given(name, path, made, PixelFacts.of(read_pixels(path)))
+        return Given(name, path, made, PixelFacts.of_bands(provenance.read_bands(path)))
     except AtelierError as error:
-        return Given(name, path, made, None, str(error))
-
-
-def read_pixels(path: Path) -> Pixels:
-    return np.asarray(read_rgb(path.read_bytes()))
+        return Given(name, path, made, None, str(error).replace(shown(path), "it", 1))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows import ending, tree
+from flows import ending, lineage, tree
 from flows.finding import Networks
 from flows.given import Given, look
 from flows.relatives import Changes
@@ -28,6 +28,7 @@ class Wish:
     files: tuple[Path, ...]
     out: Path | None = None
     changes: Changes = field(default_factory=Changes)
+    explain: bool = False
     device: str = "cpu"
     as_json: bool = False
 
@@ -49,6 +50,8 @@ def _reproduce(wish: Wish) -> int:
     if pictures:
         shelf = Shelf(here / wish.out if wish.out else REPRODUCED, wish.out is not None, _paths(pictures))
         _paint(wish, pictures, shelf, account)
+        for given in pictures if wish.explain else ():
+            account.explain(given, lineage.explain(given.made, _say, out=_table(wish, here, given)))
     account.sum_up()
     return 0 if account.all_well else 1
 
@@ -79,6 +82,11 @@ def _sittings(pictures: Sequence[Given]) -> list[Sitting]:
         for model in models
         if (group := [each for each in pictures if (each.made.model.md5, each.made.model.sha256) == model])
     ]
+
+
+def _table(wish: Wish, here: Path, given: Given) -> Path | None:
+    """Where the paintings that its model has learned from are listed."""
+    return here / wish.out / f"{given.path.stem}-paintings.csv" if wish.out else None
 
 
 def _paths(pictures: Sequence[Given]) -> list[Path]:

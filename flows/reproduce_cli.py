@@ -1,6 +1,5 @@
 """`atelier reproduce`: a past artwork again, from its PNG, as typed by a person."""
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier.errors import AtelierError
+from flows import spelling
 
 if TYPE_CHECKING:
     from atelier.recipe import Move
@@ -46,17 +46,13 @@ def reproduce(
     from flows import reproduce as flow
     from flows.relatives import Changes
 
-    changes = Changes(variation, strength, _canvas(canvas), tuple(map(_move, move or ())))
-    sys.exit(flow.main(flow.Wish(tuple(files), out, changes, device, as_json)))
-
-
-def _canvas(words: str | None) -> tuple[int, int] | None:
-    if words is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", words)
-    if match is None:
-        raise AtelierError(f"--canvas {words!r} is no size: say rows x columns, 3x5")
-    return int(match[1]), int(match[2])
+    changes = Changes(
+        variation,
+        strength,
+        spelling.rows_by_columns(canvas, "--canvas") if canvas else None,
+        tuple(map(_move, move or ())),
+    )
+    sys.exit(flow.main(flow.Wish(tuple(files), out, changes, explain, device, as_json)))
 
 
 def _move(words: str) -> "Move":

@@ -8,21 +8,23 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.strangers import shown
-from flows.sitting import Outcome
+from flows.given import Given
+from flows.sitting import Family, Outcome
 
 MANY = 10  # pictures of which a table gives the sums
 
 
 class Account:
-    """Lines for a person, or for a machine a JSON object each; `all_well` as long as every picture was reproduced."""
+    """Lines for a person, or for a machine a JSON object each; `all_well` as long as all could be done."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self._told: list[dict[str, Any]] = []
+        self._all_made = True
 
     @property
     def all_well(self) -> bool:
-        return all(row["reproduced"] for row in self._told)
+        return self._all_made and all(row["reproduced"] for row in self._told)
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -51,10 +53,9 @@ class Account:
         if outcome.written:
             what = "painted again" if verdict.reproduced else "as its recipe paints it"
             words.append(f"{what}: {', '.join(map(str, outcome.written))}")
-        words += outcome.remarks
         row = _row(shown(given.name), verdict.kind, "; ".join(words))
         row |= {
-            "reproduced": verdict.reproduced and not outcome.remarks,
+            "reproduced": verdict.reproduced,
             "model": given.made.model.md5,
             "code": outcome.code.commit.id if outcome.code else None,
             "written": list(map(str, outcome.written)),
@@ -67,6 +68,20 @@ class Account:
             }
         said = "; ".join(words)
         self._tell(row, f"{row['file']}: {verdict.kind}{f', {said}' if said else ''}")
+
+    def introduce(self, family: Family) -> None:
+        """What was made of a picture."""
+        name, paths = shown(family.given.name), list(map(str, family.written))
+        self._all_made = self._all_made and not family.refused
+        words = [f"makes {', '.join(paths)}"] if paths else []
+        words += [family.refused] if family.refused else []
+        row = {"file": name, "relatives": paths, "refused": family.refused}
+        print(json.dumps(row) if self._as_json else f"{name}: {'; '.join(words)}", flush=True)
+
+    def explain(self, given: Given, lineage: str) -> None:
+        """Where a picture comes from, in lines."""
+        name = shown(given.name)
+        print(json.dumps({"file": name, "lineage": lineage}) if self._as_json else f"\n{name}\n{lineage}")
 
     def sum_up(self) -> None:
         """How many of which verdict; a table by model where there are many."""

@@ -30,9 +30,13 @@ def reproduce(sittings: Sequence[Sitting], studio: Studio, account: Account) -> 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def paint_again(sitting: Sitting, studio: Studio, account: Account) -> State:
     """All pictures of one model; `Failed` where one is not what it was."""
-    well = True
+    outcomes = []
     for outcome in sitting.run(studio):
         account.tell(outcome)
-        well = well and outcome.verdict.reproduced
+        outcomes.append(outcome)
+    if studio.changes:
+        for family in sitting.families(studio, outcomes):
+            account.introduce(family)
+    well = all(outcome.verdict.reproduced for outcome in outcomes)
     count = f"{len(sitting.pictures):,} pictures"
     return Completed(message=count) if well else Failed(message=f"{count}, not all what they were")

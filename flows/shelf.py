@@ -6,11 +6,16 @@ import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from atelier import provenance
-from atelier.likeness import Pixels, hung
+from atelier.errors import AtelierError
+from atelier.likeness import hung
+from atelier.murals import is_mural
 from atelier.provenance import Provenance
+from atelier.strangers import opened
+from atelier.vips import Samples
 
 
 class Shelf:
@@ -20,17 +25,22 @@ class Shelf:
         self.folder, self.wanted = folder, wanted
         self._taken = {path.resolve() for path in given}
 
-    def write(self, name: str, pixels: Pixels, made: Provenance, like: Path | None = None) -> Path:
-        """The picture with its provenance, at its name or, where that is taken, at the next number's.
+    def write(self, name: str, painted: Path, made: Provenance, like: Path | None = None) -> Path:
+        """What numpy's file holds with its provenance, at its name or, where that is taken, at the next number's.
 
-        `like` is the file whose resolution on paper it takes on.
+        `like` is the print whose resolution on paper it takes on.
         """
         with tempfile.TemporaryDirectory(dir=self._made(), prefix=".") as place:
-            temporary = Path(place) / f"{name}.png"
-            provenance.write_png(temporary, pixels, made)
+            pixels: Samples = np.load(painted, mmap_mode="r", allow_pickle=False)
+            if is_mural(*pixels.shape[:2]):
+                temporary = Path(place) / f"{name}.tif"
+                provenance.write_tiff(temporary, painted, made, lambda _: None)
+            else:
+                temporary = Path(place) / f"{name}.png"
+                provenance.write_png(temporary, pixels, made, _dpi(like) if made.print and like else None)
             return self._put(temporary, name)
 
-    def hang(self, name: str, pictures: Sequence[tuple[str, Pixels]]) -> Path:
+    def hang(self, name: str, pictures: Sequence[tuple[str, Samples]]) -> Path:
         """Several on a sheet."""
         with tempfile.TemporaryDirectory(dir=self._made(), prefix=".") as place:
             temporary = Path(place) / f"{name}.png"
@@ -54,3 +64,21 @@ class Shelf:
             temporary.replace(path)
             return path
         raise AssertionError("numbers have no end")
+
+
+def _dpi(path: Path) -> float | None:
+    """What a print's file says of its resolution; a stranger's file, so whatever is wrong with it means nothing."""
+    try:
+        with opened(path, "") as file, Image.open(file, formats=("PNG",)) as image:
+            return float(image.info["dpi"][0]) or None
+    except (
+        AtelierError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+    ):
+        return None

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from atelier.errors import AtelierError
-from atelier.likeness import Pixels
 from atelier.provenance import FORMAT, ModelFacts, Provenance, UpscaleFacts
+from atelier.recipe import Recipe
 from atelier.repaint_contract import Answer, Job
+from atelier.vips import Samples
 from flows import earlier, painter, verdicts
 from flows.earlier import Code
 from flows.finding import Networks, Wanted
@@ -23,6 +24,7 @@ from flows.shelf import Shelf
 from flows.verdicts import Verdict
 
 Say = Callable[[str], None]
+UNANSWERED = "the painting process gave no reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,15 @@ class Outcome:
     verdict: Verdict
     code: Code | None
     written: tuple[Path, ...]
-    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What was made of a picture, or why nothing was."""
+
+    given: Given
+    written: tuple[Path, ...]
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,7 @@ class Sitting:
             if name in best:
                 yield self._outcome(studio, given, best[name])
             else:
-                yield Outcome(given, verdicts.refused(why[name]), None, ())
+                yield Outcome(given, verdicts.refused(why.get(name) or UNANSWERED), None, ())
 
     def _attempts(
         self, studio: Studio, left: dict[str, Given], code: Code | None, why: dict[str, str]
@@ -129,46 +139,76 @@ class Sitting:
         """Write what is to be written."""
         verdict = attempt.verdict
         written: list[Path] = []
-        remarks: list[str] = []
         if verdict.kind != "identical" or studio.shelf.wanted:
             made = given.made
             if attempt.answer.pixels != given.named:
                 made = _by(attempt.answer, made)
-            written.append(studio.shelf.write(given.path.stem, _painted(attempt.path), made, given.path))
-        if studio.changes:
-            try:
-                written += self._relatives(studio, given, attempt)
-            except AtelierError as error:
-                remarks.append(str(error))
+            written.append(studio.shelf.write(given.path.stem, attempt.path, made, given.path))
         attempt.path.unlink()
-        return Outcome(given, verdict, attempt.code, tuple(written), tuple(remarks))
+        return Outcome(given, verdict, attempt.code, tuple(written))
 
-    def _relatives(self, studio: Studio, given: Given, attempt: _Attempt) -> list[Path]:
-        """Pictures made of this one by the code that paints it, and a sheet of neighbours beside it."""
-        made = relatives(given.made.latent, studio.changes)
-        plain = given.made.model_copy(update={"print": None, "pick": None, "pixels": None})
-        asked = {
-            str(number): (suffix, plain.model_copy(update={"latent": recipe}))
-            for number, (suffix, recipe) in enumerate(made.items())
-        }
-        jobs = [
-            self._job(studio, f"relative-{name}", facts, attempt.code) for name, (_, facts) in asked.items()
-        ]
+    def families(self, studio: Studio, outcomes: Sequence[Outcome]) -> Iterator[Family]:
+        """The relatives of those that could be painted, each by the code that paints the picture most truly."""
+        painted = [outcome for outcome in outcomes if outcome.verdict.kind != "refused"]
+        for code in dict.fromkeys(outcome.code for outcome in painted):
+            asked: dict[str, _Relative] = {}
+            for number, outcome in enumerate(painted):
+                if outcome.code != code:
+                    continue
+                try:
+                    made = relatives(outcome.given.made.latent, studio.changes)
+                except AtelierError as error:
+                    yield Family(outcome.given, (), str(error))
+                    continue
+                for place, (suffix, recipe) in enumerate(made.items()):
+                    asked[f"{number}-{place}"] = _Relative(
+                        outcome.given, suffix, recipe, place == len(made) - 1
+                    )
+            if not asked:
+                continue
+            try:
+                yield from self._family(studio, code, asked)
+            except AtelierError as error:
+                given = dict.fromkeys(relative.given for relative in asked.values())
+                yield from (Family(each, (), str(error)) for each in given)
+
+    def _family(self, studio: Studio, code: Code | None, asked: dict[str, "_Relative"]) -> Iterator[Family]:
+        """The relatives as they are painted; each family as soon as its last is there."""
+        jobs = [self._job(studio, name, relative.made, code) for name, relative in asked.items()]
         written: list[Path] = []
-        shown: list[tuple[str, Pixels]] = []
-        for answer in _paint(studio, jobs, attempt.code):
-            suffix, facts = asked[answer.name.removeprefix("relative-")]
+        shown: list[tuple[str, Samples]] = []
+        refused = ""
+        for answer in _paint(studio, jobs, code):
+            relative, path = asked[answer.name], studio.place / f"{_stem(answer.name, code)}.npy"
+            stem = relative.given.path.stem
             if answer.pixels is None:
-                raise AtelierError(answer.refused or "the painting process gave no reason")
-            path = studio.place / f"{_stem(answer.name, attempt.code)}.npy"
-            name = f"{given.path.stem}{suffix}"
-            written.append(studio.shelf.write(name, _painted(path), _by(answer, facts)))
-            shown.append((suffix.rpartition("-")[2], _painted(path)))
-            path.unlink()  # an open map keeps what it shows
-        if studio.changes.variations:
-            shown.insert(0, (given.path.stem, _painted(attempt.path)))
-            written.append(studio.shelf.hang(f"{given.path.stem}-variations", shown))
-        return written
+                refused = answer.refused or UNANSWERED
+            else:
+                made = _by(answer, relative.made)
+                written.append(studio.shelf.write(f"{stem}{relative.suffix}", path, made))
+                shown.append((relative.suffix.rpartition("-")[2], _painted(path)))
+                path.unlink()  # an open map keeps what it shows
+            if relative.last:
+                if studio.changes.variations and shown:
+                    written.append(studio.shelf.hang(f"{stem}-variations", [*_own(relative.given), *shown]))
+                yield Family(relative.given, tuple(written), refused)
+                written, shown, refused = [], [], ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Relative:
+    """A recipe that was made of a picture's, what to add to its name, and whether it is the last of them."""
+
+    given: Given
+    suffix: str
+    recipe: Recipe
+    last: bool
+
+    @property
+    def made(self) -> Provenance:
+        """What is known of it before it is painted; an artwork also where the picture is a print."""
+        plain = {"print": None, "pick": None, "pixels": None}
+        return self.given.made.model_copy(update={**plain, "latent": self.recipe})
 
 
 def _paint(studio: Studio, jobs: Sequence[Job], code: Code | None) -> Iterator[Answer]:
@@ -182,7 +222,11 @@ def _codes(studio: Studio, model: ModelFacts, left: dict[str, Given]) -> Iterato
     if not left:
         return
     prints = any(given.made.print for given in left.values())
-    found = earlier.earlier(studio.root, model.md5, ("generate", "upscale") if prints else ("generate",))
+    try:
+        found = earlier.earlier(studio.root, model.md5, ("generate", "upscale") if prints else ("generate",))
+    except AtelierError as error:  # no git, or none that works: then there is the present code alone
+        studio.say(str(error))
+        return
     for code in found.codes:
         if not left:
             return
@@ -204,6 +248,10 @@ def _not_tried(found: earlier.Earlier) -> Iterator[str]:
         yield f"{found.silent} earlier versions of the code name this model but cannot be asked to paint again"
     if found.more:
         yield f"{found.more} still earlier versions of the code were not tried"
+
+
+def _own(given: Given) -> list[tuple[str, Samples]]:
+    return [("the picture", np.concatenate([*given.bands()]))] if given.pixels else []
 
 
 def _generator(model: ModelFacts) -> Wanted:
@@ -232,6 +280,6 @@ def _stem(name: str, code: Code | None) -> str:
     return f"{name}-{code.tree[:12] if code else 'present'}"
 
 
-def _painted(path: Path) -> Pixels:
-    pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+def _painted(path: Path) -> Samples:
+    pixels: Samples = np.load(path, mmap_mode="r", allow_pickle=False)
     return pixels

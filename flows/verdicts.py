@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from atelier.likeness import Likeness, Pixels, compare
+from atelier.likeness import Likeness, compare
 from atelier.provenance import PixelFacts, Provenance
 from atelier.repaint_contract import Answer
+from atelier.vips import Samples
 from flows.given import Given
 
 Kind = Literal["identical", "within 1/255", "different", "edited", "damaged", "refused"]
@@ -37,7 +38,7 @@ def refused(why: str) -> Verdict:
     return Verdict("refused", why, settled=False)
 
 
-def judge(given: Given, answer: Answer, painted: Pixels) -> Verdict:
+def judge(given: Given, answer: Answer, painted: Samples) -> Verdict:
     """Hold what was painted against the picture, and both against what its provenance names."""
     if answer.pixels == given.named:
         return _of_what_it_names(given, painted)
@@ -51,7 +52,7 @@ def judge(given: Given, answer: Answer, painted: Pixels) -> Verdict:
             f"its recipe paints {_described(answer.pixels)}, and the picture has {_described(given.pixels)}"
         )
         return Verdict("different", words, settled=False)
-    likeness = compare(given.read(), painted)
+    likeness = compare(given.bands(), painted)
     if given.pixels != given.named:
         words = (
             f"its pixels are not those that its provenance names ({_counted(likeness)} of what is painted now), and "
@@ -65,7 +66,7 @@ def judge(given: Given, answer: Answer, painted: Pixels) -> Verdict:
     return Verdict("different", f"{words}{_versions(given.made, answer)}", False, likeness)
 
 
-def _of_what_it_names(given: Given, painted: Pixels) -> Verdict:
+def _of_what_it_names(given: Given, painted: Samples) -> Verdict:
     """The recipe paints what the provenance names: whatever is wrong is the picture's own."""
     if given.pixels is None:
         return Verdict("damaged", given.trouble, settled=True)
@@ -74,7 +75,7 @@ def _of_what_it_names(given: Given, painted: Pixels) -> Verdict:
     if _size(given.pixels) != _size(given.named):
         words = f"edited after it was made: it has {_described(given.pixels)}, not {_described(given.named)}"
         return Verdict("edited", words, settled=True)
-    likeness = compare(given.read(), painted)
+    likeness = compare(given.bands(), painted)
     return Verdict("edited", f"edited after it was made: {_counted(likeness)}", True, likeness)
 
 
