@@ -10,7 +10,7 @@ from rich.table import Table
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from flows import explore_cli, ledger_cli, reproduce_cli, tree
+from flows import explore_cli, ledger_cli, processes, reproduce_cli, tree, walk_cli
 
 if TYPE_CHECKING:
     from atelier.account import Entry
@@ -32,6 +32,7 @@ app.add_typer(nights, name="nightly")
 app.add_typer(explore_cli.app, name="explore")
 reproduce_cli.add(app)
 ledger_cli.add(app)
+walk_cli.add(app)
 
 SHARDS = Path("data/images")
 
@@ -133,14 +134,12 @@ def import_(
     name: Annotated[str | None, typer.Option(help="what to call it; else the file's name")] = None,
 ) -> None:
     """Make a model in models/ of somebody's DCGAN, or keep one of ours there: something to train on from."""
-    import subprocess
-
     here = Path.cwd()
     tree.enter()
     command = [sys.executable, "-m", "atelier.imports", str(here / file)]
     command += ["--discriminator", str(here / discriminator)] if discriminator else []
     command += [f"--name={name}"] if name is not None else []
-    sys.exit(subprocess.run(command, env=tree.environment()).returncode)
+    sys.exit(processes.foreground(command, tree.environment()))
 
 
 @app.command()
@@ -178,8 +177,6 @@ def compare(
     ] = None,
 ) -> None:
     """Which of two models is better, and whether by more than chance, on the paintings that neither has seen."""
-    import subprocess
-
     from atelier.params import load_params
     from flows import judging
 
@@ -188,7 +185,7 @@ def compare(
     params = load_params(Path("params.yaml"))
     second = here / challenger if challenger else Path("data/model/generator.safetensors")
     command = judging.command(here / champion, second, params, sheet=here / sheet if sheet else None)
-    sys.exit(subprocess.run(command, env=tree.environment()).returncode)
+    sys.exit(processes.foreground(command, tree.environment()))
 
 
 @nights.command("run")

@@ -86,6 +86,24 @@ class Child:
                 self._process.wait()
 
 
+def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command on our terminal for its exit code, as a shell has it; a Ctrl-C or SIGTERM is handed on to it.
+
+    What it then says, and how it tidies up, is its own: we wait for that. Call it in the main thread.
+    """
+    child = subprocess.Popen(
+        leashed(command), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: child.send_signal(number)) for number in numbers]
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
 def leashed(command: Sequence[str]) -> list[str]:
     """`command`, to be started by this process, as one that ends with it."""
     return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]

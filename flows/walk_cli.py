@@ -1,0 +1,140 @@
+"""`atelier walk` and `atelier directions`: through latent space, as typed by a person."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from atelier.errors import AtelierError
+from flows import processes, spelling, tree
+
+if TYPE_CHECKING:
+    from atelier.recipe import Recipe, Station
+
+GENERATOR = Path("data/model/generator.safetensors")
+PLACE = Path(".atelier/walks")
+MOST_STATIONS, MOST_FRAMES = 64, 1_000_000
+
+Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; else the present training's")]
+CanvasSize = Annotated[str | None, typer.Option(help="rows x columns, 2x3; else generate.canvas")]
+
+
+def add(app: typer.Typer) -> None:
+    """The commands, into `atelier`."""
+    app.command()(walk)
+    app.command()(directions)
+
+
+def walk(
+    seeds: Annotated[
+        str, typer.Option(help="its stations: 3,14,15; or 1:7 for picture 7 of seed 1; or artworks' files")
+    ],
+    seconds: Annotated[float, typer.Option(min=0.1, max=36_000, help="how long")] = 12,
+    fps: Annotated[int, typer.Option(min=1, max=240, help="frames a second")] = 30,
+    loop: Annotated[bool, typer.Option("--loop", help="back to the first station, without an end")] = False,
+    easing: Annotated[
+        Literal["smooth", "linear"], typer.Option(help="smooth: slower near stations")
+    ] = "smooth",
+    grid: Annotated[
+        str, typer.Option(help="walkers side by side, 2x3: the others start from later pictures")
+    ] = "1x1",
+    canvas: CanvasSize = None,
+    side: Annotated[
+        int, typer.Option(min=16, max=8192, help="pixels of the film's longer side, at least")
+    ] = 512,
+    model: Model = None,
+    out: Annotated[
+        Path | None, typer.Option(help="a film, .mp4 or .webm, or with --frame a PNG; else in .atelier/walks")
+    ] = None,
+    frame: Annotated[int | None, typer.Option(min=0, help="only this frame, as a PNG")] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="a folder for every frame as a PNG; what is there is not painted again"),
+    ] = None,
+) -> None:
+    """From picture to picture: a film, a strip of it, and any frame of it again, which `atelier reproduce` knows."""
+    from atelier.recipe import Walk
+
+    here = Path.cwd()
+    tree.enter()
+    generator = here / model if model else GENERATOR
+    stops = spelling.stations(seeds, here, generator)
+    if not 2 <= len(stops) <= MOST_STATIONS:
+        raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MOST_STATIONS} stations, 3,14,15")
+    total = round(seconds * fps)
+    if not 2 <= total <= MOST_FRAMES:
+        raise AtelierError(
+            f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MOST_FRAMES:,}"
+        )
+    if frame is not None and frame >= total:
+        raise AtelierError(f"--frame {frame} is none of {total:,}, which are counted from 0")
+    path = here / out if out else PLACE / _name(stops, frame)
+    if frame is not None and path.suffix.lower() != ".png":
+        raise AtelierError(f"--out {out}: a frame is a .png")
+    if frame is not None and frames is not None:
+        raise AtelierError("say --frame N, for one of them, or --frames FOLDER, for all")
+    recipe, device = _recipe(stops[0], canvas)
+    course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing)
+    recipe = recipe.model_copy(update={"walk": course})
+    rows, columns = spelling.rows_by_columns(grid, "--grid")
+    command = [str(generator), recipe.model_dump_json(), f"--out={path}", f"--fps={fps}", f"--side={side}"]
+    command += [f"--device={device}", "--walkers", str(rows), str(columns)]
+    command += [f"--frame={frame}"] if frame is not None else []
+    command += [f"--frames={here / frames}"] if frames else []
+    sys.exit(_painted("atelier.walking", command))
+
+
+def directions(
+    seeds: Annotated[
+        str, typer.Option(help="the pictures that are moved: 1:0,1:1, or artworks' files")
+    ] = "1:0,1:1",
+    count: Annotated[int, typer.Option(min=1, max=64, help="how many directions, the strongest first")] = 8,
+    amount: Annotated[
+        float, typer.Option(min=0.1, max=100, help="how far either way, in standard deviations")
+    ] = 3,
+    canvas: CanvasSize = None,
+    model: Model = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the sheet, a PNG; else .atelier/walks/directions.png")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="a folder for each of its pictures as a PNG")] = None,
+) -> None:
+    """A sheet of what can be turned: along which directions of latent space pictures change most, and how."""
+    here = Path.cwd()
+    tree.enter()
+    generator = here / model if model else GENERATOR
+    moved = spelling.stations(seeds, here, generator)
+    path = here / out if out else PLACE / "directions.png"
+    if path.suffix.lower() != ".png":
+        raise AtelierError(f"--out {out}: a sheet is a .png")
+    asked = [_recipe(station, canvas) for station in moved]
+    command = [str(generator), *(recipe.model_dump_json() for recipe, _ in asked), f"--out={path}"]
+    command += [f"--count={count}", f"--amount={amount}", f"--device={asked[0][1]}"]
+    command += [f"--save={here / save}"] if save else []
+    sys.exit(_painted("atelier.directing", command))
+
+
+def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
+    """A picture as params.yaml's `generate` has it, on another canvas where that is asked for; and the device."""
+    from atelier.params import load_params
+    from atelier.recipe import Recipe
+
+    asked = load_params(Path("params.yaml")).generate
+    rows, columns = spelling.rows_by_columns(canvas, "--canvas") if canvas else asked.canvas
+    recipe = Recipe(
+        seed=station.seed, index=station.index, canvas=(rows, columns), truncation=asked.truncation,
+        layout=asked.layout, normalise=asked.normalise, seamless=asked.seamless,
+    )  # fmt: skip
+    return recipe, asked.device
+
+
+def _name(stops: "list[Station]", frame: int | None) -> str:
+    """walk-3-14-15.mp4, walk-3-1.7-00012.png."""
+    words = "-".join(f"{s.seed}.{s.index}" if s.index else str(s.seed) for s in stops[:8])
+    return f"walk-{words}.mp4" if frame is None else f"walk-{words}-{frame:05d}.png"
+
+
+def _painted(module: str, words: list[str]) -> int:
+    """A process of its own, since it needs torch."""
+    return processes.foreground([sys.executable, "-m", module, *words], tree.environment())
