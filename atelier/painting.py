@@ -31,7 +31,10 @@ SMALL_PX = 256  # pictures of this side are one piece, without asking what it ta
 OWN = (
     3 / 4
 )  # of its strength (squared) a picture keeps at least so much where a larger canvas reaches into it
-DRAWING = 12  # bytes a number of a field while it is drawn
+DRAWING, MIXING = (
+    12,
+    32,
+)  # bytes a number of a field takes while it is drawn, and while it is mixed with another
 
 
 def field(generator: nn.Module, recipe: Recipe) -> Tensor:
@@ -42,7 +45,9 @@ def field(generator: nn.Module, recipe: Recipe) -> Tensor:
     """
     generator = _known(generator)
     rows, columns = recipe.canvas
-    _refuse_what_does_not_fit(recipe.canvas, "a field of latents", DRAWING * generator.nz * rows * columns)
+    mixed = recipe.walk or recipe.variation or recipe.moves
+    needed = (MIXING if mixed else DRAWING) * generator.nz * rows * columns
+    _refuse_what_does_not_fit(recipe.canvas, "a field of latents", needed)
     latents = _drawn(recipe, generator.nz, recipe.canvas)
     if recipe.grown_from is not None and recipe.grown_from != recipe.canvas:
         inner = _drawn(recipe, generator.nz, recipe.grown_from).reshape(1, generator.nz, *recipe.grown_from)

@@ -114,6 +114,29 @@ def test_artworks_of_every_network_carry_what_remakes_them(network: NetworkConfi
     assert PixelFacts.of(remade) == facts.pixels
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"layout": "smooth", "seamless": True},
+        {"layout": "panorama", "normalise": "none"},
+        {"layout": "line", "normalise": "batch", "truncation": 0.8},
+    ],
+)
+def test_artworks_of_every_layout_and_normalisation_carry_what_remakes_them(how: dict[str, object]) -> None:
+    run(stage(count=1, canvas=[2, 5], **how))
+    facts = read(ARTWORKS / "1-00000.png")
+    assert how.items() <= facts.latent.model_dump().items()
+    remade = paint(exact(load_generator(GENERATOR)[0], torch.device("cpu")), facts.latent)
+    assert PixelFacts.of(remade) == facts.pixels
+    assert facts.pixels.height == (16 if facts.latent.seamless else 40)
+
+
+def test_a_network_without_batch_norms_cannot_go_by_the_canvass_statistics() -> None:
+    save_small_generator(network=NetworkConfig("r3gan", 32, {"preset": "S", "nz": 16}))
+    with pytest.raises(AtelierError, match=r"no batch norms: set generate\.normalise to overlap"):
+        run(stage(count=1, canvas=[1, 2], normalise="batch"))
+
+
 def test_the_contact_sheet_shows_the_first_64_and_shrinks_large_ones() -> None:
     run(stage(count=70))
     assert Image.open("data/contact_sheet.png").size == (8 * 34 + 2, 8 * 34 + 2)
