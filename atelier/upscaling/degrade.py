@@ -3,25 +3,20 @@
 Works on batches (B, 3, H, W) in [0, 1] on the CPU; every draw comes from the generator that is handed in.
 """
 
-import io
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from atelier.blur import blurred
 
-# Strengths and chances: GAN.md 5.3. Real-ESRGAN's own are far too strong for clean pictures.
+# Strengths and chances: GAN.md 5.3, without what artworks never meet (JPEG) or were not seen to have (lost detail)
 CLEAN = 0.5
 BLUR = 0.5
 NOISE_SIGMA = (0.0, 5 / 255)  # what generators of 64 px were seen to add to the finest detail: 2 to 5 of 255
 CHECKERBOARD, CHECKERBOARD_SIZE = 0.2, (0.0, 0.03)
-ROUND_TRIP = 0.2
-JPEG, JPEG_QUALITY = 0.3, (60, 95)
 
 
 def degrade(images: Tensor, scale: int, blur_px: float, draws: torch.Generator) -> Tensor:
@@ -37,11 +32,7 @@ def degrade(images: Tensor, scale: int, blur_px: float, draws: torch.Generator) 
         small[chosen] = _shrink_by(images[chosen], scale, kernel)
     faulty = _chance(1 - CLEAN, count, draws)
     small[faulty] = _with_faults(small[faulty], blur_px, draws)
-    small = (small.clamp(0, 1) * 255).round() / 255
-    for index in (faulty & _chance(JPEG, count, draws)).nonzero().flatten().tolist():
-        quality = int(torch.randint(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, (), generator=draws))
-        small[index] = _through_jpeg(small[index], quality)
-    return small
+    return (small.clamp(0, 1) * 255).round() / 255
 
 
 def shrink(images: Tensor, scale: int, kernel: str) -> Tensor:
@@ -90,16 +81,13 @@ KERNELS: dict[str, Kernel] = {"area": (_area, 0.5), "bicubic": (_bicubic, 2.0), 
 
 
 def _with_faults(small: Tensor, blur_px: float, draws: torch.Generator) -> Tensor:
-    """Softness, grain, checkerboards and lost detail, each on its share of the images."""
+    """Softness, grain and checkerboards, each on its share of the images."""
     count = len(small)
     soft = _chance(BLUR, count, draws)
     small[soft] = blurred(small[soft], _uniform((0, blur_px), len(small[soft]), draws).flatten())
     small = small + _uniform(NOISE_SIGMA, count, draws) * torch.randn(small.shape, generator=draws)
     checkered = _chance(CHECKERBOARD, count, draws).view(-1, 1, 1, 1)
-    small = small + checkered * _checkerboard(small.shape, draws)
-    lost = _chance(ROUND_TRIP, count, draws)
-    small[lost] = _round_trip(small[lost], draws)
-    return small
+    return small + checkered * _checkerboard(small.shape, draws)
 
 
 def _checkerboard(shape: torch.Size, draws: torch.Generator) -> Tensor:
@@ -110,25 +98,6 @@ def _checkerboard(shape: torch.Size, draws: torch.Generator) -> Tensor:
     cell = torch.where(_chance(0.5, count, draws).view(-1, 1, 1, 1), alternating, any_pattern)
     pattern = cell.repeat(1, 1, -(-height // 4), -(-width // 4))[:, :, :height, :width]
     return _uniform(CHECKERBOARD_SIZE, count, draws) * pattern
-
-
-def _round_trip(images: Tensor, draws: torch.Generator) -> Tensor:
-    """To half the size and back, by nearest neighbours or bilinearly."""
-    if not len(images):
-        return images
-    size = images.shape[2:]
-    half = functional.avg_pool2d(images, 2, ceil_mode=True)
-    nearest = functional.interpolate(half, size, mode="nearest")
-    bilinear = functional.interpolate(half, size, mode="bilinear")
-    return torch.where(_chance(0.5, len(images), draws).view(-1, 1, 1, 1), nearest, bilinear)
-
-
-def _through_jpeg(image: Tensor, quality: int) -> Tensor:
-    pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="JPEG", quality=quality)
-    decoded = np.asarray(Image.open(file), dtype=np.float32)
-    return torch.from_numpy(decoded).permute(2, 0, 1) / 255
 
 
 def _chance(probability: float, count: int, draws: torch.Generator) -> Tensor:

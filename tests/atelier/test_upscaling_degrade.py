@@ -60,7 +60,7 @@ def test_blur_is_learned_as_far_as_asked_and_no_further() -> None:
     edges = (torch.arange(64) // 16 % 2).expand(400, 3, 64, 64).float() * 0.6 + 0.2
 
     def softest(blur_px: float) -> float:
-        """The lowest contrast between neighbours across an edge; grain and JPEG come out of it in the mean."""
+        """The lowest contrast between neighbours across an edge; grain comes out of it in the mean."""
         rows = degrade(edges, 2, blur_px, torch.Generator().manual_seed(5)).mean((1, 2))
         return float((rows[:, 8] - rows[:, 7]).abs().min())
 

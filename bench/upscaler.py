@@ -1,0 +1,159 @@
+"""What the upscaler gains over Lanczos on paintings it never saw, after ten minutes of two CPU cores.
+
+    python bench/upscaler.py [--paintings ../shared/paintings] [--folds 4] [--only 0] [--scale 2 4] [--others]
+
+The 30 largest paintings of the folder (WikiArt's own are smaller) are cut into folds, near-duplicates in one; each
+network learns from the other folds, is judged on its own, and every painting has its line. --others adds the folder's
+smaller paintings to what is learned from, but for those that look like a held-out one. ×4 is measured twice: by a
+network of that scale, and by two passes of the network for ×2. Networks that are finished in the scratch folder are
+judged again, not trained again; one that was stopped goes on.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from atelier.devices import keep_freed_memory
+from atelier.images import ImageLimits, Verified, verify
+from atelier.progress import Progress
+from atelier.resemblance import Picture, families
+from atelier.training.checkpoint import inputs_key
+from atelier.upscaling.judge import Pixels, psnr_y, shrunk, trimmed
+from atelier.upscaling.lanczos import enlarge_lanczos
+from atelier.upscaling.loop import UpscalerPlan, UpscalerTrainer
+from atelier.upscaling.network import SRVGGNetCompact
+from atelier.upscaling.pictures import reduced
+from atelier.upscaling.tiles import enlarge
+
+LARGER = 30
+# ten minutes of two idle cores of an AMD EPYC with AVX-512
+PLANS = {
+    2: UpscalerPlan(2, 8000, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
+    4: UpscalerPlan(4, 8000, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
+}
+WAYS = {2: {2: "x2"}, 4: {2: "x4, two passes", 4: "x4, one pass"}}  # scale: by which network, and its name
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What is known of a painting, its title, and its pixels, reduced as the stage reduces them."""
+
+    known: Picture
+    title: str
+    pixels: Pixels
+
+
+def main() -> None:
+    """Train and judge what was asked for; a line a painting, then the means."""
+    given = _given()
+    torch.set_num_threads(given.threads)
+    torch.use_deterministic_algorithms(True)
+    keep_freed_memory()
+    paintings = read(given.paintings)
+    gains: dict[str, list[float]] = {name: [] for ways in WAYS.values() for name in ways.values()}
+    for fold in given.only if given.only is not None else range(given.folds):
+        train, held_out = split(paintings, given.folds, fold, given.others)
+        print(
+            f"upscaler  fold {fold}: {len(train)} paintings to learn from, {len(held_out)} held out",
+            flush=True,
+        )
+        networks = {}
+        for scale in given.scale:
+            plan = replace(PLANS[scale], steps=given.steps or PLANS[scale].steps)
+            networks[scale] = trained(plan, [painting.pixels for painting in train], given.scratch)
+        for name, title, gain in judged(networks, held_out):
+            gains[name].append(gain)
+            print(f"upscaler  {name:14}  {gain:+.2f} dB  {title}", flush=True)
+    for name, found in gains.items():
+        if found:
+            above = sum(gain > 0 for gain in found)
+            print(f"upscaler  {name:14}  {fmean(found):+.2f} dB over Lanczos, the mean of {len(found)} paintings, "
+                  f"{min(found):+.2f} to {max(found):+.2f}, {above} above it")  # fmt: skip
+
+
+def read(folder: Path) -> list[Painting]:
+    """All paintings of the folder's catalog, the largest first."""
+    with (folder / "catalog.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows.sort(key=lambda row: (-int(row["width"]) * int(row["height"]), row["file"]))
+    paintings = []
+    for number, row in enumerate(rows):
+        verdict = verify((folder / row["file"]).read_bytes(), ImageLimits(64, 10**9))
+        assert isinstance(verdict, Verified), row["file"]
+        known = Picture(row["file"], verdict.width, verdict.height, verdict.phash)
+        side = max(plan.patch_px * plan.scale for plan in PLANS.values())
+        if number < LARGER or min(known.width, known.height) >= side:
+            paintings.append(Painting(known, row["title"], reduced(verdict.image, side)))
+    return paintings
+
+
+def split(
+    paintings: Sequence[Painting], folds: int, fold: int, others: bool
+) -> tuple[list[Painting], list[Painting]]:
+    """What is learned from and what is held out; whatever looks like a held-out painting is in neither."""
+    larger = {painting.known.id for painting in paintings[:LARGER]}
+    motifs = families([painting.known for painting in paintings])
+    motifs.sort(key=lambda family: hashlib.sha256(family[0].id.encode()).digest())
+    ours = [family for family in motifs if any(known.id in larger for known in family)]
+    seen = {known.id for family in ours[fold::folds] for known in family}
+    train = [p for p in paintings if p.known.id not in seen and (others or p.known.id in larger)]
+    return train, [p for p in paintings if p.known.id in seen & larger]
+
+
+def trained(plan: UpscalerPlan, pictures: list[Pixels], scratch: Path) -> SRVGGNetCompact:
+    """The network of a plan, from the scratch folder where it is there; says what its training took."""
+    content = hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
+    state = scratch / inputs_key(asdict(plan), content) / "state.safetensors"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    took = state.with_name("took.json")
+    trainer = UpscalerTrainer(plan, pictures, torch.device("cpu"), state)
+    trainer.resume()
+    wall_s, cpu_s = json.loads(took.read_text()) if took.exists() else (0.0, 0.0)
+    if trainer.step < plan.steps:
+        began = time.perf_counter(), time.process_time()
+        with Progress(f"x{plan.scale}", plan.steps, "steps", start=trainer.step) as progress:
+            trainer.train(progress)
+        wall_s += time.perf_counter() - began[0]
+        cpu_s += time.process_time() - began[1]
+        took.write_text(json.dumps([wall_s, cpu_s]))
+    print(f"upscaler  x{plan.scale}: {plan.steps:,} steps of {plan.batch} patches, {wall_s / 60:.1f} minutes, "
+          f"{cpu_s / 60:.1f} of processor time", flush=True)  # fmt: skip
+    return trainer.network.eval().requires_grad_(False)
+
+
+def judged(
+    networks: dict[int, SRVGGNetCompact], held_out: Sequence[Painting]
+) -> Iterator[tuple[str, str, float]]:
+    """Of each way and painting, its title and the PSNR-Y above Lanczos."""
+    for scale, ways in WAYS.items():
+        for own_scale, name in ways.items():
+            for painting in held_out if own_scale in networks else ():
+                large = trimmed(painting.pixels, scale)
+                small = shrunk(large, scale)
+                ours = psnr_y(enlarge(networks[own_scale], small, scale), large, scale)
+                yield name, painting.title, ours - psnr_y(enlarge_lanczos(small, scale), large, scale)
+
+
+def _given() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="the upscaler against Lanczos on held-out paintings")
+    parser.add_argument("--paintings", type=Path, default=Path("../shared/paintings"))
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--only", type=int, nargs="+", help="folds, from 0; all where it is not given")
+    parser.add_argument("--scale", type=int, nargs="+", choices=list(PLANS), default=list(PLANS))
+    parser.add_argument("--steps", type=int, help="another length, to try things out")
+    parser.add_argument("--others", action="store_true", help="learn from the smaller paintings, too")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scratch", type=Path, default=Path(".atelier/bench-upscaler"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
