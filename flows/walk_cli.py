@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 GENERATOR = Path("data/model/generator.safetensors")
 PLACE = Path(".atelier/walks")
-MOST_STATIONS, MOST_FRAMES = 64, 1_000_000
+MOST_STATIONS, MOST_FRAMES, MOST_WALKERS = 64, 1_000_000, 256
 
 Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; else the present training's")]
 CanvasSize = Annotated[str | None, typer.Option(help="rows x columns, 2x3; else generate.canvas")]
@@ -78,6 +78,8 @@ def walk(
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing)
     recipe = recipe.model_copy(update={"walk": course})
     rows, columns = spelling.rows_by_columns(grid, "--grid")
+    if rows * columns > MOST_WALKERS:
+        raise AtelierError(f"--grid {grid}: at most {MOST_WALKERS} walkers are told apart")
     command = [str(generator), recipe.model_dump_json(), f"--out={path}", f"--fps={fps}", f"--side={side}"]
     command += [f"--device={device}", "--walkers", str(rows), str(columns)]
     command += [f"--frame={frame}"] if frame is not None else []
