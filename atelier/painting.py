@@ -28,13 +28,8 @@ from atelier.walks import between, slerp
 PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing
 WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
 SMALL_PX = 256  # pictures of this side are one piece, without asking what it takes
-OWN = (
-    3 / 4
-)  # of its strength (squared) a picture keeps at least so much where a larger canvas reaches into it
-DRAWING, MIXING = (
-    12,
-    32,
-)  # bytes a number of a field takes while it is drawn, and while it is mixed with another
+OWN = 3 / 4  # of a picture's strength (squared) at least so much stays where a larger canvas reaches into it
+DRAWING, MIXING = 12, 32  # bytes a number of a field: while it is drawn, and while it is mixed with another
 
 
 def field(generator: nn.Module, recipe: Recipe) -> Tensor:
