@@ -1,5 +1,6 @@
 """Stage generate: new artworks, each carrying the recipe that made it; data/artworks, data/contact_sheet.png."""
 
+import hashlib
 import shutil
 from collections.abc import Iterable
 
@@ -63,8 +64,8 @@ def run(stage: Stage) -> str:
 
 def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: int, width: int) -> str:
     """The same of pictures too large for PNGs: TIFFs, each kept in the stage's state until all are made."""
-    device = next(generator.parameters()).device.type
-    folders = {stage.state / inputs_key(canonical(each), device): each for each in made}
+    code = inputs_key(next(generator.parameters()).device.type)
+    folders = {stage.state / key_of(each, code): each for each in made}
     for stale in {*stage.state.iterdir()} - {*folders}:
         shutil.rmtree(stale)
     refuse_what_the_disk_lacks(stage.state, height, width, len(made))
@@ -84,6 +85,11 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
         progress.shows(DATA / "contact_sheet.png")
     shutil.rmtree(stage.state)
     return f"{len(made):,} murals of {width:,} × {height:,} px, seed {made[0].latent.seed}"
+
+
+def key_of(made: Provenance, code: str) -> str:
+    """Changes with all that decides a picture."""
+    return hashlib.sha256(f"{code} {canonical(made)}".encode()).hexdigest()[:16]
 
 
 def name(made: Provenance) -> str:

@@ -1,0 +1,102 @@
+"""The stage where a canvas makes pictures too large for PNGs; what is too large is a small number here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atelier import murals
+from atelier.canvas import exact
+from atelier.errors import AtelierError
+from atelier.networks import load_generator
+from atelier.painting import Painting, paint
+from atelier.params import Params
+from atelier.provenance import read, read_pixels
+from tasks import upscale
+from tasks.generate import ARTWORKS, GENERATOR, run
+from tasks.stage import Stage
+from tests.models import save_small_generator
+
+CANVAS = [5, 20]  # 64 × 184 px
+STATE = Path(".atelier/generate")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(murals, "MURAL_PX", 10_000)
+    monkeypatch.setattr(murals, "TILE_PX", 50)
+    save_small_generator()
+
+
+def stage(name: str = "generate", **generate: object) -> Stage:
+    return Stage(name, Params.model_validate({"generate": {"count": 3, "canvas": CANVAS, **generate}}))
+
+
+def artworks() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(ARTWORKS.iterdir())}
+
+
+def test_murals_are_the_pictures_that_their_recipes_paint_whole() -> None:
+    summary = run(stage(seed=4, layout="smooth"))
+    assert [*artworks()] == ["4-00000.tif", "4-00001.tif", "4-00002.tif"]
+    assert summary == "3 murals of 184 × 64 px, seed 4"
+    generator = exact(load_generator(GENERATOR)[0], torch.device("cpu"))
+    for path in ARTWORKS.iterdir():
+        assert np.array_equal(read_pixels(path), paint(generator, read(path).latent))
+    assert Image.open("data/contact_sheet.png").size == (184 + 4, 3 * 66 + 2)
+    assert not STATE.exists()
+
+
+def test_a_run_that_was_stopped_goes_on_and_its_files_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(stage())
+    whole, painted, region = artworks(), [], Painting.region
+    tiles = 2 * 4
+
+    def counted(self: Painting, *where: int) -> np.ndarray:
+        if len(painted) == tiles + 3:
+            raise KeyboardInterrupt
+        painted.append(where)
+        return region(self, *where)
+
+    for path in ARTWORKS.iterdir():
+        path.unlink()
+    monkeypatch.setattr(Painting, "region", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(stage())
+    assert not artworks() and len([*STATE.iterdir()]) == 2
+    painted.append(())  # past where it stops
+    run(stage())
+    assert artworks() == whole and len(painted) == 3 * tiles + 1
+
+
+def test_what_is_begun_of_other_murals_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Painting, "region", stop)
+        for seed in (5, 6):
+            with pytest.raises(KeyboardInterrupt):
+                run(stage(seed=seed))
+    (begun,) = STATE.iterdir()
+    (begun / "mural.tif").write_bytes(b"of seed 6")
+    run(stage(seed=5))
+    assert [read(path).latent.seed for path in ARTWORKS.iterdir()] == [5, 5, 5]
+
+
+def test_more_than_the_disk_holds_is_refused_and_the_artworks_of_the_last_run_stay() -> None:
+    run(stage())
+    before = artworks()
+    with pytest.raises(AtelierError, match=r"2,000 murals of 20,024 × 20,024 px may need .* generate\.count"):
+        run(stage(canvas=[2500, 2500], count=2_000))
+    assert artworks() == before
+
+
+def test_murals_are_passed_over_by_the_upscaler() -> None:
+    run(stage())
+    params = Params.model_validate({"upscale": {"method": "lanczos"}})
+    assert "3 murals are at print size already" in upscale.run(Stage("upscale", params))
+    assert not [*Path("data/prints").iterdir()]
