@@ -10,6 +10,7 @@ import io
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +20,19 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.upscaling.memory import in_memory
+from atelier.upscaling.memory import halves, in_memory
 from atelier.upscaling.samples import Counted, Done, Pixels, Samples, put, to_images, unheard
 from atelier.upscaling.tiles import Span, passes
 
 if TYPE_CHECKING:
     import spandrel
 
-OVERLAP_PX = 32  # 10, as Real-ESRGAN has it, leaves seams
-TILE_PX = 256  # the same on every machine, since it decides pixels
+OVERLAP_PX = 64  # 10, as Real-ESRGAN has it, leaves seams
+UNUSED_PX = 16  # of a tile's overlapping edge: there it knows nothing of what is beyond
+GRID_PX = 32  # a multiple of the usual windows of attention
+TILE_PX = 384  # the same on every machine, since it decides pixels
 RELUCTANT_TILE_PX = 512  # where the network's authors discourage tiles
-LARGEST_TILE_PX = 1 << 14
+TILES_PX = range(2 * OVERLAP_PX, 4097, GRID_PX)  # what a print may claim to be made of
 CONTEXT_PX = 64  # what a seamless picture is continued by on each side
 MALFORMED = (
     RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError, EOFError,
@@ -56,11 +59,16 @@ class External:
         """Whether it wants the whole picture, and makes its own tiles."""
         return str(self.descriptor.tiling.name) == "INTERNAL"
 
-    def tile_px(self) -> int:
-        """A tile's side where memory suffices: as large as the network needs, and of the multiple it needs."""
+    def sides_px(self) -> list[int]:
+        """A tile's side where memory suffices, and where it does not: less would be nothing but overlap."""
+        side_px = RELUCTANT_TILE_PX if self.descriptor.tiling.name == "DISCOURAGED" else TILE_PX
+        return [self._allowed(side) for side in halves(side_px, 2 * OVERLAP_PX)]
+
+    def _allowed(self, side_px: int) -> int:
+        """As large as the network needs, and of a multiple that it and the grid need."""
         wants = self.descriptor.size_requirements
-        side = RELUCTANT_TILE_PX if self.descriptor.tiling.name == "DISCOURAGED" else TILE_PX
-        return _rounded_up(max(side, wants.minimum), wants.multiple_of)
+        multiple = lcm(GRID_PX, wants.multiple_of)
+        return int(-(-max(side_px, wants.minimum) // multiple) * multiple)
 
 
 def open_external(path: Path, sha256: str, device: torch.device) -> External:
@@ -95,7 +103,6 @@ def external_into(
     scale = result.shape[0] // picture.shape[0]
     count = passes(external.scale, scale)
     counted = Counted(done)
-    whole_px = _rounded_up(max(picture.shape) * scale, external.descriptor.size_requirements.multiple_of)
 
     def fill(side_px: int) -> None:
         counted.start()
@@ -109,10 +116,11 @@ def external_into(
             put(result, top, 0, strip)
             counted(strip.shape[2] * strip.shape[3])
 
-    first_px = tile_px or (whole_px if external.whole else external.tile_px())
-    least_px = first_px if tile_px or external.whole else _least_px(external)
+    sides_px = (
+        [max(picture.shape) * scale] if external.whole else [tile_px] if tile_px else external.sides_px()
+    )
     try:
-        used_px = in_memory(fill, first_px, least_px)
+        used_px = in_memory(fill, sides_px)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise AtelierError(
             f"upscale.external.path: the {external.architecture} network fails at a picture of "
@@ -144,26 +152,31 @@ def strips(external: External, images: Tensor, tile_px: int) -> Iterator[tuple[i
 
 
 def tiles(size: int, tile_px: int) -> list[Span]:
-    """Tiles of one axis, all of the same size where there are several, overlapping by at least OVERLAP_PX."""
+    """Tiles of one axis, evenly spread, overlapping by at least OVERLAP_PX; the last ends where the picture does.
+
+    They start on a grid, on which networks that look through windows of their own have theirs, too.
+    """
     if size <= tile_px:
         return [Span(0, size)]
     count = -(-(size - OVERLAP_PX) // (tile_px - OVERLAP_PX))
-    starts = [round(index * (size - tile_px) / (count - 1)) for index in range(count)]
-    return [Span(start, start + tile_px) for start in starts]
+    starts = [index * (size - tile_px) // (count - 1) // GRID_PX * GRID_PX for index in range(count)]
+    ends = [start + tile_px for start in starts[:-1]]
+    return [Span(start, end) for start, end in zip(starts, [*ends, size], strict=True)]
 
 
 def weights(spans: list[Span], size: int, scale: int) -> list[Tensor]:
-    """How much each tile counts for each of its enlarged pixels: along a cosine from 0 to 1 over the overlap."""
-    ramp_px = OVERLAP_PX * scale
+    """How much each tile counts for each of its enlarged pixels: along a cosine, from 0 to 1 within the overlap."""
+    ramp_px = (OVERLAP_PX - 2 * UNUSED_PX) * scale
     rise = torch.sin((torch.arange(ramp_px, dtype=torch.float64) + 0.5) / ramp_px * torch.pi / 2).square()
+    edge = torch.cat([torch.zeros(UNUSED_PX * scale, dtype=torch.float64), rise])
     total = torch.zeros(size * scale, dtype=torch.float64)
     raw = []
     for span in spans:
         weight = torch.ones((span.end - span.start) * scale, dtype=torch.float64)
         if span.start > 0:
-            weight[:ramp_px] *= rise
+            weight[: len(edge)] *= edge
         if span.end < size:
-            weight[-ramp_px:] *= rise.flip(0)
+            weight[-len(edge) :] *= edge.flip(0)
         total[span.start * scale : span.end * scale] += weight
         raw.append(weight)
     return [
@@ -175,7 +188,9 @@ def weights(spans: list[Span], size: int, scale: int) -> list[Tensor]:
 def _run(external: External, images: Tensor) -> Tensor:
     """One tile through the network and back to the CPU."""
     descriptor = external.descriptor
-    images = images.contiguous().to(descriptor.device)
+    images = images.clone(memory_format=torch.contiguous_format).to(
+        descriptor.device
+    )  # a few write into what they read
     strict = torch.are_deterministic_algorithms_enabled()
     # some operations of others' have no deterministic form: then it is as near as it gets
     torch.use_deterministic_algorithms(strict, warn_only=True)
@@ -230,15 +245,6 @@ def _tensors(path: Path, content: bytes) -> dict[str, Any]:
             loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return dict(loaded)
     raise ValueError("it is neither .safetensors nor .pth")
-
-
-def _least_px(external: External) -> int:
-    wants = external.descriptor.size_requirements
-    return _rounded_up(max(2 * OVERLAP_PX, wants.minimum), wants.multiple_of)
-
-
-def _rounded_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
 
 
 def _first_line(error: BaseException) -> str:

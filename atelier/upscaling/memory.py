@@ -1,38 +1,43 @@
 """Work that is done in tiles, and again in smaller ones where memory does not suffice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from atelier.errors import AtelierError
 
-LEAST_PX = 32
-REFUSALS = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory object")
+# what the CPU's allocator and oneDNN say; they have no class of their own
+REFUSALS = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a")
 
 
-def in_memory(work: Callable[[int], None], tile_px: int, least_px: int = LEAST_PX) -> int:
-    """Do the work with tiles of this side, or of half of it, and so on; the side that went.
+def in_memory(work: Callable[[int], None], sides_px: Sequence[int]) -> int:
+    """Do the work with tiles of the first of these sides for which memory suffices; that side.
 
-    Raises AtelierError where not even tiles of `least_px` fit.
+    Raises AtelierError where it suffices for none.
     """
-    while not _fits(work, tile_px):
-        if tile_px // 2 < least_px:
-            raise AtelierError(
-                f"memory does not suffice to enlarge a tile of {tile_px} px: set upscale.device to cpu, or free some"
-            )
-        tile_px //= 2
+    for side_px in sides_px:
+        if _fits(work, side_px):
+            return side_px
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return tile_px
+    raise AtelierError(
+        f"memory does not suffice to enlarge tiles of {sides_px[-1]} px: end other programs, "
+        "or set upscale.device to cpu"
+    )
 
 
-def _fits(work: Callable[[int], None], tile_px: int) -> bool:
+def halves(side_px: int, least_px: int) -> list[int]:
+    """The side, its half, and so on, as far as `least_px`."""
+    return [side_px, *(halves(side_px // 2, least_px) if side_px // 2 >= least_px else [])]
+
+
+def _fits(work: Callable[[int], None], side_px: int) -> bool:
     """Whether memory sufficed; the error and the tensors that its frames hold are gone when this returns."""
     try:
-        work(tile_px)
+        work(side_px)
     except (torch.OutOfMemoryError, MemoryError):
         return False
-    except RuntimeError as error:  # the CPU's allocator has no class of its own
+    except RuntimeError as error:
         if not any(refusal in str(error) for refusal in REFUSALS):
             raise
         return False

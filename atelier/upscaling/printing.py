@@ -119,9 +119,8 @@ def same_press(facts: UpscaleFacts, network: Path | None, device: torch.device |
             f"the print says that it was enlarged by {method!r}, which this version does not know"
         )
     tile_px = facts.settings.get("tile_px")
-    least_px, most_px = 2 * external.OVERLAP_PX, external.LARGEST_TILE_PX
-    if tile_px is not None and (type(tile_px) is not int or not least_px <= tile_px <= most_px):
-        raise AtelierError(f"the print names tiles of {tile_px} px; they may have {least_px} to {most_px:,}")
+    if tile_px is not None and (type(tile_px) is not int or tile_px not in external.TILES_PX):
+        raise AtelierError(f"the print names tiles of {tile_px} px: no press makes such tiles")
     if facts.settings.get("bits", 8) not in (8, 16):
         raise AtelierError(f"the print names {facts.settings['bits']} bits a colour; it may have 8 or 16")
     if method == "learned" and network is not None and digest(network) != facts.upscaler_sha256:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.upscaling.memory import in_memory
+from atelier.upscaling.memory import halves, in_memory
 from atelier.upscaling.network import SRVGGNetCompact
 from atelier.upscaling.samples import Counted, Done, Pixels, Samples, blank, put, to_images, unheard
 
 TILE_PX = 256  # of what the last pass is given: 48 features of it and its surroundings are 15 MB
 TILE_ON_A_GPU_PX = 1024  # 16 times that keeps thousands of cores busy
+LEAST_PX = 32
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def enlarge_into(
             put(result, rows.start * scale, columns.start * scale, images)
             counted((rows.end - rows.start) * (columns.end - columns.start) * scale**2)
 
-    in_memory(fill, first_px)
+    in_memory(fill, halves(first_px, min(first_px, LEAST_PX)))
 
 
 def passes(network_scale: int, scale: int) -> int:

@@ -136,6 +136,25 @@ def test_what_is_told_adds_up_to_the_print(network: SRVGGNetCompact) -> None:
     assert sum(told) == 160 * 200 and len(told) > 10
 
 
+def test_where_memory_does_not_suffice_smaller_tiles_make_the_same_print() -> None:
+    network, picture = small_network(features=48), noise(90, 300)
+    expected = enlarge(network, picture, 2)
+
+    def ask_for_too_much(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].shape[-1] > 150:
+            torch.empty(1 << 50, dtype=torch.uint8)  # the allocator itself refuses
+
+    network.register_forward_pre_hook(ask_for_too_much)
+    assert np.array_equal(enlarge(network, picture, 2), expected)
+
+
+def test_where_no_tile_fits_a_sentence_says_so(network: SRVGGNetCompact) -> None:
+    network = small_network()
+    network.register_forward_pre_hook(lambda *_: torch.empty(1 << 50, dtype=torch.uint8))
+    with pytest.raises(AtelierError, match="memory does not suffice to enlarge tiles of 32 px"):
+        enlarge(network, noise(9, 9), 2)
+
+
 def test_a_network_that_makes_nan_is_refused() -> None:
     network = small_network()
     network.body[0].bias.fill_(float("nan"))
