@@ -235,7 +235,7 @@ class Generate(Section):
 
 class TrainUpscaler(Section):
     scale: Literal[2, 4] = 2
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(900, ge=1)
     features: int = Field(48, ge=4, le=256)
     blocks: int = Field(8, ge=1, le=64)
     patch_px: int = Field(32, ge=8, le=512)

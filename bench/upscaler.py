@@ -36,8 +36,8 @@ from atelier.upscaling.tiles import enlarge
 LARGER = 30
 # ten minutes of two idle cores of an AMD EPYC with AVX-512
 PLANS = {
-    2: UpscalerPlan(2, 8000, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
-    4: UpscalerPlan(4, 8000, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
+    2: UpscalerPlan(2, 8500, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
+    4: UpscalerPlan(4, 8500, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
 }
 WAYS = {2: {2: "x2"}, 4: {2: "x4, two passes", 4: "x4, one pass"}}  # scale: by which network, and its name
 

@@ -32,7 +32,7 @@ def _row(network: SRVGGNetCompact, picture: Pixels, scale: int) -> list[Panel]:
     part = _richest(small, max(DETAIL_PX // scale, 1), scale)
     before, now = psnr_y(lanczos, large, scale), psnr_y(ours, large, scale)
     return [
-        Panel("every pixel a square", ("what there is to start from",), _shown(_nearest(small, scale)[part])),
+        Panel("nearest neighbours", ("what there is to start from",), _shown(_nearest(small, scale)[part])),
         Panel("Lanczos", (f"{before:.2f} dB",), _shown(lanczos[part])),
         Panel("ours", (f"{now:.2f} dB, {now - before:+.2f} over Lanczos",), _shown(ours[part])),
         Panel("the painting", ("what should come out",), _shown(large[part])),

@@ -1,4 +1,4 @@
-"""What the upscaler learns to undo: small versions of pictures, half of them with the faults of generated ones.
+"""What the upscaler learns to undo: small versions of pictures, a quarter of them with the faults of generated ones.
 
 Works on batches (B, 3, H, W) in [0, 1] on the CPU; every draw comes from the generator that is handed in.
 """
@@ -13,14 +13,14 @@ from torch.nn import functional
 from atelier.blur import blurred
 
 # Strengths and chances: GAN.md 5.3, without what artworks never meet (JPEG) or were not seen to have (lost detail)
-CLEAN = 0.5
+CLEAN = 0.75
 BLUR = 0.5
 NOISE_SIGMA = (0.0, 5 / 255)  # what generators of 64 px were seen to add to the finest detail: 2 to 5 of 255
 CHECKERBOARD, CHECKERBOARD_SIZE = 0.2, (0.0, 0.03)
 
 
 def degrade(images: Tensor, scale: int, blur_px: float, draws: torch.Generator) -> Tensor:
-    """Images `scale` times smaller, antialiased, in 8-bit steps; about half with the faults of generated pictures.
+    """Images `scale` times smaller, antialiased, in 8-bit steps; about a quarter with the faults of generated pictures.
 
     Of these, half are blurred, by a Gaussian of at most `blur_px` small pixels.
     """

@@ -47,12 +47,12 @@ def test_the_seed_decides_everything() -> None:
     assert not torch.equal(first, other)
 
 
-def test_about_half_are_clean_and_the_rest_only_mildly_worse() -> None:
+def test_most_are_clean_and_the_rest_only_mildly_worse() -> None:
     images = smooth(400, 32, 32)
     small = degrade(images, 2, 0.5, torch.Generator().manual_seed(3))
     errors = torch.stack([(small - shrink(images, 2, kernel)).abs().amax((1, 2, 3)) for kernel in PILLOW])
     clean = errors.amin(0) < 1 / 255
-    assert 0.4 < clean.float().mean() < 0.65
+    assert 0.65 < clean.float().mean() < 0.9
     assert (small - shrink(images, 2, "area")).abs().mean((1, 2, 3)).max() < 0.1
 
 

@@ -61,11 +61,22 @@ def test_a_choice_is_stable_and_disjoint() -> None:
     assert read_pictures(*archive(images), 32, 29, 1).content_key != first.content_key
 
 
-def test_near_duplicates_are_not_split() -> None:
-    images = {f"id{number}": painted(number // 2, 130, 130) for number in range(20)}  # each painting twice
-    pictures = read_pictures(*archive(images), 32, 20, 1)
-    trained = {picture.tobytes() for picture in pictures.train}
-    assert not trained & {picture.tobytes() for picture in pictures.held_out}
+def test_a_painting_and_its_smaller_copy_are_never_on_both_sides() -> None:
+    images = {}
+    for number in range(24):
+        whole = painted(number, 360, 270)
+        images |= {f"a{number:02d}": whole, f"z{number * 7 % 24:02d}": whole.resize((200, 150))}
+    pictures = read_pictures(*archive(images), 32, 48, 1)
+    train, held_out = ({motif(picture) for picture in side} for side in (pictures.train, pictures.held_out))
+    assert len(pictures.train) + len(pictures.held_out) == 48
+    assert held_out and not train & held_out
+
+
+def motif(picture: np.ndarray) -> int:
+    """Which of the paintings a picture is, whole or smaller."""
+    thumb = np.asarray(Image.fromarray(picture).resize((8, 6), Image.Resampling.BOX)).astype(int)
+    wanted = [np.asarray(painted(number, 8, 6)).astype(int) for number in range(24)]
+    return int(np.argmin([np.abs(thumb - each).sum() for each in wanted]))
 
 
 def test_too_few_large_paintings_are_refused() -> None:
