@@ -7,7 +7,8 @@ on which parts it was painted in. Knows no file.
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from atelier.directions import moved
 from atelier.errors import AtelierError
 from atelier.layouts import lay
 from atelier.networks.fields import FieldGenerator, Lattice
-from atelier.normalising import base, by_own_statistics, uneven
+from atelier.normalising import base, by_own_statistics, refuse_without_statistics, uneven
 from atelier.planes import Plane
 from atelier.planes import size as size_on
 from atelier.recipe import Canvas, Recipe, Variation
@@ -73,24 +74,23 @@ class Painting:
     """A picture that is painted where one looks: any part of it is that part of the whole, in bounded memory.
 
     A seamless picture has parts at any offset, negative ones too: the plane that it covers is endless.
-    Raises AtelierError where the recipe asks for the canvas's own statistics of a network that has none.
+    Where the recipe asks for the canvas's own statistics, they are taken before the first part; `told` hears what share
+    of them is. Raises AtelierError where there are none to take.
     """
 
     height: int
     width: int
 
-    def __init__(self, generator: nn.Module, recipe: Recipe) -> None:
-        latents = field(generator, recipe)
-        painter = _known(generator)
-        self._plane = Plane(latents.reshape(1, -1, *recipe.canvas), painter.lattice, recipe.seamless)
+    def __init__(
+        self, generator: nn.Module, recipe: Recipe, told: Callable[[float], None] = lambda share: None
+    ) -> None:
+        self._generator, self._normalise, self._told = _known(generator), recipe.normalise, told
+        if recipe.normalise == "batch":
+            refuse_without_statistics(self._generator, recipe.canvas)
+        latents = field(generator, recipe).reshape(1, -1, *recipe.canvas)
+        self._plane = Plane(latents, self._generator.lattice, recipe.seamless)
         self.height, self.width = self._plane.whole.height, self._plane.whole.width
-        self._side_px = _piece_px(painter, max(self.height, self.width))
-        match recipe.normalise:
-            case "none":
-                painter = uneven(painter)
-            case "batch":
-                painter = by_own_statistics(painter, self._plane, self._side_px)
-        self._painter = painter
+        self._side_px = _piece_px(self._generator, max(self.height, self.width))
 
     def region(self, top: int, left: int, height: int, width: int) -> Pixels:
         """This part of the picture, uint8 (height, width, 3)."""
@@ -102,6 +102,16 @@ class Painting:
             rows, columns = piece.top - top, piece.left - left
             picture[rows : rows + piece.height, columns : columns + piece.width] = self._painted(piece)
         return picture
+
+    @cached_property
+    def _painter(self) -> FieldGenerator:
+        match self._normalise:
+            case "overlap":
+                return self._generator
+            case "none":
+                return uneven(self._generator)
+            case "batch":
+                return by_own_statistics(self._generator, self._plane, self._side_px, self._told)
 
     def _painted(self, piece: Rectangle) -> Pixels:
         window = self._plane.window(piece)

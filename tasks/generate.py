@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from atelier.networks import load_generator
 from atelier.painting import Painting, paint, size
 from atelier.params import Generate
 from atelier.picking import Judge, Pick, picked
+from atelier.progress import Progress
 from atelier.provenance import ModelFacts, PickFacts, Provenance, SoftwareFacts, canonical, write_png
 from atelier.recipe import Recipe
 from atelier.sheets import thumbnail, write_sheet
@@ -74,7 +75,8 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
         finished = {}
         for number, (folder, each) in enumerate(folders.items(), 1):
             note = f"mural {number:,} of {len(made):,}"
-            tif = make(Painting(generator, each.latent), each, folder, progress, note)
+            painting = Painting(generator, each.latent, _statistics(progress, note))
+            tif = make(painting, each, folder, progress, note)
             finished[f"{name(each)}.tif"] = tif
             if len(shown) < SHOWN:
                 shown.append(thumbnail(preview(tif, SHOWN_PX), SHOWN_PX))
@@ -127,6 +129,11 @@ def pick_facts(params: Generate) -> PickFacts | None:
         return None
     pick = Pick.read(params.pick)
     return PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
+
+
+def _statistics(progress: Progress, note: str) -> Callable[[float], None]:
+    """How far a canvas's own statistics are, beside the bar, which stands still for them."""
+    return lambda share: progress.advance(0, f"{note}, statistics {share:.0%}")
 
 
 def _indices(params: Generate, generator: nn.Module, device: torch.device) -> Iterable[int]:

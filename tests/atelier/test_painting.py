@@ -178,6 +178,18 @@ def test_a_canvas_by_its_own_statistics_is_the_same_in_pieces(normed, seamless, 
     assert np.array_equal(part, whole[3:13, 5:22])
 
 
+def test_a_canvass_statistics_are_taken_when_it_is_first_looked_at_and_said_to_be(
+    normed, small_pieces
+) -> None:
+    shares: list[float] = []
+    parts = Painting(normed, recipe(normalise="batch"), shares.append)
+    assert not shares
+    parts.region(0, 0, 8, 8)
+    assert shares == sorted(shares) and len(shares) > 50 and shares[-1] == 1
+    parts.region(8, 8, 8, 8)
+    assert shares[-1] == 1 and shares.count(1) == 1
+
+
 def test_painting_by_a_canvass_statistics_leaves_those_of_the_generator_alone(normed) -> None:
     before = {name: tensor.clone() for name, tensor in normed.state_dict().items()}
     overlapping = paint(normed, recipe())
