@@ -43,7 +43,7 @@ def deterministic(wanted: str) -> tuple[torch.device, str]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
     torch.use_deterministic_algorithms(True)
     # nothing reads memory that nothing has written, and filling it takes a fortieth of a step
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # float32 is float32: what is quicker and coarser is train.precision
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return device, why
