@@ -12,7 +12,7 @@ from atelier.images import read_rgb
 from atelier.params import Upscale
 from atelier.provenance import PixelFacts, Provenance, canonical, printed, read, write_png
 from atelier.training.checkpoint import inputs_key
-from atelier.upscaling.paper import too_coarse
+from atelier.upscaling.paper import dpi_of, too_coarse
 from atelier.upscaling.printing import Press, new_press
 from atelier.upscaling.samples import Pixels
 from tasks.stage import DATA, Stage, main
@@ -41,7 +41,7 @@ def run(stage: Stage) -> str:
     made.mkdir(exist_ok=True)
     megapixels = {size: size[0] * size[1] / 1e6 for size in sizes}
     total = sum(megapixels[size] * count for size, count in sizes.items())
-    with stage.progress(round(total, 3), "Mpx") as progress:
+    with stage.progress(total, "Mpx") as progress:
         for number, (path, provenance) in enumerate(artworks.items(), 1):
             note = f"print {number:,} of {len(artworks):,}"
             if (made / path.name).is_file():
@@ -53,7 +53,8 @@ def run(stage: Stage) -> str:
 
             picture = read_artwork(path, provenance)
             samples, facts = press.print(picture, provenance.latent.seamless, told)
-            write_png(made / path.name, samples, printed(provenance, facts))
+            dpi = dpi_of(samples.shape[1], params.print)
+            write_png(made / path.name, samples, printed(provenance, facts), dpi)
     with replacing_directory(PRINTS) as directory:
         for path in artworks:
             shutil.move(made / path.name, directory / path.name)
@@ -98,10 +99,12 @@ def read_artwork(path: Path, provenance: Provenance) -> Pixels:
 def summary(params: Upscale, sizes: Counter[tuple[int, int]], murals: int) -> str:
     """What was made, and what was passed over."""
     size = " and ".join(f"{width:,} × {height:,} px" for width, height in sorted(sizes))
-    text = f"{sizes.total():,} prints of {size or 'no picture'}, {params.method}, ×{params.scale}"
-    if params.bits == 16:
-        text += ", 16 bits"
-    return f"{text}; {murals:,} murals are at print size already, and are passed over" if murals else text
+    bits = ", 16 bits a colour" if params.bits == 16 else ""
+    parts = [f"{sizes.total():,} prints of {size}, {params.method}, ×{params.scale}{bits}"] if sizes else []
+    if murals:
+        what = "1 mural is" if murals == 1 else f"{murals:,} murals are"
+        parts.append(f"{what} passed over, at print size already")
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from atelier.upscaling.external import OVERLAP_PX, External, external_into, open
 from atelier.upscaling.network import SRVGGNetCompact, load_upscaler, save_upscaler
 from atelier.upscaling.samples import Pixels, Samples, blank
 from atelier.upscaling.tiles import enlarge
-from tests.strangers import far_sighted, made, saved
+from tests.foreign import far_sighted, made, saved
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # SwinIR's
