@@ -1,0 +1,102 @@
+"""A studio that paints and prints for real, with small networks: its own code in git, several settings in its history.
+
+What trains is pretended; `generate` and `upscale` are the real stages, and DVC's objects and dvc.lock are DVC's own.
+"""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML
+
+from atelier.params import load_params
+from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
+from tasks import generate, upscale
+from tasks.stage import Stage
+from tests.flows.histories import Repository
+from tests.flows.toys import ROOT
+from tests.models import save_small_generator
+
+DRAWN = "atelier-latent/1:"  # words of atelier/canvas.py that decide which latent a picture has
+ONCE_DRAWN = "atelier-latent/0:"
+
+
+class PaintedStudio(Repository):
+    """`gallery`, beside it, has a folder of pictures for each setting; DVC's remote is beside it, too."""
+
+    @classmethod
+    def new(cls, root: Path, environment: dict[str, str]) -> "PaintedStudio":
+        """Without a commit."""
+        studio = super().new(root, environment)
+        assert isinstance(studio, PaintedStudio)
+        for name in ("params.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):
+            shutil.copy(ROOT / name, root / name)
+        with (root / ".gitignore").open("a") as file:
+            file.write("/data/\n")
+        for name in ("atelier", "tasks"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+        kept: dict[str, Any] = {name: stages[name] for name in ("generate", "upscale")}
+        kept["train"] = {"cmd": "false", "outs": stages["train"]["outs"][:2]}
+        kept["train_upscaler"] = {"cmd": "false", "outs": ["data/upscaler/upscaler.safetensors"]}
+        with (root / "dvc.yaml").open("w") as file:
+            YAML(typ="safe").dump({"stages": kept}, file)
+        studio.dvc("init -q")
+        # not ../remote: for earlier commits, DVC takes it for a path from the file system's root
+        studio.dvc(f"remote add -q -d store {root.parent / 'remote'}")
+        return studio
+
+    @property
+    def gallery(self) -> Path:
+        return self.root.parent / "gallery"
+
+    def dvc(self, words: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "dvc", *words.split()], cwd=self.root, env=self.environment, check=True
+        )
+
+    def train(self, seed: int) -> None:
+        """Another generator, and another upscaler."""
+        for name in ("generator", "discriminator"):
+            save_small_generator(self.root / f"data/model/{name}.safetensors", seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = SRVGGNetCompact(2, 8, 2)
+        save_upscaler(self.root / "data/upscaler/upscaler.safetensors", network, {"seed": seed})
+
+    def draws_otherwise(self, before: bool) -> None:
+        """The code gives every picture another latent, or the one that it has now."""
+        path = self.root / "atelier/canvas.py"
+        old, new = (DRAWN, ONCE_DRAWN) if before else (ONCE_DRAWN, DRAWN)
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def paint(self, name: str, own_code: bool = False, **settings: dict[str, Any]) -> str:
+        """Ten artworks and their prints, committed, and put into the gallery; the commit's name."""
+        self.edit(generate={"count": 10, **settings["generate"]}, upscale=settings["upscale"])
+        if own_code:
+            for stage in ("generate", "upscale"):
+                command = [sys.executable, "-m", f"tasks.{stage}"]
+                subprocess.run(command, cwd=self.root, env=self.environment, check=True, capture_output=True)
+        else:  # the same code, without two processes
+            with contextlib.chdir(self.root):
+                for task in (generate, upscale):
+                    stage = task.__name__.rpartition(".")[2]
+                    task.run(Stage(stage, load_params(Path("params.yaml"))))
+        self.dvc("commit -q -f")
+        for kind in ("artworks", "prints"):
+            shutil.copytree(self.root / "data" / kind, self.gallery / name / kind)
+        return self.commit(name)
+
+    def edit(self, **sections: dict[str, Any]) -> None:
+        path, yaml = self.root / "params.yaml", YAML()
+        document = yaml.load(path.read_text())
+        for section, changes in sections.items():
+            document[section].update(changes)
+        with path.open("w") as file:
+            yaml.dump(document, file)

@@ -1,0 +1,159 @@
+"""Artworks and prints of a studio's whole history, again from their PNGs, in a clone that has only the remote."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atelier import png
+from atelier.provenance import canonical, read, read_pixels, write_png
+from tests.flows.painted_studio import PaintedStudio
+
+
+class Clone:
+    """A clone of the studio, and what its commands say."""
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        self.root, self.environment = root, environment
+
+    def run(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *map(str, words)],
+            cwd=self.root, env=self.environment, capture_output=True, text=True,
+        )  # fmt: skip
+
+    def reproduce(self, *words: str | Path) -> tuple[int, list[dict[str, Any]], str]:
+        """The exit code, a row for each picture, and what else was said."""
+        done = self.run("reproduce", "--json", *words)
+        assert "Traceback" not in done.stderr
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> PaintedStudio:
+    """A hundred pictures of five settings, two models and two versions of the code; a branch with code to fear."""
+    studio = PaintedStudio.new(tmp_path_factory.mktemp("reproduce") / "studio", environment)
+    studio.train(0)
+    studio.draws_otherwise(before=True)
+    studio.paint("first", True, generate={"truncation": 0.8}, upscale={"method": "learned", "scale": 2})
+    studio.draws_otherwise(before=False)
+    studio.paint(
+        "canvas", generate={"canvas": [2, 3], "layout": "smooth"}, upscale={"method": "learned", "scale": 4}
+    )
+    studio.paint(
+        "deep", generate={"canvas": [1, 1], "layout": "random", "seed": 9},
+        upscale={"method": "lanczos", "scale": 4, "bits": 16},
+    )  # fmt: skip
+    studio.train(1)
+    studio.paint(
+        "tile", generate={"canvas": [4, 4], "seamless": True}, upscale={"method": "learned", "scale": 2}
+    )
+    studio.git("tag", "atelier@v2.0.0")
+    studio.paint(
+        "clumps",
+        generate={"canvas": [1, 4], "seamless": False, "layout": "line", "normalise": "batch"},
+        upscale={"method": "lanczos", "scale": 8, "bits": 8},
+    )
+    studio.dvc("push -q --all-commits")
+    _feared_branch(studio)
+    (studio.root / "dvc.lock").unlink()
+    studio.edit(generate={"seed": 5}, upscale={"scale": 8})
+    studio.commit("all has moved on")
+    return studio
+
+
+@pytest.fixture(scope="module")
+def clone(studio: PaintedStudio, api_url: str) -> Clone:
+    root = studio.root.parent / "elsewhere" / "clone"
+    studio.git("clone", "-q", str(studio.root), str(root))
+    return Clone(root, {**studio.environment, "PREFECT_API_URL": api_url})
+
+
+def test_everything_that_was_ever_made_is_made_again_from_its_png_alone(studio: PaintedStudio, clone: Clone):
+    files = sorted(studio.gallery.rglob("*.png"))
+    assert len(files) == 100
+    status, rows, said = clone.reproduce(*files, "--out", "again")
+    assert Counter(row["verdict"] for row in rows) == {"identical": 100}, said
+    assert status == 0
+    first = studio.git("rev-parse", ":/^first")
+    codes = {Path(row["file"]).parts[-3]: row["code"] for row in rows}
+    assert codes == {"first": first, "canvas": None, "deep": None, "tile": None, "clumps": None}
+    for row in rows:
+        (written,) = row["written"]
+        assert Path(written).read_bytes() == Path(row["file"]).read_bytes()
+    assert not (studio.root.parent / "feared").exists()
+
+
+def test_after_a_gc_the_remote_is_asked_again(studio: PaintedStudio, clone: Clone):
+    clone_dvc = [sys.executable, "-m", "dvc", "gc", "-q", "-f", "-w"]
+    subprocess.run(clone_dvc, cwd=clone.root, env=clone.environment, check=True)
+    assert not [path for path in (clone.root / ".dvc/cache/files").rglob("*") if path.is_file()]
+    print_ = studio.gallery / "tile/prints/1-00003.png"
+    done = clone.run("reproduce", print_, "--explain")
+    assert done.returncode == 0, done.stderr
+    assert f"{print_}: identical" in done.stdout
+    assert "atelier@v2.0.0" in done.stdout
+
+
+def test_what_is_not_as_it_was_made_is_named(studio: PaintedStudio, clone: Clone, tmp_path: Path):
+    edited, feared, lost = (tmp_path / name for name in ("edited.png", "feared.png", "lost.png"))
+    artwork = studio.gallery / "tile/artworks/1-00001.png"
+    _repainted(artwork, edited)
+    made = read(artwork)
+    write_png(feared, 255 - read_pixels(artwork), made)  # as the feared code would have it
+    model = made.model.model_copy(update={"md5": "0" * 32, "sha256": "0" * 64})
+    write_png(lost, read_pixels(artwork), made.model_copy(update={"model": model}))
+
+    status, rows, said = clone.reproduce(edited, feared, lost, artwork)
+    assert status == 1
+    by_name = {Path(row["file"]).name: row for row in rows}
+    assert {name: row["verdict"] for name, row in by_name.items()} == {
+        "edited.png": "edited", "feared.png": "different", "lost.png": "refused", "1-00001.png": "identical",
+    }  # fmt: skip
+    assert "6 of 1,024 pixels differ, in columns 3 to 5, rows 7 to 8" in by_name["edited.png"]["said"]
+    (as_made,) = by_name["edited.png"]["written"]
+    assert (clone.root / as_made).read_bytes() == artwork.read_bytes()
+    assert by_name["feared.png"]["differing"] > 2000
+    assert "git branch trusted" in said
+    assert "no commit here names it" in by_name["lost.png"]["said"]
+    assert not (studio.root.parent / "feared").exists()
+
+
+def test_a_picture_has_relatives_and_they_are_reproducible(
+    studio: PaintedStudio, clone: Clone, tmp_path: Path
+):
+    artwork = studio.gallery / "first/artworks/1-00002.png"
+    options = ("--variation", "2", "--canvas", "2x2", "--move", "0:1.5", "--out", tmp_path / "out")
+    status, (row, family), said = clone.reproduce(artwork, *options)
+    assert (status, row["verdict"]) == (0, "identical"), said
+    names = ["1-00002-2x2-moved-0-1.5-variation-0.png", "1-00002-2x2-moved-0-1.5-variation-1.png"]
+    assert [Path(path).name for path in family["relatives"]] == [*names, "1-00002-variations.png"]
+    recipe = read(tmp_path / "out" / names[1]).latent
+    assert (recipe.canvas, recipe.grown_from) == ((2, 2), (1, 1))
+    assert recipe.variation and recipe.variation.number == 1
+    status, rows, said = clone.reproduce(*(tmp_path / "out" / name for name in names))
+    assert [row["verdict"] for row in rows] == ["identical", "identical"], said
+
+
+def _repainted(source: Path, target: Path) -> None:
+    """The same file with other pixels, as an editor that keeps what it does not know leaves it."""
+    made, pixels = read(source), np.array(Image.open(source))
+    pixels[7:9, 3:6] ^= 255
+    png.write(target, pixels, canonical(made))
+
+
+def _feared_branch(studio: PaintedStudio) -> None:
+    """A branch that only a remote has, in a clone: its code names a model of ours, and would leave a mark."""
+    mark = studio.root.parent / "feared"
+    studio.git("checkout", "-q", "-b", "feared")
+    for name in ("painting.py", "repainting.py", "__init__.py"):
+        path = studio.root / "atelier" / name
+        path.write_text(f"{path.read_text()}\nopen({str(mark)!r}, 'w').close()\n")
+    studio.commit("code of nobody's")
+    studio.git("checkout", "-q", "main")
