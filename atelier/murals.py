@@ -3,6 +3,7 @@
 Knows neither generators nor stages.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -120,12 +121,22 @@ def _noted(path: Path) -> Path:
 
 
 def _make_room(path: Path, shape: tuple[int, int, int]) -> None:
-    """A file of numpy's for that many bytes, which are taken from the disk now: a full one is no crash later."""
+    """A file of numpy's for that many bytes, which are taken from the disk now: a full one is no crash later.
+
+    Raises AtelierError where they are not there.
+    """
     _noted(path).unlink(missing_ok=True)
-    np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    with path.open("r+b") as file:
-        if hasattr(os, "posix_fallocate"):  # macOS has none
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    try:
+        np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        with path.open("r+b") as file:
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise AtelierError(
+            f"{path.parent} has no room for {_gib(math.prod(shape))} of pixels ({error.strerror}): free some, or make "
+            "the canvas (generate.canvas) smaller"
+        ) from None
 
 
 def _gib(count: int) -> str:

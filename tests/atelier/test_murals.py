@@ -2,10 +2,12 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from atelier import murals
 from atelier.errors import AtelierError
 from atelier.murals import MAX_PX, MURAL_PX, begun_px, is_mural, make, paint, refuse_what_the_disk_lacks
 from atelier.progress import Progress
-from atelier.provenance import PixelFacts, read, read_pixels
+from atelier.provenance import PixelFacts, read, read_pixels, write_tiff
 from tests.atelier.test_tiff import MADE
 
 TILE_PX = 64
@@ -118,7 +120,7 @@ def test_pixels_without_their_notes_are_painted_from_the_beginning(tmp_path) -> 
 
 
 def test_memory_is_bounded_by_a_tile(tmp_path) -> None:
-    """A picture of 120 MB within 75 MB of memory of its own, by the kernel's limit on what a child may ask for."""
+    """A picture of 72 MB within 50 MB of memory of its own, by the kernel's limit on what a child may ask for."""
     program = (
         "import resource, sys, pathlib, numpy as np; from tests.atelier import test_murals as it\n"
         "class Plain(it.Waves):\n"
@@ -126,8 +128,8 @@ def test_memory_is_bounded_by_a_tile(tmp_path) -> None:
         "        return np.full((height, width, 3), top // 1024, np.uint8)\n"
         "it.made(it.Waves(300, 500), pathlib.Path(sys.argv[1]) / 'first')\n"
         "used, = (int(line.split()[1]) << 10 for line in open('/proc/self/status') if line.startswith('VmData'))\n"
-        "resource.setrlimit(resource.RLIMIT_DATA, (used + 75_000_000,) * 2)\n"
-        "it.made(Plain(10_000, 4_000), pathlib.Path(sys.argv[1]) / 'second')\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (used + 50_000_000,) * 2)\n"
+        "it.made(Plain(6_000, 4_000), pathlib.Path(sys.argv[1]) / 'second')\n"
     )
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux counts a process's own memory so")
@@ -136,10 +138,37 @@ def test_memory_is_bounded_by_a_tile(tmp_path) -> None:
     child = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     facts = read(tmp_path / "second" / "mural.tif").pixels
-    assert facts is not None and (facts.width, facts.height) == (4_000, 10_000)
+    assert facts is not None and (facts.width, facts.height) == (4_000, 6_000)
 
 
 def test_a_disk_that_is_too_small_is_a_sentence_before_the_work(tmp_path) -> None:
     with pytest.raises(AtelierError, match=r"9,000 murals of 60,000 × 60,000 px may need .* GiB are free"):
         refuse_what_the_disk_lacks(tmp_path, 60_000, 60_000, 9_000)
     refuse_what_the_disk_lacks(tmp_path, 100, 100, 1)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may be larger than 100 kB: the kernel says so as it says that a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_before_the_painting_is_a_sentence(small_disk, tmp_path) -> None:
+    with pytest.raises(
+        AtelierError, match=r"no room for 0\.00 GiB of pixels \(.*\): free some, or make the canvas"
+    ):
+        paint(Waves(200, 300), tmp_path / "pixels.npy", lambda px: None)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_disk_that_fills_up_while_the_file_is_written_is_a_sentence_and_the_pixels_stay(
+    small_disk, tmp_path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (170, 190, 3), np.uint8)
+    np.save(tmp_path / "pixels.npy", noise)
+    with pytest.raises(AtelierError, match=r"mural\.tif could not be written .* is the disk full"):
+        write_tiff(tmp_path / "mural.tif", tmp_path / "pixels.npy", MADE, lambda share: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["pixels.npy"]
