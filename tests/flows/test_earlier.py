@@ -1,0 +1,78 @@
+"""Earlier code that may have painted a picture: whose it is, and which versions differ."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.earlier import earlier, lay_out
+from tests.flows.histories import A, B, Repository
+
+DOOR = {"atelier/repainting.py": "door\n", "atelier/errors.py": "errors\n"}
+
+
+def lock(model: str, *code: str) -> str:
+    deps = "".join(f"    - path: {path}\n      md5: {'d' * 32}\n" for path in code)
+    return (
+        f"schema: '2.0'\nstages:\n  generate:\n    cmd: python -m tasks.generate\n    deps:\n{deps}"
+        f"    - path: data/model/generator.safetensors\n      md5: {model}\n"
+    )
+
+
+PAINTING = lock(A, "atelier/painting.py")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, environment: dict[str, str]) -> Repository:
+    return Repository.new(tmp_path / "studio", environment)
+
+
+def test_each_version_of_the_code_that_paints_is_tried_once_the_newest_first(repository: Repository) -> None:
+    painting = {"first": "1\n", "second": "2\n"}
+    repository.commit("first", PAINTING, **DOOR, **{"atelier/painting.py": painting["first"]})
+    same = repository.commit("a bar", **{"atelier/errors.py": "more\n"})
+    second = repository.commit("second", **{"atelier/painting.py": painting["second"]})
+    repository.commit("of another model", lock(B, "atelier/painting.py"), **{"atelier/painting.py": "3\n"})
+    found = earlier(repository.root, A, ("generate",))
+    assert [code.commit.id for code in found.codes] == [second, same]
+    assert (found.strangers, found.silent, found.more) == ((), 0, 0)
+    folder = lay_out(repository.root, found.codes[1])
+    assert (folder / "atelier/painting.py").read_text() == painting["first"]
+    assert lay_out(repository.root, found.codes[1]) == folder
+
+
+def test_the_present_code_is_no_earlier_one_unless_it_is_edited(repository: Repository) -> None:
+    only = repository.commit("only", PAINTING, **DOOR, **{"atelier/painting.py": "1\n"})
+    assert earlier(repository.root, A, ("generate",)).codes == ()
+    repository.write("atelier/painting.py", "2\n")
+    assert [code.commit.id for code in earlier(repository.root, A, ("generate",)).codes] == [only]
+
+
+def test_code_of_a_remotes_branch_is_named_and_never_laid_out(
+    repository: Repository, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    repository.commit("mine", PAINTING, **DOOR, **{"atelier/painting.py": "1\n"})
+    repository.git("checkout", "-q", "-b", "theirs")
+    theirs = repository.commit("theirs", **{"atelier/painting.py": "rm -rf\n"})
+    repository.git("checkout", "-q", "main")
+    repository.git("clone", "-q", str(repository.root), str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone", environment)
+    found = earlier(clone.root, A, ("generate",))
+    assert (found.codes, [commit.id for commit in found.strangers]) == ((), [theirs])
+    clone.git("branch", "trusted", theirs)
+    (code,) = earlier(clone.root, A, ("generate",)).codes
+    assert code.commit.id == theirs
+    clone.git("branch", "-D", "trusted")
+    assert earlier(clone.root, A, ("generate",)).codes == ()
+
+
+def test_code_that_cannot_be_asked_is_counted(repository: Repository) -> None:
+    repository.commit("old", PAINTING, **{"atelier/painting.py": "1\n"})
+    repository.commit("new", **DOOR, **{"atelier/painting.py": "2\n"})
+    found = earlier(repository.root, A, ("generate",))
+    assert (found.codes, found.silent) == ((), 1)
+    assert earlier(repository.root, B, ("generate",)).silent == 0
+
+
+def test_outside_of_git_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_text(PAINTING)
+    assert earlier(tmp_path, A, ("generate",)).codes == ()
