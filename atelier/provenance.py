@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self, cast
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from atelier import png, tiff
 from atelier.errors import AtelierError
@@ -28,7 +28,15 @@ FORMAT: Format = "atelier-provenance/2"
 WHAT = "name a picture that Atelier made"
 MAX_PIXELS = 1 << 29  # that are read at once: 3 GiB of 16 bits
 
-Name = Annotated[str, Field(max_length=200)]
+
+def _printable(text: str) -> str:
+    """It is told to a person some day, and must not move the cursor then."""
+    if not text.isprintable():
+        raise ValueError("it holds signs that cannot be shown")
+    return text
+
+
+Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 Scalar = bool | int | float | Name | None

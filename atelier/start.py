@@ -2,16 +2,17 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.kept import DISCRIMINATOR, GENERATOR, KEPT, content_hash
 from atelier.networks import NetworkConfig, make_networks, read_model
+from atelier.weights import are_weights_of as are_tensors_of
 
 # what a model says of the training it came from, told on by every model that starts from it
 TOLD = ("kimg", "seed", "generation", "dataset_sha256", "imported", "start")
@@ -64,17 +65,12 @@ def are_weights_of(
     network: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
 ) -> bool:
     """Whether these are the networks' tensors, each of its shape; whatever `network` says, this takes no memory."""
-    try:
-        with torch.device("meta"):
-            built = make_networks(network)
-    except (RuntimeError, OverflowError):  # sizes beyond any tensor's
-        return False
-    return all(
-        weights is None
-        or {name: tensor.shape for name, tensor in weights.items()}
-        == {name: tensor.shape for name, tensor in module.state_dict().items()}
-        for weights, module in zip((generator, discriminator), built, strict=True)
-    )
+    sides = enumerate((generator, discriminator))
+    return all(given is None or are_tensors_of(partial(_side, network, side), given) for side, given in sides)
+
+
+def _side(network: NetworkConfig, side: int) -> nn.Module:
+    return make_networks(network)[side]
 
 
 def _check(start: Start, wanted: NetworkConfig, path: Path) -> None:

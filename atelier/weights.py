@@ -1,17 +1,20 @@
 """Weights in safetensors with a JSON header that says what they are. Knows no network."""
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
 
+DRAWING = {"normal_", "uniform_", "fill_", "zero_"}
 KEY = "atelier"  # one key only: safetensors writes several in an order that differs from process to process
 
 
@@ -51,3 +54,31 @@ def read_weights(
             f"{path} is not what `dvc repro {stage}` makes: it has no {format} header"
         ) from None
     return header, tensors
+
+
+def are_weights_of(build: Callable[[], nn.Module], tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these are the tensors of what `build` makes, each of its shape; whatever that is, it takes no memory."""
+    try:
+        with torch.device("meta"), _Undrawn():
+            wanted = build().state_dict()
+    except (RuntimeError, OverflowError):  # sizes that no tensor has
+        return False
+    return {name: tensor.shape for name, tensor in wanted.items()} == {
+        name: tensor.shape for name, tensor in tensors.items()
+    }
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within it no weights are drawn: on the meta device the first draw spends seconds on imports."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.strangers import shown
+from flows.families import Family
 from flows.given import Given
-from flows.sitting import Family, Outcome
+from flows.sitting import Outcome
 
 MANY = 10  # pictures of which a table gives the sums
 
@@ -104,7 +105,7 @@ class Account:
 
     def _tell(self, row: dict[str, Any], line: str) -> None:
         self._told.append(row)
-        print(json.dumps(row) if self._as_json else line, flush=True)
+        print(json.dumps(row) if self._as_json else shown(line), flush=True)
 
 
 def _row(name: str, verdict: str, said: str) -> dict[str, Any]:

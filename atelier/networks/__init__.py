@@ -12,7 +12,7 @@ from atelier.errors import AtelierError
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
 from atelier.networks.sketch import SketchDiscriminator, SketchGenerator
-from atelier.weights import read_weights, save_weights
+from atelier.weights import are_weights_of, read_weights, save_weights
 
 FORMAT = "atelier-model/1"
 
@@ -48,7 +48,7 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.M
     """
     header, tensors = read_model(path)
     config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    if not _are_weights_of(config, tensors):
+    if not are_weights_of(lambda: _made(config, _generator), tensors):
         raise AtelierError(
             f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered"
         )
@@ -67,8 +67,11 @@ def _made(config: NetworkConfig, build: Callable[[NetworkConfig], nn.Module]) ->
     try:
         return build(config)
     except (KeyError, TypeError, ValueError) as error:
+        said = (
+            str(error).splitlines()[0] if str(error) else type(error).__name__
+        )  # torch adds where it was in C++
         raise AtelierError(
-            f"the model's settings {config.settings} do not fit {config.arch}: {error}"
+            f"the model's settings {config.settings} do not fit {config.arch}: {said}"
         ) from None
 
 
@@ -95,15 +98,3 @@ def _discriminator(config: NetworkConfig) -> nn.Module:
             return SketchDiscriminator(resolution, settings["ndf"])
         case _:
             return DcganDiscriminator(resolution, settings["ndf"])
-
-
-def _are_weights_of(config: NetworkConfig, tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether these are the generator's tensors, each of its shape: whatever a header claims, this takes no memory."""
-    try:
-        with torch.device("meta"):
-            wanted = _made(config, _generator).state_dict()
-    except (RuntimeError, OverflowError):  # sizes that no tensor has
-        return False
-    return {name: tensor.shape for name, tensor in wanted.items()} == {
-        name: tensor.shape for name, tensor in tensors.items()
-    }

@@ -98,7 +98,8 @@ class Resample(nn.Module):
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.channels = nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
-        line = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        # known also where the rest has no more than a shape (torch's meta device)
+        line = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu")
         self.register_buffer("kernel", torch.outer(line, line)[None, None] / 64, persistent=False)
 
 
