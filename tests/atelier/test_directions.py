@@ -1,6 +1,6 @@
 """Directions of the first layer: found without painting, the same everywhere, and the strongest move a picture most."""
 
-from pathlib import Path
+import copy
 
 import pytest
 import torch
@@ -19,10 +19,16 @@ NETWORKS = [
 ]
 
 
-@pytest.fixture(params=NETWORKS, ids=lambda network: network.arch)
-def generator(request: pytest.FixtureRequest, tmp_path: Path) -> torch.nn.Module:
-    save_small_generator(tmp_path / "g.safetensors", network=request.param)
-    return load_generator(tmp_path / "g.safetensors")[0]
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network.arch)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> torch.nn.Module:
+    path = tmp_path_factory.mktemp("model") / "g.safetensors"
+    save_small_generator(path, network=request.param)
+    return load_generator(path)[0]
+
+
+@pytest.fixture
+def generator(saved: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(saved)
 
 
 def first_features(generator: torch.nn.Module, z: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ def recipe(*, loop: bool = False, frames: int = 5, canvas: tuple[int, int] = (1,
 
 
 def walk(*options: str, asked: Recipe | None = None) -> int:
-    return walking.main([str(GENERATOR), (asked or recipe()).model_dump_json(), *options])
+    return walking.main([str(GENERATOR), (asked or recipe()).model_dump_json(), "--side=64", *options])
 
 
 def painted_again(path: Path) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_a_grid_of_walkers_is_one_film_and_a_file_each() -> None:
 
 
 def test_the_strip_shows_the_first_frame_and_the_last() -> None:
-    walk("--out=walk.mp4", asked=recipe(frames=30))
+    walk("--out=walk.mp4", "--side=256", asked=recipe(frames=30))
     strip = Image.open("walk.png")
     assert strip.width > 6 * 224 and 2 * 224 < strip.height < 3 * 224
 
@@ -136,7 +136,7 @@ def test_the_strip_shows_the_first_frame_and_the_last() -> None:
 def test_walks_of_canvases_have_their_own_shape_and_too_large_ones_are_refused() -> None:
     assert walk("--out=wide.mp4", asked=recipe(canvas=(1, 5), frames=2)) == 0
     with av.open("wide.mp4") as film:
-        assert (film.streams.video[0].width, film.streams.video[0].height) == (512, 256)
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (64, 32)
     assert walk("--out=vast.mp4", asked=recipe(canvas=(1, 2000), frames=2)) == 1
     assert not Path("vast.mp4").exists()
 
