@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from pydantic import ValidationError
 
@@ -19,23 +20,34 @@ TICK_S = 1.0
 REMEMBERED = 20  # last lines, among which is why it failed
 
 
-def paint(
-    jobs: Sequence[Job], device: str, place: Path, say: Callable[[str], None], code: Path | None = None
-) -> Iterator[Answer]:
-    """An answer a job, as each is done. `code` is the folder whose `atelier/` paints; None is the present one.
+class Painter:
+    """A process at work on jobs; leaving the `with` block ends it, entering it again changes nothing.
 
-    `place` is for what is asked, and for what is painted. Raises AtelierError where the process fails: all that has
-    been answered before stands.
+    `code` is the folder whose `atelier/` paints; None is the present one. `place` is for what is asked.
     """
-    asked = place / "jobs.json"
-    write_bytes(asked, Jobs(device=device, jobs=list(jobs)).model_dump_json().encode())
-    environment = tree.environment()
-    if code is not None:  # before anything else, whatever is installed
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(code), environment.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", repaint_contract.MODULE, str(asked)]
-    last: deque[str] = deque(maxlen=REMEMBERED)
-    with Child(command, environment, code) as child:
-        for line in child.lines(TICK_S):
+
+    def __init__(self, jobs: Sequence[Job], device: str, place: Path, code: Path | None = None) -> None:
+        asked = place / "jobs.json"
+        write_bytes(asked, Jobs(device=device, jobs=list(jobs)).model_dump_json().encode())
+        environment = tree.environment()
+        if code is not None:  # before anything else, whatever is installed
+            paths = (str(code), environment.get("PYTHONPATH"))
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        self._child = Child([sys.executable, "-m", repaint_contract.MODULE, str(asked)], environment, code)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.__exit__()
+
+    def answers(self, say: Callable[[str], None]) -> Iterator[Answer]:
+        """An answer a job, as each is done; `say` hears what else the process prints.
+
+        Raises AtelierError where it fails: all that has been answered before stands.
+        """
+        last: deque[str] = deque(maxlen=REMEMBERED)
+        for line in self._child.lines(TICK_S):
             if not line:
                 continue
             if (answer := _answer(line)) is not None:
@@ -43,9 +55,8 @@ def paint(
             else:
                 last.append(line)
                 say(line)
-        status = child.wait()
-    if status:
-        raise AtelierError(_why(status, last))
+        if status := self._child.wait():
+            raise AtelierError(_why(status, last))
 
 
 def _answer(line: str) -> Answer | None:

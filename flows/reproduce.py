@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows import ending, lineage, tree
+from flows.commission import Studio
 from flows.finding import Networks
 from flows.given import Given, look
 from flows.relatives import Changes
 from flows.reproduced import Account
 from flows.shelf import Shelf
-from flows.sitting import Sitting, Studio
+from flows.sitting import Sitting
 
 PLACE = Path(".atelier/reproduce")
 REPRODUCED = Path(".atelier/reproduced")
@@ -65,13 +66,15 @@ def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account
     networks = Networks(root, _say)
     networks.find(set().union(*(sitting.wanted() for sitting in sittings)))
 
-    from flows.reproducing import reproduce
-
-    wait_for_server()
     PLACE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=PLACE) as place, ending.server_needed("the same command goes on"):
+    with tempfile.TemporaryDirectory(dir=PLACE) as place:
         studio = Studio(root, root / place, networks, shelf, wish.changes, wish.device, _say)
-        reproduce(sittings, studio, account, return_state=True)
+        with sittings[0].begun(studio):
+            from flows.reproducing import reproduce
+
+            wait_for_server()
+            with ending.server_needed("the same command begins anew"):
+                reproduce(sittings, studio, account, return_state=True)
 
 
 def _sittings(pictures: Sequence[Given]) -> list[Sitting]:

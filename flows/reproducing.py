@@ -10,9 +10,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.commission import Studio
+from flows.families import families
 from flows.page import Page
 from flows.reproduced import Account
-from flows.sitting import Sitting, Studio
+from flows.sitting import Sitting
 
 NOT_ALL = "Not all reproduced"  # a finding, and no failure of the flow's
 
@@ -37,7 +39,7 @@ def paint_again(sitting: Sitting, studio: Studio, account: Account) -> State:
         account.tell(outcome)
         outcomes.append(outcome)
     if studio.changes:
-        for family in sitting.families(studio, outcomes):
+        for family in families(studio, outcomes):
             account.introduce(family)
     well = all(outcome.verdict.reproduced for outcome in outcomes)
     count = f"{len(sitting.pictures):,} pictures"

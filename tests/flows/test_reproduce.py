@@ -52,7 +52,9 @@ def studio(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
     )  # fmt: skip
     studio.train(1)
     studio.paint(
-        "tile", generate={"canvas": [4, 4], "seamless": True}, upscale={"method": "learned", "scale": 2}
+        "tile",
+        generate={"canvas": [4, 4], "seamless": True, "seed": 1},
+        upscale={"method": "learned", "scale": 2},
     )
     studio.git("tag", "atelier@v2.0.0")
     studio.paint(

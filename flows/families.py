@@ -1,0 +1,97 @@
+"""What is made of pictures that were painted again: neighbours, the same on a larger canvas, moved; and a sheet.
+
+Each by the code that paints the picture itself most truly, many in one process.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from atelier.errors import AtelierError
+from atelier.provenance import Provenance
+from atelier.recipe import Recipe
+from atelier.vips import Samples
+from flows import commission
+from flows.commission import UNANSWERED, Studio
+from flows.earlier import Code
+from flows.given import Given
+from flows.relatives import relatives
+from flows.sitting import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What was made of a picture, or why nothing was."""
+
+    given: Given
+    written: tuple[Path, ...]
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Relative:
+    """A recipe that was made of a picture's, what to add to its name, and whether it is the last of them."""
+
+    given: Given
+    suffix: str
+    recipe: Recipe
+    last: bool
+
+    @property
+    def made(self) -> Provenance:
+        """What is known of it before it is painted; an artwork also where the picture is a print."""
+        plain = {"print": None, "pick": None, "pixels": None}
+        return self.given.made.model_copy(update={**plain, "latent": self.recipe})
+
+
+def families(studio: Studio, outcomes: Sequence[Outcome]) -> Iterator[Family]:
+    """The relatives of those that could be painted."""
+    painted = [outcome for outcome in outcomes if outcome.verdict.kind != "refused"]
+    for code in dict.fromkeys(outcome.code for outcome in painted):
+        asked: dict[str, _Relative] = {}
+        for number, outcome in enumerate(painted):
+            if outcome.code != code:
+                continue
+            try:
+                made = relatives(outcome.given.made.latent, studio.changes)
+            except AtelierError as error:
+                yield Family(outcome.given, (), str(error))
+                continue
+            for place, (suffix, recipe) in enumerate(made.items()):
+                asked[f"{number}-{place}"] = _Relative(outcome.given, suffix, recipe, place == len(made) - 1)
+        if not asked:
+            continue
+        try:
+            yield from _paint(studio, code, asked)
+        except AtelierError as error:
+            given = dict.fromkeys(relative.given for relative in asked.values())
+            yield from (Family(each, (), str(error)) for each in given)
+
+
+def _paint(studio: Studio, code: Code | None, asked: dict[str, _Relative]) -> Iterator[Family]:
+    """Each family as soon as its last relative is there."""
+    jobs = [commission.job(studio, name, relative.made, code) for name, relative in asked.items()]
+    written: list[Path] = []
+    shown: list[tuple[str, Samples]] = []
+    refused = ""
+    for answer in commission.paint(studio, jobs, code):
+        relative, path = asked[answer.name], commission.place(studio, answer.name, code)
+        stem = relative.given.path.stem
+        if answer.pixels is None:
+            refused = answer.refused or UNANSWERED
+        else:
+            made = commission.by(answer, relative.made)
+            written.append(studio.shelf.write(f"{stem}{relative.suffix}", path, made))
+            shown.append((relative.suffix.rpartition("-")[2], commission.painted(path)))
+            path.unlink()  # an open map keeps what it shows
+        if relative.last:
+            if studio.changes.variations and shown:
+                written.append(studio.shelf.hang(f"{stem}-variations", [*_own(relative.given), *shown]))
+            yield Family(relative.given, tuple(written), refused)
+            written, shown, refused = [], [], ""
+
+
+def _own(given: Given) -> list[tuple[str, Samples]]:
+    return [("the picture", np.concatenate([*given.bands()]))] if given.pixels else []
