@@ -179,7 +179,7 @@ class Ledger:
         """SHA-256s of models in the cache: champions are named by it."""
         cache = store.cache(self._root)
         rows = self._sql.execute(
-            "SELECT DISTINCT model FROM locks WHERE model NOT IN (SELECT md5 FROM models)"
+            "SELECT DISTINCT model FROM locks WHERE model IS NOT NULL AND model NOT IN (SELECT md5 FROM models)"
         )
         with self._sql:
             for (md5,) in rows.fetchall():

@@ -84,7 +84,7 @@ class Repository:
         """So many commits, of which every fourth has another dvc.lock."""
         said = []
         for number in range(count):
-            message, lock = f"commit {number}", lock_text(f"{number // 4:032x}")
+            message, lock = f"commit {number}", lock_text(f"a{number // 4:031x}")
             said.append(
                 f"commit refs/heads/main\ncommitter Ann <ann@example.org> {1700000000 + number} +0000\n"
                 f"data {len(message)}\n{message}\nM 100644 inline dvc.lock\ndata {len(lock)}\n{lock}\n"

@@ -83,6 +83,12 @@ def test_what_is_known_is_not_read_again_and_what_is_new_is(studio, monkeypatch)
     assert (newest.md5, newest.artworks, newest.commits, newest.in_work_tree) == (third.md5, 1, (), True)
 
 
+def test_a_studio_that_has_trained_nothing_yet_has_no_models(studio) -> None:
+    studio.write("dvc.lock", "schema: '2.0'\nstages:\n  scrape:\n    cmd: python -m tasks.scrape\n")
+    with ledger.opened(quiet) as book:
+        assert len(book.models()) == 2  # those of the commits
+
+
 def test_folders_that_are_gone_are_counted_and_found_once_they_are_back(studio) -> None:
     cache = studio.root / ".dvc/cache"
     cache.rename(studio.root / "elsewhere")
