@@ -4,7 +4,6 @@ Speaks atelier.repaint_contract, in which later versions will ask it. Compares n
 """
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from torch import nn
 
 from atelier import __version__
 from atelier.canvas import exact
-from atelier.devices import pick_device
+from atelier.devices import deterministic
 from atelier.errors import AtelierError
 from atelier.murals import MEGA, is_mural
 from atelier.murals import paint as paint_mural
@@ -37,7 +36,7 @@ def main(path: Path) -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         asked = Jobs.model_validate_json(path.read_bytes())
-        device = _deterministic(asked.device)
+        device, _ = deterministic(asked.device)
     except (AtelierError, ValidationError, OSError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 1
@@ -111,15 +110,6 @@ def _paint_mural(network: nn.Module, recipe: Recipe, to: Path) -> PixelFacts:
     pixels = np.load(to, mmap_mode="r")
     rows = max(1, BAND_BYTES // pixels[0].nbytes)
     return PixelFacts.of_bands(pixels[top : top + rows] for top in range(0, len(pixels), rows))
-
-
-def _deterministic(wanted: str) -> torch.device:
-    """The device, set to give the same bytes every time, as the stages set theirs (tasks/trainer.py)."""
-    device, _ = pick_device(wanted)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    return device
 
 
 if __name__ == "__main__":
