@@ -37,8 +37,11 @@ def main(path: Path) -> int:
     try:
         asked = Jobs.model_validate_json(path.read_bytes())
         device, _ = deterministic(asked.device)
-    except (AtelierError, ValidationError, OSError) as error:
+    except (ValidationError, OSError) as error:
         print(f"{path}: {error}", file=sys.stderr)
+        return 1
+    except AtelierError as error:
+        print(error, file=sys.stderr)
         return 1
     for answer in answers(asked, device):
         print(answer.model_dump_json())

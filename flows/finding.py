@@ -80,13 +80,26 @@ class Networks:
 
     def _find_by_history(self, wanted: Wanted) -> None:
         """The first pictures' prints tell no MD5: whatever upscaler was ever named, the newest first."""
-        outs = (lock.md5_of(UPSCALER.as_posix()) for lock in history.locks(self._root))
-        names = iter(dict.fromkeys(md5 for md5 in outs if md5))
+        locks = history.locks(self._root)
+        places = (
+            UPSCALER.as_posix(),
+            UPSCALER.parent.as_posix(),
+        )  # once the folder was one out of the stage's
+        named = (next(filter(None, map(lock.md5_of, places)), None) for lock in locks)
+        names = iter(dict.fromkeys(filter(None, named)))
         while some := list(itertools.islice(names, AT_ONCE)):
-            for path in self._bring(some).values():
+            for path in self._files(some):
                 if self._sha256(path) == wanted.sha256:
                     self._paths[wanted] = path
                     return
+
+    def _files(self, names: Collection[str]) -> Iterator[Path]:
+        """Upscalers by their own names, or by those of the folders that hold them."""
+        brought = self._bring(names)
+        yield from (path for name, path in brought.items() if not name.endswith(".dir"))
+        lists = [objects.listed(path) or [] for name, path in brought.items() if name.endswith(".dir")]
+        within = {md5 for files in lists for name, md5 in files if name == UPSCALER.name}
+        yield from self._bring(within).values()
 
     def _lost(self, wanted: Wanted) -> str:
         """That it is nowhere, why, and how to have it again."""
