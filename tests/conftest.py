@@ -38,6 +38,7 @@ LONGEST = (
     "test_kills.py",
     "test_train_several.py",
     "test_explore.py",
+    "test_reproduce.py",
 )
 
 
