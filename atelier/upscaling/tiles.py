@@ -2,7 +2,7 @@
 
 All passes of the network are chained within a tile, and its result is rounded into its place: nothing else of the
 picture is ever held in float32. That arithmetic is enough: on a CPU with AVX2 or AVX-512, with any number of threads
-and tiles of any usual size, oneDNN adds in one order, and the bits are the same (docs/artworks.md has the figures).
+and tiles of any usual size, oneDNN adds in one order, and the bits are the same (bench/RESULTS.md has the figures).
 """
 
 import itertools
