@@ -41,6 +41,12 @@ def field(generator: nn.Module, recipe: Recipe) -> Tensor:
     """
     generator = _known(generator)
     rows, columns = recipe.canvas
+    inner_rows, inner_columns = recipe.grown_from or (1, 1)
+    if inner_rows > rows or inner_columns > columns:  # before anything of its size is drawn
+        raise AtelierError(
+            f"a canvas of {[rows, columns]} cells cannot grow from one of {[inner_rows, inner_columns]}: "
+            "name a larger one"
+        )
     mixed = recipe.walk or recipe.variation or recipe.moves
     needed = (MIXING if mixed else DRAWING) * generator.nz * rows * columns
     _refuse_what_does_not_fit(recipe.canvas, "a field of latents", needed)
@@ -139,10 +145,6 @@ def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> T
     the sum is as loud as before, and the smaller picture is still heard in it.
     """
     rows, columns = inner.shape[2:]
-    if rows > around.shape[2] or columns > around.shape[3]:
-        raise AtelierError(
-            f"a canvas of {list(around.shape[2:])} cells cannot grow from one of {[rows, columns]}: name a larger one"
-        )
     reach, overlap = lattice.overhang, (lattice.overhang + 1) ** 2
     inside = min(rows, reach + 1) * min(columns, reach + 1)  # how many of those that overlap are its own
     own = max(OWN * overlap, inside)

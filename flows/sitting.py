@@ -136,9 +136,9 @@ def _outcome(studio: Studio, given: Given, attempt: _Attempt) -> Outcome:
 
 def _codes(studio: Studio, model: ModelFacts, left: dict[str, Given]) -> Iterator[Code | None]:
     """The present code, and earlier ones as long as there is something left to paint."""
-    yield None
     if not left:
         return
+    yield None
     prints = any(given.made.print for given in left.values())
     try:
         found = earlier.earlier(studio.root, model.md5, ("generate", "upscale") if prints else ("generate",))
