@@ -3,6 +3,7 @@
 Knows nothing of Prefect until the tree is entered, the files are looked at, and there is something to paint.
 """
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -43,7 +44,9 @@ def _reproduce(wish: Wish) -> int:
     here = Path.cwd()
     tree.enter()
     account, pictures = Account(wish.as_json), []
-    for name, found in look({str(file): here / file for file in wish.files}, _say).items():
+    with contextlib.redirect_stdout(sys.stderr):  # the ledger's bar
+        looked = look({str(file): here / file for file in wish.files}, _say)
+    for name, found in looked.items():
         if isinstance(found, Given):
             pictures.append(found)
         else:
