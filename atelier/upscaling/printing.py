@@ -123,6 +123,10 @@ def same_press(facts: UpscaleFacts, network: Path | None, device: torch.device |
         raise AtelierError(f"the print names tiles of {tile_px} px: no press makes such tiles")
     if facts.settings.get("bits", 8) not in (8, 16):
         raise AtelierError(f"the print names {facts.settings['bits']} bits a colour; it may have 8 or 16")
+    if method != "lanczos" and network is None:
+        raise AtelierError(
+            f"the print was made with the network {facts.upscaler_sha256}, which is not at hand"
+        )
     if method == "learned" and network is not None and digest(network) != facts.upscaler_sha256:
         raise AtelierError(f"{network} is not the upscaler {facts.upscaler_sha256} that the print names")
     return Press(facts, _opened(method, network, facts.upscaler_sha256, torch.device(device)))

@@ -82,6 +82,10 @@ def test_another_file_than_the_print_names_is_refused(upscaler: Path, tmp_path: 
         _, facts = press(method, upscaler).print(noise(8, 8))
         with pytest.raises(AtelierError, match=words):
             same_press(facts, other)
+        with pytest.raises(
+            AtelierError, match=f"made with the network {digest(upscaler)}, which is not at hand"
+        ):
+            same_press(facts, None)
 
 
 @pytest.mark.parametrize(
