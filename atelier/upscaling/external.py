@@ -8,6 +8,7 @@ overlap and are faded into each other; how large they are decides the pixels and
 import hashlib
 import io
 import pickle
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lcm
@@ -242,7 +243,9 @@ def _tensors(path: Path, content: bytes) -> dict[str, Any]:
         case ".safetensors":
             return safetensors.torch.load(content)
         case ".pth":
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # what torch warns of, a TorchScript program, it then refuses
+                warnings.simplefilter("ignore")
+                loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return dict(loaded)
     raise ValueError("it is neither .safetensors nor .pth")
 
