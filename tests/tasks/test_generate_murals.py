@@ -1,5 +1,6 @@
 """The stage where a canvas makes pictures too large for PNGs; what is too large is a small number here."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from atelier import murals
+from atelier import murals, repainting
 from atelier.canvas import exact
 from atelier.errors import AtelierError
 from atelier.networks import load_generator
 from atelier.painting import Painting, paint
 from atelier.params import Params
-from atelier.provenance import read, read_pixels
+from atelier.provenance import canonical, read, read_pixels, write_tiff
+from atelier.repaint_contract import Job, Jobs
 from tasks import upscale
 from tasks.generate import ARTWORKS, GENERATOR, run
 from tasks.stage import Stage
@@ -100,3 +102,16 @@ def test_murals_are_passed_over_by_the_upscaler() -> None:
     params = Params.model_validate({"upscale": {"method": "lanczos"}})
     assert "3 murals" in upscale.run(Stage("upscale", params))
     assert not [*Path("data/prints").iterdir()]
+
+
+def test_a_mural_is_painted_again_from_what_it_says_of_itself_to_the_same_file() -> None:
+    run(stage(count=1, layout="smooth"))
+    (path,) = ARTWORKS.iterdir()
+    made = read(path)
+    job = Job(
+        name="1", provenance=json.loads(canonical(made)), generator=GENERATOR.resolve(), to=Path("again.npy")
+    )
+    (answer,) = repainting.answers(Jobs(jobs=[job]), torch.device("cpu"))
+    assert answer.pixels == made.pixels, answer.refused
+    write_tiff(Path("again.tif"), job.to, made, lambda share: None)
+    assert Path("again.tif").read_bytes() == path.read_bytes()
