@@ -86,7 +86,6 @@ def test_the_profile_is_srgb() -> None:
     profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb()))
     same = ImageCms.profileToProfile(Image.fromarray(RGB), profile, ImageCms.createProfile("sRGB"))
     assert np.abs(np.asarray(same).astype(int) - RGB).max() <= 1
-    assert srgb()[8] == 2, "version 2 of the format"
 
 
 def resaved(path: Path, **how: object) -> bytes:
