@@ -45,9 +45,10 @@ class PaintedStudio(Repository):
         kept["train_upscaler"] = {"cmd": "false", "outs": ["data/upscaler/upscaler.safetensors"]}
         with (root / "dvc.yaml").open("w") as file:
             YAML(typ="safe").dump({"stages": kept}, file)
-        studio.dvc("init -q")
         # not ../remote: for earlier commits, DVC takes it for a path from the file system's root
-        studio.dvc(f"remote add -q -d store {root.parent / 'remote'}")
+        remote = root.parent / "remote"
+        studio.write(".dvc/config", f"[core]\n    remote = store\n['remote \"store\"']\n    url = {remote}\n")
+        studio.write(".dvc/.gitignore", "/config.local\n/tmp\n/cache\n")
         return studio
 
     @property
