@@ -21,9 +21,8 @@ from atelier.recipe import Facts, Natural, Recipe
 from atelier.strangers import opened, shown
 from atelier.vips import BAND_BYTES, Samples
 
-Format = Literal[
-    "atelier-provenance/1", "atelier-provenance/2"
-]  # 1 knew fewer keys; all have defaults that were so
+# 1 knew fewer keys; all have defaults that were so
+Format = Literal["atelier-provenance/1", "atelier-provenance/2"]
 FORMAT: Format = "atelier-provenance/2"
 WHAT = "name a picture that Atelier made"
 MAX_PIXELS = 1 << 29  # that are read at once: 3 GiB of 16 bits

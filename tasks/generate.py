@@ -38,12 +38,8 @@ def run(stage: Stage) -> str:
     device = deterministic_device(stage.name, params.device)
     generator, header = load_generator(GENERATOR)
     generator = exact(generator, device)
-    indices, facts, pick = (
-        _indices(params, generator, device),
-        ModelFacts.of(GENERATOR, header),
-        pick_facts(params),
-    )
-    made = (provenance(params, index, facts, pick) for index in indices)
+    model, pick = ModelFacts.of(GENERATOR, header), pick_facts(params)
+    made = (provenance(params, index, model, pick) for index in _indices(params, generator, device))
     height, width = size(generator, recipe(params, 0))
     if is_mural(height, width):
         return murals(stage, generator, [*made], height, width)
