@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup art test lint bench lock
+.PHONY: help setup art test quick lint bench lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
@@ -31,9 +31,14 @@ art: setup  ## the whole way: scrape, download, train, generate, upscale; what i
 	dvc repro
 	@echo 'Look at data/contact_sheet.png, at the artworks in data/artworks/ and the prints in data/prints/.'
 
-test: setup  ## the test suite
-	@# a file stays with one process, which starts its servers once; the longest file comes first
-	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# a file stays with one process, which starts its servers once; the longest file comes first
+PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: setup  ## every test: a quarter of an hour on two cores
+	$(PYTEST) -m 'slow or not slow'
+
+quick: setup  ## the tests without those that run whole pipelines or kill them: half of that time
+	$(PYTEST)
 
 lint: setup  ## style, types, and the arrows between the three floors
 	ruff check .

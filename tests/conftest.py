@@ -36,6 +36,7 @@ LONGEST = (
     "test_pipeline.py",
     "test_nights_served.py",
     "test_kills.py",
+    "test_reproduce.py",
     "test_train_several.py",
     "test_explore.py",
     "test_reproduce.py",

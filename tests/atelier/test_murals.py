@@ -167,7 +167,7 @@ def test_a_disk_that_fills_up_before_the_painting_is_a_sentence(small_disk, tmp_
 def test_a_disk_that_fills_up_while_the_file_is_written_is_a_sentence_and_the_pixels_stay(
     small_disk, tmp_path
 ) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (170, 190, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (174, 190, 3), np.uint8)
     np.save(tmp_path / "pixels.npy", noise)
     with pytest.raises(AtelierError, match=r"mural\.tif could not be written .* is the disk full"):
         write_tiff(tmp_path / "mural.tif", tmp_path / "pixels.npy", MADE, lambda share: None)
