@@ -3,6 +3,8 @@
 As in flows.dvc, work is done by `dvc` in a child process that ends with us.
 """
 
+import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -97,6 +99,29 @@ def release(root: Path) -> None:
         holders = set(re.findall(r'"pid": (\d+)', path.read_text()))
         if not any(_is_in(root, pid) for pid in holders):
             path.unlink()
+
+
+def mend(root: Path) -> None:
+    """Drop the list of locks that a dvc left half written when it was killed, which no other dvc would read.
+
+    While another is at work in `root` it stays: that one may be writing.
+    """
+    path = root / ".dvc/tmp/rwlock"
+    try:
+        json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        others = (found.name for found in Path("/proc").glob("[0-9]*") if found.name != str(os.getpid()))
+        if not any(_is_in(root.resolve(), pid) and _is_dvc(pid) for pid in others):
+            path.unlink(missing_ok=True)
+
+
+def _is_dvc(pid: str) -> bool:
+    try:
+        return b"dvc" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # gone
+        return False
 
 
 def _is_in(root: Path, pid: str) -> bool:

@@ -24,9 +24,10 @@ def main(targets: Sequence[str]) -> int:
 
 
 def _run(targets: Sequence[str]) -> int:
-    from flows import dvc, server
+    from flows import dvc, server, store
 
     wait_for_server = server.start()
+    store.mend(Path())
     plan = dvc.plan(targets, lambda text: print(text, file=sys.stderr))
 
     from flows.pipeline import studio

@@ -38,8 +38,9 @@ def run(stage: Stage) -> str:
     device = deterministic_device(stage.name, params.device)
     generator, header = load_generator(GENERATOR)
     generator = exact(generator, device)
+    indices = _indices(params, generator, device)  # says so where there is no discriminator to pick by
     model, pick = ModelFacts.of(GENERATOR, header), pick_facts(params)
-    made = (provenance(params, index, model, pick) for index in _indices(params, generator, device))
+    made = (provenance(params, index, model, pick) for index in indices)
     height, width = size(generator, recipe(params, 0))
     if is_mural(height, width):
         return murals(stage, generator, [*made], height, width)
