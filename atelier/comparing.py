@@ -17,8 +17,9 @@ from atelier.devices import pick_device
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
 from atelier.networks import load_generator
-from atelier.panels import Panel, grid, write_panels
+from atelier.panels import Panel, write_panels
 from atelier.progress import Progress
+from atelier.sheets import grid
 
 
 def paint_both(

@@ -49,6 +49,11 @@ def deterministic(wanted: str) -> tuple[torch.device, str]:
     return device, why
 
 
+def machine_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _cuda_name() -> str:
     return f"cuda ({torch.cuda.get_device_name()})"
 

@@ -6,21 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
-from atelier import __version__
 from atelier.canvas import Pixels, exact
 from atelier.devices import deterministic
 from atelier.directions import factorised
 from atelier.ending import with_words
 from atelier.networks import load_generator
 from atelier.painting import paint
-from atelier.panels import Panel, write_panels
+from atelier.panels import Panel, fitted, write_panels
 from atelier.progress import Progress
-from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, write_png
+from atelier.provenance import ModelFacts, Provenance, write_png
 from atelier.recipe import Move, Recipe
-from atelier.sheets import sheet, thumbnail
+from atelier.sheets import sheet
+from atelier.versions import software
 
 STEPS = 7  # pictures of a row, the unmoved in the middle
 SHOWN_PX = 128  # longer side of one, about
@@ -61,10 +60,10 @@ def _directed(given: argparse.Namespace) -> int:
                     made = Provenance(
                         model=model,
                         latent=recipe,
-                        software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
+                        software=software(),
                     )
                     write_png(given.save / _name(recipe, direction), picture, made)
-                pictures.append(_shown(picture))
+                pictures.append(fitted(picture, SHOWN_PX))
                 progress.advance()
             span = f"{steps[0]:+g} to {steps[-1]:+g} standard deviations"
             words = f"{share:.1%} of what the first layer does; {span}"
@@ -87,12 +86,6 @@ def _name(recipe: Recipe, direction: int) -> str:
     """1-00007-d2+1.5.png: the picture's own name, and how it is moved."""
     own = f"{recipe.seed}-{recipe.index:05d}"
     return f"{own}-d{direction}{recipe.moves[-1].amount:+g}.png" if recipe.moves else f"{own}.png"
-
-
-def _shown(picture: Pixels) -> Pixels:
-    """At the sheet's size: large ones shrunk, small ones in whole pixels."""
-    times = max(SHOWN_PX // max(picture.shape[:2]), 1)
-    return thumbnail(picture.repeat(times, axis=0).repeat(times, axis=1), SHOWN_PX)
 
 
 def _given(arguments: Sequence[str] | None) -> argparse.Namespace:

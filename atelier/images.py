@@ -38,7 +38,7 @@ LARGE_PIXELS = 25_000_000  # pictures from here on are decoded one at a time, fo
 _one_large = threading.Lock()
 
 # what Pillow raises for bytes that lie; its plugins do not check everything that they index
-_DAMAGE = (
+DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError,
     AssertionError, AttributeError, NotImplementedError, struct.error, zlib.error,
 )  # fmt: skip
@@ -84,7 +84,7 @@ def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified 
         if kind == "PNG":  # checksums, which decoding skips
             Image.open(io.BytesIO(content), formats=[kind]).verify()
         image = Image.open(io.BytesIO(content), formats=[kind])
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return Refused("truncated", f"damaged {kind}: {_first_line(error)}")
     width, height = image.size
     if width * height > limits.max_pixels:
@@ -100,7 +100,7 @@ def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified 
                     return Verified(EXTENSIONS[kind], *size, _phash(_upright(image)), image)
                 image = Image.open(io.BytesIO(content), formats=[kind])
             image.load()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return Refused("truncated", f"damaged {kind}: {_first_line(error)}")
     if image.width * image.height > limits.max_pixels:  # a GIF's first frame may enlarge its canvas
         return Refused("too-large", f"{image.width}×{image.height} px is more than download.max_pixels")
@@ -113,7 +113,7 @@ def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified 
     upright = _upright(image)
     try:
         phash = _phash(upright)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return Refused("refused", f"{kind} whose colours cannot be converted: {_first_line(error)}")
     return Verified(EXTENSIONS[kind], upright.width, upright.height, phash, upright)
 
@@ -126,7 +126,7 @@ def read_rgb(content: bytes) -> Image.Image:
             raise OSError(_what_instead(content))
         image = Image.open(io.BytesIO(content), formats=[kind])
         image.load()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise AtelierError(
             f"not a whole picture ({_first_line(error)}): `dvc repro` makes it again"
         ) from None
@@ -203,7 +203,7 @@ def _loads_small(image: Image.Image) -> bool:
     image.draft("L", (SMALL_PX, SMALL_PX))
     try:
         image.load()
-    except _DAMAGE:
+    except DAMAGE:
         return False
     # of a block that libjpeg made up, and of one colour, nothing but its mean is seen here
     return image.getpixel((image.width - 1, image.height - 1)) != 128 and not _is_flat(image)
@@ -233,7 +233,7 @@ def _extrema(image: Image.Image) -> tuple[tuple[int, int], ...]:
 def _orientation(image: Image.Image) -> object:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:  # an EXIF block that cannot be read turns nothing
+    except DAMAGE:  # an EXIF block that cannot be read turns nothing
         return 1
 
 
@@ -241,7 +241,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         # it copies what it does not turn
         return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
-    except _DAMAGE:
+    except DAMAGE:
         return image
 
 
@@ -260,7 +260,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
                 space == {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[image.mode]
             ):
                 return _through(image, source)
-        except (ImageCms.PyCMSError, *_DAMAGE):  # a broken profile says nothing
+        except (ImageCms.PyCMSError, *DAMAGE):  # a broken profile says nothing
             pass
     return image.convert("RGB")
 

@@ -1,19 +1,14 @@
-"""How alike two pictures are, value by value, in bounded memory; and several pictures hung on one sheet.
+"""How alike two pictures are, value by value, in bounded memory.
 
 Knows arrays of (H, W, 3), uint8 or uint16, memory-mapped or not; no file and no verdict.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
 
 from atelier.vips import Samples
-
-TEXT_PX, GAP_PX, SIDE_PX, COLUMNS = 16, 8, 256, 4
-INK, PAPER = (24, 24, 24), (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +62,3 @@ def compare(bands: Iterable[Samples], other: Samples) -> Likeness:
         raise ValueError(f"one picture has {end} rows, the other {height}")
     box = Box(left, top, right, bottom) if pixels else None
     return Likeness(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, box)
-
-
-def hung(pictures: Sequence[tuple[str, Samples]]) -> npt.NDArray[np.uint8]:
-    """Named pictures side by side, small ones enlarged by whole pixels, large ones reduced, each over its name."""
-    drawn = [_framed(name, picture) for name, picture in pictures]
-    columns = min(COLUMNS, len(drawn))
-    width, height = (max(sides) for sides in zip(*(picture.size for picture in drawn), strict=True))
-    rows = -(-len(drawn) // columns)
-    sheet = Image.new("RGB", (columns * (width + GAP_PX) + GAP_PX, rows * (height + GAP_PX) + GAP_PX), PAPER)
-    for place, picture in enumerate(drawn):
-        row, column = divmod(place, columns)
-        sheet.paste(picture, (GAP_PX + column * (width + GAP_PX), GAP_PX + row * (height + GAP_PX)))
-    return np.array(sheet)
-
-
-def _framed(name: str, pixels: Samples) -> Image.Image:
-    levels = pixels.astype(np.uint8) if pixels.dtype == np.uint8 else (pixels // 257).astype(np.uint8)
-    picture = Image.fromarray(levels)
-    times = SIDE_PX // max(picture.size)
-    if times > 1:
-        picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
-    else:
-        picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
-    framed = Image.new("RGB", (picture.width, picture.height + round(1.5 * TEXT_PX)), PAPER)
-    framed.paste(picture, (0, 0))
-    font = ImageFont.load_default(TEXT_PX)
-    ImageDraw.Draw(framed).text((0, picture.height), name, fill=INK, font=font)
-    return framed

@@ -6,7 +6,6 @@ on which parts it was painted in. Knows no file.
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.canvas import Pixels, render
+from atelier.devices import machine_memory
 from atelier.directions import moved
 from atelier.errors import AtelierError
 from atelier.layouts import lay
@@ -228,14 +228,9 @@ def _peak(generator: FieldGenerator) -> int:
 
 
 def _refuse_what_does_not_fit(canvas: Canvas, what: str, needed: int) -> None:
-    there = _memory()
+    there = machine_memory()
     if needed > there:
         raise AtelierError(
             f"a canvas of {list(canvas)} cells means {what}, which needs about {needed / 2**30:,.1f} GiB; there are "
             f"{there / 2**30:,.1f} GiB: make generate.canvas smaller"
         )
-
-
-def _memory() -> int:
-    """Bytes that the machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -10,13 +10,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from atelier.files import replacing
-from atelier.sheets import sheet
 
 Pixels = npt.NDArray[np.uint8]
 TITLE_PX, TEXT_PX, GAP_PX, LEAD = 22, 16, 16, 1.3
 INK, PAPER = (24, 24, 24), (255, 255, 255)
-SIDE_PX = 512  # about how wide a panel's grid of pictures is
-MOST, FEWEST = 8, 3  # pictures a row
 
 
 @dataclass(frozen=True)
@@ -28,19 +25,14 @@ class Panel:
     picture: Pixels
 
 
-def grid(pictures: Pixels) -> Pixels:
-    """As many of the pictures (n, H, W, 3), in their order, as a panel shows well, as one square grid."""
-    side = max(pictures.shape[1:3])
-    columns = min(max(SIDE_PX // side, FEWEST), MOST)
-    shown = pictures[: columns**2]
-    if side * columns > SIDE_PX:
-        scale = SIDE_PX / columns / side
-        size = (round(pictures.shape[2] * scale), round(pictures.shape[1] * scale))
-        shown = np.stack([np.array(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS)) for p in shown])
-    else:
-        times = SIDE_PX // (side * columns)  # whole pixels: what is coarse shall look coarse
-        shown = shown.repeat(times, axis=1).repeat(times, axis=2)
-    return sheet(shown, columns)
+def fitted(picture: Pixels, side_px: int) -> Pixels:
+    """About `side_px` on its longer side: a small picture enlarged by whole pixels, a large one reduced."""
+    times = side_px // max(picture.shape[:2])
+    if times:
+        return picture.repeat(times, axis=0).repeat(times, axis=1)
+    image = Image.fromarray(picture)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return np.array(image)
 
 
 def panels(heading: str, given: Sequence[Panel], columns: int) -> Pixels:

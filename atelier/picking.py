@@ -13,11 +13,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from atelier.canvas import exact
 from atelier.errors import AtelierError
-from atelier.networks import NetworkConfig, make_networks, read_model
+from atelier.networks import load_discriminator
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,16 +53,9 @@ class Judge:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         """Raises AtelierError where the file is absent, damaged, or not one of ours."""
-        header, tensors = read_model(path)
-        config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-        with torch.random.fork_rng():  # building draws weights that are replaced at once
-            _, discriminator = make_networks(config)
-        try:
-            discriminator.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise AtelierError(f"{path} does not hold the weights of its {config.arch}: {error}") from None
-        self.resolution = config.resolution
-        self._discriminator: nn.Module = exact(discriminator, device)
+        discriminator, header = load_discriminator(path)
+        self.resolution = header["resolution"]
+        self._discriminator = exact(discriminator, device)
 
     @torch.inference_mode()
     def score(self, picture: Pixels) -> float:

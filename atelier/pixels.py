@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from atelier import png
 from atelier.errors import AtelierError
-from atelier.images import read_rgb
+from atelier.images import DAMAGE, read_rgb
 from atelier.provenance import PixelFacts
 from atelier.strangers import opened, shown
 
@@ -49,6 +49,6 @@ def _measured(path: Path, file: BinaryIO) -> tuple[int, int, bool]:
             return *image.size, deep
     except UnidentifiedImageError:
         raise AtelierError(f"{shown(path)} is no picture of a kind that Atelier knows: name a PNG") from None
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError) as error:
+    except DAMAGE as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise AtelierError(f"{shown(path)} is a damaged picture ({shown(said[:200])})") from None

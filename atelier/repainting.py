@@ -23,10 +23,11 @@ from atelier.murals import paint as paint_mural
 from atelier.networks import load_generator
 from atelier.painting import Painting, paint, size
 from atelier.progress import Progress
-from atelier.provenance import PixelFacts, Provenance, SoftwareFacts
+from atelier.provenance import PixelFacts, Provenance
 from atelier.recipe import Recipe
 from atelier.repaint_contract import Answer, Job, Jobs
 from atelier.upscaling.printing import print_again
+from atelier.versions import software
 from atelier.vips import BAND_BYTES
 
 
@@ -51,14 +52,13 @@ def main(path: Path) -> int:
 def answers(asked: Jobs, device: torch.device) -> Iterator[Answer]:
     """One answer a job, in order; a generator's file is read once where jobs that share it follow each other."""
     loaded: tuple[Path, _Generator] | None = None
-    software = SoftwareFacts(atelier=__version__, torch=torch.__version__)
     for job in asked.jobs:
         try:
             if loaded is None or loaded[0] != job.generator:
                 loaded = job.generator, _Generator(job.generator, device)
-            yield _paint(job, loaded[1], device, software)
+            yield _paint(job, loaded[1], device)
         except AtelierError as error:
-            yield Answer(name=job.name, software=software, refused=str(error))
+            yield Answer(name=job.name, software=software(), refused=str(error))
 
 
 class _Generator:
@@ -70,7 +70,7 @@ class _Generator:
         self.built = (header["arch"], header["resolution"], header["settings"])
 
 
-def _paint(job: Job, generator: _Generator, device: torch.device, software: SoftwareFacts) -> Answer:
+def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
     try:
         made = Provenance.model_validate_json(json.dumps(job.provenance))
     except ValidationError as error:
@@ -85,7 +85,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device, software: Soft
         )
 
     def answer(pixels: PixelFacts, original: PixelFacts | None = None) -> Answer:
-        return Answer(name=job.name, pixels=pixels, original=original, software=software)
+        return Answer(name=job.name, pixels=pixels, original=original, software=software())
 
     height, width = size(generator.network, made.latent)
     named = made.print.original if made.print else made.pixels

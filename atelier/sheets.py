@@ -12,6 +12,8 @@ from torchvision.utils import make_grid
 from atelier.files import replacing
 
 Pixels = npt.NDArray[np.uint8]
+SIDE_PX = 512  # about how wide a grid of pictures is
+MOST, FEWEST = 8, 3  # pictures a row of it
 
 
 def sheet(images: Pixels, columns: int | None = None, pad_px: int = 2) -> Pixels:
@@ -26,8 +28,23 @@ def sheet(images: Pixels, columns: int | None = None, pad_px: int = 2) -> Pixels
     tiles = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     if count == 1:  # make_grid frames every sheet but a single picture's
         tiles = torch.nn.functional.pad(tiles, (pad_px,) * 4, value=255)
-    grid = make_grid(tiles, nrow=columns, padding=pad_px, pad_value=255)
-    return np.ascontiguousarray(grid.permute(1, 2, 0).numpy())
+    drawn = make_grid(tiles, nrow=columns, padding=pad_px, pad_value=255)
+    return np.ascontiguousarray(drawn.permute(1, 2, 0).numpy())
+
+
+def grid(pictures: Pixels) -> Pixels:
+    """As many of the pictures (n, H, W, 3), in their order, as are seen well, as one square grid."""
+    side = max(pictures.shape[1:3])
+    columns = min(max(SIDE_PX // side, FEWEST), MOST)
+    shown = pictures[: columns**2]
+    if side * columns > SIDE_PX:
+        scale = SIDE_PX / columns / side
+        size = (round(pictures.shape[2] * scale), round(pictures.shape[1] * scale))
+        shown = np.stack([np.array(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS)) for p in shown])
+    else:
+        times = SIDE_PX // (side * columns)  # whole pixels: what is coarse shall look coarse
+        shown = shown.repeat(times, axis=1).repeat(times, axis=2)
+    return sheet(shown, columns)
 
 
 def write_sheet(path: Path, images: Pixels, columns: int | None = None, pad_px: int = 2) -> None:

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import nn
 
-from atelier import __version__
 from atelier.canvas import Pixels, exact
 from atelier.devices import deterministic
 from atelier.ending import with_words
@@ -25,9 +23,10 @@ from atelier.networks import load_generator
 from atelier.painting import paint, size
 from atelier.panels import Panel, write_panels
 from atelier.progress import Progress
-from atelier.provenance import ModelFacts, PixelFacts, Provenance, SoftwareFacts, read, read_pixels, write_png
+from atelier.provenance import ModelFacts, PixelFacts, Provenance, read, read_pixels, write_png
 from atelier.recipe import Facts, Natural, Recipe, Station, Walk
 from atelier.sheets import thumbnail
+from atelier.versions import software
 
 LAST = 2**31  # pictures of a seed
 GAP_PX = 4  # between the walkers of a grid; even, as a film's sides are
@@ -62,7 +61,7 @@ class Walkers:
         return Provenance(
             model=self.model,
             latent=at_frame(self.recipes[walker], frame),
-            software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
+            software=software(),
         )
 
     def picture(self, walker: int, frame: int, kept: Path | None = None) -> Pixels:

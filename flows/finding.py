@@ -12,12 +12,11 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.params import load_params
 from flows import history, objects
-from flows.history import Lock
 
 GENERATOR = Path("data/model/generator.safetensors")
 UPSCALER = Path("data/upscaler/upscaler.safetensors")
 KEPT = Path("models")
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth")
 AT_ONCE = 32  # objects that are brought together where nothing but the SHA-256 is known
 
 
@@ -81,10 +80,8 @@ class Networks:
     def _find_by_history(self, wanted: Wanted) -> None:
         """The first pictures' prints tell no MD5: whatever upscaler was ever named, the newest first."""
         locks = history.locks(self._root)
-        places = (
-            UPSCALER.as_posix(),
-            UPSCALER.parent.as_posix(),
-        )  # once the folder was one out of the stage's
+        # once the folder was one out of the stage's
+        places = (UPSCALER.as_posix(), UPSCALER.parent.as_posix())
         named = (next(filter(None, map(lock.md5_of, places)), None) for lock in locks)
         names = iter(dict.fromkeys(filter(None, named)))
         while some := list(itertools.islice(names, AT_ONCE)):
@@ -110,7 +107,7 @@ class Networks:
                 f"{told}: put its file into {KEPT}/, whatever its name, or name it in upscale.external.path"
             )
         naming = history.locks(self._root, naming=wanted.md5) if wanted.md5 else []
-        made = [lock for lock in naming if lock.commits and _makes(lock, wanted.md5)] or [
+        made = [lock for lock in naming if lock.commits and wanted.md5 and lock.makes(wanted.md5)] or [
             lock for lock in naming if lock.commits
         ]
         if not made:
@@ -137,7 +134,3 @@ class Networks:
         if path not in self._digests:
             self._digests[path] = digest(path, "md5"), digest(path)
         return self._digests[path]
-
-
-def _makes(lock: Lock, md5: str | None) -> bool:
-    return any(md5 in stage.outs.values() for stage in lock.stages.values())

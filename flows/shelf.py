@@ -7,15 +7,19 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from atelier import provenance
 from atelier.errors import AtelierError
-from atelier.likeness import hung
+from atelier.images import DAMAGE
 from atelier.murals import is_mural
+from atelier.panels import Panel, fitted, write_panels
 from atelier.provenance import Provenance
 from atelier.strangers import opened
 from atelier.vips import Samples
+
+SHOWN_PX, COLUMNS = 256, 4  # of a picture on a sheet, and how many a row
 
 
 class Shelf:
@@ -44,7 +48,8 @@ class Shelf:
         """Several on a sheet."""
         with tempfile.TemporaryDirectory(dir=self._made(), prefix=".") as place:
             temporary = Path(place) / f"{name}.png"
-            Image.fromarray(hung(pictures)).save(temporary)
+            panels = [Panel(words, (), fitted(_levels(samples), SHOWN_PX)) for words, samples in pictures]
+            write_panels(temporary, name, panels, COLUMNS)
             return self._put(temporary, name)
 
     def _made(self) -> Path:
@@ -66,19 +71,15 @@ class Shelf:
         raise AssertionError("numbers have no end")
 
 
+def _levels(samples: Samples) -> npt.NDArray[np.uint8]:
+    """A picture as a sheet shows it, in 8 bits."""
+    return (samples // 257 if samples.dtype == np.uint16 else samples).astype(np.uint8)
+
+
 def _dpi(path: Path) -> float | None:
     """What a print's file says of its resolution; a stranger's file, so whatever is wrong with it means nothing."""
     try:
         with opened(path, "") as file, Image.open(file, formats=("PNG",)) as image:
             return float(image.info["dpi"][0]) or None
-    except (
-        AtelierError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-    ):
+    except (AtelierError, *DAMAGE):
         return None

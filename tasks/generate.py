@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from atelier import __version__
 from atelier.canvas import Pixels, exact
 from atelier.files import digest, linked, replacing_directory
 from atelier.murals import is_mural, make, refuse_what_the_disk_lacks
@@ -17,11 +16,12 @@ from atelier.painting import Painting, paint, size
 from atelier.params import Generate
 from atelier.picking import Judge, Pick, picked
 from atelier.progress import Progress
-from atelier.provenance import ModelFacts, PickFacts, Provenance, SoftwareFacts, canonical, write_png
+from atelier.provenance import ModelFacts, PickFacts, Provenance, canonical, write_png
 from atelier.recipe import Recipe
 from atelier.sheets import thumbnail, write_sheet
 from atelier.tiff import preview
 from atelier.training.checkpoint import inputs_key
+from atelier.versions import software
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
@@ -101,7 +101,7 @@ def provenance(params: Generate, index: int, model: ModelFacts, pick: PickFacts 
     return Provenance(
         model=model,
         latent=recipe(params, index),
-        software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
+        software=software(),
         pick=pick,
     )
 

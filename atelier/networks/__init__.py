@@ -46,16 +46,12 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.M
 
     Raises AtelierError where the file is absent, damaged, or not one of ours.
     """
-    header, tensors = read_model(path)
-    config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    if not are_weights_of(lambda: _made(config, _generator), tensors):
-        raise AtelierError(
-            f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered"
-        )
-    with torch.random.fork_rng():  # building draws weights that are replaced at once
-        generator = _made(config, _generator)
-    generator.load_state_dict(tensors)
-    return generator.eval().requires_grad_(False).to(device), header
+    return _loaded(path, _generator, device)
+
+
+def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """The same of a `discriminator.safetensors`; its batch norms use what training has shown them."""
+    return _loaded(path, _discriminator, device)
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -63,13 +59,27 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")
 
 
+def _loaded(
+    path: Path, build: Callable[[NetworkConfig], nn.Module], device: torch.device | str
+) -> tuple[nn.Module, dict[str, Any]]:
+    header, tensors = read_model(path)
+    config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
+    if not are_weights_of(lambda: _made(config, build), tensors):
+        raise AtelierError(
+            f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered"
+        )
+    with torch.random.fork_rng():  # building draws weights that are replaced at once
+        network = _made(config, build)
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False).to(device), header
+
+
 def _made(config: NetworkConfig, build: Callable[[NetworkConfig], nn.Module]) -> nn.Module:
     try:
         return build(config)
     except (KeyError, TypeError, ValueError) as error:
-        said = (
-            str(error).splitlines()[0] if str(error) else type(error).__name__
-        )  # torch adds where it was in C++
+        # torch adds where it was in C++
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AtelierError(
             f"the model's settings {config.settings} do not fit {config.arch}: {said}"
         ) from None
@@ -84,9 +94,7 @@ def _generator(config: NetworkConfig) -> nn.Module:
             return R3ganGenerator(resolution, settings["preset"], settings["nz"])
         case "sketch":
             return SketchGenerator(resolution, settings["nz"], settings["ngf"])
-    raise AtelierError(
-        f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch"
-    )
+    raise _unknown(config)
 
 
 def _discriminator(config: NetworkConfig) -> nn.Module:
@@ -96,5 +104,12 @@ def _discriminator(config: NetworkConfig) -> nn.Module:
             return R3ganDiscriminator(resolution, settings["preset"])
         case "sketch":
             return SketchDiscriminator(resolution, settings["ndf"])
-        case _:
+        case "dcgan":
             return DcganDiscriminator(resolution, settings["ndf"])
+    raise _unknown(config)
+
+
+def _unknown(config: NetworkConfig) -> AtelierError:
+    return AtelierError(
+        f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch"
+    )

@@ -5,7 +5,6 @@ A press is opened from a network's file, and from what is wanted (`new_press`) o
 is opened. Knows neither which artworks there are nor how a print is written.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,16 +13,17 @@ import numpy as np
 import PIL
 import torch
 
-from atelier import __version__
+from atelier.devices import machine_memory
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.provenance import Scalar, SoftwareFacts, UpscaleFacts
+from atelier.provenance import Scalar, UpscaleFacts
 from atelier.upscaling import external, lanczos
 from atelier.upscaling.external import External, external_into, open_external
 from atelier.upscaling.lanczos import lanczos_into
 from atelier.upscaling.network import SRVGGNetCompact, load_upscaler
 from atelier.upscaling.samples import Done, Pixels, Samples, blank, unheard
 from atelier.upscaling.tiles import enlarge_into, passes
+from atelier.versions import software
 
 Method = Literal["learned", "external", "lanczos"]
 Upscaler = SRVGGNetCompact | External | None  # None: Lanczos
@@ -101,7 +101,7 @@ def new_press(
         upscaler_sha256=digest(network) if upscaler and network else None,
         upscaler_md5=digest(network, "md5") if upscaler and network else None,
         settings=settings,
-        software=SoftwareFacts(atelier=__version__, torch=torch.__version__),
+        software=software(),
     )
     return Press(facts, upscaler)
 
@@ -164,7 +164,7 @@ def _refuse_what_does_not_fit(picture: Pixels, scale: int, bits: int) -> None:
     """Asked before anything is allocated: memory that is promised and not there ends the process without a word."""
     height, width, channels = picture.shape
     needed = height * width * channels * scale**2 * bits // 8
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = machine_memory()
     if needed > there:
         raise AtelierError(
             f"a print of {width * scale:,} × {height * scale:,} px needs {needed / 2**30:,.1f} GiB; this machine has "

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atelier.likeness import Box, compare, hung
+from atelier.likeness import Box, compare
 
 
 def picture(dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
@@ -40,10 +40,3 @@ def test_sixteen_bits_are_measured_in_255ths_too() -> None:
 def test_pictures_of_another_size_or_depth_are_not_compared(other: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"differ|rows"):
         compare([picture()], other)
-
-
-def test_small_and_large_pictures_hang_side_by_side() -> None:
-    sheet = hung([("small", picture()), ("large", np.zeros((700, 1000, 3), np.uint16)), ("0", picture())])
-    assert sheet.dtype == np.uint8
-    assert sheet.shape[1] > 3 * 240
-    assert np.array_equal(sheet[8, 8], picture()[0, 0])

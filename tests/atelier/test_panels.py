@@ -4,25 +4,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.panels import GAP_PX, Panel, grid, panels, write_panels
+from atelier.panels import GAP_PX, Panel, fitted, panels, write_panels
 
 
 def pictures(count: int, side: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (count, side, side, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("side", "columns"), [(32, 8), (64, 8), (128, 4), (256, 3), (512, 3)])
-def test_pictures_of_any_size_become_a_grid_of_much_the_same_width(side: int, columns: int) -> None:
-    shown = grid(pictures(100, side))
-    assert 0.85 * 512 <= shown.shape[1] <= 1.15 * 512
-    assert shown.shape[0] == shown.shape[1]
-    white = (shown == 255).all(axis=(0, 2))
-    assert np.count_nonzero(white[1:] & ~white[:-1]) == columns  # a seam before each, and one at the end
-
-
-def test_small_pictures_are_enlarged_by_whole_pixels() -> None:
-    one = pictures(1, 32)
-    assert np.array_equal(grid(one)[2:66, 2:66], one[0].repeat(2, axis=0).repeat(2, axis=1))
+@pytest.mark.parametrize(
+    ("height", "width", "shown"), [(32, 20, (96, 60)), (100, 90, (100, 90)), (300, 150, (100, 50))]
+)
+def test_a_picture_is_fitted_in_whole_pixels_or_reduced(
+    height: int, width: int, shown: tuple[int, int]
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    fits = fitted(picture, 100)
+    assert fits.shape == (*shown, 3)
+    if height <= 100:
+        assert np.array_equal(fits[:: shown[0] // height, :: shown[0] // height], picture)
 
 
 def test_words_stand_above_and_the_pictures_of_a_row_on_one_level() -> None:

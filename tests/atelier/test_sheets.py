@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.sheets import sheet, thumbnail, write_sheet
+from atelier.sheets import grid, sheet, thumbnail, write_sheet
 
 
 def pictures(count: int, height: int = 8, width: int = 8) -> np.ndarray:
@@ -11,11 +11,11 @@ def pictures(count: int, height: int = 8, width: int = 8) -> np.ndarray:
 
 def test_a_sheet_holds_every_picture_row_by_row() -> None:
     images = pictures(6)
-    grid = sheet(images, columns=3, pad_px=2)
-    assert grid.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
+    drawn = sheet(images, columns=3, pad_px=2)
+    assert drawn.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
     for place, image in enumerate(images):
         top, left = 2 + 10 * (place // 3), 2 + 10 * (place % 3)
-        assert np.array_equal(grid[top : top + 8, left : left + 8], image)
+        assert np.array_equal(drawn[top : top + 8, left : left + 8], image)
 
 
 def test_without_columns_a_sheet_is_about_as_wide_as_high() -> None:
@@ -25,9 +25,9 @@ def test_without_columns_a_sheet_is_about_as_wide_as_high() -> None:
 
 
 def test_a_sheet_of_one_picture_has_the_same_frame() -> None:
-    grid = sheet(pictures(1))
-    assert grid.shape == (12, 12, 3)
-    assert (grid[:2] == 255).all()
+    drawn = sheet(pictures(1))
+    assert drawn.shape == (12, 12, 3)
+    assert (drawn[:2] == 255).all()
 
 
 def test_an_unfinished_last_row_is_white() -> None:
@@ -45,6 +45,20 @@ def test_the_same_pictures_give_the_same_file(tmp_path) -> None:
 def test_anything_but_rgb_pictures_is_refused(shape) -> None:
     with pytest.raises(ValueError, match="uint8"):
         sheet(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(("side", "columns"), [(32, 8), (64, 8), (128, 4), (256, 3), (512, 3)])
+def test_pictures_of_any_size_become_a_grid_of_much_the_same_width(side: int, columns: int) -> None:
+    shown = grid(pictures(100, side, side))
+    assert 0.85 * 512 <= shown.shape[1] <= 1.15 * 512
+    assert shown.shape[0] == shown.shape[1]
+    white = (shown == 255).all(axis=(0, 2))
+    assert np.count_nonzero(white[1:] & ~white[:-1]) == columns  # a seam before each, and one at the end
+
+
+def test_small_pictures_are_enlarged_by_whole_pixels() -> None:
+    one = pictures(1, 32, 32)
+    assert np.array_equal(grid(one)[2:66, 2:66], one[0].repeat(2, axis=0).repeat(2, axis=1))
 
 
 def test_a_thumbnail_keeps_the_proportions_and_never_enlarges() -> None:

@@ -99,7 +99,7 @@ def test_sigterm_stops_the_flow_with_143(served: Tree, start):
     run = start("flows.studio").until("train: 1/300")
     family = run.family()
     os.kill(run.pid, signal.SIGTERM)
-    assert run.wait() == 143
+    assert run.wait() == 143, run.output
     assert not left_of(family)
 
 

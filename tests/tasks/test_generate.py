@@ -154,7 +154,7 @@ def test_no_artwork_of_an_earlier_run_stays() -> None:
 def test_a_run_that_fails_leaves_the_artworks_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     run(stage())
     before = artworks()
-    monkeypatch.setattr(painting, "_memory", lambda: 2**20)
+    monkeypatch.setattr(painting, "machine_memory", lambda: 2**20)
     with pytest.raises(AtelierError, match=r"generate\.canvas"):
         run(stage(canvas=[4096, 4096]))
     assert artworks() == before
