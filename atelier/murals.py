@@ -3,6 +3,7 @@
 Knows neither generators nor stages.
 """
 
+import hashlib
 import math
 import os
 import shutil
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.provenance import Provenance, write_tiff
+from atelier.provenance import Provenance, canonical, write_tiff
 from atelier.rectangles import Rectangle, cut
 
 MURAL_PX = (1 << 30) // 12  # a larger PNG is a decompression bomb to Pillow, and to others by its example
@@ -23,6 +24,7 @@ MAX_PX = 1 << 32  # hours of painting, 12 GiB of pixels: what a recipe may ask f
 TILE_PX = 1024  # seconds of painting, which is what a kill costs
 WORST = 1.4  # a TIFF's bytes for each of its pixels' bytes, its smaller levels included, where deflate finds nothing
 MEGA = 1e6
+STATISTICS = "statistics.safetensors"  # of a canvas, in its mural's folder, while they are taken
 
 Pixels = npt.NDArray[np.uint8]
 Done = Callable[[int], None]  # told of so many more pixels that are finished
@@ -59,23 +61,35 @@ def refuse_what_the_disk_lacks(folder: Path, height: int, width: int, count: int
         )
 
 
+def folder_of(made: Provenance, code: str) -> str:
+    """What a mural's own folder is called: changes with all that decides its pixels, `code` included."""
+    return hashlib.sha256(f"{code} {canonical(made)}".encode()).hexdigest()[:16]
+
+
 def make(source: Source, provenance: Provenance, folder: Path, progress: Progress, note: str) -> Path:
     """The TIFF of a mural, made in `folder`, which is this mural's own; what is done of it already is kept.
 
     `progress` counts millions of pixels.
     """
-    finished, pixels = folder / "mural.tif", folder / "pixels.npy"
+    finished = folder / "mural.tif"
     if finished.exists():
         progress.resumed(source.height * source.width / MEGA, note)
         return finished
+    pixels = paint_in(source, folder, progress, note)
+    write_tiff(finished, pixels, provenance, lambda share: progress.advance(0, f"{note}, file {share:.0%}"))
+    for scratch in {*folder.iterdir()} - {finished}:
+        scratch.unlink()
+    return finished
+
+
+def paint_in(source: Source, folder: Path, progress: Progress, note: str) -> Path:
+    """Numpy's file of a mural's pixels, in its own folder, where an earlier run may have begun; as `make`."""
     folder.mkdir(parents=True, exist_ok=True)
+    pixels = folder / "pixels.npy"
     if begun := begun_px(source, pixels):
         progress.resumed(begun / MEGA, note)
     paint(source, pixels, lambda px: progress.advance(px / MEGA, note))
-    write_tiff(finished, pixels, provenance, lambda share: progress.advance(0, f"{note}, file {share:.0%}"))
-    pixels.unlink()
-    _noted(pixels).unlink()
-    return finished
+    return pixels
 
 
 def begun_px(source: Source, path: Path) -> int:

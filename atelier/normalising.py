@@ -7,6 +7,7 @@ then stand still. A picture of the trained size is too small to have any, and a 
 import copy
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from atelier.networks.fields import FieldGenerator
 from atelier.planes import Plane, Window
 from atelier.recipe import Canvas
 from atelier.rectangles import cut
+from atelier.weights import read_weights, save_weights
+
+FORMAT = "atelier-statistics/1"
 
 
 def uneven(generator: FieldGenerator) -> FieldGenerator:
@@ -49,26 +53,50 @@ def refuse_without_statistics(generator: FieldGenerator, canvas: Canvas) -> None
 
 @torch.inference_mode()
 def by_own_statistics(
-    generator: FieldGenerator, plane: Plane, side_px: int, told: Callable[[float], None]
+    generator: FieldGenerator,
+    plane: Plane,
+    side_px: int,
+    told: Callable[[float], None],
+    kept: Path | None = None,
 ) -> FieldGenerator:
     """The generator with the statistics of this picture, taken in pieces of `side_px`, in place of those it learned.
 
     What overlaps is not evened beforehand, as it was not in 2018: the first batch norm does that. `told` hears what
-    share is done.
+    share is done. After every piece the file `kept` holds what is taken; what it holds of an earlier run, which must be
+    this picture's, is not taken again.
     """
     generator = uneven(generator)
     norms, pieces = _norms(generator), [*cut(plane.whole, side_px, side_px)]
-    for done, norm in enumerate(norms):  # each sees what those before it make of the whole picture
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
-        for number, piece in enumerate(pieces, 1):
-            seen = _at(norm, generator, plane.window(piece))
-            count += seen.shape[1]
-            total, squares = total + seen.sum(1), squares + seen.square().sum(1)
-            told((done + number / len(pieces)) / len(norms))
-        mean = total / count
-        norm.running_mean = mean
-        norm.running_var = (squares / count - mean.square()).clamp_min(0)
+    device = next(generator.parameters()).device
+    state = {name: tensor.to(device) for name, tensor in _taken(kept).items()}
+    begun, counted = state["at"].tolist() if state else (0, 0)
+    for place, norm in enumerate(norms):  # each sees what those before it make of the whole picture
+        for number in range(counted, len(pieces)) if place >= begun else ():
+            _add(state, _at(norm, generator, plane.window(pieces[number])), anew=number == 0)
+            state["at"] = torch.tensor([place, number + 1])
+            if kept:
+                save_weights(kept, state, FORMAT, {})
+            told((place + (number + 1) / len(pieces)) / len(norms))
+        if place >= begun:
+            counted, mean = 0, state["total"] / state["pixels"]
+            state[f"mean.{place}"] = mean
+            state[f"var.{place}"] = (state["squares"] / state["pixels"] - mean.square()).clamp_min(0)
+        norm.running_mean, norm.running_var = state[f"mean.{place}"], state[f"var.{place}"]
     return generator
+
+
+def _add(state: dict[str, Tensor], seen: Tensor, anew: bool) -> None:
+    """Count what a batch norm sees of one more piece, (features, pixels)."""
+    sums = {"pixels": torch.tensor(seen.shape[1]), "total": seen.sum(1), "squares": seen.square().sum(1)}
+    state |= sums if anew else {name: state[name] + added for name, added in sums.items()}
+
+
+def _taken(kept: Path | None) -> dict[str, Tensor]:
+    """What an earlier run has taken; nothing where its file is absent or not whole."""
+    try:
+        return read_weights(kept, FORMAT, set(), "generate")[1] if kept else {}
+    except AtelierError:
+        return {}
 
 
 def _norms(generator: FieldGenerator) -> list[nn.BatchNorm2d]:

@@ -1,13 +1,14 @@
 """Recipes become pixels: the field of latents that a recipe means, and the picture, or any part of it, in pieces.
 
 Networks here are convolutions, so a piece needs only the latents around it and is exact: no part of a picture depends
-on which parts it was painted in. Knows no file.
+on which parts it was painted in. Reads and writes no picture.
 """
 
 import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -81,16 +82,21 @@ class Painting:
 
     A seamless picture has parts at any offset, negative ones too: the plane that it covers is endless.
     Where the recipe asks for the canvas's own statistics, they are taken before the first part; `told` hears what share
-    of them is. Raises AtelierError where there are none to take.
+    of them is, and the file `kept` holds it (atelier.normalising). Raises AtelierError where there are none to take.
     """
 
     height: int
     width: int
 
     def __init__(
-        self, generator: nn.Module, recipe: Recipe, told: Callable[[float], None] = lambda share: None
+        self,
+        generator: nn.Module,
+        recipe: Recipe,
+        told: Callable[[float], None] = lambda share: None,
+        kept: Path | None = None,
     ) -> None:
-        self._generator, self._normalise, self._told = _known(generator), recipe.normalise, told
+        self._generator, self._normalise = _known(generator), recipe.normalise
+        self._told, self._kept = told, kept
         if recipe.normalise == "batch":
             refuse_without_statistics(self._generator, recipe.canvas)
         latents = field(generator, recipe).reshape(1, -1, *recipe.canvas)
@@ -117,7 +123,7 @@ class Painting:
             case "none":
                 return uneven(self._generator)
             case "batch":
-                return by_own_statistics(self._generator, self._plane, self._side_px, self._told)
+                return by_own_statistics(self._generator, self._plane, self._side_px, self._told, self._kept)
 
     def _painted(self, piece: Rectangle) -> Pixels:
         window = self._plane.window(piece)

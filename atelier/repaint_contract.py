@@ -14,6 +14,7 @@ from atelier.provenance import PixelFacts, SoftwareFacts
 Format = Literal["atelier-repainting/1"]
 FORMAT: Format = "atelier-repainting/1"
 MODULE = "atelier.repainting"
+LOCK = "lock"  # in a mural's folder of `kept`: held by the process that paints there
 
 
 class _Growing(BaseModel):
@@ -23,7 +24,8 @@ class _Growing(BaseModel):
 class Job(_Growing):
     """A picture to paint into `to`, a file of numpy's, (H, W, 3) of uint8 or uint16.
 
-    `provenance` is what the picture says of itself, word for word; whoever asks has found the networks' files.
+    `provenance` is what the picture says of itself, word for word; whoever asks has found the networks' files. `kept`,
+    on the same disk, is a folder for what is painted of murals, where another process that is asked for them goes on.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Job(_Growing):
     generator: Path
     upscaler: Path | None = None
     to: Path
+    kept: Path | None = None
 
 
 class Jobs(_Growing):

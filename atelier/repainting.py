@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from torch import nn
 
@@ -18,14 +19,14 @@ from atelier import __version__
 from atelier.canvas import exact
 from atelier.devices import deterministic
 from atelier.errors import AtelierError
-from atelier.murals import MEGA, is_mural
-from atelier.murals import paint as paint_mural
+from atelier.files import linked
+from atelier.murals import MEGA, STATISTICS, folder_of, is_mural, paint_in
 from atelier.networks import load_generator
 from atelier.painting import Painting, paint, size
 from atelier.progress import Progress
 from atelier.provenance import PixelFacts, Provenance
-from atelier.recipe import Recipe
-from atelier.repaint_contract import Answer, Job, Jobs
+from atelier.repaint_contract import LOCK, Answer, Job, Jobs
+from atelier.training.checkpoint import inputs_key
 from atelier.upscaling.printing import print_again
 from atelier.versions import software
 from atelier.vips import BAND_BYTES
@@ -95,7 +96,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
             f"{width:,} × {height:,} px: it was edited"
         )
     if is_mural(height, width) and made.print is None:
-        return answer(_paint_mural(generator.network, made.latent, job.to))
+        return answer(_paint_mural(generator.network, made, job))
     picture = paint(generator.network, made.latent)
     if made.print is None:
         np.save(job.to, picture)
@@ -105,14 +106,31 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
     return answer(PixelFacts.of(enlarged), PixelFacts.of(picture))
 
 
-def _paint_mural(network: nn.Module, recipe: Recipe, to: Path) -> PixelFacts:
-    """In bounded memory; lines say how far it is."""
-    source = Painting(network, recipe)
-    with Progress("painting", round(source.height * source.width / MEGA, 3), "Mpx") as progress:
-        paint_mural(source, to, lambda px: progress.advance(px / MEGA))
-    pixels = np.load(to, mmap_mode="r")
+def _paint_mural(network: nn.Module, made: Provenance, job: Job) -> PixelFacts:
+    """In bounded memory; lines say how far it is. A stopped run's is gone on with, unless another is at it now."""
+    code = inputs_key(next(network.parameters()).device.type)
+    folder = (job.kept or job.to.parent) / folder_of(made, code)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            _paint_in(network, made, folder, job.to)
+    except Timeout:
+        _paint_in(network, made, job.to.with_suffix(".begun"), job.to)
+    pixels = np.load(job.to, mmap_mode="r")
     rows = max(1, BAND_BYTES // pixels[0].nbytes)
     return PixelFacts.of_bands(pixels[top : top + rows] for top in range(0, len(pixels), rows))
+
+
+def _paint_in(network: nn.Module, made: Provenance, folder: Path, to: Path) -> None:
+    height, width = size(network, made.latent)
+    with Progress("painting", round(height * width / MEGA, 3), "Mpx") as progress:
+        source = Painting(
+            network,
+            made.latent,
+            lambda share: progress.advance(0, f"statistics {share:.0%}"),
+            folder / STATISTICS,
+        )
+        linked(paint_in(source, folder, progress, "tiles"), to)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,18 @@
 What a picture says travels word for word: only the networks' files are ours to name, found by their digests.
 """
 
+import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from atelier.provenance import FORMAT, ModelFacts, Provenance
-from atelier.repaint_contract import Answer, Job
+from atelier.repaint_contract import LOCK, Answer, Job
 from atelier.vips import Samples
 from flows import earlier
 from flows.earlier import Code
@@ -21,6 +24,7 @@ from flows.relatives import Changes
 from flows.shelf import Shelf
 
 Say = Callable[[str], None]
+MURALS = Path(".atelier/reproduce/murals")  # what is painted of them, until a command has come to its end
 UNANSWERED = "the painting process gave no reason"
 
 
@@ -47,7 +51,15 @@ def job(studio: Studio, name: str, made: Provenance, code: Code | None) -> Job:
         generator=studio.networks.path(wanted_generator(made.model)),
         upscaler=studio.networks.path(upscaler) if upscaler else None,
         to=place(studio, name, code),
+        kept=studio.root / MURALS,
     )
+
+
+def forget_murals(root: Path) -> None:
+    """Remove what is painted of murals, but for those that another process is at."""
+    for folder in (root / MURALS).glob("*/"):
+        with contextlib.suppress(Timeout), FileLock(folder / LOCK, timeout=0):
+            shutil.rmtree(folder)
 
 
 def painter(studio: Studio, jobs: Sequence[Job], code: Code | None) -> Painter:

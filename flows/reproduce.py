@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows import ending, lineage, tree
+from flows import commission, ending, lineage, tree
 from flows.commission import Studio
 from flows.finding import Networks
 from flows.given import Given, look
@@ -78,6 +78,7 @@ def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account
             wait_for_server()
             with ending.server_needed("the same command begins anew"):
                 reproduce(sittings, studio, account, return_state=True)
+    commission.forget_murals(root)
 
 
 def _sittings(pictures: Sequence[Given]) -> list[Sitting]:

@@ -1,6 +1,5 @@
 """Stage generate: new artworks, each carrying the recipe that made it; data/artworks, data/contact_sheet.png."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterable
 
@@ -10,13 +9,13 @@ from torch import nn
 
 from atelier.canvas import Pixels, exact
 from atelier.files import digest, linked, replacing_directory
-from atelier.murals import is_mural, make, refuse_what_the_disk_lacks
+from atelier.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
 from atelier.networks import load_generator
 from atelier.painting import Painting, paint, size
 from atelier.params import Generate
 from atelier.picking import Judge, Pick, picked
 from atelier.progress import Progress
-from atelier.provenance import ModelFacts, PickFacts, Provenance, canonical, write_png
+from atelier.provenance import ModelFacts, PickFacts, Provenance, write_png
 from atelier.recipe import Recipe
 from atelier.sheets import thumbnail, write_sheet
 from atelier.tiff import preview
@@ -63,7 +62,7 @@ def run(stage: Stage) -> str:
 def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: int, width: int) -> str:
     """The same of pictures too large for PNGs: TIFFs, each kept in the stage's state until all are made."""
     code = inputs_key(next(generator.parameters()).device.type)
-    folders = {stage.state / key_of(each, code): each for each in made}
+    folders = {stage.state / folder_of(each, code): each for each in made}
     for stale in {*stage.state.iterdir()} - {*folders}:
         shutil.rmtree(stale)
     refuse_what_the_disk_lacks(stage.state, height, width, len(made))
@@ -72,7 +71,7 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
         finished = {}
         for number, (folder, each) in enumerate(folders.items(), 1):
             note = f"mural {number:,} of {len(made):,}"
-            painting = Painting(generator, each.latent, _statistics(progress, note))
+            painting = Painting(generator, each.latent, _told(progress, note), folder / STATISTICS)
             tif = make(painting, each, folder, progress, note)
             finished[f"{name(each)}.tif"] = tif
             if len(shown) < SHOWN:
@@ -84,11 +83,6 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
         progress.shows(DATA / "contact_sheet.png")
     shutil.rmtree(stage.state)
     return f"{len(made):,} murals of {width:,} × {height:,} px, seed {made[0].latent.seed}"
-
-
-def key_of(made: Provenance, code: str) -> str:
-    """Changes with all that decides a picture."""
-    return hashlib.sha256(f"{code} {canonical(made)}".encode()).hexdigest()[:16]
 
 
 def name(made: Provenance) -> str:
@@ -128,7 +122,7 @@ def pick_facts(params: Generate) -> PickFacts | None:
     return PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
 
 
-def _statistics(progress: Progress, note: str) -> Callable[[float], None]:
+def _told(progress: Progress, note: str) -> Callable[[float], None]:
     """How far a canvas's own statistics are, beside the bar, which stands still for them."""
     return lambda share: progress.advance(0, f"{note}, statistics {share:.0%}")
 

@@ -190,6 +190,36 @@ def test_a_canvass_statistics_are_taken_when_it_is_first_looked_at_and_said_to_b
     assert shares[-1] == 1 and shares.count(1) == 1
 
 
+@pytest.mark.parametrize("until", [0, 0.24, 0.25, 0.26, 0.5, 0.8, 1])
+def test_statistics_that_were_stopped_go_on_and_are_the_same_to_the_bit(
+    normed, small_pieces, tmp_path, until
+) -> None:
+    wanted = recipe(normalise="batch")
+    whole = Painting(normed, wanted)._painter
+    shares: list[float] = []
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        if share >= until:
+            raise KeyboardInterrupt
+
+    kept = tmp_path / "statistics.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        Painting(normed, wanted, stop, kept).region(0, 0, 8, 8)
+    gone_on = Painting(normed, wanted, shares.append, kept)._painter
+    assert shares == sorted({*shares}) and shares[-1] == 1  # none is taken twice
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, gone_on.state_dict()[name]), name
+
+
+def test_statistics_whose_file_is_damaged_are_taken_anew(normed, small_pieces, tmp_path) -> None:
+    kept = tmp_path / "statistics.safetensors"
+    kept.write_bytes(b"half a file")
+    wanted = recipe(normalise="batch")
+    picture = Painting(normed, wanted, kept=kept).region(0, 0, 8, 8)
+    assert np.array_equal(picture, Painting(normed, wanted).region(0, 0, 8, 8))
+
+
 def test_painting_by_a_canvass_statistics_leaves_those_of_the_generator_alone(normed) -> None:
     before = {name: tensor.clone() for name, tensor in normed.state_dict().items()}
     overlapping = paint(normed, recipe())

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from atelier import murals, repainting
@@ -14,8 +15,8 @@ from atelier.errors import AtelierError
 from atelier.networks import load_generator
 from atelier.painting import Painting, paint
 from atelier.params import Params
-from atelier.provenance import canonical, read, read_pixels, write_tiff
-from atelier.repaint_contract import Job, Jobs
+from atelier.provenance import PixelFacts, canonical, read, read_pixels, write_tiff
+from atelier.repaint_contract import LOCK, Job, Jobs
 from tasks import upscale
 from tasks.generate import ARTWORKS, GENERATOR, run
 from tasks.stage import Stage
@@ -104,14 +105,57 @@ def test_murals_are_passed_over_by_the_upscaler() -> None:
     assert not [*Path("data/prints").iterdir()]
 
 
+def job_of(path: Path) -> Job:
+    return Job(
+        name="1",
+        provenance=json.loads(canonical(read(path))),
+        generator=GENERATOR.resolve(),
+        to=Path("again.npy"),
+        kept=Path("kept"),
+    )
+
+
+def painted_again(job: Job) -> PixelFacts | None:
+    (answer,) = repainting.answers(Jobs(jobs=[job]), torch.device("cpu"))
+    assert not answer.refused
+    return answer.pixels
+
+
 def test_a_mural_is_painted_again_from_what_it_says_of_itself_to_the_same_file() -> None:
     run(stage(count=1, layout="smooth"))
     (path,) = ARTWORKS.iterdir()
-    made = read(path)
-    job = Job(
-        name="1", provenance=json.loads(canonical(made)), generator=GENERATOR.resolve(), to=Path("again.npy")
-    )
-    (answer,) = repainting.answers(Jobs(jobs=[job]), torch.device("cpu"))
-    assert answer.pixels == made.pixels, answer.refused
+    made, job = read(path), job_of(path)
+    assert painted_again(job) == made.pixels
     write_tiff(Path("again.tif"), job.to, made, lambda share: None)
     assert Path("again.tif").read_bytes() == path.read_bytes()
+
+
+def test_painting_a_mural_again_goes_on_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(stage(count=1))
+    (path,) = ARTWORKS.iterdir()
+    asked, region = [], Painting.region
+
+    def counted(self: Painting, *where: int) -> np.ndarray:
+        asked.append(where)
+        if len(asked) == 6:
+            raise KeyboardInterrupt
+        return region(self, *where)
+
+    monkeypatch.setattr(Painting, "region", counted)
+    with pytest.raises(KeyboardInterrupt):
+        painted_again(job_of(path))
+    assert painted_again(job_of(path)) == read(path).pixels
+    assert len(asked) == 8 + 1 and len({*asked}) == 8
+
+
+def test_a_mural_that_another_process_paints_is_painted_apart() -> None:
+    run(stage(count=1))
+    (path,) = ARTWORKS.iterdir()
+    job = job_of(path)
+    painted_again(job)
+    (folder,) = Path("kept").iterdir()
+    job.to.unlink()
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    with FileLock(folder / LOCK):
+        assert painted_again(job) == read(path).pixels
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
