@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from atelier.canvas import painted
+from atelier.canvas.rendering import painted
 from atelier.contest import Contest, Pixels, contest
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.devices import pick_device
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
 from atelier.networks import load_generator
-from atelier.panels import Panel, write_panels
+from atelier.pictures.panels import Panel, write_panels
+from atelier.pictures.sheets import grid
 from atelier.progress import Progress
-from atelier.sheets import grid
 
 
 def paint_both(

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from atelier.errors import AtelierError
 from atelier.findings import Finding
 from atelier.params import Params, load_params
-from atelier.polite import FetchError, PoliteClient
+from atelier.web.polite import FetchError, PoliteClient
 
 NEEDED_BYTES = 3e9  # the default gallery's run
 COMFORTABLE_BYTES = 20e9  # a genre of WikiArt with its trainings

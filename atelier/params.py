@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from atelier.errors import AtelierError
-from atelier.hosts import is_loopback
+from atelier.web.hosts import is_loopback
 from atelier.wording import listed, plain, sentences
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -14,12 +14,12 @@ from typing import Annotated, Any, BinaryIO, Literal, Self, cast
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError
 
-from atelier import png, tiff
+from atelier.canvas.recipe import Facts, Natural, Recipe
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.recipe import Facts, Natural, Recipe
-from atelier.strangers import opened, shown
-from atelier.vips import BAND_BYTES, Samples
+from atelier.pictures import png, tiff
+from atelier.pictures.strangers import opened, shown
+from atelier.pictures.vips import BAND_BYTES, Samples
 
 # 1 knew fewer keys; all have defaults that were so
 Format = Literal["atelier-provenance/1", "atelier-provenance/2"]

@@ -16,20 +16,20 @@ from pydantic import ValidationError
 from torch import nn
 
 from atelier import __version__
-from atelier.canvas import exact
+from atelier.canvas.murals import MEGA, STATISTICS, folder_of, is_mural, paint_in
+from atelier.canvas.painting import Painting, paint, size
+from atelier.canvas.rendering import exact
 from atelier.devices import deterministic
 from atelier.errors import AtelierError
 from atelier.files import linked
-from atelier.murals import MEGA, STATISTICS, folder_of, is_mural, paint_in
 from atelier.networks import load_generator
-from atelier.painting import Painting, paint, size
+from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
 from atelier.provenance import PixelFacts, Provenance
 from atelier.repaint_contract import LOCK, Answer, Job, Jobs
 from atelier.training.checkpoint import inputs_key
 from atelier.upscaling.printing import print_again
 from atelier.versions import software
-from atelier.vips import BAND_BYTES
 
 
 def main(path: Path) -> int:

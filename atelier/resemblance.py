@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from atelier.account import Entry
+from atelier.download.account import Entry
 
 # 197 real paintings, each against itself made smaller, brighter, paler or cut by 1 %: at least 97 of 100 stay within;
 # of two works of one shape the closest are 10 bits apart among 1,374 real ones, 6 among 3,000 of the built-in gallery

@@ -3,9 +3,9 @@
 Knows no file and no history.
 """
 
+from atelier.canvas.recipe import Recipe
+from atelier.pictures.strangers import shown
 from atelier.provenance import Provenance, Settings, UpscaleFacts
-from atelier.recipe import Recipe
-from atelier.strangers import shown
 from atelier.text import clean
 
 NEUTRAL = {"layout": "random", "normalise": "overlap", "seamless": False}  # said only where it is otherwise

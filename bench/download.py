@@ -36,8 +36,8 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from atelier.catalog import Work
-    from atelier.engines import Engine
-    from atelier.fetching import Answer
+    from atelier.download.engines import Engine
+    from atelier.download.fetching import Answer
 
 ROOT = Path(__file__).parents[1]
 IMG2DATASET = "img2dataset==1.47.0"
@@ -113,14 +113,14 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
     import pandas  # noqa: F401  # img2dataset has loaded them, too, when its clock starts
     import pyarrow.parquet  # noqa: F401
 
-    from atelier.account import write_account
-    from atelier.arrivals import Arrivals, Limits
     from atelier.catalog import Work
-    from atelier.download import download, kept_items
-    from atelier.engines.processes import Processes
-    from atelier.engines.threads import Threads
+    from atelier.download.account import write_account
+    from atelier.download.arrivals import Arrivals, Limits
+    from atelier.download.downloading import download, kept_items
+    from atelier.download.engines.processes import Processes
+    from atelier.download.engines.threads import Threads
+    from atelier.download.openings import SiteOpening
     from atelier.images import ImageLimits
-    from atelier.openings import SiteOpening
     from atelier.progress import Progress
     from atelier.shards import write_shards
 
@@ -165,14 +165,14 @@ class FromFirstAnswer:
 
     def seconds(self, pictures: int) -> float:
         """Until now, for as many pictures at the rate of those that came later."""
-        from atelier.engines.processes import WORKS_PER_SHARD
+        from atelier.download.engines.processes import WORKS_PER_SHARD
 
         later = pictures - (os.cpu_count() or 1) * WORKS_PER_SHARD
         return (time.monotonic() - self._began_s) * pictures / later
 
 
 def decode_nothing() -> None:
-    from atelier import fetching
+    from atelier.download import fetching
     from atelier.images import Verified
 
     fetching.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", Image.new("RGB", SIZE))

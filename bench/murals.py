@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier import murals
-from atelier.canvas import exact, render
+from atelier.canvas import murals
+from atelier.canvas.painting import Painting, field, paint
+from atelier.canvas.recipe import Recipe
+from atelier.canvas.rendering import exact, render
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
-from atelier.painting import Painting, field, paint
 from atelier.params import Params, Sketch
 from atelier.provenance import PixelFacts
-from atelier.recipe import Recipe
 from tasks.generate import ARTWORKS, GENERATOR, run
 from tasks.stage import Stage
 

@@ -31,12 +31,12 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
-from atelier.canvas import painted
+from atelier.canvas.rendering import painted
 from atelier.dataset import open_dataset
 from atelier.files import write_json
 from atelier.networks import load_generator
 from atelier.params import Params
-from atelier.sheets import sheet
+from atelier.pictures.sheets import sheet
 from atelier.training.loop import Trainer
 from tasks.train import training_plan
 

@@ -21,8 +21,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from atelier.account import read_account, write_account
 from atelier.catalog import Work, read_catalog, write_catalog
+from atelier.download.account import read_account, write_account
 from atelier.shards import Item, read_shards, write_shards
 
 ROOT = Path(__file__).resolve().parents[1]

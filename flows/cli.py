@@ -13,8 +13,8 @@ from atelier.errors import AtelierError
 from flows import explore_cli, ledger_cli, processes, reproduce_cli, tree, walk_cli
 
 if TYPE_CHECKING:
-    from atelier.account import Entry
     from atelier.catalog import Work
+    from atelier.download.account import Entry
 
 app = typer.Typer(
     help="An archive of paintings becomes a studio: scrape, download, train a GAN, generate artworks, print them.",
@@ -249,7 +249,8 @@ def _options(
 
 def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Entry]]":
     """The catalog and the account by id. Raises AtelierError where `ids` are not in the catalog."""
-    from atelier import account, catalog
+    from atelier import catalog
+    from atelier.download import account
 
     works = {work.id: work for work in catalog.read_catalog(Path("data/catalog.parquet"))}
     if unknown := [id for id in ids if id not in works]:

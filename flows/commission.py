@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from atelier.pictures.vips import Samples
 from atelier.provenance import FORMAT, ModelFacts, Provenance
 from atelier.repaint_contract import LOCK, Answer, Job
-from atelier.vips import Samples
 from flows import earlier
 from flows.earlier import Code
 from flows.finding import Networks, Wanted

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
+from atelier.pictures.vips import Samples
 from atelier.provenance import Provenance
-from atelier.recipe import Recipe
-from atelier.vips import Samples
 from flows import commission
 from flows.commission import UNANSWERED, Studio
 from flows.earlier import Code

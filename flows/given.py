@@ -10,10 +10,10 @@ import numpy as np
 from atelier import provenance
 from atelier.errors import AtelierError
 from atelier.images import read_rgb
-from atelier.pixels import pixels_sha256
+from atelier.pictures.pixels import pixels_sha256
+from atelier.pictures.strangers import shown
+from atelier.pictures.vips import Samples
 from atelier.provenance import PixelFacts, Provenance
-from atelier.strangers import shown
-from atelier.vips import Samples
 from flows import ledger
 
 Say = Callable[[str], None]

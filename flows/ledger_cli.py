@@ -34,7 +34,7 @@ def ledger(
     here = Path.cwd()
 
     def work() -> int:
-        from atelier.strangers import shown
+        from atelier.pictures.strangers import shown
         from flows.ledger import opened
 
         tree.enter()
@@ -92,8 +92,8 @@ def _tell_files(book: "Ledger", files: dict[str, Path]) -> int:
 
 
 def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
-    from atelier.pixels import pixels_sha256
-    from atelier.strangers import opened
+    from atelier.pictures.pixels import pixels_sha256
+    from atelier.pictures.strangers import opened
 
     with opened(path, "name a picture") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
@@ -115,7 +115,7 @@ def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
 
 def _lines(picture: "Picture") -> list[str]:
     from atelier import telling
-    from atelier.strangers import shown
+    from atelier.pictures.strangers import shown
 
     made = picture.provenance
     names = [*_names(picture)]

@@ -20,7 +20,7 @@ from prefect.logging import get_logger
 from prefect.states import Completed, Failed
 
 from atelier import kept
-from atelier.account import read_account
+from atelier.download.account import read_account
 from atelier.editing import Change
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes

@@ -5,8 +5,8 @@ Turns recipes into recipes; paints nothing.
 
 from dataclasses import dataclass
 
+from atelier.canvas.recipe import Canvas, Move, Recipe, Variation
 from atelier.errors import AtelierError
-from atelier.recipe import Canvas, Move, Recipe, Variation
 
 MOST_MOVES = 16  # that a recipe holds
 

@@ -10,7 +10,7 @@ from atelier.errors import AtelierError
 from flows import spelling
 
 if TYPE_CHECKING:
-    from atelier.recipe import Move
+    from atelier.canvas.recipe import Move
 
 
 def add(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def reproduce(
 def _move(words: str) -> "Move":
     from pydantic import ValidationError
 
-    from atelier.recipe import Move
+    from atelier.canvas.recipe import Move
 
     direction, _, amount = words.partition(":")
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from atelier.strangers import shown
+from atelier.pictures.strangers import shown
 from flows.families import Family
 from flows.given import Given
 from flows.sitting import Outcome

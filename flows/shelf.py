@@ -11,13 +11,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from atelier import provenance
+from atelier.canvas.murals import is_mural
 from atelier.errors import AtelierError
 from atelier.images import DAMAGE
-from atelier.murals import is_mural
-from atelier.panels import Panel, fitted, write_panels
+from atelier.pictures.panels import Panel, fitted, write_panels
+from atelier.pictures.strangers import opened
+from atelier.pictures.vips import Samples
 from atelier.provenance import Provenance
-from atelier.strangers import opened
-from atelier.vips import Samples
 
 SHOWN_PX, COLUMNS = 256, 4  # of a picture on a sheet, and how many a row
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from atelier.errors import AtelierError
 
 if TYPE_CHECKING:
-    from atelier.recipe import Station
+    from atelier.canvas.recipe import Station
 
 
 def rows_by_columns(words: str, option: str) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def stations(words: str, here: Path, model: Path) -> "list[Station]":
 
 
 def _station(word: str, here: Path, model: Path) -> "Station":
-    from atelier.recipe import Station
+    from atelier.canvas.recipe import Station
 
     if word.lower().endswith(".png"):
         return _of_file(here / word, model)
@@ -42,9 +42,9 @@ def _station(word: str, here: Path, model: Path) -> "Station":
 
 
 def _of_file(path: Path, model: Path) -> "Station":
+    from atelier.canvas.recipe import Station
     from atelier.files import digest
     from atelier.provenance import read
-    from atelier.recipe import Station
 
     made = read(path)
     latent = made.latent

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from atelier.likeness import Likeness, compare
+from atelier.pictures.likeness import Likeness, compare
+from atelier.pictures.vips import Samples
 from atelier.provenance import PixelFacts, Provenance
 from atelier.repaint_contract import Answer
-from atelier.vips import Samples
 from flows.given import Given
 
 Kind = Literal["identical", "within 1/255", "different", "edited", "damaged", "refused"]

@@ -10,7 +10,7 @@ from atelier.errors import AtelierError
 from flows import processes, spelling, tree
 
 if TYPE_CHECKING:
-    from atelier.recipe import Recipe, Station
+    from atelier.canvas.recipe import Recipe, Station
 
 GENERATOR = Path("data/model/generator.safetensors")
 PLACE = Path(".atelier/walks")
@@ -54,7 +54,7 @@ def walk(
     ] = None,
 ) -> None:
     """From picture to picture: a film, a strip of it, and any frame of it again, which `atelier reproduce` knows."""
-    from atelier.recipe import Walk
+    from atelier.canvas.recipe import Walk
 
     here = Path.cwd()
     tree.enter()
@@ -84,7 +84,7 @@ def walk(
     command += [f"--device={device}", "--walkers", str(rows), str(columns)]
     command += [f"--frame={frame}"] if frame is not None else []
     command += [f"--frames={here / frames}"] if frames else []
-    sys.exit(_painted("atelier.walking", command))
+    sys.exit(_painted("atelier.canvas.walking", command))
 
 
 def directions(
@@ -114,13 +114,13 @@ def directions(
     command = [str(generator), *(recipe.model_dump_json() for recipe, _ in asked), f"--out={path}"]
     command += [f"--count={count}", f"--amount={amount}", f"--device={asked[0][1]}"]
     command += [f"--save={here / save}"] if save else []
-    sys.exit(_painted("atelier.directing", command))
+    sys.exit(_painted("atelier.canvas.directing", command))
 
 
 def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
     """A picture as params.yaml's `generate` has it, on another canvas where that is asked for; and the device."""
+    from atelier.canvas.recipe import Recipe
     from atelier.params import load_params
-    from atelier.recipe import Recipe
 
     asked = load_params(Path("params.yaml")).generate
     rows, columns = spelling.rows_by_columns(canvas, "--canvas") if canvas else asked.canvas

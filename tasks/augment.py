@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from atelier.account import read_account
+from atelier.download.account import read_account
 from atelier.packing import write_dataset
 from atelier.resemblance import LookAlike, kept_pictures, look_alikes
 from atelier.shards import read_shards

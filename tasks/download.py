@@ -5,23 +5,23 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from atelier.account import write_account
-from atelier.account_report import tell_account
-from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import read_catalog
-from atelier.download import download, full_disk_explained, kept_items
-from atelier.engines import Engine
-from atelier.engines.cluster import Cluster
-from atelier.engines.processes import Processes
-from atelier.engines.threads import Threads
+from atelier.download.account import write_account
+from atelier.download.arrivals import Arrivals, Limits
+from atelier.download.downloading import download, full_disk_explained, kept_items
+from atelier.download.engines import Engine
+from atelier.download.engines.cluster import Cluster
+from atelier.download.engines.processes import Processes
+from atelier.download.engines.threads import Threads
+from atelier.download.openings import FolderOpening, Opening, SiteOpening
+from atelier.download.report import tell_account
+from atelier.download.sources import Source, gallery_edition
 from atelier.errors import AtelierError, PassingError
 from atelier.gallery.server import serve
-from atelier.hosts import is_loopback
 from atelier.images import ImageLimits
-from atelier.openings import FolderOpening, Opening, SiteOpening
 from atelier.params import Download, Params
 from atelier.shards import write_shards
-from atelier.sources import Source, gallery_edition
+from atelier.web.hosts import is_loopback
 from tasks.stage import DATA, STATE, Stage, main
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas import Pixels, painted
+from atelier.canvas.rendering import Pixels, painted
 from atelier.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_json
 from atelier.inception import Inception, NotHad, read_weights
 from atelier.networks import load_generator
 from atelier.params import Evaluate
+from atelier.pictures.sheets import write_sheet
 from atelier.quality import Kin, judge
-from atelier.sheets import write_sheet
 from atelier.softness import softness
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from atelier.canvas import Pixels, exact
+from atelier.canvas.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
+from atelier.canvas.painting import Painting, paint, size
+from atelier.canvas.picking import Judge, Pick, picked
+from atelier.canvas.recipe import Recipe
+from atelier.canvas.rendering import Pixels, exact
 from atelier.files import digest, linked, replacing_directory
-from atelier.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
 from atelier.networks import load_generator
-from atelier.painting import Painting, paint, size
 from atelier.params import Generate
-from atelier.picking import Judge, Pick, picked
+from atelier.pictures.sheets import thumbnail, write_sheet
+from atelier.pictures.tiff import preview
 from atelier.progress import Progress
 from atelier.provenance import ModelFacts, PickFacts, Provenance, write_png
-from atelier.recipe import Recipe
-from atelier.sheets import thumbnail, write_sheet
-from atelier.tiff import preview
 from atelier.training.checkpoint import inputs_key
 from atelier.versions import software
 from tasks.stage import DATA, Stage, main

@@ -5,7 +5,6 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from atelier.budget import Budget
 from atelier.catalog import Work, write_catalog
 from atelier.coverage import Found, coverage
 from atelier.errors import AtelierError
@@ -13,7 +12,8 @@ from atelier.files import write_json
 from atelier.folder import read_folder
 from atelier.gallery.server import GENRE, serve, virtual_url
 from atelier.params import Folder, Gallery, WikiArt
-from atelier.polite import PoliteClient
+from atelier.web.budget import Budget
+from atelier.web.polite import PoliteClient
 from atelier.wikiart.asking import Asker
 from atelier.wikiart.client import Query, collect
 from atelier.wikiart.harvest import harvest

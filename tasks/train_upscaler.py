@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 
 from atelier import __version__
-from atelier.account import read_account
+from atelier.download.account import read_account
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.params import TrainUpscaler

@@ -11,18 +11,18 @@ from typing import Any
 
 import psutil
 
-from atelier.account import Entry, write_account
-from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import Work
-from atelier.download import download, kept_items
-from atelier.engines import Engine
-from atelier.engines.threads import Threads
+from atelier.download.account import Entry, write_account
+from atelier.download.arrivals import Arrivals, Limits
+from atelier.download.downloading import download, kept_items
+from atelier.download.engines import Engine
+from atelier.download.engines.threads import Threads
+from atelier.download.sources import Site as SiteSource
+from atelier.download.sources import Source
 from atelier.images import ImageLimits
-from atelier.polite import PoliteClient
 from atelier.progress import Progress
 from atelier.shards import write_shards
-from atelier.sources import Site as SiteSource
-from atelier.sources import Source
+from atelier.web.polite import PoliteClient
 from tests.lookalike import Offer, Site
 from tests.pictures import jpeg
 

@@ -132,6 +132,8 @@ class Site:
         """Answer the next requests of `path` (its list's page, where `page` is given) so, one after the other."""
         unknown = set(behaviours) - set(BEHAVIOURS)
         assert not unknown, unknown
+        if "gzip-bomb" in behaviours:
+            gzip_bomb()  # packed now: a busy machine takes longer for it than a client waits
         self._faults[path, page].extend(behaviours)
 
     def asked(self, path: str) -> int:

@@ -1,5 +1,6 @@
 """The plan of the house, held against the code: arrows between the floors, dvc.yaml's deps, params.yaml's words."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from atelier.params import ARCHS, Params, Train, load_params
 
 # modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
 NEVER_DECIDE_BYTES = {
-    "tasks", "tasks.processes", "tasks.stage", "atelier", "atelier.account_report", "atelier.budget", "atelier.errors",
-    "atelier.files", "atelier.hosts", "atelier.leash", "atelier.pace", "atelier.params", "atelier.progress",
-    "atelier.robots", "atelier.strangers", "atelier.wire", "atelier.wording",
+    "tasks", "tasks.processes", "tasks.stage", "atelier", "atelier.download.report", "atelier.errors", "atelier.files",
+    "atelier.leash", "atelier.params", "atelier.pictures.strangers", "atelier.progress", "atelier.web.budget",
+    "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots", "atelier.web.wire", "atelier.wording",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 
@@ -80,11 +81,8 @@ def _code_of(stage: str, imports: grimp.ImportGraph) -> set[str]:
     modules |= {found for name in modules for found in imports.find_upstream_modules(name)}
     decisive = modules - NEVER_DECIDE_BYTES
     packages = {name for name in _all_packages(imports) if _members(name, imports) <= decisive}
-    return {
-        _path(name, name in packages)
-        for name in decisive
-        if name in packages or not packages & {*_packages(name)}
-    }
+    named = {name for name in decisive if name in packages or not packages & {*_packages(name)}}
+    return {_path(name, name in packages) for name in named if name in packages or not _is_empty(name)}
 
 
 def _all_packages(imports: grimp.ImportGraph) -> set[str]:
@@ -98,6 +96,12 @@ def _members(package: str, imports: grimp.ImportGraph) -> set[str]:
 def _packages(module: str) -> list[str]:
     parts = module.split(".")
     return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _is_empty(module: str) -> bool:
+    """Whether it is a package that says what it is for, and does nothing."""
+    path = Path(*module.split("."), "__init__.py")
+    return path.exists() and all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
 
 
 def _path(module: str, whole: bool) -> str:

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from atelier.canvas import latents, render_batch
+from atelier.canvas.rendering import latents, render_batch
 from atelier.dataset import View
+from atelier.pictures.sheets import write_sheet
 from atelier.quality import RandomFeatures, Reference, glance
-from atelier.sheets import write_sheet
 from atelier.training.ema import Ema
 from atelier.training.seeds import generator_for
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atelier.panels import Panel, write_panels
+from atelier.pictures.panels import Panel, write_panels
 from atelier.upscaling.judge import Pixels, psnr_y, shrunk, trimmed
 from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-from atelier.budget import BudgetSpent
 from atelier.errors import AtelierError
-from atelier.polite import FetchError, PoliteClient, Validators
+from atelier.web.budget import BudgetSpent
+from atelier.web.polite import FetchError, PoliteClient, Validators
 from atelier.wikiart.records import NotAPage
 from atelier.wikiart.store import Kept, Store
 

@@ -10,9 +10,9 @@ from dataclasses import astuple, dataclass, replace
 from typing import Literal
 from urllib.parse import quote
 
-from atelier.budget import BudgetSpent
 from atelier.catalog import Work
 from atelier.coverage import Found
+from atelier.web.budget import BudgetSpent
 from atelier.wikiart.asking import Asker, Gone
 from atelier.wikiart.asking import Kind as Asked
 from atelier.wikiart.records import Page, parse_page

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from atelier.catalog import Work
 from atelier.coverage import Found, Reach, Span
-from atelier.polite import FetchError
+from atelier.web.polite import FetchError
 from atelier.wikiart.app import (
     ALPHABET,
     MAX_ALPHABET_BYTES,

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from bs4 import BeautifulSoup
 
 from atelier.errors import AtelierError
-from atelier.polite import PoliteClient
 from atelier.text import clean
+from atelier.web.polite import PoliteClient
 
 Kind = Literal["genre", "style"]
 

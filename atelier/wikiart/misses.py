@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-from atelier.budget import BudgetSpent
 from atelier.errors import AtelierError, PassingError
-from atelier.polite import FetchError, RobotsRefused
+from atelier.web.budget import BudgetSpent
+from atelier.web.polite import FetchError, RobotsRefused
 from atelier.wikiart.asking import Gone
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from requests.utils import requote_uri
 
 from atelier.catalog import Work
 from atelier.errors import AtelierError
-from atelier.hosts import is_allowed
 from atelier.text import clean
+from atelier.web.hosts import is_allowed
 from atelier.wikiart.years import parse_year
 
 ID = re.compile(r"[0-9a-f]{24}")

@@ -14,7 +14,7 @@ from PIL import Image
 from atelier.catalog import ID_PATTERN
 from atelier.gallery.painter import describe
 from atelier.gallery.server import GENRE, live_url, painted, serve, virtual_url, work_id
-from atelier.polite import FetchError, PoliteClient
+from atelier.web.polite import FetchError, PoliteClient
 from atelier.wikiart.asking import Asker
 from atelier.wikiart.client import Query, collect
 from atelier.wikiart.index import index
@@ -113,7 +113,7 @@ def test_the_list_ends(gallery):
 PAINT_AND_BE_KILLED = f"""
 import os, signal, threading
 from atelier.gallery.server import serve
-from atelier.polite import PoliteClient
+from atelier.web.polite import PoliteClient
 
 if __name__ == "__main__":
     with serve(5, 130, {SIZE_PX}) as base, PoliteClient(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from atelier.canvas import exact, latents, render
+from atelier.canvas.rendering import exact, latents, render
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.networks.fields import spread

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.png import KEYWORD, SIGNATURE
+from atelier.pictures.png import KEYWORD, SIGNATURE
 from atelier.provenance import (
     ModelFacts,
     PixelFacts,
@@ -23,7 +24,6 @@ from atelier.provenance import (
     read,
     write_png,
 )
-from atelier.recipe import Recipe
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 SOFTWARE = SoftwareFacts(atelier="0.1.0", torch="2.15.0")

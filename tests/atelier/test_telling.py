@@ -1,8 +1,8 @@
 import pytest
 
 from atelier import telling
+from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
 from atelier.provenance import SoftwareFacts, UpscaleFacts
-from atelier.recipe import Move, Recipe, Station, Variation, Walk
 
 PLAIN = Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0)
 STATIONS = (Station(seed=3, index=0), Station(seed=14, index=2))

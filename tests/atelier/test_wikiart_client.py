@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from atelier.polite import FetchError, PoliteClient
+from atelier.web.polite import FetchError, PoliteClient
 from atelier.wikiart.asking import Asker, Gone
 from atelier.wikiart.client import TWICE, Query, collect, merge
 from atelier.wikiart.records import FOREIGN, MALFORMED

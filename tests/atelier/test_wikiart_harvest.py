@@ -9,10 +9,10 @@ from zlib import crc32
 
 import pytest
 
-from atelier.budget import Budget
 from atelier.coverage import Found, coverage
 from atelier.errors import AtelierError, PassingError
-from atelier.polite import PoliteClient
+from atelier.web.budget import Budget
+from atelier.web.polite import PoliteClient
 from atelier.wikiart.app import ALPHABET, MAX_ALPHABET_BYTES, details_path, oeuvre_path
 from atelier.wikiart.asking import Asker
 from atelier.wikiart.client import Query

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.polite import FetchError, PoliteClient
+from atelier.web.polite import FetchError, PoliteClient
 from atelier.wikiart.index import Slug, index, parse_index, table, unknown_slug
 from tests.lookalike import lookalike
 

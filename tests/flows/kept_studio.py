@@ -13,10 +13,10 @@ import numpy as np
 from ruamel.yaml import YAML
 from safetensors.numpy import save
 
+from atelier.canvas.recipe import Recipe
 from atelier.catalog import Work, write_catalog, write_table
 from atelier.dataset import INDEX_SCHEMA
 from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, UpscaleFacts, printed, read, write_png
-from atelier.recipe import Recipe
 from tests.flows.histories import Repository
 from tests.flows.toys import ROOT
 

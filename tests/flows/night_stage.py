@@ -16,7 +16,7 @@ WAITING = 5
 
 
 def scrape(stage: Stage) -> str:
-    from atelier.account import Entry, write_account
+    from atelier.download.account import Entry, write_account
 
     names = sorted(path.stem for path in Path(stage.params.scrape.folder.path).glob("*.png"))
     DATA.mkdir(exist_ok=True)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from atelier.account import Entry, write_account
 from atelier.catalog import Work, write_catalog
+from atelier.download.account import Entry, write_account
 from atelier.errors import AtelierError
 from atelier.folder import read_folder
 from atelier.shards import Item, write_shards

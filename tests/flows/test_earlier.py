@@ -18,7 +18,7 @@ def lock(model: str, *code: str) -> str:
     )
 
 
-PAINTING = lock(A, "atelier/painting.py")
+PAINTING = lock(A, "atelier/canvas/painting.py")
 
 
 @pytest.fixture
@@ -28,31 +28,33 @@ def repository(tmp_path: Path, environment: dict[str, str]) -> Repository:
 
 def test_each_version_of_the_code_that_paints_is_tried_once_the_newest_first(repository: Repository) -> None:
     painting = {"first": "1\n", "second": "2\n"}
-    repository.commit("first", PAINTING, **DOOR, **{"atelier/painting.py": painting["first"]})
+    repository.commit("first", PAINTING, **DOOR, **{"atelier/canvas/painting.py": painting["first"]})
     same = repository.commit("a bar", **{"atelier/errors.py": "more\n"})
-    second = repository.commit("second", **{"atelier/painting.py": painting["second"]})
-    repository.commit("of another model", lock(B, "atelier/painting.py"), **{"atelier/painting.py": "3\n"})
+    second = repository.commit("second", **{"atelier/canvas/painting.py": painting["second"]})
+    repository.commit(
+        "of another model", lock(B, "atelier/canvas/painting.py"), **{"atelier/canvas/painting.py": "3\n"}
+    )
     found = earlier(repository.root, A, ("generate",))
     assert [code.commit.id for code in found.codes] == [second, same]
     assert (found.strangers, found.silent, found.more) == ((), 0, 0)
     folder = lay_out(repository.root, found.codes[1])
-    assert (folder / "atelier/painting.py").read_text() == painting["first"]
+    assert (folder / "atelier/canvas/painting.py").read_text() == painting["first"]
     assert lay_out(repository.root, found.codes[1]) == folder
 
 
 def test_the_present_code_is_no_earlier_one_unless_it_is_edited(repository: Repository) -> None:
-    only = repository.commit("only", PAINTING, **DOOR, **{"atelier/painting.py": "1\n"})
+    only = repository.commit("only", PAINTING, **DOOR, **{"atelier/canvas/painting.py": "1\n"})
     assert earlier(repository.root, A, ("generate",)).codes == ()
-    repository.write("atelier/painting.py", "2\n")
+    repository.write("atelier/canvas/painting.py", "2\n")
     assert [code.commit.id for code in earlier(repository.root, A, ("generate",)).codes] == [only]
 
 
 def test_code_of_a_remotes_branch_is_named_and_never_laid_out(
     repository: Repository, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    repository.commit("mine", PAINTING, **DOOR, **{"atelier/painting.py": "1\n"})
+    repository.commit("mine", PAINTING, **DOOR, **{"atelier/canvas/painting.py": "1\n"})
     repository.git("checkout", "-q", "-b", "theirs")
-    theirs = repository.commit("theirs", **{"atelier/painting.py": "rm -rf\n"})
+    theirs = repository.commit("theirs", **{"atelier/canvas/painting.py": "rm -rf\n"})
     repository.git("checkout", "-q", "main")
     repository.git("clone", "-q", str(repository.root), str(tmp_path / "clone"))
     clone = Repository(tmp_path / "clone", environment)
@@ -66,8 +68,8 @@ def test_code_of_a_remotes_branch_is_named_and_never_laid_out(
 
 
 def test_code_that_cannot_be_asked_is_counted(repository: Repository) -> None:
-    repository.commit("old", PAINTING, **{"atelier/painting.py": "1\n"})
-    repository.commit("new", **DOOR, **{"atelier/painting.py": "2\n"})
+    repository.commit("old", PAINTING, **{"atelier/canvas/painting.py": "1\n"})
+    repository.commit("new", **DOOR, **{"atelier/canvas/painting.py": "2\n"})
     found = earlier(repository.root, A, ("generate",))
     assert (found.codes, found.silent) == ((), 1)
     assert earlier(repository.root, B, ("generate",)).silent == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.strangers import shown
+from atelier.pictures.strangers import shown
 from tests.flows.hostile import Hostile, Workshop
 from tests.flows.kept_studio import KeptStudio
 

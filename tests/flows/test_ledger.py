@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from atelier.files import digest
-from atelier.pixels import pixels_sha256
+from atelier.pictures.pixels import pixels_sha256
 from atelier.provenance import canonical, read
 from flows import cli, ledger
 from tests.flows.kept_studio import KeptStudio

@@ -2,8 +2,8 @@
 
 import pytest
 
+from atelier.canvas.recipe import Move, Recipe, Variation
 from atelier.errors import AtelierError
-from atelier.recipe import Move, Recipe, Variation
 from flows.relatives import Changes, relatives
 
 RECIPE = Recipe(seed=3, index=7, canvas=(1, 1), truncation=0.8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier import png
+from atelier.pictures import png
 from atelier.provenance import canonical, read, read_pixels, write_png
 from tests.flows.painted_studio import PaintedStudio
 

@@ -13,9 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from atelier import __version__
+from atelier.canvas.recipe import Move, Recipe, Station
 from atelier.errors import AtelierError
 from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, read, write_png
-from atelier.recipe import Move, Recipe, Station
 from flows import cli
 from tests.models import SMALL, save_small_generator
 

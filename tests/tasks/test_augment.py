@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.account import Entry, read_account, write_account
 from atelier.dataset import open_dataset
+from atelier.download.account import Entry, read_account, write_account
 from atelier.errors import AtelierError
 from atelier.images import ImageLimits, Verified, verify
 from atelier.params import Params

@@ -15,14 +15,14 @@ import pytest
 import requests
 from PIL import Image
 
-from atelier.account import read_account
-from atelier.arrivals import Arrivals, Limits
 from atelier.catalog import Work, write_catalog
-from atelier.engines.cluster import WORKS_PER_SHARD
-from atelier.fetching import key_of
+from atelier.download.account import read_account
+from atelier.download.arrivals import Arrivals, Limits
+from atelier.download.engines.cluster import WORKS_PER_SHARD
+from atelier.download.fetching import key_of
+from atelier.download.openings import SiteOpening
 from atelier.gallery.server import serve, virtual_url
 from atelier.images import ImageLimits
-from atelier.openings import SiteOpening
 from atelier.shards import find, read_shards
 from tests.downloads import offers, work
 from tests.lookalike import Offer, Site, lookalike

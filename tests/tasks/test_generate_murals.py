@@ -9,11 +9,12 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from atelier import murals, repainting
-from atelier.canvas import exact
+from atelier import repainting
+from atelier.canvas import murals
+from atelier.canvas.painting import Painting, paint
+from atelier.canvas.rendering import exact
 from atelier.errors import AtelierError
 from atelier.networks import load_generator
-from atelier.painting import Painting, paint
 from atelier.params import Params
 from atelier.provenance import PixelFacts, canonical, read, read_pixels, write_tiff
 from atelier.repaint_contract import LOCK, Job, Jobs

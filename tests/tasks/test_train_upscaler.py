@@ -14,7 +14,7 @@ import pytest
 import spandrel
 from PIL import Image
 
-from atelier.account import Entry, write_account
+from atelier.download.account import Entry, write_account
 from atelier.errors import AtelierError
 from atelier.images import ImageLimits, Verified, verify
 from atelier.params import Params

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import tasks.upscale
+from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.params import Params
@@ -20,7 +21,6 @@ from atelier.provenance import (
     read_pixels,
     write_png,
 )
-from atelier.recipe import Recipe
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from atelier.upscaling.printing import print_again
 from tasks.stage import Stage

@@ -1,0 +1,81 @@
+"""The recipe of a latent: everything that decides what a generator is given, and how, in the words of a provenance.
+
+A recipe read from a picture is a stranger's claim: each number is bounded here, and what it costs to paint is asked
+before anything is allocated (atelier.canvas.painting). Knows no tensor; `atelier.canvas.painting` follows it.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from atelier.params import Layout, Normalise
+
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
+Cells = Annotated[int, Field(ge=1, le=4096)]
+Canvas = tuple[Cells, Cells]
+
+Easing = Literal["linear", "smooth"]
+
+
+class Facts(BaseModel):
+    """A part of what a picture says of itself: unknown keys are refused, "3" is no number, NaN is none either."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Variation(Facts):
+    """A neighbour in latent space: `number` of it, turned away from the picture by `strength` quarter turns."""
+
+    number: Natural
+    strength: Annotated[float, Field(gt=0, le=1)]
+
+
+class Move(Facts):
+    """So many standard deviations along a direction of the generator's first layer (0 is the strongest)."""
+
+    direction: Annotated[int, Field(ge=0, lt=4096)]
+    amount: Annotated[float, Field(ge=-100, le=100)]
+
+
+class Station(Facts):
+    """A latent that a walk passes through."""
+
+    seed: Natural
+    index: Natural
+
+
+class Walk(Facts):
+    """Which frame of which walk: `frames` in all, at even times, through `stations` in order, back where it loops."""
+
+    stations: Annotated[tuple[Station, ...], Field(min_length=2, max_length=64)]
+    frame: Natural
+    frames: Annotated[int, Field(ge=2, le=1_000_000)]
+    loop: bool
+    easing: Easing
+
+    @model_validator(mode="after")
+    def _the_frame_is_one_of_them(self) -> Self:
+        if self.frame >= self.frames:
+            raise ValueError(f"there is no frame {self.frame} of {self.frames}")
+        return self
+
+
+class Recipe(Facts):
+    """What decides a latent, in the order in which it is done.
+
+    The field of `seed` and `index` is drawn at `canvas` as `layout` says, times `truncation`; where `grown_from` is
+    set, what that smaller canvas would have been lies in its middle. A walk's frame lies between its stations'
+    fields instead. Then it is varied, then moved. `normalise` and `seamless` say how the generator paints it.
+    """
+
+    seed: Natural
+    index: Natural
+    canvas: Canvas
+    truncation: Annotated[float, Field(ge=0, le=2)]
+    layout: Layout = "random"
+    normalise: Normalise = "overlap"
+    seamless: bool = False
+    grown_from: Canvas | None = None
+    variation: Variation | None = None
+    moves: Annotated[tuple[Move, ...], Field(max_length=16)] = ()
+    walk: Walk | None = None

@@ -1,0 +1,1 @@
+"""What the catalog names, fetched, verified and accounted for."""

@@ -1,0 +1,116 @@
+"""The worker's side of the Dask engine: one shard of works, asked for by threads of the worker's process."""
+
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import TimeoutError
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from PIL import features
+
+import atelier
+from atelier.catalog import Work
+from atelier.download.arrivals import Limits
+from atelier.download.engines import InVain
+from atelier.download.fetching import Answer, ask
+from atelier.download.openings import Opening
+from atelier.download.sources import Source
+from atelier.errors import AtelierError
+from atelier.web.pace import Stopped
+
+LOOK_EVERY_S = 0.3  # whether the answers are still wanted
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is the same for every shard: where works come from, how they are judged, by how many threads, whose code."""
+
+    opening: Opening
+    limits: Limits
+    threads: int
+    code: str
+
+
+def bring(works: Sequence[Work], order: Order, unwanted: Callable[[], bool]) -> list[Answer]:
+    """The answers in the order of the works; fewer where patience ended, or when they are `unwanted` by now."""
+    if order.code != code():
+        raise AtelierError(
+            f"a worker has other code ({code()}) than the stage ({order.code}): its pictures might be other bytes; "
+            "install the same version of Atelier and Pillow on every machine"
+        )
+    source, pool = _desk(order)
+    if (
+        order.opening.rate_per_s
+    ):  # shards that follow one another keep one pace, whichever process they are in
+        time.sleep(1 / order.opening.rate_per_s)
+    if order.threads == 1:  # a pool of one would take as long to hand things over as to judge them
+        return _one_by_one(works, source, order.limits, unwanted)
+    over = threading.Event()
+
+    def asked(work: Work) -> Answer:
+        if over.is_set():
+            raise Stopped("the shard is over")
+        return ask(work, source, order.limits)
+
+    answers: list[Answer] = []
+    in_vain = InVain()
+    coming = pool.imap(asked, works)
+    try:
+        while len(answers) < len(works):
+            try:
+                answers.append(coming.next(timeout=LOOK_EVERY_S))
+            except TimeoutError:
+                if unwanted():
+                    break
+            else:
+                if in_vain.add(answers[-1]) or unwanted():
+                    break
+    finally:
+        over.set()
+    return answers
+
+
+def _one_by_one(
+    works: Sequence[Work], source: Source, limits: Limits, unwanted: Callable[[], bool]
+) -> list[Answer]:
+    answers: list[Answer] = []
+    in_vain = InVain()
+    for work in works:
+        answers.append(ask(work, source, limits))
+        if in_vain.add(answers[-1]) or unwanted():
+            break
+    return answers
+
+
+def dask_setup(worker: object) -> None:
+    """Called by Dask in a new worker process of our own cluster: Ctrl-C is the stage's, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@cache
+def code() -> str:
+    """What decides a picture's bytes and the verdict on it: our modules, Pillow and its JPEG library."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(atelier.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    pillow, jpeg = features.version("pil"), features.version("jpg")
+    return f"{atelier.__version__} {digest.hexdigest()[:12]}, Pillow {pillow}, libjpeg {jpeg}"
+
+
+_open = ExitStack()  # closed by the end of the process
+_desks: dict[Order, tuple[Source, ThreadPool]] = {}
+_desks_lock = threading.Lock()
+
+
+def _desk(order: Order) -> tuple[Source, ThreadPool]:
+    """An open source and its threads, kept from shard to shard: the pace and the connections go on."""
+    with _desks_lock:
+        if order not in _desks:
+            _desks[order] = _open.enter_context(order.opening.opened()), ThreadPool(order.threads)
+        return _desks[order]

@@ -1,0 +1,32 @@
+"""The engine of one process: threads that share one source and its pace."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+
+from atelier.catalog import Work
+from atelier.download.arrivals import Limits
+from atelier.download.fetching import Answer, ask
+from atelier.download.sources import Source
+
+
+@dataclass(frozen=True)
+class Threads:
+    """So many threads, each at one work at a time."""
+
+    source: Source
+    limits: Limits
+    workers: int
+
+    def run(self, works: Sequence[Work]) -> Generator[tuple[Work, Answer]]:
+        """See Engine."""
+
+        def asked(work: Work) -> tuple[Work, Answer]:
+            return work, ask(work, self.source, self.limits)
+
+        try:
+            # its threads are daemons: a stopped stage does not wait for the slowest of them
+            with ThreadPool(min(self.workers, len(works) or 1)) as pool:
+                yield from pool.imap_unordered(asked, works)
+        finally:
+            self.source.stop()

@@ -1,0 +1,1 @@
+"""Picture files and sheets of pictures, ours and strangers'. Knows no networks."""

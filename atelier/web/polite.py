@@ -1,0 +1,246 @@
+"""An HTTP client that a site can live with: a pace for each host, retries that wait, rules that are obeyed.
+
+Knows nothing of what it fetches. What an answer is worth is answers.py's, what robots may do is robots.py's.
+"""
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+
+from atelier import __version__
+from atelier.errors import AtelierError
+from atelier.web.answers import Bounds, Fetched, FetchError, NoAnswer, Transient, Validators, read
+from atelier.web.budget import Budget
+from atelier.web.hosts import is_allowed, is_loopback
+from atelier.web.pace import Closed, Paces, Stopped, Turn
+from atelier.web.robots import MAX_BYTES as ROBOTS_MAX_BYTES
+from atelier.web.robots import Robots, RobotsRefused, unwanted
+from atelier.web.wire import PrivatePeer, Wire
+
+__all__ = ["FetchError", "Fetched", "PoliteClient", "RobotsRefused", "Stopped", "Validators"]
+
+REDIRECTS = 5
+FOR_GOOD = (  # another try would not help
+    requests.exceptions.SSLError,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidHeader,
+    UnicodeError,
+)
+LONGEST_BACKOFF_S = 60.0
+LONGEST_DELAY_S = 10.0  # where a site puts us off: its pace has fallen by then, and all threads share that
+PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
+
+
+class PoliteClient:
+    """GETs from one site, from any number of threads, no host asked faster than `rate_per_s` (None: no limit).
+
+    429, 5xx and broken connections slow all threads down at that host and are tried again, `retries` times; a site
+    that only asks for patience (429, 503) gets it, up to `patience_s`. The pace comes back when the trouble stays
+    away. Redirects are followed only to hosts that `base_url` may send us to; each host's robots.txt is obeyed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        contact: str,
+        rate_per_s: float | None,
+        retries: int,
+        timeout_s: float,
+        budget: Budget | None = None,
+        backoff_s: float = 1.0,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        if not contact and not is_loopback(base_url):
+            raise AtelierError(
+                f"{base_url} is not asked anonymously: set scrape.wikiart.contact to your e-mail address or URL"
+            )
+        self.base_url = base_url
+        self.retries, self.timeout_s = retries, timeout_s
+        self.backoff_s, self.patience_s = backoff_s, patience_s
+        self.user_agent = f"Mozilla/5.0 (compatible; Atelier/{__version__}; +{contact or 'local'})"
+        self._budget = budget or Budget(None, None)
+        self._stop = threading.Event()
+        self._paces = Paces(rate_per_s, patience_s, self._stop)
+        self._robots = Robots(self._robots_txt)
+        self._local = threading.local()
+        self._wires: list[Wire] = []
+        self._wires_lock = threading.Lock()
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        headers: dict[str, str] | None = None,
+        validators: Validators | None = None,
+    ) -> Fetched:
+        """The answer of `url` (absolute, or relative to the base), or that it is still what `validators` name.
+
+        Raises FetchError, BudgetSpent, or Stopped after `stop`.
+        """
+        url = _joined(self.base_url, url)
+        return self._insist(_Request(url, max_bytes, headers or {}, validators, is_ruled=True))
+
+    def rate_per_s(self, url: str) -> float:
+        """The present pace at the host of `url`; infinite where none is set. Below the set one while it has trouble."""
+        return self._paces.of(_joined(self.base_url, url)).rate_per_s
+
+    def stop(self) -> None:
+        """Make every waiting and coming `fetch` raise Stopped; a body being read ends at its next piece."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Stop, and close the connections."""
+        self.stop()
+        with self._wires_lock:
+            for wire in self._wires:
+                wire.close()
+            self._wires.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _robots_txt(self, url: str) -> Fetched:
+        return self._insist(_Request(url, ROBOTS_MAX_BYTES, {}, None, is_ruled=False))
+
+    def _insist(self, request: "_Request") -> Fetched:
+        """The answer, after as many tries as it takes."""
+        failures = delays = 0
+        delayed_s: float | None = None  # since when
+        while True:
+            try:
+                return self._follow(request)
+            except Transient as trouble:
+                if trouble.throttled:
+                    # bounded by the clock: while a site puts everybody off, a count of tries is used up in no time
+                    now_s = time.monotonic()
+                    delayed_s = delayed_s or now_s
+                    if now_s - delayed_s > self.patience_s:
+                        reason = f"{trouble} for {now_s - delayed_s:,.0f} s"
+                        raise NoAnswer("error", request.url, reason) from None
+                    tries, delays, longest_s = delays, delays + 1, LONGEST_DELAY_S
+                else:
+                    tries, failures, longest_s = failures, failures + 1, LONGEST_BACKOFF_S
+                    if failures > self.retries:
+                        reason = f"{trouble} ({failures} {'tries' if failures > 1 else 'try'})"
+                        raise NoAnswer("error", request.url, reason) from None
+            # jitter keeps the threads that failed together from coming back together
+            wait_s = min(self.backoff_s * 2 ** min(tries, 30), longest_s) * random.uniform(0.5, 1.5)
+            if self._stop.wait(wait_s):
+                raise Stopped(f"{request.url}: stopped")
+
+    def _follow(self, request: "_Request") -> Fetched:
+        """The answer of one try, behind as many redirects as are allowed."""
+        url = request.url
+        for _ in range(REDIRECTS + 1):
+            if not is_allowed(url, self.base_url):
+                reason = f"leads to {url}, which is not a host of {self.base_url}"
+                raise FetchError("refused", request.url, reason)
+            if request.is_ruled:
+                self._obey_robots(url)
+            answer = self._ask(url, request)
+            if isinstance(answer, Fetched):
+                return answer
+            url = _joined(url, answer)
+        raise FetchError("refused", request.url, f"more than {REDIRECTS} redirects")
+
+    def _obey_robots(self, url: str) -> None:
+        rules = self._robots.rules(url)
+        if not rules.allow(url):
+            raise RobotsRefused("refused", url, "its site's robots.txt asks us to stay away")
+        if rules.crawl_delay_s:
+            self._paces.of(url).limit(1 / rules.crawl_delay_s)
+
+    def _ask(self, url: str, request: "_Request") -> Fetched | str:
+        """One request that leaves when its time has come: the answer, or where it sends us."""
+        pace = self._paces.of(url)
+        try:
+            turn = pace.turn()
+        except Closed as closed:
+            raise NoAnswer("error", url, f"its site {closed}") from None
+        try:
+            self._budget.spend()
+            return self._answer(url, request, turn)
+        except Transient as trouble:
+            pace.slow_down()
+            if trouble.retry_after_s is not None:
+                pace.pause(trouble.retry_after_s)
+            raise
+        finally:
+            turn.left()
+
+    def _answer(self, url: str, request: "_Request", turn: Turn) -> Fetched | str:
+        wire = self._wire()
+        bounds = Bounds(url, request.max_bytes, self.timeout_s, self._stop)
+        wire.on_sent, wire.on_received = turn.left, bounds.received
+        try:
+            with wire.get(url, request.all_headers, self.timeout_s) as response:
+                if response.is_redirect:
+                    return response.headers["Location"].encode("latin-1").decode()
+                tags = response.raw.headers.getlist("X-Robots-Tag") if request.is_ruled else []
+                if response.status_code == 200 and (tag := unwanted(tags)):
+                    raise RobotsRefused("refused", url, f"its X-Robots-Tag says {tag}")
+                return read(response, bounds, request.validators)
+        except PrivatePeer as private:
+            raise FetchError("refused", url, str(private)) from None
+        except FOR_GOOD as error:
+            raise FetchError("error", url, str(error)[:200]) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise Transient(_in_short(error)) from None
+
+    def _wire(self) -> Wire:
+        """This thread's own connections: requests does not promise that an adapter may be shared."""
+        own: Wire | None = getattr(self._local, "own", None)
+        if own is None:
+            own = self._local.own = Wire(self.user_agent, is_local=is_loopback(self.base_url))
+            with self._wires_lock:
+                self._wires.append(own)
+        return own
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked for; `is_ruled` by robots.txt, as all but robots.txt itself."""
+
+    url: str
+    max_bytes: int
+    headers: dict[str, str]
+    validators: Validators | None
+    is_ruled: bool
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        return self.headers | (self.validators.headers if self.validators else {})
+
+
+def _joined(base: str, url: str) -> str:
+    try:
+        return urljoin(base, url)
+    except ValueError as error:
+        raise FetchError("refused", url[:200], f"is no address: {error}") from None
+
+
+def _in_short(error: Exception) -> str:
+    """A network error without the object addresses and nesting that urllib3 puts into it."""
+    for words, sentence in (
+        ("NameResolution", "its host name cannot be resolved: is this machine online?"),
+        ("IncompleteRead", "the answer ended before its announced length"),
+        ("timed out", "no answer in time"),
+        ("Max retries", "no connection"),
+        ("Connection aborted", "the connection was dropped"),
+        ("Connection broken", "the connection was dropped"),
+        ("reset by peer", "the connection was dropped"),
+    ):
+        if words in repr(error):
+            return sentence
+    return f"{type(error).__name__}: {str(error)[:200]}"

@@ -1,0 +1,130 @@
+"""Connections that reach public addresses only, and that tell when a request has left and bytes have come.
+
+Knows neither pace nor limits: who watches may raise, and that ends the exchange.
+"""
+
+import io
+import socket
+from collections.abc import Callable, Mapping
+from http.client import HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import default_headers
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from atelier.web.hosts import is_public
+
+HOSTS = 12  # connections that are kept, one a host: WikiArt has nine image hosts
+
+
+class PrivatePeer(Exception):
+    """A host's name led to an address that is not on the public internet."""
+
+
+class Wire(HTTPAdapter):
+    """One thread's connections; `on_sent` and `on_received` watch the present exchange.
+
+    `is_local`: to servers of this machine's own, past any proxy; otherwise to public addresses only. Follows no
+    redirect, keeps no cookie and sends no password: a requests session would, and takes as long again as the exchange.
+    """
+
+    def __init__(self, user_agent: str, *, is_local: bool) -> None:
+        self.only_public = not is_local
+        self._headers = {**default_headers(), "User-Agent": user_agent, "Accept-Encoding": "gzip"}
+        self._surroundings = requests.Session()  # asked for proxies and certificates, sends nothing
+        self._surroundings.trust_env = not is_local
+        self._routes: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self.on_sent: Callable[[], None] = lambda: None
+        self.on_received: Callable[[int], None] = lambda count: None
+        super().__init__(pool_connections=HOSTS, pool_maxsize=1)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout_s: float) -> requests.Response:
+        """The answer's head, its body still on the wire. Raises what requests raises."""
+        prepared = requests.PreparedRequest()
+        prepared.prepare("GET", url, headers={**self._headers, **headers})
+        assert prepared.url
+        parts = urlsplit(prepared.url)
+        place = parts.scheme, parts.netloc
+        if place not in self._routes:
+            self._routes[place] = self._surroundings.merge_environment_settings(
+                prepared.url, {}, True, None, None
+            )
+        return self.send(prepared, timeout=timeout_s, **self._routes[place])
+
+    def init_poolmanager(self, *args: Any, **settings: Any) -> None:
+        super().init_poolmanager(*args, **settings)
+        self.poolmanager.pool_classes_by_scheme = _pools(self)
+
+    def proxy_manager_for(self, proxy: str, **settings: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **settings)
+        manager.pool_classes_by_scheme = _pools(self)
+        return manager
+
+
+def _pools(of_wire: Wire) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's pools, with connections that know their wire."""
+
+    class Plain(_Plain):
+        wire = of_wire
+
+    class Secure(Plain, HTTPSConnection):
+        pass
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
+class _Plain(HTTPConnection):
+    wire: Wire
+
+    def _new_conn(self) -> socket.socket:
+        connected = super()._new_conn()
+        # a proxy resolves names itself, and is often a private address
+        if self.wire.only_public and not self.proxy:
+            peer = connected.getpeername()[0]
+            if not is_public(peer):
+                connected.close()
+                raise PrivatePeer(f"the name {self.host} leads to {peer}, which is no public address")
+        return connected
+
+    def request(self, *args: Any, **settings: Any) -> None:
+        super().request(*args, **settings)
+        self.wire.on_sent()
+
+    def response_class(self, *args: Any, **settings: Any) -> HTTPResponse:  # type: ignore[override]
+        response = HTTPResponse(*args, **settings)
+        raw = response.fp.detach()
+        response.fp = io.BufferedReader(_Watched(raw, self.wire))
+        return response
+
+
+class _Watched(io.RawIOBase):
+    """A socket's bytes, each arrival told: a header or a chunk's size that never ends is noticed like a body."""
+
+    def __init__(self, raw: io.RawIOBase, wire: Wire) -> None:
+        self._raw, self._wire = raw, wire
+
+    def readinto(self, buffer: Any) -> int | None:
+        count: int | None = self._raw.readinto(buffer)
+        self._wire.on_received(count or 0)
+        return count
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
