@@ -88,7 +88,9 @@ def _paint(studio: Studio, code: Code | None, asked: dict[str, _Relative]) -> It
             path.unlink()  # an open map keeps what it shows
         if relative.last:
             if studio.changes.variations and shown:
-                written.append(studio.shelf.hang(f"{stem}-variations", [*_own(relative.given), *shown]))
+                heading = f"{stem}, and neighbours of it at strength {studio.changes.strength:g}"
+                pictures = [*_own(relative.given), *shown]
+                written.append(studio.shelf.hang(f"{stem}-variations", heading, pictures))
             yield Family(relative.given, tuple(written), refused)
             written, shown, refused = [], [], ""
 

@@ -44,12 +44,12 @@ class Shelf:
                 provenance.write_png(temporary, pixels, made, _dpi(like) if made.print and like else None)
             return self._put(temporary, name)
 
-    def hang(self, name: str, pictures: Sequence[tuple[str, Samples]]) -> Path:
-        """Several on a sheet."""
+    def hang(self, name: str, heading: str, pictures: Sequence[tuple[str, Samples]]) -> Path:
+        """Several on a sheet, each under its words."""
         with tempfile.TemporaryDirectory(dir=self._made(), prefix=".") as place:
             temporary = Path(place) / f"{name}.png"
             panels = [Panel(words, (), fitted(_levels(samples), SHOWN_PX)) for words, samples in pictures]
-            write_panels(temporary, name, panels, COLUMNS)
+            write_panels(temporary, heading, panels, COLUMNS)
             return self._put(temporary, name)
 
     def _made(self) -> Path:

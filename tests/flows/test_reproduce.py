@@ -157,7 +157,7 @@ def _feared_branch(studio: PaintedStudio) -> None:
     """A branch that only a remote has, in a clone: its code names a model of ours, and would leave a mark."""
     mark = studio.root.parent / "feared"
     studio.git("checkout", "-q", "-b", "feared")
-    for name in ("painting.py", "repainting.py", "__init__.py"):
+    for name in ("canvas/painting.py", "repainting.py", "__init__.py"):
         path = studio.root / "atelier" / name
         path.write_text(f"{path.read_text()}\nopen({str(mark)!r}, 'w').close()\n")
     studio.commit("code of nobody's")
