@@ -1,12 +1,12 @@
 """What the upscaler gains over Lanczos on paintings it never saw, after ten minutes of two CPU cores.
 
-    python bench/upscaler.py [--paintings ../shared/paintings] [--folds 4] [--only 0] [--scale 2 4] [--others]
+    python bench/upscaler.py [--paintings ../shared/paintings] [--folds 4] [--only 0] [--scale 2 4] [--larger]
 
-The 30 largest paintings of the folder (WikiArt's own are smaller) are cut into folds, near-duplicates in one; each
-network learns from the other folds, is judged on its own, and every painting has its line. --others adds the folder's
-smaller paintings to what is learned from, but for those that look like a held-out one. ×4 is measured twice: by a
-network of that scale, and by two passes of the network for ×2. Networks that are finished in the scratch folder are
-judged again, not trained again; one that was stopped goes on.
+The 30 largest paintings of the folder (WikiArt's own are smaller) are cut into folds, near-duplicates in one. Each
+network learns from all other paintings of the folder but those that look like a held-out one (--larger: from the other
+folds alone), and every held-out painting has its line. ×4 is measured twice: by two passes of the network for ×2, as
+prints are made by default, and by a network of that scale. Networks that are finished in the scratch folder are judged
+again, not trained again; one that was stopped goes on.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from statistics import fmean
 
 import torch
 
-from atelier.devices import keep_freed_memory
+from atelier.devices import deterministic, keep_freed_memory
 from atelier.images import ImageLimits, Verified, verify
 from atelier.progress import Progress
 from atelier.resemblance import Picture, families
@@ -34,12 +34,12 @@ from atelier.upscaling.pictures import reduced
 from atelier.upscaling.tiles import enlarge
 
 LARGER = 30
-# ten minutes of two idle cores of an AMD EPYC with AVX-512
+# less than ten minutes of two idle cores with AVX-512
 PLANS = {
-    2: UpscalerPlan(2, 8500, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
-    4: UpscalerPlan(4, 8500, features=48, blocks=8, patch_px=32, batch=16, lr=1e-3, blur_px=0.5, seed=0),
+    2: UpscalerPlan(2, 9000, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
+    4: UpscalerPlan(4, 7500, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
 }
-WAYS = {2: {2: "x2"}, 4: {2: "x4, two passes", 4: "x4, one pass"}}  # scale: by which network, and its name
+JUDGED_AT = {2: (2, 4), 4: (4,)}  # by a network's scale: at twice its own in two passes, as prints are made
 
 
 @dataclass(frozen=True)
@@ -52,51 +52,50 @@ class Painting:
 
 
 def main() -> None:
-    """Train and judge what was asked for; a line a painting, then the means."""
+    """Train and judge what was asked for; a line a painting, then the means of each fold and of all."""
     given = _given()
     torch.set_num_threads(given.threads)
-    torch.use_deterministic_algorithms(True)
+    deterministic("cpu")
     keep_freed_memory()
-    paintings = read(given.paintings)
-    gains: dict[str, list[float]] = {name: [] for ways in WAYS.values() for name in ways.values()}
-    for fold in given.only if given.only is not None else range(given.folds):
-        train, held_out = split(paintings, given.folds, fold, given.others)
-        print(
-            f"upscaler  fold {fold}: {len(train)} paintings to learn from, {len(held_out)} held out",
-            flush=True,
-        )
-        networks = {}
-        for scale in given.scale:
-            plan = replace(PLANS[scale], steps=given.steps or PLANS[scale].steps)
-            networks[scale] = trained(plan, [painting.pixels for painting in train], given.scratch)
-        for name, title, gain in judged(networks, held_out):
-            gains[name].append(gain)
-            print(f"upscaler  {name:14}  {gain:+.2f} dB  {title}", flush=True)
-    for name, found in gains.items():
-        if found:
-            above = sum(gain > 0 for gain in found)
-            print(f"upscaler  {name:14}  {fmean(found):+.2f} dB over Lanczos, the mean of {len(found)} paintings, "
-                  f"{min(found):+.2f} to {max(found):+.2f}, {above} above it")  # fmt: skip
+    for own_scale in given.scale:
+        plan = replace(PLANS[own_scale], steps=given.steps or PLANS[own_scale].steps)
+        paintings = read(given.paintings, plan.patch_px * own_scale)
+        gains: dict[str, list[float]] = {}
+        for fold in given.only if given.only is not None else range(given.folds):
+            train, held_out = split(paintings, given.folds, fold, given.larger)
+            print(
+                f"upscaler  fold {fold}: {len(train):,} paintings to learn from, {len(held_out)} held out",
+                flush=True,
+            )
+            network = trained(plan, [painting.pixels for painting in train], given.scratch)
+            for scale in JUDGED_AT[own_scale]:
+                name = f"x{scale}, {'one pass' if scale == own_scale else 'two passes'}"
+                found = list(judged(network, held_out, scale))
+                for title, gain in found:
+                    print(f"upscaler  {name:14}  {gain:+.2f} dB  {title}", flush=True)
+                _tell(f"{name}, fold {fold}", [gain for _, gain in found])
+                gains.setdefault(name, []).extend(gain for _, gain in found)
+        for name, of_all in gains.items():
+            _tell(name, of_all)
 
 
-def read(folder: Path) -> list[Painting]:
-    """All paintings of the folder's catalog, the largest first."""
+def read(folder: Path, smallest_px: int) -> list[Painting]:
+    """The paintings of the folder's catalog that the stage would learn from, the largest first."""
     with (folder / "catalog.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     rows.sort(key=lambda row: (-int(row["width"]) * int(row["height"]), row["file"]))
     paintings = []
-    for number, row in enumerate(rows):
+    for row in rows:
         verdict = verify((folder / row["file"]).read_bytes(), ImageLimits(64, 10**9))
         assert isinstance(verdict, Verified), row["file"]
         known = Picture(row["file"], verdict.width, verdict.height, verdict.phash)
-        side = max(plan.patch_px * plan.scale for plan in PLANS.values())
-        if number < LARGER or min(known.width, known.height) >= side:
-            paintings.append(Painting(known, row["title"], reduced(verdict.image, side)))
+        if min(known.width, known.height) >= smallest_px:
+            paintings.append(Painting(known, row["title"], reduced(verdict.image, smallest_px)))
     return paintings
 
 
 def split(
-    paintings: Sequence[Painting], folds: int, fold: int, others: bool
+    paintings: Sequence[Painting], folds: int, fold: int, larger_alone: bool
 ) -> tuple[list[Painting], list[Painting]]:
     """What is learned from and what is held out; whatever looks like a held-out painting is in neither."""
     larger = {painting.known.id for painting in paintings[:LARGER]}
@@ -104,7 +103,7 @@ def split(
     motifs.sort(key=lambda family: hashlib.sha256(family[0].id.encode()).digest())
     ours = [family for family in motifs if any(known.id in larger for known in family)]
     seen = {known.id for family in ours[fold::folds] for known in family}
-    train = [p for p in paintings if p.known.id not in seen and (others or p.known.id in larger)]
+    train = [p for p in paintings if p.known.id not in seen and (not larger_alone or p.known.id in larger)]
     return train, [p for p in paintings if p.known.id in seen & larger]
 
 
@@ -129,17 +128,19 @@ def trained(plan: UpscalerPlan, pictures: list[Pixels], scratch: Path) -> SRVGGN
     return trainer.network.eval().requires_grad_(False)
 
 
-def judged(
-    networks: dict[int, SRVGGNetCompact], held_out: Sequence[Painting]
-) -> Iterator[tuple[str, str, float]]:
-    """Of each way and painting, its title and the PSNR-Y above Lanczos."""
-    for scale, ways in WAYS.items():
-        for own_scale, name in ways.items():
-            for painting in held_out if own_scale in networks else ():
-                large = trimmed(painting.pixels, scale)
-                small = shrunk(large, scale)
-                ours = psnr_y(enlarge(networks[own_scale], small, scale), large, scale)
-                yield name, painting.title, ours - psnr_y(enlarge_lanczos(small, scale), large, scale)
+def judged(network: SRVGGNetCompact, held_out: Sequence[Painting], scale: int) -> Iterator[tuple[str, float]]:
+    """Of each painting, its title and the PSNR-Y above Lanczos."""
+    for painting in held_out:
+        large = trimmed(painting.pixels, scale)
+        small = shrunk(large, scale)
+        ours = psnr_y(enlarge(network, small, scale), large, scale)
+        yield painting.title, ours - psnr_y(enlarge_lanczos(small, scale), large, scale)
+
+
+def _tell(name: str, gains: Sequence[float]) -> None:
+    above = sum(gain > 0 for gain in gains)
+    print(f"upscaler  {name}: {fmean(gains):+.2f} dB over Lanczos, the mean of {len(gains)} paintings, "
+          f"{min(gains):+.2f} to {max(gains):+.2f}, {above} above it", flush=True)  # fmt: skip
 
 
 def _given() -> argparse.Namespace:
@@ -149,7 +150,7 @@ def _given() -> argparse.Namespace:
     parser.add_argument("--only", type=int, nargs="+", help="folds, from 0; all where it is not given")
     parser.add_argument("--scale", type=int, nargs="+", choices=list(PLANS), default=list(PLANS))
     parser.add_argument("--steps", type=int, help="another length, to try things out")
-    parser.add_argument("--others", action="store_true", help="learn from the smaller paintings, too")
+    parser.add_argument("--larger", action="store_true", help="learn from the larger paintings alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scratch", type=Path, default=Path(".atelier/bench-upscaler"))
     return parser.parse_args()

@@ -121,10 +121,14 @@ def make_upscaler(plan: UpscalerPlan) -> SRVGGNetCompact:
 
 
 def draw_batch(plan: UpscalerPlan, pictures: Sequence[Pixels], step: int) -> tuple[Tensor, Tensor]:
-    """The large patches of one step and their degraded small versions: a function of (seed, step)."""
+    """The large patches of one step and their degraded small versions: a function of (seed, step).
+
+    A painting is drawn by its area, so that a small one is not learned by heart while a large one is hardly seen.
+    """
     draws = generator_for("upscaler", plan.seed, step)
     side = plan.patch_px * plan.scale
-    chosen = torch.randint(len(pictures), (plan.batch,), generator=draws).tolist()
+    areas = torch.tensor([float(picture.shape[0] * picture.shape[1]) for picture in pictures])
+    chosen = torch.multinomial(areas, plan.batch, replacement=True, generator=draws).tolist()
     places = torch.rand(plan.batch, LOOKED_AT, 2, generator=draws, dtype=torch.float64).tolist()
     turns = torch.randint(8, (plan.batch,), generator=draws).tolist()
     patches = [

@@ -98,6 +98,13 @@ def test_a_batch_is_a_function_of_seed_and_step(pictures: list[np.ndarray]) -> N
     assert not torch.equal(large, draw_batch(replace(PLAN, seed=1), pictures, 3)[0])
 
 
+def test_a_painting_is_learned_from_by_its_area() -> None:
+    small, large = np.full((24, 24, 3), 60, np.uint8), np.full((72, 72, 3), 180, np.uint8)
+    patches = torch.cat([draw_batch(PLAN, [small, large], step)[0] for step in range(100)])
+    of_the_small_one = (patches < 0.5).all(dim=(1, 2, 3)).float().mean()  # a tenth of the area is its
+    assert 0.05 < of_the_small_one < 0.16
+
+
 def test_the_learning_rate_falls_to_nothing() -> None:
     rates = [learning_rate(PLAN, step) for step in range(PLAN.steps + 1)]
     assert rates == sorted(rates, reverse=True)
