@@ -17,6 +17,7 @@ from atelier.provenance import PixelFacts, Provenance
 from flows import ledger
 
 Say = Callable[[str], None]
+FILMS = (".mp4", ".webm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ def look(files: Mapping[str, Path], say: Say) -> dict[str, Given | str]:
 
 
 def _look(name: str, path: Path) -> Given:
+    if path.suffix.lower() in FILMS:
+        raise AtelierError(f"{shown(name)} is a film: `atelier refilm` makes films again, or a frame of them")
     made = provenance.read(path)
     try:
         return Given(name, path, made, PixelFacts.of_bands(provenance.read_bands(path)))

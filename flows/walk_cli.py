@@ -1,4 +1,4 @@
-"""`atelier walk` and `atelier directions`: through latent space, as typed by a person."""
+"""`atelier walk`, `atelier refilm` and `atelier directions`: through latent space, as typed by a person."""
 
 import sys
 from pathlib import Path
@@ -11,18 +11,25 @@ from flows import processes, spelling, tree
 
 if TYPE_CHECKING:
     from atelier.canvas.recipe import Recipe, Station
+    from atelier.provenance import ModelFacts, SoftwareFacts
 
 GENERATOR = Path("data/model/generator.safetensors")
 PLACE = Path(".atelier/walks")
-MOST_STATIONS, MOST_FRAMES, MOST_WALKERS = 64, 1_000_000, 256
+MOST_STATIONS, MOST_FRAMES = 64, 1_000_000
 
 Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; else the present training's")]
+Frame = Annotated[int | None, typer.Option(min=0, help="only this frame, as a PNG")]
+Frames = Annotated[
+    Path | None,
+    typer.Option(help="a folder for every frame as a PNG; what is there is not painted again"),
+]
 CanvasSize = Annotated[str | None, typer.Option(help="rows x columns, 2x3; else generate.canvas")]
 
 
 def add(app: typer.Typer) -> None:
     """The commands, into `atelier`."""
     app.command()(walk)
+    app.command()(refilm)
     app.command()(directions)
 
 
@@ -47,13 +54,11 @@ def walk(
     out: Annotated[
         Path | None, typer.Option(help="a film, .mp4 or .webm, or with --frame a PNG; else in .atelier/walks")
     ] = None,
-    frame: Annotated[int | None, typer.Option(min=0, help="only this frame, as a PNG")] = None,
-    frames: Annotated[
-        Path | None,
-        typer.Option(help="a folder for every frame as a PNG; what is there is not painted again"),
-    ] = None,
+    frame: Frame = None,
+    frames: Frames = None,
 ) -> None:
     """From picture to picture: a film, a strip of it, and any frame of it again, which `atelier reproduce` knows."""
+    from atelier.canvas.filmed import MOST_WALKERS
     from atelier.canvas.recipe import Walk
 
     here = Path.cwd()
@@ -67,13 +72,8 @@ def walk(
         raise AtelierError(
             f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MOST_FRAMES:,}"
         )
-    if frame is not None and frame >= total:
-        raise AtelierError(f"--frame {frame} is none of {total:,}, which are counted from 0")
     path = here / out if out else PLACE / _name(stops, frame)
-    if frame is not None and path.suffix.lower() != ".png":
-        raise AtelierError(f"--out {out}: a frame is a .png")
-    if frame is not None and frames is not None:
-        raise AtelierError("say --frame N, for one of them, or --frames FOLDER, for all")
+    _check(frame, frames, total, path)
     recipe, device = _recipe(stops[0], canvas)
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing)
     recipe = recipe.model_copy(update={"walk": course})
@@ -82,9 +82,36 @@ def walk(
         raise AtelierError(f"--grid {grid}: at most {MOST_WALKERS} walkers are told apart")
     command = [str(generator), recipe.model_dump_json(), f"--out={path}", f"--fps={fps}", f"--side={side}"]
     command += [f"--device={device}", "--walkers", str(rows), str(columns)]
-    command += [f"--frame={frame}"] if frame is not None else []
-    command += [f"--frames={here / frames}"] if frames else []
-    sys.exit(_painted("atelier.canvas.walking", command))
+    sys.exit(_walked(command, here, frame, frames))
+
+
+def refilm(
+    film: Annotated[Path, typer.Argument(help="a film that `atelier walk` made")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="a film of the same kind, or with --frame a PNG; else in .atelier/walks"),
+    ] = None,
+    frame: Frame = None,
+    frames: Frames = None,
+) -> None:
+    """A film again, from the film alone, byte by byte: 0 where it is the same, 1 where not; or a frame of it."""
+    from atelier.canvas.filmed import read_facts
+
+    here, given = Path.cwd(), Path.cwd() / film
+    tree.enter()
+    facts = read_facts(given)
+    walk = facts.first.latent.walk
+    assert walk is not None  # read_facts refuses it
+    name = f"{film.stem}-again{film.suffix}" if frame is None else f"{film.stem}-{frame:05d}.png"
+    path = here / out if out else PLACE / name
+    _check(frame, frames, walk.frames, path)
+    if (frame is None and path.suffix != given.suffix) or (path.exists() and path.samefile(given)):
+        raise AtelierError(f"--out {path}: name another file that ends in {given.suffix}, as {film} does")
+    generator = _found(film, facts.first.model)
+    command = [str(generator), facts.first.latent.model_dump_json(), f"--out={path}", f"--fps={facts.fps}"]
+    command += [f"--side={facts.side}", "--walkers", *map(str, facts.walkers)]
+    status = _walked(command, here, frame, frames)
+    sys.exit(status if status or frame is not None else _compared(film, given, path, facts.first.software))
 
 
 def directions(
@@ -129,6 +156,53 @@ def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
         layout=asked.layout, normalise=asked.normalise, seamless=asked.seamless,
     )  # fmt: skip
     return recipe, asked.device
+
+
+def _check(frame: int | None, frames: Path | None, total: int, path: Path) -> None:
+    if frame is not None and frame >= total:
+        raise AtelierError(f"--frame {frame} is none of {total:,}, which are counted from 0")
+    if frame is not None and path.suffix.lower() != ".png":
+        raise AtelierError(f"--out {path}: a frame is a .png")
+    if frame is not None and frames is not None:
+        raise AtelierError("say --frame N, for one of them, or --frames FOLDER, for all")
+
+
+def _walked(command: list[str], here: Path, frame: int | None, frames: Path | None) -> int:
+    command += [f"--frame={frame}"] if frame is not None else []
+    command += [f"--frames={here / frames}"] if frames else []
+    return _painted("atelier.canvas.walking", command)
+
+
+def _found(film: Path, model: "ModelFacts") -> Path:
+    """The generator that a film names, wherever it is kept."""
+    from atelier.pictures.strangers import shown
+    from flows.commission import wanted_generator
+    from flows.finding import Networks
+
+    networks = Networks(Path.cwd(), lambda sentence: print(sentence, file=sys.stderr))
+    networks.find([wanted := wanted_generator(model)])
+    try:
+        return networks.path(wanted)
+    except AtelierError as error:
+        raise AtelierError(f"{shown(film)}: {error}") from None
+
+
+def _compared(film: Path, given: Path, again: Path, made_by: "SoftwareFacts") -> int:
+    """Say whether the new film is the old one; 1 where not."""
+    from atelier.canvas.filmed import read_facts
+    from atelier.files import digest
+    from atelier.pictures.strangers import shown
+
+    if digest(given) == digest(again):
+        print(f"{shown(film)}: identical")
+        return 0
+    now = read_facts(again).first.software
+    print(
+        f"{shown(film)}: different, though it is the same walk. Made by Atelier {made_by.atelier} with torch "
+        f"{made_by.torch}, and again by {now.atelier} with {now.torch}; or the code, the encoder (PyAV) or the "
+        "processor is another, or the film was edited"
+    )
+    return 1
 
 
 def _name(stops: "list[Station]", frame: int | None) -> str:

@@ -19,12 +19,14 @@ from av.video.stream import VideoStream
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
+from atelier.pictures.strangers import opened, shown
 
 Pixels = npt.NDArray[np.uint8]
 BIT = 16  # of the fixed point in which colours are converted
 LUMA = (11966, 40254, 4064)  # 219/255 of ITU-R BT.709's shares of red, green and blue, in 1/65536
 BLUE, RED = (-6596, -22189, 28785), (28785, -26145, -2640)  # 224/255 of its differences; each sums to 0
 MOST_PX = 8192  # a side; beyond that few players follow
+MOST_COMMENT = 1 << 18  # signs of it that are read
 
 SAME = {"fflags": "+bitexact"}  # no version of the encoder, no random track ids
 
@@ -54,7 +56,7 @@ KINDS = {
 def kind_of(path: Path) -> Kind:
     """What a file of this name is to be. Raises AtelierError for other endings than .mp4 and .webm."""
     if (kind := KINDS.get(path.suffix.lower())) is None:
-        raise AtelierError(f"{path} ends in no film's name: let it end in {' or '.join(KINDS)}")
+        raise AtelierError(f"{shown(path)} ends in no film's name: let it end in {' or '.join(KINDS)}")
     return kind
 
 
@@ -76,6 +78,23 @@ def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> 
         if stream is None:
             raise ValueError("a film has at least one frame")
         film.mux(stream.encode(None))
+
+
+def read_comment(path: Path) -> str:
+    """What a film carries, or nothing: of the file's head alone, by the reader of its own kind.
+
+    Raises AtelierError where there is no such file, or it is no film.
+    """
+    kind = kind_of(path)
+    with opened(path, "name a film that Atelier made") as file:
+        try:
+            with av.open(file, format=kind.container) as film:  # a file, not a name: a name may be an address
+                comments = {name.lower(): words for name, words in film.metadata.items()}
+        except (av.FFmpegError, UnicodeDecodeError) as error:
+            raise AtelierError(
+                f"{shown(path)} is no film, or a damaged one ({error}): name another"
+            ) from None
+    return comments.get("comment", "")[:MOST_COMMENT]
 
 
 def planes(frame: Pixels) -> Pixels:

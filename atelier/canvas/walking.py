@@ -8,15 +8,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 from torch import nn
 
+from atelier.canvas.filmed import FilmFacts
 from atelier.canvas.films import MOST_PX, kind_of, write_film
 from atelier.canvas.painting import paint, size
-from atelier.canvas.recipe import Facts, Natural, Recipe, Station, Walk
+from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.canvas.rendering import Pixels, exact
 from atelier.devices import deterministic
 from atelier.ending import with_words
@@ -32,15 +32,6 @@ LAST = 2**31  # pictures of a seed
 GAP_PX = 4  # between the walkers of a grid; even, as a film's sides are
 GROUND = 16  # how dark it is there
 STRIP, STRIP_ROW, STRIP_PX = 12, 6, 224  # frames on the strip, a row of it, the longer side of one
-
-
-class FilmFacts(Facts):
-    """What a film says of itself: the first walker's first frame, how many walk beside it, how fast."""
-
-    format: Literal["atelier-film/1"] = "atelier-film/1"
-    first: Provenance
-    walkers: tuple[Natural, Natural]
-    fps: Natural
 
 
 @dataclass(frozen=True)
@@ -148,6 +139,7 @@ def film(walkers: Walkers, path: Path, fps: int, side_px: int, kept: Path | None
             first=walkers.provenance(0, 0),
             walkers=(walkers.rows, len(walkers.recipes) // walkers.rows),
             fps=fps,
+            side=side_px,
         )
         write_film(path, frames(), fps, facts.model_dump_json())
     panels = [Panel(f"{n / fps:.1f} s", (), picture) for n, picture in shown.items() if picture is not None]

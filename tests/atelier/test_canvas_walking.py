@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from atelier.canvas import walking
+from atelier.canvas.filmed import FilmFacts
 from atelier.canvas.painting import paint
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.canvas.rendering import exact
@@ -47,7 +48,7 @@ def test_a_film_shows_the_pictures_that_are_kept_and_each_is_painted_again_from_
     assert [file.name for file in files] == [f"0000{n}.png" for n in range(5)]
     with av.open("walk.mp4") as film:
         seen = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-        facts = walking.FilmFacts.model_validate_json(film.metadata["comment"])
+        facts = FilmFacts.model_validate_json(film.metadata["comment"])
     pictures = [np.asarray(Image.open(file)) for file in files]
     for picture, file in zip(pictures, files, strict=True):
         assert PixelFacts.of(picture) == read(file).pixels
@@ -55,7 +56,7 @@ def test_a_film_shows_the_pictures_that_are_kept_and_each_is_painted_again_from_
     shown = np.stack([walking.enlarged(picture, 2) for picture in pictures]).astype(int)
     for number, frame in enumerate(seen):  # colours are coarser in a film, and these toys are all colour
         assert np.abs(shown - frame).mean((1, 2, 3)).argmin() == number
-    assert (facts.fps, facts.walkers) == (5, (1, 1))
+    assert (facts.fps, facts.walkers, facts.side) == (5, (1, 1), 64)
     assert facts.first == read(files[0]).model_copy(update={"pixels": None})
 
 

@@ -13,7 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from atelier import __version__
-from atelier.canvas.recipe import Move, Recipe, Station
+from atelier.canvas.filmed import FilmFacts, read_facts
+from atelier.canvas.films import write_film
+from atelier.canvas.recipe import Move, Recipe, Station, Walk
 from atelier.errors import AtelierError
 from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, read, write_png
 from flows import cli
@@ -90,6 +92,73 @@ def test_an_artwork_may_be_a_station_unless_its_seed_alone_does_not_give_it() ->
     assert (latent.walk.frame, latent.walk.frames, latent.truncation) == (10, 30, 0.7)
     save_small_generator(GENERATOR, seed=1)
     assert "painted by another model" in refused("walk", "--seeds=3,one.png")
+
+
+def test_a_film_is_made_again_from_the_film_alone() -> None:
+    words = ["--seeds=3,14", "--seconds=1", "--fps=6", "--grid=1x2", "--side=64", "--canvas=1x2", "--loop"]
+    walk = atelier("walk", *words, "--out=made/walk.webm")
+    assert walk.wait(100) == 0, walk.stderr.read()
+    Path("models").mkdir()
+    GENERATOR.rename("models/once.safetensors")
+    save_small_generator(GENERATOR, seed=1)
+    again = atelier("refilm", "made/walk.webm", "--frames=frames")
+    told, said = again.communicate(timeout=100)
+    assert (again.returncode, told.splitlines()[-1]) == (0, "made/walk.webm: identical"), said
+    assert Path(".atelier/walks/walk-again.webm").read_bytes() == Path("made/walk.webm").read_bytes()
+    one = atelier("refilm", "made/walk.webm", "--frame=4", "--out=f.png")
+    assert one.wait(100) == 0, one.stderr.read()
+    assert Path("f-2.png").read_bytes() == Path("frames/00004-2.png").read_bytes()
+
+
+def test_a_film_that_is_another_than_its_walk_is_told_so() -> None:
+    walk = atelier("walk", "--seeds=3,14", "--seconds=1", "--fps=4", "--side=64", "--out=walk.mp4")
+    assert walk.wait(100) == 0, walk.stderr.read()
+    facts = read_facts(Path("walk.mp4"))
+    write_film(Path("cut.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, facts.model_dump_json())
+    again = atelier("refilm", "cut.mp4")
+    told, _ = again.communicate(timeout=100)
+    assert again.returncode == 1
+    assert "cut.mp4: different, though it is the same walk" in told
+
+
+@pytest.mark.parametrize(
+    ("film", "words", "sentence"),
+    [
+        ("walk.mp4", ["--frame=4"], "--frame 4 is none of 4"),
+        ("walk.mp4", ["--out=walk.mp4"], "name another file that ends in .mp4"),
+        ("walk.mp4", ["--out=w.webm"], "name another file that ends in .mp4"),
+        ("other.mp4", [], "other.mp4: its generator, SHA-256 000000000000…, is nowhere to be had"),
+        ("huge.mp4", [], "walkers"),
+        ("still.mp4", [], "its first frame belongs to no walk"),
+        ("foreign.mp4", [], "foreign.mp4 says nothing of a walk that this version knows (JSON: "),
+        ("text.mp4", [], "text.mp4 is no film, or a damaged one"),
+        ("one.png", [], "one.png ends in no film's name"),
+        ("none.webm", [], "none.webm is missing: name a film"),
+    ],
+)
+def test_what_is_no_film_of_ours_is_a_sentence(film: str, words: list[str], sentence: str) -> None:
+    painted(Path("one.png"))
+    course = Walk(
+        stations=(Station(seed=3, index=0), Station(seed=14, index=0)),
+        frame=0, frames=4, loop=False, easing="smooth",
+    )  # fmt: skip
+    made = read(Path("one.png")).model_copy(update={"pixels": None})
+    first = made.model_copy(update={"latent": made.latent.model_copy(update={"walk": course})})
+    nobody = first.model.model_copy(update={"sha256": "0" * 64, "md5": "0" * 32})
+    facts = FilmFacts(first=first, walkers=(1, 1), fps=4)
+    comments = {
+        "walk": facts.model_dump_json(),
+        "other": facts.model_copy(
+            update={"first": first.model_copy(update={"model": nobody})}
+        ).model_dump_json(),
+        "huge": facts.model_copy(update={"walkers": (200, 200)}).model_dump_json(),
+        "still": facts.model_copy(update={"first": made}).model_dump_json(),
+        "foreign": "made by hand",
+    }
+    for name, comment in comments.items():
+        write_film(Path(f"{name}.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, comment)
+    Path("text.mp4").write_text("no film")
+    assert sentence in refused("refilm", film, *words)
 
 
 def test_a_walk_that_is_stopped_leaves_no_half_film(studio: Path) -> None:
