@@ -3,7 +3,7 @@
 Knows no file and no history.
 """
 
-from atelier.canvas.recipe import Recipe
+from atelier.canvas.recipe import Recipe, Variation
 from atelier.pictures.strangers import shown
 from atelier.provenance import Provenance, Settings, UpscaleFacts
 from atelier.text import clean
@@ -32,13 +32,17 @@ def latent(recipe: Recipe) -> str:
     if recipe.truncation != 1:
         words.append(f"truncation {recipe.truncation:g}")
     if recipe.grown_from:
-        words.append(f"grown from {recipe.grown_from[0]} × {recipe.grown_from[1]}")
-    if recipe.variation:
-        words.append(
-            f"its neighbour {recipe.variation.number}, {recipe.variation.strength:g} quarter turns away"
-        )
+        words += [
+            *map(_near, recipe.grown_varied),
+            f"grown from {recipe.grown_from[0]} × {recipe.grown_from[1]}",
+        ]
+    words += map(_near, recipe.variations)
     words += [f"moved {move.amount:+g} along direction {move.direction}" for move in recipe.moves]
     return ", ".join(words)
+
+
+def _near(variation: Variation) -> str:
+    return f"its neighbour {variation.number}, {variation.strength:g} quarter turns away"
 
 
 def enlargement(upscale: UpscaleFacts) -> str:

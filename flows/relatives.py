@@ -4,11 +4,12 @@ Turns recipes into recipes; paints nothing.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from atelier.canvas.recipe import Canvas, Move, Recipe, Variation
 from atelier.errors import AtelierError
 
-MOST_MOVES = 16  # that a recipe holds
+MOST_MOVES, MOST_VARIED = 16, 16  # that a recipe holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,13 @@ def relatives(recipe: Recipe, changes: Changes) -> dict[str, Recipe]:
         name += "".join(f"-moved-{move.direction}-{move.amount:g}" for move in changes.moves)
     if not changes.variations:
         return {name: recipe}
-    if recipe.variation is not None:
+    if (times := len(recipe.grown_varied) + len(recipe.variations)) > MOST_VARIED:
         raise AtelierError(
-            "it is a neighbour of another picture itself: ask for neighbours of that one "
-            f"(picture {recipe.index} of seed {recipe.seed})"
+            f"it is a neighbour of a neighbour, {times} times over: at most {MOST_VARIED} are kept, "
+            f"so ask for neighbours of an earlier one, or of picture {recipe.index} of seed {recipe.seed}"
         )
+    if recipe.variation is not None:  # else the key is not named, as in `_grown`
+        recipe = recipe.model_copy(update={"varied": recipe.variations})
     return {
         f"{name}-variation-{number}": recipe.model_copy(
             update={"variation": Variation(number=number, strength=changes.strength)}
@@ -65,4 +68,7 @@ def _grown(recipe: Recipe, canvas: Canvas) -> Recipe:
         raise AtelierError(
             f"its canvas is {list(recipe.canvas)}, and {list(canvas)} is no larger: name more rows, columns, or both"
         )
-    return recipe.model_copy(update={"canvas": canvas, "grown_from": recipe.canvas})
+    grown: dict[str, Any] = {"canvas": canvas, "grown_from": recipe.canvas}
+    if recipe.variation is not None:  # else keys are not named that earlier code does not know
+        grown |= {"grown_varied": recipe.variations, "varied": (), "variation": None}
+    return recipe.model_copy(update=grown)

@@ -48,7 +48,7 @@ def _of_file(path: Path, model: Path) -> "Station":
 
     made = read(path)
     latent = made.latent
-    if latent.walk or latent.variation or latent.moves:
+    if latent.walk or latent.variation or latent.grown_varied or latent.moves:
         raise AtelierError(
             f"{path} is no picture as its seed gives it but a walk's frame, a variation or a moved one: name a seed "
             "and a number, 3:7"

@@ -48,16 +48,16 @@ def field(generator: nn.Module, recipe: Recipe) -> Tensor:
             f"a canvas of {[rows, columns]} cells cannot grow from one of {[inner_rows, inner_columns]}: "
             "name a larger one"
         )
-    mixed = recipe.walk or recipe.variation or recipe.moves
+    mixed = recipe.walk or recipe.variation or recipe.grown_varied or recipe.moves
     needed = (MIXING if mixed else DRAWING) * generator.nz * rows * columns
     _refuse_what_does_not_fit(recipe.canvas, "a field of latents", needed)
-    latents = _drawn(recipe, generator.nz, recipe.canvas)
-    if recipe.grown_from is not None and recipe.grown_from != recipe.canvas:
-        inner = _drawn(recipe, generator.nz, recipe.grown_from).reshape(1, generator.nz, *recipe.grown_from)
-        around = latents.reshape(1, generator.nz, *recipe.canvas)
+    own = recipe.grown_from or recipe.canvas
+    latents = _varied(recipe, _drawn(recipe, generator.nz, own), own, (), recipe.grown_varied)
+    if own != recipe.canvas:
+        around = _drawn(recipe, generator.nz, recipe.canvas).reshape(1, generator.nz, *recipe.canvas)
+        inner = latents.reshape(1, generator.nz, *own)
         latents = _grown(around, inner, generator.lattice, recipe.seamless)
-    if recipe.variation is not None:
-        latents = _varied(recipe, latents, recipe.variation, generator.nz)
+    latents = _varied(recipe, latents, recipe.canvas, recipe.grown_varied, recipe.variations)
     return moved(latents, generator, recipe.moves)
 
 
@@ -187,13 +187,26 @@ def _cells(
     return slice(None), slice(None), rows[:, None], columns
 
 
-def _varied(recipe: Recipe, latents: Tensor, variation: Variation, nz: int) -> Tensor:
-    """The latents turned towards others that are drawn like them; by a quarter turn they are those others."""
-    key = f"atelier-variation/1:{recipe.seed}:{recipe.index}"
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
-    others = lay(recipe.layout, seed, variation.number, nz, recipe.canvas, recipe.truncation, recipe.seamless)
-    angle = variation.strength * math.pi / 2
-    return (math.cos(angle) * latents.double() + math.sin(angle) * others.double()).float()
+def _varied(
+    recipe: Recipe,
+    latents: Tensor,
+    canvas: Canvas,
+    before: Sequence[Variation],
+    variations: Sequence[Variation],
+) -> Tensor:
+    """The latents turned towards others that are drawn like them, one variation after the other.
+
+    By a quarter turn they are those others. Each picture has neighbours of its own, so what came `before` counts.
+    """
+    for place, variation in enumerate(variations):
+        way = (*before, *variations[:place])
+        key = ":".join(map(str, ("atelier-variation/1", recipe.seed, recipe.index, *(v.number for v in way))))
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
+        drawn = (recipe.layout, seed, variation.number, latents.shape[1], canvas)
+        others = lay(*drawn, recipe.truncation, recipe.seamless)
+        angle = variation.strength * math.pi / 2
+        latents = (math.cos(angle) * latents.double() + math.sin(angle) * others.double()).float()
+    return latents
 
 
 def _known(generator: nn.Module) -> FieldGenerator:

@@ -64,8 +64,9 @@ class Recipe(Facts):
     """What decides a latent, in the order in which it is done.
 
     The field of `seed` and `index` is drawn at `canvas` as `layout` says, times `truncation`; where `grown_from` is
-    set, what that smaller canvas would have been lies in its middle. A walk's frame lies between its stations'
-    fields instead. Then it is varied, then moved. `normalise` and `seamless` say how the generator paints it.
+    set, what that smaller canvas would have been, varied by `grown_varied`, lies in its middle. A walk's frame lies
+    between its stations' fields instead. Then it is varied: each of `varied`, which come only before a `variation`,
+    gives a neighbour of the one before. Then it is moved. `normalise` and `seamless` say how the generator paints it.
     """
 
     seed: Natural
@@ -76,6 +77,21 @@ class Recipe(Facts):
     normalise: Normalise = "overlap"
     seamless: bool = False
     grown_from: Canvas | None = None
+    grown_varied: Annotated[tuple[Variation, ...], Field(max_length=16)] = ()
+    varied: Annotated[tuple[Variation, ...], Field(max_length=16)] = ()
     variation: Variation | None = None
     moves: Annotated[tuple[Move, ...], Field(max_length=16)] = ()
     walk: Walk | None = None
+
+    @property
+    def variations(self) -> tuple[Variation, ...]:
+        """All that came after it grew, in order."""
+        return self.varied if self.variation is None else (*self.varied, self.variation)
+
+    @model_validator(mode="after")
+    def _neighbours_of_neighbours_are_neighbours(self) -> Self:
+        if self.varied and self.variation is None:
+            raise ValueError("there are neighbours on the way to no neighbour")
+        if self.grown_varied and self.grown_from is None:
+            raise ValueError("it was varied before it grew, and did not grow")
+        return self

@@ -279,6 +279,18 @@ def test_a_larger_field_is_the_smaller_ones_and_all_around_its_own(generators) -
     assert torch.equal(grown, around)
 
 
+def test_a_varied_field_that_grew_is_still_there_in_the_middle(generators) -> None:
+    near = Variation(number=2, strength=0.4)
+    inner = field(generators["sketch"], recipe((2, 3), variation=near))
+    grown = field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=(near,)))
+    assert torch.equal(grown[:, :, 2:4, 2:5], inner)
+    own, other = (
+        field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=way, variation=near))
+        for way in ((near,), ())
+    )
+    assert not torch.allclose(own[:, :, 0], other[:, :, 0])  # neighbours of its own
+
+
 def test_variations_lie_around_the_picture_as_far_as_they_are_strong(generators) -> None:
     generator, canvas = generators["sketch"], (8, 8)
     plain = field(generator, recipe(canvas))
@@ -294,6 +306,25 @@ def test_variations_lie_around_the_picture_as_far_as_they_are_strong(generators)
         assert not torch.equal(*varied)
     tame = field(generator, recipe(canvas, truncation=0.0, variation=Variation(number=0, strength=1)))
     assert (tame == 0).all()
+
+
+def test_a_neighbours_neighbours_lie_around_it_and_are_nobody_elses(generators) -> None:
+    near = [Variation(number=number, strength=0.3) for number in range(2)]
+
+    def varied(*way: Variation) -> torch.Tensor:
+        return field(generators["sketch"], recipe((8, 8), varied=way[:-1], variation=way[-1])).flatten()
+
+    first, other = varied(near[0]), varied(near[1])
+    own, others, same_way = varied(near[0], near[1]), varied(near[1], near[1]), varied(near[0], near[0])
+    for place, neighbour in ((first, own), (other, others), (first, same_way)):
+        assert torch.cosine_similarity(place, neighbour, dim=0) == pytest.approx(
+            np.cos(0.15 * np.pi), abs=0.1
+        )
+    turns = [own - first * np.cos(0.15 * np.pi), others - other * np.cos(0.15 * np.pi)]
+    assert abs(torch.cosine_similarity(*turns, dim=0)) < 0.1
+    assert torch.equal(
+        varied(near[0]), field(generators["sketch"], recipe((8, 8), variation=near[0])).flatten()
+    )
 
 
 def test_a_walks_frame_is_its_station_where_it_stands_on_one(generators) -> None:

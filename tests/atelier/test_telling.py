@@ -21,6 +21,10 @@ WALK = Walk(stations=STATIONS, frame=11, frames=1200, loop=True, easing="smooth"
         ),
         ({"canvas": (3, 5), "grown_from": (1, 2)}, "on 3 × 5 cells, grown from 1 × 2"),
         ({"variation": Variation(number=4, strength=0.3)}, "its neighbour 4, 0.3 quarter turns away"),
+        (
+            {"varied": (Variation(number=4, strength=0.3),), "variation": Variation(number=1, strength=1)},
+            "its neighbour 4, 0.3 quarter turns away, its neighbour 1, 1 quarter turns away",
+        ),
         ({"walk": WALK}, "frame 12 of 1,200 of a walk through 3-0 → 14-2 and back, eased"),
     ],
 )

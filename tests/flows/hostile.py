@@ -205,6 +205,16 @@ class Workshop:
         )
         self.claim("moved-far", "refused", "was altered", latent__moves=[{"direction": 0, "amount": 1e300}])
         self.claim("grown-from", "refused", "cannot grow from", latent__grown_from=[4096, 4096])
+        near = [{"number": 1, "strength": 0.5}]
+        self.claim("varied-on-the-way-to-nothing", "refused", "was altered", latent__varied=near)
+        self.claim("varied-before-it-never-grew", "refused", "was altered", latent__grown_varied=near)
+        self.claim(
+            "varied-without-end",
+            "refused",
+            "was altered",
+            latent__varied=near * 1000,
+            latent__variation=near[0],
+        )
         stations = [{"seed": 1, "index": 1}, {"seed": 2, "index": 2}]
         walk = {"stations": stations, "frame": 2**31 - 1, "frames": 2, "loop": False, "easing": "linear"}
         self.claim("walk-beyond-its-end", "refused", "there is no frame", latent__walk=walk)

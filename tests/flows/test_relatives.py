@@ -7,6 +7,7 @@ from atelier.errors import AtelierError
 from flows.relatives import Changes, relatives
 
 RECIPE = Recipe(seed=3, index=7, canvas=(1, 1), truncation=0.8)
+NEAR = Variation(number=0, strength=0.3)
 
 
 def test_nothing_asked_is_nothing_changed() -> None:
@@ -18,6 +19,30 @@ def test_neighbours_are_numbered_from_the_same_picture() -> None:
     made = relatives(RECIPE, Changes(variations=2, strength=0.25))
     assert list(made) == ["-variation-0", "-variation-1"]
     assert made["-variation-1"] == RECIPE.model_copy(update={"variation": Variation(number=1, strength=0.25)})
+    assert "varied" not in made["-variation-1"].model_dump(
+        exclude_unset=True
+    )  # which earlier code does not know
+
+
+def test_a_neighbour_has_neighbours_of_its_own() -> None:
+    first = relatives(RECIPE, Changes(variations=3, strength=0.25))["-variation-2"]
+    (second,) = relatives(first, Changes(variations=1, strength=0.5)).values()
+    ways = [(near.number, near.strength) for near in second.variations]
+    assert ways == [(2, 0.25), (0, 0.5)]
+    assert Recipe.model_validate_json(second.model_dump_json()) == second
+    with pytest.raises(ValueError, match="on the way to no neighbour"):
+        Recipe.model_validate(RECIPE.model_dump() | {"varied": second.varied})
+
+
+def test_a_neighbour_grows_as_the_neighbour_that_it_is() -> None:
+    near = relatives(RECIPE, Changes(variations=1))["-variation-0"]
+    (grown,) = relatives(near, Changes(canvas=(3, 3))).values()
+    assert (grown.grown_from, grown.grown_varied, grown.variations) == ((1, 1), near.variations, ())
+    (further,) = relatives(grown, Changes(variations=1)).values()
+    assert (further.grown_varied, len(further.variations)) == (near.variations, 1)
+    assert "grown_varied" not in relatives(RECIPE, Changes(canvas=(3, 3)))["-3x3"].model_dump(
+        exclude_unset=True
+    )
 
 
 def test_all_that_is_asked_comes_together() -> None:
@@ -38,7 +63,11 @@ def test_moves_are_added_to_those_that_were_made() -> None:
 @pytest.mark.parametrize(
     ("recipe", "changes", "sentence"),
     [
-        ({"variation": Variation(number=0, strength=0.3)}, Changes(variations=1), "picture 7 of seed 3"),
+        (
+            {"varied": (NEAR,) * 16, "variation": NEAR},
+            Changes(variations=1),
+            "17 times over: at most 16 are kept, .*picture 7 of seed 3",
+        ),
         ({"canvas": (2, 2), "grown_from": (1, 1)}, Changes(canvas=(3, 3)), "grown from a canvas"),
         ({"canvas": (2, 3)}, Changes(canvas=(3, 2)), "no larger"),
         ({}, Changes(canvas=(1, 1)), "no larger"),

@@ -144,6 +144,12 @@ def test_a_picture_has_relatives_and_they_are_reproducible(
     assert recipe.variation and recipe.variation.number == 1
     status, rows, said = clone.reproduce(*(tmp_path / "out" / name for name in names))
     assert [row["verdict"] for row in rows] == ["identical", "identical"], said
+    status, (_, family), said = clone.reproduce(
+        tmp_path / "out" / names[1], "--variation", "1", "--out", tmp_path
+    )
+    assert status == 0, said
+    status, (row,), said = clone.reproduce(family["relatives"][0])
+    assert (status, row["verdict"]) == (0, "identical"), said
 
 
 def _repainted(source: Path, target: Path) -> None:
