@@ -137,7 +137,7 @@ HOSTILE = {
     "deep nesting": SIGNATURE + claim(b"[" * 60_000) + chunk(b"IDAT", b""),
     "deep nesting inside": SIGNATURE + claim(b'{"model":' * 6000 + b"1" + b"}" * 6000) + chunk(b"IDAT", b""),
     "no JSON": SIGNATURE + claim(b"\xff\xfe") + chunk(b"IDAT", b""),
-    "another format": SIGNATURE + altered(format="atelier-provenance/3") + chunk(b"IDAT", b""),
+    "another format": SIGNATURE + altered(format="atelier-provenance/99") + chunk(b"IDAT", b""),
     "an unknown key": SIGNATURE + altered(model__path="/etc/passwd") + chunk(b"IDAT", b""),
     "a path for a digest": SIGNATURE + altered(model__md5="../" * 10 + "ab") + chunk(b"IDAT", b""),
     "a digest and a newline": SIGNATURE + altered(model__md5="0" * 32 + "\n") + chunk(b"IDAT", b""),
