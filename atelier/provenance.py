@@ -180,7 +180,7 @@ def read(path: Path) -> Provenance:
         facts = Provenance.model_validate_json(text)
     except (ValidationError, ValueError) as error:
         raise AtelierError(
-            f"{shown(path)} carries a provenance that is not {FORMAT} ({_first_line(error)}): "
+            f"{shown(path)} carries a provenance that is not {FORMAT} ({first_line(error)}): "
             "it was altered, or another version of Atelier made it"
         ) from None
     if facts.pixels is None:
@@ -233,7 +233,8 @@ def _named(path: Path) -> PixelFacts:
     return facts
 
 
-def _first_line(error: ValueError) -> str:
+def first_line(error: ValueError) -> str:
+    """Where a stranger's claim breaks its schema first, and how."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]

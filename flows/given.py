@@ -17,7 +17,6 @@ from atelier.provenance import PixelFacts, Provenance
 from flows import ledger
 
 Say = Callable[[str], None]
-FILMS = (".mp4", ".webm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def look(files: Mapping[str, Path], say: Say) -> dict[str, Given | str]:
         try:
             looked[name] = _look(name, path)
         except AtelierError as error:
-            looked[name] = str(error)
+            looked[name] = _film(name, path) or str(error)
             with contextlib.suppress(AtelierError):  # no picture at all: then that is the sentence
                 bare[name] = pixels_sha256(path)
     if bare:
@@ -67,9 +66,18 @@ def look(files: Mapping[str, Path], say: Say) -> dict[str, Given | str]:
     return looked
 
 
+def _film(name: str, path: Path) -> str | None:
+    from atelier.canvas.films import KINDS  # and with it PyAV, which no picture needs
+
+    named_so = path.suffix.lower() in KINDS
+    return (
+        f"{shown(name)} is a film: `atelier refilm` makes films again, or a frame of them"
+        if named_so
+        else None
+    )
+
+
 def _look(name: str, path: Path) -> Given:
-    if path.suffix.lower() in FILMS:
-        raise AtelierError(f"{shown(name)} is a film: `atelier refilm` makes films again, or a frame of them")
     made = provenance.read(path)
     try:
         return Given(name, path, made, PixelFacts.of_bands(provenance.read_bands(path)))

@@ -6,10 +6,8 @@ Turns recipes into recipes; paints nothing.
 from dataclasses import dataclass
 from typing import Any
 
-from atelier.canvas.recipe import Canvas, Move, Recipe, Variation
+from atelier.canvas.recipe import MOST_MOVES, MOST_VARIED, Canvas, Move, Recipe, Variation
 from atelier.errors import AtelierError
-
-MOST_MOVES, MOST_VARIED = 16, 16  # that a recipe holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Changes:
 def relatives(recipe: Recipe, changes: Changes) -> dict[str, Recipe]:
     """The recipes that the changes make of one, by what to add to the picture's name.
 
-    Raises AtelierError where the picture is such a one itself, and a recipe has no words for twice.
+    Raises AtelierError for what a recipe has no words for: to grow twice, or no larger, and more than it holds.
     """
     name = ""
     if changes.canvas is not None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 GENERATOR = Path("data/model/generator.safetensors")
 PLACE = Path(".atelier/walks")
-MOST_STATIONS, MOST_FRAMES = 64, 1_000_000
 
 Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; else the present training's")]
 Frame = Annotated[int | None, typer.Option(min=0, help="only this frame, as a PNG")]
@@ -59,7 +58,7 @@ def walk(
 ) -> None:
     """From picture to picture: a film, a strip of it, and any frame of it again, which `atelier reproduce` knows."""
     from atelier.canvas.filmed import MOST_WALKERS
-    from atelier.canvas.recipe import Walk
+    from atelier.canvas.recipe import MOST_FRAMES, MOST_STATIONS, Walk
 
     here = Path.cwd()
     tree.enter()
@@ -73,7 +72,7 @@ def walk(
             f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MOST_FRAMES:,}"
         )
     path = here / out if out else PLACE / _name(stops, frame)
-    _check(frame, frames, total, path)
+    _check(frame, frames, total, out)
     recipe, device = _recipe(stops[0], canvas)
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing)
     recipe = recipe.model_copy(update={"walk": course})
@@ -94,7 +93,7 @@ def refilm(
     frame: Frame = None,
     frames: Frames = None,
 ) -> None:
-    """A film again, from the film alone, byte by byte: 0 where it is the same, 1 where not; or a frame of it."""
+    """A film again, from the film alone: 0 where all its frames are the same, 1 where not; or one of them."""
     from atelier.canvas.filmed import read_facts
 
     here, given = Path.cwd(), Path.cwd() / film
@@ -104,9 +103,11 @@ def refilm(
     assert walk is not None  # read_facts refuses it
     name = f"{film.stem}-again{film.suffix}" if frame is None else f"{film.stem}-{frame:05d}.png"
     path = here / out if out else PLACE / name
-    _check(frame, frames, walk.frames, path)
+    _check(frame, frames, walk.frames, out)
     if (frame is None and path.suffix != given.suffix) or (path.exists() and path.samefile(given)):
-        raise AtelierError(f"--out {path}: name another file that ends in {given.suffix}, as {film} does")
+        raise AtelierError(
+            f"--out {out or path}: name another file that ends in {given.suffix}, as {film} does"
+        )
     generator = _found(film, facts.first.model)
     command = [str(generator), facts.first.latent.model_dump_json(), f"--out={path}", f"--fps={facts.fps}"]
     command += [f"--side={facts.side}", "--walkers", *map(str, facts.walkers)]
@@ -158,11 +159,11 @@ def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
     return recipe, asked.device
 
 
-def _check(frame: int | None, frames: Path | None, total: int, path: Path) -> None:
+def _check(frame: int | None, frames: Path | None, total: int, out: Path | None) -> None:
     if frame is not None and frame >= total:
         raise AtelierError(f"--frame {frame} is none of {total:,}, which are counted from 0")
-    if frame is not None and path.suffix.lower() != ".png":
-        raise AtelierError(f"--out {path}: a frame is a .png")
+    if frame is not None and out and out.suffix.lower() != ".png":
+        raise AtelierError(f"--out {out}: a frame is a .png")
     if frame is not None and frames is not None:
         raise AtelierError("say --frame N, for one of them, or --frames FOLDER, for all")
 
@@ -190,10 +191,10 @@ def _found(film: Path, model: "ModelFacts") -> Path:
 def _compared(film: Path, given: Path, again: Path, made_by: "SoftwareFacts") -> int:
     """Say whether the new film is the old one; 1 where not."""
     from atelier.canvas.filmed import read_facts
-    from atelier.files import digest
+    from atelier.canvas.films import frames_sha256
     from atelier.pictures.strangers import shown
 
-    if digest(given) == digest(again):
+    if frames_sha256(given) == frames_sha256(again):
         print(f"{shown(film)}: identical")
         return 0
     now = read_facts(again).first.software

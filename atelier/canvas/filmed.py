@@ -6,13 +6,13 @@ What is read back is a stranger's claim: bounded, checked against the schema, ne
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from atelier.canvas.films import MOST_PX, read_comment
 from atelier.canvas.recipe import Facts
 from atelier.errors import AtelierError
 from atelier.pictures.strangers import shown
-from atelier.provenance import Provenance
+from atelier.provenance import Provenance, first_line
 
 MOST_WALKERS, MOST_FPS, LEAST_PX = 256, 240, 16
 
@@ -47,10 +47,8 @@ def read_facts(path: Path) -> FilmFacts:
     """
     try:
         return FilmFacts.model_validate_json(read_comment(path))
-    except (ValidationError, ValueError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(map(str, first["loc"])) or "JSON"
+    except ValueError as error:
         raise AtelierError(
-            f"{shown(path)} says nothing of a walk that this version knows ({where}: {first['msg'][:150]}): name a "
-            "film as `atelier walk` wrote it"
+            f"{shown(path)} says nothing of a walk that this version knows ({first_line(error)}): name a film as "
+            "`atelier walk` wrote it"
         ) from None

@@ -4,7 +4,9 @@ The same frames give the same bytes, whatever the number of cores: colours are c
 encoder works in one thread, since its cuts depend on how many there are.
 """
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.codec.context import Flags
+from av.container.input import InputContainer
 from av.container.output import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
@@ -81,20 +84,42 @@ def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> 
 
 
 def read_comment(path: Path) -> str:
-    """What a film carries, or nothing: of the file's head alone, by the reader of its own kind.
+    """What a film carries, or nothing: of the file's head alone.
 
     Raises AtelierError where there is no such file, or it is no film.
     """
+    with _reading(path) as film:
+        comments = {name.lower(): words for name, words in film.metadata.items()}
+    return comments.get("comment", "")[:MOST_COMMENT]
+
+
+def frames_sha256(path: Path) -> str:
+    """The digest of a film's frames as they are encoded, of nothing that is told beside them; none is decoded.
+
+    Raises AtelierError as `read_comment` does.
+    """
+    sha256 = hashlib.sha256()
+    with _reading(path) as film:
+        for packet in film.demux(video=0):
+            sha256.update(f"{packet.pts} {packet.size} ".encode())
+            sha256.update(bytes(packet))
+    return sha256.hexdigest()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[InputContainer]:
+    """A film that anybody may have made, by the reader of its own kind."""
     kind = kind_of(path)
     with opened(path, "name a film that Atelier made") as file:
         try:
-            with av.open(file, format=kind.container) as film:  # a file, not a name: a name may be an address
-                comments = {name.lower(): words for name, words in film.metadata.items()}
-        except (av.FFmpegError, UnicodeDecodeError) as error:
+            with av.open(
+                file, "r", format=kind.container
+            ) as film:  # a file, not a name: a name may be an address
+                yield film
+        except (av.FFmpegError, UnicodeDecodeError, IndexError) as error:  # IndexError: it has no pictures
             raise AtelierError(
                 f"{shown(path)} is no film, or a damaged one ({error}): name another"
             ) from None
-    return comments.get("comment", "")[:MOST_COMMENT]
 
 
 def planes(frame: Pixels) -> Pixels:

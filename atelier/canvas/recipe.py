@@ -14,6 +14,9 @@ Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Cells = Annotated[int, Field(ge=1, le=4096)]
 Canvas = tuple[Cells, Cells]
 
+MOST_MOVES, MOST_VARIED = 16, 16  # that a recipe holds
+MOST_STATIONS, MOST_FRAMES = 64, 1_000_000  # of a walk
+
 Easing = Literal["linear", "smooth"]
 
 
@@ -47,9 +50,9 @@ class Station(Facts):
 class Walk(Facts):
     """Which frame of which walk: `frames` in all, at even times, through `stations` in order, back where it loops."""
 
-    stations: Annotated[tuple[Station, ...], Field(min_length=2, max_length=64)]
+    stations: Annotated[tuple[Station, ...], Field(min_length=2, max_length=MOST_STATIONS)]
     frame: Natural
-    frames: Annotated[int, Field(ge=2, le=1_000_000)]
+    frames: Annotated[int, Field(ge=2, le=MOST_FRAMES)]
     loop: bool
     easing: Easing
 
@@ -77,10 +80,10 @@ class Recipe(Facts):
     normalise: Normalise = "overlap"
     seamless: bool = False
     grown_from: Canvas | None = None
-    grown_varied: Annotated[tuple[Variation, ...], Field(max_length=16)] = ()
-    varied: Annotated[tuple[Variation, ...], Field(max_length=16)] = ()
+    grown_varied: Annotated[tuple[Variation, ...], Field(max_length=MOST_VARIED)] = ()
+    varied: Annotated[tuple[Variation, ...], Field(max_length=MOST_VARIED)] = ()
     variation: Variation | None = None
-    moves: Annotated[tuple[Move, ...], Field(max_length=16)] = ()
+    moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES)] = ()
     walk: Walk | None = None
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
 
-from atelier.canvas.films import planes, write_film
+from atelier.canvas.films import frames_sha256, planes, write_film
 from atelier.errors import AtelierError
 
 KINDS = ("mp4", "webm")
@@ -55,6 +55,16 @@ def test_the_same_frames_are_the_same_bytes_in_another_place_and_with_other_core
         check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"deep/b.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_films_of_the_same_frames_are_known_whatever_they_carry(tmp_path: Path, kind: str) -> None:
+    names = [tmp_path / f"{name}.{kind}" for name in ("a", "told-otherwise", "shorter", "slower")]
+    for path, count, fps, told in zip(names, (8, 8, 7, 8), (12, 12, 12, 6), "abaa", strict=True):
+        write_film(path, frames(count), fps, told)
+    own, same, *others = map(frames_sha256, names)
+    assert own == same and own not in others
+    assert names[0].read_bytes() != names[1].read_bytes()
 
 
 def test_an_index_comes_first_so_that_a_browser_plays_what_has_arrived(tmp_path: Path) -> None:
