@@ -1,14 +1,19 @@
-"""Files that are either whole or absent: temporary name, fsync, rename. Knows no format."""
+"""Write files and directories so that each is either whole or absent: temporary name, fsync, rename."""
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+FILLING, FINISHED, OLD = ".tmp", ".new", ".old"  # suffixes of a directory on its way into or out of its place
 
 
 @contextmanager
@@ -36,19 +41,84 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_directory(path: Path) -> Iterator[Path]:
     """An empty directory beside `path` to fill; on success it takes the place of `path` and of all that was in it.
 
-    On any exception what stood at `path` stays.
+    On any exception in the block the directory that stood at `path` stays. A process that is killed loses nothing
+    either: what it leaves beside `path` is put in its place, or deleted, by the next call for the same `path`. Several
+    processes may do this at once; the last one to finish wins.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
-    temporary.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    filling = path.with_name(f".{path.name}.{secrets.token_hex(4)}{FILLING}")
+    with _locked(path.parent):
+        _recover(path)
+        filling.mkdir()
+        in_use = _lock(filling)
     try:
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-        _fsync_directory(path.parent)
+        yield filling
+        _fsync_tree(filling)
+        with _locked(path.parent):
+            finished, old = filling.with_suffix(FINISHED), filling.with_suffix(OLD)
+            filling.rename(finished)
+            if os.path.lexists(path):
+                path.rename(old)
+            finished.rename(path)
+            _fsync_directory(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(in_use)
+        with _locked(path.parent):
+            _recover(path)
+
+
+def _recover(path: Path) -> None:
+    """Finish or undo what processes that are gone have left beside `path`. Call it with `path.parent` locked.
+
+    The steps are: fill X.tmp, rename it to X.new, rename `path` to X.old, rename X.new to `path`, delete X.old.
+    """
+
+    def left(suffix: str) -> list[Path]:
+        beside = path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}{suffix}")
+        return sorted(beside, key=lambda left: left.lstat().st_mtime_ns)
+
+    complete = [*left(OLD), *left(FINISHED)]
+    if complete and not os.path.lexists(path):
+        complete.pop().rename(path)  # the newest result, else what stood here before
+        _fsync_directory(path.parent)
+    for directory in [*complete, *(filling for filling in left(FILLING) if not _is_locked(filling))]:
+        if directory.is_symlink() or not directory.is_dir():
+            directory.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Wait for the lock on a directory and hold it."""
+    handle = _lock(directory)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(directory: Path) -> int:
+    """An open handle that holds the lock on a directory; the kernel releases it when the process ends."""
+    handle = os.open(directory, os.O_RDONLY)
+    with suppress(OSError):  # some network file systems have no locks
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+def _is_locked(directory: Path) -> bool:
+    """Whether another process holds the lock on a directory, or may hold it where there are no locks."""
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -80,6 +150,15 @@ def digest_tree(directory: Path) -> str:
     """SHA-256 over the names and contents of a directory's files, which has no subdirectories."""
     lines = [f"{path.name} {digest(path)}\n" for path in sorted(directory.iterdir())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _fsync_tree(directory: Path) -> None:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            if not (path := Path(folder, name)).is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        _fsync_directory(Path(folder))
 
 
 def _fsync_directory(directory: Path) -> None:

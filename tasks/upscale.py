@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from atelier.errors import AtelierError
-from atelier.files import replacing_directory
+from atelier.files import linked, replacing_directory
 from atelier.images import read_rgb
 from atelier.params import Upscale
 from atelier.provenance import PixelFacts, Provenance, canonical, printed, read, write_png
@@ -57,7 +57,7 @@ def run(stage: Stage) -> str:
             write_png(made / path.name, samples, printed(provenance, facts), dpi)
     with replacing_directory(PRINTS) as directory:
         for path in artworks:
-            shutil.move(made / path.name, directory / path.name)
+            linked(made / path.name, directory / path.name)
     shutil.rmtree(stage.state)
     return summary(params, sizes, murals)
 

@@ -10,7 +10,7 @@ from PIL import Image
 import tasks.upscale
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
-from atelier.files import digest
+from atelier.files import digest, linked
 from atelier.params import Params
 from atelier.provenance import (
     ModelFacts,
@@ -177,6 +177,30 @@ def test_a_stopped_stage_keeps_its_prints_and_makes_the_same(
     assert {name: (PRINTS / name).stat().st_ino for name in kept} == kept  # these very files
     assert {path.name: path.read_bytes() for path in PRINTS.iterdir()} == expected
     assert not Path(".atelier/upscale").exists()
+
+
+def test_finished_prints_survive_a_kill_while_they_are_put_in_their_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(stage())
+    expected = {path.name: path.read_bytes() for path in PRINTS.iterdir()}
+    put = []
+
+    def killed(path: Path, to: Path) -> None:
+        if len(put) == 2:
+            raise KeyboardInterrupt
+        put.append(to)
+        linked(path, to)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tasks.upscale, "linked", killed)
+        run(stage())
+    kept = {path.name: path.read_bytes() for path in Path(".atelier/upscale").glob("*/*.png")}
+    assert kept == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.upscale, "write_png", lambda *_: pytest.fail("a print was made again"))
+        run(stage())
+    assert {path.name: path.read_bytes() for path in PRINTS.iterdir()} == expected
 
 
 def test_prints_of_other_settings_or_artworks_are_not_gone_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
