@@ -1,5 +1,6 @@
 """What every stage does around its work: params, signals, errors for people, the note that it ran."""
 
+import functools
 import json
 import os
 import signal
@@ -11,17 +12,26 @@ from pathlib import Path
 from atelier.errors import AtelierError, PassingError
 from atelier.params import Params, load_params
 from atelier.progress import Progress
+from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
 
-PARAMS = Path("params.yaml")
 DATA = Path("data")
 STATE = Path(".atelier")  # what outlives DVC's deletion of outs: resumable states, arrived bytes, progress
 
 
 class Stage:
-    """A running stage: its name, the whole of params.yaml, and where its long-lived state goes."""
+    """A running stage: its name, the whole of params.yaml, and where its long-lived state goes.
 
-    def __init__(self, name: str, params: Params) -> None:
-        self.name, self.params = name, params
+    `after_success` has what is to be done once the stage has succeeded and its inputs are still what they were.
+    """
+
+    def __init__(self, name: str, params: Params, inputs: Inputs | None = None) -> None:
+        self.name, self.params, self._inputs = name, params, inputs
+        self.after_success: list[Callable[[], None]] = []
+
+    @functools.cached_property
+    def code(self) -> dict[str, str]:
+        """The SHA-256 of each file of code that decides this stage's bytes, as dvc.yaml lists them, by path."""
+        return (self._inputs and self._inputs.code) or Inputs.read(self.name, CODE_ROOT).code
 
     @property
     def state(self) -> Path:
@@ -45,9 +55,13 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     began_s = time.monotonic()
     try:
-        params = load_params(PARAMS)
-        summary = work(Stage(name, params))
-        _refuse_edited(name, params)
+        inputs = Inputs.read(name)  # before params.yaml is read: an edit between the two is found at the end
+        refuse_edited_at_start(inputs)
+        stage = Stage(name, load_params(PARAMS), inputs)
+        summary = work(stage)
+        refuse_changed(inputs)
+        for act in stage.after_success:
+            act()
     except AtelierError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, PassingError) else 1)
@@ -65,15 +79,6 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
 
 def _stop(number: int, frame: object) -> None:
     sys.exit(128 + number)
-
-
-def _refuse_edited(name: str, used: Params) -> None:
-    """DVC reads params.yaml again when a stage ends, and would record new values for what the old ones made."""
-    if getattr(load_params(PARAMS), name, None) != getattr(used, name, None):
-        raise AtelierError(
-            f"{PARAMS}: the section {name} was edited while the stage ran, so its result is not what the file says "
-            "now: run again (with the old values back, it goes on from where it was)"
-        )
 
 
 def _note_executed(name: str) -> None:

@@ -14,9 +14,10 @@ from atelier.params import ARCHS, Params, Train, load_params
 
 # modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
 NEVER_DECIDE_BYTES = {
-    "tasks", "tasks.processes", "tasks.stage", "atelier", "atelier.download.report", "atelier.errors", "atelier.files",
-    "atelier.leash", "atelier.params", "atelier.pictures.strangers", "atelier.progress", "atelier.web.budget",
-    "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots", "atelier.web.wire", "atelier.wording",
+    "tasks", "tasks.inputs", "tasks.processes", "tasks.stage", "atelier", "atelier.download.report", "atelier.errors",
+    "atelier.files", "atelier.leash", "atelier.params", "atelier.pictures.strangers", "atelier.progress",
+    "atelier.web.budget", "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots", "atelier.web.wire",
+    "atelier.wording",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 
