@@ -14,6 +14,7 @@ from atelier.canvas.rendering import painted
 from atelier.contest import Contest, Pixels, contest
 from atelier.dataset import PackedDataset, open_dataset
 from atelier.devices import pick_device
+from atelier.ending import with_words
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
 from atelier.networks import load_generator
@@ -47,33 +48,35 @@ def paint_both(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Say what came of it; 0 in any case but a mistake, which is 1 with a sentence."""
+    """Compare two models and print the result; exit with 1 and a sentence for a mistake, else 0."""
     given = _given(arguments)
-    try:
-        device, _ = pick_device(given.device)
-        dataset = open_dataset(given.dataset)
-        pictures = paint_both(
-            given.champion, given.challenger, dataset, samples=given.samples, seed=given.seed, device=device
-        )
-        result = contest(
-            *pictures, dataset.held_out.images, confidence=given.confidence, seed=given.seed, device=device
-        )
-        if given.json:
-            models = {"champion": digest(given.champion), "challenger": digest(given.challenger)}
-            told = _rounded(asdict(result))
-            told["kid_rand"]["verdict"], told["swd"]["verdict"] = result.kid_rand.verdict, result.swd.verdict
-            write_json(given.json, {**told, "wins": result.wins, "reason": result.reason, "sha256": models})
-        if given.sheet:
-            write_panels(given.sheet, f"The same seeds: {outcome(result)}", side_by_side(result, pictures), 2)
-    except AtelierError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+    if status := with_words(lambda: _compared(given), ""):
+        sys.exit(status)
+
+
+def _compared(given: argparse.Namespace) -> int:
+    device, _ = pick_device(given.device)
+    dataset = open_dataset(given.dataset)
+    pictures = paint_both(
+        given.champion, given.challenger, dataset, samples=given.samples, seed=given.seed, device=device
+    )
+    result = contest(
+        *pictures, dataset.held_out.images, confidence=given.confidence, seed=given.seed, device=device
+    )
+    if given.json:
+        models = {"champion": digest(given.champion), "challenger": digest(given.challenger)}
+        told = _rounded(asdict(result))
+        told["kid_rand"]["verdict"], told["swd"]["verdict"] = result.kid_rand.verdict, result.swd.verdict
+        write_json(given.json, {**told, "wins": result.wins, "reason": result.reason, "sha256": models})
+    if given.sheet:
+        write_panels(given.sheet, f"The same seeds: {outcome(result)}", side_by_side(result, pictures), 2)
     print(result.reason)
     print(
         f"{given.challenger} is better than {given.champion}, beyond chance"
         if result.wins
         else f"{given.champion} stays: {given.challenger} is not better beyond chance"
     )
+    return 0
 
 
 def outcome(result: Contest) -> str:

@@ -17,6 +17,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from atelier.ending import print_without_failing
 from atelier.errors import AtelierError
 from atelier.findings import Finding
 from atelier.params import Params, load_params
@@ -176,5 +177,6 @@ def _driver(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
+    print_without_failing()
     for finding in findings(Path("params.yaml")):
         print(json.dumps(asdict(finding)), flush=True)

@@ -20,6 +20,7 @@ from atelier.canvas.murals import MEGA, STATISTICS, folder_of, is_mural, paint_i
 from atelier.canvas.painting import Painting, paint, size
 from atelier.canvas.rendering import exact
 from atelier.devices import deterministic
+from atelier.ending import print_without_failing
 from atelier.errors import AtelierError
 from atelier.files import linked
 from atelier.networks import load_generator
@@ -35,7 +36,7 @@ from atelier.versions import software
 def main(path: Path) -> int:
     """Answer every job with a line; 0 also where some were refused, 1 where the file is no such file."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    print_without_failing(line_buffering=True)
     try:
         asked = Jobs.model_validate_json(path.read_bytes())
         device, _ = deterministic(asked.device)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from flows import explore_cli, ledger_cli, processes, reproduce_cli, tree, walk_cli
+from flows import ending, explore_cli, ledger_cli, processes, reproduce_cli, tree, walk_cli
 
 if TYPE_CHECKING:
     from atelier.catalog import Work
@@ -40,12 +40,13 @@ Live = Annotated[bool, typer.Option("--live", help="ask WikiArt now instead of t
 
 
 def main() -> None:
-    """The console script: a person's mistake is a sentence and exit code 1."""
-    try:
+    """The console script: a person's mistake, or what the disk refuses, is a sentence and exit code 1."""
+
+    def work() -> int:
         app()
-    except AtelierError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+        return 0
+
+    sys.exit(ending.with_words(work, ""))
 
 
 @app.command()

@@ -30,7 +30,7 @@ class Child:
         self._process = subprocess.Popen(
             leashed(command),
             cwd=root,
-            env=dict(environment),
+            env={**environment, "PYTHONIOENCODING": "utf-8:replace"},  # `lines` decodes UTF-8
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+from atelier.ending import print_without_failing
 from atelier.errors import AtelierError
 from atelier.leash import die_with
 from atelier.training.world import ALONE, PeerLost, World
@@ -122,7 +123,7 @@ def _one_of(
 ) -> None:
     """What each process is."""
     die_with(parent)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    print_without_failing(line_buffering=True)
     torch.set_num_threads(max(1, torch.get_num_threads() // size))
     world = _world(rank, size, rank, device, dist.FileStore(str(store), size))
     try:
@@ -171,7 +172,7 @@ def _joined(device: torch.device, batch: int, work: Work) -> str:
 def _world(rank: int, size: int, local_rank: int, device: torch.device, store: dist.Store) -> World:
     """Meet the others. Of several, the first alone says how it goes."""
     if rank:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if device.type == "cuda":
         torch.cuda.set_device(local_rank)  # from now on "cuda" is this one
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from atelier.ending import print_without_failing, sentence_of
 from atelier.errors import AtelierError, PassingError
 from atelier.params import Params, load_params
 from atelier.progress import Progress
@@ -52,7 +53,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
     `work` does the stage and returns its one-line summary.
     """
     signal.signal(signal.SIGTERM, _stop)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    print_without_failing(line_buffering=True)
     began_s = time.monotonic()
     try:
         inputs = Inputs.read(name)  # before params.yaml is read: an edit between the two is found at the end
@@ -66,9 +67,9 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, PassingError) else 1)
     except OSError as error:
-        if error.filename is None and error.errno is None:
+        if (sentence := sentence_of(error)) is None:
             raise
-        print(f"{name}: {error.strerror}: {error.filename or 'the disk or network'}", file=sys.stderr)
+        print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{name}: stopped; `dvc repro` goes on from here", file=sys.stderr)

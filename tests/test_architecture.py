@@ -18,6 +18,7 @@ NEVER_DECIDE_BYTES = {
     "atelier.files", "atelier.leash", "atelier.params", "atelier.pictures.strangers", "atelier.progress",
     "atelier.web.budget", "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots", "atelier.web.wire",
     "atelier.wording",
+    "atelier.ending",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atelier.errors import AtelierError
+from atelier.ending import with_words
 from atelier.imports.models import import_model
 from atelier.kept import DISCRIMINATOR, GENERATOR
 from atelier.networks import read_model
@@ -19,12 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name")
     parser.add_argument("--folder", type=Path, default=Path("models"))
     given = parser.parse_args(arguments)
-    try:
-        path = import_model(given.file, given.discriminator, given.folder, given.name)
-        header, _ = read_model(path / GENERATOR)
-    except AtelierError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+    if status := with_words(lambda: _imported(given), ""):
+        sys.exit(status)
+
+
+def _imported(given: argparse.Namespace) -> int:
+    path = import_model(given.file, given.discriminator, given.folder, given.name)
+    header, _ = read_model(path / GENERATOR)
     settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))
     pair = "with its discriminator" if (path / DISCRIMINATOR).is_file() else "without a discriminator"
     print(f"{path}: {header['arch']} of {header['resolution']} px, {pair}")
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"  train.init_from: {path}")
     print(f"  train.arch: {header['arch']}")
     print(f"  train.{header['arch']}: {{{settings}}}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """How a command ends for a person."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -8,6 +10,7 @@ import pytest
 
 from atelier.errors import AtelierError
 from flows.ending import server_needed, with_words
+from flows.processes import Child
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +49,11 @@ def test_a_server_that_goes_away_is_a_sentence() -> None:
         server_needed("run again"),
     ):
         httpx.get("http://127.0.0.1:9/api")
+
+
+def test_what_a_child_prints_arrives_whole_whatever_the_terminal_can_show(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with Child([sys.executable, "-c", "print('64 × 64 px')"], os.environ) as child:
+        assert [line for line in child.lines(10) if line] == ["64 × 64 px"]

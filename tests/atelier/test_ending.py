@@ -1,0 +1,98 @@
+"""Nothing that is printed fails work, whatever the terminal, the pipe or the disk behind stdout does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAGE = [
+    "-c",
+    "from tasks.stage import main; main('scrape', lambda stage: print('a → b') or '64 × 64 px, é')",
+]
+PROGRESS = """
+from atelier.progress import Progress
+from tasks.stage import main
+
+def work(stage):
+    with stage.progress(3, "×") as progress:
+        progress.line("above → below")
+        progress.advance(3, "é")
+    return "×" * 100_000
+
+main("scrape", work)
+"""
+GENRES = ["-m", "flows.cli", "genres"]
+COMMANDS = {"a stage": STAGE, "its progress": ["-c", PROGRESS], "the command": GENRES}
+
+
+@pytest.fixture(autouse=True)
+def in_a_studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text("scrape: {source: gallery}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(arguments: list[str], stdout: int, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, stdout=stdout,
+        stderr=subprocess.PIPE, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_terminal_cannot_show_is_replaced(command: str) -> None:
+    ended = run(COMMANDS[command], subprocess.PIPE, PYTHONIOENCODING="ascii:strict")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    if command == "a stage":
+        assert ended.stdout.startswith(b"a ? b")
+        assert Path(".atelier/executed/scrape.json").is_file()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_pipe_that_nobody_reads_fails_nothing(command: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = run(COMMANDS[command], writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_log_on_a_full_disk_fails_nothing() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = run(STAGE, full.fileno())
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_no_stdout_at_all_fails_nothing() -> None:
+    script = f"{sys.executable} {GENRES[0]} {GENRES[1]} {GENRES[2]} >&- 2>&-"
+    assert subprocess.run(["sh", "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None:
+    script = (
+        "import subprocess, sys\n"
+        "from atelier.ending import print_without_failing\n"
+        "print_without_failing(line_buffering=True)\n"
+        "print('to nobody')\n"
+        "child = [sys.executable, '-c', 'print(1)']\n"
+        "sys.exit(subprocess.run(child).returncode)\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = run(["-c", script], writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_an_error_that_names_no_file_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    from atelier.ending import with_words
+
+    def full() -> int:
+        raise OSError(28, "No space left on device")
+
+    assert with_words(full, "") == 1
+    assert capsys.readouterr().err == "No space left on device: the disk or network\n"
