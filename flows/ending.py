@@ -18,3 +18,10 @@ def server_needed(goes_on: str) -> Iterator[None]:
         raise AtelierError(
             f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}"
         ) from None
+
+
+def in_words(error: Exception) -> str:
+    """The sentence for a flow's message: of an OSError, what is wrong and with which file; else the error's own."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)

@@ -47,7 +47,7 @@ class _Relative:
 
 
 def families(studio: Studio, outcomes: Sequence[Outcome]) -> Iterator[Family]:
-    """The relatives of those that could be painted."""
+    """Paint the variations of every picture that could be painted: one family per picture, with why it lacks any."""
     painted = [outcome for outcome in outcomes if outcome.verdict.kind != "refused"]
     for code in dict.fromkeys(outcome.code for outcome in painted):
         asked: dict[str, _Relative] = {}
@@ -63,11 +63,15 @@ def families(studio: Studio, outcomes: Sequence[Outcome]) -> Iterator[Family]:
                 asked[f"{number}-{place}"] = _Relative(outcome.given, suffix, recipe, place == len(made) - 1)
         if not asked:
             continue
+        left = {relative.given.name: relative.given for relative in asked.values()}
+        why = UNANSWERED
         try:
-            yield from _paint(studio, code, asked)
+            for family in _paint(studio, code, asked):
+                del left[family.given.name]
+                yield family
         except AtelierError as error:
-            given = dict.fromkeys(relative.given for relative in asked.values())
-            yield from (Family(each, (), str(error)) for each in given)
+            why = str(error)
+        yield from (Family(given, (), why) for given in left.values())
 
 
 def _paint(studio: Studio, code: Code | None, asked: dict[str, _Relative]) -> Iterator[Family]:
@@ -83,14 +87,20 @@ def _paint(studio: Studio, code: Code | None, asked: dict[str, _Relative]) -> It
             refused = answer.refused or UNANSWERED
         else:
             made = commission.by(answer, relative.made)
-            written.append(studio.shelf.write(f"{stem}{relative.suffix}", path, made))
+            try:
+                written.append(studio.shelf.write(f"{stem}{relative.suffix}", path, made))
+            except AtelierError as error:
+                refused = str(error)
             shown.append((relative.suffix.rpartition("-")[2], commission.painted(path)))
             path.unlink()  # an open map keeps what it shows
         if relative.last:
             if studio.changes.variations and shown:
                 heading = f"{stem}, and neighbours of it at strength {studio.changes.strength:g}"
                 pictures = [*_own(relative.given), *shown]
-                written.append(studio.shelf.hang(f"{stem}-variations", heading, pictures))
+                try:
+                    written.append(studio.shelf.hang(f"{stem}-variations", heading, pictures))
+                except AtelierError as error:
+                    refused = str(error)
             yield Family(relative.given, tuple(written), refused)
             written, shown, refused = [], [], ""
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from atelier.errors import AtelierError
 from flows import commission, ending, lineage, tree
 from flows.commission import Studio
 from flows.finding import Networks
@@ -36,16 +37,18 @@ class Wish:
 
 
 def main(wish: Wish) -> int:
-    """Paint the pictures again: 0 where all are what they were, 1 where one is not, 130 and 143 stopped."""
+    """Paint the pictures again: 0 where all are as they were, 1 where one is not or failed, 130 and 143 stopped."""
     return ending.with_words(lambda: _reproduce(wish), "")
 
 
 def _reproduce(wish: Wish) -> int:
     here = Path.cwd()
     tree.enter()
-    account, pictures = Account(wish.as_json), []
+    if wish.out and (here / wish.out).exists() and not (here / wish.out).is_dir():
+        raise AtelierError(f"--out {wish.out} is a file: name a folder, which is made where there is none")
     with contextlib.redirect_stdout(sys.stderr):  # the ledger's bar
         looked = look({str(file): here / file for file in wish.files}, _say)
+    account, pictures = Account(wish.as_json, looked), []
     for name, found in looked.items():
         if isinstance(found, Given):
             pictures.append(found)
@@ -76,8 +79,15 @@ def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account
             from flows.reproducing import reproduce
 
             wait_for_server()
-            with ending.server_needed("the same command begins anew"):
-                reproduce(sittings, studio, account, return_state=True)
+            try:
+                with ending.server_needed("the same command begins anew"):
+                    state = reproduce(sittings, studio, account, return_state=True)
+                why = "" if state.is_completed() else state.message or "the flow failed"
+            except AtelierError as error:
+                why = str(error)
+            if why:
+                _say(why)
+            account.give_up(why or "the flow did not reach it")
     commission.forget_murals(root)
 
 

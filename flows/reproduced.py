@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
@@ -16,16 +17,27 @@ MANY = 10  # pictures of which a table gives the sums
 
 
 class Account:
-    """Lines for a person, or for a machine a JSON object each; `all_well` as long as all could be done."""
+    """The verdicts on `files`, printed as they come: a line each, or a JSON object each.
 
-    def __init__(self, as_json: bool) -> None:
+    `all_well` is true once every file has a verdict, each is reproduced, and all that was to be written is written.
+    """
+
+    def __init__(self, as_json: bool, files: Collection[str]) -> None:
         self._as_json = as_json
+        self._without_verdict = set(files)
         self._told: list[dict[str, Any]] = []
-        self._all_made = True
+        self._all_written = True
 
     @property
     def all_well(self) -> bool:
-        return self._all_made and all(row["reproduced"] for row in self._told)
+        return (
+            self._all_written and not self._without_verdict and all(row["reproduced"] for row in self._told)
+        )
+
+    @property
+    def refused(self) -> int:
+        """The number of files that could not be painted again."""
+        return sum(row["verdict"] == "refused" for row in self._told)
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -41,8 +53,13 @@ class Account:
         ]
 
     def refuse(self, name: str, sentence: str) -> None:
-        """A file that says nothing, or nothing that may be believed."""
-        self._tell(_row(shown(name), "refused", sentence), sentence)
+        """Record that a file cannot be painted again, and why."""
+        self._tell(name, _row(shown(name), "refused", sentence), sentence)
+
+    def give_up(self, why: str) -> None:
+        """Refuse every file that has no verdict yet: the flow ended without one."""
+        for name in sorted(self._without_verdict):
+            self.refuse(name, f"{shown(name)}: no verdict: {why}")
 
     def tell(self, outcome: Outcome) -> None:
         given, verdict = outcome.given, outcome.verdict
@@ -54,6 +71,9 @@ class Account:
         if outcome.written:
             what = "painted again" if verdict.reproduced else "as its recipe paints it"
             words.append(f"{what}: {', '.join(map(str, outcome.written))}")
+        if outcome.unwritten:
+            words.append(outcome.unwritten)
+            self._all_written = False
         row = _row(shown(given.name), verdict.kind, "; ".join(words))
         row |= {
             "reproduced": verdict.reproduced,
@@ -68,12 +88,12 @@ class Account:
                 "largest": round(likeness.largest, 6),
             }
         said = "; ".join(words)
-        self._tell(row, f"{row['file']}: {verdict.kind}{f', {said}' if said else ''}")
+        self._tell(given.name, row, f"{row['file']}: {verdict.kind}{f', {said}' if said else ''}")
 
     def introduce(self, family: Family) -> None:
         """What was made of a picture."""
         name, paths = shown(family.given.name), list(map(str, family.written))
-        self._all_made = self._all_made and not family.refused
+        self._all_written = self._all_written and not family.refused
         words = [f"makes {', '.join(paths)}"] if paths else []
         words += [family.refused] if family.refused else []
         row = {"file": name, "relatives": paths, "refused": family.refused}
@@ -103,7 +123,8 @@ class Account:
             f"{len(self._told):,} pictures: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}"
         )
 
-    def _tell(self, row: dict[str, Any], line: str) -> None:
+    def _tell(self, name: str, row: dict[str, Any], line: str) -> None:
+        self._without_verdict.discard(name)
         self._told.append(row)
         print(json.dumps(row) if self._as_json else shown(line), flush=True)
 

@@ -1,9 +1,10 @@
 """Where reproduced pictures are put: never over a picture that was given, nor over anything else."""
 
+import contextlib
 import filecmp
 import itertools
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,11 @@ class Shelf:
         self._taken = {path.resolve() for path in given}
 
     def write(self, name: str, painted: Path, made: Provenance, like: Path | None = None) -> Path:
-        """What numpy's file holds with its provenance, at its name or, where that is taken, at the next number's.
+        """Write a painted picture (numpy's file) with its provenance under `name`, numbered where the name is taken.
 
-        `like` is the print whose resolution on paper it takes on.
+        `like` is the print whose resolution on paper it takes on. Raises AtelierError where it cannot be written.
         """
-        with tempfile.TemporaryDirectory(dir=self._made(), prefix=".") as place:
+        with self._place(name) as place:
             pixels: Samples = np.load(painted, mmap_mode="r", allow_pickle=False)
             if is_mural(*pixels.shape[:2]):
                 temporary = Path(place) / f"{name}.tif"
@@ -45,16 +46,24 @@ class Shelf:
             return self._put(temporary, name)
 
     def hang(self, name: str, heading: str, pictures: Sequence[tuple[str, Samples]]) -> Path:
-        """Several on a sheet, each under its words."""
-        with tempfile.TemporaryDirectory(dir=self._made(), prefix=".") as place:
+        """Write several pictures as one sheet, each under its words. Raises AtelierError where that is not possible."""
+        with self._place(name) as place:
             temporary = Path(place) / f"{name}.png"
             panels = [Panel(words, (), fitted(_levels(samples), SHOWN_PX)) for words, samples in pictures]
             write_panels(temporary, heading, panels, COLUMNS)
             return self._put(temporary, name)
 
-    def _made(self) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder
+    @contextlib.contextmanager
+    def _place(self, name: str) -> Iterator[str]:
+        """A temporary folder inside the shelf's own, which is made first. An OSError becomes a sentence."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as place:
+                yield place
+        except OSError as error:
+            raise AtelierError(
+                f"{self.folder / name} cannot be written: {error.strerror or error}"
+            ) from error
 
     def _put(self, temporary: Path, name: str) -> Path:
         """Into its place; the very same bytes, from an earlier time, are left where they are."""

@@ -22,12 +22,16 @@ from flows.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a picture: by which code, the present where it is None, and what was written."""
+    """The verdict on a picture, the code that painted it (None: the present code), and the files that were written.
+
+    `unwritten` says why a file that was to be written is missing.
+    """
 
     given: Given
     verdict: Verdict
     code: Code | None
     written: tuple[Path, ...]
+    unwritten: str = ""
 
 
 @dataclass(slots=True)
@@ -125,13 +129,17 @@ def _outcome(studio: Studio, given: Given, attempt: _Attempt) -> Outcome:
     """Write what is to be written."""
     verdict = attempt.verdict
     written: list[Path] = []
+    unwritten = ""
     if verdict.kind != "identical" or studio.shelf.wanted:
         made = (
             given.made if attempt.answer.pixels == given.named else commission.by(attempt.answer, given.made)
         )
-        written.append(studio.shelf.write(given.path.stem, attempt.path, made, given.path))
+        try:
+            written.append(studio.shelf.write(given.path.stem, attempt.path, made, given.path))
+        except AtelierError as error:
+            unwritten = str(error)
     attempt.path.unlink()
-    return Outcome(given, verdict, attempt.code, tuple(written))
+    return Outcome(given, verdict, attempt.code, tuple(written), unwritten)
 
 
 def _codes(studio: Studio, model: ModelFacts, left: dict[str, Given]) -> Iterator[Code | None]:

@@ -18,6 +18,22 @@ from tests.flows.painted_studio import PaintedStudio
 # DVC five times, and each command starts Python, torch and a Prefect flow: half a minute, on a busy machine ten
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+# the first model's pictures are forgotten, and the next one's painting has a bug
+BROKEN = """
+from flows import cli, sitting
+
+def run(self, studio):
+    sitting.Sitting.run = bug
+    yield from ()
+
+def bug(self, studio):
+    raise ZeroDivisionError("the easel broke")
+    yield
+
+sitting.Sitting.run = run
+cli.main()
+"""
+
 
 class Clone:
     """A clone of the studio, and what its commands say."""
@@ -150,6 +166,37 @@ def test_a_picture_has_relatives_and_they_are_reproducible(
     assert status == 0, said
     status, (row,), said = clone.reproduce(family["relatives"][0])
     assert (status, row["verdict"]) == (0, "identical"), said
+
+
+def test_what_cannot_be_written_or_crashes_is_exit_code_1_and_every_file_has_a_verdict(
+    studio: PaintedStudio, clone: Clone
+):
+    artwork, other = (
+        studio.gallery / "tile/artworks/1-00001.png",
+        studio.gallery / "first/artworks/1-00001.png",
+    )
+    (clone.root / "notes").write_text("mine")
+    refused = clone.run("reproduce", artwork, "--out", "notes")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "--out notes is a file: name a folder, which is made where there is none\n",
+    )
+    status, (row,), said = clone.reproduce(artwork, "--out", "notes/deeper")
+    assert (status, row["verdict"]) == (1, "identical")
+    assert f"notes/deeper/{artwork.stem} cannot be written: Not a directory" in row["said"]
+    assert "Finished in state Failed(" in said
+    assert (clone.root / "notes").read_text() == "mine"
+
+    broken = subprocess.run(
+        [sys.executable, "-c", BROKEN, "reproduce", "--json", str(artwork), str(other)],
+        cwd=clone.root, env=clone.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert broken.returncode == 1
+    rows = [json.loads(line) for line in broken.stdout.splitlines()]
+    assert sorted(row["file"] for row in rows) == sorted([str(artwork), str(other)])
+    assert {row["verdict"] for row in rows} == {"refused"}
+    assert all("no verdict: " in row["said"] and "the easel broke" in row["said"] for row in rows)
+    assert "Finished in state Failed(" in broken.stderr
 
 
 def _repainted(source: Path, target: Path) -> None:
