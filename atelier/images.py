@@ -7,6 +7,7 @@ import warnings
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from PIL import TiffImagePlugin as _tiff  # noqa: F401  # loaded here, not by th
 from PIL import WebPImagePlugin as _webp  # noqa: F401
 
 from atelier.errors import AtelierError
+from atelier.kinds import EXTENSIONS, sniff, unreadable, what_instead
 
 # Pillow's own bomb check is one global number; ours is an argument, asked of the header before anything is decoded
 Image.MAX_IMAGE_PIXELS = None
@@ -26,7 +28,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _DCT = np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1))  # type II, of which 8 of 32 rows
 
 Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-large", "refused"]
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp"}
 
 # what WikiArt shows where it may not show the painting
 PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
@@ -77,9 +78,13 @@ def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified 
     `kept_px`: pictures of a shorter side up to this are kept as they came. Of their JPEGs every coefficient is
     decoded, which is where damage shows, but only a small grey copy is painted, for half the time.
     """
-    kind = _sniff(content)
+    kind = sniff(content)
     if kind is None:
-        return Refused("not-an-image", _what_instead(content))
+        return Refused("not-an-image", what_instead(content))
+    if why := unreadable(kind):
+        return Refused("refused", why)
+    if kind == "HEIF":
+        _register_heif()
     try:
         if kind == "PNG":  # checksums, which decoding skips
             Image.open(io.BytesIO(content), formats=[kind]).verify()
@@ -120,10 +125,12 @@ def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified 
 
 def read_rgb(content: bytes) -> Image.Image:
     """Verified bytes as upright sRGB on white. Raises AtelierError where they cannot be decoded after all."""
-    kind = _sniff(content)
+    kind = sniff(content)
     try:
         if kind is None:
-            raise OSError(_what_instead(content))
+            raise OSError(what_instead(content))
+        if kind == "HEIF":
+            _register_heif()
         image = Image.open(io.BytesIO(content), formats=[kind])
         image.load()
     except DAMAGE as error:
@@ -168,32 +175,12 @@ def is_placeholder_url(url: str) -> bool:
     return PurePosixPath(urlsplit(url).path).name.split("!")[0].lower() in PLACEHOLDERS
 
 
-def _sniff(content: bytes) -> str | None:
-    head = content[:12]
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        return "WEBP"
-    if head[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if head[:4] in (b"II*\0", b"MM\0*"):
-        return "TIFF"
-    if head[:2] == b"BM" and len(content) > 26:
-        return "BMP"
-    return None
+@cache
+def _register_heif() -> None:
+    """Let Pillow open HEIC files. Raises ImportError where pillow-heif is not installed."""
+    import pillow_heif
 
-
-def _what_instead(content: bytes) -> str:
-    if not content:
-        return "an empty answer"
-    start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
-        return "an HTML page"
-    if start.startswith(b"<"):
-        return "markup, not a bitmap"
-    return "neither JPEG, PNG, WebP, GIF, TIFF nor BMP"
+    pillow_heif.register_heif_opener()
 
 
 def _loads_small(image: Image.Image) -> bool:

@@ -23,6 +23,10 @@ def colour_field(size: tuple[int, int] = (96, 64), seed: int = 0) -> Image.Image
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     """`image` as the bytes of a file."""
+    if kind == "HEIF":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
