@@ -59,7 +59,8 @@ def write_dataset(
     if not train or not held:
         raise AtelierError(
             f"{len(usable)} different paintings of at least {resolution // 2} px are too few: "
-            "training and evaluation need 2, more like 1,000; widen what `scrape` asks for"
+            "training and evaluation need 2, more like 1,000; widen what `scrape` asks for, and set scrape.snapshot to "
+            "another date where pictures were added since the last scrape"
         )
     rows = {picture.id: row for row, picture in enumerate([*train, *held])}
     cuts = {picture.id: square(picture, crop) for picture in usable}

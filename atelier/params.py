@@ -64,8 +64,39 @@ class Gallery(Section):
 
 
 class Folder(Section):
-    path: str = "../shared/paintings"
+    path: str | None = None
     catalog: str | None = None
+
+    def located(self) -> Path:
+        """The folder that `path` names, relative to the current directory, which is the studio's root.
+
+        Raises AtelierError where `path` is empty, or names the studio itself or a place where its stages write.
+        """
+        key = f"scrape.folder.path holds {self.path!r}"
+        if not self.path or not self.path.strip():
+            raise AtelierError(f"{key}: name the folder that your pictures lie in")
+        folder = _expanded(self.path, key)
+        try:
+            target, studio = folder.resolve(), Path.cwd().resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL
+            raise AtelierError(f"{key}, which leads nowhere ({error})") from None
+        if target == studio:
+            raise AtelierError(
+                f"{key}, which is the studio itself with all that it made: name the folder that your pictures lie in"
+            )
+        for written in ("data", ".atelier", ".dvc", ".git"):
+            if target.is_relative_to(studio / written):
+                raise AtelierError(
+                    f"{key}, which lies in {written}/, where the studio keeps what it makes: "
+                    "move your pictures into a folder of their own and name that"
+                )
+        return folder
+
+    def table(self) -> Path | None:
+        """The CSV that `catalog` names; None where it names none."""
+        return (
+            _expanded(self.catalog, f"scrape.folder.catalog holds {self.catalog!r}") if self.catalog else None
+        )
 
 
 class Scrape(Section):
@@ -76,6 +107,15 @@ class Scrape(Section):
     wikiart: WikiArt = WikiArt()
     gallery: Gallery = Gallery()
     folder: Folder = Folder()
+
+    @model_validator(mode="after")
+    def _a_folder_is_named(self) -> Self:
+        if self.source == "folder" and not (self.folder.path or "").strip():
+            raise ValueError(
+                f"scrape.folder.path holds {self.folder.path!r}; it may hold the folder that your pictures lie in, "
+                "since scrape.source holds folder"
+            )
+        return self
 
     @model_validator(mode="after")
     def _wikiart_can_be_asked(self) -> Self:
@@ -320,6 +360,15 @@ class Params(Section):
                 f"from {self.augment.resolution} (augment.resolution) up"
             )
         return self
+
+
+def _expanded(path: str, key: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # an unknown user, or one without a home directory
+        raise AtelierError(
+            f"{key}: no home directory is known for {Path(path).parts[0]}: write the whole path"
+        ) from None
 
 
 def load_params(path: Path) -> Params:

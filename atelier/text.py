@@ -1,25 +1,76 @@
-"""Texts from strangers: made fit for a table row, a file name, an address. Knows no source."""
+"""Make texts of unknown origin fit for a table row, a terminal, a file name or an address."""
 
+import hashlib
 import html
 import re
 import unicodedata
 
 LONGEST = 500  # characters; titles of 250 occur
+LONGEST_SLUG = 80  # characters
+# they change the order in which a terminal shows what stands around them
+BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Latin letters that Unicode does not decompose into a letter and an accent
+LATIN = str.maketrans(
+    {
+        "ß": "ss",
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "ħ": "h",
+        "ı": "i",
+        "ŋ": "n",
+    }
+)
 
 
 def clean(text: str) -> str:
-    """`text` on one line: HTML entities resolved, no control characters or lone surrogates, at most LONGEST."""
+    """Return `text` on one line and in Unicode's form NFC, at most LONGEST characters.
+
+    HTML entities are resolved; control characters, bidirectional ones among them, and lone surrogates are left out.
+    """
     text = html.unescape(text)
     if text.isprintable():  # nearly every text, and a tenth of the time
-        return " ".join(text.split())[:LONGEST]
+        return unicodedata.normalize("NFC", " ".join(text.split()))[:LONGEST]
     text = text.encode("utf-8", "replace").decode()
     kept = "".join(
-        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text
+        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character
+        for character in text
+        if character not in BIDIRECTIONAL
     )
-    return " ".join(kept.split())[:LONGEST]
+    return unicodedata.normalize("NFC", " ".join(kept.split()))[:LONGEST]
+
+
+def cell(text: str) -> str:
+    """Return `text` on one line for a CSV that a spreadsheet may open, with an apostrophe before a formula."""
+    text = re.sub(r"[\r\n]", " ", text)
+    return f"'{text}" if _is_formula(text) else text
+
+
+def of_cell(text: str) -> str:
+    """Return the text that `cell` was given."""
+    return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a spreadsheet may compute a cell that holds this text."""
+    return text.startswith("\t") or text.lstrip().startswith(("=", "+", "-", "@"))
 
 
 def slug(text: str) -> str:
-    """Lower-case letters, digits and single hyphens; "untitled" where none of `text` is left."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].rstrip("-") or "untitled"
+    """Return `text` as lower-case letters a to z, digits and single hyphens, for example "anna-ancher".
+
+    Where letters have no such form (葛飾北斎), or the slug would be too long, it ends in eight digits of a hash of
+    `text`, so that different texts have different slugs. It is "untitled" where `text` has no letter and no digit.
+    """
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).lower().translate(LATIN))
+    lost = any(character.isalnum() and not character.isascii() for character in plain)
+    ascii = re.sub(r"[^a-z0-9]+", "-", plain.encode("ascii", "ignore").decode()).strip("-")
+    if not lost and len(ascii) <= LONGEST_SLUG:
+        return ascii or "untitled"
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    mark = hashlib.sha256(folded.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{ascii[: LONGEST_SLUG - 9].rstrip('-') or 'untitled'}-{mark}"

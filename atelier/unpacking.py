@@ -15,6 +15,7 @@ from atelier.errors import AtelierError
 from atelier.files import write_bytes
 from atelier.folder import COLUMNS
 from atelier.shards import Item, find, read_shards
+from atelier.text import cell
 
 TABLE = "catalog.csv"
 FEW = 50  # so many are looked up one by one; for more, all shards are read through
@@ -52,11 +53,11 @@ def unpack(
 
 
 def write_table(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
-    """Say in `folder`/catalog.csv what the unpacked files show."""
+    """Say in `folder`/catalog.csv what the unpacked files show. No cell is a formula to a spreadsheet (`text.cell`)."""
     works_as_given = catalog_frame(works[id] for id in files).drop(columns="year")
     frame = works_as_given.rename(columns={"year_text": "year"})
     frame["file"] = [path.name for path in files.values()]
-    table = frame[[*COLUMNS, "id", "page_url", "rights"]].to_csv(index=False, lineterminator="\n")
+    table = frame[[*COLUMNS, "id", "page_url", "rights"]].map(cell).to_csv(index=False, lineterminator="\n")
     with _folder_explained(folder):
         write_bytes(folder / TABLE, table.encode())
     return folder / TABLE

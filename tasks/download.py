@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from atelier.catalog import read_catalog
 from atelier.download.account import write_account
@@ -65,7 +64,7 @@ def opening_of(params: Params) -> Iterator[Opening]:
     )
     match scrape.source:
         case "folder":
-            yield FolderOpening(Path(scrape.folder.path).expanduser().absolute(), section.max_bytes)
+            yield FolderOpening(scrape.folder.located().absolute(), section.max_bytes)
         case "wikiart":
             wikiart = scrape.wikiart
             yield site(wikiart.base_url, wikiart.contact, section.rate_per_s)

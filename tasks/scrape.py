@@ -130,8 +130,7 @@ def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, Found]:
             progress.total = expected
             progress.update(done)
 
-        catalog = Path(folder.catalog).expanduser() if folder.catalog else None
-        found = read_folder(Path(folder.path).expanduser(), catalog, report)
+        found = read_folder(folder.located(), folder.table(), report, studio=Path.cwd())
     return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
 
 

@@ -67,6 +67,8 @@ class Folder:
             raise FetchError("missing", work.image_url, "is not in the folder any more") from None
         except PermissionError:
             raise FetchError("refused", work.image_url, "may not be read by you") from None
+        except OSError as error:
+            raise FetchError("refused", work.image_url, f"cannot be read: {error.strerror}") from None
 
     def version(self, work: Work) -> str:
         try:

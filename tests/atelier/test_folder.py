@@ -1,12 +1,26 @@
 """One's own folder as a source."""
 
+import os
 import shutil
+import unicodedata
 
 import pytest
 
 from atelier.catalog import write_catalog
 from atelier.errors import AtelierError
-from atelier.folder import ABSENT, COPY, NAMELESS, OUTSIDE, TWICE, UNLISTED, read_folder
+from atelier.files import digest
+from atelier.folder import (
+    ABSENT,
+    BROKEN,
+    COPY,
+    IRREGULAR,
+    NAMELESS,
+    OUTSIDE,
+    TWICE,
+    UNLISTED,
+    UNREADABLE,
+    read_folder,
+)  # fmt: skip
 from tests.pictures import jpeg
 
 SEAS = [jpeg((20, 60, blue)) for blue in range(100, 110)]
@@ -81,9 +95,128 @@ def test_a_link_within_the_folder_is_a_copy(folder):
     assert read_folder(folder).skipped == {COPY: 1}
 
 
-def test_a_dangling_link_is_no_image(folder):
+def test_links_that_lead_nowhere_are_counted(folder):
     (folder / "gone.jpg").symlink_to(folder / "nothing.jpg")
-    assert len(read_folder(folder).works) == 3
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "to.jpg").symlink_to("fro.jpg")
+    (folder / "fro.jpg").symlink_to("to.jpg")
+    (folder / "round").symlink_to("round")
+    found = read_folder(folder)
+    assert len(found.works) == 3 and found.skipped == {BROKEN: 4}
+    assert [note for note in found.notes if "fro.jpg, gone.jpg, loop.jpg, to.jpg" in note]
+
+
+def test_a_file_that_cannot_be_read_ends_nothing(folder, monkeypatch):
+    refused = {
+        folder / "calm_sea.jpg": PermissionError(13, "Permission denied"),
+        folder / "storms" / "rising-gale.JPEG": OSError(5, "I/O"),
+    }
+    if os.geteuid():
+        (folder / "calm_sea.jpg").chmod(0)
+    os.mkfifo(folder / "pipe.png")
+
+    def read(path):
+        if path in refused:
+            raise refused[path]
+        return digest(path)
+
+    monkeypatch.setattr("atelier.folder.digest", read)
+    found = read_folder(folder)
+    assert [work.title for work in found.works] == ["squall"]
+    assert found.skipped == {UNREADABLE: 2, IRREGULAR: 1}
+    assert any("calm_sea.jpg, storms/rising-gale.JPEG; `chmod" in note for note in found.notes)
+    (folder / "list.csv").write_text("file\ncalm_sea.jpg\nstorms/night/squall.png\npipe.png\n")
+    found = read_folder(folder, folder / "list.csv")
+    assert len(found.works) == 1 and found.skipped == {UNREADABLE: 1, IRREGULAR: 1, UNLISTED: 1}
+
+
+def test_a_folder_that_may_not_be_listed_is_counted(folder, monkeypatch):
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("night"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = read_folder(folder)
+    assert len(found.works) == 2 and found.skipped == {UNREADABLE: 1}
+    assert any("storms/night/" in note for note in found.notes)
+
+
+def test_pictures_of_kinds_that_are_not_read_are_counted_by_kind_with_what_to_do(folder):
+    for name in ("a.psd", "b.PSD", "raw/c.CR2", "raw/d.nef", "e.dng", "f.jxl", "g.svg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(SEAS[6])
+    found = read_folder(folder)
+    kinds = {".psd": 2, ".cr2": 1, ".nef": 1, ".dng": 1, ".jxl": 1, ".svg": 1}
+    assert found.skipped == {f"{kind} (not read here)": count for kind, count in kinds.items()}
+    assert found.listed == 3 + 7
+    assert any("a.psd, b.PSD; save them as JPEG, PNG or TIFF" in note for note in found.notes)
+
+
+def test_pictures_that_only_this_machine_cannot_read_say_what_to_install(folder, monkeypatch):
+    monkeypatch.setattr("atelier.folder.unreadable", lambda kind: "install it" if kind == "HEIF" else "")
+    for name in ("a.heic", "b.HEIF", "c.avif"):
+        (folder / name).write_bytes(name.encode())
+    found = read_folder(folder)
+    assert len(found.works) == 4
+    assert found.skipped == {".heic (not read here)": 1, ".heif (not read here)": 1}
+    assert any("a.heic; install it" in note for note in found.notes)
+
+
+def test_files_of_other_kinds_are_mentioned(folder):
+    (folder / "thesis").write_bytes(b"")
+    [note] = read_folder(folder).notes
+    words = "1 .txt, 1 hidden files, 1 hidden folders, 1 without a suffix"
+    assert note == f"passed over, since the names promise no picture: {words}"
+    (folder / "catalog.csv").write_text("file\ncalm_sea.jpg\n")
+    assert ".csv" not in "".join(read_folder(folder, folder / "catalog.csv").notes)
+
+
+def test_the_studio_in_the_folder_is_not_harvested(folder):
+    (folder / "studio" / "data" / "artworks").mkdir(parents=True)
+    (folder / "studio" / "data" / "artworks" / "1-00000.png").write_bytes(SEAS[9])
+    found = read_folder(folder, studio=folder / "studio")
+    assert len(found.works) == 3 and not found.skipped
+    assert "1 folder of this studio" in found.notes[0]
+
+
+@pytest.mark.parametrize(("on_disk", "in_csv"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFKD", "NFC")])
+def test_a_csv_names_files_in_either_of_unicodes_forms(folder, on_disk, in_csv):
+    names = ["étude.jpg", "Müller/Dvořák.jpg", "Ōkubo.JPG", "plain.jpg", "각.png"]
+    for number, name in enumerate(names):
+        path = folder / unicodedata.normalize(on_disk, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(SEAS[number] + b"!")
+    rows = "".join(f"{unicodedata.normalize(in_csv, name)},\n" for name in names)
+    found = read_folder(folder, table(folder, f"file,title\n{rows}"))
+    assert len(found.works) == 5 and found.skipped == {UNLISTED: 3}
+    assert {work.title for work in found.works} == {"étude", "Dvořák", "Ōkubo", "plain", "각"}
+    assert {work.genre for work in read_folder(folder).works} == {"", "Müller", "storms", "storms/night"}
+
+
+def test_a_csv_names_files_whatever_their_capitals_unless_two_differ_in_them_alone(folder):
+    (folder / "IMG_5.JPG").write_bytes(SEAS[5])
+    (folder / "Étude.Jpeg").write_bytes(SEAS[6])
+    (folder / "two.jpg").write_bytes(SEAS[7])
+    (folder / "TWO.jpg").write_bytes(SEAS[8])
+    text = "file\nimg_5.jpg\nE\u0301TUDE.jpeg\ntwo.jpg\nTwo.JPG\nIMG_5.JPG\n"
+    found = read_folder(folder, table(folder, text))
+    assert len([*folder.glob("[tT]*.jpg")]) == 2, "this disk does not tell capitals apart"
+    assert sorted(work.image_url for work in found.works) == ["IMG_5.JPG", "two.jpg", "Étude.Jpeg"]
+    assert found.skipped == {ABSENT: 1, TWICE: 1, UNLISTED: 4}
+
+
+def test_rows_without_an_image_are_named(folder):
+    names = "".join(f"lost_{number}.jpg\n" for number in range(7))
+    [absent] = [
+        note
+        for note in read_folder(folder, table(folder, f"file\n{names}\u202eevil.jpg\n")).notes
+        if ABSENT in note
+    ]
+    assert "lost_0.jpg, lost_1.jpg, lost_2.jpg, lost_3.jpg, lost_4.jpg and 3 more; " in absent
+    assert "\u202e" not in absent
 
 
 def test_a_file_name_that_is_no_text_is_counted(folder):

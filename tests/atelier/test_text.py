@@ -1,11 +1,12 @@
 """Texts from strangers."""
 
 import re
+import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.text import LONGEST, clean, slug
+from atelier.text import LONGEST, cell, clean, of_cell, slug
 
 
 def test_entities_are_resolved_once():
@@ -27,4 +28,40 @@ def test_any_text_gives_a_slug(text):
 def test_slugs_keep_what_ascii_has():
     assert slug("Inês Salgueirinha") == "ines-salgueirinha"
     assert slug("Day's End — at Sea!") == "day-s-end-at-sea"
-    assert slug("海") == "untitled"
+    assert slug("Søren Kierkegård") == "soren-kierkegard" and slug("Łódź, straße") == "lodz-strasse"
+    assert slug("?!") == slug("") == "untitled"
+
+
+def test_letters_that_ascii_lacks_still_tell_slugs_apart():
+    names = [
+        "葛飾北斎",
+        "東洲斎写楽",
+        "Илья Репин",
+        "Иван Шишкин",
+        "И. X",
+        "Ф. X",
+        "محمود سعيد",
+        "𝒳 海",
+        "a" * 90,
+        "a" * 91,
+    ]
+    assert len({slug(name) for name in names}) == len(names)
+    for name in names:
+        assert slug(name) == slug(unicodedata.normalize("NFD", name))
+    assert slug("Dvořák") == slug(unicodedata.normalize("NFD", "Dvořák")) == "dvorak"
+
+
+def test_no_text_turns_the_terminals_direction():
+    assert clean("abc\u202egnp.exe\u202c \u2066x\u2069 \u200fy\u061c") == "abcgnp.exe x y"
+    assert clean("نقاش\u200cها") == "نقاش\u200cها"  # a joiner is a part of Persian words
+
+
+@given(st.text(max_size=20))
+def test_both_of_unicodes_forms_are_one_text(text):
+    assert clean(unicodedata.normalize("NFD", text)) == clean(unicodedata.normalize("NFC", text))
+
+
+@given(st.text(st.sampled_from("=+-@\t\r' a1"), max_size=6))
+def test_a_cell_is_no_formula_and_is_read_back(text):
+    assert not cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert of_cell(cell(text)) == text.replace("\r", " ") or text.startswith("'")

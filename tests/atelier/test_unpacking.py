@@ -9,6 +9,7 @@ import pytest
 
 from atelier.catalog import Work
 from atelier.errors import AtelierError
+from atelier.folder import read_folder
 from atelier.shards import Item, write_shards
 from atelier.unpacking import FEW, stems, unpack, write_table
 
@@ -77,6 +78,21 @@ def test_a_file_in_the_folders_place_is_a_sentence(shards: Path, tmp_path: Path)
     (tmp_path / "out").write_text("")
     with pytest.raises(AtelierError, match=r"out: .*choose another folder"):
         unpack(shards, tmp_path / "out", IDS[:1], stems(IDS))
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r="])
+def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, start: str) -> None:
+    evil = f"{start}HYPERLINK(A1)"
+    work = Work(
+        id="-1+1", title=evil, artist=evil, artist_slug="x", year_text="-500", year=-500, genre=evil, style=evil,
+        width=None, height=None, image_url="", page_url=evil, rights="unknown", source="wikiart",
+    )  # fmt: skip
+    (tmp_path / "-1+1.jpg").write_bytes(b"picture")
+    table = write_table(tmp_path, {"-1+1": tmp_path / "-1+1.jpg"}, {"-1+1": work})
+    [row] = csv.DictReader(io.StringIO(table.read_bytes().decode(), newline=""))
+    assert not [value for value in row.values() if value.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    [again] = read_folder(tmp_path, table).works
+    assert (again.image_url, again.title, again.year) == ("-1+1.jpg", evil.strip(), -500)
 
 
 def test_the_table_says_what_the_files_show(tmp_path: Path) -> None:

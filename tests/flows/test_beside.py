@@ -64,7 +64,7 @@ def test_what_has_arrived_is_copied_and_what_no_commit_holds_is_lent(tree: Explo
         path = tree.root / name
         path.parent.mkdir(parents=True)
         path.write_text(name)
-    tree.set("path: ../shared/paintings", "path: mine")
+    tree.set("path: null ", "path: mine ")
     ours = prepared(tree)
     for name in (".atelier/images/512.arrivals", "models/old-0123456789abcdef/model.json", "mine/a.jpg"):
         assert (ours.root / name).read_text() == name

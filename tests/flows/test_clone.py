@@ -90,7 +90,7 @@ def test_what_has_arrived_is_not_asked_for_again_and_goes_its_own_way_from_here(
 def test_what_params_name_in_the_users_tree_and_no_commit_holds_is_lent(person: Studio):
     with (person.root / ".gitignore").open("a") as file:
         file.write("/mine/\n")
-    person.set("path: ../shared/paintings", "path: mine/paintings")
+    person.set("path: null ", "path: mine/paintings ")
     person.set("init_from: null ", "init_from: models/barrat-0123456789abcdef ")
     person.commit("my own")
     for name in ("mine/paintings/sea.jpg", "models/barrat-0123456789abcdef/generator.safetensors"):
@@ -108,7 +108,7 @@ def test_what_dvc_tracks_is_brought_as_it_was_committed(person: Studio):
     paintings.mkdir()
     (paintings / "sea.jpg").write_text("the sea")
     person.dvc("add", "-q", "paintings")
-    person.set("path: ../shared/paintings", "path: paintings")
+    person.set("path: null ", "path: paintings ")
     person.commit("my paintings")
     (paintings / "sea.jpg").chmod(0o644)
     (paintings / "sea.jpg").write_text("half painted over")

@@ -173,6 +173,53 @@ def test_a_folder_becomes_a_catalog_with_the_same_bytes_wherever_it_is():
     assert report()["years"] == {"from": 1887, "to": 1887, "undated": 1}
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (".", "the studio itself"),
+        ("pictures/..", "the studio itself"),
+        ("itself", "the studio itself"),
+        ("data/artworks", "lies in data/, where the studio keeps what it makes"),
+        ("prints", "lies in data/"),
+        (".atelier/unpacked", "lies in .atelier/"),
+        (
+            "~nobody-of-that-name/x",
+            "no home directory is known for ~nobody-of-that-name: write the whole path",
+        ),
+        ("loop", "leads nowhere|there is no such folder"),
+        ("a\0b", "leads nowhere|there is no such folder"),
+        ("nowhere", "there is no such folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_meant_is_refused_with_a_sentence(path, words):
+    for name in ("data/artworks", "pictures", ".atelier/unpacked"):
+        Path(name).mkdir(parents=True)
+        Path(name, "1-00000.png").write_bytes(jpeg((1, 60, 160)))
+    Path("itself").symlink_to(Path.cwd())
+    Path("prints").symlink_to("data/artworks")
+    Path("loop").symlink_to("loop")
+    with pytest.raises(AtelierError, match=words):
+        scrape(source="folder", folder={"path": path})
+    assert not Path("data/catalog.parquet").exists()
+
+
+def test_the_folder_around_the_studio_may_be_named(monkeypatch):
+    Path("pictures/studio/data/artworks").mkdir(parents=True)
+    Path("pictures/studio/data/artworks/1-00000.png").write_bytes(jpeg((1, 60, 160)))
+    Path("pictures/sea.png").write_bytes(jpeg((2, 60, 160)))
+    monkeypatch.chdir("pictures/studio")
+    assert scrape(source="folder", folder={"path": ".."}).startswith("1 works of a folder")
+    assert report()["notes"] == ["passed over, since the names promise no picture: 1 folder of this studio"]
+
+
+def test_no_folder_is_a_sentence_with_its_line():
+    Path("params.yaml").write_text("scrape:\n  source: folder\n  folder:\n    path: null\n")
+    with pytest.raises(
+        AtelierError, match=r"params\.yaml:4: scrape\.folder\.path holds None; it may hold the folder"
+    ):
+        load_params(Path("params.yaml"))
+
+
 def test_the_real_paintings_become_a_catalog(paintings):
     scrape(source="folder", folder={"path": str(paintings), "catalog": str(paintings / "catalog.csv")})
     assert report()["found"] == 1374 and report()["skipped"] == {}
