@@ -118,7 +118,7 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
     from atelier.download.arrivals import Arrivals, Limits
     from atelier.download.downloading import download, kept_items
     from atelier.download.engines.processes import Processes
-    from atelier.download.engines.threads import Threads
+    from atelier.download.engines.threads import OneByOne, Threads
     from atelier.download.openings import SiteOpening
     from atelier.images import ImageLimits
     from atelier.progress import Progress
@@ -144,7 +144,7 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
             Threads(source, limits, workers) if one_process else Processes(opening, limits, workers)
         )
         clock = FromFirstAnswer(engine)
-        entries = download(works, source, arrivals, clock, progress)
+        entries, _ = download(works, source, arrivals, clock, OneByOne(opening, limits), progress)
         write_shards(kept_items(works, entries, source, arrivals), Path("images"))
         write_account(entries, Path("downloads.parquet"))
     print(time.monotonic() - began_s if one_process else clock.seconds(pictures))

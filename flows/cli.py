@@ -10,7 +10,7 @@ from rich.table import Table
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from flows import ending, explore_cli, ledger_cli, processes, reproduce_cli, tree, walk_cli
+from flows import clean_cli, ending, explore_cli, ledger_cli, processes, reproduce_cli, tree, walk_cli
 
 if TYPE_CHECKING:
     from atelier.catalog import Work
@@ -32,6 +32,7 @@ app.add_typer(nights, name="nightly")
 app.add_typer(explore_cli.app, name="explore")
 reproduce_cli.add(app)
 ledger_cli.add(app)
+clean_cli.add(app)
 walk_cli.add(app)
 
 SHARDS = Path("data/images")

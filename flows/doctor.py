@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from atelier.download import cleaning
+from atelier.download.report import size_of
 from atelier.errors import AtelierError
 from atelier.findings import Finding
 from flows import dvc, tree
@@ -39,6 +42,7 @@ def report() -> Iterator[Finding]:
     yield from _git()
     yield _remote()
     yield _prefect()
+    yield from _arrived()
 
 
 def _machine() -> Iterator[Finding]:
@@ -89,6 +93,24 @@ def _remote() -> Finding:
         said = "none is set: data and models are on this machine only"
         return Finding("DVC remote", "warning", said, mend)
     return Finding("DVC remote", "ok", f"{remote} can be reached")
+
+
+def _arrived() -> Iterator[Finding]:
+    """How much room the downloaded pictures take that .atelier/images keeps from run to run."""
+    directory = Path(".atelier/images")
+    try:
+        kept = cleaning.survey(directory, cleaning.since(directory, cleaning.RECENT_DAYS))
+    except sqlite3.Error as error:
+        yield Finding(
+            "arrived pictures", "warning", f"{directory}: {error}", "is it yours to read and write?"
+        )
+        return
+    if not kept:
+        return
+    said = f"{size_of(sum(file.bytes for file in kept)) or '0 B'} in {directory}"
+    if unnamed := sum(file.unnamed_bytes for file in kept):
+        said += f", {size_of(unnamed)} of it in no recent catalog: `atelier clean` lists it"
+    yield Finding("arrived pictures", "ok", said)
 
 
 def _prefect() -> Finding:

@@ -11,17 +11,19 @@ from atelier.download.downloading import download, full_disk_explained, kept_ite
 from atelier.download.engines import Engine
 from atelier.download.engines.cluster import Cluster
 from atelier.download.engines.processes import Processes
-from atelier.download.engines.threads import Threads
+from atelier.download.engines.threads import OneByOne, Threads
 from atelier.download.openings import FolderOpening, Opening, SiteOpening
 from atelier.download.report import tell_account
 from atelier.download.sources import Source, gallery_edition
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError
 from atelier.gallery.server import serve
 from atelier.images import ImageLimits
 from atelier.params import Download, Params
 from atelier.shards import write_shards
 from atelier.web.hosts import is_loopback
 from tasks.stage import DATA, STATE, Stage, main
+
+ASK_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing else"
 
 
 def run(stage: Stage) -> str:
@@ -34,24 +36,25 @@ def run(stage: Stage) -> str:
         opening.opened() as source,
         Arrivals(STATE / "images", limits) as arrivals,
     ):
-        arrivals.compact()
         engine = engine_of(section, opening, source, limits)
         with stage.progress(len(works), "works") as progress:
-            entries = download(works, source, arrivals, engine, progress)
+            second = OneByOne(opening, limits)
+            entries, left = download(works, source, arrivals, engine, second, progress)
         tell_account(entries)
         arrived = sum(entry.status == "ok" for entry in entries)
         if not arrived:
-            out_of_reach = all(entry.status == "error" for entry in entries)
-            raise (PassingError if out_of_reach else AtelierError)(
+            raise AtelierError(
                 f"none of the {len(works):,} catalogued works gave a picture (reasons above): "
                 "check scrape.source and the limits of `download` in params.yaml"
             )
         with full_disk_explained(arrivals.path):
             write_shards(kept_items(works, entries, source, arrivals), DATA / "images")
             write_account(entries, DATA / "downloads.parquet")
-    failed = len(entries) - arrived
+    lacking = len(entries) - arrived
     return (
-        f"{arrived:,} pictures of {len(works):,} works{f', {failed:,} without (see above)' if failed else ''}"
+        f"{arrived:,} pictures of {len(works):,} works"
+        f"{f', {lacking:,} without (see above)' if lacking else ''}"
+        f"{f'; {left:,} of them failed this time: {ASK_AGAIN}' if left else ''}"
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from atelier.download.account import Entry, write_account
 from atelier.download.arrivals import Arrivals, Limits
 from atelier.download.downloading import download, kept_items
 from atelier.download.engines import Engine
-from atelier.download.engines.threads import Threads
+from atelier.download.engines.threads import OneByOne, Threads
+from atelier.download.fetching import Answer
+from atelier.download.openings import Opening
 from atelier.download.sources import Site as SiteSource
 from atelier.download.sources import Source
 from atelier.images import ImageLimits
@@ -58,13 +60,25 @@ def bring(
     works: Sequence[Work],
     limits: Limits = LIMITS,
     engine: Engine | None = None,
+    opening: Opening | None = None,
 ) -> dict[str, Entry]:
-    """One run of the download, by threads where no other engine is given."""
+    """One run of the download, by threads where no other engine is given, whatever share of the works fails.
+
+    What fails is asked for once more where an opening is given.
+    """
     engine = engine or Threads(source, limits, 8)
+    second = OneByOne(opening, limits) if opening else Nobody()
     with Progress("download", len(works), "works") as progress, Arrivals(directory, limits) as arrivals:
-        entries = download(works, source, arrivals, engine, progress)
+        entries, _ = download(works, source, arrivals, engine, second, progress, most_passing=1.0)
     assert [entry.id for entry in entries] == sorted(work.id for work in works)
     return {entry.id: entry for entry in entries}
+
+
+class Nobody:
+    """An engine that asks for nothing."""
+
+    def run(self, works: Sequence[Work]) -> Generator[tuple[Work, Answer]]:
+        yield from ()
 
 
 def bring_from(directory: Path, site: Site, limits: Limits = LIMITS, **changes: Any) -> dict[str, Entry]:

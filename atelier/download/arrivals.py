@@ -1,30 +1,39 @@
-"""What has arrived, kept item by item where DVC deletes nothing: a killed download asks again for nothing it has.
+"""The pictures that have arrived, and what became of the other works: what a killed download need not ask for again.
 
-One growing file: for each item a line of JSON, then the picture's bytes. A file an item, and an fsync an item, would
-cost more than the download itself; instead a record that a kill cut short is overwritten by the next, and the bytes
-carry their sha256, so that what a power cut tore is no arrival.
+They lie outside DVC's outputs, in one SQLite file for each `download.size_px`. Any number of threads and processes may
+use it at once.
 """
 
-import errno
 import hashlib
 import json
-import os
-import threading
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from atelier.database import Database
 from atelier.download.account import Entry, Status
-from atelier.files import replacing
 from atelier.images import ImageLimits
 
-WORTH_COMPACTING_BYTES = 1_000_000
+LAYOUT = 1  # of the tables: another number is another file
+CREATE = (
+    "CREATE TABLE IF NOT EXISTS arrivals (key TEXT PRIMARY KEY, facts TEXT NOT NULL, content BLOB NOT NULL)",
+    # apart from the arrivals: SQLite would write a picture again to update its day
+    "CREATE TABLE IF NOT EXISTS named (key TEXT PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID",
+)
+JUDGE = (
+    2  # raise it where `images.verify` no longer refuses what it refused: refusals by another are asked again
+)
+EARLIER_SUFFIX = ".arrivals"  # of the files that earlier versions kept
+EARLIER_BATCH = 64  # pictures of such a file in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is asked of a picture, and the shorter side that larger ones are kept at (None: as they came)."""
+    """What is asked of a picture, and the shorter side to which larger ones are reduced (None: kept as they came)."""
 
     image: ImageLimits
     max_bytes: int
@@ -33,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A work's lot: its status, and where that is ok the kept bytes and their measures.
+    """What a work gave: its status, and where that is ok the kept bytes and their measures.
 
     `came_px` and `came_bytes` are of the answer before it was made smaller; `original_px` is of the site's original,
     of which a smaller variant may have come.
@@ -67,91 +76,45 @@ class Arrival:
 
 
 class Arrivals:
-    """The kept items of `directory`, as `limits` judge them. Safe from many threads of one process."""
+    """What is kept in `directory`, as `limits` judge it."""
 
     def __init__(self, directory: Path, limits: Limits) -> None:
-        self.path = directory / f"{limits.size_px or 'original'}.arrivals"
+        self.path = directory / f"{limits.size_px or 'original'}.v{LAYOUT}.sqlite"
         self.limits = limits
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._lock = threading.Lock()
-        self._end = 0
-        self._places: dict[str, tuple[int, int]] = {}  # where a key's last record begins, and its length
-        with self.path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            for line in file:
-                facts = _parsed(line)
-                if facts is None or file.tell() + facts["length"] > size:
-                    break
-                end = file.seek(facts["length"], os.SEEK_CUR)
-                self._places[facts["key"]] = (self._end, end - self._end)
-                self._end = end
+        self._database = Database(self.path, CREATE, "the kept pictures")
+        self._take_over(directory / f"{limits.size_px or 'original'}{EARLIER_SUFFIX}")
 
     def __len__(self) -> int:
-        return len(self._places)
+        row = self._database.row("SELECT count(*) FROM arrivals")
+        return int(row[0]) if row else 0
 
     def load(self, key: str) -> Arrival | None:
-        """What is kept under `key`; None where that is nothing, torn, or was judged by other limits that matter."""
-        place = self._places.get(_digest(key))
-        if place is None:
+        """What is kept under `key`; None where that is nothing, damaged, or was judged by other limits that matter."""
+        row = self._database.row("SELECT facts, content FROM arrivals WHERE key = ?", (_digest(key),))
+        facts = row and _parsed(row[0])
+        if row is None or facts is None:
             return None
-        with self._lock:
-            record = os.pread(self._file, place[1], place[0])
-        line, _, content = record.partition(b"\n")
-        facts = _parsed(line)
-        if facts is None:
-            return None
-        arrival = replace(facts["arrival"], content=content)
+        judged_by, arrival = facts
         if arrival.status == "ok":
-            whole = hashlib.sha256(content).hexdigest() == arrival.sha256
+            arrival = replace(arrival, content=row[1])
+            whole = hashlib.sha256(arrival.content).hexdigest() == arrival.sha256
             return arrival if whole and self._allow(arrival) else None
-        return arrival if facts["judged_by"] == self._judges() else None
+        return arrival if judged_by == self._judges() else None
 
     def save(self, key: str, arrival: Arrival) -> None:
-        """Keep `arrival` under `key`, in place of what was there."""
-        digest = _digest(key)
-        facts = {"key": digest, "length": len(arrival.content), "judged_by": self._judges()}
-        facts["arrival"] = {name: getattr(arrival, name) for name in _FACTS}
-        record = json.dumps(facts).encode() + b"\n" + arrival.content
-        with self._lock:
-            written = 0
-            while written < len(record):  # a disk that fills up takes a part first
-                written += os.pwrite(self._file, memoryview(record)[written:], self._end + written)
-            self._places[digest] = (self._end, len(record))
-            self._end += len(record)
+        """Keep `arrival` under `key`, in place of what was there. Raises AtelierError where the disk is full."""
+        facts = {name: value for name, value in asdict(arrival).items() if name != "content"}
+        self._database.rows(
+            "INSERT OR REPLACE INTO arrivals (key, facts, content) VALUES (?, ?, ?)",
+            (_digest(key), json.dumps({"judged_by": self._judges(), "arrival": facts}), arrival.content),
+        )
 
-    def compact(self) -> None:
-        """Where most of the file is records that others have replaced, write it anew without them.
-
-        For the stage that owns the directory, before it begins: another reader goes on with the file as it was.
-        """
-        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a kill in the middle of this
-            left.unlink()
-        live = sum(length for _, length in self._places.values())
-        if os.fstat(self._file).st_size - live <= max(live, WORTH_COMPACTING_BYTES):
-            return
-        places: dict[str, tuple[int, int]] = {}
-        end = 0
-        try:
-            with replacing(self.path) as temporary, temporary.open("wb") as file:
-                for key, (start, length) in sorted(self._places.items(), key=lambda item: item[1]):
-                    file.write(os.pread(self._file, length, start))
-                    places[key] = (end, length)
-                    end += length
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return  # no room for both: the old file serves
-        with self._lock:
-            os.close(self._file)
-            self._file = os.open(self.path, os.O_RDWR)
-            self._places, self._end = places, end
+    def name(self, keys: Iterable[str]) -> None:
+        """Note that today's catalog has the works of these keys, for `atelier clean`."""
+        self._name(_digest(key) for key in keys)
 
     def close(self) -> None:
-        """A thread that comes late finds no file: never another one that was given the same number since."""
-        with self._lock:
-            os.close(self._file)
-            self._file = -1
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -161,8 +124,15 @@ class Arrivals:
     ) -> None:
         self.close()
 
+    def _name(self, digests: Iterable[str]) -> None:
+        today = datetime.now(UTC).date().isoformat()
+        self._database.write_all(
+            "INSERT INTO named VALUES (?1, ?2) ON CONFLICT DO UPDATE SET day = ?2 WHERE day <> ?2",
+            [(digest, today) for digest in digests],
+        )
+
     def _judges(self) -> list[int]:
-        return [self.limits.image.min_side_px, self.limits.image.max_pixels, self.limits.max_bytes]
+        return [JUDGE, self.limits.image.min_side_px, self.limits.image.max_pixels, self.limits.max_bytes]
 
     def _allow(self, arrival: Arrival) -> bool:
         width, height = arrival.came_px
@@ -172,24 +142,56 @@ class Arrivals:
             and arrival.came_bytes <= self.limits.max_bytes
         )
 
+    def _take_over(self, earlier: Path) -> None:
+        """Read the file of an earlier version into this one, then delete it; a kill in between loses nothing."""
+        if not earlier.is_file():
+            return
+        print(f"{earlier} is read into {self.path.name}, which takes its place", flush=True)
+        records = _earlier_records(earlier)
+        while batch := list(islice(records, EARLIER_BATCH)):
+            self._database.write_all("INSERT OR IGNORE INTO arrivals VALUES (?, ?, ?)", batch)
+            self._name(key for key, _, _ in batch)
+        earlier.unlink(missing_ok=True)
 
-_FACTS = [field.name for field in fields(Arrival) if field.name != "content"]
+
+_FACTS = {field.name for field in fields(Arrival)} - {"content"}
 
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A record's first line; None where it is no such line, or another version's."""
+def _parsed(text: str) -> tuple[list[int], Arrival] | None:
+    """The limits that judged an arrival, and the arrival without its content; None where the text is damaged."""
     try:
-        facts = json.loads(line)
+        facts = json.loads(text)
         arrival = facts["arrival"]
-        came_px = tuple(arrival["came_px"])
-        original_px = tuple(arrival.get("original_px", came_px))  # an earlier version knew no variants
-        facts["arrival"] = Arrival(**{**arrival, "came_px": came_px, "original_px": original_px})
-        if not (isinstance(facts["key"], str) and isinstance(facts["length"], int) and facts["length"] >= 0):
-            return None
-        return facts if "judged_by" in facts else None
-    except (ValueError, TypeError, KeyError):
+        sizes = {name: (int(arrival[name][0]), int(arrival[name][1])) for name in ("original_px", "came_px")}
+        return list(facts["judged_by"]), Arrival(**{**arrival, **sizes})
+    except (ValueError, TypeError, KeyError, IndexError):
         return None
+
+
+def _earlier_records(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Key, facts and content of each last record of a key in an earlier version's file, up to one that was cut short.
+
+    A record was a line of JSON with the key, the content's length and the facts; then the content.
+    """
+    places: dict[str, tuple[int, int, dict[str, Any]]] = {}
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for line in iter(file.readline, b""):
+            try:
+                facts = json.loads(line)
+                key, length, arrival = str(facts["key"]), int(facts["length"]), dict(facts["arrival"])
+                arrival.setdefault("original_px", arrival["came_px"])  # before variants were asked for
+                told = {"judged_by": list(facts["judged_by"]), "arrival": arrival}
+            except (ValueError, TypeError, KeyError):
+                break
+            if not 0 <= length <= size - file.tell() or arrival.keys() != _FACTS:
+                break
+            places[key] = (file.tell(), length, told)
+            file.seek(length, 1)
+        for key, (start, length, told) in places.items():
+            file.seek(start)
+            yield key, json.dumps(told), file.read(length)

@@ -1,4 +1,4 @@
-"""Many pictures, politely and resumably: one counted status a work. What one picture takes is fetching.py's."""
+"""Many pictures, politely and resumably: one counted status a work. What one picture takes is in fetching.py."""
 
 import errno
 from collections import Counter
@@ -11,41 +11,80 @@ from atelier.download.account import STATUSES, Entry
 from atelier.download.arrivals import Arrival, Arrivals
 from atelier.download.duplicates import settled
 from atelier.download.engines import PATIENCE, Engine, InVain
-from atelier.download.fetching import key_of
+from atelier.download.fetching import Answer, key_of, may_pass
 from atelier.download.sources import Source
 from atelier.errors import AtelierError, PassingError
 from atelier.progress import Progress
 from atelier.shards import Item
 
+MOST_PASSING = 0.01  # of all works: with more that failed for the source's sake, there is no data set
+
 
 def download(
-    works: Sequence[Work], source: Source, arrivals: Arrivals, engine: Engine, progress: Progress
-) -> list[Entry]:
-    """Bring every work into `arrivals` and return its entry, sorted by id: as many entries as works.
+    works: Sequence[Work],
+    source: Source,
+    arrivals: Arrivals,
+    engine: Engine,
+    second: Engine,
+    progress: Progress,
+    *,
+    most_passing: float = MOST_PASSING,
+) -> tuple[list[Entry], int]:
+    """Bring every work into `arrivals` and return the entries of all works, sorted by id, and how many may yet change.
 
-    Raises AtelierError where a site gives nothing any more, where the disk is full, or where no picture is left;
-    what has arrived stays in `arrivals` in any case.
+    `engine` asks for the works that have not arrived; those that fail for the source's sake are asked for once more,
+    at the end, by `second`. Raises PassingError where more than the share `most_passing` of the works still fails, or
+    where the source fails many works in a row; AtelierError where it refuses many in a row, or the disk is full. What
+    has arrived stays in `arrivals` in any case.
     """
+    keys = {work.id: key_of(work, source) for work in works}
+    arrivals.name(keys.values())
     tally, lacking = _Tally(), []
     for work in works:
-        if kept := arrivals.load(key_of(work, source)):
+        if kept := arrivals.load(keys[work.id]):
             tally.add(work, kept)
         else:
             lacking.append(work)
-    progress.resumed(len(tally.entries), tally)
+    progress.resumed(len(works) - len(lacking), tally)
+
+    def bring(asking: Engine, wanted: Sequence[Work]) -> Iterator[tuple[Work, Answer]]:
+        with closing(asking.run(wanted)) as answered:
+            for work, answer in answered:
+                if answer.lasts:
+                    arrivals.save(keys[work.id], answer.arrival)
+                tally.add(work, answer.arrival)
+                yield work, answer
+
+    failed: dict[str, Answer] = {}
     in_vain = InVain()
-    with full_disk_explained(arrivals.path), closing(engine.run(lacking)) as answered:
-        for work, answer in answered:
-            if answer.lasts:
-                arrivals.save(key_of(work, source), answer.arrival)
-            entry = tally.add(work, answer.arrival)
-            if in_vain.add(answer):
-                raise (PassingError if entry.status == "error" else AtelierError)(
-                    f"the source failed {PATIENCE} works in a row, the last one {entry.id}: {entry.reason}. "
-                    f"The {tally.counts['ok']:,} pictures that have arrived are kept: try again later"
-                )
-            progress.advance(1, tally)
-    return settled(tally.entries, works)
+    for work, answer in bring(engine, lacking):
+        if not answer.lasts:
+            failed[work.id] = answer
+        if in_vain.add(answer):
+            raise (PassingError if answer.arrival.status == "error" else AtelierError)(
+                f"the source failed {PATIENCE} works in a row, the last one {work.id}: {answer.arrival.reason}. "
+                f"The {tally.counts['ok']:,} pictures that have arrived are kept: try again later"
+            )
+        progress.advance(1, tally)
+
+    most = most_passing * len(works)
+    again = sorted((work for work in lacking if work.id in failed), key=lambda work: work.id)
+    in_vain, hopeless = InVain(), 0
+    for work, answer in bring(second, again):
+        failed[work.id] = answer
+        hopeless += may_pass(answer)
+        if answer.lasts:
+            del failed[work.id]
+        if in_vain.add(answer) or hopeless > most:
+            break  # more would only tell the same
+    if (passing := sum(may_pass(answer) for answer in failed.values())) > most:
+        id, answer = next((id, answer) for id, answer in failed.items() if may_pass(answer))
+        raise PassingError(
+            f"{passing:,} of {len(works):,} works failed, also when some were asked for once more, for example {id}: "
+            f"{answer.arrival.reason}. The {tally.counts['ok']:,} pictures that have arrived are kept, but no data set "
+            f"is made while more than {most_passing:.0%} of the works fail: try again later"
+        )
+    return settled(tally.entries, works), len(failed)
 
 
 def kept_items(
@@ -77,16 +116,21 @@ def full_disk_explained(kept: Path) -> Iterator[None]:
 
 
 class _Tally:
-    """What became of the works so far."""
+    """What became of the works so far; a later answer takes an earlier one's place."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self._entries: dict[str, Entry] = {}
         self.counts: Counter[str] = Counter()
         self._bytes = 0
 
+    @property
+    def entries(self) -> list[Entry]:
+        return list(self._entries.values())
+
     def add(self, work: Work, arrival: Arrival) -> Entry:
-        entry = arrival.entry(work.id)
-        self.entries.append(entry)
+        if before := self._entries.get(work.id):
+            self.counts[before.status] -= 1
+        entry = self._entries[work.id] = arrival.entry(work.id)
         self.counts[entry.status] += 1
         self._bytes += arrival.came_bytes
         return entry

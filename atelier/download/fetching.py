@@ -58,6 +58,11 @@ def key_of(work: Work, source: Source) -> str:
     return "\0".join((work.id, work.image_url, source.version(work)))
 
 
+def may_pass(answer: Answer) -> bool:
+    """Whether a work has no picture because of trouble that may pass by itself; a refusal is the source's decision."""
+    return not answer.lasts and answer.arrival.status not in ("ok", "refused")
+
+
 def _failed(error: FetchError) -> Answer:
     reason = error.reason
     if error.status == 451:

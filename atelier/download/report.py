@@ -42,7 +42,7 @@ def account_table(entries: Iterable[Entry]) -> Table:
     for column in table.columns[1:3]:
         column.justify = "right"
     for row in account_rows(entries):
-        table.add_row(row.status, f"{row.works:,}", _size(row.bytes), Text("\n".join(row.examples)))
+        table.add_row(row.status, f"{row.works:,}", size_of(row.bytes), Text("\n".join(row.examples)))
     return table
 
 
@@ -50,7 +50,7 @@ def account_lines(entries: Iterable[Entry]) -> list[str]:
     """The account by status, for a log."""
     lines = []
     for row in account_rows(entries):
-        lines.append(f"{row.status:<13}{row.works:>8,}{_size(row.bytes):>12}".rstrip())
+        lines.append(f"{row.status:<13}{row.works:>8,}{size_of(row.bytes):>12}".rstrip())
         lines += [f"{'':13}{'':8}  {example}" for example in row.examples]
     return lines
 
@@ -83,7 +83,7 @@ def _example(entry: Entry) -> str:
     return f"{clean(entry.id)}: {reason}" if reason else clean(entry.id)
 
 
-def _size(count: int) -> str:
+def size_of(count: int) -> str:
     """Bytes for people; nothing where there are none."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= unit:

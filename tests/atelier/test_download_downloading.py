@@ -13,6 +13,7 @@ from atelier.download.account import STATUSES
 from atelier.download.arrivals import Arrivals
 from atelier.download.downloading import kept_items
 from atelier.download.engines import PATIENCE
+from atelier.download.openings import SiteOpening
 from atelier.download.sources import Site as SiteSource
 from atelier.errors import AtelierError
 from atelier.images import read_rgb
@@ -155,3 +156,19 @@ def test_larger_pictures_are_kept_smaller_and_smaller_ones_as_they_are(tmp_path:
     assert entries[large.id].bytes == len(items[0].content)
     assert read_rgb(items[0].content).size == (150, 100)
     assert items[1].content == small.image
+
+
+def test_what_failed_is_asked_for_again_one_by_one_at_a_quarter_of_the_rate(tmp_path: Path) -> None:
+    offered = offers(40)
+    with lookalike({"genre/marina": offered}) as site:
+        for offer in offered[:8]:
+            site.fail(site.path_of(offer), "500")
+        opening = SiteOpening(site.base_url, "", 32.0, retries=0, timeout_s=5.0, max_bytes=LIMITS.max_bytes)
+        works = [work(offer.id, site.url_of(offer)) for offer in offered]
+        with source_of(site, retries=0) as source:
+            entries = bring(tmp_path, source, works, opening=opening)
+        times = [
+            request.time_s for request in site.requests if request.path in map(site.path_of, offered[:8])
+        ]
+    assert {entry.status for entry in entries.values()} == {"ok"}
+    assert times[-1] - times[-8] > 7 / 8 * 0.95

@@ -16,6 +16,7 @@ from atelier.errors import AtelierError
 from atelier.folder import read_folder
 from atelier.shards import Item, write_shards
 from flows import cli
+from tests.atelier.test_download_cleaning import fill
 
 WORK = Work(
     id="sea-1", title="Ninth Wave", artist="Anna Sea", artist_slug="anna-sea", year_text="1850", year=1850,
@@ -36,6 +37,29 @@ def test_version_and_help():
     bare = runner.invoke(cli.app, [])
     assert "show" in bare.output
     assert "run" in bare.output
+
+
+def test_clean_says_what_would_go_and_drops_it_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _tree(tmp_path, monkeypatch)
+    bare = CliRunner().invoke(cli.app, ["clean"])
+    assert (bare.exit_code, "nothing to drop" in bare.output) == (0, True)
+    directory = tmp_path / ".atelier/images"
+    fill(directory, "old genre", 30, named_days_ago=40)
+    path = fill(directory, "genre", 10, named_days_ago=3)
+    before = path.read_bytes()
+    told = CliRunner().invoke(cli.app, ["clean"])
+    assert told.exit_code == 0, told.output
+    assert ".atelier/images/original.v1.sqlite: 30 of 40 works, 1." in told.output
+    assert "`atelier clean --yes` drops it" in told.output
+    assert path.read_bytes() == before
+    assert "nothing to drop" in CliRunner().invoke(cli.app, ["clean", "--days", "60"]).output
+    dropped = CliRunner().invoke(cli.app, ["clean", "--yes"])
+    assert (dropped.exit_code, "dropped 1." in dropped.output) == (0, True)
+    assert path.stat().st_size < len(before) / 2
+    assert "nothing to drop" in CliRunner().invoke(cli.app, ["clean"]).output
+    path.write_bytes(b"no database" * 1000)
+    damaged = CliRunner().invoke(cli.app, ["clean"])
+    assert isinstance(damaged.exception, AtelierError)
 
 
 def test_the_shipped_genres_and_styles_are_listed_with_their_counts():

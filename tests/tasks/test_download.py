@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -239,16 +240,84 @@ def test_no_picture_at_all_is_an_error_that_says_where_to_look() -> None:
     assert not Path("data/downloads.parquet").exists()
 
 
-@pytest.mark.parametrize(("behaviour", "status"), [("500", os.EX_TEMPFAIL), ("403", 1)])
+@pytest.mark.parametrize(
+    ("behaviour", "status", "said"),
+    [
+        ("500", os.EX_TEMPFAIL, "2 of 2 works failed"),
+        ("403", 1, "none of the 2 catalogued works gave a picture"),
+    ],
+)
 def test_a_site_out_of_reach_may_be_back_later_and_one_that_refuses_may_not(
-    behaviour: str, status: int
+    behaviour: str, status: int, said: str
 ) -> None:
     with lookalike({"genre/marina": [Offer(id="a", behaviour=behaviour)]}) as site:
         write_params("wikiart", site.base_url, retries=0, workers=1)
         write_works([work(str(n), site.url_of(Offer(id="a", behaviour=behaviour))) for n in range(2)])
         code, _, err = run_stage()
     assert code == status, err
-    assert "none of the 2 catalogued works gave a picture" in err
+    assert said in err
+
+
+def test_errors_of_the_site_become_no_data_set_and_the_next_run_asks_for_them_alone() -> None:
+    offered = offers(60)
+    with lookalike({"genre/marina": offered}) as site:
+        write_params("wikiart", site.base_url, retries=0)
+        write_works([work(offer.id, site.url_of(offer)) for offer in offered])
+        for offer in offered[::3]:
+            site.fail(site.path_of(offer), *["500"] * 9)
+        code, _, err = run_stage()
+        assert code == os.EX_TEMPFAIL
+        assert "20 of 60 works failed, also when some were asked for once more" in err
+        assert "The 40 pictures that have arrived are kept" in err
+        assert "Traceback" not in err
+        assert not Path("data/images").exists() and not Path("data/downloads.parquet").exists()
+        site._faults.clear()
+        site.requests.clear()
+        code, out, err = run_stage()
+        assert (code, err) == (0, "")
+        assert "60 pictures of 60 works" in out
+        assert pictures_asked(site) == {site.path_of(offer) for offer in offered[::3]}
+
+
+def test_what_fails_at_first_is_asked_for_once_more_at_the_end() -> None:
+    offered = offers(60)
+    with lookalike({"genre/marina": offered}) as site:
+        write_params("wikiart", site.base_url, retries=0)
+        write_works([work(offer.id, site.url_of(offer)) for offer in offered])
+        for offer in offered[::3]:
+            site.fail(site.path_of(offer), "500")
+        code, out, err = run_stage()
+        asked = [request.path for request in site.requests if request.path.startswith("/images/")]
+    assert (code, err) == (0, "")
+    assert "download: 60 pictures of 60 works (" in out
+    assert asked[60:] == [site.path_of(offer) for offer in offered[::3]]  # in order, after all others
+
+
+@pytest.mark.parametrize(("failing", "status"), [(2, 0), (3, os.EX_TEMPFAIL)])
+def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_ask_again(
+    failing: int, status: int
+) -> None:
+    offered = offers(200)
+    with lookalike({"genre/marina": offered}) as site:
+        write_params("wikiart", site.base_url, retries=0)
+        write_works([work(offer.id, site.url_of(offer)) for offer in offered])
+        for offer in offered[:failing]:
+            site.fail(site.path_of(offer), *["500"] * 9)
+        code, out, err = run_stage()
+    assert code == status, err
+    if status == 0:
+        assert "198 pictures of 200 works, 2 without (see above); 2 of them failed this time: " in out
+        assert "`dvc repro -f -s download` asks for them again" in out
+
+
+def test_works_that_the_site_refuses_to_show_stop_no_data_set_however_many_they_are() -> None:
+    offered = [replace(offer, behaviour="403" if n % 3 else "good") for n, offer in enumerate(offers(180))]
+    with lookalike({"genre/marina": offered}) as site:
+        write_params("wikiart", site.base_url, retries=0)
+        write_works([work(offer.id, site.url_of(offer)) for offer in offered])
+        code, out, err = run_stage()
+    assert code == 0, err
+    assert "60 pictures of 180 works, 120 without (see above); 120 of them failed this time" in out
 
 
 def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository() -> None:

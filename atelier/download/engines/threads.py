@@ -1,4 +1,4 @@
-"""The engine of one process: threads that share one source and its pace."""
+"""The engines of one process: threads that share one source and its pace, or one work after the other, slowly."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from multiprocessing.pool import ThreadPool
 from atelier.catalog import Work
 from atelier.download.arrivals import Limits
 from atelier.download.fetching import Answer, ask
+from atelier.download.openings import Opening
 from atelier.download.sources import Source
 
 
@@ -30,3 +31,22 @@ class Threads:
                 yield from pool.imap_unordered(asked, works)
         finally:
             self.source.stop()
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """One work after the other, at a quarter of the set rate: for works that failed when they were asked for faster."""
+
+    opening: Opening
+    limits: Limits
+
+    SLOWER = 4
+
+    def run(self, works: Sequence[Work]) -> Generator[tuple[Work, Answer]]:
+        """See Engine."""
+        if not works:
+            return
+        rate_per_s = self.opening.rate_per_s
+        with self.opening.slowed(rate_per_s and rate_per_s / self.SLOWER).opened() as source:
+            for work in works:
+                yield work, ask(work, source, self.limits)

@@ -1,0 +1,165 @@
+"""A SQLite file that many threads and processes write to, and that is set aside where it is damaged."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from atelier.errors import AtelierError
+
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+SHRINK_PAGES = 10_000  # of 4 KiB
+BUSY_S = 30.0  # how long a statement waits for another process
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """Tables in the file at `path`; None keeps them in memory.
+
+    `create` are the statements that make the tables where they are missing. Each statement is a transaction: what it
+    wrote survives a kill at once, and a power cut after a moment. A damaged file is renamed to `<name>.damaged`,
+    `tell` gets a sentence that calls it `what`, and an empty file takes its place.
+    """
+
+    def __init__(
+        self, path: Path | None, create: Sequence[str], what: str, tell: Callable[[str], None] = print
+    ) -> None:
+        self.path, self._create, self._what, self._tell = path, create, what, tell
+        self._lock = threading.Lock()
+        self._connection = self._open()
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
+        """The rows that a statement gives. Raises AtelierError where the disk is full or the file cannot be used."""
+        return self._guarded(lambda: self._execute(statement, values))
+
+    def row(self, statement: str, values: Sequence[object] = ()) -> Row | None:
+        """The first row of a statement, or None."""
+        return next(iter(self.rows(statement, values)), None)
+
+    def write_all(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each of `rows`, in one transaction."""
+        rows = list(rows)
+        self._guarded(lambda: self._execute_many(statement, rows))
+
+    def shrink(self) -> None:
+        """Give the space of deleted rows back to the disk, in steps that need little space themselves."""
+        while (before := self._free_pages()) > 0:
+            self.rows(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+            self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+            if self._free_pages() >= before:
+                return  # a file of an earlier version, or another process reads it: later writes use the space
+
+    def _free_pages(self) -> int:
+        row = self.row("PRAGMA freelist_count")
+        return int(row[0]) if row else 0
+
+    def close(self) -> None:
+        """Close the file. Any call after this one raises AtelierError."""
+        with self._lock:
+            self._connection.close()
+
+    def _guarded(self, work: Callable[[], list[Row]]) -> list[Row]:
+        """Do `work`; where the file is damaged, set it aside and do it on an empty one."""
+        with self._lock:
+            try:
+                return work()
+            except sqlite3.Error as error:
+                self._raise_unless_damage(error)
+                self._connection.close()
+                self._connection = self._open()  # another process may have set the file aside already
+            try:
+                return work()
+            except sqlite3.Error as error:
+                self._set_aside(error)
+                return work()
+
+    def _execute(self, statement: str, values: Sequence[object]) -> list[Row]:
+        with closing(self._connection.execute(statement, values)) as cursor:
+            return cursor.fetchall()
+
+    def _execute_many(self, statement: str, rows: list[Sequence[object]]) -> list[Row]:
+        with self._connection:  # commits, or rolls back
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(statement, rows)
+        return []
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connected()
+        except sqlite3.Error as error:
+            self._set_aside(error)
+            return self._connection
+
+    def _connected(self) -> sqlite3.Connection:
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        # autocommit: every statement is a transaction; _lock keeps the threads apart
+        connection = sqlite3.connect(
+            self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=BUSY_S
+        )
+        try:
+            if connection.execute("PRAGMA page_count").fetchone() == (
+                0,
+            ):  # a new file, which `shrink` shrinks
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            _use_log(connection)
+            connection.execute("PRAGMA synchronous = NORMAL")
+            for statement in self._create:
+                connection.execute(statement)
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in tables:  # finds most damage before anything is written
+                connection.execute(f'SELECT count(*) FROM (SELECT 1 FROM "{name}" LIMIT 1)')
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        """Rename a damaged file and begin an empty one. Raises AtelierError for trouble of another kind."""
+        self._raise_unless_damage(error)
+        assert self.path
+        if hasattr(self, "_connection"):
+            self._connection.close()
+        aside = self.path.with_suffix(".damaged")
+        self.path.replace(aside)
+        for ending in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+        self._tell(
+            f"{self._what} in {self.path} are damaged ({error}); set aside as {aside.name}, asking again"
+        )
+        self._connection = self._connected()
+
+    def _raise_unless_damage(self, error: sqlite3.Error) -> None:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if self.path is not None and code in DAMAGE:
+            return
+        where = self.path or "memory"
+        if code == sqlite3.SQLITE_FULL:
+            raise AtelierError(
+                f"the disk is full; what has arrived is kept in {where}: free some space, then run again"
+            ) from None
+        if code == sqlite3.SQLITE_READONLY:
+            raise AtelierError(
+                f"{where}: you may not write to it: see who owns it and its folder, then run again"
+            ) from None
+        raise AtelierError(f"{where}: {error}: see to the disk, then run again") from None
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging: a commit is an append without a sync. A kill loses nothing, a power cut little.
+
+    Where two processes open a new file at once, SQLite refuses one of them without waiting.
+    """
+    deadline_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
