@@ -49,6 +49,9 @@ class Found:
     skipped: Mapping[str, int] = field(default_factory=dict)  # reason → count
     cut_at_cap: bool = False  # the source's list stopped before its end
     notes: Sequence[str] = ()
+    incomplete: Sequence[
+        str
+    ] = ()  # why works may be missing: what failed or was not asked; none: all was asked
     reach: Reach | None = None  # of a source that has more than lists
 
 
@@ -65,6 +68,8 @@ def coverage(source: str, asked: str, found: Found) -> dict[str, Any]:
         "notes": list(found.notes),
         "years": _years(Span.of(found.works)),
     }
+    if found.reach or found.incomplete:
+        report |= {"complete": not found.incomplete, "incomplete_because": list(found.incomplete)}
     return report | (_reach(found.reach) if found.reach else {})
 
 

@@ -1,11 +1,13 @@
-"""Make texts of unknown origin fit for a table row, a terminal, a file name or an address."""
+"""Make texts of unknown origin fit for a table row, a terminal, a file name, an address or a parser of HTML."""
 
 import hashlib
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 
 LONGEST = 500  # characters; titles of 250 occur
+LONGEST_TAG = 2000  # characters of attributes
 LONGEST_SLUG = 80  # characters
 # they change the order in which a terminal shows what stands around them
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -61,6 +63,20 @@ def _is_formula(text: str) -> bool:
 
 
 def slug(text: str) -> str:
+    """Lower-case letters, digits and single hyphens; "untitled" where none of `text` is left."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].rstrip("-") or "untitled"
+
+
+def only_tags(page: bytes, names: Sequence[str]) -> str:
+    """A page of HTML without comments, in which only whole tags of these names are tags; every other `<` is text.
+
+    Python's html.parser takes quadratic time for what never ends: comments, declarations, tags without a `>`.
+    """
+    first, *others = page.decode("utf-8", "replace").split("<!--")
+    text = first + "".join(other.partition("-->")[2] for other in others)
+    no_tag = rf"<(?!/?(?:{'|'.join(names)})(?![\w-])[^<>]{{0,{LONGEST_TAG}}}>)"
+    return re.sub(no_tag, "&lt;", text, flags=re.IGNORECASE)
     """Return `text` as lower-case letters a to z, digits and single hyphens, for example "anna-ancher".
 
     Where letters have no such form (葛飾北斎), or the slug would be too long, it ends in eight digits of a hash of

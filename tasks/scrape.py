@@ -35,15 +35,18 @@ def run(stage: Stage) -> str:
     else:
         asked, found = _ask_folder(stage, params.folder)
     skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(found.skipped.items()))
+    incomplete = "; ".join(found.incomplete)
     if not found.works:
-        raise AtelierError(
-            f"{asked} gave no works{f' ({skipped})' if skipped else ''}: {_advice(params.source)}"
-        )
+        why = "; ".join(reason for reason in (skipped, incomplete) if reason)
+        raise AtelierError(f"{asked} gave no works{f' ({why})' if why else ''}: {_advice(params.source)}")
     write_catalog(found.works, DATA / "catalog.parquet")
     write_json(DATA / "catalog.json", coverage(params.source, asked, found))
     for note in found.notes:
         _say(note)
-    return f"{len(found.works):,} works of {asked}{f'; left out: {skipped}' if skipped else ''}"
+    summary = f"{len(found.works):,} works of {asked}{f'; left out: {skipped}' if skipped else ''}"
+    if incomplete:
+        summary += f"; INCOMPLETE: {incomplete}. `dvc repro --force --single-item scrape` goes on from there"
+    return summary
 
 
 def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, Found]:

@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlsplit
 
 PAGE, PAGES = 60, 60
-ERROR_PAGE = b"<!DOCTYPE html><html><body>We are sorry, an error occurred</body></html>"
+SORRY = b"<!DOCTYPE html><html><body>We are sorry, an error occurred</body></html>"
+ERROR_PAGE = "/en/App/Home/Error/500"  # answers 500; the site redirects dead ids to it
 ALIVE_MS = 253402300799999
 
 Rule = Callable[
     [str, int], str | None
-]  # path, how often it was asked for → "429", "500", "403", "drop", "html" or None
+]  # path, how often it was asked for → a status, "drop", "html", "challenge", "to <address>" (a redirect) or None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,8 @@ class Archive:
         """Status and body of what a path is answered when all is well."""
         if path in self.bodies:
             return 200, self.bodies[path]
+        if path == ERROR_PAGE:
+            return 500, SORRY
         parts = urlsplit(path)
         names, query = parts.path.strip("/").split("/"), parse_qs(parts.query)
         page = int(query.get("page", ["1"])[0])
@@ -165,7 +168,7 @@ class Archive:
     def _details(self, content_id: str) -> tuple[int, bytes]:
         work = self._by_content.get(content_id)
         if work is None:
-            return 200, ERROR_PAGE
+            return 302, ERROR_PAGE.encode()
         details = {
             **self._piece(work), "artistUrl": work.artist, "url": work.hex_id, "dictionaries": [1, 2],
             "style": ", ".join(_title(style) for style in work.styles),
@@ -268,6 +271,8 @@ class _Answers(socketserver.BaseRequestHandler):
         head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         head += f"ETag: {etag}\r\n" if etag else ""
         head += "Retry-After: 0\r\n" if status == 429 else ""
+        head += f"Location: {body.decode()}\r\n" if status == 302 else ""
+        head += "cf-mitigated: challenge\r\n" if fault == "challenge" else ""
         message = head.encode() + b"\r\n" + body
         try:
             if fault == "drop":
@@ -283,7 +288,11 @@ class _Answers(socketserver.BaseRequestHandler):
 
 def _faulty(fault: str) -> tuple[int, bytes]:
     if fault == "html":
-        return 200, ERROR_PAGE
+        return 200, SORRY
+    if fault == "challenge":
+        return 403, b"<html>Just a moment...</html>"
+    if fault.startswith("to "):
+        return 302, fault.removeprefix("to ").encode()
     return (200, b"[" * 2000) if fault == "drop" else (int(fault), b"no")
 
 

@@ -28,6 +28,7 @@ from tests.pictures import fitted, gzip_bomb, left_half, pixel_bomb, placeholder
 
 PAGE = 60
 PLACEHOLDER = "/Content/images/FRAME-600x480.jpg"
+ERROR_PAGE = "/en/App/Home/Error/500"
 # WikiArt's smaller copies, `<image>!<name>.jpg`: the box each fits into
 VARIANTS = {
     "PinterestSmall": (210, 10**6), "PinterestLarge": (280, 10**6), "Portrait": (400, 400), "Blog": (500, 500),
@@ -39,6 +40,8 @@ BEHAVIOURS = (
     "truncate",         # half the bytes of the announced length, then an orderly end
     "truncated-jpeg",   # half the bytes, announced as the whole
     "html-200", "empty",
+    "dead-id",          # a redirect to an error page that answers 500
+    "challenge",        # Cloudflare's: prove that a person is at a browser
     "wrong-type",       # a PDF that says it is a JPEG
     "placeholder",      # a redirect to WikiArt's picture that says there is no picture
     "bomb",             # a PNG of 49 KB and 400 megapixels
@@ -241,6 +244,8 @@ class _Answers(BaseHTTPRequestHandler):
             )
         if content is None and behaviour == "good":
             behaviour = "404"
+        if parts.path == ERROR_PAGE:
+            behaviour = "500"
         if time.monotonic() < site.throttled_until_s:
             behaviour = "429"
         self._answer(behaviour, content or b"", content_type)
@@ -297,6 +302,10 @@ class _Answers(BaseHTTPRequestHandler):
                 self._send(200, b"%PDF-1.4\n" + b"0 " * 2000, "image/jpeg")
             case "placeholder":
                 self._redirect(PLACEHOLDER)
+            case "dead-id":
+                self._redirect(ERROR_PAGE)
+            case "challenge":
+                self._send(403, b"<html>Just a moment...</html>", "text/html", {"cf-mitigated": "challenge"})
             case "bomb":
                 self._send(200, pixel_bomb(), "image/png")
             case "gzip" | "gzip-cut" | "gzip-bomb":

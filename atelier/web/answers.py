@@ -19,6 +19,7 @@ from atelier.web.pace import Stopped
 Kind = Literal["missing", "refused", "too-large", "error"]
 
 PIECE_BYTES = 65_536
+MOST_MEMBERS = 10_000  # of a gzip body; real ones have one, or one for every 64 KB
 SLOWEST_BYTES_PER_S = 1000  # an answer that trickles in below this, once timeout_s has passed, is given up
 HEAD_BYTES = 1_000_000  # what may come beside the body: headers, interim answers, trailers
 LONGEST_VALIDATOR = 1000
@@ -72,6 +73,14 @@ class FetchError(AtelierError):
 
 class NoAnswer(FetchError, PassingError):
     """Nothing but trouble that may pass, however often it was tried."""
+
+
+class Challenged(NoAnswer):
+    """The host asks for proof that a person is at a browser. Says nothing about the address that was asked for."""
+
+
+class Redirected(FetchError):
+    """The address leads to another one of the same site, which was not asked for: an error page, for example."""
 
 
 class Transient(Exception):
@@ -131,11 +140,11 @@ def retry_after_s(value: str) -> float | None:
         return float(value[:12])
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:  # "-0000" says UTC without saying so
+            moment = moment.replace(tzinfo=UTC)
+        return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, OverflowError):  # a zone may lie days away, or lead out of the years 1 to 9999
         return None
-    if moment.tzinfo is None:  # "-0000" says UTC without saying so
-        moment = moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _content(response: requests.Response, bounds: Bounds) -> bytes:
@@ -166,18 +175,32 @@ def _body(response: requests.Response, bounds: Bounds) -> bytes:
 
 
 def _gunzip(body: bytes, bounds: Bounds) -> bytes:
-    decoder = zlib.decompressobj(wbits=31)
-    try:
-        content = decoder.decompress(
-            body, bounds.max_bytes + 1
-        )  # a bomb is cut here, whatever it would grow to
-    except zlib.error:
-        raise Transient("its gzip encoding is damaged") from None
-    if len(content) > bounds.max_bytes:
-        raise FetchError("too-large", bounds.url, f"more than {bounds.max_bytes:,} bytes when unpacked")
+    """All members of a gzip body, one after the other (RFC 1952); zeros may follow as padding."""
+    content = bytearray()
+    decoder, members = zlib.decompressobj(wbits=31), 1
+    for at in range(0, len(body), PIECE_BYTES):  # in pieces: zlib copies what follows the end of each member
+        piece = body[at : at + PIECE_BYTES]
+        while piece:
+            if decoder.eof:
+                piece = piece.lstrip(b"\0")
+                if not piece:
+                    break
+                if members == MOST_MEMBERS:
+                    raise FetchError("error", bounds.url, f"has more than {MOST_MEMBERS:,} gzip members")
+                decoder, members = zlib.decompressobj(wbits=31), members + 1
+            try:
+                # a bomb is cut here, whatever it would grow to
+                content += decoder.decompress(piece, bounds.max_bytes + 1 - len(content))
+            except zlib.error:
+                raise Transient("its gzip encoding is damaged") from None
+            if len(content) > bounds.max_bytes:
+                raise FetchError(
+                    "too-large", bounds.url, f"more than {bounds.max_bytes:,} bytes when unpacked"
+                )
+            piece = decoder.unused_data
     if not decoder.eof:
         raise Transient("its gzip encoding ends early")
-    return content
+    return bytes(content)
 
 
 def _validators(response: requests.Response) -> Validators:

@@ -14,10 +14,14 @@ class Stopped(AtelierError):
 
 
 class Closed(Exception):
-    """The host wants to be left alone for longer than anybody waits."""
+    """The host is to be left alone for longer than anybody waits; `why`, where it is not the host's own wish."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"wants to be left alone for {seconds:,.0f} s: run again then")
+    def __init__(self, seconds: float, why: str = "") -> None:
+        super().__init__(
+            f"{why}: left alone for {seconds:,.0f} s, run again then"
+            if why
+            else f"wants to be left alone for {seconds:,.0f} s: run again then"
+        )
 
 
 class Paces:
@@ -66,6 +70,7 @@ class Pace:
         self._starting = 0  # turns taken whose requests have not left
         self._left_s: deque[float] = deque()  # when the latest left
         self._last_s = self._paused_until_s = self._trouble_s = self._fell_s = -math.inf
+        self._pause_why = ""
 
     @property
     def rate_per_s(self) -> float:
@@ -84,7 +89,7 @@ class Pace:
                 if wait_s <= 0:
                     return Turn(self)
                 if wait_s > self._longest_wait_s:
-                    raise Closed(wait_s)
+                    raise Closed(wait_s, self._pause_why)
                 self._stop.wait(wait_s)
 
     def limit(self, rate_per_s: float) -> None:
@@ -93,10 +98,12 @@ class Pace:
             self._set = self._ceiling = min(self._set, rate_per_s)
             self._rate = min(self._rate, self._set)
 
-    def pause(self, seconds: float) -> None:
-        """Let nothing leave for so long: the site said so."""
+    def pause(self, seconds: float, why: str = "") -> None:
+        """Let nothing leave for so long: the site said so, or `why`."""
+        until_s = time.monotonic() + seconds
         with self._state:
-            self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
+            if until_s > self._paused_until_s:
+                self._paused_until_s, self._pause_why = until_s, why
 
     def slow_down(self) -> None:
         """Answer to one sign of trouble."""

@@ -4,18 +4,31 @@ Knows nothing of what it fetches. What an answer is worth is answers.py's, what 
 """
 
 import random
+import re
+import ssl
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from atelier.web.answers import Bounds, Fetched, FetchError, NoAnswer, Transient, Validators, read
+from atelier.web.answers import (
+    Bounds,
+    Challenged,
+    Fetched,
+    FetchError,
+    NoAnswer,
+    Redirected,
+    Transient,
+    Validators,
+    read,
+)
 from atelier.web.budget import Budget
 from atelier.web.hosts import is_allowed, is_loopback
 from atelier.web.pace import Closed, Paces, Stopped, Turn
@@ -23,18 +36,34 @@ from atelier.web.robots import MAX_BYTES as ROBOTS_MAX_BYTES
 from atelier.web.robots import Robots, RobotsRefused, unwanted
 from atelier.web.wire import PrivatePeer, Wire
 
-__all__ = ["FetchError", "Fetched", "PoliteClient", "RobotsRefused", "Stopped", "Validators"]
+__all__ = [
+    "FetchError",
+    "Fetched",
+    "NoAnswer",
+    "PoliteClient",
+    "Redirected",
+    "RobotsRefused",
+    "Stopped",
+    "Validators",
+]
 
 REDIRECTS = 5
 FOR_GOOD = (  # another try would not help
-    requests.exceptions.SSLError,
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.InvalidSchema,
     UnicodeError,
 )
+ERROR_PAGE = re.compile(r"/(?:[^/]*error[^/]*|[^/]*not-?found[^/]*|404|410|500)(?:[/.]|$)", re.IGNORECASE)
 LONGEST_BACKOFF_S = 60.0
 LONGEST_DELAY_S = 10.0  # where a site puts us off: its pace has fallen by then, and all threads share that
 PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
+REDIRECT = 302
+CHALLENGE = (
+    "asks for proof that a person is at a browser (Cloudflare's challenge), which Atelier does not pretend"
+)
+CHALLENGE_PAUSE_S = 3600.0  # how long a host that asks for a person is left alone
 
 
 class PoliteClient:
@@ -80,13 +109,17 @@ class PoliteClient:
         max_bytes: int,
         headers: dict[str, str] | None = None,
         validators: Validators | None = None,
+        is_data: bool = False,
     ) -> Fetched:
         """The answer of `url` (absolute, or relative to the base), or that it is still what `validators` name.
 
-        Raises FetchError, BudgetSpent, or Stopped after `stop`.
+        A redirect to the site's error page raises Redirected, and so does any redirect to another page where the
+        address is one of data (`is_data`: JSON). Raises FetchError, BudgetSpent, or Stopped after `stop`.
         """
         url = _joined(self.base_url, url)
-        return self._insist(_Request(url, max_bytes, headers or {}, validators, is_ruled=True))
+        return self._insist(
+            _Request(url, max_bytes, headers or {}, validators, is_ruled=True, is_data=is_data)
+        )
 
     def rate_per_s(self, url: str) -> float:
         """The present pace at the host of `url`; infinite where none is set. Below the set one while it has trouble."""
@@ -151,7 +184,13 @@ class PoliteClient:
             answer = self._ask(url, request)
             if isinstance(answer, Fetched):
                 return answer
-            url = _joined(url, answer)
+            before, url = url, _joined(url, answer)
+            if urlsplit(before).scheme == "https" and urlsplit(url).scheme == "http":
+                raise FetchError(
+                    "refused", request.url, f"leads from https to {url[:200]}, which is not encrypted"
+                )
+            if request.is_ruled and is_allowed(url, self.base_url) and _ends_here(request, url):
+                raise Redirected("error", request.url, f"leads to {url[:200]}", REDIRECT)
         raise FetchError("refused", request.url, f"more than {REDIRECTS} redirects")
 
     def _obey_robots(self, url: str) -> None:
@@ -185,6 +224,9 @@ class PoliteClient:
         wire.on_sent, wire.on_received = turn.left, bounds.received
         try:
             with wire.get(url, request.all_headers, self.timeout_s) as response:
+                if response.headers.get("cf-mitigated", "").strip().lower() == "challenge":
+                    self._paces.of(url).pause(CHALLENGE_PAUSE_S, CHALLENGE)
+                    raise Challenged("error", url, f"its site {CHALLENGE}")
                 if response.is_redirect:
                     return response.headers["Location"].encode("latin-1").decode()
                 tags = response.raw.headers.getlist("X-Robots-Tag") if request.is_ruled else []
@@ -196,6 +238,11 @@ class PoliteClient:
         except FOR_GOOD as error:
             raise FetchError("error", url, str(error)[:200]) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            for cause in _causes(error):
+                if isinstance(cause, ssl.SSLCertVerificationError):
+                    raise FetchError(
+                        "error", url, f"its certificate is not accepted: {cause}"[:300]
+                    ) from None
             raise Transient(_in_short(error)) from None
 
     def _wire(self) -> Wire:
@@ -210,13 +257,14 @@ class PoliteClient:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is asked for; `is_ruled` by robots.txt, as all but robots.txt itself."""
+    """What is asked for; `is_ruled` by robots.txt, as all but robots.txt itself; `is_data`: no page for people."""
 
     url: str
     max_bytes: int
     headers: dict[str, str]
     validators: Validators | None
     is_ruled: bool
+    is_data: bool = False
 
     @property
     def all_headers(self) -> dict[str, str]:
@@ -230,10 +278,33 @@ def _joined(base: str, url: str) -> str:
         raise FetchError("refused", url[:200], f"is no address: {error}") from None
 
 
+def _ends_here(request: "_Request", target: str) -> bool:
+    """Whether a redirect to `target`, on the same site, is an answer by itself and not the way to one."""
+    asked, led = unquote(urlsplit(request.url).path), unquote(urlsplit(target).path)
+    if asked.rstrip("/").lower() == led.rstrip("/").lower():  # another host of the site, or another spelling
+        return False
+    return request.is_data or (ERROR_PAGE.search(led) is not None and ERROR_PAGE.search(asked) is None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exceptions inside an exception of requests or urllib3, from the outside in."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        inner = waiting.pop()
+        if not isinstance(inner, BaseException) or id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        yield inner
+        waiting += [inner.__cause__, inner.__context__, getattr(inner, "reason", None), *inner.args]
+
+
 def _in_short(error: Exception) -> str:
     """A network error without the object addresses and nesting that urllib3 puts into it."""
     for words, sentence in (
         ("NameResolution", "its host name cannot be resolved: is this machine online?"),
+        ("SSLEOFError", "the encrypted connection was dropped"),
+        ("SSLError", "the encrypted connection could not be made"),
         ("IncompleteRead", "the answer ended before its announced length"),
         ("timed out", "no answer in time"),
         ("Max retries", "no connection"),

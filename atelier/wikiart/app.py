@@ -94,9 +94,11 @@ def parse_oeuvre(content: bytes, artist: Artist, base_url: str) -> Sequence[Piec
 
 
 def parse_details(content: bytes, content_id: str, base_url: str) -> Details:
-    """The details of one work. Raises NotAPage, also where they are of another."""
+    """The details of one work. Raises NotAPage, also where they are of another, or of none."""
     details = parse_object(content)
-    if str(details.get("contentId", content_id)) != content_id:
+    if "contentId" not in details:
+        raise NotAPage(f"a JSON object without contentId: {content[:80].decode('utf-8', 'replace')}")
+    if str(details["contentId"]) != content_id:
         raise NotAPage("the details of another work")
     genre, style, page = details.get("genre"), details.get("style"), details.get("url")
     artist = _slug(details.get("artistUrl"))
@@ -108,6 +110,14 @@ def parse_details(content: bytes, content_id: str, base_url: str) -> Details:
         clean(style) if isinstance(style, str) else "",
         page_url,
     )
+
+
+def parse_death(content: bytes) -> int | None:
+    """The year of death in one artist's own answer, see year_of_death. Raises NotAPage."""
+    artist = parse_object(content)
+    if not artist.keys() & {"contentId", "url", "artistName", "deathDay", "deathDayAsString"}:
+        raise NotAPage(f"a JSON object of no artist: {content[:80].decode('utf-8', 'replace')}")
+    return year_of_death(artist)
 
 
 def year_of_death(artist: dict[str, Any]) -> int | None:

@@ -1,17 +1,22 @@
 """Asking a site once: from what is kept where that still holds, else over the wire, conditionally where it can be.
 
-A list holds for one snapshot; the details of a work hold until a list says something else of the work. Knows no
-wire format: whoever asks brings the reading.
+A list holds for one snapshot; the details of a work hold until a list says something else of the work. The caller
+brings the function that reads an answer.
+
+An address is gone where the site answers 404 or 410, or redirects it to an error page. Whatever else comes instead of
+an answer (a page for maintenance, consent, login or a check for robots, most of all) is a failure: nothing is stored
+of it, and the next run asks again.
 """
 
+import re
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from atelier.errors import AtelierError
 from atelier.web.budget import BudgetSpent
-from atelier.web.polite import FetchError, PoliteClient, Validators
+from atelier.web.polite import FetchError, NoAnswer, PoliteClient, Redirected, Validators
 from atelier.wikiart.records import NotAPage
 from atelier.wikiart.store import Kept, Store
 
@@ -21,10 +26,22 @@ Kind = Literal["lists", "artists", "oeuvres", "details", "artist lists", "painti
 HEADERS = {"X-Requested-With": "XMLHttpRequest", "Accept": "application/json, text/html;q=0.5"}
 MAX_BYTES = 8_000_000  # a real page of sixty records has 25 kB
 TRIES = 2  # what comes as something else is asked for once more
+# a redirect to one of these says nothing about the address that was asked for
+PASSING_PAGE = re.compile(
+    r"log-?in|sign-?in|consent|maintenance|unavailable|captcha|challenge|verif|block|busy", re.IGNORECASE
+)
+MOST_REDIRECTED = (
+    20  # addresses in a row; WikiArt has one dead id among 223,095, so more of them are its own trouble
+)
+FEW_REDIRECTED = 5  # at the end of a harvest, where no answer follows
 
 
 class Gone(AtelierError):
-    """The site has no such thing, or answers twice with something else."""
+    """The site has no such thing."""
+
+
+class Unreadable(NoAnswer):
+    """The site answers with something else than was asked for, which may pass."""
 
 
 class Asker:
@@ -39,6 +56,9 @@ class Asker:
         self._store = store
         self._lock = threading.Lock()
         self._spent: BudgetSpent | None = None
+        self._answering: set[Kind] = set()  # kinds of which an answer came over the wire
+        # by kind, since its last good answer: stored with the next one, which shows that the site works
+        self._redirected: defaultdict[Kind, dict[str, Kept]] = defaultdict(dict)
 
     @property
     def base_url(self) -> str:
@@ -57,11 +77,11 @@ class Asker:
         """What `read` makes of the answer to `path`; `distil` makes of an answer what is kept and read.
 
         With a `record`, of a work whose details these are, a kept answer holds as long as that is the same. What is
-        gone is not asked for again at this snapshot. Raises Gone, FetchError where the site
-        fails or refuses, BudgetSpent where it must not be asked. `read` and `distil` raise NotAPage.
+        gone is not asked for again at this snapshot. Raises Gone, FetchError where the site fails, refuses or answers
+        with something else (Unreadable), BudgetSpent where it must not be asked. `read` and `distil` raise NotAPage.
         """
         try:
-            value = self._ask(path, read, record, max_bytes, distil)
+            value = self._ask(kind, path, read, record, max_bytes, distil)
         except Gone:
             self._count(kind)
             raise
@@ -72,8 +92,21 @@ class Asker:
         with self._lock:
             self.answered[kind] += 1
 
+    def unconfirmed(self) -> int:
+        """How many redirected addresses may not be gone, because no answer of their kind shows that the site works.
+
+        Stores the others; for the end of a harvest.
+        """
+        with self._lock:
+            kinds = list(self._redirected)
+        for kind in kinds:
+            if kind in self._answering and len(self._redirected[kind]) <= FEW_REDIRECTED:
+                self._store_redirected(kind)
+        return sum(len(redirected) for redirected in self._redirected.values())
+
     def _ask(
         self,
+        kind: Kind,
         path: str,
         read: Callable[[bytes], T],
         record: str,
@@ -88,35 +121,64 @@ class Asker:
                 return read(kept.body)
             except NotAPage:
                 kept = None  # damaged on disk: ask again
-        trouble, is_gone = "", False
+        trouble = ""
+        is_data = kind != "painting pages"  # the only pages for people
         for _ in range(TRIES):
             try:
-                answer = self._fetch(path, kept, record, max_bytes, distil)
+                answer = self._fetch(path, kept, record, max_bytes, distil, is_data)
                 value = read(answer.body)
             except NotAPage as error:
                 trouble, kept = f"the site answers with {error}", None
                 continue
+            except Redirected as error:
+                raise self._gone_by_redirect(kind, path, error) from None
             except FetchError as error:
-                if error.kind not in ("missing", "too-large"):
+                if error.kind != "missing":
                     raise  # a refusal may be meant for us today, not for this path
-                trouble, is_gone = f"the site has none ({error.reason})", True
-                break
+                gone = Kept(b"", self.snapshot, gone=f"the site has none ({error.reason})")
+                self._store.put(path, gone)
+                raise Gone(gone.gone) from None
+            self._store_redirected(kind)
             self._store.put(path, answer)
             return value
-        if (
-            is_gone or record
-        ):  # a list that comes as a page of HTML may be back tomorrow; for a work that is known
-            self._store.put(path, Kept(b"", self.snapshot, gone=trouble))
-        raise Gone(trouble)
+        raise Unreadable("error", self.base_url.rstrip("/") + path, trouble)
+
+    def _gone_by_redirect(self, kind: Kind, path: str, error: Redirected) -> Gone | Unreadable:
+        """What a redirect to another page means: a dead id, or trouble of the whole site where they do not end."""
+        gone = Kept(b"", self.snapshot, gone=f"the site has none ({error.reason})")
+        if PASSING_PAGE.search(error.reason):
+            return Unreadable("error", error.url, error.reason)
+        with self._lock:
+            self._redirected[kind][path] = gone
+            if len(self._redirected[kind]) <= MOST_REDIRECTED:
+                return Gone(gone.gone)
+        return Unreadable("error", error.url, f"{error.reason}, as {MOST_REDIRECTED} addresses before it do")
+
+    def _store_redirected(self, kind: Kind) -> None:
+        """Keep what was redirected before an answer came: the site works, so those ids are dead."""
+        with self._lock:
+            self._answering.add(kind)
+            redirected = self._redirected.pop(kind, {})
+        if len(redirected) <= MOST_REDIRECTED:
+            for path, gone in redirected.items():
+                self._store.put(path, gone)
 
     def _fetch(
-        self, path: str, kept: Kept | None, record: str, max_bytes: int, distil: Callable[[bytes], bytes]
+        self,
+        path: str,
+        kept: Kept | None,
+        record: str,
+        max_bytes: int,
+        distil: Callable[[bytes], bytes],
+        is_data: bool,
     ) -> Kept:
         if self._spent:
             raise self._spent  # known: no need to wait for a turn to hear it
         validators = Validators(kept.etag, kept.last_modified) if kept and not kept.gone else None
         try:
-            fetched = self.client.fetch(path, max_bytes=max_bytes, headers=HEADERS, validators=validators)
+            fetched = self.client.fetch(
+                path, max_bytes=max_bytes, headers=HEADERS, validators=validators, is_data=is_data
+            )
         except BudgetSpent as spent:
             self._spent = spent
             raise

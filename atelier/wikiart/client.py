@@ -1,7 +1,7 @@
 """WikiArt's lists, page by page, as works of the catalog: what came, what was left out and why.
 
 One list of a genre or style shows at most PAGES × PAGE_SIZE works, the earliest ones; `is_cut` says when that, or a
-page that is not to be had, cut it short. harvest.py gets the rest.
+page that cannot be read, cut it short. harvest.py gets the rest.
 """
 
 from collections import Counter
@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from atelier.catalog import Work
 from atelier.coverage import Found
+from atelier.errors import PassingError
 from atelier.web.budget import BudgetSpent
-from atelier.wikiart.asking import Asker, Gone
+from atelier.wikiart.asking import Asker, Gone, Unreadable
 from atelier.wikiart.asking import Kind as Asked
 from atelier.wikiart.records import Page, parse_page
 from atelier.wikiart.titles import union
@@ -24,6 +25,7 @@ Report = Callable[[int, int], None]  # works so far, works expected
 PAGES, PAGE_SIZE = 60, 60  # the site's own cap: 3,600 works a list
 ARTIST_PAGES = 2000  # an artist's list has no cap; one that does not end has
 TWICE = "listed twice"
+CHECK = "check the slug (`atelier genres`, `atelier styles`) and scrape.wikiart.base_url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Query:
         return f"{self.kind} {self.slug!r}"
 
 
+class UnreadableList(Gone, PassingError):
+    """The first page of a list comes as something else, which may pass or may mean that the address is wrong."""
+
+
 class Listing:
     """One list as it is walked: `pages` gives works, the rest says what has been seen up to there."""
 
@@ -52,6 +58,7 @@ class Listing:
         self.works: dict[str, Work] = {}  # each once, in the list's order
         self.skipped: Counter[str] = Counter()
         self.notes: list[str] = []
+        self.unread = ""  # which page could not be read, where the list owes works behind it
         self.claimed: int | None = None
         self.seen = 0  # records
         self.is_cut = False
@@ -104,11 +111,17 @@ class Listing:
             return asker.ask(kind, path, lambda content: parse_page(content, asker.base_url))
         except Gone as error:
             if number == 1:
-                raise Gone(
-                    f"{self.query}: {error}; check the slug (`atelier genres`, `atelier styles`) "
-                    "and scrape.wikiart.base_url"
-                ) from None
+                raise Gone(f"{self.query}: {error}; {CHECK}") from None
             self.notes.append(f"{self.query}: page {number}: {error}; stopped there")
+        except Unreadable as error:
+            # an artist's list is asked for the ids of works, which must not depend on the day
+            if self.query.kind == "artist" and (number == 1 or self._owes):
+                raise
+            if number == 1:
+                raise UnreadableList(f"{self.query}: {error.reason}; try again later, or {CHECK}") from None
+            # a list may end in a page of HTML
+            self.notes.append(f"{self.query}: page {number}: {error.reason}; stopped there")
+            self.unread = self.notes[-1] if self._owes else ""
         except BudgetSpent as spent:
             claimed_pages = min(-(-(self.claimed or 0) // PAGE_SIZE), PAGES)
             self.budget_spent, self.pages_left = spent, max(claimed_pages - number, 0) + 1
@@ -139,6 +152,7 @@ def collect(asker: Asker, queries: Sequence[Query], report: Report = lambda done
     works: dict[str, Work] = {}
     skipped: Counter[str] = Counter()
     notes: list[str] = []
+    unread: list[str] = []
     claimed, is_cut = 0, False
     for query in queries:
         listing = Listing(asker, query)
@@ -149,6 +163,7 @@ def collect(asker: Asker, queries: Sequence[Query], report: Report = lambda done
             report(len(works), max(claimed, len(works)))
         skipped += listing.skipped
         notes += listing.notes
+        unread += [listing.unread] if listing.unread else []
         is_cut |= listing.is_cut
     return Found(
         works=list(works.values()),
@@ -157,6 +172,7 @@ def collect(asker: Asker, queries: Sequence[Query], report: Report = lambda done
         skipped=dict(skipped),
         cut_at_cap=is_cut,
         notes=notes,
+        incomplete=unread,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from atelier.catalog import Work
 from atelier.coverage import Found, Reach, Span
+from atelier.errors import AtelierError
 from atelier.web.polite import FetchError
 from atelier.wikiart.app import (
     ALPHABET,
@@ -28,7 +29,7 @@ from atelier.wikiart.app import (
     parse_details,
     parse_oeuvre,
 )
-from atelier.wikiart.asking import Asker, Gone
+from atelier.wikiart.asking import Asker, Gone, Unreadable
 from atelier.wikiart.client import TWICE, Listing, Query
 from atelier.wikiart.cost import announcement
 from atelier.wikiart.edge import edge_of
@@ -59,14 +60,19 @@ def harvest(
 ) -> Found:
     """The works of `query`, at most `limit`, with `free_only` those known to be public domain.
 
-    `tell` gets a sentence before a long way begins. Raises AtelierError where the list does not exist or the site
-    fails; what arrived is kept, and a second call goes on from there.
+    `tell` gets a sentence before a long way begins. Raises AtelierError where the list does not exist, or where the
+    site fails before the list has ended or any work is kept. Where it fails later, the works so far are returned, with
+    the reason in `incomplete`. What arrived is stored in any case, and a second call goes on from there.
     """
     with ThreadPoolExecutor(THREADS) as threads:
         run = _Harvest(asker, query, threads, free_only, limit, report)
-        run.walk_the_list()
-        if run.listing.is_cut and not run.is_full and query.kind != "artist":
-            run.walk_the_artists(tell)
+        try:
+            run.walk_the_list()
+            if run.listing.is_cut and not run.is_full and query.kind != "artist":
+                run.walk_the_artists(tell)
+        except AtelierError as error:
+            if error is not run.misses.gave_up or not run.kept:
+                raise
     return run.found()
 
 
@@ -115,14 +121,16 @@ class _Harvest:
                     break
         except FetchError as error:
             raise given_up(error, str(error)) from None
+        finally:
+            self.plain = Span.of(self.kept.values())
         if self.listing.budget_spent:
             self.misses.note(self.listing.budget_spent, "", "pages of the list", self.listing.pages_left)
-        self.plain = Span.of(self.kept.values())
 
     def walk_the_artists(self, tell: Callable[[str], None]) -> None:
         """Every artist's works that the list did not show."""
         if self.lacks_artists:
-            raise given_up(self.lacks_artists, self.misses.this_time[0])
+            self.misses.gave_up = given_up(self.lacks_artists, self.misses.this_time[0])
+            raise self.misses.gave_up
         listed = Counter(work.artist_slug for work in self.listing.works.values() if work.artist_slug)
         first = sorted(listed, key=lambda slug: (-listed[slug], slug))
         others = sorted(self.artists.keys() - listed.keys())
@@ -163,6 +171,7 @@ class _Harvest:
 
     def found(self) -> Found:
         skipped = self.skipped + self.listing.skipped  # without what is nought
+        self.misses.unconfirmed = self.asker.unconfirmed()
         return Found(
             works=list(self.kept.values()),
             listed=len(self.kept) + skipped.total(),
@@ -170,6 +179,7 @@ class _Harvest:
             skipped=dict(skipped),
             cut_at_cap=self.listing.is_cut,
             notes=[*self.listing.notes, *self.notes, *self.misses.sentences()],
+            incomplete=[*([self.listing.unread] if self.listing.unread else []), *self.misses.incomplete()],
             reach=Reach(
                 plain_lists=self.plain,
                 by_route={"lists": 0, "artists": 0} | self.by_route,
@@ -190,7 +200,7 @@ class _Harvest:
         if isinstance(asked, MISSES):
             self.misses.note(asked, ALPHABET, "lists of all artists")
             self.notes.append("the site's list of artists did not come: deaths are unknown")
-            if isinstance(asked, FetchError) and asked.kind == "error":
+            if isinstance(asked, FetchError) and asked.kind == "error" and not isinstance(asked, Unreadable):
                 self.lacks_artists = asked
         else:
             self.artists = asked

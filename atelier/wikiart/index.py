@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 from bs4 import BeautifulSoup
 
 from atelier.errors import AtelierError
-from atelier.text import clean
+from atelier.text import clean, only_tags
 from atelier.web.polite import PoliteClient
 
 Kind = Literal["genre", "style"]
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 2_000_000  # a real page has 26 kB
 SLUG = re.compile(r"[a-z0-9-]{1,100}")
+TAGS = ("ul", "li", "a", "sup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,8 @@ def index(kind: Kind, client: PoliteClient) -> list[Slug]:
 def parse_index(page: bytes, kind: Kind) -> list[Slug]:
     """The entries of an index page; those that do not look like one are passed over."""
     found = {}
-    for link in BeautifulSoup(page, "html.parser").select(
-        "ul.dictionaries-list a[href], li.dottedItem a[href]"
-    ):
+    soup = BeautifulSoup(only_tags(page, TAGS), "html.parser")
+    for link in soup.select("ul.dictionaries-list a[href], li.dottedItem a[href]"):
         prefix, _, slug = _path(str(link["href"])).rpartition("/")
         if not prefix.endswith(f"/paintings-by-{kind}") or not SLUG.fullmatch(slug):
             continue

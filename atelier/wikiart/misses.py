@@ -37,6 +37,9 @@ class Misses:
         self.for_good: list[str] = []
         self.this_time: list[str] = []
         self.not_asked: Counter[str] = Counter()
+        self.refused_by_robots = 0  # of those for good
+        self.unconfirmed = 0  # of those for good: the site may only have been in trouble
+        self.gave_up: AtelierError | None = None
         self._spent: BudgetSpent | None = None
         self._in_a_row = 0
 
@@ -47,11 +50,13 @@ class Misses:
             self.not_asked[what] += count
         elif isinstance(miss, Gone | RobotsRefused):
             self.for_good.append(f"{path}: {miss if isinstance(miss, Gone) else miss.reason}")
+            self.refused_by_robots += isinstance(miss, RobotsRefused)
         else:
             self.this_time.append(f"{path}: {miss.reason}")
             self._in_a_row += 1
             if self._in_a_row == PATIENCE:
-                raise given_up(miss, f"{miss}; {PATIENCE} failures in a row")
+                self.gave_up = given_up(miss, f"{miss}; {PATIENCE} failures in a row")
+                raise self.gave_up
 
     def none(self) -> None:
         """An answer came: the site is there."""
@@ -59,14 +64,27 @@ class Misses:
 
     def sentences(self) -> list[str]:
         """For the notes of the coverage report."""
+        said = self.incomplete()
+        if self.for_good:
+            said.append(f"{_addresses(len(self.for_good))} without an answer at this site")
+        return said
+
+    def incomplete(self) -> list[str]:
+        """Why works may be missing."""
         said = []
         if self._spent:
             left = ", ".join(f"{count:,} {what}" for what, count in sorted(self.not_asked.items()))
             said.append(f"not asked: {left}; {self._spent}")
-        if self.for_good:
-            said.append(f"{len(self.for_good):,} addresses have no answer at this site")
-        if self.this_time:
-            said.append(
-                f"{len(self.this_time):,} addresses failed this time: another snapshot asks them again"
-            )
+        if self.refused_by_robots:
+            said.append(f"{_addresses(self.refused_by_robots)} closed to robots by the site's own rules")
+        if self.unconfirmed:
+            said.append(f"{_addresses(self.unconfirmed)} redirected elsewhere: the next run asks again")
+        if self.gave_up:
+            said.append(str(self.gave_up))
+        elif self.this_time:
+            said.append(f"{_addresses(len(self.this_time))} failed this time: the next run asks again")
         return said
+
+
+def _addresses(count: int) -> str:
+    return f"{count:,} address{'es' if count != 1 else ''}"

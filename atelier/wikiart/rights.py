@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping
 from bs4 import BeautifulSoup, SoupStrainer
 
 from atelier.catalog import Rights, Work
-from atelier.wikiart.app import Artist, artist_path, year_of_death
+from atelier.text import only_tags
+from atelier.wikiart.app import Artist, artist_path, parse_death
 from atelier.wikiart.asking import Asker, Gone
-from atelier.wikiart.records import NotAPage, parse_object
+from atelier.wikiart.records import NotAPage
 
 YEARS = 70  # life + 70, counted from the end of the year of death
 MAX_PAGE_BYTES = 3_000_000  # a real page has some 150 kB
 MARKS: tuple[Rights, ...] = ("public-domain", "fair-use", "unknown")
+PAINTING_PAGE = re.compile(rb"copyright-wrapper|wiki-layout-art|wiki-layout-painting|schema\.org/Painting")
+TAGS = ("div", "a", "i")
 WRAPPER = re.compile(r"(?:^|\s)copyright-wrapper(?:\s|$)")
 FAIR_USE = ("copyright-author", "copyright-clear")
 
@@ -46,7 +49,7 @@ class ByPage:
         try:
             return self._asker.ask(
                 "painting pages", path, _mark, record=f"{work.artist_slug} {work.title}",
-                max_bytes=MAX_PAGE_BYTES, distil=lambda page: parse_mark(page).encode(),
+                max_bytes=MAX_PAGE_BYTES, distil=_distilled,
             )  # fmt: skip
         except Gone:
             return "unknown"
@@ -55,9 +58,7 @@ class ByPage:
         with self._lock:  # so that no two threads ask for the same one
             if slug not in self._artists:
                 try:
-                    died = self._asker.ask(
-                        "artists", artist_path(slug), lambda content: year_of_death(parse_object(content))
-                    )
+                    died = self._asker.ask("artists", artist_path(slug), parse_death)
                 except Gone:
                     died = None
                 self._artists[slug] = Artist(slug, "", died)
@@ -67,7 +68,8 @@ class ByPage:
 def parse_mark(page: bytes) -> Rights:
     """What a painting's page says under the picture."""
     only = SoupStrainer("div", class_=WRAPPER)  # the rest of a page is not worth a tree
-    for link in BeautifulSoup(page, "html.parser", parse_only=only).select("a.copyright"):
+    soup = BeautifulSoup(only_tags(page, TAGS), "html.parser", parse_only=only)
+    for link in soup.select("a.copyright"):
         if link.select_one("i.copyright-icon-public-domain"):
             return "public-domain"
         classes = " ".join(str(name) for tag in [link, *link.select("i")] for name in tag.get("class") or ())
@@ -78,6 +80,13 @@ def parse_mark(page: bytes) -> Rights:
 
 def _is_free(artist: Artist | None, year: int) -> bool:
     return artist is not None and artist.died is not None and year - artist.died > YEARS
+
+
+def _distilled(page: bytes) -> bytes:
+    """The mark of a painting's page. Raises NotAPage for any other page, which says nothing about rights."""
+    if not PAINTING_PAGE.search(page):
+        raise NotAPage(f"no page of a painting; it begins with {page[:40].decode('utf-8', 'replace')!r}")
+    return parse_mark(page).encode()
 
 
 def _mark(kept: bytes) -> Rights:

@@ -12,9 +12,9 @@ import pytest
 
 from atelier.errors import AtelierError, PassingError
 from atelier.web.pace import Pace, Paces
-from atelier.web.polite import FetchError, PoliteClient, Stopped
+from atelier.web.polite import FetchError, PoliteClient, Redirected, Stopped
 from tests.bare import bare
-from tests.lookalike import PLACEHOLDER, Offer, Site, lookalike
+from tests.lookalike import ERROR_PAGE, PLACEHOLDER, Offer, Site, lookalike
 from tests.pictures import jpeg
 
 SEA = jpeg((20, 60, 160))
@@ -213,6 +213,37 @@ def test_behind_a_proxy_names_are_the_proxys_business(site, monkeypatch):
     ) as client:
         assert client.fetch(path(site), max_bytes=MAX_BYTES).content == SEA
     assert site.requests[0].path == "http://www.wikiart.org" + path(site)
+
+
+def test_a_redirect_to_the_sites_error_page_is_not_followed(site, client):
+    site.fail(path(site), *["dead-id"] * 2)
+    for is_data in (False, True):
+        with pytest.raises(Redirected, match=ERROR_PAGE) as caught:
+            client.fetch(path(site), max_bytes=MAX_BYTES, is_data=is_data)
+        assert not isinstance(caught.value, PassingError)
+    assert site.asked(path(site)) == 2 and not site.asked(ERROR_PAGE)
+
+
+def test_a_redirect_of_data_leads_nowhere_but_to_the_same_address(site, client):
+    site.fail(path(site), "placeholder", "redirect")
+    with pytest.raises(Redirected, match=PLACEHOLDER):
+        client.fetch(path(site), max_bytes=MAX_BYTES, is_data=True)
+    assert client.fetch(path(site), max_bytes=MAX_BYTES, is_data=True).content == SEA
+
+
+def test_a_challenge_pauses_its_host_and_says_so(site, client):
+    site.fail(path(site), *["challenge"] * 9)
+    for _ in range(3):
+        error = refusal(client, path(site))
+        assert isinstance(error, PassingError) and "Cloudflare" in error.reason
+    assert site.asked(path(site)) == 1
+    assert "left alone for 3,600 s" in error.reason or "left alone for 3,599 s" in error.reason
+
+
+def test_a_challenge_in_place_of_robots_txt_allows_nothing(site, client):
+    site.fail("/robots.txt", "challenge")
+    assert "Cloudflare" in refusal(client, path(site)).reason
+    assert not site.requests
 
 
 def test_redirects_in_a_circle_are_refused(site, client):

@@ -260,6 +260,19 @@ def test_the_budget_is_counted_over_all_runs_of_a_question_and_raising_it_goes_o
         assert report()["found"] == 420  # another snapshot is another question, and asks for no details again
 
 
+def test_where_the_site_fails_on_the_long_way_the_catalog_has_what_the_list_gave(capsys):
+    with archive(painted(420, artists=8, others=80), cap=180) as site:
+        site.rule = lambda path, asked: "html" if "/App/Painting/" in path else None
+        summary = scrape(**wikiart(site, style="impressionism"))
+        assert summary.startswith("180 works of the style impressionism") and "INCOMPLETE" in summary
+        assert "3 failures in a row" in summary and "`dvc repro --force --single-item scrape`" in summary
+        assert len(read_catalog(Path("data/catalog.parquet"))) == 180
+        assert report()["complete"] is False and "not JSON" in report()["incomplete_because"][0]
+        site.rule = lambda path, asked: None
+        assert "INCOMPLETE" not in scrape(**wikiart(site, style="impressionism"))
+        assert report()["found"] == 420 and report()["complete"] and not report()["incomplete_because"]
+
+
 @pytest.mark.slow
 def test_sixteen_thousand_works_of_one_style_are_all_catalogued():
     """Waits for some 14,000 requests: WikiArt shows 3,600 of its 16,212 impressionist works."""
