@@ -63,20 +63,6 @@ def _is_formula(text: str) -> bool:
 
 
 def slug(text: str) -> str:
-    """Lower-case letters, digits and single hyphens; "untitled" where none of `text` is left."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].rstrip("-") or "untitled"
-
-
-def only_tags(page: bytes, names: Sequence[str]) -> str:
-    """A page of HTML without comments, in which only whole tags of these names are tags; every other `<` is text.
-
-    Python's html.parser takes quadratic time for what never ends: comments, declarations, tags without a `>`.
-    """
-    first, *others = page.decode("utf-8", "replace").split("<!--")
-    text = first + "".join(other.partition("-->")[2] for other in others)
-    no_tag = rf"<(?!/?(?:{'|'.join(names)})(?![\w-])[^<>]{{0,{LONGEST_TAG}}}>)"
-    return re.sub(no_tag, "&lt;", text, flags=re.IGNORECASE)
     """Return `text` as lower-case letters a to z, digits and single hyphens, for example "anna-ancher".
 
     Where letters have no such form (葛飾北斎), or the slug would be too long, it ends in eight digits of a hash of
@@ -90,3 +76,14 @@ def only_tags(page: bytes, names: Sequence[str]) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold()
     mark = hashlib.sha256(folded.encode("utf-8", "replace")).hexdigest()[:8]
     return f"{ascii[: LONGEST_SLUG - 9].rstrip('-') or 'untitled'}-{mark}"
+
+
+def only_tags(page: bytes, names: Sequence[str]) -> str:
+    """A page of HTML without comments, in which only whole tags of these names are tags; every other `<` is text.
+
+    Python's html.parser takes quadratic time for what never ends: comments, declarations, tags without a `>`.
+    """
+    first, *others = page.decode("utf-8", "replace").split("<!--")
+    text = first + "".join(other.partition("-->")[2] for other in others)
+    no_tag = rf"<(?!/?(?:{'|'.join(names)})(?![\w-])[^<>]{{0,{LONGEST_TAG}}}>)"
+    return re.sub(no_tag, "&lt;", text, flags=re.IGNORECASE)
