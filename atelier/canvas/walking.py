@@ -94,11 +94,16 @@ def at_frame(recipe: Recipe, frame: int) -> Recipe:
 
 
 def enlarged(picture: Pixels, scale: float) -> Pixels:
-    """The picture with even sides, at least as large: smoothly, since a painting's pixels are no squares."""
-    height, width = (2 * round(side * max(scale, 1.0) / 2) for side in picture.shape[:2])
+    """The picture with even sides, enlarged smoothly where `scale` is above 1, never reduced."""
+    height, width = (_even(side, scale) for side in picture.shape[:2])
     if picture.shape[:2] == (height, width):
         return picture
     return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _even(side_px: int, scale: float) -> int:
+    """A side of an enlarged picture."""
+    return 2 * round(side_px * max(scale, 1.0) / 2)
 
 
 def tiled(pictures: Sequence[Pixels], rows: int) -> Pixels:
@@ -198,17 +203,21 @@ def _read_again(path: Path, made: Provenance) -> Pixels | None:
 
 
 def _scale(walkers: Walkers, side_px: int) -> float:
-    """How much pictures are enlarged, so that the film's longer side is about `side_px`."""
+    """How much pictures are enlarged, so that the film's longer side is about `side_px`.
+
+    Raises AtelierError where the film, with its pictures' sides made even and the seams between them, is too large.
+    """
     height, width = size(walkers.generator, walkers.recipes[0])
-    columns = len(walkers.recipes) // walkers.rows
-    longer = max(height * walkers.rows, width * columns)
-    gaps = GAP_PX * (max(walkers.rows, columns) - 1)
-    if max(longer, side_px) + gaps > MOST_PX:
+    rows, columns = walkers.rows, len(walkers.recipes) // walkers.rows
+    scale = side_px / max(height * rows, width * columns)
+    film_height = rows * (_even(height, scale) + GAP_PX) - GAP_PX
+    film_width = columns * (_even(width, scale) + GAP_PX) - GAP_PX
+    if max(film_height, film_width) > MOST_PX:
         raise AtelierError(
-            f"a film of {width * columns:,} × {height * walkers.rows:,} px is more than players follow, "
+            f"a film of {film_width:,} × {film_height:,} px is more than players follow, "
             f"{MOST_PX:,} px a side: say a smaller --canvas, --grid or --side"
         )
-    return side_px / longer
+    return scale
 
 
 def _on_strip(walkers: Walkers) -> list[int]:

@@ -142,6 +142,31 @@ def test_walks_of_canvases_have_their_own_shape_and_too_large_ones_are_refused()
     assert not Path("vast.mp4").exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "side"), [(1, 5, 8176), (5, 1, 8176), (2, 2, 8192), (1, 1, 8192 * 2)]
+)
+def test_a_film_that_is_too_large_once_its_sides_are_even_is_refused_before_it_is_painted(
+    rows: int, columns: int, side: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert walk("--out=vast.mp4", "--walkers", str(rows), str(columns), f"--side={side}") == 1
+    assert "is more than players follow, 8,192 px a side" in capsys.readouterr().err
+    assert not Path("vast.mp4").exists()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 5), (9, 1)])
+def test_a_film_is_as_large_as_its_size_was_checked_to_be(rows: int, columns: int) -> None:
+    generator, _ = load_generator(GENERATOR)
+    small = np.zeros((16, 16, 3), np.uint8)
+    walkers = walking.Walkers(generator, None, walking.beside(recipe(), rows * columns), rows)
+    for side in range(8130, 8193, 9):
+        try:
+            scale = walking._scale(walkers, side)
+        except AtelierError:
+            continue
+        whole = walking.tiled([walking.enlarged(small, scale)[:, :, :1].repeat(3, 2)] * rows * columns, rows)
+        assert max(whole.shape) <= 8192 and whole.shape[0] % 2 == whole.shape[1] % 2 == 0
+
+
 def test_mistakes_are_sentences(capsys: pytest.CaptureFixture[str]) -> None:
     assert walk("--out=walk.gif") == 1
     assert "walk.gif ends in no film's name" in capsys.readouterr().err
