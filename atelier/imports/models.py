@@ -12,14 +12,28 @@ from atelier.imports.pytorch_dcgan import layers_of_pytorch
 from atelier.imports.torch7_dcgan import layers_of_torch7
 from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, NAME, keep_model
 from atelier.networks import FORMAT, NetworkConfig, read_model
+from atelier.pictures.strangers import opened
 from atelier.start import are_weights_of
 from atelier.weights import save_weights
 
-READERS: dict[str, tuple[str, Callable[[bytes], list[Layer]]]] = {
-    ".t7": ("torch7", layers_of_torch7),
-    ".pth": ("pytorch", layers_of_pytorch),
-    ".pt": ("pytorch", layers_of_pytorch),
+READERS: dict[str, Callable[[bytes], list[Layer]]] = {
+    "torch7": layers_of_torch7,
+    "pytorch": layers_of_pytorch,
 }
+# in any capitals; the content says which format
+ENDINGS = (".t7", ".pth", ".pt", ".pth.tar", ".pt.tar", ".ckpt")
+# files that are often found in a model's place, by how they begin
+INSTEAD = (
+    (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml)", "an HTML page: the download gave it in place of the file"),
+    (rb"version https://git-lfs", "Git LFS's note of where the file is: `git lfs pull` brings the file itself"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|(?s:.{257})ustar", "an archive: unpack it and import the file inside"),
+    (rb"\x89HDF", "an HDF5 file, as Keras writes them; only networks of Torch7 and PyTorch are read"),
+    (rb"(?s:.{8})\{\"", "a safetensors file: let its name end in .safetensors"),
+    (rb"\s*[\[{]", "a JSON file"),
+)  # fmt: skip
+TORCH7 = re.compile(rb"[\0-\x08]\0\0\0|[0-9]\s")  # the kind of the first value, binary or ascii
+# a zip archive, or a pickle as before PyTorch 1.6
+PYTORCH = re.compile(rb"PK\x03\x04|PK\x05\x06|\x80[\x02-\x05]")
 
 
 def import_model(source: Path, rival: Path | None, folder: Path, name: str | None) -> Path:
@@ -28,7 +42,8 @@ def import_model(source: Path, rival: Path | None, folder: Path, name: str | Non
     `rival` is the discriminator's file, where there is one; a model of ours has its own beside it.
     """
     if name is None:
-        stem = (source.resolve() if source.is_dir() else source).stem.lower()
+        stem = (source.resolve() if source.is_dir() else source).name.lower()
+        stem = stem.removesuffix(".tar").rpartition(".")[0] or stem
         name = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:40]
         name = name if NAME.fullmatch(name) else "model"
     if source.is_dir() or source.suffix == ".safetensors":
@@ -37,42 +52,63 @@ def import_model(source: Path, rival: Path | None, folder: Path, name: str | Non
                 f"{source} is a model of ours, whose discriminator lies beside it: leave {rival} out"
             )
         return keep_model(folder, name, lambda directory: _copy(source, directory))
-    generator = _read(source, "generator")
-    discriminator = _read(rival, "discriminator") if rival else None
+    format, generator = _read(source, "generator")
+    discriminator = _read(rival, "discriminator")[1] if rival else None
     if discriminator and discriminator.resolution != generator.resolution:
         raise AtelierError(
             f"{rival} is for {discriminator.resolution} px, {source} for {generator.resolution} px: no pair"
         )
     digests = {"generator": digest(source), "discriminator": digest(rival) if rival else None}
     return keep_model(
-        folder, name, lambda directory: _write(directory, generator, discriminator, source, digests)
+        folder, name, lambda directory: _write(directory, generator, discriminator, format, digests)
     )
 
 
-def _read(path: Path, role: str) -> Imported:
-    if path.suffix not in READERS:
+def _read(path: Path, role: str) -> tuple[str, Imported]:
+    """The format of a file from elsewhere, and the network that it holds."""
+    if not path.name.lower().endswith(ENDINGS):
         raise AtelierError(
-            f"{path}: only {', '.join(READERS)}, .safetensors and model directories are imported"
+            f"{path}: only {', '.join(ENDINGS)}, .safetensors and model directories are imported"
         )
+    if not path.exists():
+        raise AtelierError(f"{path} cannot be read: there is no such file")
     try:
-        content = path.read_bytes()
+        with opened(path, "name a network's file") as file:
+            content = file.read()
     except OSError as error:
         raise AtelierError(f"{path} cannot be read: {error.strerror}") from None
+    format = _format(path, content)
     try:
-        found = fit(READERS[path.suffix][1](content))
+        found = fit(READERS[format](content))
     except AtelierError as error:
         raise AtelierError(f"{path} is no DCGAN that can be imported: {error}") from None
     if found.role != role:
         hint = "give the generator first, this one as --discriminator" if role == "generator" else "it paints"
         raise AtelierError(f"{path} is a {found.role}, not a {role}: {hint}")
-    return found
+    return format, found
+
+
+def _format(path: Path, content: bytes) -> str:
+    """The format that a file's first bytes say. Raises AtelierError, saying what it is instead, where they say none."""
+    if not content:
+        raise AtelierError(f"{path} is empty: download it again")
+    if PYTORCH.match(content):
+        return "pytorch"
+    for start, words in INSTEAD:
+        if re.match(start, content[:1024], re.IGNORECASE):
+            raise AtelierError(f"{path} is {words}")
+    if TORCH7.match(content):
+        return "torch7"
+    raise AtelierError(
+        f"{path} begins as no file of Torch7's or PyTorch's does: it is damaged, or something else"
+    )
 
 
 def _write(
     directory: Path,
     generator: Imported,
     discriminator: Imported | None,
-    source: Path,
+    format: str,
     digests: dict[str, str | None],
 ) -> None:
     # without a discriminator its width is anybody's: Barrat's share of the generator's
@@ -81,7 +117,7 @@ def _write(
         "arch": "dcgan",
         "resolution": generator.resolution,
         "settings": {"nz": generator.nz, "ngf": generator.width, "ndf": ndf},
-        "imported": {"format": READERS[source.suffix][0], "sha256": digests},
+        "imported": {"format": format, "sha256": digests},
     }
     save_weights(directory / GENERATOR, generator.weights, FORMAT, described)
     if discriminator:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from atelier.errors import AtelierError
 from atelier.imports.dcgan import Convolution, Layer, Norm
-from atelier.text import clean
 
 NAME = re.compile(r"(?:module\.)?main\.([0-9]{1,4})\.([a-z_]+)")
 # what torch.load and zipfile raise over damaged files, besides UnpicklingError
@@ -21,6 +20,8 @@ DAMAGED = (
     RuntimeError, EOFError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError,
     ValueError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
+CUT_OFF = "it is no whole file of PyTorch's: it is cut off or damaged; download it again"
+WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of a checkpoint under which its weights stand
 NORM = {"weight", "bias", "running_mean", "running_var"}
 
 
@@ -37,8 +38,8 @@ def layers_of_pytorch(content: bytes) -> list[Layer]:
             "it holds more than tensors, or is damaged: only a state dict (`netG.state_dict()`) is read, because "
             "anything else could run code"
         ) from None
-    except DAMAGED as error:
-        raise AtelierError(f"it is no whole file of PyTorch's: {clean(str(error))}") from None
+    except DAMAGED:
+        raise AtelierError(CUT_OFF) from None
     numbered = _numbered(state, len(content))
     # a generator's first convolution is followed by a batch norm, a discriminator's is not
     transposed = 1 in numbered
@@ -53,19 +54,30 @@ def layers_of_pytorch(content: bytes) -> list[Layer]:
 
 
 def _refuse_unpacking(content: bytes) -> None:
-    """PyTorch's zip archives are not compressed; one that is may grow without end."""
+    """Refuse zip archives of others, of TorchScript, and compressed ones, which may grow without end."""
     try:
         if not zipfile.is_zipfile(io.BytesIO(content)):
             return
         members = zipfile.ZipFile(io.BytesIO(content)).infolist()
-    except DAMAGED as error:
-        raise AtelierError(f"it is no whole file of PyTorch's: {clean(str(error))}") from None
+    except DAMAGED:
+        raise AtelierError(CUT_OFF) from None
+    names = {member.filename.partition("/")[2] for member in members}
+    if "constants.pkl" in names:
+        raise AtelierError(
+            "it is TorchScript, which is a program: save the network's state dict (`netG.state_dict()`) instead"
+        )
+    if "data.pkl" not in names:
+        raise AtelierError(
+            "it is a zip archive, and not one of PyTorch's: unpack it and import the file inside"
+        )
     if sum(member.file_size for member in members) > len(content):
         raise AtelierError("it unpacks to more than it is: PyTorch's own files do not")
 
 
 def _numbered(state: Any, size: int) -> dict[int, dict[str, Tensor]]:
     """The tensors of each layer by its place in `main`."""
+    if isinstance(state, Mapping):  # a checkpoint with an epoch, an optimiser and the like beside the weights
+        state = next((state[key] for key in WRAPPED if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not state:
         raise AtelierError("what it holds is no state dict")
     found: dict[int, dict[str, Tensor]] = {}

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import random
 import zipfile
 from dataclasses import replace
@@ -101,6 +102,68 @@ def test_wrong_files_of_pytorch_are_refused_in_words(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "bad.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("archive/data.pkl", bytes(10**7))
     refused("unpacks to more")
+
+
+@pytest.mark.parametrize("ending", [".PTH", ".pth.tar", ".PTH.TAR", ".ckpt", ".pt", ".t7"])
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_content_says_which_format_a_file_has(tmp_path: Path, ending: str, wrapped: bool, zipped: bool):
+    _, net_g, _ = pth_pair(tmp_path)
+    state = torch.load(net_g, weights_only=True)
+    path = tmp_path / f"Sea{ending}"
+    torch.save(
+        {"epoch": 3, "state_dict": state} if wrapped else state, path, _use_new_zipfile_serialization=zipped
+    )
+    model = import_model(path, None, tmp_path / "models", None)
+    assert (
+        model.name.startswith("sea")
+        and json.loads((model / "model.json").read_text())["imported"]["format"] == "pytorch"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty: download it again"),
+        (b"<!DOCTYPE html><html><title>Sign in</title>", "is an HTML page: the download gave it"),
+        (b"\xef\xbb\xbf\n <HTML lang=en>", "is an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
+        (b"\x1f\x8b\x08" + bytes(99), "is an archive: unpack it"),
+        (b"net_G.t7" + bytes(249) + b"ustar\x0000", "is an archive: unpack it"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b'{"error": "quota exceeded"}', "is a JSON file"),
+        (b"Too many requests", "begins as no file of Torch7's or PyTorch's"),
+        (b"PK\x03\x04", "no whole file of PyTorch's: it is cut off or damaged; download it again"),
+        (b"\x80\x02", "it is cut off or damaged; download it again"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".t7", ".pth", ".ckpt"])
+def test_what_a_failed_download_left_is_named(tmp_path: Path, content: bytes, words: str, ending: str):
+    path = tmp_path / f"net{ending}"
+    path.write_bytes(content)
+    with pytest.raises(AtelierError) as refused:
+        import_model(path, None, tmp_path / "models", None)
+    assert words in str(refused.value) and str(path) in str(refused.value)
+    assert not (tmp_path / "models").exists()
+
+
+def test_programs_and_other_archives_are_told_from_state_dicts(tmp_path: Path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "net.pth")
+    with pytest.raises(
+        AtelierError, match=r"net\.pth is no DCGAN .*it is TorchScript, which is a program: save"
+    ):
+        import_model(tmp_path / "net.pth", None, tmp_path / "models", None)
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("netG.pth", b"inside")
+    with pytest.raises(AtelierError, match="a zip archive, and not one of PyTorch's: unpack it"):
+        import_model(tmp_path / "net.pth", None, tmp_path / "models", None)
+    for name in ("folder.pth", "folder.t7"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(AtelierError, match=name):
+            import_model(tmp_path / name, None, tmp_path / "models", None)
+    os.mkfifo(tmp_path / "pipe.t7")
+    with pytest.raises(AtelierError, match=r"pipe\.t7 is a pipe"):
+        import_model(tmp_path / "pipe.t7", None, tmp_path / "models", None)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
