@@ -1,1 +1,14 @@
-"""What a person or a schedule starts. Prefect lives here, DVC and git in `flows.dvc` alone, torch nowhere."""
+"""What a person or a schedule starts: Prefect flows over DVC and git. Imports no torch."""
+
+import sys
+from pathlib import Path
+
+
+def _is_this_package(entry: str) -> bool:
+    folder = Path(entry).resolve()
+    return folder.name == __name__ and (folder / "__init__.py").is_file()
+
+
+# `python flows/studio.py`, and Prefect with a file as entrypoint, put this folder on the path, where flows/dvc.py and
+# flows/git.py would be imported in place of the packages dvc and git
+sys.path[:] = [entry for entry in sys.path if not _is_this_package(entry)]

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,17 +116,9 @@ def _prefect() -> Finding:
     with tempfile.TemporaryDirectory() as nowhere:
         if not Path(".prefect").exists():  # importing prefect would make it
             os.environ.setdefault("PREFECT_HOME", nowhere)
-        from prefect.settings import get_current_settings
-
-        url = get_current_settings().api.url
-    if url is None:
-        return Finding("Prefect", "ok", "no server is set: each flow starts one of its own")
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10) as answer:
-            if answer.status == 200:
-                return Finding("Prefect", "ok", f"its server answers at {url}")
-            reason = f"HTTP {answer.status}"
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "reason", error))
-    mend = "start it with `prefect server start`, or unset PREFECT_API_URL"
-    return Finding("Prefect", "wrong", f"no server at {url}: {reason}", mend)
+        try:
+            from flows import server
+        except AtelierError as error:  # settings that Prefect cannot read
+            return Finding("Prefect", "wrong", str(error))
+        none = "no server is set, and none runs for this studio: each flow starts one of its own"
+        return server.look() or Finding("Prefect", "ok", none)

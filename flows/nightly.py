@@ -7,7 +7,7 @@ imports this file by its name and calls `nightly` in a process of its own, which
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,7 @@ from atelier.params import Params, load_params
 from flows import champion, clone, dvc, judging, processes, tree
 from flows.champion import Champion, Promotion
 from flows.clone import Clone
+from flows.ending import in_words
 from flows.night import Harvest, Night, Outcome, Report, Verdict
 from flows.notify import tell
 from flows.page import Logger, Page
@@ -77,12 +78,12 @@ def nightly(night: date | None = None) -> State:
                 )
             which = night or scheduled().date()
             outcome, message = _night(user, which)
-            Night(which, outcome, message, started).write(user)
-            return Completed(name=outcome, message=message)
+            untold = _said_in_words(lambda: Night(which, outcome, message, started).write(user))
+            return Completed(name=outcome, message=f"{message}{untold}")
     except tree.AtWorkError as error:
         return Completed(name="Skipped", message=str(error))
-    except AtelierError as error:  # a sentence for a person, not a traceback
-        return Failed(message=str(error))
+    except (AtelierError, OSError) as error:  # a sentence for a person, not a traceback
+        return Failed(message=in_words(error))
 
 
 def _night(user: Path, night: date) -> tuple[Outcome, str]:
@@ -99,8 +100,21 @@ def _night(user: Path, night: date) -> tuple[Outcome, str]:
         changes = clone.set_params(ours, settings)
         attempt = _Attempt(ours, before, night, load_params(PARAMS), logger)
         outcome, message = attempt.go()
-        attempt.tell(outcome, message, changes)
-        return outcome, message
+        untold = _said_in_words(lambda: attempt.tell(outcome, message, changes))
+        return outcome, f"{message}{untold}"
+
+
+def _said_in_words(tell: Callable[[], None]) -> str:
+    """Call `tell`. Where it fails, log why and return a half-sentence that says so: the night's outcome stands."""
+    try:
+        tell()
+    except (AtelierError, OSError) as error:
+        get_run_logger().warning("the night's report is incomplete: %s", in_words(error))
+        return f"; its report is incomplete: {in_words(error)}"
+    except Exception as error:  # noqa: BLE001  (a promotion has happened, whatever its report fails by)
+        get_run_logger().warning("the night's report is incomplete", exc_info=True)
+        return f"; its report is incomplete: {type(error).__name__}: {error}"
+    return ""
 
 
 class _Attempt:
@@ -116,17 +130,16 @@ class _Attempt:
         self._promotion: Promotion | None = None
 
     def go(self) -> tuple[Outcome, str]:
-        """The stages as far as they are needed, the contest, the promotion; the stages' table is shown in any case."""
+        """Run the stages as far as they are needed, the contest and the promotion."""
         try:
-            result = self._decide()
+            return self._decide()
         except AtelierError:
             self._course.show(self._page)
             raise
-        self._course.show(self._page)
-        return result
 
     def tell(self, outcome: Outcome, message: str, changes: Sequence[Change]) -> None:
-        """The night's report and pictures, on Prefect's page and in the clone."""
+        """Show the stages' table, the night's report and its pictures, on Prefect's page and in the clone."""
+        self._course.show(self._page)
         report = Report(
             night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=_harvest(self._before),
             changes=changes, champion=f"v{self._before.version}" if self._before else None, verdict=self._verdict,
@@ -199,6 +212,8 @@ def contest(before: Path, params: Params) -> State:
     logger = get_run_logger()
     command = [*judging.command(before, GENERATOR, params, sheet=SHEET), f"--json={VERDICT}"]
     PAPERS.mkdir(parents=True, exist_ok=True)
+    for paper in (VERDICT, SHEET):  # an earlier night's
+        paper.unlink(missing_ok=True)
     last = ""
     with processes.Child(command, tree.environment()) as child:
         for line in child.lines(dvc.TICK_S):
@@ -208,7 +223,10 @@ def contest(before: Path, params: Params) -> State:
         status = child.wait()
     if status:
         return Failed(message=f"contest: {last}" if status > 0 else f"contest: killed by signal {-status}")
-    verdict = Verdict.read(VERDICT)
+    try:
+        verdict = Verdict.read(VERDICT)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Failed(message=f"contest: it ended without a verdict that can be read: {in_words(error)}")
     return Completed(message=verdict.reason, data=verdict)
 
 
@@ -226,6 +244,8 @@ def promote(ours: Clone, before: Champion | None, night: date, reason: str) -> S
         promotion = champion.promote(ours, before, night.isoformat(), reason, get_run_logger().info)
     except AtelierError as error:
         return failed(type(error)(f"won, but not promoted: {error}"))
+    except OSError as error:
+        return failed(AtelierError(f"won, but not promoted: {in_words(error)}"))
     return Completed(message=f"{promotion.tag}, commit {promotion.commit[:10]}", data=promotion)
 
 

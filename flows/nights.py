@@ -4,7 +4,6 @@ Knows nothing of Prefect until the tree is entered and the params are read, and 
 """
 
 import json
-import re
 import sys
 from datetime import date
 from pathlib import Path
@@ -33,19 +32,19 @@ def serve(cron: str, timezone: str) -> int:
     load_params(Path("params.yaml"))
     from flows import server
 
-    url = server.running()
-    if url is None:
-        again = f'atelier nightly serve --cron "{cron}" --timezone {timezone}'
-        raise AtelierError(
-            "a schedule needs a Prefect server, and none answers: type `prefect server start` in another terminal, in "
-            f"this directory, then here again `{again}`"
-        )
+    found = server.look()
     from flows import schedule
 
     plan = schedule.checked(cron, timezone)
-    name = _deployment()
+    if found is None or found.state != "ok":
+        why = f"{found.said}; " if found else ""
+        raise AtelierError(
+            f"{why}a schedule needs a Prefect server, and none answers: type `prefect server start` in another "
+            f'terminal, in this directory, then here `atelier nightly serve --cron "{cron}" --timezone {timezone}`'
+        )
+    name = schedule.deployment()
     schedule.bury(name)
-    print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {url.removesuffix('/api')}", flush=True)
+    print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {server.page()}", flush=True)
     schedule.serve(name, plan)
     return 0
 
@@ -78,8 +77,7 @@ def status() -> int:
 def _run(night: date | None) -> int:
     from flows import server
 
-    if server.running() is None:
-        server.start()()
+    server.start()()
     from flows.nightly import nightly
 
     with ending.server_needed("the next night goes on from there"):
@@ -89,11 +87,6 @@ def _run(night: date | None) -> int:
         return 0
     print(state.message, file=sys.stderr)
     return 1
-
-
-def _deployment() -> str:
-    """This studio's name among others of the same server."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path.cwd().name).strip("-") or "studio"
 
 
 def _date(text: str) -> date:

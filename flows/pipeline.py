@@ -17,6 +17,7 @@ from rich.console import Console
 
 from atelier.errors import AtelierError, PassingError
 from flows import dvc
+from flows.ending import in_words
 from flows.page import Follower, Logger, Page
 from flows.report import Row, artifact_table, summary, terminal_table
 
@@ -104,9 +105,9 @@ def may_pass(task: Task[..., State], run: TaskRun, state: State) -> bool:
     return state.name == OUT_OF_REACH
 
 
-def failed(error: AtelierError) -> State:
+def failed(error: AtelierError | OSError) -> State:
     """A task's state that says in a sentence what went wrong, without a traceback."""
-    return Failed(name=OUT_OF_REACH if isinstance(error, PassingError) else "Failed", message=str(error))
+    return Failed(name=OUT_OF_REACH if isinstance(error, PassingError) else "Failed", message=in_words(error))
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=may_pass)
@@ -118,7 +119,7 @@ def run_stage(stage: str, run: str, moving: bool) -> State:
         try:
             verdict = dvc.repro(stage, run, follower)
             follower.show()
-        except AtelierError as error:
+        except (AtelierError, OSError) as error:
             return failed(error)
     name = "Completed" if verdict == "executed" else "Cached"
     return Completed(name=name, message=f"dvc: {verdict} {dvc.key(stage)}")
@@ -128,7 +129,12 @@ def _changed_meanwhile(rows: Sequence[Row], logger: Logger) -> str:
     """Each stage read params.yaml when it began; what was edited since is stale again, and said so."""
     if all(row.state == "Cached" for row in rows):
         return ""
-    again = dvc.stale([row.stage for row in rows], logger.info)
+    try:
+        again = dvc.stale([row.stage for row in rows], logger.info)
+    except AtelierError as error:  # dvc.yaml or params.yaml cannot be read any more
+        sentence = f"something was edited while the flow ran: {error}"
+        logger.warning(sentence)
+        return f"; {sentence}"
     names = ", ".join(row.stage for row in rows if row.stage in again)
     if not names:
         return ""

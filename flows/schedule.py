@@ -5,29 +5,36 @@ own limit of a deployment is not asked for: it ends a training whose server was 
 """
 
 import contextlib
+import json
 import os
+import re
+import secrets
 import sys
 import threading
 import time
 import warnings
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
-    DeploymentFilterName,
+    DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from atelier.errors import AtelierError
+from atelier.files import write_json
 from flows import server, tree
 from flows.nightly import nightly
 
@@ -35,6 +42,7 @@ from flows.nightly import nightly
 warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
 
 LOOK_EVERY_S = 10.0
+IDENTITY = Path(".atelier/studio.json")  # what tells this studio from others of a Prefect server
 AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
 
 
@@ -47,20 +55,66 @@ class Plan:
 
 
 def checked(cron: str, timezone: str) -> Plan:
-    """A schedule that Prefect will take. Raises AtelierError for a line or a zone that is none."""
+    """The plan of these two. Raises AtelierError where either cannot be read, and where the time never comes."""
+    wanted = 'minute, hour, day, month, weekday: "0 2 * * *" is each night at 2'
+    if len(cron.split()) != 5:  # six would be seconds, and a night each of them
+        raise AtelierError(f'--cron "{cron}" has {len(cron.split())} fields; it has five, {wanted}')
     try:
         CronSchedule(cron=cron)
     except ValidationError:
-        raise AtelierError(
-            f'--cron "{cron}": no cron line; it has minute, hour, day, month, weekday: "0 2 * * *" is each night at 2'
-        ) from None
+        raise AtelierError(f'--cron "{cron}" is no cron line; it has {wanted}') from None
+    if not _comes(cron):
+        raise AtelierError(f'--cron "{cron}" names a date that never comes; it has {wanted}')
     try:
-        CronSchedule(cron=cron, timezone=timezone)
+        zone = CronSchedule(cron=cron, timezone=timezone).timezone
     except ValidationError:
-        raise AtelierError(
-            f"--timezone {timezone}: no time zone; one like Europe/Paris is asked for"
-        ) from None
+        zone = ""
+    if not zone:
+        raise AtelierError(f'--timezone "{timezone}" is no time zone; one like Europe/Paris is asked for')
     return Plan(cron, timezone)
+
+
+def _comes(cron: str) -> bool:
+    """Whether there is a time that a cron line names: 30 February is none."""
+    from prefect._vendor.croniter import croniter
+    from prefect._vendor.croniter.croniter import CroniterBadDateError
+
+    try:
+        croniter(cron, datetime.now()).get_next()
+    except CroniterBadDateError:
+        return False
+    return True
+
+
+def deployment() -> str:
+    """The name of this studio's deployment: its folder's, and what tells it from others that are called so.
+
+    A Prefect server has one deployment of a name. The second part is drawn once and kept in the studio; a copy of the
+    studio's folder draws another.
+    """
+    here = Path.cwd().resolve()
+    folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", here.name).strip("-") or "studio"
+    kept = _kept_identity()
+    was = Path(kept.get("path", here))
+    copied = was != here and (was / IDENTITY).is_file()
+    identity = kept.get("id") if not copied else None
+    if identity is None or was != here:
+        identity = identity or secrets.token_hex(4)
+        write_json(IDENTITY, {"id": identity, "path": str(here)})
+    return f"{folder}-{identity}"
+
+
+def _kept_identity() -> dict[str, str]:
+    """What was drawn and where; nothing where nothing was, or where the file is damaged."""
+    try:
+        told = json.loads(IDENTITY.read_text(encoding="utf-8"))
+        return (
+            {"id": str(told["id"]), "path": str(told["path"])}
+            if re.fullmatch(r"[0-9a-f]{8}", told["id"])
+            else {}
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def serve(name: str, plan: Plan) -> None:
@@ -91,7 +145,8 @@ def _begin_anew_after_outage() -> None:
     was_away = False
     while True:
         time.sleep(LOOK_EVERY_S)
-        if server.running() is None:
+        found = server.look()
+        if found is None or found.state != "ok":
             was_away = True
         elif was_away:
             with contextlib.suppress(tree.AtWorkError), tree.only_flow("night"):
@@ -99,15 +154,22 @@ def _begin_anew_after_outage() -> None:
 
 
 def bury(name: str) -> None:
-    """Say of nights that ended without a word, killed or cut off from the server, that they have ended."""
-    ours = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
-    open_ones = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK))))
+    """Mark as Crashed what nights of this deployment ended without a word: killed, or cut off from the server.
+
+    Nothing is marked while a night is at work in this studio.
+    """
+    at_work = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK))))
     with (
         contextlib.suppress(tree.AtWorkError),
         tree.only_flow("night"),
         get_client(sync_client=True) as client,
     ):
-        for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=open_ones):
+        try:
+            ours = client.read_deployment_by_name(f"{nightly.name}/{name}").id
+        except ObjectNotFound:
+            return
+        mine = DeploymentFilter(id=DeploymentFilterId(any_=[ours]))
+        for run in client.read_flow_runs(deployment_filter=mine, flow_run_filter=at_work):
             ended: State[None] = Crashed(
                 message="its process ended without a word; the next night goes on from there"
             )

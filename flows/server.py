@@ -1,55 +1,184 @@
-"""A Prefect server for as long as one flow runs, where none is configured.
+"""The Prefect server that a flow uses: the one that is set, else the studio's own that runs, else one for this flow.
 
-Prefect would start the same one by itself, but leave it running when the flow is killed; ours is on a leash.
+Prefect would also start one where none is set, but would leave it running when the flow is killed; this one ends with
+the flow. Importing this module imports Prefect: enter the tree (flows.tree) before.
 """
 
 import atexit
+import contextlib
+import ipaddress
+import itertools
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
-import prefect
-from prefect.context import refresh_global_settings_context
-from prefect.settings import get_current_settings
+import httpx
+import psutil
+from pydantic import ValidationError
 
 from atelier.errors import AtelierError
+from atelier.findings import Finding
+from flows import tree
 from flows.processes import leashed
 
-USUAL = "http://127.0.0.1:4200/api"  # where `prefect server start` listens
+try:
+    import prefect
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+except ValidationError as error:  # of a variable PREFECT_…, a profile or [tool.prefect]
+    first = error.errors()[0]
+    name = "".join(f"{part}: " for part in first["loc"][:1])
+    raise AtelierError(
+        f"a setting of Prefect's cannot be read: {name}{first['msg']}: look at the variables PREFECT_… of your "
+        "environment, and at `prefect config view`"
+    ) from None
+
+USUAL = "http://127.0.0.1:4200/api"  # where `prefect server start` listens unless told otherwise
 STARTUP_S = 120.0  # the first start in a tree also makes the database
+ANSWER_S = 10.0  # for a server to say its version
+MEND = "start it with `prefect server start`, or unset PREFECT_API_URL"
 
 
 def start() -> Callable[[], None]:
-    """Start a server of our own where none is configured; call the answer to wait until it is ready.
+    """Use the server that is set or that runs for this studio, else start one; call the result to wait for it.
 
-    Other work may go on between: a start takes seconds. Our server ends when this process does.
+    Other work may go on between, since a start takes seconds. A server that was started here ends with this process.
+    Raises AtelierError where a server is set and cannot be used.
     """
-    if get_current_settings().api.url is not None:
+    if running():
         return lambda: None
     port = _free_port()
-    process = _start(port)
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    said = tempfile.TemporaryFile()  # noqa: SIM115, as long as the server runs
+    process = _start(port, said)
+    _use(f"http://127.0.0.1:{port}/api")
     os.environ["PREFECT_UI_URL"] = ""  # it has no pages: no links to them
     refresh_global_settings_context()
     # registered before Prefect registers its own: those run first, and send the last log lines
     atexit.register(_stop, process)
-    return lambda: _wait(process, port)
+    return lambda: _wait(process, port, said)
 
 
 def running() -> str | None:
-    """The API of a server that answers, which we use from now on: the one that is set, else one of this machine's."""
-    url = get_current_settings().api.url or USUAL
-    if not _is_healthy(url):
+    """The API of the server that is set, else of one that runs for this studio; None where there is neither.
+
+    Prefect uses it from now on, in this process and in its children. Raises AtelierError where it cannot be used.
+    """
+    found = look()
+    if found is None:
         return None
-    if get_current_settings().api.url is None:
-        os.environ["PREFECT_API_URL"] = url
-        refresh_global_settings_context()
-    return url
+    if found.state != "ok":
+        raise AtelierError(f"{found.said}: {found.mend}")
+    return get_current_settings().api.url
+
+
+def page() -> str:
+    """The address of the pages of the server that is used."""
+    return (get_current_settings().api.url or "").removesuffix("/").removesuffix("/api")
+
+
+def look() -> Finding | None:
+    """As `running`, as a finding of the doctor's: whether that server answers, and if not, why and what to do."""
+    if not get_current_settings().api.url and (own := _of_this_studio()):
+        _use(own)
+    url = get_current_settings().api.url
+    if not url:
+        return None
+    os.environ.update(tree.past_proxies(os.environ))
+    trouble, mend = _trouble()
+    if trouble:
+        return Finding("Prefect", "wrong", f"no server at {url}: {trouble}", mend)
+    return Finding("Prefect", "ok", f"its server answers at {url}")
+
+
+def _trouble() -> tuple[str, str]:
+    """Why Prefect's client cannot work with the server that is set, and what to do; twice nothing where it can."""
+    slash_api = f"set PREFECT_API_URL to an address like {USUAL}"
+    try:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(httpx_settings={"timeout": ANSWER_S}, sync_client=True) as client,
+        ):
+            if client.server_type == ServerType.CLOUD:
+                if error := client.api_healthcheck():
+                    raise error
+            else:
+                client.api_version()  # unlike its health, a server tells it only to whom it lets in
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        return "this is no address of a server", slash_api
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            return (
+                f"it lets nobody in without the right key (HTTP {status})",
+                "set PREFECT_API_AUTH_STRING, or PREFECT_API_KEY, as it asks for",
+            )
+        if status == 404:
+            return "what answers there is not Prefect's API", slash_api
+        return f"HTTP {status}", MEND
+    except httpx.TimeoutException:
+        return f"no answer within {ANSWER_S:.0f} s", MEND
+    except httpx.TransportError as error:
+        text = str(error)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return text, "name its authority's file in PREFECT_API_SSL_CERT_FILE"
+        return text or type(error).__name__, MEND
+    except ValueError:  # a page for people in place of JSON
+        return "what answers there is not Prefect's API", slash_api
+    except OSError as error:
+        certificates = get_current_settings().api.ssl_cert_file
+        return f"{error.strerror or error}: {certificates}", "PREFECT_API_SSL_CERT_FILE has to name a file"
+    return "", ""
+
+
+def _use(url: str) -> None:
+    """Let Prefect in this process and in its children use the server at `url`, past any proxy."""
+    os.environ.update(tree.past_proxies(os.environ))
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+
+
+def _of_this_studio() -> str | None:
+    """The API of a `prefect server start` that works with this studio's SQLite database, whatever its port."""
+    secret = get_current_settings().server.database.connection_url
+    kind, _, path = (secret.get_secret_value() if secret else "").partition(":///")
+    if not kind.startswith("sqlite"):
+        return None
+    database = str(Path(path.partition("?")[0]).absolute())
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):  # ended meanwhile, or somebody else's
+            if not _is_server(process.info["cmdline"] or []):
+                continue
+            if process.environ().get("PREFECT__SERVER_EPHEMERAL"):  # it ends with the flow that started it
+                continue
+            if database not in {os.path.realpath(file.path) for file in process.open_files()}:
+                continue
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr:
+                    host = _host(connection.laddr.ip)
+                    return f"http://{host}:{connection.laddr.port}/api"
+    return None
+
+
+def _is_server(command: list[str]) -> bool:
+    """Whether a command is `prefect server start`, or what it starts with --background."""
+    started = any(pair == ("server", "start") for pair in itertools.pairwise(command))
+    return started or "prefect.server.api.server:create_app" in command
+
+
+def _host(address: str) -> str:
+    """An address that a server listens at as one to reach it by: for all of a machine's, loopback."""
+    ip = ipaddress.ip_address(address)
+    if ip.is_unspecified:
+        return "127.0.0.1" if ip.version == 4 else "[::1]"
+    return f"[{address}]" if ip.version == 6 else address
 
 
 def _free_port() -> int:
@@ -59,7 +188,7 @@ def _free_port() -> int:
         return port
 
 
-def _start(port: int) -> "subprocess.Popen[bytes]":
+def _start(port: int, said: IO[bytes]) -> "subprocess.Popen[bytes]":
     """What prefect.server.api.server.SubprocessASGIServer starts, on a leash and out of Ctrl-C's reach."""
     command = [
         sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent),
@@ -67,18 +196,38 @@ def _start(port: int) -> "subprocess.Popen[bytes]":
         "--log-level", "error", "--lifespan", "on",
     ]  # fmt: skip
     quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    return subprocess.Popen(leashed(command), env={**os.environ, **quiet}, start_new_session=True)
+    return subprocess.Popen(
+        leashed(command), env={**os.environ, **quiet}, start_new_session=True, stdout=said, stderr=said
+    )
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait(server: "subprocess.Popen[bytes]", port: int, said: IO[bytes]) -> None:
     deadline_s = time.monotonic() + STARTUP_S
-    while not _is_healthy(f"http://127.0.0.1:{port}/api"):
-        if server.poll() is not None or time.monotonic() > deadline_s:
+    trouble = "it does not listen"
+    while not (_listens(port) and not (trouble := _trouble()[0])):
+        status = server.poll()
+        if status is not None or time.monotonic() > deadline_s:
+            ended = f"it ended with {status}" if status is not None else f"{trouble} after {STARTUP_S:.0f} s"
+            last = _last_line(said)
             raise AtelierError(
-                f"Prefect's server did not start in {Path.cwd()}: see above for why; "
+                f"Prefect's server did not start in {Path.cwd()}: {ended}{f': {last}' if last else ''}; "
                 "`dvc repro` does the same work without it"
             )
         time.sleep(0.1)
+
+
+def _last_line(said: IO[bytes]) -> str:
+    said.seek(0)
+    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:
@@ -88,11 +237,3 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError):
-        return False

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from atelier.errors import AtelierError
 from atelier.files import write_json
 
 LOCKS = Path(".atelier")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 GITS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
 
 
@@ -46,7 +47,22 @@ def environment() -> dict[str, str]:
         "PATH": path if path.split(os.pathsep)[0] == scripts else f"{scripts}{os.pathsep}{path}",
         "DVC_NO_ANALYTICS": "1",
         "DO_NOT_TRACK": "1",
+        **past_proxies(os.environ),
     }
+
+
+def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """NO_PROXY and no_proxy with this machine's own addresses added to them; nothing where no proxy is set.
+
+    Prefect's server and the built-in archive listen on loopback, which no proxy can reach.
+    """
+    if not any(name.lower().endswith("_proxy") for name in environment.keys() - {"NO_PROXY", "no_proxy"}):
+        return {}
+    named = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = dict.fromkeys(host.strip() for hosts in named for host in hosts.split(",") if host.strip())
+    if "*" not in hosts:
+        hosts |= dict.fromkeys(LOOPBACK)
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(hosts))
 
 
 @contextmanager

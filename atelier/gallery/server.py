@@ -13,10 +13,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import resource_tracker
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -138,18 +139,25 @@ class _Studio:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        self._closed = False
 
     def __enter__(self) -> "_Studio":
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
+            self._closed = True
             if self._pool:
                 self._pool.shutdown(cancel_futures=True)
 
     def painted(self, seed: int, index: int, size_px: int) -> bytes:
-        """The JPEG of one work. Raises BrokenProcessPool where a painter died; the next order finds new ones."""
-        with self._lock:
+        """The JPEG of one work.
+
+        Raises BrokenProcessPool where a painter died (the next order starts new ones) or the archive is closing.
+        """
+        with self._lock, _without_ctrl_c():  # processes that start here inherit the mask
+            if self._closed:
+                raise BrokenProcessPool("the archive is closing")
             if self._pool is None:
                 # threads are about, so plain fork is not safe; the fork server also starts painters in milliseconds
                 methods = multiprocessing.get_all_start_methods()
@@ -161,6 +169,8 @@ class _Studio:
             order = pool.submit(painted, seed, index, size_px)
         try:
             return order.result()
+        except CancelledError:
+            raise BrokenProcessPool("the archive is closing") from None
         except BrokenProcessPool:
             with self._lock:
                 if self._pool is pool:
@@ -175,9 +185,19 @@ def painted(seed: int, index: int, size_px: int) -> bytes:
     return file.getvalue()
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Block SIGINT in this thread, and in every process that it starts meanwhile, from the start of that process on."""
+    resource_tracker.ensure_running()  # its own start would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin() -> None:
-    """In a new painter: Ctrl-C is its parent's business, and it does not outlive its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Start a thread that ends this painter when its parent ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

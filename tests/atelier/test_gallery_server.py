@@ -2,8 +2,10 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -157,3 +159,43 @@ def test_an_orderly_close_leaves_no_painter():
 def painters_of(process: psutil.Process) -> set[psutil.Process]:
     """The fork server is a child, and the painters are its children."""
     return set(process.children(recursive=True)) - set(process.children())
+
+
+INTERRUPTED = """
+import threading, time, urllib.request
+from atelier.gallery.server import serve
+
+def ask(base_url, paths):
+    for path in paths:
+        try:
+            with urllib.request.urlopen(base_url + path) as answer:
+                answer.read()
+        except OSError:
+            return
+
+try:
+    with serve(seed=1, works=40, size_px=160) as base_url:
+        import json
+        with urllib.request.urlopen(f"{base_url}/en/paintings-by-genre/marina?json=2") as answer:
+            paths = [work["image"].removeprefix(base_url) for work in json.load(answer)["Paintings"]]
+        for _ in range(4):
+            threading.Thread(target=ask, args=(base_url, paths), daemon=True).start()
+        print("open", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.1, 2.0])  # while painters start, and while they paint
+def test_ctrl_c_in_a_terminal_ends_the_archive_without_tracebacks_of_its_own(after_s: float):
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "open\n"
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert (said, process.returncode) == ("stopped\n", 0)

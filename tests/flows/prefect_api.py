@@ -15,7 +15,7 @@ class Api:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def ask(self, path: str, body: Any = None) -> Any:
         """GET, or POST where there is a body; again where SQLite was busy."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
@@ -37,6 +37,11 @@ class Api:
     def pause(self, name: str) -> None:
         """No more runs of the schedule; those that are asked for by hand still come."""
         self.ask(f"deployments/{self.deployment(name)['id']}/pause_deployment", {})
+
+    def every(self, name: str, seconds: int) -> None:
+        """One more schedule of the deployment."""
+        schedule = {"schedule": {"interval": seconds}, "active": True}
+        self.ask(f"deployments/{self.deployment(name)['id']}/schedules", [schedule])
 
     def start(self, name: str, scheduled: str | None = None, **parameters: str) -> "Run":
         """A run of the deployment, as by its button; `scheduled` is when it should have begun."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -85,7 +86,7 @@ def serve(night_tree: NightTree, api: Api) -> Iterator[Callable[[str], Started]]
 
     def serve(cron: str) -> Started:
         started.append(night_tree.start("flows.cli", "nightly", "serve", "--cron", cron))
-        return started[-1].until(cron)
+        return started[-1].until(" is at ")
 
     yield serve
     for each in started:
@@ -101,10 +102,12 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     hook = told.pop()["url"]
     night_tree.edit(nightly__notify=hook)
     night_tree.commit()
-    serve("* * * * * */20")  # the last field is seconds
+    name = _deployment(serve("0 2 1 1 *"), api)
+    assert [s["schedule"]["cron"] for s in api.deployment(name)["schedules"]] == ["0 2 1 1 *"]
+    api.every(name, seconds=20)  # too short for a person's cron line, long enough for a test
     _until(lambda: api.runs() and api.runs()[0].state[0] == "Running")
     first = api.runs()[0]
-    api.pause(night_tree.root.name)
+    api.pause(name)
 
     assert first.wait() == ("Promoted", "atelier@v1.0.0: the first champion")
     assert first.facts["auto_scheduled"]
@@ -124,7 +127,7 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     assert "`git merge atelier@v1.0.0 && dvc checkout`" in shown["night"]
 
     night_tree.add_painting()
-    second = api.start(night_tree.root.name, night="2026-12-01")
+    second = api.start(name, night="2026-12-01")
     outcome, message = second.wait()
     assert outcome == "Promoted", message
     assert message.startswith("atelier@v1.1.0: kid_rand ")
@@ -138,7 +141,7 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     assert shown["champion-and-challenger"].startswith("data:image/webp;base64,")
 
     champion = night_tree.champion()
-    third = api.start(night_tree.root.name, night="2026-12-02")
+    third = api.start(name, night="2026-12-02")
     assert third.wait() == (
         "Nothing new",
         "v1.1.0 stays: the same paintings, settings and code make its bytes",
@@ -150,7 +153,7 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     assert night_tree.champion() == champion
     assert night_tree.git("tag", "--list").split() == ["atelier@v1.0.0", "atelier@v1.1.0"]
 
-    missed = api.start(night_tree.root.name, scheduled=(began - timedelta(days=1)).isoformat())
+    missed = api.start(name, scheduled=(began - timedelta(days=1)).isoformat())
     outcome, message = missed.wait()
     assert (outcome, message.startswith("the night of 2026-12-02 was had since")) == ("Skipped", True)
 
@@ -173,11 +176,12 @@ def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_train
     night_tree.edit(nightly__notify="custom-webhook/studio", train__kimg=60)
     night_tree.commit()
     served = serve("0 2 1 1 *")
+    name = _deployment(served, api)
     saved = night_tree.run("-c", BLOCK.format(url=told.pop()["url"]))
     assert saved.status == 0, saved.output
 
     night_tree.git("switch", "-qc", "nightly")
-    run = api.start(night_tree.root.name)
+    run = api.start(name)
     state, said = run.wait()
     assert state == "Failed"
     assert said.startswith("the branch nightly is checked out in ")
@@ -185,7 +189,7 @@ def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_train
     night_tree.git("switch", "-q", "main")
     night_tree.git("branch", "-qD", "nightly")
 
-    run = api.start(night_tree.root.name)
+    run = api.start(name)
     run.until("train: 1/600 strokes")
     training = served.child("train")
     beside = night_tree.run("flows.cli", "nightly", "run")
@@ -198,7 +202,7 @@ def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_train
     assert [message["subject"] for message in told] == ["Atelier: failed", "Atelier: cancelling"]
     assert said in told[0]["body"]
 
-    run = api.start(night_tree.root.name)
+    run = api.start(name)
     run.until("train: 1/600 strokes")
     family = served.family()
     os.kill(served.pid, signal.SIGKILL)
@@ -240,6 +244,10 @@ def _assert_that_the_gate_holds(tree: NightTree) -> None:
     assert champion
     kept = tree.root.with_name("studio.nightly") / champion["path"]
     before = tree.git("rev-parse", "nightly"), digest_tree(kept)
+    papers = tree.root.with_name("studio.nightly") / ".atelier/nightly"
+    (papers / "report.md").unlink()
+    (papers / "report.md/in the way").mkdir(parents=True)
+    incomplete = "; its report is incomplete: Is a directory"
     for settings, night, word in (
         ({"train__seed": 6}, "2026-12-03", "worse"),
         ({"train__seed": 0, "train__generation": 1}, "2026-12-04", "even"),  # other bytes, the same pictures
@@ -251,13 +259,24 @@ def _assert_that_the_gate_holds(tree: NightTree) -> None:
         said = run.output.rstrip().splitlines()[-1]
         assert said.startswith("Kept: v1.1.0 stays: kid_rand "), said
         assert said.count(f"({word})") == 2
+        assert (incomplete in said) == (night == "2026-12-03")  # and yet it has ended as it did
+        shutil.rmtree(papers / "report.md", ignore_errors=True)
         assert (tree.git("rev-parse", "nightly"), digest_tree(kept)) == before
     status = tree.run("flows.cli", "nightly", "status").output
     assert "champion  atelier@v1.1.0, night of 2026-12-01, " in status
     assert "last      Kept, night of 2026-12-04" in status
-    report = (tree.root.with_name("studio.nightly") / ".atelier/nightly/report.md").read_text()
+    report = (papers / "report.md").read_text()
     assert "| distance | champion v1.1.0 | challenger |" in report
     assert "| `scrape.snapshot` | `2026-11-22` | `2026-12-04` |" in report
+
+
+def _deployment(served: Started, api: Api) -> str:
+    """The name that this studio has on the server, once it is there."""
+    match = re.search(r"nightly/(studio-[0-9a-f]{8}) is at ", served.output)
+    assert match, served.output
+    name = match[1]
+    _until(lambda: name in [known["name"] for known in api.ask("deployments/filter", {})])
+    return name
 
 
 def _answers(url: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.flows.prefect_api import Api
-from tests.flows.toys import Tree, left_of
+from tests.flows.toys import ROOT, Tree, left_of
 
 
 def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: Tree):
@@ -67,6 +67,13 @@ def test_a_bad_param_an_unknown_stage_and_a_place_without_a_studio_stop_it_befor
     assert "is not inside a studio" in outside.output
 
 
+def test_a_file_of_flows_that_is_started_by_its_path_finds_dvc_and_not_itself(served: Tree):
+    script = f"import runpy; runpy.run_path({str(ROOT / 'flows/studio.py')!r}, run_name='__main__')"
+    by_path = f"import sys; sys.path.insert(0, {str(ROOT / 'flows')!r}); sys.argv[1:] = ['tran']; {script}"
+    run = served.run("-c", by_path)
+    assert (run.status, run.output) == (1, "dvc.yaml has no stage tran; did you mean train?\n")
+
+
 def test_an_edit_while_the_flow_runs_is_used_by_later_stages_and_reported_for_earlier_ones(
     served: Tree, start
 ):
@@ -108,7 +115,8 @@ def test_sigterm_stops_the_flow_with_143(served: Tree, start):
 def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(
     studio: Tree, start, api_url
 ):
-    """Waits for a Prefect server that makes its database."""
+    """Waits for a Prefect server that makes its database; the proxy that is set cannot reach it."""
+    studio.environment = {**studio.environment, "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "example.org"}
     studio.slow(30)
     run = start("flows.studio").until("train: 1/300")
     family = run.family()
