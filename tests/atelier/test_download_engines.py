@@ -1,5 +1,9 @@
 """Threads or a Dask cluster: the same pictures and the same account, at the set rate, whatever becomes of a worker."""
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -10,9 +14,10 @@ from typing import Any
 import pytest
 from distributed import LocalCluster
 
+import atelier
 from atelier.download.engines import PATIENCE, cluster, shares
 from atelier.download.engines.cluster import WORKS_PER_SHARD, Cluster
-from atelier.download.engines.shard import Order, code
+from atelier.download.engines.shard import Order, code, digest_of_package
 from atelier.download.engines.shard import bring as bring_shard
 from atelier.download.openings import FolderOpening, SiteOpening
 from atelier.errors import AtelierError
@@ -86,13 +91,62 @@ def test_where_no_scheduler_answers_the_error_says_what_to_start(
         next(nobody.run([work("a", "a.jpg")]))
 
 
-def test_a_worker_with_other_code_refuses_to_make_other_bytes(tmp_path: Path) -> None:
+def test_every_module_of_the_package_is_part_of_the_code_that_workers_must_share(tmp_path: Path) -> None:
+    package = Path(atelier.__file__).parent
+    copy = tmp_path / "atelier"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    same = digest_of_package(copy)
+    assert same == digest_of_package(package)
+    for name in (
+        "images.py",
+        "download/fetching.py",
+        "download/engines/shard.py",
+        "web/polite.py",
+        "gallery/sea.py",
+    ):
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content + b"# changed\n")
+        assert digest_of_package(copy) != same, name
+        (copy / name).write_bytes(content)
+    (copy / "web/wire.py").rename(copy / "web/cable.py")
+    assert digest_of_package(copy) != same
+
+
+@pytest.mark.slow
+def test_a_dask_worker_with_other_code_is_refused(tmp_path: Path) -> None:
+    copy = tmp_path / "other"
+    shutil.copytree(
+        Path(atelier.__file__).parent, copy / "atelier", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    with (copy / "atelier/download/fetching.py").open("a") as file:
+        file.write("# as another version would have it\n")
     (tmp_path / "a.jpg").write_bytes(jpeg((1, 2, 250), (96, 64)))
-    order = Order(FolderOpening(tmp_path, 100_000), LIMITS, threads=2, code=code())
-    (answer,) = bring_shard([work("a", "a.jpg")], order, lambda: False)
-    assert answer.arrival.status == "ok"
-    with pytest.raises(AtelierError, match="other code"):
-        bring_shard([work("a", "a.jpg")], replace(order, code="older"), lambda: False)
+    with LocalCluster(
+        n_workers=0,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        local_directory=str(tmp_path),
+        silence_logs=50,
+    ) as scheduler:
+        command = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            scheduler.scheduler_address,
+            "--no-nanny",
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as worker:
+            try:
+                others = Cluster(
+                    FolderOpening(tmp_path, 100_000), LIMITS, 4, scheduler.scheduler_address, tmp_path
+                )
+                with pytest.raises(AtelierError, match=r"a worker has other code than the stage"):
+                    list(others.run([work("a", "a.jpg")]))
+            finally:
+                worker.kill()
 
 
 def test_a_shard_that_nobody_wants_any_more_is_given_up(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from multiprocessing import TimeoutError
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -41,8 +42,8 @@ def bring(works: Sequence[Work], order: Order, unwanted: Callable[[], bool]) -> 
     """The answers in the order of the works; fewer where patience ended, or when they are `unwanted` by now."""
     if order.code != code():
         raise AtelierError(
-            f"a worker has other code ({code()}) than the stage ({order.code}): its pictures might be other bytes; "
-            "install the same version of Atelier and Pillow on every machine"
+            f"a worker has other code than the stage, so its pictures might be other bytes: {code()} there, "
+            f"{order.code} here. Install the same versions on every machine"
         )
     source, pool = _desk(order)
     if (
@@ -95,12 +96,30 @@ def dask_setup(worker: object) -> None:
 
 @cache
 def code() -> str:
-    """What decides a picture's bytes and the verdict on it: our modules, Pillow and its JPEG library."""
+    """What decides a picture's bytes and the verdict on it: this package's modules, and the packages that decode."""
+    libraries = {
+        "Pillow": features.version("pil"),
+        **{name: features.version(name) for name in ("jpg", "webp", "avif", "libtiff", "littlecms2")},
+        **{name: _installed(name) for name in ("numpy", "pillow-heif")},
+    }
+    versions = ", ".join(f"{name} {version or 'absent'}" for name, version in libraries.items())
+    return f"Atelier {atelier.__version__} ({digest_of_package(Path(atelier.__file__).parent)}), {versions}"
+
+
+def digest_of_package(directory: Path) -> str:
+    """The first digits of a SHA-256 over the paths and contents of all Python files below `directory`."""
     digest = hashlib.sha256()
-    for path in sorted(Path(atelier.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    pillow, jpeg = features.version("pil"), features.version("jpg")
-    return f"{atelier.__version__} {digest.hexdigest()[:12]}, Pillow {pillow}, libjpeg {jpeg}"
+    for path in sorted(directory.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(directory).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 _open = ExitStack()  # closed by the end of the process
