@@ -19,6 +19,7 @@ from atelier.dataset import INDEX_SCHEMA, Crop, Pixels
 from atelier.errors import AtelierError
 from atelier.files import replacing, write_json
 from atelier.images import read_rgb
+from atelier.placements import HELD_OUT, TRAIN, Placement
 from atelier.resemblance import LookAlike, Picture, families
 from atelier.shards import Item
 
@@ -46,16 +47,19 @@ def write_dataset(
     workers: int,
     look_alikes: Mapping[str, LookAlike],
     advance: Callable[[], None],
+    placed: Sequence[Placement] = (),
 ) -> Mapping[str, Any]:
     """Pack `pictures` from `items` (their bytes, in any order; others are passed over) and return the facts of it.
 
     Rows are the training pictures by id, then the held-out ones by id, so that both views are slices. `look_alikes`
     are left out and counted, and so is a picture whose shorter side is below half of `resolution`; between that and
-    `resolution` it is enlarged. Raises AtelierError where too few are left for two sides, or some have no bytes.
+    `resolution` it is enlarged. `placed` are the sides of the split that paintings had before. Raises AtelierError
+    where too few are left for two sides, or some have no bytes.
     """
     unlike = [picture for picture in pictures if picture.id not in look_alikes]
     usable = [picture for picture in unlike if 2 * min(picture.width, picture.height) >= resolution]
-    train, held = split(usable, held_out)
+    relatives = sorted({*pictures} - {*usable}, key=lambda picture: picture.id)
+    train, held = split(usable, held_out, relatives, placed)
     if not train or not held:
         raise AtelierError(
             f"{len(usable)} different paintings of at least {resolution // 2} px are too few: "
@@ -83,18 +87,45 @@ def write_dataset(
     return facts
 
 
-def split(pictures: Sequence[Picture], share: float) -> tuple[list[Picture], list[Picture]]:
+def split(
+    pictures: Sequence[Picture],
+    share: float,
+    relatives: Sequence[Picture] = (),
+    placed: Sequence[Placement] = (),
+) -> tuple[list[Picture], list[Picture]]:
     """Training and held-out pictures, each sorted by id; near-duplicates stay together.
 
-    A hash of the id decides, so a picture keeps its side while others come and go. A family of near-duplicates
-    follows its first id; one that would fill the whole held-out share alone is trained on.
+    A family of near-duplicates, to which `relatives` belong that are in no data set, keeps the side on which one of
+    its members was `placed` before. Where some were trained on, all are: no model may be judged by a picture that it,
+    or the one it is trained on from, has seen. A new family is held out where the hash of each id says so, which is a
+    share of `share` for single pictures. A family that would fill the whole held-out share alone is trained on.
     """
-    motifs = families(pictures)
-    small = [family for family in motifs if len(family) <= max(1, share * len(pictures))]
-    held = [family for family in small if _uniform(family[0].id, "split") < share]
+    present = {(picture.id, picture.phash) for picture in pictures}
+    others = {
+        (other.id, other.phash): Picture(other.id, 0, 0, other.phash) for other in [*relatives, *placed]
+    }
+    trained = {placement.id for placement in placed if placement.split == TRAIN}
+    held_before = {placement.id for placement in placed if placement.split == HELD_OUT}
+
+    def is_held(ids: set[str]) -> bool:
+        if ids & (trained | held_before):
+            return not ids & trained
+        return all(_uniform(id, "split") < share for id in ids)
+
+    motifs: list[
+        tuple[set[str], list[Picture]]
+    ] = []  # the ids of a family, and those of `pictures` that belong to it
+    for family in families([*pictures, *(others[key] for key in others.keys() - present)]):
+        if own := [picture for picture in family if (picture.id, picture.phash) in present]:
+            motifs.append(({picture.id for picture in family}, own))
+    small = [(ids, own) for ids, own in motifs if len(own) <= max(1, share * len(pictures))]
+    held = [own for ids, own in small if is_held(ids)]
     if not held and small and len(motifs) > 1:
-        held = [min(small, key=lambda family: _uniform(family[0].id, "split"))]
-    held_ids = {picture.id for family in held for picture in family}
+        _, last_resort = min(
+            small, key=lambda motif: (bool(motif[0] & trained), _uniform(min(motif[0]), "split"))
+        )
+        held = [last_resort]
+    held_ids = {picture.id for own in held for picture in own}
     ordered = sorted(pictures, key=lambda picture: picture.id)
     return (
         [picture for picture in ordered if picture.id not in held_ids],
@@ -176,7 +207,7 @@ def _write_index(path: Path, ids: list[str], cuts: Mapping[str, Cut], train: int
         "left": [cuts[id].left for id in ids],
         "top": [cuts[id].top for id in ids],
         "side": [cuts[id].side for id in ids],
-        "split": ["train" if row < train else "held-out" for row in range(len(ids))],
+        "split": [TRAIN if row < train else HELD_OUT for row in range(len(ids))],
     }
     write_table(pa.table(columns, schema=INDEX_SCHEMA), path)
 

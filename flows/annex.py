@@ -96,7 +96,8 @@ def _make(user: Path, root: Path, mark: str) -> None:
     git(user.parent, "clone", "-q", *plain, str(user), str(temporary))
     for key, value in ((mark, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false")):
         git(temporary, "config", key, value)
-    for source in sorted((user / ".atelier/images").glob("*")) + sorted((user / ".atelier/scrape").glob("*")):
+    kept = (user / ".atelier" / name for name in ("augment", "images", "scrape"))
+    for source in sorted(path for folder in kept for path in folder.glob("*")):
         _seed(source, temporary / ".atelier" / source.parent.name / source.name)
     temporary.rename(root)
 

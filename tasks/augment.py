@@ -3,8 +3,11 @@
 import os
 from collections.abc import Mapping
 
+from atelier.catalog import read_table
+from atelier.dataset import INDEX_SCHEMA
 from atelier.download.account import read_account
 from atelier.packing import write_dataset
+from atelier.placements import read_placements, write_placements
 from atelier.resemblance import LookAlike, kept_pictures, look_alikes
 from atelier.shards import read_shards
 from tasks.stage import DATA, Stage, main
@@ -18,6 +21,9 @@ def run(stage: Stage) -> str:
     arrived = kept_pictures(read_account(DATA / "downloads.parquet"))
     alike = look_alikes(arrived) if section.near_duplicates == "exclude" else {}
     _tell(alike)
+    # another share is another split, so that `augment.held_out` has the effect that it says
+    memory = stage.state / f"split-{section.held_out:g}.parquet"
+    placed = read_placements(memory)
     with stage.progress(len(arrived) - len(alike), "images") as progress:
         facts = write_dataset(
             arrived,
@@ -30,7 +36,11 @@ def run(stage: Stage) -> str:
             workers=os.cpu_count() or 1,
             look_alikes=alike,
             advance=progress.advance,
+            placed=placed,
         )
+    index = read_table(DATA / "dataset" / "index.parquet", INDEX_SCHEMA)
+    sides = zip(index["id"].to_pylist(), index["split"].to_pylist(), strict=True)
+    write_placements(memory, placed, arrived, sides)
     left_out = facts["left_out_too_small"]
     return (
         f"{facts['pictures']:,} pictures of {section.resolution} px"

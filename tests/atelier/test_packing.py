@@ -15,6 +15,7 @@ from atelier.dataset import PackedDataset, open_dataset
 from atelier.errors import AtelierError
 from atelier.images import ImageLimits, Verified, verify
 from atelier.packing import Cut, split, square, write_dataset
+from atelier.placements import HELD_OUT, TRAIN, Placement
 from atelier.resemblance import FAMILY_BITS, Picture
 from atelier.shards import Item
 
@@ -165,6 +166,61 @@ def test_near_duplicates_are_never_on_both_sides() -> None:
     assert train and held
     for one, other in itertools.product(train, held):
         assert (int(one.phash, 16) ^ int(other.phash, 16)).bit_count() > FAMILY_BITS
+
+
+def rescan(picture: Picture, id: str, bits: int = 3) -> Picture:
+    """A larger scan of a painting, under another id."""
+    flips = sum(1 << bit for bit in range(5, 5 + bits))
+    return Picture(id, 2 * picture.width, 2 * picture.height, f"{int(picture.phash, 16) ^ flips:016x}")
+
+
+def placements(train: list[Picture], held: list[Picture]) -> list[Placement]:
+    sides = [*((picture, TRAIN) for picture in train), *((picture, HELD_OUT) for picture in held)]
+    return [Placement(picture.id, picture.phash, side) for picture, side in sides]
+
+
+def test_a_later_scan_of_a_training_painting_is_never_held_out_remembered_or_not() -> None:
+    before = unlike(300)
+    train, held = split(before, 0.1)
+    for first in ("0", "f"):  # ids before and after all others
+        later = [rescan(picture, f"{first * 8}{picture.id[8:]}") for picture in before]
+        new = {picture.id: scan.id for picture, scan in zip(before, later, strict=True)}
+        now_held = {picture.id for picture in split([*before, *later], 0.1)[1]}
+        assert not now_held & {new[picture.id] for picture in train}
+        _, remembered = split([*before, *later], 0.1, placed=placements(train, held))
+        assert {picture.id for picture in remembered} == {id for one in held for id in (one.id, new[one.id])}
+
+
+def test_a_scan_that_takes_the_place_of_an_older_one_keeps_its_side() -> None:
+    before = unlike(300)
+    train, held = split(before, 0.1)
+    later = [rescan(picture, f"ffffffff{picture.id[8:]}") for picture in before]
+    held_scans = [scan.id for picture, scan in zip(before, later, strict=True) if picture in held]
+    memory = placements(train, held)
+    for relatives in ([], before):  # the older ones have gone, or are left out as look-alikes
+        _, now_held = split(later, 0.1, relatives, memory)
+        assert [picture.id for picture in now_held] == held_scans
+    _, without_memory = split(later, 0.1, before)
+    assert {picture.id for picture in without_memory} <= set(held_scans)
+
+
+def test_a_family_of_both_sides_is_trained_on_and_stays_so() -> None:
+    before = unlike(100)
+    train, held = split(before, 0.1)
+    between = Picture("f" * 24, 96, 64, train[0].phash)
+    bridged = Picture(held[0].id, 96, 64, rescan(train[0], "", bits=5).phash)
+    memory = placements(train, [bridged, *held[1:]])
+    now = [bridged if picture.id == bridged.id else picture for picture in before]
+    now_train, now_held = split([*now, between], 0.1, placed=memory)
+    assert {bridged.id, between.id, train[0].id} <= {picture.id for picture in now_train}
+    again = split([*now, between], 0.1, placed=placements(now_train, now_held))
+    assert again == (now_train, now_held)
+
+
+def test_a_remembered_split_stays_as_it_is() -> None:
+    pictures = unlike(300)
+    train, held = split(pictures, 0.3)
+    assert split(pictures, 0.1, placed=placements(train, held)) == (train, held)
 
 
 def test_even_the_smallest_set_has_two_sides() -> None:

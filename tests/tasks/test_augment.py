@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,3 +104,56 @@ def test_look_alikes_are_left_out_with_both_ids_named_unless_they_are_to_be_kept
 def test_a_missing_download_says_what_makes_it() -> None:
     with pytest.raises(AtelierError, match=r"data/downloads.parquet is missing.*dvc repro"):
         run(stage())
+
+
+def noise(n: int, side: int) -> bytes:
+    """A picture of its own for each `n`, at any size."""
+    pixels = np.random.default_rng(n).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((3 * side // 2, side), Image.Resampling.BICUBIC).save(file, "PNG")
+    return file.getvalue()
+
+
+def arrived(pictures: dict[str, bytes]) -> None:
+    """What a download of these pictures leaves."""
+    entries = []
+    for id, content in pictures.items():
+        verdict = verify(content, ImageLimits(32, 10**6))
+        assert isinstance(verdict, Verified)
+        entries.append(
+            Entry(id=id, status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height)
+        )
+    write_shards([Item(id, "png", pictures[id]) for id in sorted(pictures)], Path("data/images"))
+    write_account(entries, Path("data/downloads.parquet"))
+
+
+@pytest.mark.parametrize("near_duplicates", ["exclude", "keep"])
+def test_larger_scans_that_arrive_later_stay_on_the_side_of_the_paintings(near_duplicates: str) -> None:
+    pictures = {f"w{n:03d}": noise(n, 64) for n in range(25)}
+    arrived(pictures)
+    run(stage(near_duplicates=near_duplicates))
+    before = open_dataset(Path("data/dataset"))
+    arrived(pictures | {f"a{n:03d}": noise(n, 96) for n in range(25)})
+    shutil.rmtree("data/dataset")  # as DVC does
+    run(stage(near_duplicates=near_duplicates))
+    after = open_dataset(Path("data/dataset"))
+    assert {id[1:] for id in after.held_out.ids} == {id[1:] for id in before.held_out.ids}
+    assert {id[1:] for id in after.train.ids} == {id[1:] for id in before.train.ids}
+    arrived({f"z{n:03d}": noise(n, 120) for n in range(25)})  # and the older ones have gone
+    run(stage(near_duplicates=near_duplicates))
+    last = open_dataset(Path("data/dataset"))
+    assert {id[1:] for id in last.held_out.ids} == {id[1:] for id in before.held_out.ids}
+
+
+def test_another_share_is_another_split_and_a_damaged_memory_is_made_anew(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    download(60)
+    run(stage())
+    first = open_dataset(Path("data/dataset")).held_out.ids
+    run(stage(held_out=0.4))
+    assert len(open_dataset(Path("data/dataset")).held_out.ids) > len(first)
+    Path(".atelier/augment/split-0.2.parquet").write_bytes(b"torn")
+    run(stage())
+    assert open_dataset(Path("data/dataset")).held_out.ids == first
+    assert "split-0.2.parquet is damaged and is made anew" in capsys.readouterr().out
