@@ -79,7 +79,7 @@ def champion(clone: Clone, say: Callable[[str], None] = print) -> Champion | Non
     tracked = told.path.with_name(f"{told.path.name}.dvc")
     place = clone.root / told.path
     if _is_whole(place):
-        store.hold(clone.root, tracked, say)
+        store.hold(clone.root, tracked)
         return told
     shutil.rmtree(place, ignore_errors=True)
     remote = dvc.remote(clone.root)
@@ -142,7 +142,7 @@ def promote(
     if behind := dvc.stale([str(root / "dvc.yaml")], say, root):
         raise AtelierError(f"{', '.join(sorted(behind))} is stale: the stages come before the promotion")
     told = _keep(clone, before, night, reason)
-    store.track(root, told.path, say)
+    store.track(root, told.path)
     _forget_others(root, told.path)
     if remote := dvc.remote(root):
         store.push(root, sorted((root / TOLD.parent).glob(f"{NAME}-*.dvc")), say)

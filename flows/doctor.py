@@ -17,7 +17,7 @@ from atelier.download.report import size_of
 from atelier.errors import AtelierError
 from atelier.findings import Finding
 from flows import dvc, tree
-from flows.git import holds, identity
+from flows.git import git, holds, identity
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
 LONGEST_S = 180  # for torch to be loaded and a GPU to wake
@@ -87,6 +87,10 @@ def _remote() -> Finding:
         return Finding(
             "DVC remote", "wrong", str(error), "`dvc remote list` shows its address; see .dvc/config"
         )
+    if remote is None and _config_was_emptied():
+        said = ".dvc/config is empty, and the last commit's is not: `dvc remote add` empties it at an umlaut"
+        mend = "`git checkout .dvc/config`, then write the remote into it as README.md shows"
+        return Finding("DVC remote", "wrong", said, mend)
     if remote is None:
         mend = "`dvc remote add -d store /a/folder/elsewhere`, or s3://…, then `dvc push`"
         said = "none is set: data and models are on this machine only"
@@ -110,6 +114,17 @@ def _arrived() -> Iterator[Finding]:
     if unnamed := sum(file.unnamed_bytes for file in kept):
         said += f", {size_of(unnamed)} of it in no recent catalog: `atelier clean` lists it"
     yield Finding("arrived pictures", "ok", said)
+
+
+def _config_was_emptied() -> bool:
+    config = Path(".dvc/config")
+    committed = holds(Path.cwd(), "cat-file", "-e", "HEAD:./.dvc/config")
+    return bool(
+        committed
+        and config.is_file()
+        and not config.stat().st_size
+        and git(Path.cwd(), "show", "HEAD:./.dvc/config")
+    )
 
 
 def _prefect() -> Finding:

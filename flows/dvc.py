@@ -4,6 +4,7 @@ DVC is asked for nothing but facts inside this process; work is done by `dvc rep
 two of DVC's repos in one process do not lock each other out.
 """
 
+import contextlib
 import difflib
 import hashlib
 import itertools
@@ -12,17 +13,19 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import psutil
 from ruamel.yaml import YAML
 
 from atelier.errors import AtelierError, PassingError
-from flows import tree
-from flows.processes import Child
+from atelier.files import replacing
+from flows import remotes, tree
+from flows.processes import Child, is_dvc
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -133,26 +136,49 @@ def key(stage: str) -> str:
 def remote(root: Path = Path()) -> str | None:
     """The default remote's address, after a look at it; None where there is no default.
 
-    Raises PassingError where it cannot be reached, AtelierError where DVC lacks the package for its kind.
+    Raises PassingError where it cannot be reached, AtelierError where DVC lacks the package for its kind, where it
+    refuses the credentials, and where its settings are wrong.
     """
     with _reading(root) as repo:
-        name = repo.config["core"].get("remote")
-        if not name:
+        if (named := _default_remote(repo)) is None:
             return None
-        address = str(repo.config["remote"].get(name, {}).get("url", name))
-        try:
+        name, address = named
+        if "{" in address or "}" in address:
+            raise AtelierError(f"{name}, {address}: DVC fails at {{ and }} in a path: name another")
+        with remotes.in_words(name, address):
             store = repo.cloud.get_remote(name)
             # DVC makes the last folder itself, with the first push
             reached = any(store.fs.exists(path) for path in (store.path, store.fs.parent(store.path)))
-        except ImportError as error:
-            package = re.search(r"dvc-\w+", str(error))
-            mend = f"`uv pip install {package[0]}` brings it" if package else "install what is missing"
-            raise AtelierError(f"{name}, {address}: {error}: {mend}") from None
-        except OSError as error:
-            raise PassingError(f"{name}, {address}, cannot be reached: {error}") from None
         if not reached:
-            raise PassingError(f"{name}: there is no {address}")
+            local = store.fs.protocol == "local"
+            raise PassingError(
+                f"{name}: there is no {address}"
+                if local
+                else f"{name}: {address} is not there, or does not answer"
+            )
         return address
+
+
+def download(names: Collection[str], to: Path, root: Path = Path()) -> None:
+    """Copy single objects from the default remote into the folder `to`, as far as it has them, under their names.
+
+    An object that lists a folder's files comes without these files, which `dvc fetch` would bring as well. Raises as
+    `remote` does.
+    """
+    with _reading(root) as repo:
+        if (named := _default_remote(repo)) is None:
+            return
+        with remotes.in_words(*named):
+            odb = repo.cloud.get_remote_odb(named[0])
+            for name in names:
+                with contextlib.suppress(FileNotFoundError), replacing(to / name) as temporary:
+                    odb.fs.get_file(odb.oid_to_path(name), str(temporary))
+
+
+def _default_remote(repo: "Repo") -> tuple[str, str] | None:
+    """Name and address."""
+    name = repo.config["core"].get("remote")
+    return (name, str(repo.config["remote"].get(name, {}).get("url", name))) if name else None
 
 
 @contextmanager
@@ -222,8 +248,7 @@ def _busy_sentence(stage: str, text: str) -> str:
     if match is None:
         return f"{stage}: waiting for another dvc to let go of the repository"
     pid, command = match.groups()
-    proc = Path(f"/proc/{pid}/cmdline")
-    if proc.exists() and b"dvc" not in proc.read_bytes():
+    if psutil.pid_exists(int(pid)) and not is_dvc(int(pid)):
         raise AtelierError(
             f"{stage}: .dvc/tmp/rwlock names PID {pid} ({command}) as holder, but that is another program now: "
             "remove .dvc/tmp/rwlock and run again"

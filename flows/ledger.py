@@ -4,9 +4,12 @@ A cache in `.atelier/ledger.sqlite` of what git's history and DVC's objects say,
 deleted at any time. Commits are asked of git anew each time; what a dvc.lock or a picture holds is read once.
 """
 
+import errno
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from flows.history import Commit, Held, Lock, Reign
 
 PLACE = Path(".atelier/ledger.sqlite")
 VERSION = 1  # of the tables; another one is built anew
+WAIT_S = 60.0  # for another process that writes to the file
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 GENERATOR = "data/model/generator.safetensors"
 FOLDERS = {"data/artworks": "artworks", "data/prints": "prints"}
 TABLES = """
@@ -74,16 +79,16 @@ def find(pixels_sha256: str, say: Say, root: Path = Path()) -> Provenance | None
 
 @contextmanager
 def opened(say: Say, root: Path = Path(), *, again: bool = False) -> Iterator["Ledger"]:
-    """The ledger of the studio at `root`, brought up to date; `again` asks the remote for what it once lacked."""
+    """The ledger of the studio at `root`, brought up to date; `again` asks the remote for what it once lacked.
+
+    Where the file may not be written (a tree of another user, a read-only disk), what is new is kept in memory only.
+    Raises AtelierError where another process holds the file for longer than WAIT_S, and where it is damaged.
+    """
     path = root / PLACE
-    path.parent.mkdir(exist_ok=True)
-    connection = _connect(path)
-    try:
+    with _in_words(path), closing(_connect(path, say)) as connection:
         ledger = Ledger(connection, root)
         ledger.update(say, again)
         yield ledger
-    finally:
-        connection.close()
 
 
 class Ledger:
@@ -129,7 +134,7 @@ class Ledger:
 
     def _note_lock(self, lock: Lock) -> None:
         model = lock.md5_of(GENERATOR)
-        with self._sql:
+        with _transaction(self._sql):
             self._sql.execute("INSERT OR REPLACE INTO locks VALUES (?, ?)", (lock.id, model))
             for place, stage in ((place, stage) for place in FOLDERS for stage in lock.stages.values()):
                 if (md5 := stage.outs.get(place)) and md5.endswith(".dir"):
@@ -152,7 +157,7 @@ class Ledger:
         needed = {file for md5, far in wanted.items() if far for _, file in lists[md5] or ()}
         if absent := sorted(file for file in needed if not objects.place(cache, file).is_file()):
             objects.bring(absent, say, self._root)
-        with self._sql:
+        with _transaction(self._sql):
             for md5, listed in lists.items():
                 whole = listed is not None and all(objects.place(cache, file).is_file() for _, file in listed)
                 self._sql.execute("INSERT OR REPLACE INTO lists VALUES (?, ?)", (md5, not whole))
@@ -171,7 +176,7 @@ class Ledger:
         with Progress("ledger", len(new), "pictures") as progress:
             for file in new:
                 row = _read_picture(objects.place(cache, file), file)
-                with self._sql:
+                with _transaction(self._sql):
                     self._sql.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", (file, *row))
                 progress.advance()
 
@@ -181,7 +186,7 @@ class Ledger:
         rows = self._sql.execute(
             "SELECT DISTINCT model FROM locks WHERE model IS NOT NULL AND model NOT IN (SELECT md5 FROM models)"
         )
-        with self._sql:
+        with _transaction(self._sql):
             for (md5,) in rows.fetchall():
                 told = self._sql.execute(
                     "SELECT told FROM pictures WHERE model = ? AND told IS NOT NULL", (md5,)
@@ -244,22 +249,94 @@ class Ledger:
         return len(folders)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """An open ledger with its tables; one that is damaged or of another version makes way."""
-    connection = sqlite3.connect(path, timeout=60)
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into sentences. No file is deleted: a busy, full or read-only one is not damaged."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                mend = "another process is writing to it: run again when that has ended"
+            case sqlite3.SQLITE_FULL:
+                mend = "the disk is full: free some space, then run again"
+            case code if code in DAMAGE:
+                mend = "delete it: the next run reads git's history and DVC's cache again"
+            case _:
+                mend = "see to the disk, then run again"
+        raise AtelierError(f"{path}: {error}; {mend}") from None
+
+
+def _connect(path: Path, say: Say) -> sqlite3.Connection:
+    """Open the ledger and make its tables; a damaged file and one of another version are replaced by an empty one."""
+    if not _is_writable(path):
+        say(f"{path} cannot be written, so what is read now is read again the next time")
+        return _copied(path)
+    connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous = OFF")  # it can be made again
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == VERSION:
-            return connection
-        if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-            return connection
-    except sqlite3.DatabaseError:
-        pass
-    connection.close()
-    path.unlink()
-    return _connect(path)
+        _make_tables(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGE:
+            raise
+        path.unlink(missing_ok=True)
+        return _connect(path, say)
+    return connection
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Create the tables unless this version's are there; those of another version are dropped."""
+    if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
+        return
+    with _transaction(connection):
+        if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
+            return  # another process made them while this one waited
+        names = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        ).fetchall()
+        for (name,) in names:
+            connection.execute(f'DROP TABLE "{name}"')
+        for statement in filter(str.strip, TABLES.split(";")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Hold the file from the first statement on, so that what is read before a write is still true at the write."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether SQLite can write the file and its journal beside it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        return not path.exists() or os.access(path, os.W_OK)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return False
+        raise
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """A copy of the ledger in memory; an empty one where it cannot be read."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as kept,
+    ):
+        kept.backup(connection)
+    _make_tables(connection)
+    return connection
 
 
 def _read_picture(path: Path, md5: str) -> tuple[str | None, str | None, str | None]:

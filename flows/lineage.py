@@ -19,7 +19,6 @@ from atelier import telling
 from atelier.catalog import SCHEMA, Work, read_catalog, read_table
 from atelier.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError
-from atelier.files import write_bytes
 from atelier.provenance import Provenance
 from atelier.telling import plain
 from flows import history, objects
@@ -45,8 +44,10 @@ class Painting:
     work: Work | None
 
 
-def explain(made: Provenance, say: Say, root: Path = Path(), out: Path | None = None) -> str:
-    """The whole lineage in lines; `out` is a CSV to write, with a row for each painting of the data set."""
+def explain(
+    made: Provenance, say: Say, root: Path = Path(), keep: Callable[[str], Path] | None = None
+) -> str:
+    """The whole lineage in lines; `keep` writes a CSV with a row for each painting of the data set, and says where."""
     found = history.locks(root, naming=made.model.md5)
     header, why_not = _header(made, say, root)
     lock = _best([lock for lock in found if lock.makes(made.model.md5)] or found)
@@ -64,9 +65,8 @@ def explain(made: Provenance, say: Say, root: Path = Path(), out: Path | None = 
         ("paintings", [*_told(paintings), *said]),
         ("parents", _parents(header, root)),
     ]
-    if out and paintings:
-        write_bytes(out, _table(paintings).encode())
-        sections.append(("", [f"{plain(out)} lists the paintings"]))
+    if keep and paintings:
+        sections.append(("", [f"{plain(keep(_table(paintings)))} lists the paintings"]))
     return "\n".join(_laid_out(sections))
 
 
@@ -178,10 +178,9 @@ def _paintings(lock: Lock | None, say: Say, root: Path) -> tuple[list[Painting],
 
 
 def _index(dataset: str, say: Say, root: Path) -> Path | None:
-    """The data set's index; where the cache has the list of its files, its large pictures are not asked for."""
-    lists = objects.bring([dataset], say, root)
-    files = dict(objects.listed(lists[dataset]) or ()) if dataset in lists else {}
-    md5 = files.get(INDEX)
+    """The data set's index, by the list of its files; the pictures, which are large, are not brought."""
+    listing = objects.bring_list(dataset, say, root)
+    md5 = dict(objects.listed(listing) or ()).get(INDEX) if listing else None
     return objects.bring([md5], say, root).get(md5) if md5 else None
 
 

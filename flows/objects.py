@@ -17,6 +17,7 @@ from flows import dvc, store
 NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file, or of the list of a folder's files
 MAX_LIST = 64 << 20  # bytes of a folder's list: some half a million files
 SCRATCH = Path(".atelier/objects")  # a DVC repository that names what is wanted, and nothing else
+LISTS = SCRATCH / "lists"
 
 
 def bring(names: Collection[str], say: Callable[[str], None], root: Path | None = None) -> dict[str, Path]:
@@ -37,7 +38,28 @@ def bring(names: Collection[str], say: Callable[[str], None], root: Path | None 
             _fetch(root, cache, absent, say)
         except AtelierError as error:
             say(str(error))
+        except OSError as error:  # of a tree that may not be written, say
+            say(f"nothing can be asked of the remote: {error.strerror}: {error.filename}")
     return {name: path for name, path in there.items() if _is_whole(name, path, say)}
+
+
+def bring_list(name: str, say: Callable[[str], None], root: Path) -> Path | None:
+    """Where the list of a folder's files lies, without the files themselves; None where it could not be had.
+
+    It is kept outside of DVC's cache, where a list stands for a folder whose files are all there.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no md5")
+    cached = place(store.cache(root), name)
+    if cached.is_file():
+        return cached if _is_whole(name, cached, say) else None
+    kept = root / LISTS / name
+    if not kept.is_file():
+        try:
+            dvc.download([name], kept.parent, root)
+        except (AtelierError, OSError) as error:
+            say(str(error))
+    return kept if _is_whole(name, kept, say) else None
 
 
 def place(cache: Path, name: str) -> Path:

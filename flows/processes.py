@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from atelier import leash
 
 LOOK_EVERY_S = 0.5
@@ -95,13 +97,35 @@ def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
         leashed(command), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True
     )
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: child.send_signal(number)) for number in numbers]
+    before = [signal.signal(number, lambda number, _: _hand_on(child, number)) for number in numbers]
     try:
         status = child.wait()
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     return status if status >= 0 else 128 - status
+
+
+def _hand_on(child: "subprocess.Popen[bytes]", number: int) -> None:
+    """Send a signal to a leashed command; elsewhere than on Linux the leash is a process of its own before it."""
+    if child.poll() is None:
+        if sys.platform == "linux" or number != signal.SIGINT:
+            child.send_signal(number)
+        else:
+            os.killpg(child.pid, number)
+
+
+def is_dvc(pid: int) -> bool:
+    """Whether this process is a dvc. macOS hides other users' command lines; then any Python may be one."""
+    try:
+        process = psutil.Process(pid)
+        try:
+            words = process.cmdline()
+        except psutil.AccessDenied:
+            words = [process.name().lower().replace("python", "dvc")]
+        return any("dvc" in word for word in words)
+    except psutil.Error:  # it is gone
+        return False
 
 
 def leashed(command: Sequence[str]) -> list[str]:

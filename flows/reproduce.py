@@ -4,6 +4,7 @@ Knows nothing of Prefect until the tree is entered, the files are looked at, and
 """
 
 import contextlib
+import functools
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -58,7 +59,8 @@ def _reproduce(wish: Wish) -> int:
         shelf = Shelf(here / wish.out if wish.out else REPRODUCED, wish.out is not None, _paths(pictures))
         _paint(wish, pictures, shelf, account)
         for given in pictures if wish.explain else ():
-            account.explain(given, lineage.explain(given.made, _say, out=_table(wish, here, given)))
+            keep = functools.partial(shelf.list, f"{given.path.stem}-paintings") if wish.out else None
+            account.explain(given, lineage.explain(given.made, _say, keep=keep))
     account.sum_up()
     return 0 if account.all_well else 1
 
@@ -99,11 +101,6 @@ def _sittings(pictures: Sequence[Given]) -> list[Sitting]:
         for model in models
         if (group := [each for each in pictures if (each.made.model.md5, each.made.model.sha256) == model])
     ]
-
-
-def _table(wish: Wish, here: Path, given: Given) -> Path | None:
-    """Where the paintings that its model has learned from are listed."""
-    return here / wish.out / f"{given.path.stem}-paintings.csv" if wish.out else None
 
 
 def _paths(pictures: Sequence[Given]) -> list[Path]:

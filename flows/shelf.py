@@ -53,6 +53,13 @@ class Shelf:
             write_panels(temporary, heading, panels, COLUMNS)
             return self._put(temporary, name)
 
+    def list(self, name: str, table: str) -> Path:
+        """A CSV."""
+        with self._place(name) as place:
+            temporary = Path(place) / f"{name}.csv"
+            temporary.write_text(table, encoding="utf-8", newline="")
+            return self._put(temporary, name)
+
     @contextlib.contextmanager
     def _place(self, name: str) -> Iterator[str]:
         """A temporary folder inside the shelf's own, which is made first. An OSError becomes a sentence."""

@@ -7,13 +7,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from atelier.errors import AtelierError, PassingError
-from flows import tree
+from flows import remotes, tree
 from flows.dvc import TICK_S
-from flows.processes import Child
+from flows.processes import Child, is_dvc
 
 HINTS = ("Having any troubles?", "<https://error.dvc.org", "Is your cache up to date?")
 
@@ -27,19 +30,33 @@ def share(user: Path, clone: Path) -> None:
 
     theirs = Config(str(user / ".dvc"), validate=False)
     local = theirs.read("local")
-    local["remote"] = {
-        name: {key: str(value) for key, value in settings.items()}
-        for name, settings in theirs["remote"].items()
-    }
-    local["cache"] |= {"dir": str(cache(user))}
+    local["remote"] = theirs["remote"]
+    local["cache"] |= {"dir": cache(user)}
     if "remote" in theirs["core"]:
         local["core"]["remote"] = theirs["core"]["remote"]
     path = clone / ".dvc/config.local"
     path.touch(mode=0o600)  # it may hold keys
     path.chmod(0o600)
-    with Config(str(clone / ".dvc"), validate=False).edit("local", validate=False) as ours:
-        ours.clear()
-        ours.update(local)
+    _write_config(path, local)
+
+
+def _write_config(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write a file of DVC's settings in UTF-8; DVC itself writes ASCII only, and fails at a path with an umlaut."""
+    from configobj import ConfigObj
+
+    config = ConfigObj(encoding="utf-8", interpolation=False)
+    for section, values in settings.items():
+        named = {name: told for name, told in values.items() if isinstance(told, Mapping)}
+        config.update({f'{section} "{name}"': _texts(told) for name, told in named.items()})
+        if plain := {key: value for key, value in values.items() if key not in named}:
+            config[section] = _texts(plain)
+    with path.open("wb") as file:
+        config.write(file)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths, which DVC reads as types of its own, as texts."""
+    return {key: str(value) if isinstance(value, str | Path) else value for key, value in values.items()}
 
 
 def cache(root: Path) -> Path:
@@ -49,9 +66,9 @@ def cache(root: Path) -> Path:
     return Path(Config(str(root / ".dvc"), validate=False)["cache"].get("dir") or root / ".dvc/cache")
 
 
-def track(root: Path, path: Path, say: Callable[[str], None]) -> Path:
+def track(root: Path, path: Path) -> Path:
     """Put `path`, below `root`, into the cache; the .dvc file that stands for it."""
-    _dvc(root, say, "add", "--quiet", str(path))
+    _dvc(root, _unheard, "add", str(path))
     return path.with_name(f"{path.name}.dvc")
 
 
@@ -59,12 +76,15 @@ def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> Non
     """Send all that `root` names, and what is known of how it was made, to the default remote.
 
     `tracked` are .dvc files that must be among it, whatever .gitignore makes DVC overlook.
-    Raises PassingError where it fails: the remote was within reach when the night began.
+    Raises PassingError where it fails, because the remote was within reach when the night began; AtelierError where
+    the remote refuses to be written to.
     """
     try:
         _dvc(root, say, "push", "--run-cache")
-        _dvc(root, say, "push", "--quiet", *map(str, tracked))
+        _dvc(root, _unheard, "push", *map(str, tracked))
     except AtelierError as error:
+        if remotes.is_refusal(str(error)):
+            raise
         raise PassingError(str(error)) from None
 
 
@@ -81,12 +101,12 @@ def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None], *, re
 
 def fetch(root: Path, tracked: Path) -> None:
     """Have in the cache what a .dvc file names, as far as the default remote has it."""
-    _dvc(root, lambda _: None, "fetch", str(tracked))
+    _dvc(root, _unheard, "fetch", str(tracked))
 
 
-def hold(root: Path, tracked: Path, say: Callable[[str], None]) -> None:
+def hold(root: Path, tracked: Path) -> None:
     """Put what lies in the place of a .dvc file back into the cache, which somebody may have emptied."""
-    _dvc(root, say, "commit", "--quiet", "--force", str(tracked))
+    _dvc(root, _unheard, "commit", "--force", str(tracked))
 
 
 def release(root: Path) -> None:
@@ -95,8 +115,8 @@ def release(root: Path) -> None:
     DVC takes a dead process's lock for free, but in a container the next has the same number.
     """
     path = root / ".dvc/tmp/rwlock"
-    if Path("/proc/self/cwd").exists() and path.exists():
-        holders = set(re.findall(r'"pid": (\d+)', path.read_text()))
+    if path.exists():
+        holders = set(map(int, re.findall(r'"pid": (\d+)', path.read_text())))
         if not any(_is_in(root, pid) for pid in holders):
             path.unlink()
 
@@ -112,23 +132,23 @@ def mend(root: Path) -> None:
     except FileNotFoundError:
         return
     except ValueError:
-        others = (found.name for found in Path("/proc").glob("[0-9]*") if found.name != str(os.getpid()))
-        if not any(_is_in(root.resolve(), pid) and _is_dvc(pid) for pid in others):
+        others = (pid for pid in psutil.pids() if pid != os.getpid())
+        if not any(is_dvc(pid) and _is_in(root.resolve(), pid) for pid in others):
             path.unlink(missing_ok=True)
 
 
-def _is_dvc(pid: str) -> bool:
+def _is_in(root: Path, pid: int) -> bool:
+    """Whether `root` is the process's working directory. Another user's is hidden; a dvc of theirs counts as there."""
     try:
-        return b"dvc" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # gone
+        return Path(psutil.Process(pid).cwd()) == root
+    except psutil.AccessDenied:
+        return is_dvc(pid)
+    except psutil.Error:
         return False
 
 
-def _is_in(root: Path, pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/cwd").readlink() == root
-    except OSError:  # gone, or somebody else's
-        return False
+def _unheard(line: str) -> None:
+    """What dvc prints of a success; not `--quiet`, which would hide why it failed as well."""
 
 
 def _dvc(root: Path, say: Callable[[str], None], *words: str) -> None:

@@ -1,8 +1,12 @@
 """`atelier doctor` in a real tree: what it says of git, the remote and Prefect, and that it changes nothing."""
 
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
+from flows import doctor as report
 from tests.flows.toys import Tree
 
 
@@ -63,3 +67,15 @@ def test_a_remote_and_a_server_that_are_not_there_are_wrong(studio: Tree) -> Non
     assert status == 1
     assert "wrong   DVC remote: s: there is no /no/such/store" in said
     assert "wrong   Prefect: no server at http://127.0.0.1:9/api" in said
+
+
+def test_a_config_that_dvc_emptied_at_an_umlaut_is_named(
+    studio: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(studio.root)
+    git(studio, "add", ".")
+    git(studio, "-c", "user.name=Anna", "-c", "user.email=a@example.org", "commit", "-qm", "my studio")
+    command = [sys.executable, "-m", "dvc", "remote", "add", "-d", "r", "../störe"]
+    assert subprocess.run(command, capture_output=True, env=studio.environment).returncode
+    found = report._remote()
+    assert found.state == "wrong" and "git checkout .dvc/config" in found.mend

@@ -2,17 +2,22 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures.pixels import pixels_sha256
 from atelier.provenance import canonical, read
 from flows import cli, ledger
 from tests.flows.kept_studio import KeptStudio
+from tests.users import unprivileged
 
 
 @pytest.fixture
@@ -122,6 +127,52 @@ def test_a_damaged_ledger_and_one_of_another_version_are_built_anew(studio) -> N
             with sqlite3.connect(ledger.PLACE) as other:
                 other.execute("PRAGMA user_version = 99")
         assert ledger.find(sha256, quiet) is not None
+
+
+@pytest.mark.parametrize("version", [ledger.VERSION, 99])
+def test_a_ledger_that_another_process_writes_to_is_not_taken_for_a_damaged_one(
+    studio, monkeypatch, version
+) -> None:
+    with ledger.opened(quiet):
+        pass
+    monkeypatch.setattr(ledger, "WAIT_S", 0.05)
+    studio.write("dvc.lock", studio.lock(studio.model(kimg=4.0), [], []))  # there is something to write
+    with closing(sqlite3.connect(ledger.PLACE, isolation_level=None)) as other:
+        other.execute(f"PRAGMA user_version = {version}")
+        other.execute("BEGIN EXCLUSIVE")
+        with (
+            pytest.raises(AtelierError, match=r"ledger\.sqlite: database is locked; another process is"),
+            ledger.opened(quiet),
+        ):
+            pass
+        other.execute("INSERT INTO lists VALUES ('kept', 1)")
+        other.execute("COMMIT")
+        assert other.execute("SELECT count(*) FROM lists WHERE md5 = 'kept'").fetchone() == (1,)
+    inode = ledger.PLACE.stat().st_ino
+    with ledger.opened(quiet) as book:
+        assert len(book.models()) == 3
+    assert ledger.PLACE.stat().st_ino == inode
+
+
+def test_in_a_tree_that_may_only_be_read_the_ledger_is_read_and_kept_in_memory(studio, environment) -> None:
+    with ledger.opened(quiet):
+        pass
+    studio.write("dvc.lock", studio.lock(studio.model(kimg=4.0), [], []))
+    before = digest(ledger.PLACE)
+    folders = [ledger.PLACE.parent, studio.root]
+    ledger.PLACE.chmod(0o444)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        command = [*unprivileged(), sys.executable, "-m", "flows.cli", "ledger"]
+        asked = subprocess.run(command, env=environment, capture_output=True, text=True)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert asked.returncode == 0, asked.stderr
+    assert "ledger.sqlite cannot be written" in asked.stderr and "Traceback" not in asked.stderr
+    assert "the work tree" in asked.stdout and "champion 1.0.0" in " ".join(asked.stdout.split())
+    assert digest(ledger.PLACE) == before
 
 
 def test_what_only_a_remotes_branch_names_costs_no_download(studio, tmp_path) -> None:

@@ -2,12 +2,15 @@
 
 import csv
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from atelier.provenance import Provenance, read
 from flows import lineage
+from flows.shelf import Shelf
 from tests.flows.kept_studio import KeptStudio, work
 
 OLD = {
@@ -22,8 +25,8 @@ class Told:
     def __init__(self, studio: KeptStudio, made: Provenance) -> None:
         self.studio, self.made = studio, made
 
-    def explained(self, out: Path | None = None) -> str:
-        return lineage.explain(self.made, lambda text: None, self.studio.root, out)
+    def explained(self, keep: Callable[[str], Path] | None = None) -> str:
+        return lineage.explain(self.made, lambda text: None, self.studio.root, keep)
 
 
 @pytest.fixture
@@ -71,12 +74,31 @@ def test_a_prints_whole_lineage_is_told(told) -> None:
 
 
 def test_the_paintings_are_listed_for_a_spreadsheet_without_formulas(told, tmp_path) -> None:
-    assert str(tmp_path / "paintings.csv") in told.explained(tmp_path / "paintings.csv")
+    shelf = Shelf(tmp_path, True, [])
+    assert str(tmp_path / "paintings.csv") in told.explained(partial(shelf.list, "paintings"))
     with (tmp_path / "paintings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["split"] for row in rows] == ["train"] * 5 + ["held-out"]
     assert rows[1]["artist"] == "Aivazovsky" and rows[1]["year"] == "1841"
     assert rows[5]["title"] == "'=cmd()|\\u202eSea"
+
+
+def test_a_list_of_a_persons_own_is_never_written_over(told, tmp_path) -> None:
+    (tmp_path / "paintings.csv").write_text("mine")
+    again = [told.explained(partial(Shelf(tmp_path, True, []).list, "paintings")) for _ in range(2)]
+    assert (tmp_path / "paintings.csv").read_text() == "mine"
+    assert all(f"{tmp_path / 'paintings-2.csv'} lists the paintings" in text for text in again)
+
+
+def test_in_a_fresh_clone_the_training_set_is_not_downloaded_for_the_list_of_its_paintings(told) -> None:
+    cache, remote = told.studio.root / ".dvc/cache", told.studio.root.parent / "remote ü#1"
+    cache.rename(remote)
+    told.studio.write(".dvc/config", f"[core]\n    remote = r\n['remote \"r\"']\n    url = '{remote}'\n")
+    assert "paintings  5 trained on, 1 held out" in told.explained()
+    brought = {path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    assert b"large" not in brought  # what stands for images.npy
+    assert not [*cache.rglob("*.dir")]  # to DVC that would say that the folder's files are all there
+    assert told.explained() == told.explained()
 
 
 def test_what_is_gone_is_said(told) -> None:
