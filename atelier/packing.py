@@ -101,9 +101,8 @@ def split(
     share of `share` for single pictures. A family that would fill the whole held-out share alone is trained on.
     """
     present = {(picture.id, picture.phash) for picture in pictures}
-    others = {
-        (other.id, other.phash): Picture(other.id, 0, 0, other.phash) for other in [*relatives, *placed]
-    }
+    known = {(one.id, one.phash) for one in relatives} | {(one.id, one.phash) for one in placed}
+    others = [Picture(id, 0, 0, phash) for id, phash in sorted(known - present)]
     trained = {placement.id for placement in placed if placement.split == TRAIN}
     held_before = {placement.id for placement in placed if placement.split == HELD_OUT}
 
@@ -115,7 +114,7 @@ def split(
     motifs: list[
         tuple[set[str], list[Picture]]
     ] = []  # the ids of a family, and those of `pictures` that belong to it
-    for family in families([*pictures, *(others[key] for key in others.keys() - present)]):
+    for family in families([*pictures, *others]):
         if own := [picture for picture in family if (picture.id, picture.phash) in present]:
             motifs.append(({picture.id for picture in family}, own))
     small = [(ids, own) for ids, own in motifs if len(own) <= max(1, share * len(pictures))]
