@@ -17,7 +17,7 @@ from atelier.download.report import size_of
 from atelier.errors import AtelierError
 from atelier.findings import Finding
 from flows import dvc, tree
-from flows.git import git, holds, identity
+from flows.git import SET_IDENTITY, git, holds, identity
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
 LONGEST_S = 180  # for torch to be loaded and a GPU to wake
@@ -74,8 +74,9 @@ def _git() -> Iterator[Finding]:
     try:
         name, email = identity(here)
     except AtelierError:
-        mend = "`git config --global user.name 'You'` and `git config --global user.email you@example.org`"
-        yield Finding("git", "warning", "has no name and e-mail for commits, which the nightly makes", mend)
+        yield Finding(
+            "git", "warning", "has no name and e-mail for commits, which the nightly makes", SET_IDENTITY
+        )
     else:
         yield Finding("git", "ok", f"commits are {name}'s, {email}")
 

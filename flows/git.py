@@ -10,6 +10,11 @@ from flows import tree
 # a hook runs because a person committed, never because a flow did
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
+SET_IDENTITY = (
+    "`git config --global user.name You` and `git config --global user.email you@example.org`; for containers, which "
+    "forget that, the same without --global in the studio: its .git/config keeps it"
+)
+
 
 def git(root: Path, *words: str, given: str | None = None) -> str:
     """What git says in `root`, without its last newline; `given` is its input.
@@ -50,8 +55,7 @@ def identity(root: Path) -> tuple[str, str]:
         told = git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
     except AtelierError:
         raise AtelierError(
-            f"git knows no name and e-mail for commits in {root}, and a promotion is one: "
-            "`git config --global user.name You` and `git config --global user.email you@example.org`"
+            f"git knows no name and e-mail for commits in {root}, and a promotion is one: {SET_IDENTITY}"
         ) from None
     match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", told)
     assert match, told

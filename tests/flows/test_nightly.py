@@ -1,6 +1,15 @@
 """What `atelier nightly` says to a person before any night."""
 
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from atelier.errors import AtelierError
+from flows.git import identity
 from tests.flows.night_toys import NightTree
+from tests.flows.toys import ROOT
 
 
 def test_what_cannot_work_is_said_in_a_sentence_and_leaves_nothing(night_tree: NightTree) -> None:
@@ -15,3 +24,22 @@ def test_what_cannot_work_is_said_in_a_sentence_and_leaves_nothing(night_tree: N
     assert "none answers: type `prefect server start`" in served.output
     assert "last      no night yet" in night_tree.run("flows.cli", "nightly", "status").output
     assert not night_tree.root.with_name("studio.nightly").exists()
+
+
+def test_a_container_has_an_identity_for_commits_and_the_studios_own_goes_before_it(
+    night_tree: NightTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SYSTEM", "GLOBAL"):  # as in a container just started
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", str(tmp_path / name))
+    for key in ("user.name", "user.email"):
+        night_tree.git("config", "--unset", key)
+    with pytest.raises(
+        AtelierError, match="for containers, which forget that, the same without --global in the studio"
+    ):
+        identity(night_tree.root)
+    commands = re.findall(r"^RUN (git config --system .*)$", (ROOT / "deploy/Dockerfile").read_text(), re.M)
+    for command in commands:
+        subprocess.run(["sh", "-c", command], check=True)
+    assert identity(night_tree.root) == ("Atelier's nights", "nights@atelier.invalid")
+    night_tree.git("config", "user.name", "Anna Sea")
+    assert identity(night_tree.root) == ("Anna Sea", "nights@atelier.invalid")
