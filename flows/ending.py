@@ -9,11 +9,15 @@ from atelier.errors import AtelierError
 
 @contextmanager
 def server_needed(goes_on: str) -> Iterator[None]:
-    """Around a flow: raises AtelierError where Prefect's server goes away for longer than its client is patient."""
+    """Around a flow: raise AtelierError where Prefect's server goes away or fails for longer than its client waits."""
     import httpx
 
     try:
         yield
+    except httpx.HTTPStatusError as error:
+        raise AtelierError(
+            f"Prefect's server fails (HTTP {error.response.status_code}): what is finished is kept, and {goes_on}"
+        ) from None
     except httpx.TransportError as error:
         raise AtelierError(
             f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}"

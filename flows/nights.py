@@ -43,9 +43,10 @@ def serve(cron: str, timezone: str) -> int:
             f'terminal, in this directory, then here `atelier nightly serve --cron "{cron}" --timezone {timezone}`'
         )
     name = schedule.deployment()
-    schedule.bury(name)
-    print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {server.page()}", flush=True)
-    schedule.serve(name, plan)
+    with ending.server_needed("the same command begins anew"):
+        schedule.bury(name)
+        print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {server.page()}", flush=True)
+        schedule.serve(name, plan)
     return 0
 
 

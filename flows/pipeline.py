@@ -59,7 +59,12 @@ class Course:
         return [state for name, state in self._states.items() if name not in awaited]
 
     def run(self, *targets: str) -> State | None:
-        """Make these stages and what they need fresh, or all; each has one turn. The first failure's state."""
+        """Make these stages and what they need fresh, or all; each has one turn. The first failure's state.
+
+        Raises AtelierError where the plan has no such stage.
+        """
+        if unknown := set(targets) - {stage.name for stage in self._plan}:
+            raise AtelierError(f"dvc.yaml has no stage {', '.join(sorted(unknown))}")
         wanted = self._with_needs(targets) if targets else {stage.name for stage in self._plan}
         for stage in self._plan:
             if stage.name in wanted and stage.name not in self._ran:

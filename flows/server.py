@@ -151,7 +151,7 @@ def _of_this_studio() -> str | None:
     kind, _, path = (secret.get_secret_value() if secret else "").partition(":///")
     if not kind.startswith("sqlite"):
         return None
-    database = str(Path(path.partition("?")[0]).absolute())
+    database = os.path.realpath(path.partition("?")[0])
     for process in psutil.process_iter(["cmdline"]):
         with contextlib.suppress(psutil.Error):  # ended meanwhile, or somebody else's
             if not _is_server(process.info["cmdline"] or []):

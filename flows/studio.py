@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from atelier.errors import AtelierError
 from atelier.params import load_params
 from flows import ending, tree
 
@@ -29,6 +30,8 @@ def _run(targets: Sequence[str]) -> int:
     wait_for_server = server.start()
     store.mend(Path())
     plan = dvc.plan(targets, lambda text: print(text, file=sys.stderr))
+    if not plan:
+        raise AtelierError("dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`")
 
     from flows.pipeline import studio
 

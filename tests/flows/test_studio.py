@@ -74,6 +74,25 @@ def test_a_file_of_flows_that_is_started_by_its_path_finds_dvc_and_not_itself(se
     assert (run.status, run.output) == (1, "dvc.yaml has no stage tran; did you mean train?\n")
 
 
+NO_STAGES = """
+from flows import studio
+from atelier.errors import AtelierError
+print(studio.main([]))
+from flows.pipeline import Course
+try:
+    print(Course([]).run("train"))
+except AtelierError as error:
+    print(error)
+"""
+
+
+def test_a_pipeline_without_stages_is_no_success(served: Tree):
+    (served.root / "dvc.yaml").write_text("stages: {}\n")
+    run = served.run("-c", NO_STAGES)
+    assert "dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`\n" in run.output
+    assert run.output.splitlines()[-2:] == ["1", "dvc.yaml has no stage train"]
+
+
 def test_an_edit_while_the_flow_runs_is_used_by_later_stages_and_reported_for_earlier_ones(
     served: Tree, start
 ):
