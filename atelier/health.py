@@ -138,7 +138,12 @@ def wikiart(params: Params) -> Finding:
         return Finding("WikiArt", "ok", f"not asked, since scrape.source is {params.scrape.source}")
     try:
         with PoliteClient(
-            site.base_url, contact=site.contact, rate_per_s=site.rate_per_s, retries=0, timeout_s=10
+            site.base_url,
+            contact=site.contact,
+            rate_per_s=site.rate_per_s,
+            retries=0,
+            timeout_s=10,
+            may_train=site.may_train,
         ) as client:
             client.fetch("/robots.txt", max_bytes=ROBOTS_BYTES)
     except FetchError as error:

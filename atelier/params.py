@@ -55,6 +55,7 @@ class WikiArt(Section):
     contact: str = Field(
         "", max_length=200, pattern=r"^[\x21-\x7e]*$", description="an e-mail address or a URL"
     )
+    may_train: bool = False
 
 
 class Gallery(Section):

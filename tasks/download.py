@@ -70,7 +70,7 @@ def opening_of(params: Params) -> Iterator[Opening]:
             yield FolderOpening(scrape.folder.located().absolute(), section.max_bytes)
         case "wikiart":
             wikiart = scrape.wikiart
-            yield site(wikiart.base_url, wikiart.contact, section.rate_per_s)
+            yield site(wikiart.base_url, wikiart.contact, section.rate_per_s, may_train=wikiart.may_train)
         case "gallery":
             gallery = scrape.gallery
             edition = gallery_edition(gallery.seed, gallery.size_px)

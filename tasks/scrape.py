@@ -65,6 +65,7 @@ def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, Fo
         retries=RETRIES,
         timeout_s=TIMEOUT_S,
         budget=budget,
+        may_train=wikiart.may_train,
     )
     with (
         client,

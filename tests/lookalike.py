@@ -35,7 +35,7 @@ VARIANTS = {
     "Large": (600, 750), "HalfHD": (1000, 1000), "HD": (1200, 1200),
 }  # fmt: skip
 BEHAVIOURS = (
-    "good", "429", "500", "503", "403", "404",
+    "good", "429", "500", "503", "401", "403", "404",
     "drop",             # half the bytes, then a connection reset
     "truncate",         # half the bytes of the announced length, then an orderly end
     "truncated-jpeg",   # half the bytes, announced as the whole
@@ -278,7 +278,7 @@ class _Answers(BaseHTTPRequestHandler):
         match behaviour:
             case "good":
                 self._send(200, content, content_type, self.site.headers)
-            case "429" | "500" | "503" | "403" | "404" | "400" | "451":
+            case "429" | "500" | "503" | "401" | "403" | "404" | "400" | "451":
                 extra = {"Retry-After": self.site.retry_after} if behaviour in ("429", "503") else {}
                 self._send(int(behaviour), b"<html>no</html>", "text/html", extra)
             case "drop" | "truncate":

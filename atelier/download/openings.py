@@ -35,6 +35,7 @@ class SiteOpening:
     timeout_s: float
     max_bytes: int
     edition: str = ""
+    may_train: bool = False
 
     def slowed(self, rate_per_s: float | None) -> Self:
         return replace(self, rate_per_s=rate_per_s)
@@ -47,6 +48,7 @@ class SiteOpening:
             rate_per_s=self.rate_per_s,
             retries=self.retries,
             timeout_s=self.timeout_s,
+            may_train=self.may_train,
         ) as client:
             yield Site(client, self.max_bytes, self.edition)
 

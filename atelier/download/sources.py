@@ -1,9 +1,12 @@
-"""Where a catalogued picture's bytes come from: a site over HTTP, or a folder. Judges none of them."""
+"""Where a catalogued picture's bytes come from: a site over HTTP, or a folder."""
 
 import hashlib
 import stat
+import threading
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import PIL
 
@@ -11,6 +14,12 @@ import atelier.gallery
 from atelier.catalog import Work
 from atelier.gallery.server import VIRTUAL, live_url
 from atelier.web.polite import Fetched, FetchError, PoliteClient
+
+FORBIDDEN = (401, 403)
+CLOSED_AFTER = 5  # works that a host forbids before it has given any; then it is asked for nothing more
+CLOSED_LATER = (
+    25  # the same in a row, of a host that has given some: neighbouring works may be forbidden ones
+)
 
 
 class Source(Protocol):
@@ -31,12 +40,37 @@ class Site:
 
     def __init__(self, client: PoliteClient, max_bytes: int, edition: str = "") -> None:
         self.client, self.max_bytes, self.edition = client, max_bytes, edition
+        self._lock = threading.Lock()
+        self._forbidden: defaultdict[str, set[str]] = defaultdict(set)  # host → ids in a row
+        self._giving: set[str] = set()  # hosts that have answered with anything else
 
     def fetch(self, work: Work) -> Fetched:
+        """See Source. A host that forbids one work after the other is asked for nothing more."""
         url = work.image_url
         if url.startswith(VIRTUAL):
             url = live_url(url, self.client.base_url)
-        return self.client.fetch(url, max_bytes=self.max_bytes)
+        host = urlsplit(url).netloc
+        with self._lock:
+            forbidden = len(self._forbidden[host] - {work.id})
+            if forbidden >= (CLOSED_LATER if host in self._giving else CLOSED_AFTER):
+                reason = f"{host} answers HTTP 401 or 403 for {forbidden} works in a row and is left alone"
+                raise FetchError("refused", url, reason)
+        try:
+            fetched = self.client.fetch(url, max_bytes=self.max_bytes)
+        except FetchError as error:
+            if error.status is not None:
+                self._note(host, work, error.status)
+            raise
+        self._note(host, work, 200)
+        return fetched
+
+    def _note(self, host: str, work: Work, status: int) -> None:
+        with self._lock:
+            if status in FORBIDDEN:
+                self._forbidden[host].add(work.id)
+            else:
+                self._forbidden[host].clear()
+                self._giving.add(host)
 
     def version(self, work: Work) -> str:
         return self.edition

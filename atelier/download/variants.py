@@ -1,7 +1,8 @@
 """WikiArt's smaller copies of its images: which to ask for where pictures are kept small, and whether one is a copy.
 
-Knows addresses and sizes; asks nobody. Sizes that WikiArt does not tell are guesses, the smaller ones: a wrong guess
-may cost a request or some bytes, never a wrong picture.
+Which copies exist follows from the original's size: in 512 of 512 real list records, `map`, which says it copy by
+copy, is what `exists_from` gives, and the works of the App layer have a size but no `map`. Sizes that WikiArt does not
+tell are guesses, the smaller ones: a wrong guess may cost a request or some bytes, never a wrong picture.
 """
 
 import re
@@ -17,22 +18,26 @@ _PLAIN = re.compile(r"https?://[^?#!]+")  # nothing can be appended to other add
 
 
 class _Variant(NamedTuple):
-    """The box a variant is made to fit into; it is never larger than the original."""
+    """The box that a variant fits into at least; it is never larger than the original.
+
+    `exists_from`: WikiArt makes it of originals that are so wide or so high.
+    """
 
     name: str
     width: int
     height: int | None = None  # None: as high as it gets
+    exists_from: tuple[int, int] = (0, 0)
 
 
 # smallest first; WikiArt has the first two of all works, the last of a fifth
 VARIANTS = (
     _Variant("PinterestSmall", 210),
     _Variant("PinterestLarge", 280),
-    _Variant("Portrait", 400, 400),
-    _Variant("Blog", 500, 500),
-    _Variant("Large", 600, 750),
-    _Variant("HalfHD", 800, 800),
-    _Variant("HD", 1200, 1200),
+    _Variant("Portrait", 400, 400, (400, 400)),
+    _Variant("Blog", 500, 500, (500, 500)),
+    _Variant("Large", 600, 750, (750, 600)),
+    _Variant("HalfHD", 800, 800, (1366, 800)),
+    _Variant("HD", 1200, 1200, (1920, 1200)),
 )
 
 
@@ -74,5 +79,7 @@ def _suffices(variant: _Variant, original: tuple[int, int] | None, size_px: int)
     if original is None:
         return min(variant.width, variant.height or variant.width) * USUAL_SHAPE >= size_px
     width, height = original
+    if width < variant.exists_from[0] and height < variant.exists_from[1]:
+        return False
     factor = min(variant.width / width, (variant.height or height) / height)
     return factor < 1 and round(min(original) * factor) >= size_px

@@ -30,10 +30,10 @@ from atelier.web.answers import (
     read,
 )
 from atelier.web.budget import Budget
-from atelier.web.hosts import is_allowed, is_loopback
+from atelier.web.hosts import is_allowed, is_loopback, is_wikiart
 from atelier.web.pace import Closed, Paces, Stopped, Turn
 from atelier.web.robots import MAX_BYTES as ROBOTS_MAX_BYTES
-from atelier.web.robots import Robots, RobotsRefused, unwanted
+from atelier.web.robots import SIGNALS, Robots, RobotsRefused, refuses_training, unwanted
 from atelier.web.wire import PrivatePeer, Wire
 
 __all__ = [
@@ -60,6 +60,7 @@ LONGEST_BACKOFF_S = 60.0
 LONGEST_DELAY_S = 10.0  # where a site puts us off: its pace has fallen by then, and all threads share that
 PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
 REDIRECT = 302
+WITH_LEAVE = "if its owner has allowed you to train on it, set scrape.wikiart.may_train: true"
 CHALLENGE = (
     "asks for proof that a person is at a browser (Cloudflare's challenge), which Atelier does not pretend"
 )
@@ -71,7 +72,8 @@ class PoliteClient:
 
     429, 5xx and broken connections slow all threads down at that host and are tried again, `retries` times; a site
     that only asks for patience (429, 503) gets it, up to `patience_s`. The pace comes back when the trouble stays
-    away. Redirects are followed only to hosts that `base_url` may send us to; each host's robots.txt is obeyed.
+    away. Redirects are followed only to hosts that `base_url` may send us to; each host's robots.txt is obeyed, and
+    so is its wish that nothing be trained on its pages, unless its owner has allowed it (`may_train`).
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class PoliteClient:
         budget: Budget | None = None,
         backoff_s: float = 1.0,
         patience_s: float = PATIENCE_S,
+        may_train: bool = False,
     ) -> None:
         if not contact and not is_loopback(base_url):
             raise AtelierError(
@@ -93,6 +96,7 @@ class PoliteClient:
         self.base_url = base_url
         self.retries, self.timeout_s = retries, timeout_s
         self.backoff_s, self.patience_s = backoff_s, patience_s
+        self.may_train = may_train
         self.user_agent = f"Mozilla/5.0 (compatible; Atelier/{__version__}; +{contact or 'local'})"
         self._budget = budget or Budget(None, None)
         self._stop = threading.Event()
@@ -185,7 +189,7 @@ class PoliteClient:
             if isinstance(answer, Fetched):
                 return answer
             before, url = url, _joined(url, answer)
-            if urlsplit(before).scheme == "https" and urlsplit(url).scheme == "http":
+            if leaves_encryption(before, url):
                 raise FetchError(
                     "refused", request.url, f"leads from https to {url[:200]}, which is not encrypted"
                 )
@@ -197,6 +201,8 @@ class PoliteClient:
         rules = self._robots.rules(url)
         if not rules.allow(url):
             raise RobotsRefused("refused", url, "its site's robots.txt asks us to stay away")
+        if not self.may_train and not rules.allow_training(url):
+            raise RobotsRefused("refused", url, f"its site's robots.txt says ai-train=no; {WITH_LEAVE}")
         if rules.crawl_delay_s:
             self._paces.of(url).limit(1 / rules.crawl_delay_s)
 
@@ -229,9 +235,8 @@ class PoliteClient:
                     raise Challenged("error", url, f"its site {CHALLENGE}")
                 if response.is_redirect:
                     return response.headers["Location"].encode("latin-1").decode()
-                tags = response.raw.headers.getlist("X-Robots-Tag") if request.is_ruled else []
-                if response.status_code == 200 and (tag := unwanted(tags)):
-                    raise RobotsRefused("refused", url, f"its X-Robots-Tag says {tag}")
+                if request.is_ruled and not self.may_train and (wish := _wish(response)):
+                    raise RobotsRefused("refused", url, f"its {wish}; {WITH_LEAVE}")
                 return read(response, bounds, request.validators)
         except PrivatePeer as private:
             raise FetchError("refused", url, str(private)) from None
@@ -249,7 +254,9 @@ class PoliteClient:
         """This thread's own connections: requests does not promise that an adapter may be shared."""
         own: Wire | None = getattr(self._local, "own", None)
         if own is None:
-            own = self._local.own = Wire(self.user_agent, is_local=is_loopback(self.base_url))
+            # the host that a person wrote into params.yaml may be one of their own network
+            mirror = "" if is_wikiart(self.base_url) else urlsplit(self.base_url).hostname or ""
+            own = self._local.own = Wire(self.user_agent, is_local=is_loopback(self.base_url), mirror=mirror)
             with self._wires_lock:
                 self._wires.append(own)
         return own
@@ -276,6 +283,23 @@ def _joined(base: str, url: str) -> str:
         return urljoin(base, url)
     except ValueError as error:
         raise FetchError("refused", url[:200], f"is no address: {error}") from None
+
+
+def leaves_encryption(before: str, url: str) -> bool:
+    return urlsplit(before).scheme == "https" and urlsplit(url).scheme == "http"
+
+
+def _wish(response: requests.Response) -> str:
+    """Which header of a good answer asks that nothing be trained on it; empty where none does."""
+    if response.status_code != 200:
+        return ""
+    headers = response.raw.headers
+    if tag := unwanted(headers.getlist("X-Robots-Tag")):
+        return f"X-Robots-Tag says {tag}"
+    for name in SIGNALS:
+        if any(refuses_training(value) for value in headers.getlist(name)):
+            return f"{name.title()} says that nothing is to be trained on it"
+    return ""
 
 
 def _ends_here(request: "_Request", target: str) -> bool:

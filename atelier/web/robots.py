@@ -1,4 +1,7 @@
-"""What sites ask of robots: robots.txt, read once a host, and X-Robots-Tag. Opens no connection itself."""
+"""What sites ask of robots: robots.txt, read once a host, with its Content-Signal, and the same in headers.
+
+Content-Signal (Cloudflare) and Content-Usage (IETF AIPREF) say what pages may be used for: `ai-train=no`, for example.
+"""
 
 import re
 import threading
@@ -15,6 +18,9 @@ MAX_BYTES = 500_000
 MAX_RULES = 1_000_000  # lines that name robots, times lines that rule: a small file may be a bomb
 AGENT_LINE = re.compile(r"user.?agent", re.IGNORECASE)
 UNWANTED = ("noai", "noimageai")
+TRAINING = re.compile(r"(?<![\w-])(?:ai-train|train-ai|ai)\s*=\s*(\w+)", re.IGNORECASE)
+NO = ("no", "n", "0", "false")
+SIGNALS = ("content-signal", "content-usage")  # of robots.txt, and headers of the same names
 WITH_VALUES = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 
 
@@ -30,9 +36,14 @@ class Rules:
         if agents * (text.count("\n") + text.count("\r")) > MAX_RULES:
             raise ValueError("holds too many rules")
         self._rules = Protego.parse(text)
+        self._training = Protego.parse("User-agent: *\n" + "\n".join(_training_rules(text)))
 
     def allow(self, url: str) -> bool:
         return self._rules.can_fetch(url, TOKEN)
+
+    def allow_training(self, url: str) -> bool:
+        """Whether what lies at `url` may be used to train models; yes where nothing is said of it."""
+        return self._training.can_fetch(url, TOKEN)
 
     @property
     def crawl_delay_s(self) -> float:
@@ -92,6 +103,32 @@ class _Host:
         self.rules: Rules | None = None
         self.failure: FetchError | None = None
         self.failed_s = float("-inf")
+
+
+def refuses_training(signal: str) -> bool:
+    """Whether a Content-Signal or Content-Usage says that nothing is to be trained on this."""
+    return any(value.lower() in NO for value in TRAINING.findall(signal))
+
+
+def _training_rules(text: str) -> list[str]:
+    """The signals about training of the group that is meant for us, as rules that Disallow or Allow paths."""
+    groups: dict[str, list[str]] = {"*": []}
+    agents, is_open = ["*"], False  # a group is open as long as its User-agent lines go on
+    for line in text.splitlines():
+        name, _, value = line.partition("#")[0].partition(":")
+        name, value = name.strip().lower(), value.strip()
+        if name in ("user-agent", "useragent", "user agent"):
+            agents = [*(agents if is_open else []), value.partition("/")[0].strip().lower()]
+            groups.setdefault(agents[-1], [])
+            is_open = True
+        elif name:
+            is_open = False
+            if name in SIGNALS and TRAINING.search(value):
+                path = value.split()[0] if value.startswith("/") else "/"
+                rule = f"{'Disallow' if refuses_training(value) else 'Allow'}: {path}"
+                for agent in agents:
+                    groups[agent].append(rule)
+    return groups.get(TOKEN.lower(), groups["*"])
 
 
 def unwanted(tags: Iterable[str]) -> str | None:

@@ -1,6 +1,6 @@
-"""Connections that reach public addresses only, and that tell when a request has left and bytes have come.
+"""HTTP connections that reach public addresses only, with callbacks for a request that has left and bytes that came.
 
-Knows neither pace nor limits: who watches may raise, and that ends the exchange.
+A callback may raise, which ends the exchange.
 """
 
 import io
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidProxyURL
 from requests.utils import default_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -28,12 +29,13 @@ class PrivatePeer(Exception):
 class Wire(HTTPAdapter):
     """One thread's connections; `on_sent` and `on_received` watch the present exchange.
 
-    `is_local`: to servers of this machine's own, past any proxy; otherwise to public addresses only. Follows no
-    redirect, keeps no cookie and sends no password: a requests session would, and takes as long again as the exchange.
+    `is_local`: to servers of this machine's own, past any proxy; otherwise to public addresses only, and to `mirror`,
+    a host that may have a private one. Follows no redirect, keeps no cookie and sends no password: a requests session
+    would, and takes as long again as the exchange.
     """
 
-    def __init__(self, user_agent: str, *, is_local: bool) -> None:
-        self.only_public = not is_local
+    def __init__(self, user_agent: str, *, is_local: bool, mirror: str = "") -> None:
+        self.only_public, self.mirror = not is_local, mirror
         self._headers = {**default_headers(), "User-Agent": user_agent, "Accept-Encoding": "gzip"}
         self._surroundings = requests.Session()  # asked for proxies and certificates, sends nothing
         self._surroundings.trust_env = not is_local
@@ -60,19 +62,33 @@ class Wire(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _pools(self)
 
     def proxy_manager_for(self, proxy: str, **settings: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **settings)
-        manager.pool_classes_by_scheme = _pools(self)
+        try:
+            manager = super().proxy_manager_for(proxy, **settings)
+        except ValueError:  # the address itself may contain a password
+            raise InvalidProxyURL("the proxy's address (HTTP_PROXY, ALL_PROXY ...) is malformed") from None
+        if proxy.lower().startswith("socks"):
+            from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection  # needs PySocks
+
+            manager.pool_classes_by_scheme = _pools(self, SOCKSConnection, SOCKSHTTPSConnection)
+        else:
+            manager.pool_classes_by_scheme = _pools(self)
         return manager
 
 
-def _pools(of_wire: Wire) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's pools, with connections that know their wire."""
+def _pools(
+    of_wire: Wire,
+    plain: type[HTTPConnection] = HTTPConnection,
+    secure: type[HTTPConnection] = HTTPSConnection,
+) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's pools, whose connections have the wire as an attribute."""
 
-    class Plain(_Plain):
+    class Plain(_Watching, plain):  # type: ignore[misc, valid-type]
         wire = of_wire
+        is_direct = plain is HTTPConnection
 
-    class Secure(Plain, HTTPSConnection):
-        pass
+    class Secure(_Watching, secure):  # type: ignore[misc, valid-type]
+        wire = of_wire
+        is_direct = secure is HTTPSConnection
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain
@@ -83,13 +99,17 @@ def _pools(of_wire: Wire) -> dict[str, type[HTTPConnectionPool]]:
     return {"http": PlainPool, "https": SecurePool}
 
 
-class _Plain(HTTPConnection):
+class _Watching(HTTPConnection):
+    """A connection that checks its peer's address and tells its wire what leaves and comes."""
+
     wire: Wire
+    is_direct: bool  # no SOCKS proxy between
 
     def _new_conn(self) -> socket.socket:
         connected = super()._new_conn()
         # a proxy resolves names itself, and is often a private address
-        if self.wire.only_public and not self.proxy:
+        is_direct = self.is_direct and not self.proxy
+        if self.wire.only_public and is_direct and self.host.strip("[]").lower() != self.wire.mirror:
             peer = connected.getpeername()[0]
             if not is_public(peer):
                 connected.close()

@@ -40,7 +40,10 @@ def table(
 ) -> list[Slug]:
     """Genres or styles, sorted by slug: the shipped table, or what the site says now."""
     if live:
-        with PoliteClient(base_url, contact=contact, rate_per_s=1.0, retries=2, timeout_s=30.0) as client:
+        # nothing is trained on the names of genres and styles
+        with PoliteClient(
+            base_url, contact=contact, rate_per_s=1.0, retries=2, timeout_s=30.0, may_train=True
+        ) as client:
             return index(kind, client)
     rows = json.loads((files("atelier.wikiart") / "slugs.json").read_text(encoding="utf-8"))[kind]
     return [Slug(**row) for row in rows]

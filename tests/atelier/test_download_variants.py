@@ -1,11 +1,14 @@
 """Which of WikiArt's smaller copies are asked for."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from atelier.catalog import Work
 from atelier.download.variants import addresses, is_copy
+from atelier.wikiart.records import parse_page
 
 URL = "https://uploads3.wikiart.org/images/claude-monet/the-sea-1887(1).jpg"
 WORK = Work(
@@ -67,6 +70,37 @@ def test_only_plain_addresses_of_wikiart_have_variants(changes: dict[str, str]) 
 
 def test_pictures_kept_as_they_came_are_the_originals() -> None:
     assert names(WORK, None) == [""]
+
+
+# of the records' `map`: which place stands for which copy
+PLACES = {
+    3: "Portrait",
+    0: "Blog",
+    1: "Large",
+    4: "HalfHD",
+    5: "HD",
+    6: "PinterestSmall",
+    7: "PinterestLarge",
+}
+
+
+@pytest.mark.parametrize("size_px", [64, 128, 256, 384, 512, 640, 800])
+def test_no_copy_is_asked_for_that_the_real_records_say_is_absent(
+    wikiart_samples: Path, size_px: int
+) -> None:
+    text = (wikiart_samples / "list_records_socialist-realism.json").read_text(encoding="utf-8")
+    maps = {record["id"]: record["map"] for record in json.loads(text)}
+    page = parse_page(b'{"Paintings": ' + text.encode() + b"}", "https://www.wikiart.org")
+    copies = 0
+    for work in page.records:
+        assert isinstance(work, Work)
+        present = {name for place, name in PLACES.items() if maps[work.id][place] != "*"}
+        asked = {
+            address.rpartition("!")[2].removesuffix(".jpg") for address in addresses(work, size_px, 64)[:-1]
+        }
+        assert asked <= present
+        copies += bool(asked)
+    assert copies > (100 if size_px > 256 else 400)
 
 
 def test_a_copy_has_the_originals_shape_and_no_more_pixels() -> None:

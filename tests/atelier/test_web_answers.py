@@ -1,5 +1,7 @@
 """What one answer is worth: read whole, within bounds, or given up in time, whatever a server sends."""
 
+import gzip
+import threading
 import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
@@ -7,11 +9,11 @@ from email.utils import format_datetime
 from itertools import chain, repeat
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from atelier.web.answers import Validators, retry_after_s
-from atelier.web.polite import FetchError, PoliteClient
+from atelier.web.answers import Bounds, Validators, _gunzip, retry_after_s
+from atelier.web.polite import FetchError, PoliteClient, leaves_encryption
 from tests.bare import OK, Bare, Pieces, bare
 from tests.pictures import gzip_bomb
 
@@ -52,6 +54,51 @@ def test_what_is_asked_again_may_be_unchanged():
     for head in site.heads[1:]:
         assert 'If-None-Match: "abc"\r\n' in head
         assert "If-Modified-Since: Wed, 21 Oct 2015 07:28:00 GMT\r\n" in head
+
+
+def packed(*members: bytes) -> list[bytes]:
+    body = b"".join(members)
+    return [WHOLE.replace(b"7", b"%d" % len(body)) + b"Content-Encoding: gzip\r\n\r\n" + body]
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 1000])
+@pytest.mark.parametrize("padding", [b"", b"\0" * 50])
+def test_all_members_of_a_gzip_answer_are_read(members, padding):
+    pieces = packed(*[gzip.compress(SEA)] * members, padding)
+    with bare(pieces) as site, client_of(site) as client:
+        assert client.fetch("/sea", max_bytes=100_000).content == SEA * members
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ((gzip.compress(SEA), gzip.compress(SEA)[:-5]), "ends early"),
+        ((gzip.compress(SEA), b"and more"), "damaged"),
+        ((gzip.compress(b"x" * 6000), gzip.compress(b"x" * 6000)), "when unpacked"),
+        ((gzip.compress(b""),) * 300, ""),
+    ],
+)
+def test_a_gzip_answer_that_is_not_whole_is_no_answer(members, reason):
+    if reason:
+        assert reason in refusal(packed(*members)).reason
+    else:
+        with bare(packed(*members)) as site, client_of(site) as client:
+            assert client.fetch("/sea", max_bytes=MAX_BYTES).content == b""
+
+
+def test_very_many_empty_members_take_no_time():
+    body = gzip.compress(b"") * 400_000
+    began_s = time.monotonic()
+    with pytest.raises(FetchError, match="more than 10,000 gzip members"):
+        _gunzip(body, Bounds("http://x/", 10_000_000, 1.0, threading.Event()))
+    assert time.monotonic() - began_s < 3
+
+
+def test_a_redirect_out_of_encryption_is_refused():
+    assert not leaves_encryption("http://a.example/", "https://a.example/")
+    assert not leaves_encryption("https://a.example/", "https://b.example/")
+    assert leaves_encryption("https://a.example/", "http://a.example/")
+    assert leaves_encryption("HTTPS://a.example/", "HTTP://a.example/")
 
 
 @pytest.mark.parametrize("asked_with", [None, Validators()])
@@ -150,6 +197,25 @@ def test_retry_after_is_read_as_seconds_and_as_a_date():
     assert (retry_after_s("9" * 400) or 0) > 1e9
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert retry_after_s("soon") is retry_after_s("") is None
+
+
+NUMBERS = st.integers(0, 99_999)
+
+
+@given(
+    st.sampled_from(["Wed", "Mon", "x"]), NUMBERS, st.sampled_from(["Jan", "Feb", "Dec", "x"]), NUMBERS,
+    st.tuples(NUMBERS, NUMBERS, NUMBERS), st.sampled_from(["GMT", "EST", "+", "-", ""]), NUMBERS,
+)  # fmt: skip
+@example("Wed", 1, "Jan", 1, (0, 0, 0), "+", 2359)
+@example("Wed", 31, "Dec", 9999, (23, 59, 59), "-", 2359)
+@example("Wed", 1, "Jan", 2030, (0, 0, 0), "+", 9999)
+@example("Wed", 1, "Jan", 2030, (0, 0, 0), "-", 99_999)
+def test_no_date_of_retry_after_is_too_strange(day_name, day, month, year, time_of_day, sign, zone):
+    for hours, minutes, seconds in (time_of_day, tuple(number % 24 for number in time_of_day)):
+        for number in (day, day % 28 + 1):
+            date = f"{number:02} {month} {year % 10_000:04} {hours:02}:{minutes:02}:{seconds:02}"
+            value = retry_after_s(f"{day_name}, {date} {sign}{zone if sign in '+-' else ''}")
+            assert value is None or value >= 0
 
 
 @given(

@@ -72,6 +72,24 @@ def test_a_loopback_site_may_name_itself_only():
         assert not is_allowed(url, base)
 
 
+@pytest.mark.parametrize("base", ["https://mirror.example", "http://10.0.0.5:8000", "http://[fd00::5]:8000/"])
+def test_a_mirror_may_name_itself_and_wikiart(base):
+    assert is_allowed(f"{base.rstrip('/')}/images/a.jpg", base)
+    assert is_allowed("https://uploads0.wikiart.org/images/a/b.jpg", base)
+    for url in (
+        "https://elsewhere.example/", "https://sub.mirror.example/", "https://mirror.example:8443/",
+        "http://10.0.0.5:8001/", "http://10.0.0.6:8000/", "http://127.0.0.1/", "http://169.254.169.254/",
+        f"{base.rstrip('/').replace('://', '://user@')}/", "https://mirror.example.elsewhere.example/",
+    ):  # fmt: skip
+        assert not is_allowed(url, base)
+
+
+def test_a_mirrors_usual_port_is_the_same_written_or_not():
+    assert is_allowed("https://mirror.example:443/a", "https://MIRROR.example/")
+    assert is_allowed("http://mirror.example/a", "https://mirror.example")
+    assert not is_allowed("http://mirror.example/a", "https://mirror.example:8443")
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
@@ -106,6 +124,18 @@ def test_loopback_is_told_by_name_and_number(url, expected):
         ("fe80::1%eth0", False),
         ("::ffff:127.0.0.1", False),
         ("::ffff:8.8.8.8", True),
+        ("64:ff9b::7f00:1", False),  # NAT64 of 127.0.0.1
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b:1::808:808", False),
+        ("2002:7f00:1::1", False),  # 6to4 of 127.0.0.1
+        ("2002:a00:1::", False),
+        ("2002:808:808::1", True),
+        ("2001:0:7f00:1::", False),  # Teredo
+        ("::7f00:1", False),
+        ("::ffff:0:7f00:1", False),
+        ("fec0::1", False),
+        ("ff0e::1", False),
     ],
 )
 def test_public_addresses_are_told_from_private_ones(address, expected):

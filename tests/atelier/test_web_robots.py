@@ -164,6 +164,50 @@ def test_a_small_file_of_very_many_rules_is_refused_and_a_large_true_one_is_read
 
 
 @pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        ("User-agent: *\nContent-Signal: search=yes,ai-train=no\nAllow: /", False),
+        ("user-agent: *\ncontent-signal: ai-train = NO", False),
+        ("User-agent: *\nAllow: /\nContent-Usage: train-ai=n", False),
+        ("Content-Signal: ai-train=no\nUser-agent: *\nAllow: /", False),
+        ("User-agent: Otherbot\nUser-agent: *\nContent-Signal: ai-train=no", False),
+        ("User-agent: Atelier\nContent-Signal: ai-train=no\n\nUser-agent: *\nAllow: /", False),
+        ("User-agent: *\nContent-Signal: /images/ ai-train=no", False),
+        ("User-agent: *\nContent-Signal: search=yes, ai-input=no, ai-train=yes", True),
+        ("User-agent: *\nContent-Signal: search=no, ai-input=no", True),
+        ("User-agent: *\nContent-Signal: /shop/ ai-train=no", True),
+        ("User-agent: *\n# Content-Signal: ai-train=no\nAllow: / # ai-train=no", True),
+        ("User-agent: Otherbot\nContent-Signal: ai-train=no\n\nUser-agent: *\nAllow: /", True),
+        (
+            "User-agent: *\nContent-Signal: ai-train=no\n\nUser-agent: atelier\nContent-Signal: ai-train=yes",
+            True,
+        ),
+    ],
+)
+def test_a_wish_that_nothing_be_trained_is_obeyed_until_a_person_says_that_it_may(site, rules, allowed):
+    site.pages[ROBOTS] = rules.encode()
+    with client_of(site) as client:
+        if allowed:
+            assert fetch(site, client) == SEA
+        else:
+            error = refusal(site, client)
+            assert isinstance(error, RobotsRefused)
+            assert "ai-train=no" in error.reason and "scrape.wikiart.may_train: true" in error.reason
+            assert not site.requests
+    with client_of(site, may_train=True) as client:
+        assert fetch(site, client) == SEA
+
+
+@pytest.mark.parametrize("name", ["Content-Signal", "Content-Usage"])
+def test_the_same_wish_in_a_header_is_obeyed(site, name):
+    site.headers[name] = "search=yes, ai-train=no" if name == "Content-Signal" else "train-ai=n"
+    with client_of(site) as client:
+        assert f"its {name} says" in refusal(site, client).reason
+    with client_of(site, may_train=True) as client:
+        assert fetch(site, client) == SEA
+
+
+@pytest.mark.parametrize(
     ("tags", "directive"),
     [
         (["noai"], "noai"),

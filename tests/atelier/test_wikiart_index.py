@@ -1,12 +1,14 @@
 """Genres and styles that can be asked for: the shipped table and the site's index."""
 
 import json
+import time
 
 import pytest
 
 from atelier.errors import AtelierError
 from atelier.web.polite import FetchError, PoliteClient
 from atelier.wikiart.index import Slug, index, parse_index, table, unknown_slug
+from atelier.wikiart.rights import parse_mark
 from tests.lookalike import lookalike
 
 INDEX = """<html><ul class="dictionaries-list">
@@ -85,3 +87,18 @@ def test_an_unknown_slug_gets_close_matches():
     assert "landscape" in str(unknown_slug("genre", "landscap"))
     assert "art-nouveau-modern" in str(unknown_slug("style", "art-nouveau"))
     assert "`atelier styles` lists them" in str(unknown_slug("style", "zzzzzz"))
+
+
+@pytest.mark.parametrize("piece", ["<!--", "<![CDATA[", "<?x", "<a ", "</a", "<a x='", "<!x", "<ul><li>"])
+def test_a_hostile_page_takes_no_time(piece):
+    page = (piece * (400_000 // len(piece))).encode()
+    began_s = time.process_time()
+    assert parse_index(page, "genre") == [] and parse_mark(page) == "unknown"
+    assert time.process_time() - began_s < 8  # html.parser alone takes minutes
+
+
+def test_what_stands_in_a_comment_is_no_entry():
+    page = INDEX.replace(
+        "<li>", "<!-- <li class='dottedItem'><a href='/en/paintings-by-genre/gone'>x</a> --><li>"
+    )
+    assert parse_index(page.encode(), "genre") == parse_index(INDEX.encode(), "genre")
