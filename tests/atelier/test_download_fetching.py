@@ -87,7 +87,8 @@ def test_a_larger_set_takes_a_larger_copy_and_the_largest_the_original() -> None
 
 
 @pytest.mark.parametrize("absent", ["404", "401", "403", "400", "451", "placeholder", "dead-id", "html-200",
-                                    "truncated-jpeg", "tiny", "cropped", "empty", "bomb", "huge", "foreign-redirect"])  # fmt: skip
+                                    "truncated-jpeg", "tiny", "cropped", "empty", "bomb", "huge",
+                                    "foreign-redirect"])  # fmt: skip
 def test_a_copy_that_is_absent_or_none_is_passed_over_for_the_next(absent: str) -> None:
     (arrival, lasts), names = asked(offer({**ALL, "PinterestSmall": absent}))
     assert list(dict.fromkeys(names)) == ["PinterestSmall", "PinterestLarge"]
