@@ -14,6 +14,7 @@ from atelier.errors import AtelierError
 from atelier.quality.features import RandomFeatures, Reference
 from atelier.quality.patches import PatchReference
 from atelier.quality.statistics import kernel
+from atelier.wording import counted
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -83,8 +84,9 @@ def contest(
         raise ValueError(f"{len(champion)} and {len(challenger)} pictures are not of the same latents")
     if min(len(champion), len(held_out)) < FEWEST:
         raise AtelierError(
-            f"a contest compares {len(champion)} generated pictures with {len(held_out)} held-out paintings and needs "
-            f"{FEWEST} of each: raise augment.held_out, or use more paintings"
+            f"a contest compares {counted(len(champion), 'generated picture')} with "
+            f"{counted(len(held_out), 'held-out painting')} and needs {FEWEST} of each: "
+            "raise augment.held_out, or use more paintings"
         )
     random = np.random.default_rng(seed)
     kid = _kid_distances(champion, challenger, held_out, random, device)

@@ -22,6 +22,7 @@ from atelier.images import read_rgb
 from atelier.placements import HELD_OUT, TRAIN, Placement
 from atelier.resemblance import LookAlike, Picture, families
 from atelier.shards import Item
+from atelier.wording import counted
 
 _CHUNK = 256  # pictures on their way through the threads
 
@@ -61,8 +62,9 @@ def write_dataset(
     relatives = sorted({*pictures} - {*usable}, key=lambda picture: picture.id)
     train, held = split(usable, held_out, relatives, placed)
     if not train or not held:
+        are = "is" if len(usable) == 1 else "are"
         raise AtelierError(
-            f"{len(usable)} different paintings of at least {resolution // 2} px are too few: "
+            f"{counted(len(usable), 'different painting')} of at least {resolution // 2} px {are} too few: "
             "training and evaluation need 2, more like 1,000; widen what `scrape` asks for, and set scrape.snapshot to "
             "another date where pictures were added since the last scrape"
         )
@@ -164,8 +166,8 @@ def _write_images(
                 advance()
         if missing:
             raise AtelierError(
-                f"the shards lack {len(missing)} pictures that data/downloads.parquet names, the first {min(missing)}: "
-                "`dvc repro download` makes them again"
+                f"the shards lack {counted(len(missing), 'picture')} that data/downloads.parquet names, "
+                f"the first {min(missing)}: `dvc repro download` makes them again"
             )
 
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 LONGEST = 500  # characters; titles of 250 occur
 LONGEST_TAG = 2000  # characters of attributes
 LONGEST_SLUG = 80  # characters
-# they change the order in which a terminal shows what stands around them
-BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # Latin letters that Unicode does not decompose into a letter and an accent
 LATIN = str.maketrans(
     {
@@ -32,16 +30,15 @@ LATIN = str.maketrans(
 def clean(text: str) -> str:
     """Return `text` on one line and in Unicode's form NFC, at most LONGEST characters.
 
-    HTML entities are resolved; control characters, bidirectional ones among them, and lone surrogates are left out.
+    HTML entities are resolved; control characters and lone surrogates are left out. What a terminal is shown goes
+    through `pictures.strangers.shown` as well, which escapes what would turn the direction of writing.
     """
     text = html.unescape(text)
     if text.isprintable():  # nearly every text, and a tenth of the time
         return unicodedata.normalize("NFC", " ".join(text.split()))[:LONGEST]
     text = text.encode("utf-8", "replace").decode()
     kept = "".join(
-        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character
-        for character in text
-        if character not in BIDIRECTIONAL
+        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text
     )
     return unicodedata.normalize("NFC", " ".join(kept.split()))[:LONGEST]
 

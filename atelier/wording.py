@@ -46,6 +46,11 @@ def listed(values: Sequence[Any]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
 
 
+def counted(count: int, one: str) -> str:
+    """Return a count with its noun: "1 work", "1,374 works"."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
 def plain(node: Any) -> Any:
     """Ruamel's round-trip types as plain ones, which strict validation asks for."""
     if isinstance(node, Mapping):

@@ -69,7 +69,7 @@ def show(
 ) -> None:
     """Take paintings out of the shards to look at: where each went, what is known of it, how its download went."""
     from atelier import unpacking
-    from atelier.text import clean
+    from atelier.telling import plain
 
     here = Path.cwd()
     tree.enter()
@@ -78,13 +78,13 @@ def show(
     names = unpacking.stems(works)
     for id in dict.fromkeys(ids):
         work = works[id]
-        print(clean(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
+        print(plain(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
         facts = f"{work.genre or 'no genre'}, {work.style or 'no style'}, {work.rights}, {work.page_url}"
-        print(f"  {clean(facts)}")
+        print(f"  {plain(facts)}")
         if (entry := entries.get(id)) is None:
             print("  not downloaded yet: `dvc repro download`")
             continue
-        print(f"  {clean(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
+        print(f"  {plain(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
         for path in unpacking.unpack(SHARDS, folder, [id], names).values():
             print(f"  {path}")
 
@@ -104,6 +104,7 @@ def unpack(
     from atelier.progress import Progress
     from atelier.resemblance import kept_pictures
     from atelier.resemblance import look_alikes as find_look_alikes
+    from atelier.wording import counted
 
     here = Path.cwd()
     tree.enter()
@@ -119,7 +120,7 @@ def unpack(
     with Progress("unpack", len(wanted), "pictures") as progress:
         files = unpacking.unpack(SHARDS, folder, wanted, unpacking.stems(works), progress.advance)
     table = unpacking.write_table(folder, files, works)
-    print(f"{len(files):,} pictures in {folder}; {table} says what they show")
+    print(f"{counted(len(files), 'picture')} in {folder}; {table} says what they show")
     if lacking := sorted(set(ids or ()) - files.keys()):
         print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")
 
@@ -155,7 +156,7 @@ def preset(
         table = Table("preset", "for", box=None)
         for known, described in presets.PRESETS.items():
             table.add_row(known, described.purpose)
-        Console().print(table)
+        Console().print(table, markup=False)
         return
     tree.enter()
     changes = presets.apply(Path("params.yaml"), name)
@@ -276,7 +277,7 @@ def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
     table.columns[2].justify = "right"
     for entry in slugs:
         table.add_row(entry.slug, entry.title, "?" if entry.count is None else f"{entry.count:,}")
-    Console().print(table)
+    Console().print(table, markup=False)
 
 
 if __name__ == "__main__":

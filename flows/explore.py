@@ -12,6 +12,7 @@ from rich.table import Table
 
 from atelier.errors import AtelierError
 from atelier.params import load_params
+from atelier.wording import counted
 from flows import axes, beside, ending, explore_sheet, studio, tree
 from flows.explored import Explored, Wish
 
@@ -76,9 +77,9 @@ def _check(wish: Wish) -> None:
 def _counted(wish: Wish) -> str:
     words = " ".join(map(str, wish.axes))
     return (
-        f"{len(axes.product(wish.axes))} trials of {words}"
+        f"{counted(len(axes.product(wish.axes)), 'trial')} of {words}"
         if wish.mode == "grid"
-        else f"{wish.trials} trials, chosen from {words}"
+        else f"{counted(wish.trials, 'trial')}, chosen from {words}"
     )
 
 
@@ -123,5 +124,5 @@ def _print(explored: Explored) -> None:
         table.add_column(column, overflow="fold", no_wrap=place < 2)  # a name is what `apply` takes
     for row in rows:
         table.add_row(*(row.get(column, "") for column in columns))
-    Console().print(table)
+    Console().print(table, markup=False)
     print(f"{explored.sheet}\n{explored.table}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.wording import counted
 from flows import ending, tree
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _tell_models(book: "Ledger") -> int:
     Console(soft_wrap=True).print(table, markup=False)
     if lacking := book.lacking():
         print(
-            f"{lacking:,} folders of pictures (+) are not whole in DVC's cache, nor were they in its remote: "
+            f"not whole in DVC's cache, nor in its remote: {counted(lacking, 'folder')} of pictures (+): "
             "`atelier ledger --again` asks once more"
         )
     return 0
@@ -126,7 +127,7 @@ def _lines(picture: "Picture") -> list[str]:
     ]
     lines += [str(commit) for commit in picture.commits[:SHOWN_COMMITS]]
     if (more := len(picture.commits) - SHOWN_COMMITS) > 0:
-        lines.append(f"and {more:,} commits before")
+        lines.append(f"and {counted(more, 'commit')} before")
     return lines
 
 

@@ -21,6 +21,8 @@ from atelier.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError
 from atelier.provenance import Provenance
 from atelier.telling import plain
+from atelier.text import cell
+from atelier.wording import counted
 from flows import history, objects
 from flows.finding import Networks, Wanted
 from flows.history import Lock
@@ -136,7 +138,7 @@ def _named_by(made: Provenance, found: Sequence[Lock], root: Path) -> list[str]:
     lines += [f"experiment {name}" for commit in newest for name in commit.experiments]
     lines += ["dvc.lock of the work tree"] if any(lock.in_work_tree for lock in found) else []
     if newest:
-        lines.append(f"{len(newest):,} commit{'s' if newest[1:] else ''}, the newest {newest[0]}")
+        lines.append(f"{counted(len(newest), 'commit')}, the newest {newest[0]}")
     if newest[1:]:
         lines.append(f"the oldest {newest[-1]}")
     return lines or ["no commit, tag or experiment here names it: the picture is of another studio"]
@@ -252,11 +254,7 @@ def _table(paintings: Sequence[Painting]) -> str:
 
 
 def _cell(fact: object) -> object:
-    """A spreadsheet takes a text that begins like one for a formula."""
-    if not isinstance(fact, str):
-        return fact
-    text = plain(fact)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return cell(plain(fact)) if isinstance(fact, str) else fact
 
 
 def _best(found: Sequence[Lock]) -> Lock | None:

@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 from atelier.editing import Change
 from atelier.files import write_json
+from atelier.wording import counted
 
 LAST = Path(".atelier/last_night.json")  # in the user's tree: what the last finished night came to
 Outcome = Literal["Promoted", "Kept", "Nothing new"]
@@ -145,8 +146,9 @@ class Report:
         got = self.harvest
         before = f" ({got.champion_train:,} for the champion)" if got.champion_train is not None else ""
         return (
-            f"## Harvest\n\n{got.catalogued:,} works in the catalog, {got.arrived:,} pictures arrived; "
-            f"{got.train:,} paintings to train on{before}, {got.held_out:,} held out."
+            f"## Harvest\n\n{counted(got.catalogued, 'work')} in the catalog, "
+            f"{counted(got.arrived, 'picture')} arrived; "
+            f"{counted(got.train, 'painting')} to train on{before}, {got.held_out:,} held out."
         )
 
     def _params(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.params import load_params
+from atelier.wording import counted
 from flows import ending, git, tree
 from flows.night import Night
 
@@ -61,7 +62,7 @@ def status() -> int:
         told = json.loads(git.git(here, "show", f"refs/heads/{branch}:models/champion.json"))
         commit = git.git(here, "rev-parse", "--short", f"refs/heads/{branch}")
         print(
-            f"champion  atelier@v{told['version']}, night of {told['night']}, {told['paintings']:,} paintings"
+            f"champion  atelier@v{told['version']}, night of {told['night']}, {counted(told['paintings'], 'painting')}"
         )
         merged = git.holds(here, "merge-base", "--is-ancestor", f"refs/heads/{branch}", "HEAD")
         take = "HEAD has it" if merged else f"`git merge {branch} && dvc checkout` takes it over"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.pictures.strangers import shown
+from atelier.wording import counted
 from flows.families import Family
 from flows.given import Given
 from flows.sitting import Outcome
@@ -117,10 +118,10 @@ class Account:
             )
             for kind, count in sorted(kinds.items()):
                 table.add_row(*kind, f"{count:,}")
-            Console().print(table)
+            Console().print(table, markup=False)
         counts = Counter(row["verdict"] for row in self._told)
         print(
-            f"{len(self._told):,} pictures: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}"
+            f"{counted(len(self._told), 'picture')}: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}"
         )
 
     def _tell(self, name: str, row: dict[str, Any], line: str) -> None:

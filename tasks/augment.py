@@ -10,6 +10,7 @@ from atelier.packing import write_dataset
 from atelier.placements import read_placements, write_placements
 from atelier.resemblance import LookAlike, kept_pictures, look_alikes
 from atelier.shards import read_shards
+from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
 
 NAMED = 10  # look-alikes that the log names; data/downloads.parquet names all
@@ -43,7 +44,7 @@ def run(stage: Stage) -> str:
     write_placements(memory, placed, arrived, sides)
     left_out = facts["left_out_too_small"]
     return (
-        f"{facts['pictures']:,} pictures of {section.resolution} px"
+        f"{counted(facts['pictures'], 'picture')} of {section.resolution} px"
         f"{', doubled by their mirror images' if section.mirror else ''}; "
         f"{facts['train']:,} to train on, {facts['held_out']:,} held out"
         f"{f'; {len(alike):,} left out that look like others' if alike else ''}"

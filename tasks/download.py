@@ -21,6 +21,7 @@ from atelier.images import ImageLimits
 from atelier.params import Download, Params
 from atelier.shards import write_shards
 from atelier.web.hosts import is_loopback
+from atelier.wording import counted
 from tasks.stage import DATA, STATE, Stage, main
 
 ASK_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing else"
@@ -43,8 +44,13 @@ def run(stage: Stage) -> str:
         tell_account(entries)
         arrived = sum(entry.status == "ok" for entry in entries)
         if not arrived:
+            none = (
+                f"none of the {len(works):,} catalogued works gave a"
+                if works[1:]
+                else "the one catalogued work gave no"
+            )
             raise AtelierError(
-                f"none of the {len(works):,} catalogued works gave a picture (reasons above): "
+                f"{none} picture (reasons above): "
                 "check scrape.source and the limits of `download` in params.yaml"
             )
         with full_disk_explained(arrivals.path):
@@ -52,7 +58,7 @@ def run(stage: Stage) -> str:
             write_account(entries, DATA / "downloads.parquet")
     lacking = len(entries) - arrived
     return (
-        f"{arrived:,} pictures of {len(works):,} works"
+        f"{counted(arrived, 'picture')} of {counted(len(works), 'work')}"
         f"{f', {lacking:,} without (see above)' if lacking else ''}"
         f"{f'; {left:,} of them failed this time: {ASK_AGAIN}' if left else ''}"
     )

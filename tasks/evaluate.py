@@ -16,6 +16,7 @@ from atelier.params import Evaluate
 from atelier.pictures.sheets import write_sheet
 from atelier.quality import Kin, judge
 from atelier.softness import softness
+from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
@@ -67,7 +68,7 @@ def run(stage: Stage) -> str:
     words = [f"{name} {measure.value:.3g} (real {measure.floor:.3g})" for name, measure in panel.items()]
     if isinstance(inception, Inception):
         words.append(f"FID {metrics['inception']['fid']:.4g}")
-    return f"{len(pictures):,} pictures: {', '.join(words)}"
+    return f"{counted(len(pictures), 'picture')}: {', '.join(words)}"
 
 
 def inception_for(params: Evaluate, device: torch.device) -> Inception | NotHad | None:

@@ -21,6 +21,7 @@ from atelier.progress import Progress
 from atelier.provenance import ModelFacts, PickFacts, Provenance, write_png
 from atelier.training.checkpoint import inputs_key
 from atelier.versions import software
+from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
@@ -56,7 +57,7 @@ def run(stage: Stage) -> str:
             progress.advance()
         write_sheet(DATA / "contact_sheet.png", np.stack(shown))
         progress.shows(DATA / "contact_sheet.png")
-    return f"{params.count:,} artworks of {width:,} × {height:,} px, seed {params.seed}"
+    return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
 
 
 def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: int, width: int) -> str:
@@ -82,7 +83,7 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
             write_sheet(DATA / "contact_sheet.png", np.stack(shown))
         progress.shows(DATA / "contact_sheet.png")
     shutil.rmtree(stage.state)
-    return f"{len(made):,} murals of {width:,} × {height:,} px, seed {made[0].latent.seed}"
+    return f"{counted(len(made), 'mural')} of {width:,} × {height:,} px, seed {made[0].latent.seed}"
 
 
 def name(made: Provenance) -> str:

@@ -19,6 +19,7 @@ from atelier.wikiart.client import Query, collect
 from atelier.wikiart.harvest import harvest
 from atelier.wikiart.index import index, unknown_slug
 from atelier.wikiart.store import Store
+from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
 
 RETRIES = 5  # with back-off half a minute: a site that hiccups comes back, a machine that is offline hears it
@@ -43,7 +44,7 @@ def run(stage: Stage) -> str:
     write_json(DATA / "catalog.json", coverage(params.source, asked, found))
     for note in found.notes:
         _say(note)
-    summary = f"{len(found.works):,} works of {asked}{f'; left out: {skipped}' if skipped else ''}"
+    summary = f"{counted(len(found.works), 'work')} of {asked}{f'; left out: {skipped}' if skipped else ''}"
     if incomplete:
         summary += f"; INCOMPLETE: {incomplete}. `dvc repro --force --single-item scrape` goes on from there"
     return summary
@@ -85,7 +86,9 @@ def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, Fo
             tell=_say,
             report=report,
         )
-    _say(f"{budget.spent - before:,} requests in this run, {budget.spent:,} for this question in all")
+    _say(
+        f"{counted(budget.spent - before, 'request')} in this run, {budget.spent:,} for this question in all"
+    )
     return f"the {query.kind} {query.slug} at {wikiart.base_url}", found
 
 

@@ -15,6 +15,7 @@ from atelier.training.checkpoint import inputs_key
 from atelier.upscaling.paper import dpi_of, too_coarse
 from atelier.upscaling.printing import Press, new_press
 from atelier.upscaling.samples import Pixels
+from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
@@ -100,10 +101,14 @@ def summary(params: Upscale, sizes: Counter[tuple[int, int]], murals: int) -> st
     """What was made, and what was passed over."""
     size = " and ".join(f"{width:,} × {height:,} px" for width, height in sorted(sizes))
     bits = ", 16 bits a colour" if params.bits == 16 else ""
-    parts = [f"{sizes.total():,} prints of {size}, {params.method}, ×{params.scale}{bits}"] if sizes else []
+    parts = (
+        [f"{counted(sizes.total(), 'print')} of {size}, {params.method}, ×{params.scale}{bits}"]
+        if sizes
+        else []
+    )
     if murals:
-        what = "1 mural is" if murals == 1 else f"{murals:,} murals are"
-        parts.append(f"{what} passed over, at print size already")
+        are = "is" if murals == 1 else "are"
+        parts.append(f"{counted(murals, 'mural')} {are} passed over, at print size already")
     return "; ".join(parts)
 
 

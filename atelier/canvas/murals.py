@@ -18,6 +18,7 @@ from atelier.canvas.rectangles import Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.progress import Progress
 from atelier.provenance import Provenance, canonical, write_tiff
+from atelier.wording import counted
 
 MURAL_PX = (1 << 30) // 12  # a larger PNG is a decompression bomb to Pillow, and to others by its example
 MAX_PX = 1 << 32  # hours of painting, 12 GiB of pixels: what a recipe may ask for, whoever wrote it
@@ -56,7 +57,7 @@ def refuse_what_the_disk_lacks(folder: Path, height: int, width: int, count: int
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise AtelierError(
-            f"{count:,} murals of {width:,} × {height:,} px may need {_gib(needed)} more in {folder}, where "
+            f"{counted(count, 'mural')} of {width:,} × {height:,} px may need {_gib(needed)} more in {folder}, where "
             f"{_gib(free)} are free: free some, or make generate.canvas or generate.count smaller"
         )
 

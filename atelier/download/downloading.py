@@ -16,6 +16,7 @@ from atelier.download.sources import Source
 from atelier.errors import AtelierError, PassingError
 from atelier.progress import Progress
 from atelier.shards import Item
+from atelier.wording import counted
 
 MOST_PASSING = 0.01  # of all works: with more that failed for the source's sake, there is no data set
 
@@ -63,7 +64,7 @@ def download(
         if in_vain.add(answer):
             raise (PassingError if answer.arrival.status == "error" else AtelierError)(
                 f"the source failed {PATIENCE} works in a row, the last one {work.id}: {answer.arrival.reason}. "
-                f"The {tally.counts['ok']:,} pictures that have arrived are kept: try again later"
+                f"{_kept(tally)}: try again later"
             )
         progress.advance(1, tally)
 
@@ -80,11 +81,18 @@ def download(
     if (passing := sum(may_pass(answer) for answer in failed.values())) > most:
         id, answer = next((id, answer) for id, answer in failed.items() if may_pass(answer))
         raise PassingError(
-            f"{passing:,} of {len(works):,} works failed, also when some were asked for once more, for example {id}: "
-            f"{answer.arrival.reason}. The {tally.counts['ok']:,} pictures that have arrived are kept, but no data set "
+            f"{passing:,} of {counted(len(works), 'work')} failed, also when some were asked for once more, "
+            f"for example {id}: {answer.arrival.reason}. {_kept(tally)}, but no data set "
             f"is made while more than {most_passing:.0%} of the works fail: try again later"
         )
     return settled(tally.entries, works), len(failed)
+
+
+def _kept(tally: "_Tally") -> str:
+    count = tally.counts["ok"]
+    if count == 1:
+        return "The 1 picture that has arrived is kept"
+    return f"The {count:,} pictures that have arrived are kept"
 
 
 def kept_items(

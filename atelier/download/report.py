@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atelier.download.account import STATUSES, Entry
+from atelier.pictures.strangers import shown
 from atelier.text import clean
 
 EXAMPLES = 3  # works named for each status
@@ -77,7 +78,7 @@ def account_rows(entries: Iterable[Entry]) -> list[Row]:
 
 def _example(entry: Entry) -> str:
     """Reasons may quote what a site said: nothing in them may steer a terminal."""
-    reason = clean(entry.reason)
+    reason = shown(clean(entry.reason))
     if len(reason) > LONGEST_REASON:
         reason = f"{reason[:LONGEST_REASON]}…"
     return f"{clean(entry.id)}: {reason}" if reason else clean(entry.id)

@@ -3,6 +3,7 @@
 from math import ceil
 
 from atelier.params import Print, Upscale
+from atelier.wording import counted
 
 MM_PER_INCH = 25.4
 SCALES = (2, 4, 8)
@@ -19,10 +20,10 @@ def too_coarse(width_px: int, height_px: int, count: int, params: Upscale) -> st
     missing = params.print.dpi / has
     if missing <= 1:
         return None
-    prints = "1 print" if count == 1 else f"{count:,} prints"
     height_mm = height_px / has * MM_PER_INCH
     return (
-        f"{prints} of {width_px:,} × {height_px:,} px on {params.print.width_mm:,.10g} × {height_mm:,.0f} mm: "
+        f"{counted(count, 'print')} of {width_px:,} × {height_px:,} px on "
+        f"{params.print.width_mm:,.10g} × {height_mm:,.0f} mm: "
         f"{has:,.3g} pixels an inch, and upscale.print.dpi asks for {params.print.dpi:,.10g}. "
         + _cure(params.scale, missing)
     )

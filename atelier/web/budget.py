@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from atelier.errors import AtelierError
+from atelier.wording import counted
 
 
 class BudgetSpent(AtelierError):
@@ -55,6 +56,6 @@ class Budget:
     def _check(self, spent: int) -> None:
         if self.limit is not None and spent >= self.limit:
             raise BudgetSpent(
-                f"the budget of {self.limit:,} requests is spent; what has arrived is kept: "
+                f"the budget of {counted(self.limit, 'request')} is spent; what has arrived is kept: "
                 "raise scrape.wikiart.max_requests and run again to go on"
             )

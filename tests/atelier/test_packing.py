@@ -251,7 +251,7 @@ def test_too_few_different_pictures_are_an_error_that_says_what_to_do(
 
 def test_a_picture_that_the_shards_lack_stops_the_packing(tmp_path: Path) -> None:
     pictures = unlike(10)
-    with pytest.raises(AtelierError, match=r"lack 1 pictures.*dvc repro download"):
+    with pytest.raises(AtelierError, match=r"lack 1 picture .*dvc repro download"):
         pack(tmp_path, pictures, [drawn(picture) for picture in pictures[1:]])
     assert list(tmp_path.iterdir()) == []
 

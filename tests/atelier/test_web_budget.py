@@ -75,7 +75,7 @@ def test_what_is_spent_stays_spent_over_processes_and_kills(tmp_path):
 def test_the_sentence_says_what_to_do(tmp_path):
     budget = Budget(1, tmp_path / "ledger")
     budget.spend()
-    with pytest.raises(BudgetSpent, match=r"budget of 1 requests.*scrape\.wikiart\.max_requests"):
+    with pytest.raises(BudgetSpent, match=r"budget of 1 request .*scrape\.wikiart\.max_requests"):
         budget.spend()
 
 

@@ -69,6 +69,18 @@ def test_the_shipped_genres_and_styles_are_listed_with_their_counts():
     assert "impressionism" in CliRunner().invoke(cli.app, ["styles"]).output
 
 
+def test_a_title_turns_no_terminals_direction_and_is_no_markup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _tree(tmp_path, monkeypatch)
+    hostile = replace(WORK, title="abc\u202egnp.exe [/red]\u2066", artist="\u061cAnna\u200f")
+    write_catalog([hostile], tmp_path / "data/catalog.parquet")
+    shown = CliRunner().invoke(cli.app, ["show", "sea-1"])
+    assert shown.exit_code == 0, shown.output
+    assert "abc\\u202egnp.exe [/red]" in shown.output
+    assert not set("\u202e\u2066\u061c\u200f") & set(shown.output)
+
+
 def test_show_puts_a_painting_where_one_can_look_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     picture = _tree(tmp_path, monkeypatch)
     shown = CliRunner().invoke(cli.app, ["show", "sea-1"])
@@ -96,7 +108,7 @@ def test_unpack_makes_a_folder_that_may_be_a_source_of_its_own(
     picture = _tree(tmp_path, monkeypatch)
     unpacked = CliRunner().invoke(cli.app, ["unpack", "--to", "mine"])
     assert unpacked.exit_code == 0, unpacked.output
-    assert "1 pictures in" in unpacked.output
+    assert "1 picture in" in unpacked.output
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["catalog.csv", "sea-1.png"]
     assert (tmp_path / "mine/sea-1.png").read_bytes() == picture
     (work,) = read_folder(tmp_path / "mine", tmp_path / "mine/catalog.csv").works

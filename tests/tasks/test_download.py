@@ -235,7 +235,7 @@ def test_no_picture_at_all_is_an_error_that_says_where_to_look() -> None:
         code, out, err = run_stage()
     assert code == 1
     assert "HTTP 404" in out
-    assert "none of the 1 catalogued works gave a picture" in err
+    assert "the one catalogued work gave no picture" in err
     assert "Traceback" not in err
     assert not Path("data/downloads.parquet").exists()
 

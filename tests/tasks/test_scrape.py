@@ -208,7 +208,7 @@ def test_the_folder_around_the_studio_may_be_named(monkeypatch):
     Path("pictures/studio/data/artworks/1-00000.png").write_bytes(jpeg((1, 60, 160)))
     Path("pictures/sea.png").write_bytes(jpeg((2, 60, 160)))
     monkeypatch.chdir("pictures/studio")
-    assert scrape(source="folder", folder={"path": ".."}).startswith("1 works of a folder")
+    assert scrape(source="folder", folder={"path": ".."}).startswith("1 work of a folder")
     assert report()["notes"] == ["passed over, since the names promise no picture: 1 folder of this studio"]
 
 
