@@ -13,7 +13,7 @@ import torch
 from atelier.canvas.rendering import painted
 from atelier.contest import Contest, Pixels, contest
 from atelier.dataset import PackedDataset, open_dataset
-from atelier.devices import pick_device
+from atelier.devices import deterministic
 from atelier.ending import with_words
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _compared(given: argparse.Namespace) -> int:
-    device, _ = pick_device(given.device)
+    device, _ = deterministic(given.device)  # a promotion depends on it
     dataset = open_dataset(given.dataset)
     pictures = paint_both(
         given.champion, given.challenger, dataset, samples=given.samples, seed=given.seed, device=device

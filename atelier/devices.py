@@ -3,11 +3,18 @@
 import ctypes
 import os
 import platform
+import re
 
 import torch
 
 from atelier.errors import AtelierError
 
+# what is raised as a plain RuntimeError where memory does not suffice: by cuDNN and cuBLAS, CUDA itself, MPS, the CPU's
+# allocator, oneDNN
+REFUSALS = re.compile(
+    "alloc(ation)?_failed|out ?of ?memory|can't allocate memory|not enough memory|bad_alloc|could not create a",
+    re.IGNORECASE,
+)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
@@ -47,6 +54,13 @@ def deterministic(wanted: str) -> tuple[torch.device, str]:
     # float32 is float32: what is quicker and coarser is train.precision
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return device, why
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that a device or the machine has no memory left; not every library has a class for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and REFUSALS.search(str(error)) is not None
 
 
 def machine_memory() -> int:

@@ -2,16 +2,19 @@
 
 import fcntl
 import glob
-import hashlib
-import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from atelier.content import digest as digest
+from atelier.content import digest_tree as digest_tree
+from atelier.content import json_bytes
 
 FILLING, FINISHED, OLD = ".tmp", ".new", ".old"  # suffixes of a directory on its way into or out of its place
 
@@ -129,7 +132,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` by indented JSON with sorted keys and a final newline."""
-    write_bytes(path, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(content))
+
+
+def size_bytes(place: Path) -> int:
+    """The size of a file, or of all files below a directory; what goes while it is counted counts as nothing."""
+    sizes = []
+    for path in place.rglob("*") if place.is_dir() else [place]:
+        with suppress(OSError):
+            found = path.lstat()
+            sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else 0)
+    return sum(sizes)
 
 
 def linked(path: Path, to: Path) -> None:
@@ -138,18 +151,6 @@ def linked(path: Path, to: Path) -> None:
         to.hardlink_to(path)
     except OSError:
         shutil.copyfile(path, to)
-
-
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file, read in pieces; `algorithm` is any name of hashlib's."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def digest_tree(directory: Path) -> str:
-    """SHA-256 over the names and contents of a directory's files, which has no subdirectories."""
-    lines = [f"{path.name} {digest(path)}\n" for path in sorted(directory.iterdir())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _fsync_tree(directory: Path) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
 from atelier.errors import AtelierError
 from atelier.web.hosts import is_loopback
-from atelier.wording import listed, plain, read_yaml, sentences
+from atelier.wording import listed, plain, sentences
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
@@ -194,24 +196,26 @@ class Train(Section):
     snapshot_kimg: float = Field(20, gt=0)
     lr: float = Field(2e-4, gt=0, le=1)
     lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
-    lr_decay: Annotated[float, Field(ge=0, le=1)] | Literal["cosine"] = Field(
-        0.6, description="a number at least 0 and at most 1, or cosine"
+    lr_decay: Annotated[float, Field(ge=0, le=1)] | Literal["auto", "cosine"] = Field(
+        "auto", description="auto, a number at least 0 and at most 1, or cosine"
     )
-    beta1: float = Field(0.5, ge=0, lt=1)
-    beta2: Annotated[float, Field(ge=0, lt=1)] | Literal["rising"] = Field(
-        0.999, description="a number at least 0 and below 1, or rising"
+    beta1: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
+        "auto", description="auto, or a number at least 0 and below 1"
     )
-    loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
+    beta2: Annotated[float, Field(ge=0, lt=1)] | Literal["auto", "rising"] = Field(
+        "auto", description="auto, a number at least 0 and below 1, or rising"
+    )
+    loss: Literal["auto", "nonsaturating", "relativistic"] = "auto"
     gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
-    ema: Annotated[float, Field(ge=0, lt=1)] | Literal["power"] = Field(
-        0.9995, description="a number at least 0 and below 1, or power"
+    ema: Annotated[float, Field(ge=0, lt=1)] | Literal["auto", "power"] = Field(
+        "auto", description="auto, a number at least 0 and below 1, or power"
     )
     augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [
         "translation",
         "brightness",
     ]
-    augment_probability: Annotated[float, Field(ge=0, le=1)] | Literal["by-size", "adaptive"] = Field(
-        1.0, description="a number at least 0 and at most 1, by-size or adaptive"
+    augment_probability: Annotated[float, Field(ge=0, le=1)] | Literal["auto", "by-size", "adaptive"] = Field(
+        "auto", description="auto, a number at least 0 and at most 1, by-size or adaptive"
     )
     pick: Literal["last", "best"] = "last"
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -375,10 +379,18 @@ def load_params(path: Path) -> Params:
 
     Raises AtelierError naming every bad key, its line, what it holds and what it may hold.
     """
+    yaml = YAML(typ="rt")  # round-trip is a safe loader that also knows lines; the parser DVC uses
     try:
-        document = read_yaml(path)
+        document = yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AtelierError(f"{path} is missing: restore it with `git checkout {path}`") from None
+    except UnicodeDecodeError as error:
+        raise AtelierError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise AtelierError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     if not isinstance(document, Mapping):
         raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
     try:

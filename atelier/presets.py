@@ -31,10 +31,11 @@ GPU = {
     "train_upscaler.features": 64, "train_upscaler.blocks": 16, "train_upscaler.steps": 20_000,
     "train_upscaler.patch_px": 48, "train_upscaler.batch": 32, "train_upscaler.lr": 5e-4,
 }  # fmt: skip
-R3GAN = {
-    "train.arch": "r3gan", "train.loss": "relativistic", "train.kimg": 5000, "train.beta1": 0.0,
-    "train.beta2": "rising", "train.lr_decay": "cosine", "train.ema": "power", "train.augment_probability": "by-size",
-}  # fmt: skip
+# what the architecture fills in: back to auto, so that no recipe of another preset or person is left
+RECIPE = {
+    f"train.{name}": "auto" for name in ("loss", "lr_decay", "beta1", "beta2", "ema", "augment_probability")
+}
+R3GAN = {**RECIPE, "train.arch": "r3gan", "train.kimg": 5000}
 PRESETS = {
     "cpu-demo": Preset("two CPU cores, three minutes: 64 px, as shipped", {}),
     "laptop-64": Preset(

@@ -3,6 +3,7 @@
 Speaks atelier.repaint_contract, in which later versions will ask it. Compares nothing, finds no file, knows no DVC.
 """
 
+import hashlib
 import json
 import signal
 import sys
@@ -28,7 +29,6 @@ from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
 from atelier.provenance import PixelFacts, Provenance
 from atelier.repaint_contract import LOCK, Answer, Job, Jobs
-from atelier.training.checkpoint import inputs_key
 from atelier.upscaling.printing import print_again
 from atelier.versions import software
 
@@ -109,8 +109,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
 
 def _paint_mural(network: nn.Module, made: Provenance, job: Job) -> PixelFacts:
     """In bounded memory; lines say how far it is. A stopped run's is gone on with, unless another is at it now."""
-    code = inputs_key(next(network.parameters()).device.type)
-    folder = (job.kept or job.to.parent) / folder_of(made, code)
+    folder = (job.kept or job.to.parent) / folder_of(made, _code(next(network.parameters()).device.type))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
@@ -120,6 +119,15 @@ def _paint_mural(network: nn.Module, made: Provenance, job: Job) -> PixelFacts:
     pixels = np.load(job.to, mmap_mode="r")
     rows = max(1, BAND_BYTES // pixels[0].nbytes)
     return PixelFacts.of_bands(pixels[top : top + rows] for top in range(0, len(pixels), rows))
+
+
+def _code(device: str) -> str:
+    """Changes with this device, the code that is loaded, and torch: a mural is finished by what began it."""
+    code = hashlib.sha256(f"{device} {torch.__version__}".encode())
+    for name in sorted(name for name in sys.modules if name.split(".")[0] == "atelier"):
+        file = sys.modules[name].__file__
+        code.update(Path(file).read_bytes() if file else b"")
+    return code.hexdigest()[:16]
 
 
 def _paint_in(network: nn.Module, made: Provenance, folder: Path, to: Path) -> None:

@@ -25,13 +25,13 @@ from atelier.devices import deterministic, keep_freed_memory
 from atelier.images import ImageLimits, Verified, verify
 from atelier.progress import Progress
 from atelier.resemblance import Picture, families
-from atelier.training.checkpoint import inputs_key
 from atelier.upscaling.judge import Pixels, psnr_y, shrunk, trimmed
 from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.loop import UpscalerPlan, UpscalerTrainer
 from atelier.upscaling.network import SRVGGNetCompact
 from atelier.upscaling.pictures import reduced
 from atelier.upscaling.tiles import enlarge
+from tasks.states import key_of
 
 LARGER = 30
 # less than ten minutes of two idle cores with AVX-512
@@ -110,7 +110,7 @@ def split(
 def trained(plan: UpscalerPlan, pictures: list[Pixels], scratch: Path) -> SRVGGNetCompact:
     """The network of a plan, from the scratch folder where it is there; says what its training took."""
     content = hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
-    state = scratch / inputs_key(asdict(plan), content) / "state.safetensors"
+    state = scratch / key_of({**asdict(plan), "pictures": content}) / "state.safetensors"
     state.parent.mkdir(parents=True, exist_ok=True)
     took = state.with_name("took.json")
     trainer = UpscalerTrainer(plan, pictures, torch.device("cpu"), state)

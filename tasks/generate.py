@@ -19,10 +19,10 @@ from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress
 from atelier.provenance import ModelFacts, PickFacts, Provenance, write_png
-from atelier.training.checkpoint import inputs_key
 from atelier.versions import software
 from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
+from tasks.states import facts_of, key_of
 from tasks.trainer import deterministic_device
 
 ARTWORKS = DATA / "artworks"
@@ -62,7 +62,7 @@ def run(stage: Stage) -> str:
 
 def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: int, width: int) -> str:
     """The same of pictures too large for PNGs: TIFFs, each kept in the stage's state until all are made."""
-    code = inputs_key(next(generator.parameters()).device.type)
+    code = key_of(facts_of(stage, {"device": next(generator.parameters()).device.type}))
     folders = {stage.state / folder_of(each, code): each for each in made}
     for stale in {*stage.state.iterdir()} - {*folders}:
         shutil.rmtree(stale)
@@ -82,6 +82,7 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
                 linked(tif, directory / to)
             write_sheet(DATA / "contact_sheet.png", np.stack(shown))
         progress.shows(DATA / "contact_sheet.png")
+    stage.refuse_changed()
     shutil.rmtree(stage.state)
     return f"{counted(len(made), 'mural')} of {width:,} × {height:,} px, seed {made[0].latent.seed}"
 

@@ -21,6 +21,7 @@ from atelier.ending import print_without_failing
 from atelier.errors import AtelierError
 from atelier.leash import die_with
 from atelier.training.world import ALONE, PeerLost, World
+from tasks.shares import checked_count, device_kind, process_count, share_threads
 from tasks.trainer import asked_to_stop, only_trainer
 
 Work = Callable[[World], str]
@@ -35,47 +36,16 @@ def in_processes(gpus: int | Literal["auto"], device: str, batch: int, work: Wor
 
     Raises AtelierError for what any of them could not do, SystemExit where they were asked to stop.
     """
-    held = torch.device(_kind(device))
+    held = torch.device(device_kind(device))
     if "WORLD_SIZE" in os.environ:
         return _joined(held, batch, work)
-    count = _count(gpus, held.type, batch)
+    count = process_count(gpus, held.type, batch)
     with only_trainer("train", held):
         if count == 1:
             return work(ALONE)
         how = "one a GPU" if held.type == "cuda" else "which share this machine's cores"
         print(f"train: in {count} processes, {how}")
         return _started(count, held, work)
-
-
-def _kind(device: str) -> str:
-    """What `pick_device` will take, found without waking a GPU that is for the processes."""
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return "cuda"
-    return "mps" if device in ("auto", "mps") and torch.backends.mps.is_available() else "cpu"
-
-
-def _count(gpus: int | Literal["auto"], kind: str, batch: int) -> int:
-    """How many processes."""
-    there = torch.cuda.device_count() if kind == "cuda" else 1
-    if gpus == "auto":
-        count = max(n for n in range(1, there + 1) if batch % n == 0)
-        if count < there:
-            print(f"train: {count} of {there} GPUs, since train.batch {batch} is no multiple of more")
-        return count
-    if gpus > there and kind != "cpu":
-        raise AtelierError(
-            f"train.gpus holds {gpus}; it may hold auto or at most {there}, the GPUs of this machine"
-        )
-    return _dividing(gpus, batch)
-
-
-def _dividing(count: int, batch: int) -> int:
-    if batch % count:
-        raise AtelierError(
-            f"train.batch holds {batch}, of which {count} processes cannot have equal parts: "
-            f"it may hold a multiple of {count}"
-        )
-    return count
 
 
 def _started(count: int, device: torch.device, work: Work) -> str:
@@ -124,7 +94,7 @@ def _one_of(
     """What each process is."""
     die_with(parent)
     print_without_failing(line_buffering=True)
-    torch.set_num_threads(max(1, torch.get_num_threads() // size))
+    share_threads(size)
     world = _world(rank, size, rank, device, dist.FileStore(str(store), size))
     try:
         outcome = work(world)
@@ -149,7 +119,7 @@ def _joined(device: torch.device, batch: int, work: Work) -> str:
         return work(ALONE)
     store, rank, size = next(dist.rendezvous("env://", rank, size))
     try:
-        _dividing(size, batch)
+        checked_count(size, batch)
         if device.type == "cuda" and local_rank >= (there := torch.cuda.device_count()):
             raise AtelierError(
                 f"torchrun starts more processes here than the {there} GPUs: lower --nproc-per-node"

@@ -27,7 +27,7 @@ class Stage:
 
     def __init__(self, name: str, params: Params, inputs: Inputs | None = None) -> None:
         self.name, self.params, self._inputs = name, params, inputs
-        self.after_success: list[Callable[[], None]] = []
+        self.after_success: list[Callable[[], object]] = []
 
     @functools.cached_property
     def code(self) -> dict[str, str]:
@@ -40,6 +40,11 @@ class Stage:
         path = STATE / self.name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def refuse_changed(self) -> None:
+        """Raise AtelierError where what the stage depends on has changed since it began; before a state is removed."""
+        if self._inputs:
+            refuse_changed(self._inputs)
 
     def progress(self, total: float, unit: str, start: float = 0, silent: bool = False) -> Progress:
         """The stage's progress: bar or lines, and `.atelier/progress/<stage>.json` unless it is to be silent."""
@@ -60,7 +65,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         refuse_edited_at_start(inputs)
         stage = Stage(name, load_params(PARAMS), inputs)
         summary = work(stage)
-        refuse_changed(inputs)
+        stage.refuse_changed()
         for act in stage.after_success:
             act()
     except AtelierError as error:

@@ -14,31 +14,30 @@ import torch
 
 from atelier import __version__
 from atelier.dataset import PackedDataset, open_dataset
+from atelier.devices import is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import digest, digest_tree, write_bytes, write_json
 from atelier.networks import NetworkConfig, save_network
-from atelier.params import ARCHS, Train
+from atelier.params import Train
 from atelier.start import Start, open_start
-from atelier.training.checkpoint import inputs_key
 from atelier.training.curves import Curves, best
 from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
 from atelier.training.precision import Precision, pick_precision
+from atelier.training.recipes import RECIPES
 from atelier.training.world import World
 from tasks.processes import in_processes
 from tasks.stage import DATA, Stage, main
+from tasks.states import States
 from tasks.trainer import asked_to_stop, deterministic_device
-
-# none of these changes a step's arithmetic, but for the order of sums (without a schedule, a longer training goes on
-# from a shorter one's end); the settings of the architecture in use are in the key, those of the others are not, and
-# of the precision what it comes to on this machine
-NOT_IN_KEY = {"kimg", "init_from", "device", "precision", "gpus", "minutes", "pick", "on_collapse", *ARCHS}
 
 
 def run(stage: Stage) -> str:
     """Train to `train.kimg`, going on from the state of the same inputs where there is one."""
     params = stage.params.train
-    return in_processes(params.gpus, params.device, params.batch, functools.partial(train, stage))
+    summary = in_processes(params.gpus, params.device, params.batch, functools.partial(train, stage))
+    stage.after_success.append(functools.partial(tidy, stage))
+    return summary
 
 
 def train(stage: Stage, world: World) -> str:
@@ -49,28 +48,47 @@ def train(stage: Stage, world: World) -> str:
     precision, why = pick_precision(params.precision, device)
     print(f"train: computes in {precision}, {why}")
     plan = training_plan(params, dataset, precision)
+    tell_recipe(params, plan)
     data_digest = digest_tree(DATA / "dataset")
-    schedule = plan.images if plan.depends_on_length else None
     start = open_start(Path(params.init_from), plan.network) if params.init_from else None
-    settings, begun = params.model_dump(exclude=NOT_IN_KEY), start and start.lineage
-    key = inputs_key(settings, schedule, plan.network.settings, data_digest, device.type, precision, begun)
-    if not world.all(world.told_by_first(lambda: key) == key):
+    states = States.of(stage, deciding(params, plan, data_digest, device, start))
+    if not world.all(world.told_by_first(lambda: states.directory.name) == states.directory.name):
         raise AtelierError(
             "the machines of this training differ in params.yaml, data/dataset, Atelier or torch: make them equal"
         )
-    trainer = Trainer(plan, dataset, device, stage.state / key, start, world)
-    if trainer.resume():
-        print(f"train: goes on from {trainer.kimg:g} kimg (.atelier/train/{key})")
+    if world.first:
+        states.begin()
+    trainer: Trainer | None = None
+    try:
+        trainer = Trainer(plan, dataset, device, states.directory, start, world)
+        tell_resumed(trainer.resume(), trainer, states)
+        train_to_the_end(trainer, stage)
+        return write_outs(trainer, dataset, params, data_digest, start)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        at_a_time = trainer.micro_batch if trainer else params.batch // world.size
+        raise AtelierError(out_of_memory(params, device, world.size, at_a_time)) from None
+
+
+def train_to_the_end(trainer: Trainer, stage: Stage) -> None:
+    """Train, with a progress bar. Raises SystemExit where the process is asked to stop, with the state saved."""
     with asked_to_stop() as stopping:
-        progress = stage.progress(plan.images / 1000, "kimg", trainer.kimg, silent=not world.first)
+        total = trainer.plan.images / 1000
+        progress = stage.progress(total, "kimg", trainer.kimg, silent=not trainer.world.first)
         try:
             with progress:
                 trainer.train(progress, stopping.is_set)
         except Stopped:
             print(f"train: stopped at {trainer.kimg:g} kimg; `dvc repro` goes on from there")
             raise SystemExit(143) from None
-        except torch.OutOfMemoryError:
-            raise AtelierError(out_of_memory(trainer, params)) from None
+
+
+def write_outs(
+    trainer: Trainer, dataset: PackedDataset, params: Train, data_digest: str, start: Start | None
+) -> str:
+    """Write the curves, the grids and the networks; the stage's summary."""
+    plan, world = trainer.plan, trainer.world
     curves = trainer.final_curves()
     course = course_of(trainer, curves, params)
     if world.first:
@@ -85,47 +103,121 @@ def train(stage: Stage, world: World) -> str:
     if world.first:
         write_networks(trainer, dataset, params, data_digest, course, start)
     kid = (picked or curves.quality[-1])["kid_rand"]
-    return f"{length}, kid_rand {kid:.3f}, on {device.type}"
+    return f"{length}, kid_rand {kid:.3f}, on {trainer.device.type}"
 
 
-def out_of_memory(trainer: Trainer, params: Train) -> str:
+def tidy(stage: Stage) -> None:
+    """Keep the states of the training that has just succeeded, and of the others only what may be of use."""
+    if said := States.latest(stage).finish():
+        print(f"{stage.name}: {said}")
+
+
+def deciding(
+    params: Train, plan: TrainingPlan, data_digest: str, device: torch.device, start: Start | None
+) -> dict[str, Any]:
+    """What decides the weights besides the code: a resumable state of other settings is never gone on with.
+
+    What changes no step's arithmetic but for the order of sums is not in it. Without a schedule a longer training goes
+    on from a shorter one's end.
+    """
+    ends = {"kimg", "gamma", "pick", "minutes", "on_collapse"}
+    network = {f"train.{plan.network.arch}.{name}": value for name, value in plan.network.settings.items()}
+    return {
+        **network,
+        **{f"train.{name}": value for name, value in settings_of(params, plan).items() if name not in ends},
+        "train.gamma": plan.gamma,
+        "train.kimg": plan.images / 1000 if plan.depends_on_length else "any",
+        "train.precision": plan.precision,
+        "train.device": device.type,
+        "train.init_from": start and start.lineage,
+        "data/dataset": data_digest,
+    }
+
+
+def settings_of(params: Train, plan: TrainingPlan) -> dict[str, Any]:
+    """The settings of `train` by which the model came about, with what `auto` and null came to."""
+    relativistic = plan.loss == "relativistic"
+    return {
+        "arch": params.arch,
+        "kimg": params.kimg,
+        "batch": plan.batch,
+        "seed": params.seed,
+        "generation": params.generation,
+        "snapshot_kimg": plan.snapshot_kimg,
+        "lr": plan.lr,
+        "lr_discriminator": plan.lr_discriminator,
+        "lr_decay": plan.lr_decay,
+        "beta1": plan.beta1,
+        "beta2": plan.beta2,
+        "loss": plan.loss,
+        "gamma": plan.first_gamma() if relativistic else None,
+        "ema": plan.ema,
+        "augment": list(plan.augment),
+        "augment_probability": plan.augment_probability,
+        "pick": params.pick,
+        "minutes": plan.minutes,
+        "on_collapse": plan.on_collapse,
+    }
+
+
+def tell_recipe(params: Train, plan: TrainingPlan) -> None:
+    """Print where the settings leave the architecture's recipe."""
+    recipe = asdict(RECIPES[params.arch])
+    others = [
+        f"{name} {getattr(plan, name)} ({value})"
+        for name, value in recipe.items()
+        if getattr(plan, name) != value
+    ]
+    if others:
+        print(
+            f"train: {params.arch}, with other settings than its own (which auto gives): {', '.join(others)}"
+        )
+
+
+def tell_resumed(resumed: bool, trainer: Trainer, states: States) -> None:
+    """Print what the training goes on from, or why it begins anew although there are states."""
+    for reason in trainer.passed_over:
+        print(f"train: {reason}")
+    if resumed:
+        print(f"train: goes on from {trainer.kimg:g} kimg ({states.directory})")
+        if said := states.another_torch():
+            print(f"train: {said}")
+    elif said := states.not_taken():
+        print(f"train: begins anew; {said}")
+
+
+def out_of_memory(params: Train, device: torch.device, processes: int, at_a_time: int) -> str:
     """What a person can do."""
-    many = trainer.world.size
     less = f"make the networks (train.{params.arch}) or augment.resolution smaller"
-    if many > 1 and params.arch != "r3gan":
+    if processes > 1 and params.arch != "r3gan":
         return (
-            f"{trainer.device} has not enough memory for {trainer.micro_batch} pictures at a time, and the batch norms "
-            f"of {params.arch}, which {many} processes share, cannot do a step in parts: lower train.batch, {less}, or "
-            "use more GPUs"
+            f"{device} has not enough memory for {at_a_time} pictures at a time, and the batch norms of {params.arch}, "
+            f"which {processes} processes share, cannot do a step in parts: lower train.batch, {less}, or use more GPUs"
         )
     return (
-        f"{trainer.device} has not enough memory, not even for {trainer.micro_batch} of train.batch {params.batch} "
-        f"pictures at a time: {less}, or use another device"
+        f"{device} has not enough memory, not even for {at_a_time} of train.batch {params.batch} pictures at a time: "
+        f"{less}, or use another device"
     )
 
 
 def training_plan(params: Train, dataset: PackedDataset, precision: Precision = "float32") -> TrainingPlan:
     """What params.yaml's `train` means for this dataset and this machine; `generation` is a further seed."""
-    settings = getattr(params, params.arch).model_dump()
+    recipe = RECIPES[params.arch]
+    recipe = recipe.chosen({name: getattr(params, name) for name in asdict(recipe)})
     return TrainingPlan(
-        network=NetworkConfig(params.arch, dataset.resolution, settings),
+        network=NetworkConfig(params.arch, dataset.resolution, dict(getattr(params, params.arch))),
         batch=params.batch,
         seed=params.seed + params.generation * 2**31,
         lr=params.lr,
         lr_discriminator=params.lr_discriminator or params.lr,
-        beta1=params.beta1,
-        beta2=params.beta2,
-        ema=params.ema,
         augment=tuple(params.augment),
-        augment_probability=params.augment_probability,
         snapshot_kimg=params.snapshot_kimg,
         images=math.ceil(params.kimg * 1000),
-        lr_decay=params.lr_decay,
-        loss=params.loss,
         gamma=params.gamma,
         minutes=params.minutes,
         on_collapse=params.on_collapse,
         precision=precision,
+        **asdict(recipe),
     )
 
 
@@ -144,7 +236,7 @@ def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]
         "micro_batch": trainer.micro_batch,
         "processes": trainer.world.size,
     }
-    if params.augment_probability == "adaptive":
+    if trainer.plan.augment_probability == "adaptive":
         course["last_augment_probability"] = trainer.augment_probability
     return course
 
@@ -177,7 +269,7 @@ def write_networks(
         "arch": network.arch,
         "resolution": network.resolution,
         "settings": network.settings,
-        "training": params.model_dump(exclude={"device", "gpus", "init_from", "precision", *ARCHS}),
+        "training": settings_of(params, trainer.plan),
         "parameters": {
             "generator": sum(p.numel() for p in trainer.generator.parameters()),
             "discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),

@@ -2,25 +2,25 @@
 
 import os
 import platform
-import shutil
 from dataclasses import asdict
 
 import torch
 
 from atelier import __version__
+from atelier.devices import is_out_of_memory
 from atelier.download.account import read_account
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.params import TrainUpscaler
 from atelier.resemblance import kept_pictures
 from atelier.shards import read_shards
-from atelier.training.checkpoint import inputs_key
 from atelier.upscaling.comparison import write_comparison
 from atelier.upscaling.judge import Judgement, judge
 from atelier.upscaling.loop import UpscalerPlan, UpscalerTrainer
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.pictures import Pictures, read_pictures
 from tasks.stage import DATA, Stage, main
+from tasks.states import States
 from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
 
 JUDGED_SCALES = {2: (2, 4), 4: (4,)}  # one pass, and as far as chained passes usually go
@@ -31,17 +31,27 @@ def run(stage: Stage) -> str:
     """params `train_upscaler`; data/images and data/downloads.parquet → data/upscaler."""
     params = stage.params.train_upscaler
     device = deterministic_device(stage.name, params.device)
-    plan = UpscalerPlan(**params.model_dump(exclude={"device", "paintings"}))
+    plan = plan_of(params)
     pictures = paintings(params)
-    key = inputs_key(asdict(plan), pictures.content_key, device.type)
-    trainer = UpscalerTrainer(plan, pictures.train, device, stage.state / key / "state.safetensors")
+    named = {f"{stage.name}.{name}": value for name, value in asdict(plan).items()}
+    states = States.of(
+        stage, {**named, "data/images": pictures.content_key, f"{stage.name}.device": device.type}
+    )
+    states.begin()
+    trainer = UpscalerTrainer(plan, pictures.train, device, states.directory / "state.safetensors")
     if trainer.resume():
-        print(f"{stage.name}: goes on from step {trainer.step:,} (.atelier/{stage.name}/{key})")
+        print(f"{stage.name}: goes on from step {trainer.step:,} ({states.directory})")
+        if said := states.another_torch():
+            print(f"{stage.name}: {said}")
+    elif said := states.not_taken():
+        print(f"{stage.name}: begins anew; {said}")
     with only_trainer(stage.name, device), asked_to_stop() as stopping:
         try:
             with stage.progress(plan.steps, "steps", trainer.step) as progress:
                 finished = trainer.train(progress, stopping.is_set)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise AtelierError(
                 f"{device} has not enough memory for train_upscaler.batch {plan.batch}: lower it"
             ) from None
@@ -49,9 +59,25 @@ def run(stage: Stage) -> str:
         print(f"{stage.name}: stopped at step {trainer.step:,}; `dvc repro` goes on from there")
         raise SystemExit(143)
     judgements = write_outs(trainer, pictures)
-    for other in {*stage.state.iterdir()} - {stage.state / key}:
-        shutil.rmtree(other)
+    stage.refuse_changed()
+    if said := states.finish():
+        print(f"{stage.name}: {said}")
     return summary(judgements, pictures)
+
+
+def plan_of(params: TrainUpscaler) -> UpscalerPlan:
+    """What params.yaml's `train_upscaler` asks for."""
+    return UpscalerPlan(
+        scale=params.scale,
+        steps=params.steps,
+        features=params.features,
+        blocks=params.blocks,
+        patch_px=params.patch_px,
+        batch=params.batch,
+        lr=params.lr,
+        blur_px=params.blur_px,
+        seed=params.seed,
+    )
 
 
 def paintings(params: TrainUpscaler) -> Pictures:

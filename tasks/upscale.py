@@ -11,11 +11,11 @@ from atelier.files import linked, replacing_directory
 from atelier.images import read_rgb
 from atelier.params import Upscale
 from atelier.provenance import PixelFacts, Provenance, canonical, printed, read, write_png
-from atelier.training.checkpoint import inputs_key
 from atelier.upscaling.paper import dpi_of, too_coarse
 from atelier.upscaling.printing import Press, new_press
 from atelier.upscaling.samples import Pixels
 from atelier.wording import counted
+from tasks import states
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 
@@ -38,7 +38,7 @@ def run(stage: Stage) -> str:
     for (width, height), count in sizes.items():
         if coarse := too_coarse(width, height, count, params):
             print(f"{stage.name}: {coarse}")
-    made = stage.state / key_of(press, params, [*artworks.values()])
+    made = stage.state / key_of(stage, press, [*artworks.values()])
     made.mkdir(exist_ok=True)
     megapixels = {size: size[0] * size[1] / 1e6 for size in sizes}
     total = sum(megapixels[size] * count for size, count in sizes.items())
@@ -59,6 +59,7 @@ def run(stage: Stage) -> str:
     with replacing_directory(PRINTS) as directory:
         for path in artworks:
             linked(made / path.name, directory / path.name)
+    stage.refuse_changed()
     shutil.rmtree(stage.state)
     return summary(params, sizes, murals)
 
@@ -74,11 +75,14 @@ def opened(stage: Stage, params: Upscale) -> Press:
     return new_press("external", params.scale, params.bits, Path(external.path), external.sha256, device)
 
 
-def key_of(press: Press, params: Upscale, artworks: list[Provenance]) -> str:
+def key_of(stage: Stage, press: Press, artworks: list[Provenance]) -> str:
     """Changes with all that decides a print: the settings, the upscaler, the artworks, the code."""
-    return inputs_key(
-        press.facts.model_dump(), params.model_dump(), [canonical(artwork) for artwork in artworks]
-    )
+    settings = {
+        "upscaler": press.facts.model_dump(),
+        "upscale": stage.params.upscale.model_dump(),
+        "artworks": [canonical(artwork) for artwork in artworks],
+    }
+    return states.key_of(states.facts_of(stage, settings))
 
 
 def size_of(artwork: Provenance, params: Upscale) -> tuple[int, int]:

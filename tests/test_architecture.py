@@ -12,13 +12,14 @@ from ruamel.yaml import YAML
 
 from atelier.params import ARCHS, Params, Train, load_params
 
-# modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
+# Modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
+# atelier.params checks values, which DVC tracks in params.yaml: what an output says of its settings is put together by
+# the stage's own code. atelier.files writes whole files, tasks.processes starts processes, tasks.states finds a state.
 NEVER_DECIDE_BYTES = {
-    "tasks", "tasks.inputs", "tasks.processes", "tasks.stage", "atelier", "atelier.download.report", "atelier.errors",
-    "atelier.files", "atelier.leash", "atelier.params", "atelier.pictures.strangers", "atelier.progress",
-    "atelier.web.budget", "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots", "atelier.web.wire",
-    "atelier.wording",
-    "atelier.ending",
+    "tasks", "tasks.inputs", "tasks.processes", "tasks.stage", "tasks.states", "atelier", "atelier.download.report",
+    "atelier.errors", "atelier.files", "atelier.leash", "atelier.params", "atelier.pictures.strangers",
+    "atelier.progress", "atelier.web.budget", "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots",
+    "atelier.web.wire", "atelier.wording", "atelier.ending",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 

@@ -4,9 +4,7 @@ Tensors go in under `<module>.<name>` and, for optimisers, `<optimiser>.<paramet
 already there, so that devices and memory formats stay as they were built.
 """
 
-import hashlib
 import json
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,20 +109,6 @@ def tensors_of(state: TrainingState, with_moments: bool = False) -> list[Tensor]
     if with_moments and not all(optimizer.state for optimizer, _ in state.optimizers.values()):
         _make_moments(state)
     return list(_named(state).values())
-
-
-def inputs_key(*parts: Any) -> str:
-    """16 hex digits that change with `parts`, with the code in use of `atelier`, and with torch.
-
-    A state kept under this key is never resumed by another training: not after an edit of the learning rate, the
-    data or the code.
-    """
-    code = hashlib.sha256()
-    for name in sorted(name for name in sys.modules if name.split(".")[0] == "atelier"):
-        file = sys.modules[name].__file__
-        code.update(Path(file).read_bytes() if file else b"")
-    text = json.dumps([*parts, code.hexdigest(), torch.__version__], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _named(state: TrainingState) -> dict[str, Tensor]:

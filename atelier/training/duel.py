@@ -1,12 +1,13 @@
-"""One step of either network, in as many parts as memory asks for. Knows no data, no schedule and no file."""
+"""One step of either network, in as many parts as memory needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from atelier.devices import is_out_of_memory
 from atelier.training.augment import Augment
 from atelier.training.losses import Game
 from atelier.training.world import ALONE, World
@@ -16,8 +17,9 @@ from atelier.training.world import ALONE, World
 class Duel:
     """Generator and discriminator, their optimisers and their game.
 
-    `parts` is 1 until a step runs out of memory and doubles then: the batch is split, gradients are summed. Where no
-    layer looks across the batch that is the same mathematics, rounded otherwise; batch norms see smaller batches.
+    `parts` is 1 until a step runs out of memory. Then the pictures that are computed at a time are halved, down to one,
+    and gradients are summed. Where no layer looks across the batch that is the same mathematics, rounded otherwise;
+    batch norms see smaller batches.
     Of several processes each plays its part of the batch, and all in as many parts; where their networks speak with
     each other in the middle (`in_step`), none can begin again, and a step that does not fit ends the training.
     `fake` are the pictures of the latest step.
@@ -40,18 +42,32 @@ class Duel:
         Returns the game's four columns (4,), still on the device.
         """
         seen = self.augment(real, draws)
-        told = self._fitting(
-            draws, len(z), self.adam_d, lambda: self._discriminator_step(seen, z, draws, done)
-        )
-        (loss_g,) = self._fitting(draws, len(z), self.adam_g, lambda: self._generator_step(seen, z, draws))
+        told = self._updating(self.adam_d, draws, lambda: self._discriminator_step(seen, z, draws, done), z)
+        (loss_g,) = self._updating(self.adam_g, draws, lambda: self._generator_step(seen, z, draws), z)
         self.fake = self.fake.detach()
         return torch.stack([told[0], loss_g, told[1], told[2]])
 
-    def _fitting(self, draws: Generator, batch: int, adam: Optimizer, phase: Callable[[], Tensor]) -> Tensor:
-        """A phase, which leaves gradients and tells numbers, and the weights' step that follows from it.
+    def mean_logits(self, batches: Sequence[Tensor], draws: Generator) -> Tensor:
+        """What the discriminator gives each of these equally large batches, augmented, in the mean: (n,)."""
+        return self._fitting(draws, len(batches[0]), lambda: self._means(batches, draws), self.world.mean)
 
-        Again in twice as many parts whenever memory does not suffice: until the weights' step nothing has changed but
-        the batch norms' running statistics, which no step reads.
+    def _updating(self, adam: Optimizer, draws: Generator, phase: Callable[[], Tensor], z: Tensor) -> Tensor:
+        """Compute gradients by `phase` and update the weights with the mean of all processes'. Returns mean losses."""
+
+        def update(told: Tensor) -> Tensor:
+            told = self.world.average(adam.param_groups[0]["params"], told)
+            adam.step()
+            return told
+
+        return self._fitting(draws, len(z), phase, update)
+
+    def _fitting(
+        self, draws: Generator, batch: int, phase: Callable[[], Tensor], finish: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Do `phase`, again with half as many pictures at a time whenever memory does not suffice, then `finish`.
+
+        Until `finish` nothing changes but the batch norms' running statistics, which no step reads.
+        Raises torch.OutOfMemoryError where a single picture is too much.
         """
         drawn = draws.get_state()
         while True:
@@ -59,23 +75,33 @@ class Duel:
             try:
                 told = phase()
                 if everywhere := self.world.all(True):
-                    told = self.world.average(adam.param_groups[0]["params"], told)
-                    adam.step()
-                    return told
-            except torch.OutOfMemoryError:
-                if self.world.size > 1 and (self.in_step or everywhere):
+                    return finish(told)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
                     raise
+                if self.world.size > 1 and (self.in_step or everywhere):
+                    raise torch.OutOfMemoryError(str(error)) from error
                 self.world.all(False)
             # here, because the exception's traceback holds on to the failed step's tensors
-            if 2 * self.parts > batch:
+            at_a_time = -(-batch // self.parts)
+            if at_a_time == 1:
                 raise torch.OutOfMemoryError("one picture at a time is too much")
-            self.parts *= 2
+            self.parts = -(-batch // (at_a_time // 2))
             self.fake = self.fake.detach()
             for each in (self.adam_g, self.adam_d):
                 each.zero_grad(set_to_none=True)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             draws.set_state(drawn)
+
+    @torch.no_grad()
+    def _means(self, batches: Sequence[Tensor], draws: Generator) -> Tensor:
+        means = []
+        for batch in batches:
+            parts = self._split(self.augment(batch, draws))
+            shares = [self.discriminator(part).mean() * (len(part) / len(batch)) for part in parts]
+            means.append(torch.stack(shares).sum())
+        return torch.stack(means)
 
     def _discriminator_step(self, seen: Tensor, z: Tensor, draws: Generator, done: float) -> Tensor:
         whole = self.parts == 1  # then the generator's step goes on from this very graph

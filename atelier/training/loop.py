@@ -51,6 +51,7 @@ class Trainer:
         self.generator, self.discriminator, self.ema = players.generator, players.discriminator, players.ema
         self._showing = Showing(self.ema, self._steps.nz, dataset.held_out, plan.quality_samples, device)
         self.curves = Curves()
+        self.passed_over: list[str] = []
         self.step = 0
         self.seconds = 0.0  # of training, over all runs
         world.as_first(tensors_of(self._steps.state()))  # another kind of CPU may draw other weights
@@ -81,13 +82,20 @@ class Trainer:
         return -(-self.plan.batch // self.world.size // self._steps.parts)
 
     def resume(self) -> bool:
-        """Go back to the latest saved state that this training passes through; False where there is none."""
+        """Go back to the latest saved state that this training passes through; False where there is none.
+
+        `passed_over` says of each later state why it is not taken.
+        """
+        self.passed_over = []
         for step in self.world.told_by_first(self._states.steps):
             if step * self.plan.batch >= self.plan.images + self.plan.batch:
                 continue  # a longer training's: the shorter one is on the way to it, but not in it
-            passes = functools.partial(self._passes_through, step)
-            if self.world.told_by_first(passes) and self._load(step):
-                return True
+            why_not = self.world.told_by_first(functools.partial(self._why_not, step))
+            if why_not is None:
+                if self._load(step):
+                    return True
+                why_not = "is damaged, or of other networks"
+            self.passed_over.append(f"{self._states.path(step)} {why_not}: not gone on with")
         return False
 
     def train(self, progress: Progress, stop: Callable[[], bool] = lambda: False) -> None:
@@ -104,7 +112,8 @@ class Trainer:
             # all must end at the same step, by the first one's clock
             asked, self.seconds = self.world.sums(stop(), elapsed_s if self.world.first else 0)
             looking = self.step % LOOK_STEPS == 0
-            if (looking or self._crosses_snapshot() or self.ended_by()) and not self._steps.finite():
+            saving = self._crosses_snapshot() or self.ended_by() or asked
+            if (looking or saving) and not self._steps.finite():
                 self._collapsed("its losses are no numbers any more", progress, hopeless=True)
                 continue
             progress.update(self.kimg, self._note(progress) if looking else "")
@@ -236,15 +245,18 @@ class Trainer:
     def _step_of(self, row: Row) -> int:
         return round(row["kimg"] * 1000 / self.plan.batch)
 
-    def _passes_through(self, step: int) -> bool:
-        """Whether this training, with what it says about collapses, comes to this state, and its best is there."""
+    def _why_not(self, step: int) -> str | None:
+        """Why this training, with what it does about collapses, does not come to this state; None where it does."""
         notes = read_notes(self._states.path(step))
         if notes is None:
-            return False
+            return "is damaged, or of another version of Atelier"
         curves = Curves.of(notes["curves"])
-        if not passes_through(self.plan.on_collapse, curves, step * self.plan.batch / 1000):
-            return False
-        return all(self._states.path(self._step_of(row)).exists() for row in needed(curves.quality)[:1])
+        policy = self.plan.on_collapse
+        if not passes_through(policy, curves, step * self.plan.batch / 1000):
+            return f"is of a training that answered a collapse as train.on_collapse: {policy} does not"
+        if not all(self._states.path(self._step_of(row)).exists() for row in needed(curves.quality)[:1]):
+            return "lacks the state of its best snapshot"
+        return None
 
     def _save(self) -> None:
         notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._steps.parts}

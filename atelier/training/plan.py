@@ -42,4 +42,8 @@ class TrainingPlan:
         """What the networks play for."""
         if self.loss == "nonsaturating":
             return NonSaturating()
-        return Relativistic(gamma_for(self.network.resolution) if self.gamma is None else self.gamma)
+        return Relativistic(self.first_gamma())
+
+    def first_gamma(self) -> float:
+        """The weight of the relativistic game's penalties at the start."""
+        return gamma_for(self.network.resolution) if self.gamma is None else self.gamma

@@ -1,11 +1,11 @@
 """How often pictures are augmented: always alike, by how many paintings there are, or as over-fitting asks for."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
 
-from atelier.training.augment import Augment
 from atelier.training.data import ResidentData
 from atelier.training.schedules import cosine
 from atelier.training.seeds import generator_for
@@ -16,6 +16,9 @@ ADAPT_STEPS = 16  # a step in so many asks, because the answer must leave the de
 TARGET = 0.5  # of r_v
 CAP = 0.8  # above it augmentation leaks into the pictures (arXiv 2006.06676 §2.2)
 IMAGES_PER_UNIT = 500_000  # from 0 to 1 at the fastest, as in that paper
+MeanLogits = Callable[
+    [Sequence[Tensor], Generator], Tensor
+]  # the discriminator's, of each batch, over all processes
 
 
 def by_size(paintings: int, done: float) -> float:
@@ -39,18 +42,14 @@ class Adaptive:
     world: World = ALONE
     p: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
-    @torch.no_grad()
-    def follow(
-        self, step: int, discriminator: nn.Module, augment: Augment, real: Tensor, fake: Tensor
-    ) -> None:
+    def follow(self, step: int, mean_logits: MeanLogits, real: Tensor, fake: Tensor) -> None:
         """Look at this step's pictures, as training shows them, every ADAPT_STEPS steps, and move `p` in place."""
         if (step + 1) % ADAPT_STEPS:
             return
         draws = generator_for("adapt", self.seed, step)
         batch = len(real) * self.world.size
         unseen = self.held_out.batch(step // ADAPT_STEPS, batch, self.world)
-        means = [discriminator(augment(pictures, draws)).mean() for pictures in (real, unseen, fake)]
-        training, held_out, generated = self.world.mean(torch.stack(means)).tolist()
+        training, held_out, generated = mean_logits((real, unseen, fake), draws).tolist()
         r_v = (training - held_out) / max(training - generated, 1e-6)
         way = batch * ADAPT_STEPS / IMAGES_PER_UNIT
         self.p.add_(way if r_v > TARGET else -way).clamp_(0, CAP)

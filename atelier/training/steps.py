@@ -72,7 +72,7 @@ class Steps:
         told = self._duel.step(real, z, generator_for("augment", plan.seed, step), done)
         self.players.ema.update(step)
         if self.adaptive:
-            self.adaptive.follow(step, self.players.discriminator, self._augment, real, self._duel.fake)
+            self.adaptive.follow(step, self._duel.mean_logits, real, self._duel.fake)
         self.tally.add(told)
 
     def augment_probability(self, done: float) -> float:

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from atelier.devices import is_out_of_memory
+
 T = TypeVar("T")
 CPU = torch.device("cpu")
 
@@ -105,7 +107,7 @@ def add_up(numbers: Tensor) -> Tensor:
 def _heard(exchange: Callable[[], object]) -> None:
     try:
         exchange()
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:  # gloo's and NCCL's only kind
+        if is_out_of_memory(error):
+            raise
         raise PeerLost(str(error)) from None

@@ -22,6 +22,7 @@ from atelier.upscaling.network import SRVGGNetCompact
 SAVE_INTERVAL_S = 5.0  # at most this much work is lost to kill -9
 LOOK_STEPS = 20  # how often the loss leaves the device for the progress line
 CLIP = 1.0
+DIVERGED = "the upscaler's loss is no number any more: lower train_upscaler.lr"
 LOOKED_AT = 2  # squares of a painting for each one learned from
 
 Pixels = npt.NDArray[np.uint8]
@@ -76,14 +77,21 @@ class UpscalerTrainer:
             loss = self._advance()
             progress.update(self.step, _note(loss) if self.step % LOOK_STEPS == 0 else "")
             if time.monotonic() - saved_s >= SAVE_INTERVAL_S:
-                self.save()
+                self._save_finite()
                 saved_s = time.monotonic()
-        self.save()
+        self._save_finite()
         return self.step >= self.plan.steps
 
     def save(self) -> None:
         """Write the resumable state of this step."""
         save_state(self._path, self.step, self._state())
+
+    def _save_finite(self) -> None:
+        """Save, unless the weights are no numbers: then the last good state stays, and AtelierError is raised."""
+        norms = torch.stack(torch._foreach_norm(list(self.network.parameters())))
+        if not norms.isfinite().all():
+            raise AtelierError(DIVERGED)
+        self.save()
 
     def _advance(self) -> Tensor:
         large, small = (part.to(self.device) for part in draw_batch(self.plan, self._pictures, self.step))
@@ -178,5 +186,5 @@ def _turned(patch: Pixels, turn: int) -> Pixels:
 def _note(loss: Tensor) -> str:
     value = float(loss)
     if not math.isfinite(value):
-        raise AtelierError("the upscaler's loss is no number any more: lower train_upscaler.lr")
+        raise AtelierError(DIVERGED)
     return f"loss {value:.4f}"

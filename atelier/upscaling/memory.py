@@ -4,10 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from atelier.devices import is_out_of_memory
 from atelier.errors import AtelierError
-
-# what the CPU's allocator and oneDNN say; they have no class of their own
-REFUSALS = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a")
 
 
 def in_memory(work: Callable[[int], None], sides_px: Sequence[int]) -> int:
@@ -35,10 +33,8 @@ def _fits(work: Callable[[int], None], side_px: int) -> bool:
     """Whether memory sufficed; the error and the tensors that its frames hold are gone when this returns."""
     try:
         work(side_px)
-    except (torch.OutOfMemoryError, MemoryError):
-        return False
-    except RuntimeError as error:
-        if not any(refusal in str(error) for refusal in REFUSALS):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         return False
     return True

@@ -1,9 +1,11 @@
 """Two model files over one packed set."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from atelier.comparing import main
@@ -74,3 +76,18 @@ def test_a_model_of_another_size_and_one_that_is_not_there_are_told_in_words(cap
     with pytest.raises(SystemExit, match="1"):
         compared()
     assert "other.safetensors" in capsys.readouterr().err
+
+
+def test_a_comparison_computes_deterministically(deterministic_afterwards_as_before: None) -> None:
+    """A night's promotion depends on it: on a GPU, torch would else choose algorithms by timing."""
+    OTHER.write_bytes(ONE.read_bytes())
+    torch.use_deterministic_algorithms(False)
+    compared()
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.fixture
+def deterministic_afterwards_as_before() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.use_deterministic_algorithms(before)

@@ -1,13 +1,15 @@
 """params.yaml: what is refused, in which words, and the page that describes it."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.params import Params, load_params
+from atelier.params import ARCHS, Params, load_params
 from atelier.params_table import markdown
+from atelier.training.recipes import RECIPES
 
 SHIPPED = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -134,33 +136,27 @@ def test_the_page_of_keys_is_up_to_date():
     )
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ("kimg: 120", "kimg: \x07 120", r":47: not valid YAML: remove the control character 0x07"),
-        ("kimg: 120", "kimg: 120  # \x1b[0m", r":47: not valid YAML: remove the control character 0x1b"),
-        ("train:\n", "train:\n  <<: {key: 3}\n", r":44: train.key is an unknown key"),
-        (
-            "train:\n",
-            "train:\n  <<: {batch: many}\n",
-            r":49: train.batch holds|:44: train.batch holds 'many'",
-        ),
-        ("train:\n", "<<: {key: 3}\ntrain:\n", r"key is an unknown key"),
-        ("train:\n", "train:\n  true: 3\n", r":45: train.True is an unknown key"),
-        ("kimg: 120", "kimg: 2001-99-14", "not valid YAML: month must be"),
-        ("kimg: 120", "kimg: " + "[" * 5000, "nest too deeply"),
-        (
-            "  kimg: 120",
-            "<<<<<<< HEAD\n  kimg: 120\n=======\n  kimg: 99\n>>>>>>> b",
-            ":47: git left a conflict here",
-        ),
-    ],
-)
-def test_whatever_stands_in_the_file_the_line_is_named(tmp_path, old, new, sentence):
-    text = Path("params.yaml").read_text()
-    if "batch: many" in new:
-        text = text.replace("  batch: 64 ", "  # batch: 64 ")
-    path = tmp_path / "params.yaml"
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(AtelierError, match=sentence):
-        load_params(path)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_comments_say_what_auto_comes_to_for_each_architecture(arch):
+    """`auto: 0.6, for r3gan cosine`"""
+    recipe, said = asdict(RECIPES[arch]), {}
+    for line in SHIPPED.splitlines():
+        if (name := line.split(":")[0].strip()) not in recipe:
+            continue
+        usual, *others = line.split("; auto: ")[1].split(", ")
+        own = dict(other.removeprefix("for ").split(" ") for other in others)
+        said[name] = own.get(arch, usual)
+    assert said == {
+        name: f"{value:g}" if isinstance(value, float) else value for name, value in recipe.items()
+    }
+
+
+def test_each_setting_of_a_recipe_may_be_auto_or_chosen(tmp_path):
+    train = load(
+        tmp_path, SHIPPED.replace("beta1: auto ", "beta1: 0.25").replace("ema: auto ", "ema: power")
+    ).train
+    assert (train.beta1, train.ema, train.beta2) == (0.25, "power", "auto")
+    for wrong in ("beta1: 1.0", "beta1: rising", "loss: mine", "beta2: 1"):
+        name = wrong.split(":")[0]
+        with pytest.raises(AtelierError, match=rf"train\.{name} holds .* it may hold auto"):
+            load(tmp_path, SHIPPED.replace(f"  {name}: auto", f"  {wrong}"))

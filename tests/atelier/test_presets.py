@@ -96,3 +96,11 @@ def test_a_wrong_file_is_named_and_stays(path: Path):
 def test_the_demonstration_is_what_is_shipped():
     assert PRESETS["cpu-demo"].values == {}
     assert load_params(Path("params.yaml")) == Params()
+
+
+def test_a_preset_leaves_no_recipe_of_another_architecture(path: Path):
+    text = SHIPPED.replace("loss: auto ", "loss: nonsaturating").replace("beta1: auto", "beta1: 0.5 ")
+    path.write_text(text, encoding="utf-8")
+    apply(path, "gpu-256")
+    train = load_params(path).train
+    assert (train.arch, train.loss, train.beta1) == ("r3gan", "auto", "auto")

@@ -230,3 +230,49 @@ def test_a_training_that_ran_out_of_memory_says_so_and_goes_on_as_it_was_resumed
     again = Trainer(replace(PLAN, images=80), dataset, CPU, tmp_path)
     assert again.resume()
     assert again.micro_batch == 4
+
+
+def test_memory_that_runs_out_when_over_fitting_is_looked_for_ends_no_training(dataset, tmp_path, capsys):
+    """Every 16 steps; until then all eight pictures fit."""
+    trainer = Trainer(replace(PLAN, images=136, augment_probability="adaptive"), dataset, CPU, tmp_path)
+
+    def refuses_in_the_look(module, inputs):
+        if trainer.step == 15 and not torch.is_grad_enabled() and len(inputs[0]) > 4:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    trainer.discriminator.register_forward_pre_hook(refuses_in_the_look)
+    with Progress("train", 1, "kimg") as progress:
+        trainer.train(progress)
+    assert "out of memory at 8 pictures a time; goes on with 4 a time" in capsys.readouterr().out
+    assert trainer.augment_probability >= 0
+
+
+def test_numbers_that_are_none_are_never_saved_however_the_training_is_stopped(dataset, tmp_path):
+    """A stop between two looks at the losses, which is where 50 steps may have passed unseen."""
+    trainer = Trainer(replace(PLAN, snapshot_kimg=10), dataset, CPU, tmp_path)
+
+    def stop() -> bool:
+        if trainer.step == 3:
+            trainer.save()
+        if trainer.step == 7:
+            with torch.no_grad():
+                next(trainer.discriminator.parameters()).fill_(torch.nan)
+        return trainer.step == 9
+
+    with Progress("train", 1, "kimg") as progress, pytest.raises(AtelierError, match="no numbers any more"):
+        trainer.train(progress, stop)
+    again = Trainer(replace(PLAN, snapshot_kimg=10), dataset, CPU, tmp_path)
+    assert again.resume()
+    assert again.step == 3
+    assert all(tensor.isfinite().all() for tensor in again.discriminator.state_dict().values())
+
+
+def test_a_state_that_is_not_taken_is_named_with_the_reason(dataset, tmp_path):
+    trainer = Trainer(replace(PLAN, images=40), dataset, CPU, tmp_path)
+    with Progress("train", 1, "kimg") as progress:
+        trainer.train(progress)
+    (state,) = sorted(tmp_path.glob("state-*"))[-1:]
+    state.write_bytes(state.read_bytes()[:-100])
+    again = Trainer(replace(PLAN, images=40), dataset, CPU, tmp_path)
+    again.resume()
+    assert f"{state} is damaged" in again.passed_over[0]

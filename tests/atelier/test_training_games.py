@@ -170,3 +170,66 @@ def test_a_step_over_a_batch_norm_in_parts_is_another_step():
         assert told.isfinite().all()
     whole, in_parts = found
     assert (whole - in_parts).abs().max() > 0.01 * whole.abs().max()
+
+
+@pytest.mark.parametrize("said", [
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "CUDA error: out of memory",
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9",
+    "MPS backend out of memory (MPS allocated: 9.00 GB)",
+])  # fmt: skip
+def test_memory_that_a_library_refuses_in_its_own_words_is_no_other_error(said):
+    """They are plain RuntimeErrors, where PyTorch's own allocator raises torch.OutOfMemoryError."""
+
+    def refuses_more_than_two(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > 2:
+            raise RuntimeError(said)
+
+    contest = duel(NonSaturating())
+    contest.discriminator.register_forward_pre_hook(refuses_more_than_two)
+    weights, _ = played(contest, 1)
+    assert contest.parts == BATCH // 2
+    for one, other in zip(played(duel(NonSaturating()), 1)[0], weights, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_another_runtime_error_is_not_taken_for_memory():
+    def fails(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+
+    contest = duel(NonSaturating())
+    contest.discriminator.register_forward_pre_hook(fails)
+    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+        played(contest, 1)
+    assert contest.parts == 1
+
+
+@pytest.mark.parametrize("batch", range(1, 14))
+def test_whatever_the_batch_a_step_comes_down_to_one_picture_and_not_below(batch):
+    seen = []
+
+    def refuses_two(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen.append(len(inputs[0]))
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("as CUDA says it")
+
+    contest = duel(NonSaturating())
+    contest.discriminator.register_forward_pre_hook(refuses_two)
+    z = torch.randn(batch, NZ, generator=generator_for("z"))
+    contest.step(pictures("real", batch), z, generator_for("draws"), 0)
+    assert contest.parts == batch
+    assert seen[-1] == 1
+    tried = list(dict.fromkeys(seen))
+    assert tried == sorted(tried, reverse=True)
+    assert all(later <= before / 2 for before, later in itertools.pairwise(tried))
+
+
+def test_the_look_at_over_fitting_is_made_in_parts_too_and_finds_the_same():
+    """`train.augment_probability: adaptive` looks at a whole batch of real, unseen and generated pictures."""
+    batches = [pictures(name) for name in ("real", "unseen", "fake")]
+    whole = duel(NonSaturating()).mean_logits(batches, generator_for("draws"))
+    contest = duel(NonSaturating(), most_d=3)
+    in_parts = contest.mean_logits(batches, generator_for("draws"))
+    assert contest.parts == 4
+    assert torch.allclose(whole, in_parts, atol=1e-6)
+    assert not in_parts.requires_grad

@@ -115,3 +115,15 @@ def test_a_diverged_training_says_what_to_do(pictures: list[np.ndarray], tmp_pat
     plan = replace(PLAN, steps=40, lr=1e30)
     with pytest.raises(AtelierError, match=r"lower train_upscaler\.lr"):
         train(plan, pictures, tmp_path / "state.safetensors")
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_diverged_training_saves_no_state_and_is_no_result(
+    stopped: bool, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    """Neither where it is stopped nor at its end, which need not fall on a look at the loss."""
+    path = tmp_path / "state.safetensors"
+    trainer = UpscalerTrainer(replace(PLAN, steps=7, lr=1e30), pictures, CPU, path)
+    with Progress("train_upscaler", 7, "steps") as progress, pytest.raises(AtelierError, match="lower"):
+        trainer.train(progress, lambda: stopped and trainer.step == 5)
+    assert not path.exists()

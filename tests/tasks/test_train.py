@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
+from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.params import Params
 from tasks.stage import Stage
@@ -229,3 +231,69 @@ def test_a_precision_by_its_name_or_by_auto_is_one_training_and_another_is_anoth
 def test_it_says_which_device_it_took_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     run(stage(kimg=0.1, device="auto"))
     assert "train: on " in capsys.readouterr().out
+
+
+def test_an_architecture_brings_its_own_recipe_and_the_model_says_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`train.arch: r3gan` alone, with all other settings as they are shipped, is R3GAN's training."""
+    tiny = {"device": "cpu", "kimg": 0.004, "batch": 2, "r3gan": {"nz": 8}, "precision": "float32"}
+    run(Stage("train", Params.model_validate({"train": {**tiny, "arch": "r3gan"}})))
+    told = json.loads(Path("data/model/model.json").read_text())["training"]
+    recipe = {
+        "loss": "relativistic", "lr_decay": "cosine", "beta1": 0.0, "beta2": "rising", "ema": "power",
+        "augment_probability": "by-size",
+    }  # fmt: skip
+    assert recipe.items() <= told.items()
+    assert told["gamma"] == pytest.approx(0.233, abs=0.001)
+    assert told["lr_discriminator"] == told["lr"] == 2e-4
+    assert "other settings" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arch", ["sketch", "dcgan"])
+def test_auto_and_what_it_comes_to_are_one_training(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    network = {"arch": arch, arch: {"nz": 8, "ngf": 8, "ndf": 4}, "lr_decay": "auto", "kimg": 0.016}
+    run(stage(**network))
+    auto = outs()
+    written_out = {
+        "loss": "nonsaturating", "lr_decay": 0.6, "beta1": 0.5, "beta2": 0.999, "ema": 0.9995,
+        "augment_probability": 1.0, "lr_discriminator": 2e-4,
+    }  # fmt: skip
+    run(stage(**{**network, **written_out}))
+    assert "goes on from 0.016 kimg" in capsys.readouterr().out
+    assert outs() == auto
+
+
+def test_settings_that_leave_the_recipe_are_kept_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    run(stage(kimg=0.008, beta1=0.9, lr_decay="auto"))
+    said = capsys.readouterr().out
+    assert "sketch, with other settings than its own (which auto gives): beta1 0.9 (0.5)" in said
+
+
+def test_memory_that_is_too_small_for_the_networks_alone_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are placed on the device before the first step: torch's own hook on modules refuses there."""
+
+    def refuses(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> None:
+        raise torch.OutOfMemoryError("as CUDA says it")
+
+    with (
+        torch.nn.modules.module.register_module_parameter_registration_hook(refuses),
+        pytest.raises(AtelierError, match=r"not enough memory, not even for 8 of train\.batch 8"),
+    ):
+        run(stage(kimg=0.1))
+
+
+def test_a_stage_that_succeeded_keeps_no_states_of_finished_trainings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for edit in ({"lr": 1e-4}, {"lr": 2e-4}, {"lr": 3e-4}):
+        at_work = stage(kimg=0.1, **edit)
+        run(at_work)
+        for act in at_work.after_success:
+            act()
+    assert len([*Path(".atelier/train").iterdir()]) == 1
+    assert "removed the states of another training" in capsys.readouterr().out
+    run(stage(kimg=0.1, lr=3e-4))
+    assert "goes on from 0.104 kimg" in capsys.readouterr().out
