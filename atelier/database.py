@@ -22,7 +22,8 @@ class Database:
 
     `create` are the statements that make the tables where they are missing. Each statement is a transaction: what it
     wrote survives a kill at once, and a power cut after a moment. A damaged file is renamed to `<name>.damaged`,
-    `tell` gets a sentence that calls it `what`, and an empty file takes its place.
+    `tell` gets a sentence that calls the content `what`, and a new file with all rows that can still be read takes its
+    place.
     """
 
     def __init__(
@@ -102,16 +103,14 @@ class Database:
             self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=BUSY_S
         )
         try:
-            if connection.execute("PRAGMA page_count").fetchone() == (
-                0,
-            ):  # a new file, which `shrink` shrinks
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            if not pages:  # only a new file can be told to let `shrink` shrink it
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _use_log(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             for statement in self._create:
                 connection.execute(statement)
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-            for (name,) in tables:  # finds most damage before anything is written
+            for name in _tables(connection):  # finds most damage before anything is written
                 connection.execute(f'SELECT count(*) FROM (SELECT 1 FROM "{name}" LIMIT 1)')
         except BaseException:
             connection.close()
@@ -128,10 +127,27 @@ class Database:
         self.path.replace(aside)
         for ending in ("-wal", "-shm"):
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
-        self._tell(
-            f"{self._what} in {self.path} are damaged ({error}); set aside as {aside.name}, asking again"
-        )
         self._connection = self._connected()
+        rescued = sum(self._rescue(aside, table) for table in _tables(self._connection))
+        self._tell(
+            f"{self._what} in {self.path} are damaged ({error}); set aside as {aside.name}, {rescued:,} entries of it "
+            "could be read over, asking again for the others"
+        )
+
+    def _rescue(self, aside: Path, table: str) -> int:
+        """Copy a table's rows from a damaged file, from both ends up to the damage. Returns how many there were."""
+        rescued = 0
+        with closing(sqlite3.connect(f"{aside.absolute().as_uri()}?immutable=1", uri=True)) as damaged:
+            for order in ("ASC", "DESC"):
+                try:
+                    for row in damaged.execute(f'SELECT * FROM "{table}" ORDER BY 1 {order}'):
+                        places = ", ".join("?" * len(row))
+                        statement = f'INSERT OR IGNORE INTO "{table}" VALUES ({places})'
+                        rescued += self._connection.execute(statement, row).rowcount
+                    break
+                except sqlite3.DatabaseError as error:
+                    self._raise_unless_damage(error)
+        return rescued
 
     def _raise_unless_damage(self, error: sqlite3.Error) -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -147,6 +163,10 @@ class Database:
                 f"{where}: you may not write to it: see who owns it and its folder, then run again"
             ) from None
         raise AtelierError(f"{where}: {error}: see to the disk, then run again") from None
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
 
 def _use_log(connection: sqlite3.Connection) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import multiprocessing
+import random
 import sqlite3
 import subprocess
 import sys
@@ -137,6 +138,27 @@ def test_a_damaged_file_is_set_aside_and_its_pictures_are_asked_for_again(
         (tmp_path / "original.v1.sqlite").write_bytes(b"<!DOCTYPE html>" * 1000)
         assert bring_from(tmp_path, site) == first
     assert "set aside as original.v1.damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_a_file_that_is_damaged_in_one_place_most_pictures_are_read_over(
+    tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Arrivals(tmp_path, LIMITS) as arrivals:
+        for n in range(100):
+            arrivals.save(f"work {n}", some(f"work {n}".encode() * 3000))
+    content = bytearray(arrivals.path.read_bytes())
+    place = 4096 * random.Random(seed).randrange(5, len(content) // 4096)
+    content[place : place + 4096] = b"\xa5" * 4096
+    arrivals.path.write_bytes(content)
+    with Arrivals(tmp_path, LIMITS) as arrivals:
+        kept = [arrivals.load(f"work {n}") for n in range(100)]
+        kept = [arrivals.load(f"work {n}") for n in range(100)]  # now that the damage has been met
+        for n, arrival in enumerate(kept):
+            assert arrival is None or arrival == some(f"work {n}".encode() * 3000)
+        assert sum(arrival is not None for arrival in kept) >= 50
+        arrivals.save("another", some())
+        assert arrivals.load("another") == some()
 
 
 def test_a_picture_whose_bytes_a_disk_changed_is_asked_for_again(tmp_path: Path) -> None:
