@@ -1,8 +1,11 @@
 """A second tree beside the user's, `../<name>.<kind>`: a clone that a flow makes once and works in from then on.
 
-Knows git, and what params.yaml may name in the user's tree; not what the flow does there.
+Folders of the user's tree that no commit holds are lent to the clone by symbolic links. To keep them unharmed, every
+link is removed before anything is checked out in the clone, no link is placed where DVC writes, and DVC is asked to
+write nowhere that a link leads to.
 """
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -16,6 +19,16 @@ from flows.git import git, holds
 
 NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
 RESULTS = ("dvc.lock", "metrics.json")  # what running stages writes, not what a person edits
+WRITTEN = (
+    ".dvc",
+    ".dvc/config.local",
+    ".dvc/tmp",
+    ".atelier",
+    "data",
+    "models",
+    *RESULTS,
+)  # besides DVC's outputs
+CHAMPION = "models/champion-"
 
 
 def check(user: Path, what: str, needs: str) -> None:
@@ -40,9 +53,10 @@ def check(user: Path, what: str, needs: str) -> None:
 
 
 def made(user: Path, kind: str, maker: str) -> Path:
-    """The tree, made where there is none, and without the locks of a git that was killed in it.
+    """The path of the clone, which is made where there is none.
 
-    Nobody else may be at work there. Raises AtelierError where something else has its place.
+    The locks of a git that was killed in it and all symbolic links are removed. No other process may be at work there.
+    Raises AtelierError where something else has its place.
     """
     root = user.with_name(f"{user.name}.{kind}")
     mark = f"atelier.{kind}"
@@ -54,37 +68,89 @@ def made(user: Path, kind: str, maker: str) -> Path:
         )
     for lock in (root / ".git").rglob("*.lock"):
         lock.unlink()
+    remove_links(root)
     git(root, "remote", "set-url", "origin", str(user))
     return root
 
 
+def remove_links(root: Path) -> None:
+    """Remove every symbolic link below `root` but those in `.git`, and each folder that has become empty by that."""
+    for folder, folders, files in os.walk(root, topdown=True):  # follows no link
+        if Path(folder) == root and ".git" in folders:
+            folders.remove(".git")
+        links = [path for name in (*folders, *files) if (path := Path(folder, name)).is_symlink()]
+        for link in links:
+            link.unlink()
+        place = Path(folder)
+        while links and place != root and not any(place.iterdir()):
+            place.rmdir()
+            place = place.parent
+
+
 def clear(root: Path, commit: str) -> None:
-    """The files of `commit` and no others but data: DVC looks at their hashes, and to copy them takes time."""
+    """Check out `commit`, and remove all other files but data/ and .atelier/.
+
+    DVC compares the hashes of what lies in data/, so that only what differs is copied.
+    """
     git(root, "checkout", "-q", "--force", "--detach", commit)
     git(root, "clean", "-qfd", "-e", "/data/", "-e", "/.atelier/")
+    for name in WRITTEN:
+        store.check_place(root, root / name)
 
 
 def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -> list[Path]:
-    """Have DVC's cache and remotes in common, what DVC tracks, and links to what no commit holds: paintings, models.
+    """Give the clone DVC's cache and remotes, the files that DVC tracks, and links to what no commit holds.
 
-    The links, below `root`; all but `models` are what params.yaml names. Raises AtelierError where what the commit
-    says is tracked cannot be had.
+    Linked are the files and folders that params.yaml names, and `models`. Returns the links, relative to `root`.
+    Raises AtelierError where a tracked file cannot be had, or where a link would lead DVC into the user's tree.
     """
     store.share(user, root)
     store.release(root)
-    if tracked := _tracked(root):
-        store.bring(root, tracked, lambda _: None, remote=dvc.remote(root) is not None)
-    links = []
-    for path in (*_named(params), *models):
-        if path.is_absolute() or ".." in path.parts:
-            continue  # the same for both trees
-        ours, theirs = root / path, user / path
-        if theirs.exists() and (ours.is_symlink() or not ours.exists()):
-            ours.parent.mkdir(parents=True, exist_ok=True)
-            ours.unlink(missing_ok=True)  # a link to what has moved
-            ours.symlink_to(theirs)
-            links.append(path)
-    return links
+    wanted = [path for name in (*_named(params), *models) if (path := _inside(name)) is not None]
+    lendable = [path for path in dict.fromkeys(wanted) if (user / path).exists()]
+    names = git(root, "ls-files", "-z", "--", "*.dvc").split("\0")
+    files = [Path(name) for name in names if name and (root / name).is_file()]  # an edit may have removed one
+    outs = {*dvc.outs(root), *(dvc.outs(root, *files) if files else ())}
+    for out in sorted(outs):
+        store.check_place(root, out)
+    # champions are large: only those that are wanted and that the user's tree has, for a night brings its own
+    tracked = [
+        file for file in files if not str(file).startswith(CHAMPION) or file.with_suffix("") in lendable
+    ]
+    if tracked:
+        store.bring(root, tracked, lambda _: None)
+    return [path for path in lendable if _lend(user, root, path, outs)]
+
+
+def _lend(user: Path, root: Path, path: Path, outs: set[Path]) -> bool:
+    """Link `path` of the clone to the user's, unless the clone has it already; whether a link was made."""
+    ours = root / path
+    for out in sorted(outs):
+        if ours == out or out in ours.parents:
+            return False  # DVC has brought it, or a stage makes it
+        if ours in out.parents and not ours.exists():
+            raise AtelierError(
+                f"{path} is in no commit, and DVC writes {out.relative_to(root)} inside it, so it cannot be lent to "
+                f"{root}: move one of the two, or track {path} with git or DVC"
+            )
+    if store.link_above(root, ours.parent) is not None:
+        return False  # a folder above it is lent
+    if ours.exists():
+        if git(root, "ls-files", "--", path.as_posix()) or any(ours in out.parents for out in outs):
+            return False
+        if ours.is_dir():  # what an earlier commit or night left in its place
+            shutil.rmtree(ours)
+        else:
+            ours.unlink()
+    ours.parent.mkdir(parents=True, exist_ok=True)
+    ours.symlink_to(user / path)
+    return True
+
+
+def _inside(path: Path) -> Path | None:
+    """`path` without `..`, relative to the studio; None where it is absolute or outside: the same for both trees."""
+    inside = Path(os.path.normpath(path))
+    return None if inside.is_absolute() or inside.parts[:1] in ((), ("..",)) else inside
 
 
 def _make(user: Path, root: Path, mark: str) -> None:
@@ -112,13 +178,14 @@ def _seed(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _tracked(root: Path) -> list[Path]:
-    """The .dvc files of the commit, but for champions: those are asked for one by one."""
-    names = git(root, "ls-files", "-z", "--", "*.dvc", ":(exclude)models/champion-*").split("\0")
-    return [Path(name) for name in names if name]
-
-
 def _named(params: Params) -> Iterator[Path]:
-    folder = params.scrape.folder
-    names = (folder.path, folder.catalog, params.train.init_from, params.evaluate.inception_weights)
+    """The paths of files and folders in params.yaml."""
+    folder, network = params.scrape.folder, params.upscale.external
+    names = (
+        folder.path,
+        folder.catalog,
+        params.train.init_from,
+        params.evaluate.inception_weights,
+        network.path,
+    )
     yield from (Path(name) for name in names if name)

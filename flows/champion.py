@@ -84,7 +84,7 @@ def champion(clone: Clone, say: Callable[[str], None] = print) -> Champion | Non
     shutil.rmtree(place, ignore_errors=True)
     remote = dvc.remote(clone.root)
     try:
-        store.bring(clone.root, [tracked], say, remote=remote is not None)
+        store.bring(clone.root, [tracked], say)
     except AtelierError as error:
         raise AtelierError(_gone(clone, told, remote, str(error))) from None
     if not _is_whole(place):

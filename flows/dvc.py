@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from flows.processes import Child, is_dvc
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+    from dvc.stage import Stage
 
 LOCK_FILE = Path("dvc.lock")
 EXECUTED = Path(".atelier/executed")  # tasks/stage.py writes <stage>.json with the id of the run it ran in
@@ -179,6 +180,44 @@ def _default_remote(repo: "Repo") -> tuple[str, str] | None:
     """Name and address."""
     name = repo.config["core"].get("remote")
     return (name, str(repo.config["remote"].get(name, {}).get("url", name))) if name else None
+
+
+def outs(root: Path, *files: Path) -> list[Path]:
+    """The files and folders that these .dvc files of the tree at `root` name.
+
+    Without `files`, those of all stages and of the .dvc files that DVC finds, which are not below ignored folders.
+    """
+    with _reading(root) as repo:
+        found = [stage for file in files for stage in repo.stage.load_file(str(Path(repo.root_dir, file)))]
+        return _places(root, repo, found if files else repo.index.stages)
+
+
+def outs_of(root: Path, commit: str) -> list[Path]:
+    """The files and folders that the stages and .dvc files of a commit name."""
+    with _reading(root) as repo, repo.switch(commit):
+        return _places(root, repo, repo.index.stages)
+
+
+def unsaved(root: Path) -> list[str]:
+    """The files of folders that .dvc files track, relative to `root`, whose content `dvc add` has not saved yet.
+
+    A file that was removed from such a folder counts as well; a folder that is not there at all does not.
+    """
+    with _reading(root) as repo:
+        outs = [out for stage in repo.index.stages if stage.is_data_source for out in stage.outs]
+        there = [os.path.relpath(out.fs_path, repo.root_dir) for out in outs if os.path.lexists(out.fs_path)]
+        if not there:
+            return []
+        changes = repo.data_status(granular=True, with_renames=False)["uncommitted"]
+    names = {name for kind in ("added", "modified", "deleted") for name in changes.get(kind, [])}
+    files = [name for name in names if not name.endswith("/")]  # a folder is named beside what differs in it
+    return sorted(name for name in files if any(name == out or name.startswith(f"{out}/") for out in there))
+
+
+def _places(root: Path, repo: "Repo", stages: Iterable["Stage"]) -> list[Path]:
+    """The outputs on this machine, as paths below `root`, which may lead to the repository by a link."""
+    found = [out.fs_path for stage in stages for out in stage.outs if out.protocol == "local"]
+    return [Path(os.path.normpath(root / os.path.relpath(path, repo.root_dir))) for path in found]
 
 
 @contextmanager

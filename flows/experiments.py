@@ -1,4 +1,4 @@
-"""DVC's experiments: the tree we are in is run and becomes one, and one becomes what lies in the tree.
+"""DVC's experiments: the tree we are in is run and becomes one, and an adopted one's outputs are checked out.
 
 As in flows.dvc, work is done by `dvc` in a child process that ends with us. `dvc exp run` in a tree of its own costs
 five seconds a trial; `--temp` costs the same, the queue twice that, and both begin without what trials before made.
@@ -60,15 +60,17 @@ def run(name: str, follow: Callable[[str], Watcher], say: Callable[[str], None])
         raise _failure(name, lines, status)
 
 
-def apply(name: str) -> None:
-    """Make the tree we are in what the experiment `name` is, edits or no edits; what it lacks stays stale."""
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "apply", name]
-    with Child(command, tree.environment()) as child:
+def check_out(user: Path) -> None:
+    """Give the stages' outputs in the tree at `user` the content that its dvc.lock names.
+
+    No .dvc file's folder is touched. An output that is not in the cache is absent afterwards, and its stage stale.
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "checkout", "--force", "--allow-missing"]
+    with Child([*command, "dvc.yaml"], tree.environment(), user) as child:
         lines = [line for line in child.lines(TICK_S) if line]
         status = child.wait()
-    # said when all else is done: an experiment has no prints, and `dvc repro` makes what lacks
-    if status and not any(line.startswith("ERROR: Checkout failed for following targets") for line in lines):
-        raise _failure(name, lines, status)
+    if status:
+        raise _failure("dvc.yaml", lines, status)
 
 
 def _failure(name: str, lines: list[str], status: int) -> AtelierError:

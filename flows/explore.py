@@ -5,6 +5,7 @@ Knows nothing of Prefect until every trial's settings are checked and no other e
 
 import contextlib
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from flows.explored import Explored, Wish
 
 PARAMS = Path("params.yaml")
 GOES_ON = "the same command goes on from here"
+SHOWN = 5  # names of files in a sentence
 
 
 def main(wish: Wish) -> int:
@@ -25,9 +27,12 @@ def main(wish: Wish) -> int:
     return ending.with_words(lambda: _explore(wish), GOES_ON)
 
 
-def apply(name: str) -> int:
-    """Make the studio what the experiment `name` is, or the best one of the exploration `name`; then what it lacks."""
-    return ending.with_words(lambda: _apply(name), GOES_ON)
+def apply(name: str, trial: int | None = None) -> int:
+    """Make the studio what the experiment `name` is, and then what it lacks.
+
+    `name` may also be an exploration: then it is the experiment of its trial `trial`, else of its best one.
+    """
+    return ending.with_words(lambda: _apply(name, trial), GOES_ON)
 
 
 def show(name: str) -> int:
@@ -83,27 +88,57 @@ def _counted(wish: Wish) -> str:
     )
 
 
-def _apply(name: str) -> int:
+def _apply(name: str, trial: int | None) -> int:
     tree.enter()
     user = Path.cwd()
-    experiment, exploration = _named(user, name)
+    experiment, exploration = _named(user, name, trial)
     with tree.only_flow():
-        if lost := beside.lost_by(user, experiment, exploration):
+        plan = beside.adoption(user, experiment, exploration)
+        if plan.lost:
             raise AtelierError(
-                f"{', '.join(lost)}: edited since, and the experiment {experiment} would take its place: "
-                "commit the edits, or put them aside with `git stash`"
+                f"{', '.join(plan.lost)}: edited or added since, and the experiment {experiment} would take its place: "
+                "commit the edits, or put them aside with `git stash`; a folder that DVC tracks, `dvc add` it again "
+                "and commit that"
             )
-        from flows import experiments
-
-        experiments.apply(experiment)
+        plan.write()
     print(f"params.yaml, dvc.lock and data/ are those of {experiment}; what it lacks is made now")
+    if plan.merged:
+        print(f"{_listed(plan.merged)}: your commits have changed it, too; it has both changes now")
+    if plan.kept:
+        print(
+            f"{_listed(plan.kept)}: changed by your commits since, and kept; what depends on it is made again"
+        )
     return studio.main([])
 
 
-def _named(user: Path, name: str) -> tuple[str, str]:
-    """The experiment that is meant, and its exploration."""
+def _listed(names: Collection[str]) -> str:
+    """The first few names."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(list(names)[:SHOWN]) + more
+
+
+def _named(user: Path, name: str, trial: int | None) -> tuple[str, str]:
+    """The experiment that is meant, and its exploration.
+
+    `lr-2` is trial 2 of the exploration lr, or the best one of the exploration lr-2. Raises AtelierError where there
+    are both, and where there is neither.
+    """
+    if trial is not None:
+        explored = Explored.found(user, name)
+        if explored.trial(trial) is None:
+            raise AtelierError(f"the exploration {name} has no trial {trial}: `atelier explore show {name}`")
+        return explored.experiment(trial), name
     exploration, dash, number = name.rpartition("-")
-    if dash and number.isdigit() and (Explored(user, exploration).path / "explore.json").is_file():
+    of_another = (
+        bool(dash) and number.isdecimal() and Explored(user, exploration).trial(int(number)) is not None
+    )
+    if of_another and Explored(user, name).is_there:
+        raise AtelierError(
+            f"{name} is both an exploration and an experiment of the exploration {exploration}: say which with "
+            f"--trial, `atelier explore apply {exploration} --trial {number}`, or `atelier explore apply {name} "
+            "--trial` and a number of its sheet"
+        )
+    if of_another:
         return name, exploration
     explored = Explored.found(user, name)
     trials = explored.trials()

@@ -62,11 +62,14 @@ def try_(
 @app.command()
 def apply(
     name: Annotated[str, typer.Argument(help="an experiment of the sheet, or an exploration: its best")],
+    trial: Annotated[
+        int | None, typer.Option(min=1, help="of the exploration NAME, instead of its best")
+    ] = None,
 ) -> None:
     """Adopt an experiment: params.yaml, dvc.lock and data/ become its own, and the prints are made."""
     from flows import explore
 
-    sys.exit(explore.apply(name))
+    sys.exit(explore.apply(name, trial))
 
 
 @app.command()

@@ -87,7 +87,7 @@ class Explored:
     """The exploration `name` of the studio at `user`."""
 
     def __init__(self, user: Path, name: str) -> None:
-        self.name, self.path = name, user / EXPLORATIONS / name
+        self.name, self.path, self._user = name, user / EXPLORATIONS / name, user
         self.sheet, self.table, self.study = (
             self.path / "sheet.png",
             self.path / "table.csv",
@@ -98,11 +98,16 @@ class Explored:
     def found(cls, user: Path, name: str) -> Self:
         """One that there is. Raises AtelierError where there is none."""
         explored = cls(user, name)
-        if not NAME.fullmatch(name) or not (explored.path / "explore.json").is_file():
+        if not NAME.fullmatch(name) or not explored.is_there:
             known = sorted(path.parent.name for path in (user / EXPLORATIONS).glob("*/explore.json"))
             hint = f"there are {', '.join(known)}" if known else "`atelier explore --grid …` makes one"
             raise AtelierError(f"there is no exploration {name}: {hint}")
         return explored
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has begun, and was not removed."""
+        return (self.path / "explore.json").is_file()
 
     def begin(self, wish: Wish, identity: str) -> None:
         """Note what is asked for. Raises AtelierError where something else was, under this name."""
@@ -116,7 +121,25 @@ class Explored:
                 f"the exploration {self.name} was another ({', '.join(what.get(key, key) for key in differs)}): "
                 f"give --name another, or remove {self.path}"
             )
+        if before is None:
+            self._check_name()
         write_json(path, told)
+
+    def _check_name(self) -> None:
+        """Raise AtelierError where an experiment of this exploration would be called as another one, or as its trial.
+
+        Trial 2 of `lr` is the experiment `lr-2`, whose name an exploration `lr-2` may not have.
+        """
+        first, dash, number = self.name.rpartition("-")
+        others = [path.parent.name for path in self.path.parent.glob(f"{self.name}-*/explore.json")]
+        clash = [other for other in others if other.removeprefix(f"{self.name}-").isdecimal()]
+        if dash and number.isdecimal() and Explored(self._user, first).is_there:
+            clash.append(first)
+        if clash:
+            raise AtelierError(
+                f"an exploration {self.name} beside {clash[0]} would be taken for one of its experiments, or the other "
+                "way round: give it another name with --name"
+            )
 
     def trials(self) -> list[Trial]:
         """Those that ended, the best first."""

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from atelier.errors import AtelierError, PassingError
-from flows import remotes, tree
+from flows import dvc, remotes, tree
 from flows.dvc import TICK_S
 from flows.processes import Child, is_dvc
 
@@ -88,15 +88,47 @@ def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> Non
         raise PassingError(str(error)) from None
 
 
-def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None], *, remote: bool) -> None:
-    """Put what .dvc files name into its place, from the cache or, where there is one, the remote."""
-    names = [str(path) for path in tracked]
-    try:
-        _dvc(root, say, "checkout", "--force", *names)
-    except AtelierError:
-        if not remote:
-            raise
-        _dvc(root, say, "pull", "--force", *names)
+def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:
+    """Put the files that .dvc files name into their places, from the cache, or else from the default remote, if any.
+
+    The remote is not asked for what the cache has. What lies in a place and differs is replaced. Raises AtelierError
+    where a file cannot be had, or where its place is a symbolic link or lies behind one.
+    """
+    present, absent = [], []
+    for path in tracked:
+        places = dvc.outs(root, path)
+        for place in places:
+            check_place(root, place)
+        (present if any(place.exists() for place in places) else absent).append(str(path))
+    for names, flags in ((absent, []), (present, ["--force"])):
+        if not names:
+            continue
+        try:
+            _dvc(root, say, "checkout", *flags, *names)
+        except AtelierError:
+            if dvc.remote(root) is None:
+                raise
+            _dvc(root, say, "pull", *flags, *names)
+
+
+def check_place(root: Path, path: Path) -> None:
+    """Raise AtelierError where writing to `path` would reach a file outside `root`: it is, or lies behind, a link."""
+    if not path.is_relative_to(root):
+        raise AtelierError(
+            f"{path} lies outside {root}, where nothing may be written: give it a path inside the studio"
+        )
+    if link := link_above(root, path):
+        raise AtelierError(
+            f"{link} is a symbolic link to {link.readlink()}, and writing {path.relative_to(root)} would change files "
+            f"there: in the studio, put a folder or file in place of {link.relative_to(root)}, and commit that"
+        )
+
+
+def link_above(root: Path, path: Path) -> Path | None:
+    """The first symbolic link on the way from `root` down to `path`, itself included; None where there is none."""
+    steps = [path, *path.parents]
+    below = steps[: steps.index(root)] if root in steps else steps
+    return next((step for step in reversed(below) if step.is_symlink()), None)
 
 
 def fetch(root: Path, tracked: Path) -> None:

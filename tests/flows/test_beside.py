@@ -88,6 +88,129 @@ def test_edits_that_an_experiment_would_take_the_place_of_are_named(tree: Explor
     assert beside.lost_by(tree.root, "sea-1", "sea") == []  # it is another experiment
 
 
+def an_experiment(tree: ExploreTree, ours: beside.Beside, number: int, lr: str) -> str:
+    """A trial that completed: an experiment of the exploration sea, with another learning rate."""
+    ours.clean()
+    path = ours.root / "params.yaml"
+    assert "  lr: 0.0002 " in path.read_text()
+    path.write_text(path.read_text().replace("  lr: 0.0002 ", f"  lr: {lr} ", 1))
+    (ours.root / "dvc.lock").write_text("schema: '2.0'\n")
+    clone = ExploreTree(ours.root, tree.environment)
+    clone.git("add", "-f", "dvc.lock")
+    clone.git("commit", "-qam", "a trial")
+    clone.git("update-ref", ours.ref(f"sea-{number}"), "HEAD")
+    clone.git("checkout", "-q", "--detach", ours.head)
+    ours.give(f"sea-{number}")
+    return f"sea-{number}"
+
+
+def adopt(tree: ExploreTree, experiment: str) -> beside.Adoption:
+    plan = beside.adoption(tree.root, experiment, "sea")
+    assert not plan.lost
+    plan.write()
+    return plan
+
+
+def params(tree: ExploreTree) -> str:
+    return (tree.root / "params.yaml").read_text()
+
+
+def test_an_experiment_is_adopted_after_commits_and_what_they_changed_stays(tree: ExploreTree):
+    tree.set("works: 600 ", "works: 24 ")
+    experiment = an_experiment(tree, prepared(tree), 1, "0.0001")
+    (tree.root / "notes.md").write_text("what I have learned")
+    tree.commit()  # the edit with which the exploration began, too
+    assert adopt(tree, experiment).kept == ("notes.md",)
+    assert "lr: 0.0001 " in params(tree)
+    assert "works: 24 " in params(tree)
+    assert (tree.root / "dvc.lock").exists()
+    assert (tree.root / "notes.md").read_text() == "what I have learned"
+    assert tree.git("status", "--porcelain", "--untracked-files=no").split() == ["M", "params.yaml"]
+
+
+def test_settings_of_a_commit_since_are_merged_with_the_experiments_or_refused(tree: ExploreTree):
+    experiment = an_experiment(tree, prepared(tree), 1, "0.0001")
+    tree.set("works: 600 ", "works: 24 ")
+    tree.commit()
+    assert list(adopt(tree, experiment).merged) == ["params.yaml"]
+    assert "lr: 0.0001 " in params(tree)
+    assert "works: 24 " in params(tree)
+
+    tree.git("checkout", "-q", "--", "params.yaml")
+    tree.set("  lr: 0.0002 ", "  lr: 0.0003 ")
+    tree.commit()
+    with pytest.raises(
+        AtelierError, match=r"params.yaml: a commit since .* sea-1 both change the same lines"
+    ):
+        adopt(tree, experiment)
+    assert "lr: 0.0003 " in params(tree)
+
+
+def test_files_of_dvcs_folders_that_were_not_added_are_named_and_stay(tree: ExploreTree):
+    for name in ("a.jpg", "sub/b.jpg"):
+        (tree.root / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree.root / "mine" / name).write_text(name)
+    (tree.root / "one.csv").write_text("title")
+    tree.dvc("add", "-q", "mine", "one.csv")
+    tree.commit()
+    experiment = an_experiment(tree, prepared(tree), 1, "0.0001")
+    assert beside.lost_by(tree.root, experiment, "sea") == []
+    (tree.root / "mine/new").mkdir()
+    (tree.root / "mine/new/c.jpg").write_text("not added yet")
+    for name in ("mine/sub/b.jpg", "one.csv"):
+        (tree.root / name).unlink()
+        (tree.root / name).write_text("painted over")
+    (tree.root / "mine/a.jpg").unlink()
+    assert beside.lost_by(tree.root, experiment, "sea") == [
+        "mine/a.jpg", "mine/new/c.jpg", "mine/sub/b.jpg", "one.csv",
+    ]  # fmt: skip
+    tree.dvc("add", "-q", "mine", "one.csv")
+    tree.commit()
+    shutil.rmtree(tree.root / ".dvc/cache")  # nothing is asked of it for folders of a person's
+    adopt(tree, experiment)
+    assert (tree.root / "mine/new/c.jpg").read_text() == "not added yet"
+    assert (tree.root / "mine/sub/b.jpg").read_text() == "painted over"
+
+
+def test_a_remote_that_is_away_is_not_asked_for_what_the_cache_has(tree: ExploreTree):
+    (tree.root / "mine").mkdir()
+    (tree.root / "mine/a.jpg").write_text("the sea")
+    tree.dvc("add", "-q", "mine")
+    tree.dvc("remote", "add", "-d", "away", "/no/such/store")
+    tree.commit()
+    ours = prepared(tree)
+    assert (ours.root / "mine/a.jpg").read_text() == "the sea"
+    shutil.rmtree(tree.root / ".dvc/cache")
+    shutil.rmtree(ours.root / "mine")
+    with pytest.raises(AtelierError, match="there is no /no/such/store"):
+        prepared(tree)
+
+
+def test_an_edit_that_removes_a_dvc_file_is_no_trouble(tree: ExploreTree):
+    (tree.root / "mine").mkdir()
+    (tree.root / "mine/a.jpg").write_text("the sea")
+    tree.dvc("add", "-q", "mine")
+    tree.set("path: null ", "path: mine ")
+    tree.commit()
+    (tree.root / "mine.dvc").unlink()
+    assert (prepared(tree).root / "mine/a.jpg").read_text() == "the sea"
+
+
+def test_untracked_files_in_the_place_of_an_experiments_are_named_and_stay(tree: ExploreTree):
+    (tree.root / "new.py").write_text("# new\n")
+    (tree.root / "mine").mkdir()
+    (tree.root / "mine/a.jpg").write_text("the sea")
+    tree.dvc("add", "-q", "mine")
+    tree.git("add", "new.py", "mine.dvc", ".gitignore")
+    experiment = an_experiment(tree, prepared(tree), 1, "0.0001")
+    tree.git("rm", "-q", "--cached", "new.py", "mine.dvc")
+    (tree.root / "mine.dvc").unlink()
+    assert beside.lost_by(tree.root, experiment, "sea") == ["mine"]
+    (tree.root / "new.py").write_text("# newer\n")
+    assert beside.lost_by(tree.root, experiment, "sea") == ["mine", "new.py"]
+    assert (tree.root / "mine/a.jpg").read_text() == "the sea"
+
+
 def test_a_studio_that_git_does_not_hold_whole_is_refused_with_what_to_do(tree: ExploreTree):
     (tree.root / "atelier").mkdir()
     (tree.root / "atelier/mine.py").touch()

@@ -103,6 +103,118 @@ def test_what_params_name_in_the_users_tree_and_no_commit_holds_is_lent(person: 
     assert not person.at(root).git("diff", "HEAD", "--stat")
 
 
+def lend(person: Studio, folder: str, ignored: str) -> Path:
+    """A folder with a picture, which params.yaml names and git ignores, lent to a night once."""
+    place = person.root / folder
+    place.mkdir(parents=True)
+    (place / "sea.jpg").write_text("the sea")
+    person.set("path: null ", f"path: {folder} ")
+    with (person.root / ".gitignore").open("a") as file:
+        file.write(ignored)
+    person.commit("my own")
+    root = person.prepare().root
+    assert (root / folder / "sea.jpg").read_text() == "the sea"
+    assert (root / folder).is_symlink()
+    return place
+
+
+def track(person: Studio, folder: str) -> None:
+    person.dvc("add", "-q", folder)
+    person.git("add", "-f", f"{folder}.dvc")
+    person.commit("tracked from now on")
+
+
+@pytest.mark.parametrize("folder", ["paintings", "mine/paintings", "data/paintings"])
+def test_a_lent_folder_that_is_tracked_later_keeps_what_was_not_added(person: Studio, folder: str):
+    place = lend(person, folder, f"/{folder.split('/')[0]}/*\n!*.dvc\n")
+    track(person, folder)
+    (place / "dune.jpg").write_text("not added yet")
+    (place / "sea.jpg").unlink()
+    (place / "sea.jpg").write_text("painted over")
+    root = person.prepare().root
+    assert sorted(path.name for path in place.iterdir()) == ["dune.jpg", "sea.jpg"]
+    assert (place / "sea.jpg").read_text() == "painted over"
+    assert [path.name for path in (root / folder).iterdir()] == ["sea.jpg"]
+    assert (root / folder / "sea.jpg").read_text() == "the sea"  # as it was committed
+
+
+def test_a_folder_that_is_no_longer_tracked_is_lent_again_with_all_that_it_has(person: Studio):
+    place = lend(person, "paintings", "/paintings\n")
+    track(person, "paintings")
+    person.prepare()
+    person.git("rm", "-qf", "paintings.dvc")
+    person.commit("not tracked any more")
+    (place / "dune.jpg").write_text("new")
+    root = person.prepare().root
+    assert sorted(path.name for path in (root / "paintings").iterdir()) == ["dune.jpg", "sea.jpg"]
+
+
+def test_links_of_the_users_inside_a_lent_folder_stay(person: Studio, tmp_path: Path):
+    (tmp_path / "titles.csv").write_text("sea.jpg,The sea")
+    mine = person.root / "mine"
+    mine.mkdir()
+    (mine / "titles.csv").symlink_to(tmp_path / "titles.csv")
+    person.set("catalog: null ", "catalog: mine/titles.csv ")
+    person.git("add", "params.yaml")
+    lend(person, "mine/../mine/paintings", "/mine/\n")
+    person.set("path: mine/../mine/paintings", "path: mine")
+    person.commit("the whole folder")
+    for _ in range(2):
+        root = person.prepare().root
+        assert (mine / "titles.csv").readlink() == tmp_path / "titles.csv"
+        assert (root / "mine/titles.csv").read_text() == "sea.jpg,The sea"
+        assert (root / "mine/paintings/sea.jpg").read_text() == "the sea"
+
+
+@pytest.mark.parametrize("place", ["models", "data/model", "paintings"])
+def test_a_link_in_a_commit_that_leads_out_of_the_clone_is_refused_where_it_would_be_written_through(
+    person: Studio, tmp_path: Path, place: str
+):
+    outside = tmp_path / "large disk"
+    outside.mkdir()
+    (outside / "sea.jpg").write_text("mine")
+    (person.root / "paintings").mkdir()
+    (person.root / "paintings/sea.jpg").write_text("the sea")
+    track(person, "paintings")
+    shutil.rmtree(person.root / "paintings")
+    (person.root / place).parent.mkdir(exist_ok=True)
+    (person.root / place).symlink_to("../" * (place.count("/") + 1) + outside.name)
+    person.git("add", "-f", place)
+    person.git("commit", "-qm", "a link")
+    with pytest.raises(
+        AtelierError, match=rf"nightly/{place} is a symbolic link to .*large disk, and writing"
+    ):
+        person.prepare()
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("sea.jpg", "mine")]
+
+
+def test_a_folder_in_which_a_stage_writes_is_not_lent(person: Studio):
+    person.set("path: null ", "path: paintings ")
+    stages = person.root / "dvc.yaml"
+    stages.write_text(stages.read_text().replace("outs: [data/artworks]", "outs: [paintings/made]"))
+    (person.root / ".gitignore").write_text("/paintings\n")
+    (person.root / "paintings").mkdir()
+    (person.root / "paintings/sea.jpg").write_text("the sea")
+    person.commit("a stage that writes among my paintings")
+    with pytest.raises(
+        AtelierError, match=r"paintings is in no commit, and DVC writes paintings/made inside"
+    ):
+        person.prepare()
+
+
+def test_a_model_and_a_network_that_params_name_in_models_are_lent(person: Studio):
+    network = "models/realesr-x4.safetensors"
+    (person.root / "models").mkdir()
+    (person.root / network).write_text("weights")
+    text = (person.root / "params.yaml").read_text()
+    person.set("method: learned ", "method: external ")
+    external = text[text.index("  external:") :].splitlines()
+    person.set(external[1], f"    path: {network}")
+    person.set(external[2], f"    sha256: {'a' * 64}")
+    person.commit("somebody else's network")
+    assert (person.prepare().root / network).read_text() == "weights"
+
+
 def test_what_dvc_tracks_is_brought_as_it_was_committed(person: Studio):
     paintings = person.root / "paintings"
     paintings.mkdir()
