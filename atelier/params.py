@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 
 from atelier.errors import AtelierError
 from atelier.web.hosts import is_loopback
-from atelier.wording import listed, plain, sentences
+from atelier.wording import listed, plain, read_yaml, sentences
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
@@ -379,18 +377,10 @@ def load_params(path: Path) -> Params:
 
     Raises AtelierError naming every bad key, its line, what it holds and what it may hold.
     """
-    yaml = YAML(typ="rt")  # round-trip is a safe loader that also knows lines; the parser DVC uses
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path)
     except FileNotFoundError:
         raise AtelierError(f"{path} is missing: restore it with `git checkout {path}`") from None
-    except UnicodeDecodeError as error:
-        raise AtelierError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
-        ) from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise AtelierError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     if not isinstance(document, Mapping):
         raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
     try:

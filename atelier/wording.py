@@ -1,6 +1,7 @@
 """What is wrong with a settings file, in words: where, what it holds, what it may hold. Knows no particular setting."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -8,6 +9,45 @@ from typing import Any, Literal, get_args
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
+
+from atelier.errors import AtelierError
+
+CONFLICT = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)  # what git leaves for a person to decide
+
+
+def read_yaml(path: Path) -> Any:
+    """The file's document, as ruamel.yaml's round-trip loader reads it, which is safe and keeps lines.
+
+    Raises AtelierError naming the file and, where it can be told, the line; FileNotFoundError passes.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise AtelierError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    if conflict := CONFLICT.search(text):
+        raise AtelierError(
+            f"{path}:{_line_at(text, conflict.start())}: git left a conflict here ({conflict[0].strip()}): keep one of "
+            "the two versions, and remove the lines with <<<<<<<, ======= and >>>>>>>"
+        )
+    try:
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise AtelierError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except ReaderError as error:
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise AtelierError(
+            f"{path}:{_line_at(text, text.find(chr(code)))}: not valid YAML: remove the control character {code:#04x}"
+        ) from None
+    except RecursionError:
+        raise AtelierError(f"{path}: not valid YAML: its brackets nest too deeply") from None
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:  # of dates and numbers, say
+        raise AtelierError(f"{path}: not valid YAML: {error}") from None
 
 
 def sentences(path: Path, document: Any, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
@@ -63,12 +103,17 @@ def plain(node: Any) -> Any:
     return node
 
 
+def _line_at(text: str, position: int) -> int:
+    return text.count("\n", 0, max(position, 0)) + 1
+
+
 def _keys(document: Any, location: Sequence[int | str]) -> tuple[int | str, ...]:
     """The part of pydantic's location that is in the document (it appends the names of union branches)."""
     keys: list[int | str] = []
     node: Any = document
     for key in location:
-        if isinstance(node, Mapping) and (key in node or not keys):
+        if isinstance(node, Mapping) and (found := [own for own in node if str(own) == key] or not keys):
+            key = found[0] if isinstance(found, list) else key  # null, true and 3 are keys as well
             node = node.get(key)
         elif isinstance(node, list) and isinstance(key, int) and key < len(node):
             node = node[key]
@@ -87,11 +132,14 @@ def _value(document: Any, keys: Sequence[int | str]) -> Any:
 def _line(document: Any, keys: Sequence[int | str]) -> int:
     line = 0
     for key in keys:
-        if isinstance(document, Mapping) and key in document:
-            line = document.lc.key(key)[0]  # type: ignore[attr-defined]  # ruamel's own
-        elif isinstance(document, list) and isinstance(key, int):
-            line = document.lc.item(key)[0]  # type: ignore[attr-defined]
-        else:
+        try:
+            if isinstance(document, Mapping) and key in document:
+                line = document.lc.key(key)[0]  # type: ignore[attr-defined]  # ruamel's own
+            elif isinstance(document, list) and isinstance(key, int):
+                line = document.lc.item(key)[0]  # type: ignore[attr-defined]
+            else:
+                break
+        except (KeyError, TypeError):  # it comes from elsewhere, by a merge (<<): then the section's line
             break
         document = document[key]
     return line + 1

@@ -39,6 +39,7 @@ def report() -> Iterator[Finding]:
     """All there is to know, each as soon as it is known."""
     yield from _machine()
     yield from _git()
+    yield _stages()
     yield _remote()
     yield _prefect()
     yield from _arrived()
@@ -79,6 +80,13 @@ def _git() -> Iterator[Finding]:
         )
     else:
         yield Finding("git", "ok", f"commits are {name}'s, {email}")
+
+
+def _stages() -> Finding:
+    try:
+        return Finding("dvc.yaml", "ok", f"{dvc.check()} stages, and dvc.lock, can be read")
+    except AtelierError as error:
+        return Finding("dvc.yaml", "wrong", str(error), "edit the file that it names")
 
 
 def _remote() -> Finding:

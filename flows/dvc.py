@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import psutil
-from ruamel.yaml import YAML
 
 from atelier.errors import AtelierError, PassingError
 from atelier.files import replacing
+from atelier.wording import plain, read_yaml
 from flows import remotes, tree
 from flows.processes import Child, is_dvc
 
@@ -123,7 +123,7 @@ def failure(stage: str, lines: Sequence[str], status: int) -> AtelierError:
 def key(stage: str) -> str:
     """12 hex that name what dvc.lock holds of a stage's command, inputs and params; empty where it holds none."""
     try:
-        locked = YAML(typ="safe").load(LOCK_FILE.read_text(encoding="utf-8"))["stages"][stage]
+        locked = plain(read_yaml(LOCK_FILE)["stages"][stage])
     except (FileNotFoundError, KeyError, TypeError):
         return ""
     inputs = {
@@ -232,7 +232,28 @@ def _reading(root: Path = Path()) -> Iterator["Repo"]:
     except LockError:
         raise
     except DvcException as error:
-        raise AtelierError(str(error)) from error
+        raise AtelierError(_of_a_file(root, error) or str(error)) from error
+
+
+def _of_a_file(root: Path, error: Exception) -> str:
+    """What is wrong in which line of the dvc.yaml, dvc.lock or .dvc file that DVC could not read; empty for others."""
+    match = re.match(r"(?:unable to read: )?'(.+?)'(?:,| validation failed)", str(error))
+    if match is None:
+        return ""
+    try:
+        read_yaml(root / match[1])
+    except AtelierError as mistake:
+        return str(mistake)
+    except OSError:
+        return ""
+    told = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+    return f"{' '.join(told.split())}; `git checkout {Path(match[1])}` brings the last commit's back"
+
+
+def check(root: Path = Path()) -> int:
+    """Have DVC read dvc.yaml, dvc.lock and the .dvc files; the number of stages. AtelierError names the line."""
+    with _reading(root) as repo:
+        return sum(not stage.is_data_source for stage in repo.index.stages)
 
 
 def _with_needs(targets: Sequence[str], needs: dict[str, set[str]]) -> set[str]:

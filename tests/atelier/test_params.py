@@ -160,3 +160,35 @@ def test_each_setting_of_a_recipe_may_be_auto_or_chosen(tmp_path):
         name = wrong.split(":")[0]
         with pytest.raises(AtelierError, match=rf"train\.{name} holds .* it may hold auto"):
             load(tmp_path, SHIPPED.replace(f"  {name}: auto", f"  {wrong}"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("kimg: 120", "kimg: \x07 120", r":47: not valid YAML: remove the control character 0x07"),
+        ("kimg: 120", "kimg: 120  # \x1b[0m", r":47: not valid YAML: remove the control character 0x1b"),
+        ("train:\n", "train:\n  <<: {key: 3}\n", r":44: train.key is an unknown key"),
+        (
+            "train:\n",
+            "train:\n  <<: {batch: many}\n",
+            r":49: train.batch holds|:44: train.batch holds 'many'",
+        ),
+        ("train:\n", "<<: {key: 3}\ntrain:\n", r"key is an unknown key"),
+        ("train:\n", "train:\n  true: 3\n", r":45: train.True is an unknown key"),
+        ("kimg: 120", "kimg: 2001-99-14", "not valid YAML: month must be"),
+        ("kimg: 120", "kimg: " + "[" * 5000, "nest too deeply"),
+        (
+            "  kimg: 120",
+            "<<<<<<< HEAD\n  kimg: 120\n=======\n  kimg: 99\n>>>>>>> b",
+            ":47: git left a conflict here",
+        ),
+    ],
+)
+def test_whatever_stands_in_the_file_the_line_is_named(tmp_path, old, new, sentence):
+    text = Path("params.yaml").read_text()
+    if "batch: many" in new:
+        text = text.replace("  batch: 64 ", "  # batch: 64 ")
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(AtelierError, match=sentence):
+        load_params(path)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from atelier.errors import AtelierError, PassingError
-from flows import dvc
+from flows import doctor, dvc
 from tests.flows.toys import Tree, left_of
 
 
@@ -195,3 +195,22 @@ def test_an_exception_in_the_watcher_stops_dvc_and_the_stage(inside):
     assert len(family) >= 2
     assert not left_of(family)
     assert not any(json.loads((inside.root / ".dvc/tmp/rwlock").read_text()).values())  # dvc ended in order
+
+
+@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock", "mine.dvc"])
+def test_a_conflict_that_git_left_is_named_with_its_line(inside, name):
+    (inside.root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    path = inside.root / name
+    lines = path.read_text().splitlines() if path.exists() else ["outs:"]
+    lines[1:1] = ["<<<<<<< HEAD", "=======", ">>>>>>> other"]
+    path.write_text("\n".join(lines))
+    with pytest.raises(AtelierError, match=rf"^{name}:2: git left a conflict here"):
+        dvc.plan([], print)
+    found = doctor._stages()
+    assert found.state == "wrong" and found.said.startswith(f"{name}:2: ")
+
+
+def test_a_lock_that_is_none_says_how_to_have_it_back(inside):
+    (inside.root / "dvc.lock").write_text("- a list\n")
+    with pytest.raises(AtelierError, match=r"dvc.lock' validation failed: .*; `git checkout dvc.lock`"):
+        dvc.plan([], print)
