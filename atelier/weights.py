@@ -1,6 +1,8 @@
 """Weights in safetensors with a JSON header that says what they are. Knows no network."""
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,18 @@ def save_weights(
     """Write tensors under their names and `header` beside `format`; the same content gives the same bytes."""
     text = json.dumps({**header, "format": format}, sort_keys=True)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_tensors(path, stored, {KEY: text})
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Replace `path` by a safetensors file. Raises OSError where the disk refuses it, for example when it is full."""
     with replacing(path) as temporary:
-        save_file(stored, temporary, metadata={KEY: text})
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # which is no OSError, whatever the disk says
+            if not (number := re.search(r"os error (\d+)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def read_weights(

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from atelier.files import replacing
+from atelier.weights import write_tensors
 
 FORMAT = "atelier-state/1"
 KEPT_STATES = 2
@@ -62,12 +61,7 @@ class TrainingState:
 def save_state(path: Path, step: int, state: TrainingState, notes: Mapping[str, Any] | None = None) -> None:
     """Write `state` as of `step` finished steps, with JSON-able `notes` (curves, say)."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named(state).items()}
-    with replacing(path) as temporary:
-        save_file(
-            tensors,
-            temporary,
-            metadata={"format": FORMAT, "step": str(step), "notes": json.dumps(notes or {})},
-        )
+    write_tensors(path, tensors, {"format": FORMAT, "step": str(step), "notes": json.dumps(notes or {})})
 
 
 def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] | None:

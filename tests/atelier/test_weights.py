@@ -1,5 +1,6 @@
 """Weights files: same content same bytes, foreign files refused with a sentence."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,18 @@ def test_strangers_are_refused(tmp_path: Path, metadata: dict[str, str] | None) 
     save_file({"a": torch.ones(1)}, path, metadata=metadata)
     with pytest.raises(AtelierError, match="has no x/1 header"):
         read_weights(path, "x/1", {"steps"}, "train")
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_disk_and_the_old_weights_stay(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"a": torch.arange(3.0)}, "x/1", {"steps": 7})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # as if the disk were full after 100 kB
+    try:
+        with pytest.raises(OSError, match=str(path)) as refused:
+            save_weights(path, {"a": torch.zeros(100_000)}, "x/1", {"steps": 8})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.errno and refused.value.strerror
+    assert read_weights(path, "x/1", {"steps"}, "train")[0]["steps"] == 7
+    assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]

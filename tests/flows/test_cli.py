@@ -1,10 +1,13 @@
 """`atelier …` as typed by a person."""
 
 import io
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from PIL import Image
@@ -79,6 +82,40 @@ def test_a_title_turns_no_terminals_direction_and_is_no_markup(
     assert shown.exit_code == 0, shown.output
     assert "abc\\u202egnp.exe [/red]" in shown.output
     assert not set("\u202e\u2066\u061c\u200f") & set(shown.output)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["preset", "laptop-64"], ["show", "sea-1"], ["unpack"], ["unpack", "--to", "locked/deeper"],
+        ["show", "sea-1", "--out", "locked/deeper"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_the_disk_refuses_is_a_sentence(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    _tree(tmp_path, monkeypatch)
+
+    def refused(path: str | Path, *_: object, **__: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    if "locked/deeper" in command:
+        (tmp_path / "locked").write_text("no folder")
+    elif os.geteuid():
+        (tmp_path / "params.yaml").chmod(0)
+        (tmp_path / ".atelier").mkdir(mode=0o500)
+    else:  # to root nothing is forbidden
+        monkeypatch.setattr(os, "mkdir", refused)
+        monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr(sys, "argv", ["atelier", *command])
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 1
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and ("Permission denied" in said or "Not a directory" in said)
 
 
 def test_show_puts_a_painting_where_one_can_look_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
