@@ -16,7 +16,7 @@ from atelier.download.arrivals import Arrival, Limits
 from atelier.download.sources import Source
 from atelier.download.variants import addresses, catalogued_size, is_copy
 from atelier.images import ImageLimits, Refused, is_placeholder_url, shrink, verify
-from atelier.web.polite import FetchError
+from atelier.web.polite import FetchError, Redirected
 
 # a false or damaged picture may be the site's bad moment: as many looks, or until one repeats itself
 LOOKS = 3
@@ -59,12 +59,19 @@ def key_of(work: Work, source: Source) -> str:
 
 
 def may_pass(answer: Answer) -> bool:
-    """Whether a work has no picture because of trouble that may pass by itself; a refusal is the source's decision."""
-    return not answer.lasts and answer.arrival.status not in ("ok", "refused")
+    """Whether a work has no picture because of trouble that may pass by itself.
+
+    A refusal is the source's decision, and what it redirects to its error page is most likely gone.
+    """
+    return not answer.lasts and answer.arrival.status not in ("ok", "refused", "missing")
 
 
 def _failed(error: FetchError) -> Answer:
     reason = error.reason
+    if isinstance(
+        error, Redirected
+    ):  # to the site's error page, which it may also show when it is in trouble
+        return Answer(Arrival("missing", reason), False)
     if error.status == 451:
         reason += ": not shown in your country (a geo-block, for legal reasons)"
     return Answer(Arrival(error.kind, reason), error.kind not in PASSING)

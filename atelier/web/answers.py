@@ -19,6 +19,7 @@ from atelier.web.pace import Stopped
 Kind = Literal["missing", "refused", "too-large", "error"]
 
 PIECE_BYTES = 65_536
+LEADS_TO = "leads to "
 MOST_MEMBERS = 10_000  # of a gzip body; real ones have one, or one for every 64 KB
 SLOWEST_BYTES_PER_S = 1000  # an answer that trickles in below this, once timeout_s has passed, is given up
 HEAD_BYTES = 1_000_000  # what may come beside the body: headers, interim answers, trailers
@@ -81,6 +82,11 @@ class Challenged(NoAnswer):
 
 class Redirected(FetchError):
     """The address leads to another one of the same site, which was not asked for: an error page, for example."""
+
+    @property
+    def target(self) -> str:
+        """The address that it leads to."""
+        return self.reason.removeprefix(LEADS_TO)
 
 
 class Transient(Exception):

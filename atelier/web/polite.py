@@ -19,6 +19,7 @@ import urllib3
 from atelier import __version__
 from atelier.errors import AtelierError
 from atelier.web.answers import (
+    LEADS_TO,
     Bounds,
     Challenged,
     Fetched,
@@ -194,7 +195,7 @@ class PoliteClient:
                     "refused", request.url, f"leads from https to {url[:200]}, which is not encrypted"
                 )
             if request.is_ruled and is_allowed(url, self.base_url) and _ends_here(request, url):
-                raise Redirected("error", request.url, f"leads to {url[:200]}", REDIRECT)
+                raise Redirected("error", request.url, f"{LEADS_TO}{url[:200]}", REDIRECT)
         raise FetchError("refused", request.url, f"more than {REDIRECTS} redirects")
 
     def _obey_robots(self, url: str) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from atelier.errors import AtelierError
 from atelier.web.budget import BudgetSpent
@@ -30,10 +31,9 @@ TRIES = 2  # what comes as something else is asked for once more
 PASSING_PAGE = re.compile(
     r"log-?in|sign-?in|consent|maintenance|unavailable|captcha|challenge|verif|block|busy", re.IGNORECASE
 )
-MOST_REDIRECTED = (
-    20  # addresses in a row; WikiArt has one dead id among 223,095, so more of them are its own trouble
-)
-FEW_REDIRECTED = 5  # at the end of a harvest, where no answer follows
+# addresses of a kind in a row; WikiArt has one dead id among 223,095, so more of them are trouble of the site
+MOST_REDIRECTED = 20
+FEW_REDIRECTED = 5  # the same at the end of a harvest, where no answer follows
 
 
 class Gone(AtelierError):
@@ -146,7 +146,7 @@ class Asker:
     def _gone_by_redirect(self, kind: Kind, path: str, error: Redirected) -> Gone | Unreadable:
         """What a redirect to another page means: a dead id, or trouble of the whole site where they do not end."""
         gone = Kept(b"", self.snapshot, gone=f"the site has none ({error.reason})")
-        if PASSING_PAGE.search(error.reason):
+        if PASSING_PAGE.search(urlsplit(error.target).path):
             return Unreadable("error", error.url, error.reason)
         with self._lock:
             self._redirected[kind][path] = gone

@@ -13,12 +13,12 @@ from PIL import Image
 
 from atelier.catalog import Work
 from atelier.download.arrivals import Arrival, Arrivals, Limits
-from atelier.download.fetching import Answer, ask, key_of
+from atelier.download.fetching import Answer, ask, key_of, may_pass
 from atelier.download.sources import Site as SiteSource
 from atelier.images import ImageLimits, read_rgb
 from atelier.web.polite import PoliteClient
 from tests.downloads import bring
-from tests.lookalike import PLACEHOLDER, VARIANTS, Offer, Site, lookalike
+from tests.lookalike import ERROR_PAGE, PLACEHOLDER, VARIANTS, Offer, Site, lookalike
 from tests.pictures import encoded
 
 LIMITS = Limits(ImageLimits(min_side_px=64, max_pixels=10_000_000), max_bytes=5_000_000, size_px=128)
@@ -196,6 +196,13 @@ def test_an_address_that_is_a_stand_ins_own_is_never_asked_for() -> None:
             assert site.requests == []
         assert answer == Answer(Arrival("placeholder", answer.arrival.reason), True)
         assert stand_in in answer.arrival.reason
+
+
+def test_a_picture_that_leads_to_the_sites_error_page_is_missing_until_it_is_asked_for_again() -> None:
+    with lookalike({"genre/marina": [offer({}, behaviour="dead-id")]}) as site, source_of(site) as source:
+        answer = ask(work_of(offer(), site), source, replace(LIMITS, size_px=None))
+        assert (answer.arrival.status, answer.lasts, may_pass(answer)) == ("missing", False, False)
+        assert ERROR_PAGE in answer.arrival.reason and len(site.requests) == 1
 
 
 def test_a_geo_block_is_a_refusal_that_says_so() -> None:
