@@ -62,7 +62,9 @@ LONGEST_DELAY_S = 10.0  # where a site puts us off: its pace has fallen by then,
 PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
 REDIRECT = 302
 WITH_LEAVE = "if its owner has allowed you to train on it, set scrape.wikiart.may_train: true"
-CHALLENGE = "asks whether a person is at a browser (a challenge of Cloudflare's), and Atelier does not pretend to be one"
+CHALLENGE = (
+    "asks whether a person is at a browser (a Cloudflare challenge), and Atelier does not pretend to be one"
+)
 CHALLENGE_PAUSE_S = 3600.0  # how long a host that asks for a person is left alone
 
 
