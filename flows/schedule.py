@@ -57,14 +57,14 @@ class Plan:
 def checked(cron: str, timezone: str) -> Plan:
     """The plan of these two. Raises AtelierError where either cannot be read, and where the time never comes."""
     wanted = 'minute, hour, day, month, weekday: "0 2 * * *" is each night at 2'
-    if len(cron.split()) != 5:  # six would be seconds, and a night each of them
-        raise AtelierError(f'--cron "{cron}" has {len(cron.split())} fields; it has five, {wanted}')
+    if (fields := len(cron.split())) != 5:  # a sixth would be seconds: 60 nights in a minute
+        raise AtelierError(f'--cron "{cron}": {fields} fields in place of five, {wanted}')
     try:
         CronSchedule(cron=cron)
     except ValidationError:
-        raise AtelierError(f'--cron "{cron}" is no cron line; it has {wanted}') from None
+        raise AtelierError(f'--cron "{cron}" is no cron line: {wanted}') from None
     if not _comes(cron):
-        raise AtelierError(f'--cron "{cron}" names a date that never comes; it has {wanted}')
+        raise AtelierError(f'--cron "{cron}" names a date that never comes: {wanted}')
     try:
         zone = CronSchedule(cron=cron, timezone=timezone).timezone
     except ValidationError:

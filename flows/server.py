@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -43,6 +44,7 @@ except ValidationError as error:  # of a variable PREFECT_…, a profile or [too
 
 USUAL = "http://127.0.0.1:4200/api"  # where `prefect server start` listens unless told otherwise
 STARTUP_S = 120.0  # the first start in a tree also makes the database
+OPENING_S = 60.0  # for somebody else's that has its database open already to listen
 ANSWER_S = 10.0  # for a server to say its version
 MEND = "start it with `prefect server start`, or unset PREFECT_API_URL"
 
@@ -126,7 +128,7 @@ def _trouble() -> tuple[str, str]:
     except httpx.TimeoutException:
         return f"no answer within {ANSWER_S:.0f} s", MEND
     except httpx.TransportError as error:
-        text = str(error)
+        text = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return text, "name its authority's file in PREFECT_API_SSL_CERT_FILE"
         return text or type(error).__name__, MEND
@@ -146,24 +148,36 @@ def _use(url: str) -> None:
 
 
 def _of_this_studio() -> str | None:
-    """The API of a `prefect server start` that works with this studio's SQLite database, whatever its port."""
+    """The API of a `prefect server start` that works with this studio's SQLite database, whatever its port.
+
+    Waits for one that is starting.
+    """
     secret = get_current_settings().server.database.connection_url
     kind, _, path = (secret.get_secret_value() if secret else "").partition(":///")
     if not kind.startswith("sqlite"):
         return None
     database = os.path.realpath(path.partition("?")[0])
-    for process in psutil.process_iter(["cmdline"]):
-        with contextlib.suppress(psutil.Error):  # ended meanwhile, or somebody else's
-            if not _is_server(process.info["cmdline"] or []):
-                continue
-            if process.environ().get("PREFECT__SERVER_EPHEMERAL"):  # it ends with the flow that started it
-                continue
-            if database not in {os.path.realpath(file.path) for file in process.open_files()}:
-                continue
+    deadline_s = time.monotonic() + OPENING_S
+    while process := _process_with(database):
+        with contextlib.suppress(psutil.Error):  # ended meanwhile
             for connection in process.net_connections("tcp"):
-                if connection.status == psutil.CONN_LISTEN and connection.laddr:
-                    host = _host(connection.laddr.ip)
-                    return f"http://{host}:{connection.laddr.port}/api"
+                if connection.status == psutil.CONN_LISTEN:
+                    return f"http://{_host(connection.laddr.ip)}:{connection.laddr.port}/api"
+        if time.monotonic() > deadline_s:
+            break
+        time.sleep(0.2)
+    return None
+
+
+def _process_with(database: str) -> psutil.Process | None:
+    """The process of a lasting Prefect server that has this database open."""
+    for process in psutil.process_iter(["cmdline"]):
+        if _is_server(process.info["cmdline"] or []):
+            with contextlib.suppress(psutil.Error):  # ended meanwhile, or somebody else's
+                files = {os.path.realpath(file.path) for file in process.open_files()}
+                # an ephemeral one ends with the flow that started it
+                if database in files and not process.environ().get("PREFECT__SERVER_EPHEMERAL"):
+                    return process
     return None
 
 
@@ -208,18 +222,20 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, said: IO[bytes]) -> None
         status = server.poll()
         if status is not None or time.monotonic() > deadline_s:
             ended = f"it ended with {status}" if status is not None else f"{trouble} after {STARTUP_S:.0f} s"
-            last = _last_line(said)
+            why = _reason(said)
             raise AtelierError(
-                f"Prefect's server did not start in {Path.cwd()}: {ended}{f': {last}' if last else ''}; "
+                f"Prefect's server did not start in {Path.cwd()}: {ended}{f': {why}' if why else ''}; "
                 "`dvc repro` does the same work without it"
             )
         time.sleep(0.1)
 
 
-def _last_line(said: IO[bytes]) -> str:
+def _reason(said: IO[bytes]) -> str:
+    """The last exception that a server's output names, else its last line."""
     said.seek(0)
-    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "")
+    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (errors or lines or [""])[-1]
 
 
 def _listens(port: int) -> bool:

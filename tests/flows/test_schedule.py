@@ -29,10 +29,10 @@ BURY = "import sys; from flows import schedule; schedule.bury(sys.argv[1])"
 
 def test_a_plan_that_no_person_means_is_refused_in_a_sentence(studio: Tree) -> None:
     refused = {
-        ("0 0 2 * * *", "UTC"): "has 6 fields; it has five",
-        ("0 0 2 * * * 2027", "UTC"): "has 7 fields; it has five",
-        ("0 2 * *", "UTC"): "has 4 fields; it has five",
-        ("", "UTC"): "has 0 fields; it has five",
+        ("0 0 2 * * *", "UTC"): ": 6 fields in place of five",
+        ("0 0 2 * * * 2027", "UTC"): ": 7 fields in place of five",
+        ("0 2 * *", "UTC"): ": 4 fields in place of five",
+        ("", "UTC"): ": 0 fields in place of five",
         ("0 25 * * *", "UTC"): "is no cron line",
         ("0 2 30 2 *", "UTC"): "names a date that never comes",
         ("0 2 31 4,6,9,11 *", "UTC"): "names a date that never comes",
