@@ -1,22 +1,21 @@
 """Hostile bytes → verified pictures, or the reason why not; verified bytes → plain sRGB. Opens no connection."""
 
 import io
-import struct
+import math
 import threading
 import warnings
-import zlib
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
-from PIL import TiffImagePlugin as _tiff  # noqa: F401  # loaded here, not by the first of many threads
-from PIL import WebPImagePlugin as _webp  # noqa: F401
+from PIL import Image
 
+from atelier.colours import to_srgb
+from atelier.decoding import Opened, failure
 from atelier.errors import AtelierError
 from atelier.kinds import EXTENSIONS, sniff, unreadable, what_instead
 
@@ -33,16 +32,10 @@ Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-
 PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
 WHITE = (255, 255, 255)
 JPEG_SIDE = 65_500
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 SMALL_PX = 128  # sides that a small copy has at least: its perceptual hash is the whole picture's, or a bit or two off
-LARGE_PIXELS = 25_000_000  # pictures from here on are decoded one at a time, for memory's sake
-_one_large = threading.Lock()
-
-# what Pillow raises for bytes that lie; its plugins do not check everything that they index
-DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError,
-    AssertionError, AttributeError, NotImplementedError, struct.error, zlib.error,
-)  # fmt: skip
+PIXELS_AT_ONCE = (
+    32_000_000  # of all pictures that are being decoded in a process; a larger one is decoded alone
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +48,18 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A picture decoded once in full, upright; `image` has the mode of the file (see `to_rgb`), or is a small copy."""
+    """A picture decoded once in full, and its size upright.
+
+    `image` is upright in the file's own colours; sRGB and smaller where it was to be made smaller; None where it is
+    kept as it came. `note` says what of its colours or pages could not be honoured; mostly nothing.
+    """
 
     extension: str
     width: int
     height: int
     phash: str
-    image: Image.Image
+    image: Image.Image | None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,99 +73,100 @@ class Refused:
 def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified | Refused:
     """Decode `content` in full and measure it. The type is what the bytes say, whatever a header or a name claims.
 
-    `kept_px`: pictures of a shorter side up to this are kept as they came. Of their JPEGs every coefficient is
-    decoded, which is where damage shows, but only a small grey copy is painted, for half the time.
+    `kept_px`: pictures of a shorter side up to this are kept as they came, larger ones come made smaller, to this as
+    their shorter side; 0 changes nothing. Of JPEGs that are kept every coefficient is decoded, which is where damage
+    shows, but only a small grey copy is painted, for half the time. Whatever a decoder raises is a refusal.
     """
     kind = sniff(content)
     if kind is None:
         return Refused("not-an-image", what_instead(content))
     if why := unreadable(kind):
         return Refused("refused", why)
-    if kind == "HEIF":
-        _register_heif()
     try:
-        if kind == "PNG":  # checksums, which decoding skips
-            Image.open(io.BytesIO(content), formats=[kind]).verify()
-        image = Image.open(io.BytesIO(content), formats=[kind])
-    except DAMAGE as error:
-        return Refused("truncated", f"damaged {kind}: {_first_line(error)}")
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        reason = f"{width}×{height} px is more than download.max_pixels, {limits.max_pixels:,}"
-        return Refused("too-large", reason)
-    if min(width, height) < limits.min_side_px:
-        return Refused("too-small", f"{width}×{height} px; download.min_side_px is {limits.min_side_px}")
-    try:
-        with _one_large if width * height > LARGE_PIXELS else nullcontext():
-            if kind == "JPEG" and min(width, height) <= kept_px:
-                if _loads_small(image):
-                    size = (height, width) if _orientation(image) in SIDEWAYS else (width, height)
-                    return Verified(EXTENSIONS[kind], *size, _phash(_upright(image)), image)
-                image = Image.open(io.BytesIO(content), formats=[kind])
-            image.load()
-    except DAMAGE as error:
-        return Refused("truncated", f"damaged {kind}: {_first_line(error)}")
-    if image.width * image.height > limits.max_pixels:  # a GIF's first frame may enlarge its canvas
-        return Refused("too-large", f"{image.width}×{image.height} px is more than download.max_pixels")
-    if kind == "JPEG" and _ends_in_filler(image):
-        return Refused("truncated", "the JPEG's picture data ends early; the rest is filler")
-    if image.mode in ("F", "I") or image.mode.startswith("I;32"):
-        return Refused("refused", f"{kind} with 32-bit samples, whose white is not known")
-    if _is_flat(image):
-        return Refused("placeholder", "one colour all over")
-    upright = _upright(image)
-    try:
-        phash = _phash(upright)
-    except DAMAGE as error:
-        return Refused("refused", f"{kind} whose colours cannot be converted: {_first_line(error)}")
-    return Verified(EXTENSIONS[kind], upright.width, upright.height, phash, upright)
+        opened = Opened(kind, content)
+        width, height = opened.size
+        if refusal := _size_refused(width, height, limits):
+            return refusal
+        opened.check()
+        with room_for(width * height):
+            return _verified(opened, limits, kept_px)
+    except Exception as error:  # noqa: BLE001  # no one file ends a stage, whatever its decoder raises
+        damaged, reason = failure(kind, content, error)
+        return Refused("truncated" if damaged else "refused", reason)
 
 
-def read_rgb(content: bytes) -> Image.Image:
-    """Verified bytes as upright sRGB on white. Raises AtelierError where they cannot be decoded after all."""
+def read_rgb(content: bytes, name: str = "") -> Image.Image:
+    """Verified bytes as upright sRGB on white. Raises AtelierError, with `name`, where they cannot be decoded.
+
+    Many threads that read large pictures do so within `room_for(pixels_of(content))`.
+    """
     kind = sniff(content)
     try:
         if kind is None:
             raise OSError(what_instead(content))
-        if kind == "HEIF":
-            _register_heif()
-        image = Image.open(io.BytesIO(content), formats=[kind])
-        image.load()
-    except DAMAGE as error:
-        raise AtelierError(
-            f"not a whole picture ({_first_line(error)}): `dvc repro` makes it again"
-        ) from None
-    return to_rgb(_upright(image))
+        return to_rgb(Opened(kind, content).load())
+    except Exception as error:  # noqa: BLE001
+        why = failure(kind or "picture", content, error)[1]
+        what = f"{name}: not a whole picture" if name else "not a whole picture"
+        raise AtelierError(f"{what} ({why}): `dvc repro` makes it again") from None
+
+
+def pixels_of(content: bytes) -> int:
+    """How many pixels a picture's header claims; 0 where it cannot be read."""
+    kind = sniff(content)
+    try:
+        return math.prod(Opened(kind, content).size) if kind else 0
+    except Exception:  # noqa: BLE001  # whoever decodes it says what is wrong
+        return 0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode that `verify` lets through as sRGB: colour profile applied, transparency on white, 16 bits to 8."""
-    if image.mode.startswith("I;16"):
-        profile = image.info.get("icc_profile")
-        image = Image.fromarray((np.asarray(image, np.uint16) / 257).round().astype(np.uint8))
-        if profile:
-            image.info["icc_profile"] = profile
+    """An image as `decoding.Opened` loads it as sRGB: its colours converted, transparency on white."""
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     if not transparent:
-        return _to_srgb(image)
+        return to_srgb(image)
     alpha = image.convert("RGBA").getchannel("A")
-    colour = _to_srgb(image.convert("LA").getchannel("L") if image.mode in ("L", "LA", "La") else image)
+    colour = to_srgb(image.convert("LA").getchannel("L") if image.mode in ("L", "LA", "La") else image)
     sheet = Image.new("RGB", image.size, WHITE)
     sheet.paste(colour, mask=alpha)
     return sheet
 
 
-def shrink(image: Image.Image, size_px: int) -> tuple[bytes, tuple[int, int]]:
-    """A picture as JPEG with `size_px` as its shorter side, and its size.
+def smaller(image: Image.Image, size: tuple[int, int], size_px: int) -> Image.Image:
+    """A picture of `size`, of which `image` may be a smaller copy, as sRGB with `size_px` as its shorter side.
 
-    Antialiased, quality 95, colour at full resolution. A longer side is cut to what a JPEG can hold.
+    Antialiased. A longer side is cut to what a JPEG can hold.
     """
-    factor = size_px / min(image.size)
-    width, height = (min(max(round(side * factor), size_px), JPEG_SIDE) for side in image.size)
+    factor = size_px / min(size)
+    width, height = (min(max(round(side * factor), size_px), JPEG_SIDE) for side in size)
+    return to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """An sRGB picture as a JPEG of quality 95, its colour at full resolution."""
     buffer = io.BytesIO()
-    small = to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
-    small.save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue(), small.size
+    image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+@contextmanager
+def room_for(pixels: int) -> Iterator[None]:
+    """Wait until a picture of so many pixels may be decoded: a process has PIXELS_AT_ONCE, first come, first served."""
+    global _pixels_free
+    pixels = min(pixels, PIXELS_AT_ONCE)
+    with _turn, _freed:
+        _freed.wait_for(lambda: _pixels_free >= pixels)
+        _pixels_free -= pixels
+    try:
+        yield
+    finally:
+        with _freed:
+            _pixels_free += pixels
+            _freed.notify_all()
+
+
+_turn, _freed = threading.Lock(), threading.Condition()
+_pixels_free = PIXELS_AT_ONCE
 
 
 def is_placeholder_url(url: str) -> bool:
@@ -175,35 +174,37 @@ def is_placeholder_url(url: str) -> bool:
     return PurePosixPath(urlsplit(url).path).name.split("!")[0].lower() in PLACEHOLDERS
 
 
-@cache
-def _register_heif() -> None:
-    """Let Pillow open HEIC files. Raises ImportError where pillow-heif is not installed."""
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-
-
-def _loads_small(image: Image.Image) -> bool:
-    """Decode a JPEG whole and paint it small and grey; False where its pixels have to be seen for a verdict."""
-    if image.mode not in ("L", "RGB"):
-        return False
-    image.draft("L", (SMALL_PX, SMALL_PX))
-    try:
-        image.load()
-    except DAMAGE:
-        return False
-    # of a block that libjpeg made up, and of one colour, nothing but its mean is seen here
-    return image.getpixel((image.width - 1, image.height - 1)) != 128 and not _is_flat(image)
+def _size_refused(width: int, height: int, limits: ImageLimits) -> Refused | None:
+    if width * height > limits.max_pixels:
+        reason = f"{width}×{height} px is more than download.max_pixels, {limits.max_pixels:,}"
+        return Refused("too-large", reason)
+    if min(width, height) < limits.min_side_px:
+        return Refused("too-small", f"{width}×{height} px; download.min_side_px is {limits.min_side_px}")
+    return None
 
 
-def _ends_in_filler(image: Image.Image) -> bool:
-    """libjpeg paints what it lacks in exact mid-grey and calls it a day; few paintings end so and begin otherwise."""
-    if min(image.size) < 16 or image.mode not in ("L", "RGB"):
-        return False
-    width, height = image.size
-    grey = ((128, 128),) * len(image.getbands())
-    last, first = image.crop((width - 8, height - 8, width, height)), image.crop((0, 0, 8, 8))
-    return _extrema(last) == grey and _extrema(first) != grey
+def _verified(opened: Opened, limits: ImageLimits, kept_px: float) -> Verified | Refused:
+    """The verdict on a picture of a size that is allowed. Raises what `Opened.load` raises."""
+    extension = EXTENSIONS[opened.kind]
+    kept = min(opened.size) <= kept_px
+    if kept and (small := opened.small_grey(SMALL_PX)) and not _is_flat(small):
+        # of a picture of one colour nothing but the mean of its blocks is seen here
+        return Verified(extension, *opened.upright_size, _phash(small), None, opened.note)
+    image = opened.load(int(kept_px) if kept_px and not kept else None)
+    size = opened.upright_size
+    if opened.kind != "JPEG":
+        size = image.size
+        if refusal := _size_refused(*size, limits):  # a GIF's first frame may enlarge its canvas
+            return refusal
+        kept = min(size) <= kept_px
+    if _is_flat(image):
+        return Refused("placeholder", "one colour all over")
+    phash = _phash(image)
+    if kept:
+        return Verified(extension, *size, phash, None, opened.note)
+    if kept_px:
+        image = smaller(image, size, int(kept_px))
+    return Verified(extension, *size, phash, image, opened.note)
 
 
 def _is_flat(image: Image.Image) -> bool:
@@ -217,56 +218,11 @@ def _extrema(image: Image.Image) -> tuple[tuple[int, int], ...]:
     return extrema if isinstance(extrema[0], tuple) else (extrema,)  # type: ignore[return-value]
 
 
-def _orientation(image: Image.Image) -> object:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except DAMAGE:  # an EXIF block that cannot be read turns nothing
-        return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        # it copies what it does not turn
-        return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
-    except DAMAGE:
-        return image
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Opaque pixels through their embedded profile, where there is one that fits; without one they are sRGB."""
-    profile = image.info.get("icc_profile")
-    if image.mode not in ("RGB", "L", "CMYK", "LAB"):
-        image = image.convert("RGB")
-    if image.mode == "LAB":
-        return _through(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    if isinstance(profile, bytes) and profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space = source.profile.xcolor_space.strip()
-            if not (image.mode == "RGB" and "sRGB" in (source.profile.profile_description or "")) and (
-                space == {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[image.mode]
-            ):
-                return _through(image, source)
-        except (ImageCms.PyCMSError, *DAMAGE):  # a broken profile says nothing
-            pass
-    return image.convert("RGB")
-
-
-def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    assert converted is not None  # inPlace=False
-    return converted
-
-
 def _phash(image: Image.Image) -> str:
     """imagehash's phash in a tenth of its time: the 64 lowest frequencies, each above their median or not."""
-    if image.mode.startswith("I;16") or "transparency" in image.info or image.mode not in ("L", "RGB"):
+    if "transparency" in image.info or image.mode not in ("L", "RGB"):
         image = to_rgb(image)
     small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
     low = _DCT @ np.asarray(small, np.float64) @ _DCT.T
     middle = np.sort(low, axis=None)[31:33]  # np.median says the same in ten times the time
     return np.packbits(low > middle.sum() / 2).tobytes().hex()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -37,6 +37,14 @@ _OTHERS = (
 )
 
 
+class Unreadable(Exception):
+    """A whole picture of a kind that is not read; the text says which."""
+
+
+class Truncated(Exception):
+    """Bytes of a picture that are not all there; the text says what is missing."""
+
+
 def sniff(content: bytes) -> str | None:
     """The kind of picture that the first bytes say, a key of EXTENSIONS; None for anything else."""
     head = content[:64]

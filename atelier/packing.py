@@ -18,7 +18,7 @@ from atelier.catalog import write_table
 from atelier.dataset import INDEX_SCHEMA, Crop, Pixels
 from atelier.errors import AtelierError
 from atelier.files import replacing, write_json
-from atelier.images import read_rgb
+from atelier.images import pixels_of, read_rgb, room_for
 from atelier.placements import HELD_OUT, TRAIN, Placement
 from atelier.resemblance import LookAlike, Picture, families
 from atelier.shards import Item
@@ -175,7 +175,11 @@ def _resized(
     items: Iterable[Item], cuts: Mapping[str, Cut], resolution: int, workers: int
 ) -> Iterator[tuple[str, Pixels]]:
     def resize(item: Item) -> tuple[str, Pixels]:
-        image, cut = read_rgb(item.content), cuts[item.id]
+        with room_for(pixels_of(item.content)):
+            return item.id, read_square(item)
+
+    def read_square(item: Item) -> Pixels:
+        image, cut = read_rgb(item.content, item.name), cuts[item.id]
         if cut.left + cut.side > image.width or cut.top + cut.side > image.height:
             raise AtelierError(
                 f"{item.name} is {image.width}×{image.height} px, data/downloads.parquet says otherwise: "
@@ -184,7 +188,7 @@ def _resized(
         box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
         # Pillow's own: antialiased, the square's edges weighed with what lies beyond them as in the whole picture
         # made smaller, byte-equal everywhere, and without the seconds that torch takes to start
-        return item.id, np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
+        return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
 
     with ThreadPool(workers) as pool:
         for chunk in _chunks(items):  # a pool alone would read every shard ahead

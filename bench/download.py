@@ -175,7 +175,7 @@ def decode_nothing() -> None:
     from atelier.download import fetching
     from atelier.images import Verified
 
-    fetching.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", Image.new("RGB", SIZE))
+    fetching.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", None)
 
 
 def img2dataset_command() -> list[str]:

@@ -87,7 +87,7 @@ def read(folder: Path, smallest_px: int) -> list[Painting]:
     paintings = []
     for row in rows:
         verdict = verify((folder / row["file"]).read_bytes(), ImageLimits(64, 10**9))
-        assert isinstance(verdict, Verified), row["file"]
+        assert isinstance(verdict, Verified) and verdict.image, row["file"]
         known = Picture(row["file"], verdict.width, verdict.height, verdict.phash)
         if min(known.width, known.height) >= smallest_px:
             paintings.append(Painting(known, row["title"], reduced(verdict.image, smallest_px)))

@@ -14,7 +14,7 @@ from PIL import Image
 from atelier import provenance
 from atelier.canvas.murals import is_mural
 from atelier.errors import AtelierError
-from atelier.images import DAMAGE
+from atelier.jpegs import DAMAGE
 from atelier.pictures.panels import Panel, fitted, write_panels
 from atelier.pictures.strangers import opened
 from atelier.pictures.vips import Samples

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import struct
 from functools import cache
 from typing import Any
 
@@ -63,3 +64,29 @@ def pixel_bomb() -> bytes:
 def gzip_bomb() -> bytes:
     """1 MB that unpacks to 200 MB."""
     return gzip.compress(bytes(200_000_000), 1)
+
+
+def tiff(tags: dict[int, list[int]], data: list[bytes], big_ends: bool = False, big: bool = False) -> bytes:
+    """A TIFF of one picture: numbers by tag, and its uncompressed strips or tiles (where tag 322 is among the tags)."""
+    ends, word = ">" if big_ends else "<", "Q" if big else "I"
+    offsets, counts = (324, 325) if 322 in tags else (273, 279)
+    tags = {**tags, offsets: [0] * len(data), counts: [len(part) for part in data]}
+    head, room = (16, 8) if big else (8, 4)
+    size = head + (8 if big else 2) + len(tags) * (20 if big else 12) + room
+    values = {tag: struct.pack(f"{ends}{len(numbers)}{word}", *numbers) for tag, numbers in tags.items()}
+    after = size + sum(len(value) for value in values.values() if len(value) > room)
+    starts = [after + sum(len(part) for part in data[:number]) for number in range(len(data))]
+    values[offsets] = struct.pack(f"{ends}{len(starts)}{word}", *starts)
+    entries = outside = b""
+    for tag, value in sorted(values.items()):
+        entries += struct.pack(f"{ends}HH{word}", tag, 16 if big else 4, len(value) // room)
+        entries += (
+            value.ljust(room, b"\0")
+            if len(value) <= room
+            else struct.pack(f"{ends}{word}", size + len(outside))
+        )
+        outside += value if len(value) > room else b""
+    magic = (b"MM" if big_ends else b"II") + struct.pack(f"{ends}H", 43 if big else 42)
+    header = magic + (struct.pack(f"{ends}HHQ", 8, 0, 16) if big else struct.pack(f"{ends}I", 8))
+    count = struct.pack(f"{ends}{'Q' if big else 'H'}", len(tags))
+    return header + count + entries + struct.pack(f"{ends}{word}", 0) + outside + b"".join(data)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from atelier.database import Database
 from atelier.download.account import Entry, Status
 from atelier.images import ImageLimits
+from atelier.kinds import unreadable
 
 LAYOUT = 1  # of the tables: another number is another file
 CREATE = (
@@ -61,12 +62,13 @@ class Arrival:
     content: bytes = b""
 
     def entry(self, id: str) -> Entry:
-        """The account's row: measures only where there is a picture."""
+        """The account's row: measures only where there is a picture, whose reason is a note on its colours or pages."""
         if self.status != "ok":
             return Entry(id=id, status=self.status, reason=self.reason)
         return Entry(
             id=id,
             status="ok",
+            reason=self.reason,
             sha256=self.sha256,
             phash=self.phash,
             width=self.width,
@@ -132,7 +134,14 @@ class Arrivals:
         )
 
     def _judges(self) -> list[int]:
-        return [JUDGE, self.limits.image.min_side_px, self.limits.image.max_pixels, self.limits.max_bytes]
+        heif = int(not unreadable("HEIF"))  # what was refused for want of pillow-heif is asked for again
+        return [
+            JUDGE,
+            heif,
+            self.limits.image.min_side_px,
+            self.limits.image.max_pixels,
+            self.limits.max_bytes,
+        ]
 
     def _allow(self, arrival: Arrival) -> bool:
         width, height = arrival.came_px

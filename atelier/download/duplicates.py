@@ -11,6 +11,7 @@ from atelier.catalog import Work
 from atelier.download.account import Entry
 from atelier.resemblance import kept_pictures, look_alikes
 
+LOOKS_LIKE = "looks like "  # how the reason of a look-alike begins
 STAND_IN = 3  # the same bytes under works of so many artists are a site's stand-in, and show none of them
 
 
@@ -23,11 +24,15 @@ def settled(entries: Sequence[Entry], works: Sequence[Work]) -> list[Entry]:
     entries = _without_duplicates(sorted(entries, key=lambda entry: entry.id), works)
     alike = look_alikes(kept_pictures(entries))
     return [
-        replace(entry, reason=f"looks like {other.id}, {other.bits} bits apart")
+        replace(entry, reason=_and(f"{LOOKS_LIKE}{other.id}, {other.bits} bits apart", entry.reason))
         if (other := alike.get(entry.id))
         else entry
         for entry in entries
     ]
+
+
+def _and(reason: str, note: str) -> str:
+    return f"{reason}; {note}" if note else reason
 
 
 def _without_duplicates(entries: Sequence[Entry], works: Sequence[Work]) -> list[Entry]:

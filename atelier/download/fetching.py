@@ -15,7 +15,7 @@ from atelier.catalog import Work
 from atelier.download.arrivals import Arrival, Limits
 from atelier.download.sources import Source
 from atelier.download.variants import addresses, catalogued_size, is_copy
-from atelier.images import ImageLimits, Refused, is_placeholder_url, shrink, verify
+from atelier.images import ImageLimits, Refused, is_placeholder_url, jpeg, verify
 from atelier.web.polite import FetchError, Redirected
 
 # a false or damaged picture may be the site's bad moment: as many looks, or until one repeats itself
@@ -112,11 +112,11 @@ def _judged(content: bytes, limits: Limits) -> Arrival:
     if isinstance(verdict, Refused):
         return Arrival(verdict.status, verdict.reason, came_bytes=len(content))
     kept, size, extension = content, (verdict.width, verdict.height), verdict.extension
-    if limits.size_px and min(size) > limits.size_px:
-        kept, size = shrink(verdict.image, limits.size_px)
-        extension = "jpg"
+    if verdict.image is not None:
+        kept, size, extension = jpeg(verdict.image), verdict.image.size, "jpg"
     return Arrival(
         "ok",
+        reason=verdict.note,
         extension=extension,
         sha256=hashlib.sha256(kept).hexdigest(),
         phash=verdict.phash,

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from atelier.download.account import STATUSES, Entry
+from atelier.download.duplicates import LOOKS_LIKE
 from atelier.pictures.strangers import shown
 from atelier.text import clean
 
 EXAMPLES = 3  # works named for each status
 LONGEST_REASON = 160  # characters; the account itself has all of them
+NOTED = "noted"  # ok, with a note on its colours or pages: counted a second time, as look-alikes are
 LOOK_ALIKE = "look-alike"  # ok, and close to another: counted a second time, under a name of its own
 
 
@@ -62,8 +64,10 @@ def account_rows(entries: Iterable[Entry]) -> list[Row]:
     for entry in sorted(entries, key=lambda entry: entry.id):
         groups[entry.status].append(entry)
         if entry.status == "ok" and entry.reason:
-            groups[LOOK_ALIKE].append(entry)
-    names = [name for status in STATUSES for name in (status, LOOK_ALIKE)[: 2 if status == "ok" else 1]]
+            groups[LOOK_ALIKE if entry.reason.startswith(LOOKS_LIKE) else NOTED].append(entry)
+    names = [
+        name for status in STATUSES for name in ((status, LOOK_ALIKE, NOTED) if status == "ok" else (status,))
+    ]
     return [
         Row(
             name,

@@ -1,5 +1,6 @@
 """libvips, which reads and writes pictures in pieces; loaded when it is first asked for. Knows no format."""
 
+import logging
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -23,6 +24,9 @@ def libvips() -> Any:
         raise AtelierError(
             f"libvips cannot be loaded ({error}): `uv pip install 'pyvips[binary]'` installs it"
         ) from None
+    logging.getLogger("pyvips").setLevel(
+        logging.ERROR
+    )  # what it warns of in hostile files, its errors say as well
     pyvips.cache_set_max(0)  # it would answer for a file by what another of its name once held
     return pyvips
 
@@ -36,3 +40,9 @@ def bands(image: Any) -> Iterator[Samples]:
         height = min(rows, image.height - top)
         samples = np.frombuffer(region.fetch(0, top, image.width, height), dtype)
         yield samples.reshape(height, image.width, image.bands)
+
+
+def array(image: Any) -> npt.NDArray[Any]:
+    """All samples of a picture: (H, W), or (H, W, channels) where there are several. Raises pyvips.Error."""
+    samples: npt.NDArray[Any] = image.numpy()
+    return samples[..., 0] if samples.ndim == 3 and samples.shape[2] == 1 else samples

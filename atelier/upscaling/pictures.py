@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from atelier.errors import AtelierError
-from atelier.images import read_rgb
+from atelier.images import pixels_of, read_rgb, room_for
 from atelier.packing import split
 from atelier.resemblance import Picture
 from atelier.shards import Item
@@ -65,7 +65,8 @@ def read_pictures(
     wanted = {picture.id for picture in [*train, *held_out[:JUDGED]]}
 
     def read(item: Item) -> tuple[str, Pixels]:
-        return item.id, reduced(read_rgb(item.content), smallest_px)
+        with room_for(pixels_of(item.content)):
+            return item.id, reduced(read_rgb(item.content, item.name), smallest_px)
 
     with ThreadPoolExecutor(workers) as pool:  # Pillow decodes and resizes without Python's lock
         by_id = dict(pool.map(read, (item for item in items if item.id in wanted)))

@@ -29,7 +29,10 @@ class InVain:
     def add(self, answer: Answer) -> bool:
         """Whether patience ends with this one."""
         status = answer.arrival.status
-        self._count = self._count + 1 if status in (*PASSING, "not-an-image") else 0
+        failed = status == "not-an-image" or (
+            status in PASSING and not answer.lasts
+        )  # lasting: a picture's refusal
+        self._count = self._count + 1 if failed else 0
         return self._count == PATIENCE
 
 

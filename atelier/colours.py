@@ -1,0 +1,265 @@
+"""Colours of pictures as sRGB: ICC profiles, and colour spaces that a file names without one (PNG, EXIF, AVIF, HEIC).
+
+Arrays and Pillow images in, 8-bit sRGB out. Opens no file.
+"""
+
+import hashlib
+import io
+import struct
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageCms
+
+Bytes = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Transfer = float | str  # a power that makes samples linear, or "srgb" for the curve of sRGB
+
+SPACE = "rgb_space"  # the key of an image's `info` that says in which RgbSpace its samples are
+SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # ICC's names of colour spaces, by Pillow's mode
+SRGB_WITHIN = 2  # a profile is sRGB where it moves no probed colour by more, of 255
+ROWS = 256  # converted at once, for memory's sake
+
+D65, DCI_WHITE = (0.3127, 0.329), (0.314, 0.351)
+BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+PRIMARIES = {  # ITU-T H.273, table 2; chromaticities x, y of red, green, blue, white
+    1: (*BT709, *D65),
+    5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, *D65),
+    6: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *D65),
+    7: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *D65),
+    9: (0.708, 0.292, 0.17, 0.797, 0.131, 0.046, *D65),
+    11: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, *DCI_WHITE),
+    12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, *D65),
+}
+# H.273, table 3. Video's curve (1, 6, 14, 15) is shown as sRGB's by every viewer of still pictures
+TRANSFERS: dict[int, Transfer] = {
+    1: "srgb",
+    4: 2.2,
+    5: 2.8,
+    6: "srgb",
+    8: 1.0,
+    13: "srgb",
+    14: "srgb",
+    15: "srgb",
+}
+HDR = {16: "PQ", 18: "HLG"}
+UNSPECIFIED = 2
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+
+@dataclass(frozen=True, slots=True)
+class RgbSpace:
+    """An RGB colour space: x and y of red, green, blue and white, and the curve of its samples."""
+
+    primaries: tuple[float, ...]
+    transfer: Transfer
+
+    @property
+    def is_srgb(self) -> bool:
+        """Whether taking its samples for sRGB is right, within what files round to."""
+        curve = self.transfer == "srgb" or (
+            not isinstance(self.transfer, str) and abs(self.transfer - 2.2) < 0.03
+        )
+        return curve and max(abs(a - b) for a, b in zip(self.primaries, SRGB.primaries, strict=True)) < 0.004
+
+    def to_srgb(self, samples: Samples) -> Bytes:
+        """Samples (H, W) or (H, W, 3) of 8 or 16 bits as 8-bit sRGB; colours beyond sRGB are clipped."""
+        linear = self._linear(np.iinfo(samples.dtype).max)
+        matrix = (np.linalg.inv(_to_xyz(SRGB.primaries)) @ _to_xyz(self.primaries)).T.astype(np.float32)
+        encoded = _srgb_table()
+        out = np.empty(samples.shape, np.uint8)
+        for top in range(0, len(samples), ROWS):
+            band = linear[samples[top : top + ROWS]]
+            if samples.ndim == 3:
+                band = band @ matrix
+            out[top : top + ROWS] = encoded[(band.clip(0, 1) * (len(encoded) - 1) + 0.5).astype(np.int32)]
+        return out
+
+    def _linear(self, top: int) -> npt.NDArray[np.float32]:
+        """The linear value of every possible sample."""
+        values = np.arange(top + 1) / top
+        if isinstance(self.transfer, str):
+            values = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        else:
+            values = values**self.transfer
+        return values.astype(np.float32)
+
+
+SRGB = RgbSpace((*BT709, *D65), "srgb")
+ADOBE_RGB = RgbSpace((0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65), 563 / 256)  # Adobe RGB (1998), 4.3.1
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a file without a profile says of its colours: a space, None for sRGB; and what cannot be honoured."""
+
+    space: RgbSpace | None = None
+    note: str = ""
+    hdr: str = ""  # the curve of samples that have no equal in sRGB
+
+
+def named_by_codes(primaries: int, transfer: int) -> Named:
+    """The colour space of H.273 codes, as PNG's cICP, AVIF and HEIC carry them."""
+    if transfer in HDR:
+        return Named(hdr=HDR[transfer])
+    known = (*PRIMARIES, UNSPECIFIED), (*TRANSFERS, UNSPECIFIED)
+    if primaries not in known[0] or transfer not in known[1]:
+        return Named(
+            note=f"names its colour space by the codes {primaries} and {transfer}, which are not read: taken as sRGB"
+        )
+    return _named(PRIMARIES.get(primaries, SRGB.primaries), TRANSFERS.get(transfer, "srgb"))
+
+
+def named_by_png(chunks: Mapping[bytes, bytes]) -> Named:
+    """The colour space of a PNG by its chunks cICP, sRGB, gAMA and cHRM, the first of them that is there.
+
+    A profile (iCCP) ranks after cICP and before the others (PNG, third edition, 4.3); asking for it is the caller's.
+    """
+    codes = chunks.get(b"cICP", b"")
+    if len(codes) == 4:
+        return named_by_codes(codes[0], codes[1])
+    if b"sRGB" in chunks or b"iCCP" in chunks:
+        return Named()
+    gamma, chroma = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    transfer: Transfer = "srgb"
+    if len(gamma) == 4 and (value := int.from_bytes(gamma)):
+        transfer = 100_000 / value
+    if not 0.1 <= (1.0 if isinstance(transfer, str) else transfer) <= 10:
+        return Named(note="has a gamma that no picture has: taken as sRGB")
+    primaries = SRGB.primaries
+    if len(chroma) == 32:
+        white_x, white_y, *colours = (value / 100_000 for value in struct.unpack(">8I", chroma))
+        primaries = (*colours, white_x, white_y)
+    return _named(primaries, transfer)
+
+
+def named_by_exif(exif: Image.Exif) -> Named:
+    """The colour space of an EXIF block: sRGB, Adobe RGB (as DCF 2.0 or some cameras say it), or another."""
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    space = inner.get(ExifTags.Base.ColorSpace)
+    if space in (None, 1):
+        return Named()
+    try:
+        interoperability = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, ""))
+    except KeyError:
+        interoperability = ""
+    if space == 2 or interoperability.strip("\0 ") == "R03":
+        return Named(ADOBE_RGB)
+    return Named(note="EXIF names a colour space other than sRGB and no profile: taken as sRGB")
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Opaque pixels through the profile or the space that `image.info` carries and that fits; else they are sRGB."""
+    profile = image.info.get("icc_profile")
+    space = image.info.get(SPACE)
+    if image.mode == "LAB":
+        return _through(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+    if image.mode not in SPACES:
+        image = image.convert("RGB")
+    if isinstance(space, RgbSpace):
+        samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+        return Image.fromarray(space.to_srgb(samples)).convert("RGB")
+    if profile and needs_conversion(profile, image.mode):
+        try:
+            return _through(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile says nothing
+            pass
+    return image.convert("RGB")
+
+
+def needs_conversion(profile: Any, mode: str) -> bool:
+    """Whether an embedded profile is sound, fits pixels of Pillow's `mode`, and is another space than sRGB.
+
+    The profile's effect is compared, not its name.
+    """
+    if not isinstance(profile, bytes) or not profile:
+        return False
+    key = hashlib.sha256(profile).digest(), mode
+    with _known_lock:
+        if key in _known:
+            return _known[key]
+    needed = _moves_colours(profile, mode)
+    with _known_lock:
+        if len(_known) >= 1024:
+            _known.clear()
+        _known[key] = needed
+    return needed
+
+
+_known: dict[tuple[bytes, str], bool] = {}  # of profiles, which many pictures share
+_known_lock = threading.Lock()
+
+
+def _moves_colours(profile: bytes, mode: str) -> bool:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != SPACES[mode]:
+            return False
+        if mode == "CMYK":
+            return True
+        probe = _probe(mode)
+        moved = np.asarray(_through(probe, source)).astype(int)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return False
+    return bool(np.abs(moved - np.asarray(probe.convert("RGB"))).max() > SRGB_WITHIN)
+
+
+@cache
+def _probe(mode: str) -> Image.Image:
+    """All greys, and for RGB a cube of 9³ colours, as one row of pixels."""
+    greys = np.arange(256, dtype=np.uint8)[None]
+    if mode == "L":
+        return Image.fromarray(greys)
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    return Image.fromarray(np.concatenate([cube, np.repeat(greys[..., None], 3, axis=2)], axis=1))
+
+
+def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert converted is not None  # inPlace=False
+    return converted
+
+
+def _named(primaries: tuple[float, ...], transfer: Transfer) -> Named:
+    space = RgbSpace(primaries, transfer)
+    try:
+        return (
+            Named()
+            if space.is_srgb
+            else Named(space)
+            if np.isfinite(_to_xyz(primaries)).all()
+            else Named(note=_NONSENSE)
+        )
+    except (np.linalg.LinAlgError, ZeroDivisionError):
+        return Named(note=_NONSENSE)
+
+
+_NONSENSE = "has primary colours that span no space: taken as sRGB"
+
+
+def _to_xyz(primaries: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """The matrix from linear RGB to XYZ, adapted to D65 by Bradford's method."""
+    columns = np.array([_xyz(*primaries[at : at + 2]) for at in (0, 2, 4)]).T
+    white, wanted = _xyz(*primaries[6:8]), _xyz(*D65)
+    matrix = columns * np.linalg.solve(columns, white)
+    cones = BRADFORD @ wanted / (BRADFORD @ white)
+    adapted: npt.NDArray[np.float64] = np.linalg.inv(BRADFORD) @ (cones[:, None] * BRADFORD) @ matrix
+    return adapted
+
+
+def _xyz(x: float, y: float) -> npt.NDArray[np.float64]:
+    return np.array([x / y, 1.0, (1 - x - y) / y])
+
+
+@cache
+def _srgb_table() -> Bytes:
+    """8-bit sRGB of 65,536 linear values from 0 to 1."""
+    linear = np.linspace(0, 1, 1 << 16)
+    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (curve * 255).round().astype(np.uint8)
