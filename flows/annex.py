@@ -172,9 +172,14 @@ def _seed(source: Path, target: Path) -> None:
     """A copy, never a link: both trees write to these files, and go their own ways from here."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix == ".sqlite":  # a copy through SQLite is whole even while somebody writes
-        with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
-            theirs.backup(ours)
-    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp")):
+        try:
+            with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
+                theirs.backup(ours)
+        except (
+            sqlite3.DatabaseError
+        ):  # damaged: the stage that owns it sets it aside, and here it is made anew
+            target.unlink(missing_ok=True)
+    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp", ".damaged")):
         shutil.copyfile(source, target)
 
 

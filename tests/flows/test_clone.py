@@ -69,6 +69,8 @@ def test_what_has_arrived_is_not_asked_for_again_and_goes_its_own_way_from_here(
     images.mkdir(parents=True)
     scrape.mkdir()
     (images / "512.arrivals").write_bytes(b"pictures")
+    for name in ("640.v1.sqlite", "800.v1.damaged"):  # neither is copied
+        (images / name).write_bytes(b"no database" * 1000)
     (scrape / "question.requests").write_text("3")
     site = sqlite3.connect(scrape / "site.v1.sqlite", isolation_level=None)
     site.execute("PRAGMA journal_mode = WAL")
@@ -80,6 +82,7 @@ def test_what_has_arrived_is_not_asked_for_again_and_goes_its_own_way_from_here(
         ("/genre/marina",)
     ]
     assert (ours / "scrape/question.requests").read_text() == "3"
+    assert [path.name for path in (ours / "images").iterdir()] == ["512.arrivals"]
     with (ours / "images/512.arrivals").open("ab") as file:
         file.write(b" of the night")
     assert (images / "512.arrivals").read_bytes() == b"pictures"
