@@ -15,9 +15,12 @@ from rich.markup import escape
 from atelier.download import cleaning
 from atelier.download.report import size_of
 from atelier.errors import AtelierError
+from atelier.files import size_bytes
 from atelier.findings import Finding
+from atelier.wording import counted
 from flows import dvc, tree
 from flows.git import SET_IDENTITY, git, holds, identity
+from tasks.stage import FINISHED
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
 LONGEST_S = 180  # for torch to be loaded and a GPU to wake
@@ -43,6 +46,7 @@ def report() -> Iterator[Finding]:
     yield _remote()
     yield _prefect()
     yield from _arrived()
+    yield from kept_states(Path.cwd())
 
 
 def _machine() -> Iterator[Finding]:
@@ -123,6 +127,22 @@ def _arrived() -> Iterator[Finding]:
     if unnamed := sum(file.unnamed_bytes for file in kept):
         said += f", {size_of(unnamed)} of it in no recent catalog: `atelier clean` lists it"
     yield Finding("arrived pictures", "ok", said)
+
+
+def kept_states(root: Path) -> Iterator[Finding]:
+    """The states that trainings can be resumed from, in this tree and in its clones, and how much room they take."""
+    for tree_ in (root, *(root.with_name(f"{root.name}.{kind}") for kind in ("nightly", "explore"))):
+        for stage in ("train", "train_upscaler"):
+            place = tree_ / ".atelier" / stage
+            kept = [path for path in place.glob("*") if path.is_dir()]
+            if kept:
+                stopped = sum(not (path / FINISHED).exists() for path in kept)
+                said = (
+                    f"{counted(len(kept), 'training')} in {place.relative_to(root) if tree_ == root else place}, "
+                    f"{size_of(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them costs "
+                    "time, never a result"
+                )
+                yield Finding("resumable states", "ok", said)
 
 
 def _config_was_emptied() -> bool:

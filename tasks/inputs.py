@@ -58,6 +58,15 @@ class Inputs:
         """The digests of the files of code alone, by path."""
         return {path: state for path, state in self.files.items() if path.endswith(".py")}
 
+    def left_out(self, defaults: Mapping[str, Any]) -> list[str]:
+        """The dotted keys that the stage depends on and params.yaml does not have; `defaults` has all."""
+        return [
+            name
+            for (file, key), value in self.params.items()
+            if file == str(PARAMS)
+            for name in _lacking(key, _at(defaults, key), value)
+        ]
+
     def edited_since_start(self) -> list[str]:
         """The code that was edited while this process imported it."""
         if Path.cwd().resolve() != CODE_ROOT:
@@ -169,6 +178,16 @@ def _files(deps: Sequence[str], root: Path) -> dict[str, str]:
             if not ignored.match_file(name):
                 states[name] = _state(path)
     return states
+
+
+def _lacking(key: str, wanted: Any, found: Any) -> list[str]:
+    if found == ABSENT:
+        return [key]
+    if not isinstance(wanted, Mapping) or not isinstance(found, Mapping):
+        return []
+    return [
+        name for part in wanted for name in _lacking(f"{key}.{part}", wanted[part], found.get(part, ABSENT))
+    ]
 
 
 def _lines(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from atelier.progress import Progress
 from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
 
 DATA = Path("data")
+FINISHED = "finished"  # a file beside the resumable states of a training that has succeeded
 STATE = Path(".atelier")  # what outlives DVC's deletion of outs: resumable states, arrived bytes, progress
 
 
@@ -64,6 +65,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         inputs = Inputs.read(name)  # before params.yaml is read: an edit between the two is found at the end
         refuse_edited_at_start(inputs)
         stage = Stage(name, load_params(PARAMS), inputs)
+        _tell_defaults(stage.params, inputs)
         summary = work(stage)
         stage.refuse_changed()
         for act in stage.after_success:
@@ -85,6 +87,14 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
 
 def _stop(number: int, frame: object) -> None:
     sys.exit(128 + number)
+
+
+def _tell_defaults(params: Params, inputs: Inputs) -> None:
+    """Print which keys of the stage's sections params.yaml leaves out: DVC sees no change of what is not written."""
+    if left_out := inputs.left_out(params.model_dump()):
+        print(
+            f"{inputs.stage}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay"
+        )
 
 
 def _note_executed(name: str) -> None:

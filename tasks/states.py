@@ -15,9 +15,9 @@ import torch
 
 from atelier.files import size_bytes, write_json
 from tasks.inputs import NAMED
-from tasks.stage import Stage
+from tasks.stage import FINISHED, Stage
 
-INPUTS, FINISHED = "inputs.json", "finished"
+INPUTS = "inputs.json"
 TORCH = "torch"
 MOST_UNFINISHED = 2  # trainings of other settings that were not finished and are kept, the last ones
 Facts = Mapping[str, Any]

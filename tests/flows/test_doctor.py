@@ -79,3 +79,19 @@ def test_a_config_that_dvc_emptied_at_an_umlaut_is_named(
     assert subprocess.run(command, capture_output=True, env=studio.environment).returncode
     found = report._remote()
     assert found.state == "wrong" and "git checkout .dvc/config" in found.mend
+
+
+def test_the_states_that_trainings_resume_from_are_counted_with_their_size(tmp_path: Path) -> None:
+    root = tmp_path / "studio"
+    for place, size, finished in (
+        ("studio/.atelier/train/a", 2_000_000, True), ("studio/.atelier/train/b", 1_000_000, False),
+        ("studio.explore/.atelier/train/c", 5_000, False),
+    ):  # fmt: skip
+        (tmp_path / place / "grids").mkdir(parents=True)
+        (tmp_path / place / "state-000000001.safetensors").write_bytes(b"x" * size)
+        if finished:
+            (tmp_path / place / "finished").touch()
+    here, clone = [finding.said for finding in report.kept_states(root)]
+    assert "2 trainings in .atelier/train, 3.0 MB, 1 not finished" in here
+    assert f"1 training in {tmp_path}/studio.explore/.atelier/train, 5.0 kB, 1 not finished" in clone
+    assert not [*report.kept_states(tmp_path)]

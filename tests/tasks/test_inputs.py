@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
+from atelier.params import Params
 from tasks.inputs import Inputs, refuse_changed
 from tasks.stage import Stage, main
 from tests.flows.toys import ROOT
@@ -171,3 +172,18 @@ def test_code_that_was_edited_while_it_was_imported_is_refused_before_any_work(t
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={"PATH": ""})
     assert done.stdout == "as it was\n"
     assert "real/losses.py was edited while the stage was starting: run again" in done.stderr
+
+
+def test_a_key_that_is_left_to_its_default_is_told_since_dvc_does_not_see_that_change():
+    Path("dvc.yaml").write_text("stages: {evaluate: {cmd: x, params: [evaluate]}}")
+    Path("params.yaml").write_text(
+        "evaluate: {samples: 100, device: cpu, inception: false, inception_weights: null}"
+    )
+    defaults = Params().model_dump()
+    assert Inputs.read("evaluate").left_out(defaults) == ["evaluate.seed"]
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    for stage in ("scrape", "download", "train", "evaluate", "upscale"):
+        assert Inputs.read(stage).left_out(defaults) == []
+    Path("params.yaml").write_text("scrape: {source: gallery}")
+    assert "scrape.wikiart" in Inputs.read("scrape").left_out(defaults)
