@@ -88,12 +88,21 @@ def page() -> str:
 
 def look() -> Finding | None:
     """As `running`, as a finding of the doctor's: whether that server answers, and if not, why and what to do."""
+    os.environ.update(tree.past_proxies(os.environ))
+    try:
+        httpx.Client().close()
+    except (
+        httpx.InvalidURL,
+        ValueError,
+        ImportError,
+    ) as error:  # of another kind than HTTP and SOCKS 5, or no address
+        said = f"Prefect's client cannot use the proxy that the environment names: {error}"
+        return Finding("Prefect", "wrong", said, "correct or unset HTTP_PROXY, HTTPS_PROXY and ALL_PROXY")
     if not get_current_settings().api.url and (own := _of_this_studio()):
         _use(own)
     url = get_current_settings().api.url
     if not url:
         return None
-    os.environ.update(tree.past_proxies(os.environ))
     trouble, mend = _trouble()
     if trouble:
         return Finding("Prefect", "wrong", f"no server at {url}: {trouble}", mend)

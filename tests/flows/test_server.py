@@ -47,11 +47,15 @@ def test_what_is_wrong_with_a_server_is_said_with_its_cure(served: Tree) -> None
         {"PREFECT_API_URL": url.removesuffix("/api")},
         {"PREFECT_API_URL": url.removeprefix("http://")},
         {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": "/no/such.pem"},
+        {"ALL_PROXY": "socks4://127.0.0.1:9"},
     ]
     said = served.run("-c", LOOKS, json.dumps(settings)).output.splitlines()
     assert "what answers there is not Prefect's API: set PREFECT_API_URL" in said[0]
     assert "this is no address of a server: set PREFECT_API_URL" in said[1]
     assert "No such file or directory: /no/such.pem: PREFECT_API_SSL_CERT_FILE has to name a file" in said[2]
+    assert said[3].startswith(
+        "Prefect's client cannot use the proxy that the environment names: Unknown scheme"
+    )
 
 
 @pytest.mark.slow

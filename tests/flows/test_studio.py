@@ -134,8 +134,13 @@ def test_sigterm_stops_the_flow_with_143(served: Tree, start):
 def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(
     studio: Tree, start, api_url
 ):
-    """Waits for a Prefect server that makes its database; the proxy that is set cannot reach it."""
-    studio.environment = {**studio.environment, "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "example.org"}
+    """Waits for a Prefect server that makes its database; the proxies that are set cannot reach it."""
+    proxies = {
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "ALL_PROXY": "socks5h://127.0.0.1:9",
+        "NO_PROXY": "example.org",
+    }
+    studio.environment = {**studio.environment, **proxies}
     studio.slow(30)
     run = start("flows.studio").until("train: 1/300")
     family = run.family()
