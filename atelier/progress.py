@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -120,5 +121,6 @@ class Progress:
         }  # fmt: skip
         # no fsync: a progress file that a power cut loses is no loss
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(state))
-        temporary.replace(path)
+        with suppress(OSError):  # nor is one that a full disk refuses: the work goes on
+            temporary.write_text(json.dumps(state))
+            temporary.replace(path)

@@ -70,6 +70,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         stage.refuse_changed()
         for act in stage.after_success:
             act()
+        _note_executed(name)
     except AtelierError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, PassingError) else 1)
@@ -81,7 +82,6 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
     except KeyboardInterrupt:
         print(f"{name}: stopped; `dvc repro` goes on from here", file=sys.stderr)
         sys.exit(130)
-    _note_executed(name)
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)")
 
 

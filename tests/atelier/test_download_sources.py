@@ -20,10 +20,12 @@ def test_a_folders_files_arrive_and_its_traps_do_not(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("not a picture")
     (tmp_path / "secret.jpg").write_bytes(jpeg((250, 2, 1), (96, 64)))
     os.mkfifo(folder / "pipe.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "large.jpg").write_bytes(bytes(LIMITS.max_bytes + 1))
     expected = {
         "sea/große Welle (1).jpeg": "ok", "notes.txt": "not-an-image", "absent.jpg": "missing",
         "../secret.jpg": "refused", str(tmp_path / "secret.jpg"): "refused", "pipe.jpg": "refused",
+        "loop.jpg": "refused", f"{'long' * 100}.jpg": "refused",
         "sea": "refused", "notes.txt/a.jpg": "missing", "large.jpg": "too-large",
     }  # fmt: skip
     works = [work(f"w{n}", name) for n, name in enumerate(expected)]

@@ -54,3 +54,14 @@ def test_a_picture_is_named_for_who_watches_at_once(tmp_path: Path) -> None:
     with Progress("train", 100, "kimg", tmp_path) as progress:
         progress.shows(Path("grids/20.png"))
         assert json.loads((tmp_path / "train.json").read_text())["picture"] == "grids/20.png"
+
+
+def test_a_progress_file_that_cannot_be_written_fails_no_work(tmp_path: Path) -> None:
+    with Progress("train", 2, "steps", tmp_path / "progress") as progress:
+        progress.advance()
+        (tmp_path / "progress/train.json").unlink(missing_ok=True)
+        (tmp_path / "progress").rmdir()
+        (tmp_path / "progress").write_text("in the way")
+        progress.shows(tmp_path / "grid.png")
+        progress.advance()
+    assert progress.done == 2

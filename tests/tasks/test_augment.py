@@ -77,7 +77,9 @@ def test_the_same_params_give_the_same_bytes_and_other_params_others() -> None:
 
 def test_pictures_too_small_for_the_resolution_are_named_in_the_summary() -> None:
     download(10)
-    with pytest.raises(AtelierError, match="at least 128 px are too few"):
+    with pytest.raises(
+        AtelierError, match=r"at least 128 px are too few.* set scrape\.snapshot to another date"
+    ):
         run(stage(resolution=256))
     assert not Path("data/dataset").exists() or list(Path("data/dataset").iterdir()) == []
 
