@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from flows.git import SET_IDENTITY, git, holds, identity
 from tasks.stage import FINISHED
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
+OLDEST_GIT = (2, 30)
 LONGEST_S = 180  # for torch to be loaded and a GPU to wake
 
 
@@ -84,6 +86,10 @@ def _git() -> Iterator[Finding]:
         )
     else:
         yield Finding("git", "ok", f"commits are {name}'s, {email}")
+    told = git(here, "--version")
+    if (match := re.search(r"(\d+)\.(\d+)", told)) and (int(match[1]), int(match[2])) < OLDEST_GIT:
+        oldest = ".".join(map(str, OLDEST_GIT))
+        yield Finding("git", "warning", f"{told}; Atelier is made for {oldest} and newer", "update git")
 
 
 def _stages() -> Finding:

@@ -7,7 +7,7 @@ import io
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
@@ -81,8 +81,18 @@ def lay_out(root: Path, code: Code) -> Path:
         if not folder.is_dir():
             archive = git_bytes(root, "archive", "--format=tar", f"--prefix={CODE}/", code.tree)
             with replacing_directory(folder) as empty, tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(empty, filter="data")
+                _extract(tar, empty)
     return folder
+
+
+def _extract(tar: tarfile.TarFile, to: Path) -> None:
+    """Only files, no links, and none above `to`; not `extractall(filter=)`, which Python 3.11.0 to 3.11.3 lack."""
+    for member in tar:
+        path = PurePosixPath(member.name)
+        content = tar.extractfile(member) if member.isreg() else None
+        if content and not path.is_absolute() and ".." not in path.parts:
+            (to / path).parent.mkdir(parents=True, exist_ok=True)
+            (to / path).write_bytes(content.read())
 
 
 def _named(root: Path, model_md5: str, stages: Collection[str]) -> Iterator[tuple[Commit, tuple[str, ...]]]:

@@ -169,8 +169,9 @@ def commits(root: Path) -> Iterator[Commit]:
     tags, experiments = _names(root)
     head = ("HEAD",) if holds(root, "rev-parse", "-q", "--verify", "HEAD^{commit}") else ()
     trusted = set(git(root, "rev-list", *head, "--branches", "--tags").split("\n"))
-    told = git(root, "rev-list", "--all", "--date-order", "--no-commit-header", "--format=%H %ct %s")
-    for age, line in enumerate(filter(None, told.split("\n"))):
+    told = git(root, "rev-list", "--all", "--date-order", "--format=%H %ct %s").split("\n")
+    # each is headed by a line `commit <hash>`, which git before 2.33 cannot leave out
+    for age, line in enumerate(line for line in told if line and not line.startswith("commit ")):
         id, date, subject = line.split(" ", 2)
         own = (tuple(tags.get(id, ())), tuple(experiments.get(id, ())))
         yield Commit(id, age, min(int(date), LAST_S), plain(subject), *own, id in trusted)
