@@ -20,7 +20,7 @@ from atelier.files import size_bytes
 from atelier.findings import Finding
 from atelier.wording import counted
 from flows import dvc, tree
-from flows.git import SET_IDENTITY, git, holds, identity
+from flows.git import SET_IDENTITY, OwnerError, git, holds, identity
 from tasks.stage import FINISHED
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
@@ -43,6 +43,7 @@ def main() -> int:
 def report() -> Iterator[Finding]:
     """All there is to know, each as soon as it is known."""
     yield from _machine()
+    yield from _user()
     yield from _git()
     yield _stages()
     yield _remote()
@@ -72,9 +73,33 @@ def _machine() -> Iterator[Finding]:
         )
 
 
+def _user() -> Iterator[Finding]:
+    """What a user may not do here: a tree of another user's, a container's number without a name."""
+    home = str(Path.cwd() / tree.HOME)
+    if os.environ.get("HOME") == home:
+        mend = f"`mkdir -p {home} && export HOME={home}`, or start the container with another HOME"
+        said = "this user has no name and no HOME: `atelier` goes on with .atelier/home, `dvc` typed by hand fails"
+        yield Finding("user", "warning", said, mend)
+    places = [
+        Path(),
+        *(Path(name) for name in (".atelier", ".dvc", ".dvc/cache", ".git", "data", "params.yaml")),
+    ]
+    kept = sorted(Path(".atelier").glob("*/")) if os.access(".atelier", os.R_OK) else []
+    locked = [str(path) for path in (*places, *kept) if path.exists() and not os.access(path, os.W_OK)]
+    if locked:
+        said = f"{', '.join(locked)} may not be written by this user (uid {os.getuid()})"
+        mend = f"`sudo chown -R {os.getuid()} {Path.cwd()}`, or work in a clone of your own: `git clone {Path.cwd()}`"
+        yield Finding("permissions", "wrong", said, mend)
+
+
 def _git() -> Iterator[Finding]:
     here = Path.cwd()
-    if not holds(here, "rev-parse", "HEAD"):
+    try:
+        has_commit = holds(here, "rev-parse", "HEAD")
+    except OwnerError as error:
+        yield Finding("git", "wrong", *str(error).rsplit(": ", 1))
+        return
+    if not has_commit:
         mend = "`git init && git add . && git commit -m 'My studio'`"
         yield Finding("git", "wrong", "this directory has no commit that DVC could refer to", mend)
         return

@@ -1,6 +1,7 @@
 """git in a directory that is named, whatever directory we are in, its sentence where it fails, and who commits."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,10 @@ SET_IDENTITY = (
 )
 
 
+class OwnerError(AtelierError):
+    """The repository belongs to another user, and git reads nothing of it."""
+
+
 def git(root: Path, *words: str, given: str | None = None) -> str:
     """What git says in `root`, without its last newline; `given` is its input.
 
@@ -27,7 +32,7 @@ def git(root: Path, *words: str, given: str | None = None) -> str:
 def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
     """The same, as it comes."""
     command = ["git", *NO_HOOKS, "-C", str(root), *words]
-    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LANGUAGE": "C"}
     try:
         done = subprocess.run(
             command, env={**tree.environment(), **quiet}, capture_output=True, input=(given or "").encode()
@@ -36,14 +41,21 @@ def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
         raise AtelierError("git is not installed: install it, `apt install git` say") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+        if owned := re.search(r"dubious ownership in repository at '(.+)'", said):
+            raise OwnerError(
+                f"{owned[1]} belongs to another user, so git reads nothing of it: where you trust its hooks and "
+                f"settings, `git config --global --add safe.directory {shlex.quote(owned[1])}`"
+            )
         raise AtelierError(f"git {words[0]} in {root}: {said}")
     return done.stdout
 
 
 def holds(root: Path, *words: str) -> bool:
-    """Whether git succeeds: for questions that it answers with its exit status."""
+    """Whether git succeeds: for questions that it answers with its exit status. Raises OwnerError."""
     try:
         git(root, *words)
+    except OwnerError:
+        raise
     except AtelierError:
         return False
     return True

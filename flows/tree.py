@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from atelier.errors import AtelierError
 from atelier.files import write_json
 
 LOCKS = Path(".atelier")
+HOME = LOCKS / "home"  # of a user who has none
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 GITS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
 
@@ -30,10 +32,25 @@ def enter() -> None:
     for directory in (here, *here.parents):
         if (directory / "dvc.yaml").is_file() and (directory / "params.yaml").is_file():
             os.chdir(directory)
+            name_user(directory)
             return
     raise AtelierError(
         f"{here} is not inside a studio: go to the directory that holds dvc.yaml and params.yaml"
     )
+
+
+def name_user(root: Path) -> None:
+    """Set HOME and USER where neither the environment nor the system has them, for us and for every child.
+
+    In a container with a numeric user, dvc and torch fail without.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        if not os.environ.get("HOME"):
+            os.environ["HOME"] = str(root / HOME)
+        if not os.environ.get("USER"):
+            os.environ["USER"] = f"user{os.getuid()}"
 
 
 def environment() -> dict[str, str]:
