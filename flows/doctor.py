@@ -178,13 +178,12 @@ def kept_states(root: Path) -> Iterator[Finding]:
 
 def _config_was_emptied() -> bool:
     config = Path(".dvc/config")
-    committed = holds(Path.cwd(), "cat-file", "-e", "HEAD:./.dvc/config")
-    return bool(
-        committed
-        and config.is_file()
-        and not config.stat().st_size
-        and git(Path.cwd(), "show", "HEAD:./.dvc/config")
-    )
+    if not config.is_file() or config.stat().st_size:
+        return False
+    try:
+        return bool(git(Path.cwd(), "show", "HEAD:./.dvc/config"))
+    except AtelierError:  # no git, or no such file in the commit
+        return False
 
 
 def _prefect() -> Finding:

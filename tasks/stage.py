@@ -1,16 +1,17 @@
 """What every stage does around its work: params, signals, errors for people, the note that it ran."""
 
 import functools
-import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from atelier.ending import print_without_failing, sentence_of
 from atelier.errors import AtelierError, PassingError
+from atelier.files import write_json
 from atelier.params import Params, load_params
 from atelier.progress import Progress
 from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
@@ -18,6 +19,7 @@ from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edite
 DATA = Path("data")
 FINISHED = "finished"  # a file beside the resumable states of a training that has succeeded
 STATE = Path(".atelier")  # what outlives DVC's deletion of outs: resumable states, arrived bytes, progress
+PROGRESS, EXECUTED = STATE / "progress", STATE / "executed"
 
 
 class Stage:
@@ -38,9 +40,12 @@ class Stage:
     @property
     def state(self) -> Path:
         """`.atelier/<stage>/`, created on demand, never deleted by DVC."""
-        path = STATE / self.name
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        return _writable(STATE / self.name)
+
+    def state_of(self, key: str) -> Path:
+        """`.atelier/<stage>/<key>/`, which need not be there; AtelierError where it is and may not be written to."""
+        path = self.state / key
+        return _writable(path) if path.exists() else path
 
     def refuse_changed(self) -> None:
         """Raise AtelierError where what the stage depends on has changed since it began; before a state is removed."""
@@ -49,7 +54,7 @@ class Stage:
 
     def progress(self, total: float, unit: str, start: float = 0, silent: bool = False) -> Progress:
         """The stage's progress: bar or lines, and `.atelier/progress/<stage>.json` unless it is to be silent."""
-        return Progress(self.name, total, unit, None if silent else STATE / "progress", start)
+        return Progress(self.name, total, unit, None if silent else PROGRESS, start)
 
 
 def main(name: str, work: Callable[[Stage], str]) -> None:
@@ -66,6 +71,8 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         refuse_edited_at_start(inputs)
         stage = Stage(name, load_params(PARAMS), inputs)
         _tell_defaults(stage.params, inputs)
+        for folder in (PROGRESS, EXECUTED):  # found out now, not after hours of work
+            _writable(folder)
         summary = work(stage)
         stage.refuse_changed()
         for act in stage.after_success:
@@ -99,6 +106,16 @@ def _tell_defaults(params: Params, inputs: Inputs) -> None:
 
 def _note_executed(name: str) -> None:
     """Tell a watching flow, by its run id, that this stage ran rather than being restored."""
-    directory = STATE / "executed"
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{name}.json").write_text(json.dumps({"run": os.environ.get("ATELIER_RUN", "")}))
+    write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", "")})
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, made where it is not there and written to once. Raises AtelierError where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise AtelierError(
+            f"{folder} cannot be written: {error.strerror}: `atelier doctor` says what belongs to another user"
+        ) from None

@@ -47,7 +47,7 @@ class States:
     def of(cls, stage: Stage, settings: Facts) -> Self:
         """Those of a training with `settings`, by names that a person knows, and the present code."""
         facts = facts_of(stage, settings)
-        return cls(stage.state / key_of(facts), facts)
+        return cls(stage.state_of(key_of(facts)), facts)
 
     @classmethod
     def latest(cls, stage: Stage) -> Self:

@@ -38,7 +38,7 @@ def run(stage: Stage) -> str:
     for (width, height), count in sizes.items():
         if coarse := too_coarse(width, height, count, params):
             print(f"{stage.name}: {coarse}")
-    made = stage.state / key_of(stage, press, [*artworks.values()])
+    made = stage.state_of(key_of(stage, press, [*artworks.values()]))
     made.mkdir(exist_ok=True)
     megapixels = {size: size[0] * size[1] / 1e6 for size in sizes}
     total = sum(megapixels[size] * count for size, count in sizes.items())
