@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from atelier.files import replacing
+from atelier.pictures.colour import srgb
 from atelier.presets import shown
 from flows.explored import Explored, Trial, shown_scores
 
@@ -24,7 +25,7 @@ def draw(explored: Explored) -> list[Trial]:
     explored.write_table(_table(explored, trials))
     if trials:
         with replacing(explored.sheet) as temporary:
-            _sheet(explored, trials).save(temporary, format="PNG", compress_level=6)
+            _sheet(explored, trials).save(temporary, format="PNG", compress_level=6, icc_profile=srgb())
     return trials
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from atelier.files import replacing
+from atelier.pictures.colour import srgb
 
 Pixels = npt.NDArray[np.uint8]
 TITLE_PX, TEXT_PX, GAP_PX, LEAD = 22, 16, 16, 1.3
@@ -60,7 +61,9 @@ def panels(heading: str, given: Sequence[Panel], columns: int) -> Pixels:
 def write_panels(path: Path, heading: str, given: Sequence[Panel], columns: int) -> None:
     """Write the panels as a PNG: whole or not at all, the same bytes for the same panels."""
     with replacing(path) as temporary:
-        Image.fromarray(panels(heading, given, columns)).save(temporary, format="PNG", compress_level=6)
+        Image.fromarray(panels(heading, given, columns)).save(
+            temporary, format="PNG", compress_level=6, icc_profile=srgb()
+        )
 
 
 def _panel(panel: Panel) -> Image.Image:

@@ -32,15 +32,13 @@ INCH_M = 0.0254
 def write(path: Path, pixels: Samples, text: str, dpi: float | None = None) -> None:
     """Write (H, W, 3) samples of 8 or 16 bits and a text: whole or not at all, the same bytes for the same content.
 
-    With `dpi` it is a print: it says how large it is, and that its colours are sRGB.
+    It says that its colours are sRGB; with `dpi` it is a print, which says how large it is.
     """
-    ours = [_chunk(b"iTXt", PLAIN_TEXT + text.encode("ascii"))]
+    ours = [_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb(), 9))]
     if dpi is not None:
         a_metre = round(dpi / INCH_M)
-        ours[:0] = [
-            _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb(), 9)),
-            _chunk(b"pHYs", struct.pack(">IIB", a_metre, a_metre, 1)),
-        ]
+        ours.append(_chunk(b"pHYs", struct.pack(">IIB", a_metre, a_metre, 1)))
+    ours.append(_chunk(b"iTXt", PLAIN_TEXT + text.encode("ascii")))
     header, *data = _encoded(pixels)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.writelines([SIGNATURE, header, *ours, *data, _chunk(b"IEND", b"")])

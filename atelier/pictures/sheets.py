@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.utils import make_grid
 
 from atelier.files import replacing
+from atelier.pictures.colour import srgb
 
 Pixels = npt.NDArray[np.uint8]
 SIDE_PX = 512  # about how wide a grid of pictures is
@@ -50,7 +51,9 @@ def grid(pictures: Pixels) -> Pixels:
 def write_sheet(path: Path, images: Pixels, columns: int | None = None, pad_px: int = 2) -> None:
     """Write the sheet as a PNG: whole or not at all, the same bytes for the same pictures."""
     with replacing(path) as temporary:
-        Image.fromarray(sheet(images, columns, pad_px)).save(temporary, format="PNG", compress_level=6)
+        Image.fromarray(sheet(images, columns, pad_px)).save(
+            temporary, format="PNG", compress_level=6, icc_profile=srgb()
+        )
 
 
 def thumbnail(rgb: Pixels, side_px: int) -> Pixels:

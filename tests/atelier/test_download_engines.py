@@ -11,19 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from distributed import LocalCluster
+from PIL import Image
 
 import atelier
 from atelier.download.engines import PATIENCE, cluster, shares
 from atelier.download.engines.cluster import WORKS_PER_SHARD, Cluster
+from atelier.download.engines.processes import Processes
 from atelier.download.engines.shard import Order, code, digest_of_package
 from atelier.download.engines.shard import bring as bring_shard
+from atelier.download.engines.threads import Threads
 from atelier.download.openings import FolderOpening, SiteOpening
 from atelier.errors import AtelierError
 from tests.downloads import LIMITS, kill_a_worker, offers, outs, work, works_of
 from tests.lookalike import Site, lookalike
-from tests.pictures import jpeg
+from tests.pictures import encoded, jpeg
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,34 @@ def test_a_dask_worker_with_other_code_is_refused(tmp_path: Path) -> None:
                     list(others.run([work("a", "a.jpg")]))
             finally:
                 worker.kill()
+
+
+def test_no_odd_file_ends_a_download_and_every_engine_gives_the_same_verdicts(tmp_path: Path) -> None:
+    grey = np.asarray(Image.linear_gradient("L").resize((96, 64)), np.uint16) * 257
+    files = {
+        "good": jpeg((1, 2, 250), (96, 64)),
+        "deep": Image.frombytes("I;16B", (96, 64), grey.astype(">u2").tobytes()),
+        "cut": jpeg((1, 200, 3), (96, 64))[:-30],
+        "empty": b"",
+    }
+    # more in a row than a site may fail: these are the pictures' own faults
+    files |= {f"float{n:02d}": Image.fromarray((grey + n).astype(np.float32)) for n in range(PATIENCE + 5)}
+    for name, file in files.items():
+        content = file if isinstance(file, bytes) else encoded(file, "TIFF")
+        (tmp_path / name).write_bytes(content)
+    works = [work(name, name) for name in files]
+    opening = FolderOpening(tmp_path, 1_000_000)
+    with opening.opened() as source:
+        by_threads = {asked.id: answer for asked, answer in Threads(source, LIMITS, 4).run(works)}
+    by_processes = {asked.id: answer for asked, answer in Processes(opening, LIMITS, 2).run(works)}
+    order = Order(opening, LIMITS, threads=2, code=code())
+    by_dask = dict(zip(files, bring_shard(works, order, lambda: False), strict=True))
+    assert by_threads == by_processes == by_dask
+    statuses = Counter(answer.arrival.status for answer in by_threads.values())
+    assert statuses == {"ok": 2, "truncated": 1, "not-an-image": 1, "refused": PATIENCE + 5}
+    assert {answer.arrival.reason for id, answer in by_threads.items() if id.startswith("float")} == {
+        "TIFF with floating-point samples, whose white is not known"
+    }
 
 
 def test_a_shard_that_nobody_wants_any_more_is_given_up(tmp_path: Path) -> None:

@@ -2,14 +2,28 @@
 
 import math
 import struct
+import subprocess
+import sys
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from atelier.errors import AtelierError
-from atelier.images import ImageLimits, Refused, Verified, is_placeholder_url, read_rgb, verify
+from atelier.images import (
+    PIXELS_AT_ONCE,
+    ImageLimits,
+    Refused,
+    Verified,
+    is_placeholder_url,
+    read_rgb,
+    room_for,
+    verify,
+)
 from tests.pictures import colour_field, encoded
 
 LIMITS = ImageLimits(min_side_px=32, max_pixels=1_000_000)
@@ -183,3 +197,52 @@ def test_random_damage_never_escapes_as_an_exception() -> None:
 def test_bytes_that_were_verified_and_then_spoilt_are_reported() -> None:
     with pytest.raises(AtelierError, match="not a whole picture"):
         read_rgb(encoded(colour_field(), "JPEG")[:-300])
+
+
+def test_large_pictures_are_decoded_few_at_a_time() -> None:
+    """The sum of pixels under way never exceeds what a process has, and everybody gets a turn."""
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def decode(pixels: int) -> None:
+        nonlocal under_way, most
+        with room_for(pixels):
+            with lock:
+                under_way += min(pixels, PIXELS_AT_ONCE)
+                most = max(most, under_way)
+            time.sleep(0.005)
+            with lock:
+                under_way -= min(pixels, PIXELS_AT_ONCE)
+
+    sizes = [PIXELS_AT_ONCE // 3, PIXELS_AT_ONCE // 2, 3 * PIXELS_AT_ONCE, 1000] * 10
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(decode, sizes))
+    assert PIXELS_AT_ONCE // 2 < most <= PIXELS_AT_ONCE
+    with pytest.raises(ZeroDivisionError), room_for(PIXELS_AT_ONCE):
+        raise ZeroDivisionError
+    with room_for(PIXELS_AT_ONCE):  # what an error held was given back
+        pass
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_threads_that_make_large_pictures_smaller_hold_few_of_them_at_once(
+    options: dict[str, object],
+) -> None:
+    """Measured in a process of its own: four threads, each with 36 megapixels in mind."""
+    code = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from atelier.images import ImageLimits, verify
+content = sys.stdin.buffer.read()
+def go(_):
+    return type(verify(content, ImageLimits(32, 10**8), 512)).__name__
+scale = 1 if sys.platform == "darwin" else 1024
+verify(content[:2000], ImageLimits(32, 10**8), 512)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with ThreadPoolExecutor(4) as pool:
+    print(set(pool.map(go, range(4))), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * scale)
+"""
+    content = encoded(colour_field((60, 60)).resize((6000, 6000)), "JPEG", **options)
+    done = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, check=True)
+    names, _, grown = done.stdout.decode().rpartition(" ")
+    assert names == "{'Verified'}"
+    assert int(grown) < 200_000_000  # one picture of 36 megapixels takes 144 MB, four of them half a gigabyte

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atelier.pictures.colour import srgb
 from atelier.pictures.panels import GAP_PX, Panel, fitted, panels, write_panels
 
 
@@ -51,4 +52,4 @@ def test_the_same_panels_give_the_same_file(tmp_path) -> None:
         write_panels(tmp_path / name, "one", [Panel("title", ("kid_rand 0.1",), pictures(1, 64)[0])], 3)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as shown:
-        assert shown.mode == "RGB"
+        assert shown.mode == "RGB" and shown.info["icc_profile"] == srgb()

@@ -15,6 +15,7 @@ from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
 from atelier.pictures import png
 from atelier.pictures.colour import srgb
+from atelier.pictures.pixels import pixels_sha256
 from atelier.provenance import (
     ModelFacts,
     PixelFacts,
@@ -64,12 +65,21 @@ def test_the_same_print_gives_the_same_file_whose_chunks_stand_in_one_order(pixe
     assert set(kinds[4:-1]) == {b"IDAT"}
 
 
-def test_an_artwork_is_the_file_that_pillow_writes(tmp_path) -> None:
+def test_an_artwork_is_the_file_that_pillow_writes_and_says_that_it_is_srgb(tmp_path) -> None:
     write_png(tmp_path / "artwork.png", RGB, MADE)
     text = PngInfo()
     text.add_itxt("atelier", canonical(MADE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
     Image.fromarray(RGB).save(tmp_path / "pillows.png", compress_level=6, pnginfo=text)
-    assert (tmp_path / "artwork.png").read_bytes() == (tmp_path / "pillows.png").read_bytes()
+    content = (tmp_path / "artwork.png").read_bytes()
+    start = content.index(b"iCCP") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4])
+    untagged = content[:start] + content[end:]  # as earlier versions wrote artworks
+    assert untagged == (tmp_path / "pillows.png").read_bytes()
+    with Image.open(tmp_path / "artwork.png") as picture:
+        assert picture.info["icc_profile"] == srgb() and "dpi" not in picture.info
+    for path in (tmp_path / "artwork.png", tmp_path / "pillows.png"):
+        assert read(path).pixels == PixelFacts.of(read_pixels(path)) == PixelFacts.of(RGB)
+        assert pixels_sha256(path) == PixelFacts.of(RGB).sha256
 
 
 def test_samples_of_16_bits_are_digested_big_ends_first() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atelier.pictures.colour import srgb
 from atelier.pictures.sheets import grid, sheet, thumbnail, write_sheet
 
 
@@ -38,7 +39,9 @@ def test_the_same_pictures_give_the_same_file(tmp_path) -> None:
     for name in ("a.png", "b.png"):
         write_sheet(tmp_path / name, pictures(5))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), sheet(pictures(5)))
+    with Image.open(tmp_path / "a.png") as drawn:
+        assert np.array_equal(np.asarray(drawn), sheet(pictures(5)))
+        assert drawn.info["icc_profile"] == srgb()
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8, 3), (4, 8, 8), (4, 3, 8, 8)])
