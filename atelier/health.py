@@ -126,7 +126,10 @@ def disk(place: Path, free_bytes: float) -> Finding:
     said = f"{free_bytes / 1e9:,.0f} GB free at {place}"
     if free_bytes >= COMFORTABLE_BYTES:
         return Finding("disk", "ok", said)
-    mend = "free some space; `dvc gc -w` drops what no commit of this tree names any more"
+    mend = (
+        "free some space; `dvc gc --workspace --all-branches --all-tags --all-experiments` drops from DVC's cache what "
+        "no branch, tag or experiment names"
+    )
     return Finding("disk", "wrong" if free_bytes < NEEDED_BYTES else "warning", said, mend)
 
 

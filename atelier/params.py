@@ -372,13 +372,13 @@ def _expanded(path: str, key: str) -> Path:
         ) from None
 
 
-def load_params(path: Path) -> Params:
-    """Read and check params.yaml.
+def load_params(path: Path, content: bytes | None = None) -> Params:
+    """Read and check params.yaml, or `content` in its place, in whose errors `path` stands for it.
 
     Raises AtelierError naming every bad key, its line, what it holds and what it may hold.
     """
     try:
-        document = read_yaml(path)
+        document = read_yaml(path, content)
     except FileNotFoundError:
         raise AtelierError(f"{path} is missing: restore it with `git checkout {path}`") from None
     if not isinstance(document, Mapping):

@@ -18,13 +18,15 @@ from atelier.errors import AtelierError
 CONFLICT = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)  # what git leaves for a person to decide
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, content: bytes | None = None) -> Any:
     """The file's document, as ruamel.yaml's round-trip loader reads it, which is safe and keeps lines.
+
+    `content`, if given, is read in place of the file.
 
     Raises AtelierError naming the file and, where it can be told, the line; FileNotFoundError passes.
     """
     try:
-        text = path.read_bytes().decode()
+        text = (path.read_bytes() if content is None else content).decode()
     except UnicodeDecodeError as error:
         raise AtelierError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"

@@ -20,6 +20,7 @@ from atelier.files import write_bytes
 from atelier.params import load_params
 from flows import annex, dvc, experiments, store
 from flows.annex import NEEDED, RESULTS
+from flows.explored import Explored
 from flows.git import git, git_bytes, holds
 
 BASE = "refs/atelier/explored"  # in the user's repository and in the clone: what an exploration began with
@@ -96,6 +97,7 @@ def prepare(beside: Beside, name: str) -> None:
     # the user's repository keeps what it began with, for `apply` to know whose edits are whose
     git(user, "update-ref", f"{BASE}/{name}", beside.base)
     git(root, "fetch", "-q", "--no-tags", "--update-shallow", "origin", f"+{BASE}/{name}:{BASE}/{name}")
+    _forget_removed(user, root, name)
     for name_ in RESULTS:
         (root / name_).unlink(missing_ok=True)
         if (user / name_).is_file():
@@ -108,6 +110,19 @@ def prepare(beside: Beside, name: str) -> None:
     exclude = root / ".git/info/exclude"  # they are no part of an experiment
     exclude.parent.mkdir(exist_ok=True)
     exclude.write_text("".join(f"/{_literal(path)}\n" for path in links))
+
+
+def _forget_removed(user: Path, root: Path, name: str) -> None:
+    """Drop the refs of explorations that were removed with all their experiments, and in the clone all but `name`."""
+    experiments_ = git(user, "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/").splitlines()
+    needed = {name, *(experiment.rpartition("-")[0] for experiment in experiments_)}
+    for ref in git(user, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
+        other = ref.removeprefix(f"{BASE}/")
+        if other not in needed and not Explored(user, other).is_there:
+            git(user, "update-ref", "-d", ref)
+    for ref in git(root, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
+        if ref != f"{BASE}/{name}":
+            git(root, "update-ref", "-d", ref)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from atelier import editing
 from atelier.errors import AtelierError
-from atelier.params import Nightly, load_params
+from atelier.params import Nightly, Params, load_params
 from flows import annex, dvc
 from flows.annex import RESULTS
-from flows.git import git, holds, identity
+from flows.git import git, git_bytes, holds, identity
 
 BASE = "refs/atelier/base"  # the user's HEAD as it was fetched
 CHAMPIONS = ":(glob)models/champion*"  # of the robot's alone, like the results where the user has no newer
@@ -69,6 +69,17 @@ def prepare(user: Path, params: Nightly) -> Clone:
     return clone
 
 
+def committed_params(user: Path) -> Params:
+    """The settings of the last commit of the tree at `user`, on which a night works, whatever was edited since.
+
+    Raises AtelierError where there is none, or where they are wrong.
+    """
+    annex.check(user, "a night", "works on")
+    _check_committed(user, "params.yaml")
+    head = git(user, "rev-parse", "--short", "HEAD")
+    return load_params(Path(f"params.yaml (of commit {head})"), git_bytes(user, "show", "HEAD:params.yaml"))
+
+
 def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Change]:
     """Give keys of the clone's params.yaml, dotted, these values; what that changed."""
     return editing.edit(clone.root / "params.yaml", changes)
@@ -78,16 +89,20 @@ def _check(user: Path, branch: str) -> tuple[str, str]:
     """Name and e-mail of whoever commits here, after all else that git needs for a night."""
     annex.check(user, "a night", "works on")
     for name in annex.NEEDED:
-        if not holds(user, "cat-file", "-e", f"HEAD:{name}"):
-            raise AtelierError(
-                f"{name} is in no commit of {user}: `git add {name} && git commit` before the night"
-            )
+        _check_committed(user, name)
     if holds(user, "cat-file", "-e", "HEAD:.gitmodules"):
         raise AtelierError(
             f"{user} has git submodules, which the night's clone would lack: it does not work with any"
         )
     _check_branch(user, branch)
     return identity(user)
+
+
+def _check_committed(user: Path, name: str) -> None:
+    if not holds(user, "cat-file", "-e", f"HEAD:{name}"):
+        raise AtelierError(
+            f"{name} is in no commit of {user}: `git add {name} && git commit` before the night"
+        )
 
 
 def _check_branch(user: Path, branch: str) -> None:

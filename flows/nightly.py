@@ -89,7 +89,7 @@ def nightly(night: date | None = None) -> State:
 def _night(user: Path, night: date) -> tuple[Outcome, str]:
     """What came of it, in a word and in a sentence. Raises AtelierError where nothing did."""
     logger = get_run_logger()
-    ours = clone.prepare(user, load_params(PARAMS).nightly)
+    ours = clone.prepare(user, clone.committed_params(user).nightly)
     logger.info("the night of %s, from commit %s, in %s", night, ours.base[:10], ours.root)
     if ours.uncommitted:
         logger.warning("not committed, so no part of this night: %s", ", ".join(ours.uncommitted))

@@ -9,9 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from atelier.errors import AtelierError
-from atelier.params import load_params
 from atelier.wording import counted
-from flows import ending, git, tree
+from flows import clone, ending, git, tree
 from flows.night import Night
 
 
@@ -21,7 +20,7 @@ def run(night: str | None) -> int:
     def work() -> int:
         which = None if night is None else _date(night)
         tree.enter()
-        load_params(Path("params.yaml"))
+        clone.committed_params(Path.cwd())
         return _run(which)
 
     return ending.with_words(work, "the next night goes on from here")
@@ -30,7 +29,7 @@ def run(night: str | None) -> int:
 def serve(cron: str, timezone: str) -> int:
     """Start a night at each time of the schedule, one after another, until we are stopped."""
     tree.enter()
-    load_params(Path("params.yaml"))
+    clone.committed_params(Path.cwd())
     from flows import server
 
     found = server.look()
@@ -54,8 +53,8 @@ def serve(cron: str, timezone: str) -> int:
 def status() -> int:
     """Print the champion, where it is, and what the last night came to."""
     tree.enter()
-    branch = load_params(Path("params.yaml")).nightly.branch
     here = Path.cwd()
+    branch = clone.committed_params(here).nightly.branch
     if not git.holds(here, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}"):
         print(f"champion  none yet: no night was promoted, there is no branch {branch}")
     else:

@@ -18,7 +18,7 @@ from prefect.exceptions import PrefectException
 from prefect.logging.loggers import flow_run_logger
 
 from atelier.errors import AtelierError
-from atelier.params import load_params
+from flows import clone
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log the address it asks
 
@@ -29,7 +29,7 @@ def tell(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
         return
     logger = flow_run_logger(flow_run, flow)
     try:
-        to = load_params(Path("params.yaml")).nightly.notify
+        to = clone.committed_params(Path.cwd()).nightly.notify
         if to is not None:
             said = f"{flow_run.name}: {state.message or state.name}"
             # outside an event loop it sends, and gives nothing to wait for

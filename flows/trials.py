@@ -14,7 +14,6 @@ from prefect.states import Completed, Failed
 from atelier.errors import AtelierError, PassingError
 from flows import explore_sheet
 from flows.axes import described
-from flows.explored import Explored
 from flows.page import Follower, Page
 from flows.pipeline import OUT_OF_REACH
 from flows.trying import Trying
@@ -24,21 +23,28 @@ STOPPED = "Stopped"
 
 @flow(name="explore", flow_run_name="explore {name}", persist_result=False, validate_parameters=False)
 def explore(name: str, trying: Trying) -> State:
-    """Run the trials that have not ended, one after another; stops at what no other settings would mend."""
+    """Run the trials that have not ended, one after another; stops at what no other settings would mend.
+
+    Its state is Failed where a trial of this run has failed.
+    """
     page, explored = Page(get_run_logger()), trying.explored
+    turns = 0
     while turn := trying.next():
+        turns += 1
         experiment = explored.experiment(turn[0])
         # called, not submitted: in the main thread Ctrl-C and SIGTERM reach the training
         state = run_trial.with_options(name=experiment, task_run_name=experiment)(
             trying, *turn, return_state=True
         )
-        if state.name in (STOPPED, OUT_OF_REACH):
-            return Failed(message=state.message)
+        if len(trying.ended) != turns:  # whatever became of it, it is on no sheet
+            message = state.message or "it ended without a word"
+            stopped = state.name in (STOPPED, OUT_OF_REACH)
+            return Failed(message=message if stopped else f"{experiment}: {message}")
         if trials := explore_sheet.draw(explored):
             page.picture("sheet", explored.sheet, f"{len(trials)} trials, the best {explored.by} first")
             page.table("trials", explore_sheet.rows(explored, trials))
     explore_sheet.draw(explored)
-    return _ended(explored)
+    return _ended(trying)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -61,16 +67,20 @@ def run_trial(trying: Trying, number: int, changes: Mapping[str, Any]) -> State:
             return Failed(message=trial.said)
 
 
-def _ended(explored: Explored) -> State:
-    """What came of it. An exploration without any experiment has failed."""
+def _ended(trying: Trying) -> State:
+    """What came of it. An exploration of which a trial has failed, or that has no experiment, has failed."""
+    explored = trying.explored
     trials = explored.trials()
     endings = [trial.ending for trial in trials]
     counts = ", ".join(f"{endings.count(ending)} {ending}" for ending in dict.fromkeys(endings))
+    failed = [trial for trial in trying.ended if trial.ending == "failed"]
+    whys = "".join(f"\n{explored.experiment(trial.number)} failed: {trial.said}" for trial in failed)
     if "completed" not in endings:
-        return Failed(message=f"{counts}: {trials[0].said}" if trials else "no trial was run")
+        return Failed(message=f"{counts}{whys or f': {trials[0].said}'}" if trials else "no trial was run")
     best = trials[0]
     name = explored.experiment(best.number)
-    return Completed(
-        message=f"{counts}; the best {explored.by}, {best.scores[explored.by]:.4g}, is {name} "
-        f"({described(best.changes)}); `atelier explore apply {name}` adopts it; {explored.sheet} shows all"
+    message = (
+        f"{counts}; the best {explored.by}, {best.scores[explored.by]:.4g}, is {name} "
+        f"({described(best.changes)}); `atelier explore apply {name}` adopts it; {explored.sheet} shows all{whys}"
     )
+    return Failed(message=message) if failed else Completed(message=message)

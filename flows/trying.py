@@ -4,6 +4,7 @@ Runs in the trials' tree (flows.beside), which must be the directory we are in. 
 """
 
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Trying:
 
     def __init__(self, wish: Wish, beside: Beside, explored: Explored) -> None:
         self.explored = explored
+        self.ended: list[Trial] = []  # in this run
         self._wish, self._beside = wish, beside
         self._grid = product(wish.axes) if wish.mode == "grid" else []
         self._number = 0
@@ -57,15 +59,24 @@ class Trying:
     def run(self, number: int, changes: Mapping[str, Any], follow: Follow, say: Say) -> Trial:
         """Bring a trial to its end, and keep it.
 
-        Raises AtelierError for what no other settings would mend; then the trial has not ended.
+        An exception that no code expected ends it as failed, too. Raises AtelierError for what no other settings would
+        mend; then the trial has not ended, and the next run takes it up.
         """
         self._beside.clean()
-        trial, picture = self._try(number, dict(changes), follow, say)
+        try:
+            trial, picture = self._try(number, dict(changes), follow, say)
+        except AtelierError:
+            raise
+        except Exception as error:  # noqa: BLE001  (it is written down, and the other trials go on)
+            say(traceback.format_exc().rstrip())
+            why = f"a mistake in the code: {type(error).__name__}: {error} (traceback in the log)"
+            trial, picture = Trial(number, dict(changes), "failed", {}, why), None
         if trial.ending == "completed":
             self._beside.give(self.explored.experiment(number))
         self.explored.write(trial, picture)
         if self._search:
             self._search.tell(trial.scores.get(self._wish.by), trial.ending)
+        self.ended.append(trial)
         return trial
 
     def _try(

@@ -52,6 +52,9 @@ def train(stage: Stage) -> str:
 
 def evaluate(stage: Stage) -> str:
     trained = json.loads((DATA / "train").read_text())
+    if trained["batch"] == 17:  # what no version of ours writes
+        write_json(Path("metrics.json"), ["seventeen"])
+        return "judged badly"
     write_json(
         Path("metrics.json"), {"kid_rand": {"value": trained["kid_rand"], "floor": 0.0}, "held_out": 9}
     )

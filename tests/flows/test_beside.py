@@ -1,11 +1,15 @@
 """The tree beside the user's, in which trials run: what it has of the user's, and what never comes back."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from atelier.errors import AtelierError
+from atelier.files import write_json
 from flows import beside
+from flows.git import git
 from tests.flows.explore_toys import ExploreTree
 
 
@@ -209,6 +213,40 @@ def test_untracked_files_in_the_place_of_an_experiments_are_named_and_stay(tree:
     (tree.root / "new.py").write_text("# newer\n")
     assert beside.lost_by(tree.root, experiment, "sea") == ["mine", "new.py"]
     assert (tree.root / "mine/a.jpg").read_text() == "the sea"
+
+
+def test_what_an_exploration_began_with_is_forgotten_with_the_exploration_and_its_experiments(
+    tree: ExploreTree,
+):
+    ours = beside.look(tree.root)
+    for name in ("sea", "dune", "cliff-2"):
+        beside.prepare(ours, name)
+        write_json(tree.root / f".atelier/explore/{name}/explore.json", {})
+    tree.git("update-ref", ours.ref("dune-1"), ours.base)
+    for name in ("sea", "dune"):
+        shutil.rmtree(tree.root / f".atelier/explore/{name}")
+
+    def known(root: Path) -> set[str]:
+        return set(git(root, "for-each-ref", "--format=%(refname:lstrip=3)", beside.BASE).split())
+
+    beside.prepare(ours, "lake")
+    assert known(tree.root) == {"dune", "cliff-2", "lake"}  # dune has an experiment
+    assert known(ours.root) == {"lake"}
+
+
+def test_dvc_gc_as_the_docs_have_it_keeps_the_experiments(tree: ExploreTree):
+    command = re.search(r"`dvc (gc [^`]*--all-experiments[^`]*)`", Path("docs/nightly.md").read_text())
+    assert command
+    (tree.root / "data/scrape").write_text("24 works")
+    tree.dvc("commit", "-q", "--force", "scrape")
+    tree.git("add", "-f", "dvc.lock")
+    ours = beside.look(tree.root)
+    tree.git("update-ref", ours.ref("sea-1"), ours.base)
+    tree.git("rm", "-qf", "dvc.lock")
+    cached = {path for path in (tree.root / ".dvc/cache/files").rglob("*") if path.is_file()}
+    assert cached
+    tree.dvc(*command[1].split(), "--force")
+    assert {path for path in (tree.root / ".dvc/cache/files").rglob("*") if path.is_file()} == cached
 
 
 def test_a_studio_that_git_does_not_hold_whole_is_refused_with_what_to_do(tree: ExploreTree):

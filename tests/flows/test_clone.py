@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
+from flows.clone import committed_params
 from tests.flows.person import Studio
 
 
@@ -25,6 +26,21 @@ def test_the_night_has_the_commit_and_an_uncommitted_edit_is_neither_in_it_nor_l
     assert "kimg: 120" in (clone.root / "params.yaml").read_text()
     assert not (clone.root / "new stage é.py").exists()
     assert (person.git("status", "--porcelain"), (person.root / "params.yaml").read_bytes()) == before
+
+
+def test_a_nights_settings_are_the_commits_however_they_were_edited_since(person: Studio):
+    person.set("branch: nightly ", "branch: robot ")
+    person.set("notify: null ", "notify: https://example.org/committed ")
+    person.commit("a robot's branch")
+    person.set("branch: robot ", "branch: main ")
+    person.set("notify: https://example.org/committed ", "notify: https://example.org/edited ")
+    nights = committed_params(person.root).nightly
+    assert (nights.branch, nights.notify) == ("robot", "https://example.org/committed")
+    (person.root / "params.yaml").write_text("half an edit: [")
+    assert committed_params(person.root).nightly == nights
+    person.commit("a mistake")
+    with pytest.raises(AtelierError, match=r"^params.yaml \(of commit \w{7,}\):1: not valid YAML"):
+        committed_params(person.root)
 
 
 def test_whatever_an_earlier_night_left_is_gone_and_outs_stay(person: Studio):

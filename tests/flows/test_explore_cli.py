@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from atelier.errors import AtelierError
-from flows import cli
+from flows import cli, explore
 from flows.axes import read_axes
 from flows.explored import Explored, Trial, Wish
 
@@ -62,6 +62,27 @@ def test_wrong_settings_and_unknown_names_are_sentences(explored: Explored):
     )  # fmt: skip
     assert invoke("show", "lake") == (1, "there is no exploration lake: there are sea\n")
     assert invoke("apply", "lake-3") == (1, "there is no exploration lake-3: there are sea\n")
+
+
+def test_a_name_of_an_exploration_and_of_an_experiment_is_asked_about(explored: Explored, tmp_path: Path):
+    asked = "sea-4 is both an exploration and an experiment of the exploration sea: say which with --trial, "
+    other = Explored(tmp_path, "sea-4")
+    with pytest.raises(AtelierError, match="an exploration sea-4 beside sea would be taken for one of its"):
+        other.begin(GRID, "of a tree")
+    other.path.mkdir()
+    shutil.copy(explored.path / "explore.json", other.path)  # as earlier versions allowed
+    assert invoke("apply", "sea-4")[1].startswith(asked)
+    assert invoke("apply", "sea-4", "--trial", "1") == (
+        1, "the exploration sea-4 has no trial 1: `atelier explore show sea-4`\n",
+    )  # fmt: skip
+    assert explore._named(tmp_path, "sea", 4) == ("sea-4", "sea")
+    assert explore._named(tmp_path, "sea-1", None) == ("sea-1", "sea")
+    other.write(Trial(2, {"train.lr": 0.1}, "completed", {"kid_rand": 1.0}), None)
+    assert explore._named(tmp_path, "sea-4", 2) == ("sea-4-2", "sea-4")
+    shutil.rmtree(explored.path)
+    assert explore._named(tmp_path, "sea-4", None) == ("sea-4-2", "sea-4")
+    with pytest.raises(AtelierError, match="an exploration sea beside sea-4 would be taken"):
+        Explored(tmp_path, "sea").begin(GRID, "of a tree")
 
 
 def test_the_sheet_and_the_table_are_drawn_again_the_best_first(explored: Explored):

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 
+import optuna
 import pytest
 
 from atelier.errors import AtelierError
@@ -68,6 +69,21 @@ def test_settings_that_fail_are_on_the_sheet_and_are_tried_again(tree: ExploreTr
     assert endings(explore(tree, wish("train.batch=13,64"))) == ["failed", "completed"]
     # what the studio had, and what came of the trial before, is restored
     assert (tree.runs["scrape"], tree.runs["augment"], tree.runs["evaluate"]) == (1, 1, 1)
+
+
+def test_a_trial_that_crashes_is_written_as_failed_and_the_others_go_on(tree: ExploreTree):
+    crashed, completed = explore(tree, wish("train.batch=17,64"))
+    assert (crashed.ending, completed.ending) == ("failed", "completed")
+    assert crashed.said.startswith("a mistake in the code: AttributeError: ")
+    assert [row["state"] for row in tree.table("sea")] == ["completed", "failed"]
+    assert set(tree.experiments()) == {"sea-2"}
+
+
+def test_a_trial_of_a_search_that_crashes_has_failed_for_optuna_as_well(tree: ExploreTree):
+    (crashed,) = explore(tree, wish("train.batch=17", trials=1))
+    assert crashed.changes["train.batch"] == 17
+    study = optuna.load_study(study_name="explore", storage=f"sqlite:///{Explored(tree.root, 'sea').study}")
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
 
 
 def test_what_fails_for_every_trial_ends_the_exploration(tree: ExploreTree):
