@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup art test quick lint bench lock
+.PHONY: help repository setup art test quick lint bench lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
@@ -27,7 +27,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip install -q --python $(VENV) --no-deps --no-build-isolation -e .
 	@touch $@
 
-art: setup  ## the whole way: scrape, download, train, generate, upscale; what is fresh is kept
+repository:
+	@command -v git >/dev/null || { echo 'git is not installed: install it, then run make again'; exit 1; }
+	@git rev-parse --git-dir >/dev/null || { echo 'This folder is no git repository, and DVC needs one: get Atelier with `git clone` instead of as a ZIP, or make it one: git init && git add . && git commit -m "My studio"'; exit 1; }
+
+art: repository setup  ## the whole way: scrape, download, train, generate, upscale; what is fresh is kept
 	dvc repro
 	@echo 'Look at data/contact_sheet.png, at the artworks in data/artworks/ and the prints in data/prints/.'
 

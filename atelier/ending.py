@@ -1,9 +1,11 @@
 """How a command ends: an exit code and a sentence, no traceback for a mistake, a Ctrl-C or a failing terminal."""
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO, cast
 
 from atelier.errors import AtelierError
@@ -35,6 +37,8 @@ def sentence_of(error: OSError) -> str | None:
     """What the operating system refused, and where; None for an OSError that says neither."""
     if error.filename is None and error.errno is None:
         return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}: {error.filename or Path.cwd()}: free some space, then run again"
     return f"{error.strerror}: {error.filename or 'the disk or network'}"
 
 

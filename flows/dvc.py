@@ -232,6 +232,11 @@ def _reading(root: Path = Path()) -> Iterator["Repo"]:
     except LockError:
         raise
     except DvcException as error:
+        if str(error).endswith("is not a git repository"):
+            raise AtelierError(
+                f"{error}, and DVC needs one: get Atelier with `git clone` instead of as a ZIP, or make it one: "
+                "`git init && git add . && git commit -m 'My studio'`"
+            ) from None
         raise AtelierError(_of_a_file(root, error) or str(error)) from error
 
 

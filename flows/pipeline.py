@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Collection, Sequence
 
+import httpx
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -158,4 +159,10 @@ def _in_words(record: logging.LogRecord) -> bool:
     return True
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Where Prefect's server fails, a full disk say, the flow's command ends with a sentence, which is enough."""
+    return not (record.exc_info and isinstance(record.exc_info[1], httpx.HTTPError))
+
+
 get_logger("prefect.task_runs").addFilter(_in_words)
+get_logger("prefect.flow_runs").addFilter(_without_traceback)

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from atelier.errors import AtelierError
 from atelier.files import write_json
 
 LOCKS = Path(".atelier")
+LEAST_FREE_BYTES = 50e6  # what Prefect's database and a flow's own files take, several times over
 HOME = LOCKS / "home"  # of a user who has none
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 GITS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
@@ -84,7 +86,15 @@ def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def only_flow(kind: str = "flow") -> Iterator[None]:
-    """Hold the tree's one place for a flow, or for another kind of work; raises AtWorkError naming who has it."""
+    """Hold the tree's one place for a flow, or for another kind of work; raises AtWorkError naming who has it.
+
+    Raises AtelierError where the disk is all but full: Prefect's database would fail in the midst of the work.
+    """
+    if (free := shutil.disk_usage(Path()).free) < LEAST_FREE_BYTES:
+        raise AtelierError(
+            f"only {free / 1e6:.0f} MB are free on the disk of {Path.cwd()}: free some space (`atelier clean`, "
+            "`dvc gc -w` and `atelier doctor` say how), then run again"
+        )
     LOCKS.mkdir(exist_ok=True)
     holder = LOCKS / f"{kind}.json"  # beside the lock, because opening a lock file may empty it
     lock = FileLock(LOCKS / f"{kind}.lock", blocking=False)  # the kernel drops it with us, however we end

@@ -1,5 +1,6 @@
 """What every stage does around its work: params, signals, errors for people, the note that it ran."""
 
+import errno
 import functools
 import os
 import signal
@@ -116,6 +117,8 @@ def _writable(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         raise AtelierError(
             f"{folder} cannot be written: {error.strerror}: `atelier doctor` says what belongs to another user"
         ) from None

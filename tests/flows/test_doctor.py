@@ -1,5 +1,6 @@
 """`atelier doctor` in a real tree: what it says of git, the remote and Prefect, and that it changes nothing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from flows import doctor as report
 from tests.flows.toys import Tree
+from tests.users import unprivileged
 
 
 def files(root: Path) -> dict[str, float]:
@@ -95,3 +97,22 @@ def test_the_states_that_trainings_resume_from_are_counted_with_their_size(tmp_p
     assert "2 trainings in .atelier/train, 3.0 MB, 1 not finished" in here
     assert f"1 training in {tmp_path}/studio.explore/.atelier/train, 5.0 kB, 1 not finished" in clone
     assert not [*report.kept_states(tmp_path)]
+
+
+def test_what_belongs_to_another_user_is_named(studio: Tree) -> None:
+    for name in (".atelier/train", ".atelier/images"):
+        (studio.root / name).mkdir(parents=True)
+    (studio.root / ".atelier/train").chmod(0o555)
+    command = [*unprivileged(), sys.executable, "-c", "from flows import doctor; print(*doctor._user())"]
+    done = subprocess.run(command, cwd=studio.root, env=studio.environment, capture_output=True, text=True)
+    assert "said='.atelier/train may not be written by this user (uid " in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tree to another user")
+def test_a_repository_of_another_users_is_no_empty_one(studio: Tree) -> None:
+    os.chown(studio.root, 54321, 54321)
+    os.chown(studio.root / ".git", 54321, 54321)
+    for command in ("ledger", "doctor"):
+        done = studio.run("flows.cli", command)
+        assert done.status == 1 and "belongs to another user, so git reads nothing of it" in done.output
+        assert "git config --global --add safe.directory" in done.output and "no commit" not in done.output

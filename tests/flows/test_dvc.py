@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from atelier.errors import AtelierError, PassingError
 from flows import doctor, dvc
-from tests.flows.toys import Tree, left_of
+from tests.flows.toys import ROOT, Tree, left_of
 
 
 class Notes:
@@ -214,3 +215,15 @@ def test_a_lock_that_is_none_says_how_to_have_it_back(inside):
     (inside.root / "dvc.lock").write_text("- a list\n")
     with pytest.raises(AtelierError, match=r"dvc.lock' validation failed: .*; `git checkout dvc.lock`"):
         dvc.plan([], print)
+
+
+def test_a_folder_without_git_says_to_clone_it(inside):
+    shutil.rmtree(inside.root / ".git")
+    with pytest.raises(
+        AtelierError, match="is not a git repository, and DVC needs one: get Atelier with `git clone`"
+    ):
+        dvc.plan([], print)
+    shutil.copy(ROOT / "Makefile", inside.root)
+    made = subprocess.run(["make", "art"], cwd=inside.root, capture_output=True, text=True)
+    assert made.returncode and "get Atelier with `git clone` instead of as a ZIP" in made.stdout
+    assert not (inside.root / ".venv").exists()  # said before anything is downloaded
