@@ -46,7 +46,9 @@ def run(stage: Stage) -> str:
         _say(note)
     summary = f"{counted(len(found.works), 'work')} of {asked}{f'; left out: {skipped}' if skipped else ''}"
     if incomplete:
-        summary += f"; INCOMPLETE: {incomplete}. `dvc repro --force --single-item scrape` goes on from there"
+        summary += f"; INCOMPLETE: {incomplete}"
+        if found.reach and (found.reach.failed or not found.reach.not_asked):  # a budget is raised instead
+            summary += ". `dvc repro --force --single-item scrape` goes on from there"
     return summary
 
 

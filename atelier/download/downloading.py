@@ -18,6 +18,8 @@ from atelier.progress import Progress
 from atelier.shards import Item
 from atelier.wording import counted
 
+# answers of a site in a row that are no images; more of them (a page for maintenance) say nothing about a work
+MOST_PAGES = 5
 MOST_PASSING = 0.01  # of all works: with more that failed for the source's sake, there is no data set
 
 
@@ -48,15 +50,35 @@ def download(
             lacking.append(work)
     progress.resumed(len(works) - len(lacking), tally)
 
+    failed: dict[str, Answer] = {}
+
     def bring(asking: Engine, wanted: Sequence[Work]) -> Iterator[tuple[Work, Answer]]:
+        pages: dict[
+            str, Answer
+        ] = {}  # in a row; the next picture, which shows that the site works, settles them
+        gives = False
         with closing(asking.run(wanted)) as answered:
             for work, answer in answered:
-                if answer.lasts:
+                if answer.arrival.status == "not-an-image" and work.image_url.startswith("http"):
+                    pages[work.id] = answer
+                    answer = answer._replace(lasts=answer.lasts and len(pages) <= MOST_PAGES)
+                elif answer.lasts:
                     arrivals.save(keys[work.id], answer.arrival)
+                if answer.arrival.status == "ok":
+                    gives = True
+                    settle(pages, gives)
                 tally.add(work, answer.arrival)
                 yield work, answer
+        settle(pages, gives)
 
-    failed: dict[str, Answer] = {}
+    def settle(pages: dict[str, Answer], gives: bool) -> None:
+        for id, answer in pages.items():
+            if answer.lasts and gives and len(pages) <= MOST_PAGES:
+                arrivals.save(keys[id], answer.arrival)
+            else:
+                failed[id] = Answer(answer.arrival, False)
+        pages.clear()
+
     in_vain = InVain()
     for work, answer in bring(engine, lacking):
         if not answer.lasts:

@@ -13,12 +13,13 @@ from atelier.download.account import STATUSES
 from atelier.download.arrivals import Arrivals
 from atelier.download.downloading import kept_items
 from atelier.download.engines import PATIENCE
+from atelier.download.engines.threads import Threads
 from atelier.download.openings import SiteOpening
 from atelier.download.sources import Site as SiteSource
 from atelier.errors import AtelierError
 from atelier.images import read_rgb
-from tests.downloads import LIMITS, bring, bring_from, offers, source_of, work
-from tests.lookalike import lookalike
+from tests.downloads import LIMITS, bring, bring_from, offers, source_of, work, works_of
+from tests.lookalike import Site, lookalike
 from tests.pictures import encoded
 
 GOOD_IN_THE_END = [
@@ -101,6 +102,32 @@ def test_a_work_that_failed_for_the_sites_sake_is_asked_for_again(tmp_path: Path
         second = bring_from(tmp_path, site)
         assert {entry.status for entry in second.values()} == {"ok"}
         assert {request.path for request in site.requests} == {site.path_of(offer) for offer in offered[:3]}
+
+
+@pytest.mark.parametrize("trouble", ["html-200", "empty"])
+def test_a_site_that_shows_one_page_in_the_place_of_all_pictures_for_a_while_loses_none(
+    tmp_path: Path, trouble: str
+) -> None:
+    offered = offers(30)
+
+    def bring_one_by_one(site: Site) -> Counter[str]:
+        with source_of(site) as source:
+            entries = bring(tmp_path, source, works_of(site), engine=Threads(source, LIMITS, 1))
+        return Counter(entry.status for entry in entries.values())
+
+    with lookalike({"genre/marina": offered}) as site:
+        for offer in offered[10:20]:
+            site.fail(site.path_of(offer), *[trouble] * 2)
+        assert bring_one_by_one(site) == {"ok": 20, "not-an-image": 10}
+        assert bring_one_by_one(site) == {"ok": 30}
+
+
+def test_a_site_that_shows_nothing_but_a_page_is_asked_again(tmp_path: Path) -> None:
+    with lookalike({"genre/marina": offers(3)}) as site:
+        for offer in site.lists["genre/marina"]:
+            site.fail(site.path_of(offer), *["html-200"] * 2)
+        assert {entry.status for entry in bring_from(tmp_path, site).values()} == {"not-an-image"}
+        assert {entry.status for entry in bring_from(tmp_path, site).values()} == {"ok"}
 
 
 def test_a_challenge_page_that_changes_each_time_is_not_held_against_the_painting(tmp_path: Path) -> None:
