@@ -37,7 +37,15 @@ class States:
         return sorted((int(path.stem.removeprefix("state-")) for path in found), reverse=True)
 
     def prune(self, step: int, keep: Collection[int]) -> None:
-        """Drop what led up to `step` but the last few and `keep`; later ones are a longer training's."""
+        """Drop what led up to `step` but the last few and `keep`; later ones are a longer training's.
+
+        What a process that was killed left of a state it was writing goes too: no other process writes here.
+        """
+        for half in (
+            *self.directory.glob(".state-*.tmp"),
+            *self.directory.glob(".tmp??????"),
+        ):  # safetensors' own
+            half.unlink(missing_ok=True)
         for old in [older for older in self.steps() if older <= step][KEPT_STATES:]:
             if old not in keep:
                 self.path(old).unlink()

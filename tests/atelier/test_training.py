@@ -104,6 +104,13 @@ def test_a_torn_state_costs_the_head_start_and_nothing_else(dataset, progress, t
     assert same(weights(again), weights(fresh))
 
 
+def test_what_a_kill_left_of_a_state_is_deleted_with_the_next_state(dataset, progress, tmp_path):
+    for name in (".state-000000001.safetensors.a1b2c3d4.tmp", ".tmp9bWc98", "mine.tmp"):
+        (tmp_path / name).write_bytes(b"half a state")
+    Trainer(SHORT, dataset, CPU, tmp_path).train(progress)
+    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == ["mine.tmp"]
+
+
 def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
     Trainer(SHORT, dataset, CPU, tmp_path).train(progress)
     wider = replace(SHORT, network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 12, "ndf": 4}))
