@@ -127,6 +127,8 @@ class Opened:
         notes = [named.note]
         if image.mode == "CMYK" and not needs_conversion(image.info.get("icc_profile"), "CMYK"):
             notes.append("CMYK without a colour profile: its colours are a guess")
+        if image.mode == "LAB":
+            notes.append("Lab colours: their white is taken as D50")
         if self._layout is not None and self._layout.pages > 1:
             notes.append(f"the first of {self._layout.pages:,} pages")
         return "; ".join(note for note in notes if note)

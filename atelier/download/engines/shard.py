@@ -100,7 +100,7 @@ def code() -> str:
     libraries = {
         "Pillow": features.version("pil"),
         **{name: features.version(name) for name in ("jpg", "webp", "avif", "libtiff", "littlecms2")},
-        **{name: _installed(name) for name in ("numpy", "pillow-heif")},
+        **{name: _installed(name) for name in ("numpy", "pillow-heif", "pyvips", "pyvips-binary")},
     }
     versions = ", ".join(f"{name} {version or 'absent'}" for name, version in libraries.items())
     return f"Atelier {atelier.__version__} ({digest_of_package(Path(atelier.__file__).parent)}), {versions}"
