@@ -35,11 +35,12 @@ def reproduce(sittings: Sequence[Sitting], studio: Studio, account: Account) -> 
         for sitting in sittings
     ]
     failures = [state.message or "a model's pictures failed" for state in states if not state.is_completed()]
+    why = "; ".join(failures)
     if failures:
-        account.give_up(failures[0])
+        account.give_up(why)
     Page(get_run_logger()).table("pictures", account.rows)
     if failures:
-        return Failed(message="; ".join(failures))
+        return Failed(message=why)
     return Completed(name="Completed" if account.all_well else NOT_ALL)
 
 
@@ -64,7 +65,7 @@ def paint_again(sitting: Sitting, studio: Studio, account: Account) -> State:
     except (AtelierError, OSError) as error:
         return Failed(message=in_words(error))
     if missing := len(sitting.pictures) - len(outcomes):
-        failures.append(f"{missing:,} pictures got no verdict")
+        failures.append(f"pictures that were not painted: {missing:,}")
     if failures:
         return Failed(message="; ".join(dict.fromkeys(failures)))
     well = all(outcome.verdict.reproduced for outcome in outcomes)
