@@ -56,3 +56,10 @@ def test_what_never_came_keeps_its_reason() -> None:
     lacking = Entry(id="a", status="missing", reason="HTTP 404")
     assert settled([lacking], works(a="monet")) == [lacking]
     assert settled([], []) == []
+
+
+def test_a_look_alike_keeps_the_note_on_its_colours() -> None:
+    large = replace(came("a", "sea"), width=800, height=600)
+    small = replace(came("b", "seb"), phash=large.phash, reason="the first of 2 pages")
+    (_, settled_small) = settled([large, small], works(a="monet", b="monet"))
+    assert settled_small.reason == "looks like a, 0 bits apart; the first of 2 pages"

@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from atelier.download.account import Entry
+from atelier.download.arrivals import Arrival
 from atelier.download.report import account_lines, account_rows, tell_account
 
 ENTRIES = [
@@ -54,3 +55,11 @@ def test_what_a_site_said_steers_no_terminal() -> None:
 
 def test_no_works_are_no_lines() -> None:
     assert account_rows([]) == []
+
+
+def test_pictures_with_a_note_on_their_colours_are_counted_a_second_time_as_noted() -> None:
+    arrival = Arrival("ok", "CMYK without a colour profile: its colours are a guess", content=b"123")
+    entries = [*ENTRIES, arrival.entry("inks")]
+    rows = {row.status: row for row in account_rows(entries)}
+    assert (rows["ok"].works, rows["look-alike"].works, rows["noted"].works) == (3, 1, 1)
+    assert rows["noted"].examples == ("inks: CMYK without a colour profile: its colours are a guess",)
