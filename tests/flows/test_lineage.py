@@ -80,7 +80,7 @@ def test_the_paintings_are_listed_for_a_spreadsheet_without_formulas(told, tmp_p
         rows = list(csv.DictReader(file))
     assert [row["split"] for row in rows] == ["train"] * 5 + ["held-out"]
     assert rows[1]["artist"] == "Aivazovsky" and rows[1]["year"] == "1841"
-    assert rows[5]["title"] == "'=cmd()|Sea"
+    assert rows[5]["title"] == "'=cmd()|\\u202eSea"
 
 
 def test_a_list_of_a_persons_own_is_never_written_over(told, tmp_path) -> None:
