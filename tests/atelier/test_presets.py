@@ -58,6 +58,7 @@ def test_what_a_person_has_set_besides_stays(path: Path):
     text = text.replace('snapshot: "2026-11-22"', "snapshot: '2027-01-02'").replace(
         "seed: 0  ", "seed: 7  ", 1
     )
+    text = text.replace("path: null ", "path: mine ", 1)
     path.write_text("# mine\n" + text, encoding="utf-8")
     changes = apply(path, "gpu-128")
     found = load_params(path)
