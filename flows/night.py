@@ -86,7 +86,8 @@ class Verdict:
 class Harvest:
     """What the source gave: works in the catalog, pictures that arrived, paintings trained on and held out.
 
-    `champion_train`: what the champion was trained on, None where there is none yet.
+    `champion_train` is the number of paintings that the champion was trained on, None where there is none yet;
+    `incomplete` says why the catalog lacks works that the source has.
     """
 
     catalogued: int
@@ -94,6 +95,7 @@ class Harvest:
     train: int
     held_out: int
     champion_train: int | None
+    incomplete: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,11 @@ class Report:
     def _harvest(self) -> str:
         got = self.harvest
         before = f" ({got.champion_train:,} for the champion)" if got.champion_train is not None else ""
+        incomplete = f" The catalog is incomplete: {'; '.join(got.incomplete)}." if got.incomplete else ""
         return (
             f"## Harvest\n\n{counted(got.catalogued, 'work')} in the catalog, "
             f"{counted(got.arrived, 'picture')} arrived; "
-            f"{counted(got.train, 'painting')} to train on{before}, {got.held_out:,} held out."
+            f"{counted(got.train, 'painting')} to train on{before}, {got.held_out:,} held out.{incomplete}"
         )
 
     def _params(self) -> str:

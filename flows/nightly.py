@@ -251,10 +251,13 @@ def promote(ours: Clone, before: Champion | None, night: date, reason: str) -> S
 
 def _harvest(before: Champion | None) -> Harvest:
     """What the stages before the training left. Catalog and account name each work and what became of it."""
-    found = json.loads(Path("data/catalog.json").read_text())["found"]
+    catalog = json.loads(Path("data/catalog.json").read_text())
     arrived = sum(entry.status == "ok" for entry in read_account(Path("data/downloads.parquet")))
     packed = json.loads(Path("data/dataset/dataset.json").read_text())
-    return Harvest(found, arrived, packed["train"], packed["held_out"], before.paintings if before else None)
+    return Harvest(
+        catalog["found"], arrived, packed["train"], packed["held_out"], before.paintings if before else None,
+        catalog.get("incomplete_because", ()),
+    )  # fmt: skip
 
 
 def _result(kind: type[T], state: object) -> T:

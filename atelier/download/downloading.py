@@ -12,7 +12,7 @@ from atelier.download.arrivals import Arrival, Arrivals
 from atelier.download.duplicates import settled
 from atelier.download.engines import PATIENCE, Engine, InVain
 from atelier.download.fetching import Answer, key_of, may_pass
-from atelier.download.sources import Source
+from atelier.download.sources import Source, is_of_site
 from atelier.errors import AtelierError, PassingError
 from atelier.progress import Progress
 from atelier.shards import Item
@@ -53,13 +53,12 @@ def download(
     failed: dict[str, Answer] = {}
 
     def bring(asking: Engine, wanted: Sequence[Work]) -> Iterator[tuple[Work, Answer]]:
-        pages: dict[
-            str, Answer
-        ] = {}  # in a row; the next picture, which shows that the site works, settles them
+        # in a row; the next picture, which shows that the site works, settles them
+        pages: dict[str, Answer] = {}
         gives = False
         with closing(asking.run(wanted)) as answered:
             for work, answer in answered:
-                if answer.arrival.status == "not-an-image" and work.image_url.startswith("http"):
+                if answer.arrival.status == "not-an-image" and is_of_site(work):
                     pages[work.id] = answer
                     answer = answer._replace(lasts=answer.lasts and len(pages) <= MOST_PAGES)
                 elif answer.lasts:
@@ -83,7 +82,7 @@ def download(
     for work, answer in bring(engine, lacking):
         if not answer.lasts:
             failed[work.id] = answer
-        if in_vain.add(answer):
+        if in_vain.add(work, answer):
             raise (PassingError if answer.arrival.status == "error" else AtelierError)(
                 f"the source failed {PATIENCE} works in a row, the last one {work.id}: {answer.arrival.reason}. "
                 f"{_kept(tally)}: try again later"
@@ -98,7 +97,7 @@ def download(
         hopeless += may_pass(answer)
         if answer.lasts:
             del failed[work.id]
-        if in_vain.add(answer) or hopeless > most:
+        if in_vain.add(work, answer) or hopeless > most:
             break  # more would only tell the same
     if (passing := sum(may_pass(answer) for answer in failed.values())) > most:
         id, answer = next((id, answer) for id, answer in failed.items() if may_pass(answer))

@@ -17,9 +17,12 @@ from atelier.web.polite import Fetched, FetchError, PoliteClient
 
 FORBIDDEN = (401, 403)
 CLOSED_AFTER = 5  # works that a host forbids before it has given any; then it is asked for nothing more
-CLOSED_LATER = (
-    25  # the same in a row, of a host that has given some: neighbouring works may be forbidden ones
-)
+CLOSED_LATER = 25  # the same of a host that has given some: works in a row may be forbidden ones
+
+
+def is_of_site(work: Work) -> bool:
+    """Whether a work's picture comes from a site rather than from a folder."""
+    return work.image_url.startswith(("http://", "https://", VIRTUAL))
 
 
 class Source(Protocol):

@@ -25,7 +25,7 @@ from atelier.download.engines.shard import bring as bring_shard
 from atelier.download.engines.threads import Threads
 from atelier.download.openings import FolderOpening, SiteOpening
 from atelier.errors import AtelierError
-from tests.downloads import LIMITS, kill_a_worker, offers, outs, work, works_of
+from tests.downloads import LIMITS, bring, kill_a_worker, offers, outs, work, works_of
 from tests.lookalike import Site, lookalike
 from tests.pictures import encoded, jpeg
 
@@ -163,6 +163,7 @@ def test_no_odd_file_ends_a_download_and_every_engine_gives_the_same_verdicts(tm
     }
     # more in a row than a site may fail: these are the pictures' own faults
     files |= {f"float{n:02d}": Image.fromarray((grey + n).astype(np.float32)) for n in range(PATIENCE + 5)}
+    files |= {f"note{n:02d}": f"note {n}".encode() for n in range(PATIENCE + 5)}
     for name, file in files.items():
         content = file if isinstance(file, bytes) else encoded(file, "TIFF")
         (tmp_path / name).write_bytes(content)
@@ -175,7 +176,10 @@ def test_no_odd_file_ends_a_download_and_every_engine_gives_the_same_verdicts(tm
     by_dask = dict(zip(files, bring_shard(works, order, lambda: False), strict=True))
     assert by_threads == by_processes == by_dask
     statuses = Counter(answer.arrival.status for answer in by_threads.values())
-    assert statuses == {"ok": 2, "truncated": 1, "not-an-image": 1, "refused": PATIENCE + 5}
+    assert statuses == {"ok": 2, "truncated": 1, "not-an-image": PATIENCE + 6, "refused": PATIENCE + 5}
+    with opening.opened() as source:
+        entries = bring(tmp_path / "kept", source, works)
+    assert Counter(entry.status for entry in entries.values()) == statuses
     assert {answer.arrival.reason for id, answer in by_threads.items() if id.startswith("float")} == {
         "TIFF with floating-point samples, whose white is not known"
     }

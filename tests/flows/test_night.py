@@ -32,7 +32,7 @@ def test_a_verdict_is_told_in_a_line(verdict: Verdict) -> None:
 def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) -> None:
     text = Report(
         night=date(2026, 11, 30), outcome="Promoted", message="atelier@v1.1.0: better", base="0123456789abcdef",
-        harvest=Harvest(1204, 1198, 1080, 118, 1079), changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")],
+        harvest=Harvest(1204, 1198, 1080, 118, 1079, ["3 failures in a row"]), changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")],
         champion="v1.0.0", verdict=verdict, where={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
     ).markdown()  # fmt: skip
     assert text.startswith("# Promoted, night of 2026-11-30\n\natelier@v1.1.0: better\n")
@@ -40,6 +40,7 @@ def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) ->
     assert "| kid_rand | 0.12 | 0.08 | 0.03 to 0.05 | better |" in text
     assert "1,204 works in the catalog, 1,198 pictures arrived" in text
     assert "1,080 paintings to train on (1,079 for the champion), 118 held out" in text
+    assert "The catalog is incomplete: 3 failures in a row." in text
     assert "| `scrape.snapshot` | `2026-11-22` | `2026-11-30` |" in text
     assert "Not committed, so no part of this night: `params.yaml`." in text
     assert text.endswith("| tag | `atelier@v1.1.0` |\n")

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from atelier.catalog import Work
 from atelier.download.fetching import PASSING, Answer
+from atelier.download.sources import is_of_site
 
 GO_ON = "what has arrived is kept, and `dvc repro` goes on from there"
 PATIENCE = 50  # works in a row that a site fails to give before it is left alone
@@ -21,17 +22,20 @@ class Engine(Protocol):
 
 
 class InVain:
-    """Counts the works in a row that a site failed to give."""
+    """Counts the works in a row that the source failed to give.
+
+    A page in the place of a picture counts where a site gave it. A file of a folder that is no picture does not: that
+    is the file's own fault, and the next one may be a picture.
+    """
 
     def __init__(self) -> None:
         self._count = 0
 
-    def add(self, answer: Answer) -> bool:
-        """Whether patience ends with this one."""
+    def add(self, work: Work, answer: Answer) -> bool:
+        """Count one more answer, and return whether as many as PATIENCE have failed in a row."""
         status = answer.arrival.status
-        failed = status == "not-an-image" or (
-            status in PASSING and not answer.lasts
-        )  # lasting: a picture's refusal
+        page = status == "not-an-image" and is_of_site(work)
+        failed = page or (status in PASSING and not answer.lasts)  # lasting: a picture's refusal
         self._count = self._count + 1 if failed else 0
         return self._count == PATIENCE
 

@@ -70,7 +70,7 @@ def bring(works: Sequence[Work], order: Order, unwanted: Callable[[], bool]) -> 
                 if unwanted():
                     break
             else:
-                if in_vain.add(answers[-1]) or unwanted():
+                if in_vain.add(works[len(answers) - 1], answers[-1]) or unwanted():
                     break
     finally:
         over.set()
@@ -84,7 +84,7 @@ def _one_by_one(
     in_vain = InVain()
     for work in works:
         answers.append(ask(work, source, limits))
-        if in_vain.add(answers[-1]) or unwanted():
+        if in_vain.add(work, answers[-1]) or unwanted():
             break
     return answers
 
