@@ -33,7 +33,8 @@ def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) ->
     text = Report(
         night=date(2026, 11, 30), outcome="Promoted", message="atelier@v1.1.0: better", base="0123456789abcdef",
         harvest=Harvest(1204, 1198, 1080, 118, 1079, ["3 failures in a row"]),
-        changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")], champion="v1.0.0", verdict=verdict, where={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
+        changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")], champion="v1.0.0", verdict=verdict,
+        where={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
     ).markdown()  # fmt: skip
     assert text.startswith("# Promoted, night of 2026-11-30\n\natelier@v1.1.0: better\n")
     assert "| distance | champion v1.0.0 | challenger | gain | verdict |" in text
