@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import atelier  # noqa: F401  (first of all: it says which systems it runs on)
+
 
 def _is_this_package(entry: str) -> bool:
     folder = Path(entry).resolve()

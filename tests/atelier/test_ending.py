@@ -91,8 +91,23 @@ def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None
 def test_an_error_that_names_no_file_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     from atelier.ending import with_words
 
+    def fails() -> int:
+        raise OSError(5, "Input/output error")
+
+    assert with_words(fails, "") == 1
+    assert capsys.readouterr().err == "Input/output error: the disk or network\n"
+
+
+def test_a_full_disk_is_a_sentence_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atelier.ending import with_words
+
     def full() -> int:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.chdir(tmp_path)
     assert with_words(full, "") == 1
-    assert capsys.readouterr().err == "No space left on device: the disk or network\n"
+    assert (
+        capsys.readouterr().err == f"No space left on device: {tmp_path}: free some space, then run again\n"
+    )

@@ -1,23 +1,22 @@
 """What changes while a training runs: the average's reach, how often pictures are augmented."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from atelier.dataset import View
-from atelier.training.augment import Augment
 from atelier.training.data import ResidentData
 from atelier.training.ema import Ema
 from atelier.training.probability import ADAPT_STEPS, CAP, Adaptive, by_size
 from atelier.training.schedules import beta2_at, lr_share
 
 
-class Brightness(nn.Module):
-    """A discriminator that likes bright pictures."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean((1, 2, 3))
+def brightness(batches: Sequence[torch.Tensor], draws: torch.Generator) -> torch.Tensor:
+    """The mean logits of a discriminator that gives each picture its mean value."""
+    return torch.stack([images.mean() for images in batches])
 
 
 def test_a_power_average_reaches_back_over_the_same_share_of_any_training():
@@ -71,7 +70,7 @@ def test_augmentation_rises_while_held_out_paintings_look_as_generated_ones_do(l
     watch, bright, dark = adaptive(level)
     watch.p.fill_(0.4)
     for step in range(2 * ADAPT_STEPS):
-        watch.follow(step, Brightness(), Augment([], 0), bright, dark)
+        watch.follow(step, brightness, bright, dark)
     moved = 2 * 64 * ADAPT_STEPS / 500_000
     assert watch.p.item() == pytest.approx(0.4 + moved if rises else 0.4 - moved)
 
@@ -80,5 +79,5 @@ def test_augmentation_stays_between_none_and_the_cap():
     for level, start, end in ((20, CAP, CAP), (220, 0.0, 0.0)):
         watch, bright, dark = adaptive(level)
         watch.p.fill_(start)
-        watch.follow(ADAPT_STEPS - 1, Brightness(), Augment([], 0), bright, dark)
+        watch.follow(ADAPT_STEPS - 1, brightness, bright, dark)
         assert watch.p.item() == end

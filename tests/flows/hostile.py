@@ -322,7 +322,8 @@ class Workshop:
         return [each for each in chunks(self.good.read_bytes()) if each[4:8] != b"iTXt"]
 
     def with_data(self, data: bytes) -> tuple[bytes, ...]:
-        header, text, *_ = chunks(self.good.read_bytes())
+        header, *rest = chunks(self.good.read_bytes())
+        text = next(each for each in rest if each[4:8] == b"iTXt")
         return SIGNATURE, header, text, chunk(b"IDAT", data), chunk(b"IEND", b"")
 
     def with_header(

@@ -108,6 +108,7 @@ def test_what_the_disk_refuses_is_a_sentence(
     else:  # to root nothing is forbidden
         monkeypatch.setattr(os, "mkdir", refused)
         monkeypatch.setattr(Path, "read_text", refused)
+        monkeypatch.setattr(Path, "read_bytes", refused)
     monkeypatch.setattr(sys, "argv", ["atelier", *command])
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:

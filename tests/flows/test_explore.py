@@ -98,15 +98,15 @@ def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tre
 @pytest.mark.slow
 def test_an_exploration_with_a_failed_trial_ends_as_failed_and_says_which(tree: ExploreTree):
     """Waits for three trials and a server's page."""
-    run = tree.run("flows.cli", "explore", "--grid", "train.batch=17,13,64", "--name", "sea")
+    run = tree.run("flows.cli", "explore", "--grid", "train.batch=17,13,64", "--name", "luck")
     assert run.status == 1, run.output
     assert "2 failed" in run.output
-    assert "sea-1 failed: a mistake in the code: AttributeError: " in run.output
-    assert "sea-2 failed: train: thirteen pictures a step bring bad luck" in run.output
-    assert "`atelier explore apply sea-3` adopts it" in run.output
-    assert [row["state"] for row in tree.table("sea")] == ["completed", "failed", "failed"]
+    assert "luck-1 failed: a mistake in the code: AttributeError: " in run.output
+    assert "luck-2 failed: train: thirteen pictures a step bring bad luck" in run.output
+    assert "`atelier explore apply luck-3` adopts it" in run.output
+    assert [row["state"] for row in tree.table("luck")] == ["completed", "failed", "failed"]
     page = [
-        run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore sea"
+        run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore luck"
     ]
     assert page[0].state[0] == "Failed"
 

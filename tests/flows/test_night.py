@@ -1,6 +1,7 @@
 """What a night came to, in words."""
 
 import json
+import subprocess
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -58,6 +59,11 @@ def test_the_last_night_is_remembered_and_a_damaged_memory_is_none(tmp_path: Pat
 
 def test_a_message_that_cannot_be_sent_is_a_warning_without_its_address(studio: Tree) -> None:
     studio.set("notify: null ", "notify: http://127.0.0.1:9/hook?secret=anemone ")
+    for command in (
+        ["add", "-A"],
+        ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "mine"],
+    ):
+        subprocess.run(["git", *command], cwd=studio.root, env=studio.environment, check=True)
     script = (
         "from uuid import uuid4; from prefect import flow; from prefect.client.schemas.objects import FlowRun;"
         "from prefect.states import Failed; from flows.notify import tell;"
