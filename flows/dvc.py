@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
 LOCK_FILE = Path("dvc.lock")
+LOCK_FILE_COPY = Path(".atelier/dvc.lock")  # tasks/stage.py makes it when a stage begins
 EXECUTED = Path(".atelier/executed")  # tasks/stage.py writes <stage>.json with the id of the run it ran in
 TICK_S = 1.0
 WAITS_S = (1.0, 1.0, 2.0, 3.0, 5.0)  # between two tries for a stage that another dvc holds; the last repeats
@@ -252,7 +253,10 @@ def _of_a_file(root: Path, error: Exception) -> str:
     except OSError:
         return ""
     told = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-    return f"{' '.join(told.split())}; `git checkout {Path(match[1])}` brings the last commit's back"
+    file = Path(match[1])
+    if file == LOCK_FILE and (root / LOCK_FILE_COPY).is_file():
+        return f"{' '.join(told.split())}; `atelier run` puts back what it was before the last stage"
+    return f"{' '.join(told.split())}; `git checkout {file}` brings the last commit's back"
 
 
 def check(root: Path = Path()) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 
 from atelier.errors import AtelierError, PassingError
+from atelier.files import write_bytes
+from atelier.wording import read_yaml
 from flows import dvc, remotes, tree
 from flows.dvc import TICK_S
 from flows.processes import Child, is_dvc
@@ -153,20 +155,61 @@ def release(root: Path) -> None:
             path.unlink()
 
 
-def mend(root: Path) -> None:
-    """Drop the list of locks that a dvc left half written when it was killed, which no other dvc would read.
+def mend(root: Path, say: Callable[[str], None]) -> None:
+    """Repair what a dvc that was killed while writing has left in `root`: its list of locks, and dvc.lock.
 
-    While another is at work in `root` it stays: that one may be writing.
+    A half-written list of locks is deleted, because no dvc would read it. In place of a dvc.lock that cannot be read
+    stands the copy that was made when the last stage began; what that does not name comes from the run cache. The
+    damaged file is kept as `.atelier/dvc.lock.damaged`. Nothing is done while another dvc is at work in `root`, which
+    may be writing, and to a file with git's conflict marks.
     """
-    path = root / ".dvc/tmp/rwlock"
+    locks, lock_file = root / ".dvc/tmp/rwlock", root / dvc.LOCK_FILE
+    locks_damaged, lock_file_damaged = not _is_json(locks), not _is_lock_file(lock_file)
+    if not (locks_damaged or lock_file_damaged) or _another_dvc(root):
+        return
+    if locks_damaged:
+        locks.unlink(missing_ok=True)
+    copy = root / dvc.LOCK_FILE_COPY
+    if lock_file_damaged and copy.is_file() and _is_lock_file(copy):
+        content = lock_file.read_bytes()
+        if any(line.startswith(b"<<<<<<< ") for line in content.splitlines()):
+            return
+        write_bytes(copy.with_name("dvc.lock.damaged"), content)
+        write_bytes(lock_file, copy.read_bytes())
+        say(
+            f"{dvc.LOCK_FILE} was half written by a dvc that was killed: it is again what it was before that stage"
+        )
+
+
+def _is_json(path: Path) -> bool:
+    """Whether the file can be read as JSON, or there is none."""
     try:
         json.loads(path.read_text())
     except FileNotFoundError:
-        return
+        return True
     except ValueError:
-        others = (pid for pid in psutil.pids() if pid != os.getpid())
-        if not any(is_dvc(pid) and _is_in(root.resolve(), pid) for pid in others):
-            path.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _is_lock_file(path: Path) -> bool:
+    """Whether DVC can read this dvc.lock, or there is none."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(read_yaml(path))
+    except FileNotFoundError:
+        return True
+    except (AtelierError, Invalid):
+        return False
+    return True
+
+
+def _another_dvc(root: Path) -> bool:
+    """Whether another dvc is at work in `root`."""
+    others = (pid for pid in psutil.pids() if pid != os.getpid())
+    return any(is_dvc(pid) and _is_in(root.resolve(), pid) for pid in others)
 
 
 def _is_in(root: Path, pid: int) -> bool:

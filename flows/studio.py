@@ -28,8 +28,12 @@ def _run(targets: Sequence[str]) -> int:
     from flows import dvc, server, store
 
     wait_for_server = server.start()
-    store.mend(Path())
-    plan = dvc.plan(targets, lambda text: print(text, file=sys.stderr))
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    store.mend(Path(), say)
+    plan = dvc.plan(targets, say)
     if not plan:
         raise AtelierError("dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`")
 

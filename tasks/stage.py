@@ -12,13 +12,14 @@ from pathlib import Path
 
 from atelier.ending import print_without_failing, sentence_of
 from atelier.errors import AtelierError, PassingError
-from atelier.files import write_json
+from atelier.files import write_bytes, write_json
 from atelier.params import Params, load_params
 from atelier.progress import Progress
 from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
 
 DATA = Path("data")
 FINISHED = "finished"  # a file beside the resumable states of a training that has succeeded
+LOCK_FILE = Path("dvc.lock")
 STATE = Path(".atelier")  # what outlives DVC's deletion of outs: resumable states, arrived bytes, progress
 PROGRESS, EXECUTED = STATE / "progress", STATE / "executed"
 
@@ -74,6 +75,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         _tell_defaults(stage.params, inputs)
         for folder in (PROGRESS, EXECUTED):  # found out now, not after hours of work
             _writable(folder)
+        _copy_lock_file()
         summary = work(stage)
         stage.refuse_changed()
         for act in stage.after_success:
@@ -91,6 +93,15 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         print(f"{name}: stopped; `dvc repro` goes on from here", file=sys.stderr)
         sys.exit(130)
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)")
+
+
+def _copy_lock_file() -> None:
+    """Copy dvc.lock to `.atelier/dvc.lock`: DVC writes it in place, and one that is killed then leaves half of it.
+
+    The next flow puts the copy back (flows.store.mend).
+    """
+    if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
+        write_bytes(STATE / LOCK_FILE, LOCK_FILE.read_bytes())
 
 
 def _stop(number: int, frame: object) -> None:
