@@ -14,7 +14,7 @@ def blurred(images: Tensor, sigma_px: Tensor) -> Tensor:
     if not len(images):
         return images
     radius = max(1, math.ceil(REACH * float(sigma_px.max())))
-    offsets = torch.arange(-radius, radius + 1.0)
+    offsets = torch.arange(-radius, radius + 1.0, device=images.device)
     taps = torch.exp(-0.5 * (offsets / sigma_px.view(-1, 1).clamp_min(1e-3)) ** 2)
     taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(3, 0)  # one filter a colour plane
     planes = images.reshape(1, -1, *images.shape[2:])

@@ -1,0 +1,1 @@
+"""How close generated pictures are to paintings, how varied and how original."""

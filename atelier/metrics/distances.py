@@ -1,0 +1,100 @@
+"""Distances between two sets of feature vectors, and nearest neighbours among them."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROWS_AT_ONCE = 256  # bounds the memory of a block of pairs
+DIRECTIONS = 512
+NEIGHBOURS = 5  # of density and coverage, as their paper has it
+
+
+def kid(features_a: Tensor, features_b: Tensor) -> float:
+    """Unbiased squared MMD with the kernel (u·v/d + 1)³ (KID, arXiv 1801.01401): 0 ± noise for equal sets."""
+    a, b = features_a.double(), features_b.double()
+    if min(len(a), len(b)) < 2:
+        raise ValueError("KID needs at least two vectors on each side")
+    within = [(_kernel_sum(x, x) - _kernel_diagonal(x)) / (len(x) * (len(x) - 1)) for x in (a, b)]
+    return sum(within) - 2 * _kernel_sum(a, b) / (len(a) * len(b))
+
+
+def kernel(a: Tensor, b: Tensor) -> Tensor:
+    """KID's (u·v/d + 1)³ of every pair, (len(a), len(b))."""
+    return ((a @ b.T) / a.shape[1]).add_(1).pow_(3)
+
+
+def frechet(features_a: Tensor, features_b: Tensor) -> float:
+    """Fréchet distance between the normal distributions that fit either set (FID, arXiv 1706.08500).
+
+    |μa − μb|² + tr Σa + tr Σb − 2 tr √(Σa Σb); it falls as the sets grow.
+    """
+    means, factors = [], []
+    for features in (features_a.double(), features_b.double()):
+        mean = features.mean(0)
+        means.append(mean)
+        factors.append(torch.linalg.qr((features - mean) / (len(features) - 1) ** 0.5, mode="r").R)
+    # with Σ = RᵀR that last trace is the sum of the singular values of Ra Rbᵀ, however few vectors there are
+    common = torch.linalg.svdvals(factors[0] @ factors[1].T).sum()
+    spread = sum(factor.square().sum() for factor in factors)
+    return float((means[0] - means[1]).square().sum() + spread - 2 * common)
+
+
+def mind(features_a: Tensor, features_b: Tensor, seed: int) -> float:
+    """3 d times the mean squared 2-Wasserstein distance along random directions (MIND, arXiv 2605.06797).
+
+    Both sides hold equally many vectors; the value of equal sets falls with their number.
+    """
+    width = features_a.shape[1]
+    lines = directions(width, DIRECTIONS, seed)
+    a, b = ((lines @ x.double().T).sort(1).values for x in (features_a, features_b))
+    return 3 * width * float((a - b).square().mean())
+
+
+@lru_cache(maxsize=4)
+def directions(width: int, count: int, seed: int) -> Tensor:
+    """Unit vectors (count, width), float64, of a CPU generator."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    drawn = torch.randn(count, width, generator=generator, dtype=torch.float64)
+    return functional.normalize(drawn)
+
+
+def density_and_coverage(real: Tensor, fake: Tensor) -> tuple[float, float]:
+    """How full of fakes the neighbourhoods of reals are, and how many reals have a fake near (arXiv 2002.09797).
+
+    A real's neighbourhood reaches to its fifth nearest real (to the last one, of fewer). Equal sets: about 1 and
+    0.97; coverage falls as modes are lost, density as fakes leave the reals.
+    """
+    neighbours = min(NEIGHBOURS, len(real) - 1)
+    radii = torch.cdist(real, real).kthvalue(neighbours + 1, dim=1).values  # each is its own first
+    inside = torch.cdist(real, fake) < radii[:, None]
+    density = float(inside.sum()) / (neighbours * len(fake))
+    return density, float(inside.any(1).double().mean())
+
+
+def nearest(queries: Tensor, pool: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Distance to and row of each query's nearest vector of `pool`; rows `own` (n, k) of the pool do not count."""
+    distances, rows = [], []
+    for start, part in _blocks(queries):
+        pairs = torch.cdist(part, pool)
+        if own is not None:
+            pairs.scatter_(1, own[start : start + len(part)], float("inf"))
+        found = pairs.min(1)
+        distances.append(found.values)
+        rows.append(found.indices)
+    return torch.cat(distances), torch.cat(rows)
+
+
+def _blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield start, rows[start : start + ROWS_AT_ONCE]
+
+
+def _kernel_sum(a: Tensor, b: Tensor) -> float:
+    return float(sum(kernel(part, b).sum() for _, part in _blocks(a)))
+
+
+def _kernel_diagonal(a: Tensor) -> float:
+    return float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum())

