@@ -1,12 +1,15 @@
-"""Gaussian blur of batches of images, each with a width of its own. Knows tensors alone."""
+"""Gaussian blur of batches of images."""
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 REACH = 3.3  # sigmas: what lies beyond is a thousandth of the weight
+PIXELS_AT_ONCE = 100 * 64 * 64  # of `blurred_pictures`: bounds its memory
 
 
 def blurred(images: Tensor, sigma_px: Tensor) -> Tensor:
@@ -22,3 +25,14 @@ def blurred(images: Tensor, sigma_px: Tensor) -> Tensor:
     planes = functional.conv2d(planes, taps[:, None, :, None], groups=len(taps))
     planes = functional.conv2d(planes, taps[:, None, None, :], groups=len(taps))
     return planes.view(images.shape)
+
+
+def blurred_pictures(pictures: npt.NDArray[np.uint8], sigma_px: float) -> npt.NDArray[np.uint8]:
+    """Pictures (n, H, W, 3), n at least 1, which may be memory-mapped, all blurred alike."""
+    at_once = max(1, PIXELS_AT_ONCE // (pictures.shape[1] * pictures.shape[2]))
+    pieces = []
+    for start in range(0, len(pictures), at_once):
+        images = torch.from_numpy(np.array(pictures[start : start + at_once])).permute(0, 3, 1, 2).float()
+        images = blurred(images, torch.full((len(images),), sigma_px)).round().clamp(0, 255)
+        pieces.append(images.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return np.concatenate(pieces)

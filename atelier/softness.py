@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from atelier.blur import blurred
-from atelier.quality.patches import PatchReference
+from atelier.blur import blurred_pictures
+from atelier.metrics.patches import PatchReference
 
 MOST = 250  # pictures a side: more change little, and every blur tried costs them
 WIDEST_PX, COARSE_PX, FINE_PX = 3.0, 0.25, 0.05  # what is searched, and in which steps
 FAR = 1.5  # times the least distance seen: the search is past it
-AT_ONCE = 100
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -42,7 +40,7 @@ def _matching_blur(pictures: Pixels, sharp: Pixels, seed: int) -> float:
     paintings = _some(sharp, count, random)
 
     def distance(sigma_px: float) -> float:
-        return reference.distances(_blurred(paintings, sigma_px))[0]
+        return reference.distances(blurred_pictures(paintings, sigma_px))[0]
 
     coarse, nearest = 0.0, float("inf")
     for sigma_px in np.arange(0, WIDEST_PX + COARSE_PX / 2, COARSE_PX):
@@ -59,12 +57,3 @@ def _matching_blur(pictures: Pixels, sharp: Pixels, seed: int) -> float:
 def _some(pictures: Pixels, count: int, random: np.random.Generator) -> Pixels:
     chosen: Pixels = pictures[np.sort(random.permutation(len(pictures))[:count])]
     return chosen
-
-
-def _blurred(pictures: Pixels, sigma_px: float) -> Pixels:
-    pieces = []
-    for start in range(0, len(pictures), AT_ONCE):
-        images = torch.from_numpy(np.array(pictures[start : start + AT_ONCE])).permute(0, 3, 1, 2).float()
-        images = blurred(images, torch.full((len(images),), sigma_px)).round().clamp(0, 255)
-        pieces.append(images.to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    return np.concatenate(pieces)

