@@ -18,7 +18,7 @@ from torch import Tensor
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
-from atelier.quality.statistics import frechet, kid
+from atelier.metrics.distances import frechet, kid
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{NAME}"

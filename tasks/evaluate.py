@@ -1,6 +1,6 @@
 """Stage evaluate: how good, how varied, how original the generator is; metrics.json, data/evaluation."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,12 @@ import torch
 from atelier.canvas.rendering import Pixels, painted
 from atelier.dataset import open_dataset
 from atelier.errors import AtelierError
-from atelier.files import replacing_directory, write_json
+from atelier.files import replacing_directory, write_bytes, write_json
 from atelier.inception import Inception, NotHad, read_weights
+from atelier.metrics.panel import Kin, Measure, Quality, Scores, judge
 from atelier.networks import load_generator
 from atelier.params import Evaluate
 from atelier.pictures.sheets import write_sheet
-from atelier.quality import Kin, judge
 from atelier.softness import softness
 from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
@@ -60,15 +60,29 @@ def run(stage: Stage) -> str:
         write_sheet(directory / "samples.png", pictures[:GRID])
         write_sheet(directory / "held_out.png", held_out[:GRID])
         write_sheet(directory / "nearest.png", beside_nearest(pictures, training, kin), columns=8)
+        write_bytes(directory / "summary.txt", in_words(quality).encode())
     panel = {
-        "kid_rand": quality.kid_rand,
+        "kid": quality.kid,
+        "kid_coarse": quality.kid_coarse,
         "coverage": quality.coverage,
         "memorisation": quality.memorisation,
     }
     words = [f"{name} {measure.value:.3g} (real {measure.floor:.3g})" for name, measure in panel.items()]
     if isinstance(inception, Inception):
         words.append(f"FID {metrics['inception']['fid']:.4g}")
-    return f"{counted(len(pictures), 'picture')}: {', '.join(words)}"
+    return f"{counted(len(pictures), 'picture')}, {quality.in_words}: {', '.join(words)}"
+
+
+def in_words(quality: Quality) -> str:
+    """A sentence and a table of the panel's numbers beside what real and spoilt paintings score."""
+    rows = [["", "generated", "real", *(name.replace("_", " ") for name in quality.yardsticks)]]
+    for field in fields(Scores):
+        measure: Measure = getattr(quality, field.name)
+        spoilt = (getattr(scores, field.name) for scores in quality.yardsticks.values())
+        rows.append([field.name, *(f"{number:.3g}" for number in (measure.value, measure.floor, *spoilt))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    return f"The generated pictures are {quality.in_words}.\n\n" + "\n".join(table) + "\n"
 
 
 def inception_for(params: Evaluate, device: torch.device) -> Inception | NotHad | None:

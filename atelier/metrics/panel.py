@@ -5,7 +5,8 @@ of held-out paintings, fewer where there are fewer other pictures, at most 240. 
 compared with the same N held-out paintings; the value is the mean, the spread is the deviation between groups.
 
 The floor is what groups of N training paintings score, as a perfect painter of such pictures would. The yardsticks are
-what training paintings score that are blurred, or lack half of their motifs, or are taken for generated pictures.
+what training paintings score that are blurred, or come from one half of the motifs only, or pass for generated
+pictures although each is a copy of a training painting.
 """
 
 import math
@@ -32,9 +33,8 @@ FEWEST = 2  # pictures on each side
 MOST_IN_A_GROUP = 240
 MOST_SAMPLED = 600  # training paintings that set the scale of features and make up the floor
 MOST_FLOORS = 10  # groups
-MOST_YARDSTICKS = 180  # training paintings behind one yardstick
+MOST_YARDSTICKS = 120  # training paintings behind one yardstick
 BLURS_PX = {"blurred_half_a_pixel": 0.5, "blurred_1_pixel": 1.0, "blurred_2_pixels": 2.0}
-MOTIFS = 16  # groups of like paintings, of which a yardstick drops half
 TINY = 1e-6  # held-out paintings that are copies of training paintings must not divide by 0
 QUICK_PICTURES = 100  # generated ones behind quick scores
 QUICK_SAMPLED, QUICK_HELD_OUT = 240, 100  # paintings behind quick scores, at most
@@ -287,18 +287,12 @@ class _Panel:
         found = {
             name: _mean(self.real(rows, sigma_px) for rows in groups) for name, sigma_px in BLURS_PX.items()
         }
-        left = self._half_the_motifs()
-        halved = self.groups(np.resize(left, len(groups) * self._group))
+        along = self._paintings.principal[self.sampled, 0]
+        half = self.sampled[(along <= along.median()).numpy()]  # one side of the first principal axis
+        halved = self.groups(np.resize(half, len(groups) * self._group))
         found["half_the_motifs"] = _mean(self.real(rows) for rows in halved)
         found["copies"] = _mean(self.real(rows, copies=True) for rows in groups)
         return found
-
-    def _half_the_motifs(self) -> Rows:
-        """Sampled paintings of a random half of 16 motifs; a motif is those nearest to one of 16 paintings."""
-        seen = self._paintings.principal[self.sampled]
-        count = min(MOTIFS, len(seen))
-        motifs = torch.cdist(seen, seen[self._random.permutation(len(seen))[:count]]).argmin(1).numpy()
-        return self.sampled[np.isin(motifs, self._random.permutation(count)[: max(1, count // 2)])]
 
     def _seen(self, images: Pixels) -> Seen:
         return self._space(self._features(images), self._features(images, coarse=True))

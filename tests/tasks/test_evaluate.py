@@ -17,7 +17,7 @@ from tests.datasets import pack_blots
 from tests.inception import random_weights
 from tests.models import save_small_generator
 
-PANEL = {"kid_rand", "mind_rand", "swd", "density", "coverage", "memorisation", "softness_px"}
+PANEL = {"kid", "kid_coarse", "swd", "density", "coverage", "memorisation", "softness_px"}
 
 
 @pytest.fixture(autouse=True)
@@ -36,16 +36,25 @@ def test_metrics_and_sheets_of_a_generator() -> None:
     pack_blots()
     summary = run(stage())
     metrics = json.loads(Path("metrics.json").read_text())
-    assert set(metrics) == PANEL | {"swd_levels", "compared"}
+    assert set(metrics) == PANEL | {"swd_levels", "yardsticks", "compared"}
     assert all({"value", "floor"} <= set(metrics[name]) for name in PANEL)
     assert metrics["compared"]["generated"] == 64
     assert metrics["compared"]["training"] + metrics["compared"]["held_out"] == 60
-    assert metrics["kid_rand"]["value"] > metrics["kid_rand"]["floor"]  # blots of an untrained network
-    sheets = {path.name: Image.open(path).size for path in Path("data/evaluation").iterdir()}
+    assert metrics["kid"]["value"] > metrics["kid"]["floor"]  # blots of an untrained network
+    sheets = {path.name: Image.open(path).size for path in Path("data/evaluation").glob("*.png")}
     assert sheets["samples.png"] == (8 * 34 + 2, 8 * 34 + 2)
     assert sheets["nearest.png"] == (8 * 34 + 2, 8 * 34 + 2)
     assert set(sheets) == {"samples.png", "nearest.png", "held_out.png"}
-    assert "64 pictures: kid_rand" in summary and "memorisation" in summary
+    sentence = "further off than a painting blurred by 2 px"
+    assert f"64 pictures, {sentence}: kid " in summary and "memorisation" in summary
+    told = Path("data/evaluation/summary.txt").read_text().splitlines()
+    assert told[0] == f"The generated pictures are {sentence}."
+    assert [row.split()[0] for row in told[3:]] == [
+        "kid", "kid_coarse", "density", "coverage", "swd", "memorisation"
+    ]  # fmt: skip
+    assert set(metrics["yardsticks"]) == {
+        "blurred_half_a_pixel", "blurred_1_pixel", "blurred_2_pixels", "half_the_motifs", "copies",
+    }  # fmt: skip
 
 
 def test_the_same_inputs_give_the_same_bytes_and_another_seed_others() -> None:
@@ -68,7 +77,7 @@ def test_fid_that_cannot_be_had_is_said_and_takes_nothing_from_the_rest(
     run(stage(inception=True))
     metrics = json.loads(Path("metrics.json").read_text())
     why = metrics.pop("inception")["not_computed"]
-    assert set(metrics) == PANEL | {"swd_levels", "compared"}
+    assert set(metrics) == PANEL | {"swd_levels", "yardsticks", "compared"}
     assert "cannot be downloaded (no connection): get that file" in why
     assert f"FID and KID are not computed, all else is: {why}" in capsys.readouterr().out
 
