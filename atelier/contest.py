@@ -1,9 +1,12 @@
-"""Whether one generator is better than another by more than chance: both painted from the same latents, both held
-against the same paintings, both resampled alike (a paired bootstrap, Efron and Tibshirani 1993, chapter 16).
+"""Decide whether one generator is better than another by more than chance.
+
+Both paint from the same latents, and both are compared with the same held-out paintings by two distances, `kid` and
+`kid_coarse`. A paired bootstrap (Efron and Tibshirani 1993, chapter 16) gives the interval of each gain: every round
+draws latents and paintings with replacement, the same ones for both models and both distances.
 """
 
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +14,26 @@ import torch
 from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.quality.features import RandomFeatures, Reference
-from atelier.quality.patches import PatchReference
-from atelier.quality.statistics import kernel
+from atelier.metrics.distances import kernel
+from atelier.metrics.features import Seen
 from atelier.wording import counted
 
-Pixels = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
-KID_ROUNDS, SWD_ROUNDS = 2000, 100  # a round of the latter sorts all patches anew
-FEWEST = 10  # pictures on each side: a bootstrap of fewer says nothing
+ROUNDS = 2000
+FEWEST = 10  # pictures on each side; a bootstrap of fewer is not reliable
+MEANING = (
+    "kid: distance of generated pictures from held-out paintings, in the features of an image-recognition network; "
+    "0 is as good as real, smaller is better.\n"
+    "kid_coarse: the same with all pictures blurred by 1 px, which leaves forms and colours and takes the grain.\n"
+    "better, worse: the interval of the gain lies wholly above or below 0. even: it contains 0, so that chance may "
+    "explain the difference.\n"
+    "The challenger wins if it is better in one of the two and worse in neither."
+)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much the challenger's distance to the paintings is smaller, and between which bounds chance leaves it."""
+    """One distance of both models, and the bootstrap interval of champion − challenger."""
 
     champion: float
     challenger: float
@@ -34,7 +42,7 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """better, worse or even: what the whole interval says."""
+        """`better` if the whole interval is above 0, `worse` if it is below 0, else `even`."""
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "even"
@@ -42,119 +50,102 @@ class Gain:
 
 @dataclass(frozen=True)
 class Contest:
-    """Two distances, each with the interval that holds this share of the resamplings.
+    """The gains in both distances; `confidence` is the share of resamplings in each interval.
 
-    `wins`: one of them is better beyond chance, and neither is worse.
+    `wins`: one distance is better beyond chance, and neither is worse.
     """
 
-    kid_rand: Gain
-    swd: Gain
+    kid: Gain
+    kid_coarse: Gain
     confidence: float
 
     @property
+    def gains(self) -> dict[str, Gain]:
+        """The gains by the name of their distance."""
+        return {"kid": self.kid, "kid_coarse": self.kid_coarse}
+
+    @property
     def wins(self) -> bool:
-        verdicts = {self.kid_rand.verdict, self.swd.verdict}
+        verdicts = {gain.verdict for gain in self.gains.values()}
         return "better" in verdicts and "worse" not in verdicts
 
     @property
     def reason(self) -> str:
-        """A sentence for whoever wakes up to the result."""
+        """Both distances of both models, with their intervals and verdicts, in one line."""
         return "; ".join(
             f"{name} {gain.champion:.4g} -> {gain.challenger:.4g}, {gain.verdict} "
             f"({100 * self.confidence:g}% of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
-            for name, gain in (("kid_rand", self.kid_rand), ("swd", self.swd))
+            for name, gain in self.gains.items()
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file: each gain with its verdict, the confidence, `wins` and `reason`."""
+        gains = {name: {**asdict(gain), "verdict": gain.verdict} for name, gain in self.gains.items()}
+        return {**gains, "confidence": self.confidence, "wins": self.wins, "reason": self.reason}
 
 
 def contest(
-    champion: Pixels,
-    challenger: Pixels,
-    held_out: Pixels,
+    champion: Seen,
+    challenger: Seen,
+    held_out: Seen,
     *,
     confidence: float,
     seed: int,
-    device: torch.device,
 ) -> Contest:
-    """Compare pictures (n, H, W, 3) of two generators, made from the same latents in the same order.
+    """Compare the features of pictures by two generators, made from the same latents in the same order.
 
-    A gain counts where `confidence`, a share of all resamplings, lies on its side.
-    Raises AtelierError where a side has fewer than ten pictures.
+    `confidence` is the share of resamplings that a gain's interval holds; `seed` draws the resamplings.
+    Raises AtelierError if a side has fewer than ten pictures.
     """
-    if len(champion) != len(challenger):
-        raise ValueError(f"{len(champion)} and {len(challenger)} pictures are not of the same latents")
-    if min(len(champion), len(held_out)) < FEWEST:
+    pictures, paintings = len(champion), len(held_out)
+    if pictures != len(challenger):
+        raise ValueError(f"{pictures} and {len(challenger)} pictures are not of the same latents")
+    if min(pictures, paintings) < FEWEST:
         raise AtelierError(
-            f"a contest compares {counted(len(champion), 'generated picture')} with "
-            f"{counted(len(held_out), 'held-out painting')} and needs {FEWEST} of each: "
+            f"a contest compares {counted(pictures, 'generated picture')} with "
+            f"{counted(paintings, 'held-out painting')} and needs {FEWEST} of each: "
             "raise augment.held_out, or use more paintings"
         )
     random = np.random.default_rng(seed)
-    kid = _kid_distances(champion, challenger, held_out, random, device)
-    swd = _swd_distances(champion, challenger, held_out, random, seed)
-    return Contest(_gain(*kid, confidence), _gain(*swd, confidence), confidence)
+    drawn = _Rounds(_drawn(pictures, random), _drawn(paintings, random))
+    return Contest(
+        kid=drawn.gain(champion.sharp, challenger.sharp, held_out.sharp, confidence),
+        kid_coarse=drawn.gain(champion.coarse, challenger.coarse, held_out.coarse, confidence),
+        confidence=confidence,
+    )
 
 
-def _kid_distances(
-    champion: Pixels, challenger: Pixels, held_out: Pixels, random: np.random.Generator, device: torch.device
-) -> tuple[Distances, Distances]:
-    """Of the champion's and the challenger's pictures: what is, then what each round found."""
-    network = RandomFeatures(device)
-    reference = Reference.of(network(held_out))
-    real = reference.standardise(reference.features)
-    reals, fakes = (_drawn(len(side), KID_ROUNDS, random) for side in (held_out, champion))
-    among_paintings = _among(real, reals)
-    distances = []
-    for pictures in (champion, challenger):
-        features = reference.standardise(network(pictures))
-        across = ((fakes @ kernel(features, real)) * reals).sum(1) / (len(features) * len(real))
-        distances.append((_among(features, fakes) + among_paintings - 2 * across).numpy())
-    return distances[0], distances[1]
+@dataclass(frozen=True)
+class _Rounds:
+    """How often each picture and each painting is drawn in each round, (1 + ROUNDS, n); the first round is the data."""
+
+    pictures: Tensor
+    paintings: Tensor
+
+    def gain(self, champion: Tensor, challenger: Tensor, held_out: Tensor, confidence: float) -> Gain:
+        """The KID of both models and the interval of their difference, from features (n, F)."""
+        within_paintings = _within(held_out, self.paintings)
+        first, second = (
+            self._kids(generated, held_out, within_paintings) for generated in (champion, challenger)
+        )
+        low, high = np.quantile((first - second)[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+        return Gain(float(first[0]), float(second[0]), float(low), float(high))
+
+    def _kids(self, generated: Tensor, real: Tensor, within_paintings: Tensor) -> Distances:
+        """The KID of each round."""
+        across = ((self.pictures @ kernel(generated, real)) * self.paintings).sum(1)
+        across /= len(generated) * len(real)
+        kids: Distances = (_within(generated, self.pictures) + within_paintings - 2 * across).numpy()
+        return kids
 
 
-def _drawn(count: int, rounds: int, random: np.random.Generator) -> Tensor:
-    """How often each of `count` pictures is in each round, (1 + rounds, count); in the first, once."""
-    often = random.multinomial(count, np.full(count, 1 / count), rounds)
+def _drawn(count: int, random: np.random.Generator) -> Tensor:
+    often = random.multinomial(count, np.full(count, 1 / count), ROUNDS)
     return torch.from_numpy(np.concatenate([np.ones((1, count), np.int64), often])).double()
 
 
-def _among(features: Tensor, often: Tensor) -> Tensor:
-    """The mean kernel between different pictures of a round: one that is there twice is no pair with itself."""
+def _within(features: Tensor, often: Tensor) -> Tensor:
+    """The mean kernel of each round between different pictures; copies of one picture do not count as a pair."""
     pairs = kernel(features, features).fill_diagonal_(0)
     squares = often.square().sum(1)
     return ((often @ pairs) * often).sum(1) / (often.sum(1).square() - squares)
-
-
-def _swd_distances(
-    champion: Pixels, challenger: Pixels, held_out: Pixels, random: np.random.Generator, seed: int
-) -> tuple[Distances, Distances]:
-    """As `_kid_distances`."""
-    group = min(len(held_out), len(champion))
-    patches = PatchReference(held_out, seed)
-    real, *fakes = (patches.projections(pictures) for pictures in (held_out, champion, challenger))
-    distances: list[list[float]] = [[], []]
-    for number in range(1 + SWD_ROUNDS):
-        if number:
-            paintings, pictures = (random.integers(0, len(side), group) for side in (held_out, champion))
-        else:
-            paintings = pictures = np.arange(group)
-        levels = [_sorted(level, paintings) for level in real]
-        for fake, found in zip(fakes, distances, strict=True):
-            found.append(fmean(_apart(level, fake[at], pictures) for at, level in enumerate(levels)))
-    return np.array(distances[0]), np.array(distances[1])
-
-
-def _apart(real: npt.NDArray[np.float32], fake: Tensor, rows: Rows) -> float:
-    return float(np.abs(_sorted(fake, rows) - real).mean())
-
-
-def _sorted(level: Tensor, rows: Rows) -> npt.NDArray[np.float32]:
-    """The projections of the patches of these pictures, each direction sorted."""
-    chosen = level.numpy()[:, rows].reshape(len(level), -1)
-    chosen.sort(axis=1)
-    return chosen
-
-
-def _gain(champion: Distances, challenger: Distances, confidence: float) -> Gain:
-    gains = champion - challenger
-    low, high = np.quantile(gains[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Gain(float(champion[0]), float(challenger[0]), float(low), float(high))

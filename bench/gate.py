@@ -1,15 +1,18 @@
 """How often the night's contest promotes a model that is no better, and how often one that is.
 
     python bench/gate.py [--contests 400] [--samples 200] [--paintings 100] [--jobs 2] [--scratch .atelier/gate]
+                         [--lengths KIMG ...] [--pool 4000] [--works 1600]
 
 The pipeline's own stages make a set of the built-in gallery and train one small model on it, which is kept at several
-lengths. Each length paints one pool of pictures; the contests then draw their pictures and their held-out paintings
-from the pools, without replacement, and `atelier.contest` decides each at the default of nightly.gate.
+lengths. Each length paints one pool of pictures, whose features are computed once. The contests draw their pictures
+and their held-out paintings from the pools, without replacement, and `atelier.contest` decides each at the default of
+nightly.gate.
 
 1. A model against itself: both sides are different pictures of one model. Every promotion is a false one.
 2. The longest training against each shorter one. The true distances are those of the whole pools.
 
-What is finished in the scratch folder is not done again.
+What is finished in the scratch folder is not done again. `--lengths 1 2 --pool 100 --works 120 --contests 4 --pairs 1
+--samples 20 --paintings 20` tries the whole course in a minute.
 """
 
 import os
@@ -34,19 +37,21 @@ import torch
 from ruamel.yaml import YAML
 
 from atelier.canvas.rendering import painted
+from atelier.comparing import SPACE_PAINTINGS
 from atelier.contest import contest
 from atelier.dataset import open_dataset
 from atelier.files import write_json
+from atelier.metrics.distances import kid
+from atelier.metrics.features import Features, Seen, Space
 from atelier.networks import load_generator
 from atelier.params import Params
-from atelier.quality import RandomFeatures, Reference
-from atelier.quality.patches import PatchReference
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTHS_KIMG = (16, 24, 32, 36, 40, 80)
-POOL = 4000  # pictures that each length paints
+PAINTINGS = "paintings"  # the pool of held-out paintings
+TRAINING = "training"  # the pool of training paintings, which set the scale of the features
 SETTINGS: dict[str, Any] = {
-    "scrape": {"source": "gallery", "gallery": {"works": 1600, "size_px": 128}},
+    "scrape": {"source": "gallery", "gallery": {"size_px": 128}},
     "download": {"size_px": None, "min_side_px": 32},
     "augment": {"resolution": 32, "held_out": 0.5},
     "train": {"arch": "sketch", "device": "cpu", "lr_decay": 0.0, "snapshot_kimg": 1e6},
@@ -67,12 +72,13 @@ class Bout:
 
 @dataclass(frozen=True)
 class Result:
-    """The verdicts of one contest, and how wide the interval of the gain in kid_rand is."""
+    """The verdicts of one contest, and the widths of the two intervals."""
 
-    kid_rand: str
-    swd: str
+    kid: str
+    kid_coarse: str
     wins: bool
-    kid_rand_width: float
+    kid_width: float
+    kid_coarse_width: float
 
 
 def main() -> None:
@@ -81,41 +87,52 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40, help="contests of each length with the longest")
     parser.add_argument("--samples", type=int, default=200, help="pictures that each side paints")
     parser.add_argument("--paintings", type=int, default=100, help="held-out paintings of a contest")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=LENGTHS_KIMG, help="of the trainings, in kimg"
+    )
+    parser.add_argument("--pool", type=int, default=4000, help="pictures that each length paints")
+    parser.add_argument(
+        "--works", type=int, default=1600, help="of the built-in gallery, half of them held out"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--scratch", type=Path, default=ROOT / ".atelier" / "gate")
     arguments = parser.parse_args()
     place = arguments.scratch.resolve()
-    names = pools(place)
+    names = pools(place, arguments.lengths, arguments.pool, arguments.works)
     sizes = (arguments.samples, arguments.paintings)
     same = [Bout(names[n % len(names)], names[n % len(names)], *sizes, n) for n in range(arguments.contests)]
     longest = names[-1]
     different = [Bout(name, longest, *sizes, seed) for seed in range(arguments.pairs) for name in names[:-1]]
     with ProcessPoolExecutor(arguments.jobs, initializer=os.chdir, initargs=(place,)) as workers:
+        list(workers.map(features_of, [TRAINING, PAINTINGS, *names]))
         report_same(same, list(workers.map(decide, same)), names)
         results = list(workers.map(decide, different))
         distances = dict(zip(names, workers.map(true_distances, names), strict=True))
     report_pairs(names[:-1], longest, distances, different, results)
 
 
-def pools(place: Path) -> list[str]:
-    """The names of the pools in `place`: `paintings.npy`, and `<name>.npy` of each length, made where they lack."""
-    names = [f"{kimg} kimg" for kimg in LENGTHS_KIMG]
+def pools(place: Path, lengths_kimg: Sequence[int], size: int, works: int) -> list[str]:
+    """Make `paintings.npy` and the `<name>.npy` of each length in `place` where they are missing; the names."""
+    names = [f"{kimg} kimg" for kimg in lengths_kimg]
     place.mkdir(parents=True, exist_ok=True)
-    if not (place / "paintings.npy").exists():
+    gallery = {**SETTINGS["scrape"]["gallery"], "works": works}
+    settings = {**SETTINGS, "scrape": {**SETTINGS["scrape"], "gallery": gallery}}
+    if not (place / f"{PAINTINGS}.npy").exists():
         for stage in ("scrape", "download", "augment"):
-            run_stage(place, stage, SETTINGS)
-        np.save(place / "paintings.npy", open_dataset(place / "data" / "dataset").held_out.images)
-    for kimg, name in zip(LENGTHS_KIMG, names, strict=True):
+            run_stage(place, stage, settings)
+        dataset = open_dataset(place / "data" / "dataset")
+        np.save(place / f"{TRAINING}.npy", dataset.train.images[:SPACE_PAINTINGS])
+        np.save(place / f"{PAINTINGS}.npy", dataset.held_out.images)
+    for kimg, name in zip(lengths_kimg, names, strict=True):
         if (place / f"{name}.npy").exists():
             continue
-        run_stage(place, "train", {**SETTINGS, "train": {**SETTINGS["train"], "kimg": kimg}})
+        run_stage(place, "train", {**settings, "train": {**SETTINGS["train"], "kimg": kimg}})
         model = place / f"{name}.safetensors"
         shutil.copyfile(place / "data" / "model" / "generator.safetensors", model)
         generator, header = load_generator(model, CPU)
-        np.save(
-            place / f"{name}.npy", np.concatenate([*painted(generator, header["settings"]["nz"], 0, POOL)])
-        )
-        print(f"gate: {name} has painted {POOL:,} pictures", flush=True)
+        pictures = np.concatenate([*painted(generator, header["settings"]["nz"], 0, size)])
+        np.save(place / f"{name}.npy", pictures)
+        print(f"gate: {name} has painted {size:,} pictures", flush=True)
     return names
 
 
@@ -127,9 +144,21 @@ def run_stage(place: Path, stage: str, settings: Mapping[str, Any]) -> None:
 
 
 @lru_cache
-def pool(name: str) -> np.ndarray:
+def features_of(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sharp and the coarse features of a whole pool, kept beside it."""
     torch.set_num_threads(1)
-    return np.load(f"{name}.npy", mmap_mode="r")
+    kept = Path(f"{name}.features.npy")
+    if not kept.exists():
+        pictures, network = np.load(f"{name}.npy", mmap_mode="r"), Features(CPU)
+        np.save(kept, torch.stack([network(pictures), network(pictures, coarse=True)]).numpy())
+    sharp, coarse = torch.from_numpy(np.load(kept))
+    return sharp, coarse
+
+
+@lru_cache
+def pool(name: str) -> Seen:
+    """A whole pool in the training paintings' space."""
+    return Space(*features_of(TRAINING))(*features_of(name))
 
 
 def decide(bout: Bout) -> Result:
@@ -138,44 +167,39 @@ def decide(bout: Bout) -> Result:
     if kept.exists():
         return Result(**json.loads(kept.read_text()))
     random = np.random.default_rng([bout.seed, *f"{bout.champion} {bout.challenger}".encode()])
-    paintings = random.permutation(len(pool("paintings")))[: bout.paintings]
-    rows = random.permutation(POOL)[: 2 * bout.samples].reshape(2, bout.samples)
-    sides = [
-        pool(name)[np.sort(own)] for name, own in zip((bout.champion, bout.challenger), rows, strict=True)
-    ]
-    gate = Params().nightly.gate
+    paintings = torch.from_numpy(random.permutation(len(pool(PAINTINGS))))[: bout.paintings]
+    rows = torch.from_numpy(random.permutation(len(pool(bout.champion))))
     found = contest(
-        *sides, pool("paintings")[np.sort(paintings)], confidence=gate, seed=bout.seed, device=CPU
+        pool(bout.champion)[rows[: bout.samples]],
+        pool(bout.challenger)[rows[bout.samples : 2 * bout.samples]],
+        pool(PAINTINGS)[paintings],
+        confidence=Params().nightly.gate,
+        seed=bout.seed,
     )
-    width = found.kid_rand.high - found.kid_rand.low
-    result = Result(found.kid_rand.verdict, found.swd.verdict, found.wins, width)
+    verdicts = {name: gain.verdict for name, gain in found.gains.items()}
+    widths = {f"{name}_width": gain.high - gain.low for name, gain in found.gains.items()}
+    result = Result(**verdicts, wins=found.wins, **widths)
     write_json(kept, asdict(result))
     return result
 
 
 def true_distances(name: str) -> tuple[float, float]:
-    """kid_rand and swd of a whole pool against all held-out paintings."""
-    paintings, pictures = np.asarray(pool("paintings")), np.asarray(pool(name))
-    network = RandomFeatures(CPU)
-    groups = np.split(
-        pictures[: len(pictures) // len(paintings) * len(paintings)], len(pictures) // len(paintings)
-    )
-    patches = PatchReference(paintings, seed=0)
-    swd = fmean(fmean(patches.distances(group)) for group in groups)
-    return Reference.of(network(paintings)).kid(network(pictures)), swd
+    """kid and kid_coarse of a whole pool against all held-out paintings."""
+    paintings, pictures = pool(PAINTINGS), pool(name)
+    return kid(pictures.sharp, paintings.sharp), kid(pictures.coarse, paintings.coarse)
 
 
 def report_same(bouts: Sequence[Bout], results: Sequence[Result], names: Sequence[str]) -> None:
     """False promotions by model, and in all."""
     print(f"\n{len(bouts)} contests of a model with itself\n")
-    print("| model | contests | kid_rand better | swd better | either worse | promoted |")
+    print("| model | contests | kid better | kid_coarse better | either worse | promoted |")
     print("|---|---|---|---|---|---|")
     for name in [*names, "all"]:
         own = [result for bout, result in zip(bouts, results, strict=True) if name in ("all", bout.champion)]
         shares = [
-            fmean(result.kid_rand == "better" for result in own),
-            fmean(result.swd == "better" for result in own),
-            fmean("worse" in (result.kid_rand, result.swd) for result in own),
+            fmean(result.kid == "better" for result in own),
+            fmean(result.kid_coarse == "better" for result in own),
+            fmean("worse" in (result.kid, result.kid_coarse) for result in own),
             fmean(result.wins for result in own),
         ]
         print(
@@ -192,19 +216,25 @@ def report_pairs(
 ) -> None:
     """How many contests promoted the longest training over each shorter one, beside the true distances."""
     print(f"\n{longest} against shorter trainings\n")
-    print("| champion | kid_rand | swd | promoted | kept, though worse |")
+    print("| champion | kid | kid_coarse | promoted | kept, though worse |")
     print("|---|---|---|---|---|")
-    (best_kid, best_swd) = distances[longest]
+    best_kid, best_coarse = distances[longest]
     for name in names:
         own = [result for bout, result in zip(bouts, results, strict=True) if bout.champion == name]
-        kid, swd = distances[name]
+        kid, coarse = distances[name]
         promoted = 100 * fmean(result.wins for result in own)
         print(
-            f"| {name} | {kid:.3g} -> {best_kid:.3g} | {swd:.3g} -> {best_swd:.3g} | {promoted:.0f} % of {len(own)} "
-            f"| {100 - promoted:.0f} % |"
+            f"| {name} | {kid:.3g} -> {best_kid:.3g} | {coarse:.3g} -> {best_coarse:.3g} "
+            f"| {promoted:.0f} % of {len(own)} | {100 - promoted:.0f} % |"
         )
-    width = median(result.kid_rand_width for result in results)
-    print(f"\nmedian width of the interval of a gain in kid_rand: {width:.3g}", flush=True)
+    widths = [
+        median(result.kid_width for result in results),
+        median(result.kid_coarse_width for result in results),
+    ]
+    print(
+        f"\nmedian width of the interval of a gain: kid {widths[0]:.3g}, kid_coarse {widths[1]:.3g}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

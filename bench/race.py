@@ -172,7 +172,7 @@ def race(place: Path, contestant: str, limit_s: float, speed: float, seed: int) 
     result = {"settings": settings, "speed": speed, "kimg": kimg, "seconds": trained_s, "metrics": metrics}
     write_json(kept, result)
     print(
-        f"race: {place.name}, {contestant}: {kimg:g} kimg, kid_rand {metrics['kid_rand']['value']:.3g}",
+        f"race: {place.name}, {contestant}: {kimg:g} kimg, kid {metrics['kid']['value']:.3g}",
         flush=True,
     )
     return result
@@ -210,13 +210,13 @@ def report(
     print(
         f"\n{name}: {limit_s:g} s of one core, {compared['training']} paintings, {compared['held_out']} held out\n"
     )
-    print("| | img/s | kimg | processor s | kid_rand | swd | density | coverage | memorisation |")
+    print("| | img/s | kimg | processor s | kid | kid_coarse | density | coverage | memorisation |")
     print("|---|---|---|---|---|---|---|---|---|")
-    measures = ("kid_rand", "swd", "density", "coverage", "memorisation")
+    measures = ("kid", "kid_coarse", "density", "coverage", "memorisation")
     for contestant, result in zip(contestants, results, strict=True):
         metrics = result["metrics"]
         values = " | ".join(f"{metrics[measure]['value']:.3g}" for measure in measures)
-        spread = f" ± {metrics['kid_rand']['spread']:.2g}" if "spread" in metrics["kid_rand"] else ""
+        spread = f" ± {metrics['kid']['spread']:.2g}" if "spread" in metrics["kid"] else ""
         values = values.replace(" |", f"{spread} |", 1)
         print(
             f"| {contestant} | {result['speed']:.3g} | {result['kimg']:g} | {result['seconds']:.0f} | {values} |"

@@ -38,8 +38,8 @@ def try_(
         float | None, typer.Option(help="train.minutes of each trial, its training's end")
     ] = None,
     by: Annotated[
-        str, typer.Option(help="the number of metrics.json that decides, coverage say")
-    ] = "kid_rand",
+        str, typer.Option(help="the number of metrics.json that decides, for example coverage")
+    ] = "kid_coarse",
     seed: Annotated[int, typer.Option(help="of what Optuna draws")] = 0,
     name: Annotated[str | None, typer.Option(help="what to call it; else after its keys")] = None,
 ) -> None:

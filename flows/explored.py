@@ -34,7 +34,7 @@ class Wish:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     trials: int = 0
     seed: int = 0
-    by: str = "kid_rand"
+    by: str = "kid_coarse"
     name: str | None = None
 
     @property
@@ -187,9 +187,14 @@ class Explored:
 
 
 def scores_of(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """metrics.json's numbers by dotted name, each measure's value under the measure's own."""
+    """metrics.json's numbers by dotted name, each measure's value under the measure's own.
+
+    Yardsticks are left out: they are scores of paintings, not of a trial's pictures.
+    """
     scores: dict[str, float] = {}
     for name, value in metrics.items():
+        if name == "yardsticks":
+            continue
         if isinstance(value, Mapping):
             if isinstance(value.get("value"), int | float):
                 scores[f"{prefix}{name}"] = float(value["value"])
@@ -202,7 +207,7 @@ def scores_of(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def shown_scores(trials: Sequence[Trial], by: str) -> list[str]:
     """The names of the scores that a sheet has room for, what is sorted by first."""
-    first = [by, "kid_rand", "swd", "coverage", "memorisation"]
+    first = [by, "kid_coarse", "kid", "coverage", "memorisation"]
     return [name for name in dict.fromkeys(first) if any(name in trial.scores for trial in trials)]
 
 

@@ -1,7 +1,4 @@
-"""What a night came to, as data and as words: which night it is, the contest's verdict, the report's text.
-
-Knows neither Prefect nor DVC nor git: what it is told it puts into sentences.
-"""
+"""A night's result as data and as text: its date and outcome, the contest's verdict, the report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +12,7 @@ from atelier.files import write_json
 from atelier.wording import counted
 
 LAST = Path(".atelier/last_night.json")  # in the user's tree: what the last finished night came to
+DISTANCES = ("kid", "kid_coarse")  # the contest's, as atelier.contest names them
 Outcome = Literal["Promoted", "Kept", "Nothing new"]
 
 
@@ -49,7 +47,7 @@ class Night:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """One distance of both to the paintings, and between which bounds chance leaves their difference."""
+    """One distance of both models to the paintings, and the bootstrap interval of champion − challenger."""
 
     name: str
     champion: float
@@ -61,7 +59,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a contest ended, from the file that `atelier.comparing` writes."""
+    """A contest's result, read from the file that `atelier.comparing` writes."""
 
     wins: bool
     reason: str
@@ -70,12 +68,12 @@ class Verdict:
     @classmethod
     def read(cls, path: Path) -> Self:
         told = json.loads(path.read_text(encoding="utf-8"))
-        gains = (Gain(name, **told[name]) for name in ("kid_rand", "swd"))
+        gains = (Gain(name, **told[name]) for name in DISTANCES)
         return cls(told["wins"], told["reason"], tuple(gains))
 
     @property
     def short(self) -> str:
-        """`kid_rand 0.12 -> 0.08 (better), swd 0.31 -> 0.30 (even)`"""
+        """For example `kid 11.7 -> 6.35 (better), kid_coarse 3.75 -> 3.6 (even)`."""
         return ", ".join(
             f"{gain.name} {gain.champion:.3g} -> {gain.challenger:.3g} ({gain.verdict})"
             for gain in self.gains
@@ -141,7 +139,10 @@ class Report:
             for gain in self.verdict.gains
         ]
         head = ("distance", f"champion {self.champion}", "challenger", "gain", "verdict")
-        words = "Distances to the held-out paintings: smaller is better. A gain stands with its bounds."
+        words = (
+            "Distances to the held-out paintings; smaller is better. `kid` sees detail and grain, `kid_coarse` "
+            "forms and colours. The gain is an interval: better or worse means that 0 lies outside it."
+        )
         return f"## Champion and challenger\n\n{_table(head, rows)}\n\n{words}"
 
     def _harvest(self) -> str:

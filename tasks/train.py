@@ -102,8 +102,9 @@ def write_outs(
         length += f", the best at {trainer.kimg:g}"
     if world.first:
         write_networks(trainer, dataset, params, data_digest, course, start)
-    kid = (picked or curves.quality[-1])["kid_rand"]
-    return f"{length}, kid_rand {kid:.3f}, on {trainer.device.type}"
+    row = picked or curves.quality[-1]
+    scores = f"kid {row['kid']:.3g}, kid_coarse {row['kid_coarse']:.3g}"
+    return f"{length}, {scores}, on {trainer.device.type}"
 
 
 def tidy(stage: Stage) -> None:
@@ -228,7 +229,11 @@ def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]
     course: dict[str, Any] = {
         "pick": {
             "which": params.pick,
-            **{name: {key: row[key] for key in ("kimg", "kid_rand")} for name, row in scores.items() if row},
+            **{
+                name: {key: row[key] for key in ("kimg", "kid", "kid_coarse")}
+                for name, row in scores.items()
+                if row
+            },
         },
         "precision": trainer.plan.precision,
         "ended_by": trainer.ended_by(),

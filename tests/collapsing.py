@@ -31,7 +31,8 @@ PLAN = TrainingPlan(
     quality_samples=8,
     on_collapse="rollback",
 )
-GOOD, BAD = {"kid_rand": 1.0, "coverage": 0.8}, {"kid_rand": 2.0, "coverage": 0.1}
+GOOD, BAD = {"kid": 3.0, "kid_coarse": 1.0, "coverage": 0.8}, {"kid": 6.0, "kid_coarse": 2.0, "coverage": 0.1}
+FAIR = {"kid": 4.5, "kid_coarse": 1.5, "coverage": 0.7}
 
 
 class Judged(Trainer):
@@ -40,9 +41,7 @@ class Judged(Trainer):
     judgement: dict[tuple[float, int], dict[str, float]]
 
     def _quality_row(self):
-        found = self.judgement.get(
-            (self.kimg, len(self.curves.rollbacks)), {"kid_rand": 1.5, "coverage": 0.7}
-        )
+        found = self.judgement.get((self.kimg, len(self.curves.rollbacks)), FAIR)
         return {"kimg": self.kimg, **found}
 
 

@@ -1,4 +1,4 @@
-"""What the snapshots tell, and what follows from it: the best one, a collapse, advice. Knows no networks.
+"""The rows of a training's snapshots, and what follows from them: the best snapshot, a collapse, advice.
 
 All of it follows from the rows alone, so that a resumed training comes to the same conclusions.
 """
@@ -68,10 +68,10 @@ class Curves:
 
 
 def best(quality: Sequence[Row]) -> Row | None:
-    """The row with the lowest kid_rand, of those that have not collapsed; None without rows."""
+    """The row with the lowest kid_coarse, of those that have not collapsed; None without rows."""
     return min(
         (row for row, fallen in zip(quality, _fallen(quality), strict=True) if not fallen),
-        key=lambda row: row["kid_rand"],
+        key=lambda row: row["kid_coarse"],
         default=None,
     )
 

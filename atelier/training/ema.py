@@ -42,7 +42,7 @@ class Ema:
         """A copy of the average whose batch norms measure their statistics anew on `latents`, in eval mode.
 
         Averaged weights have other activations than the weights that were averaged: the statistics must be their own
-        (Izmailov et al., arXiv 1803.05407 §3.2). Here they lower kid_rand by 43 % in the median (docs/training.md).
+        (Izmailov et al., arXiv 1803.05407 §3.2).
         """
         painter = copy.deepcopy(self.average)
         if not self.keeps_statistics:

@@ -49,7 +49,7 @@ class Trainer:
         self._steps = Steps(plan, dataset, device, start, world)
         players = self._steps.players
         self.generator, self.discriminator, self.ema = players.generator, players.discriminator, players.ema
-        self._showing = Showing(self.ema, self._steps.nz, dataset.held_out, plan.quality_samples, device)
+        self._showing = Showing(self.ema, self._steps.nz, dataset, plan.quality_samples, device)
         self.curves = Curves()
         self.passed_over: list[str] = []
         self.step = 0
@@ -201,7 +201,7 @@ class Trainer:
         self.save()
         row = self.curves.quality[-1]
         p = f", p {self.augment_probability:.2f}" if self._steps.adaptive else ""
-        scores = f"kid_rand {row['kid_rand']:.3f}, coverage {row['coverage']:.2f}"
+        scores = f"kid {row['kid']:.3g}, kid_coarse {row['kid_coarse']:.3g}, coverage {row['coverage']:.2f}"
         for words in (
             f"{self.kimg:g} kimg, {scores}{p}, {self.grids}",
             *advice(self.curves.losses, self.plan.loss),

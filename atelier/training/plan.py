@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from atelier.metrics.panel import QUICK_PICTURES
 from atelier.networks import NetworkConfig
 from atelier.training.losses import Game, NonSaturating, Relativistic, gamma_for
 from atelier.training.precision import Precision
@@ -30,7 +31,7 @@ class TrainingPlan:
     minutes: float | None = None  # of training, after which it ends between two steps
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     precision: Precision = "float32"
-    quality_samples: int = 512  # pictures behind a row of the quality curve
+    quality_samples: int = QUICK_PICTURES  # the most pictures behind a row of the quality curve
 
     @property
     def depends_on_length(self) -> bool:

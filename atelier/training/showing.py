@@ -9,24 +9,25 @@ import torch
 from torch import nn
 
 from atelier.canvas.rendering import latents, render_batch
-from atelier.dataset import View
+from atelier.dataset import PackedDataset
+from atelier.metrics.panel import QuickPanel
 from atelier.pictures.sheets import write_sheet
-from atelier.quality import RandomFeatures, Reference, glance
 from atelier.training.ema import Ema
 from atelier.training.seeds import generator_for
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 16, 64  # latents that the painter's batch statistics are measured on
 GRID_SEED, GRID_COUNT = 0, 64
 QUALITY_SEED = 1
+FEWEST = 32  # pictures behind a row: with few held-out paintings, coverage is a mean over several groups of pictures
 
 
 class Showing:
     """Looks at the averaged generator, always with the same latents, and compares it with held-out paintings."""
 
-    def __init__(self, ema: Ema, nz: int, held_out: View, samples: int, device: torch.device) -> None:
+    def __init__(self, ema: Ema, nz: int, dataset: PackedDataset, samples: int, device: torch.device) -> None:
         self._ema, self._nz, self._device = ema, nz, device
-        self._held_out, self._samples = held_out, samples
-        self._reference: Reference | None = None
+        self._dataset, self._samples = dataset, samples
+        self._panel: QuickPanel | None = None
 
     def painter(self) -> nn.Module:
         """The averaged generator as it paints, with batch statistics of its own, in eval mode."""
@@ -41,12 +42,15 @@ class Showing:
         write_sheet(path, self._paint(GRID_SEED, GRID_COUNT, batch))
 
     def quality(self, batch: int) -> dict[str, float]:
-        """The quality curve's columns but kimg."""
-        features = RandomFeatures(self._device)
-        if self._reference is None:
-            self._reference = Reference.of(features(self._held_out.images[: self._samples]))
-        painted = features(self._paint(QUALITY_SEED, self._samples, batch))
-        return asdict(glance(self._reference, painted, QUALITY_SEED))
+        """The quality curve's columns except kimg, of pictures painted `batch` at a time.
+
+        There are as many pictures as held-out paintings, but at least FEWEST and at most `samples`.
+        """
+        training, held_out = self._dataset.train.images, self._dataset.held_out.images
+        if self._panel is None:
+            self._panel = QuickPanel(training, held_out, self._device, QUALITY_SEED)
+        count = min(self._samples, max(FEWEST, len(held_out)))
+        return asdict(self._panel.scores(self._paint(QUALITY_SEED, count, batch)))
 
     def _paint(self, seed: int, count: int, batch: int) -> npt.NDArray[np.uint8]:
         """Pictures of the painter, always the same latents: (count, H, W, 3)."""

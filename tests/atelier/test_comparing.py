@@ -33,15 +33,20 @@ def test_the_same_weights_are_even_and_the_result_says_whose_they_were(capsys) -
     OTHER.write_bytes(ONE.read_bytes())
     result = compared()
     assert not result["wins"]
-    assert result["kid_rand"]["low"] == result["kid_rand"]["high"] == 0
+    for distance in ("kid", "kid_coarse"):
+        gain = result[distance]
+        assert (gain["low"], gain["high"], gain["verdict"]) == (0, 0, "even")
     assert result["sha256"] == {"champion": digest(ONE), "challenger": digest(ONE)}
-    assert "stays" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "kid: distance of generated pictures from held-out paintings" in said
+    assert "0 is as good as real, smaller is better" in said
+    assert "stays" in said
 
 
 def test_another_model_of_another_kind_gets_numbers_of_its_own_the_same_every_time() -> None:
     save_small_generator(OTHER, network=NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8}))
     result = compared()
-    assert result["kid_rand"]["champion"] != result["kid_rand"]["challenger"]
+    assert result["kid"]["champion"] != result["kid"]["challenger"]
     assert compared() == result
     assert compared("--seed=1") != result
 

@@ -1,59 +1,112 @@
-"""Better beyond chance, or not: pictures of which it is known."""
+"""Which of two models is better beyond chance, decided on pictures of which it is known.
+
+The "models" paint seascapes of the built-in archive: as they are, blurred, in false colours, or of one motif only.
+"""
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from PIL import Image, ImageOps
 
+from atelier.blur import blurred
 from atelier.contest import Contest, Gain, contest
 from atelier.errors import AtelierError
-from atelier.quality import RandomFeatures, Reference
+from atelier.gallery.painter import paint
+from atelier.metrics.distances import kid
+from atelier.metrics.features import Features, Seen, Space
 
-CPU = torch.device("cpu")
-
-
-def fields(count: int, seed: int, colours: float = 1.0) -> np.ndarray:
-    """Soft colour fields of 32 px under a fine grain; of less colour where `colours` is below 1."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 4, 4, generator=generator)
-    soft = functional.interpolate((coarse - 0.5) * colours + 0.5, size=32, mode="bicubic")
-    grain = torch.randn(count, 1, 32, 32, generator=generator) * 0.03
-    return ((soft + grain).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+PAINTINGS, PICTURES = 40, 60
 
 
-HELD_OUT = fields(60, seed=0)
-FRESH = fields(150, seed=1)
+class Eye:
+    """Pictures to features, in the space of the first held-out paintings."""
+
+    def __init__(self, paintings: np.ndarray) -> None:
+        self._network = Features()
+        self._space = Space(self._network(paintings), self._network(paintings, coarse=True))
+
+    def __call__(self, pictures: np.ndarray) -> Seen:
+        return self._space(self._network(pictures), self._network(pictures, coarse=True))
 
 
-def between(champion: np.ndarray, challenger: np.ndarray, seed: int = 0, confidence: float = 0.95) -> Contest:
-    return contest(champion, challenger, HELD_OUT, confidence=confidence, seed=seed, device=CPU)
+@pytest.fixture(scope="module")
+def eye(seascapes: np.ndarray) -> Eye:
+    return Eye(seascapes[:PAINTINGS])
 
 
-def smoothed(pictures: np.ndarray) -> np.ndarray:
-    tiles = functional.avg_pool2d(torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), 3, 1, 1)
-    return tiles.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+@pytest.fixture(scope="module")
+def seascapes() -> np.ndarray:
+    """160 pictures of 64 px of the built-in archive."""
+    square = (64, 64)
+    pictures = (paint(0, index, 96) for index in range(PAINTINGS + 2 * PICTURES))
+    return np.stack([np.asarray(ImageOps.fit(picture, square, Image.Resampling.BOX)) for picture in pictures])
 
 
-@pytest.mark.parametrize("worse", [smoothed(FRESH), 255 - FRESH // 3, fields(150, seed=1, colours=0.6)])
-def test_the_better_one_wins_and_the_worse_one_does_not(worse: np.ndarray) -> None:
-    won = between(worse, FRESH)
+@pytest.fixture(scope="module")
+def archive(seascapes: np.ndarray, eye: Eye) -> Seen:
+    return eye(seascapes)
+
+
+@pytest.fixture(scope="module")
+def held_out(archive: Seen) -> Seen:
+    return archive[slice(PAINTINGS)]
+
+
+@pytest.fixture(scope="module")
+def good(archive: Seen) -> Seen:
+    """What a perfect model paints: other seascapes of the same archive."""
+    return archive[slice(PAINTINGS, PAINTINGS + PICTURES)]
+
+
+@pytest.fixture(scope="module")
+def worse(seascapes: np.ndarray, eye: Eye) -> dict[str, Seen]:
+    """What models with one fault each paint, from the pictures of `good`."""
+    pictures = seascapes[PAINTINGS : PAINTINGS + PICTURES]
+    faulty = {"blurred": blur(pictures, 1.0), "in false colours": pictures[..., ::-1]}
+    return {fault: eye(made) for fault, made in faulty.items()}
+
+
+def blur(pictures: np.ndarray, sigma_px: float) -> np.ndarray:
+    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    smooth = blurred(planes, torch.full((len(planes),), sigma_px))
+    return smooth.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("fault", ["blurred", "in false colours"])
+def test_the_better_model_wins_and_the_worse_one_does_not(fault: str, good, worse, held_out) -> None:
+    won = contest(worse[fault], good, held_out, confidence=0.95, seed=0)
     assert won.wins
+    assert won.kid.verdict == "better"
     assert "better" in won.reason
-    lost = between(FRESH, worse)
+    lost = contest(good, worse[fault], held_out, confidence=0.95, seed=0)
     assert not lost.wins
+    assert lost.kid.verdict == "worse"
     assert "worse" in lost.reason
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_two_that_are_as_good_as_one_another_are_even(seed: int) -> None:
-    result = between(FRESH, fields(150, seed=2 + seed), seed)
-    assert not result.wins
-    assert result.kid_rand.low < 0 < result.kid_rand.high
+def test_false_colours_are_seen_through_a_blur(good, worse, held_out) -> None:
+    lost = contest(good, worse["in false colours"], held_out, confidence=0.95, seed=0)
+    assert lost.kid_coarse.verdict == "worse"
 
 
-def test_a_challenger_that_paints_what_the_champion_paints_changes_nothing() -> None:
-    result = between(FRESH, FRESH)
-    assert (result.kid_rand.low, result.kid_rand.high, result.swd.low, result.swd.high) == (0, 0, 0, 0)
+def test_a_model_of_one_motif_loses_to_one_of_all(good, held_out) -> None:
+    few = good[torch.arange(PICTURES) % 5]
+    assert contest(few, good, held_out, confidence=0.95, seed=0).wins
+    assert not contest(good, few, held_out, confidence=0.95, seed=0).wins
+
+
+def test_of_twenty_contests_between_equal_models_at_most_one_is_won(archive, held_out) -> None:
+    won = 0
+    for seed in range(20):
+        drawn = np.random.default_rng(seed).permutation(2 * PICTURES) + PAINTINGS
+        first, second = torch.from_numpy(drawn).split(PICTURES)
+        won += contest(archive[first], archive[second], held_out, confidence=0.95, seed=seed).wins
+    assert won <= 1
+
+
+def test_a_challenger_that_paints_what_the_champion_paints_changes_nothing(good, held_out) -> None:
+    result = contest(good, good, held_out, confidence=0.95, seed=0)
+    assert [(gain.low, gain.high) for gain in result.gains.values()] == [(0, 0), (0, 0)]
     assert not result.wins
 
 
@@ -61,36 +114,43 @@ def test_one_gain_does_not_pay_for_a_loss() -> None:
     better, even, worse = Gain(2, 1, 0.5, 1.5), Gain(1, 1, -0.5, 0.5), Gain(1, 2, -1.5, -0.5)
     assert [gain.verdict for gain in (better, even, worse)] == ["better", "even", "worse"]
     assert Contest(better, even, 0.95).wins
+    assert Contest(even, better, 0.95).wins
     assert not Contest(better, worse, 0.95).wins
+    assert not Contest(worse, better, 0.95).wins
     assert not Contest(even, even, 0.95).wins
 
 
-def test_the_more_resamplings_must_agree_the_wider_the_bounds() -> None:
-    other = fields(150, seed=2)
-    narrow, wide = (between(FRESH, other, confidence=share) for share in (0.5, 0.975))
-    for name in ("kid_rand", "swd"):
-        one, two = getattr(narrow, name), getattr(wide, name)
+def test_the_more_resamplings_must_agree_the_wider_the_interval(archive, good, held_out) -> None:
+    other = archive[slice(PAINTINGS + PICTURES, None)]
+    narrow, wide = (contest(good, other, held_out, confidence=share, seed=0) for share in (0.5, 0.975))
+    for name, two in wide.gains.items():
+        one = narrow.gains[name]
         assert two.low < one.low < one.high < two.high
         assert one.champion == two.champion
     assert "(50% of resamplings gain" in narrow.reason
     assert "(97.5% of resamplings gain" in wide.reason
 
 
-def test_the_verdict_depends_on_nothing_but_the_pictures_and_the_seed() -> None:
-    champion, other = FRESH[:30], fields(30, seed=9)
-    assert between(champion, other) == between(champion, other)
-    assert between(champion, other) != between(champion, other, seed=1)
+def test_the_verdict_depends_on_nothing_but_the_pictures_and_the_seed(archive, good, held_out) -> None:
+    other = archive[slice(PAINTINGS + PICTURES, None)]
+    first, again, reseeded = (
+        contest(good, other, held_out, confidence=0.95, seed=seed) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != reseeded
 
 
-def test_the_distances_are_the_panels_own() -> None:
-    result = between(FRESH, smoothed(FRESH))
-    network = RandomFeatures(CPU)
-    reference = Reference.of(network(HELD_OUT))
-    assert result.kid_rand.champion == pytest.approx(reference.kid(network(FRESH)), abs=1e-9)
+def test_the_distances_are_those_of_the_panel(good, worse, held_out) -> None:
+    result = contest(worse["blurred"], good, held_out, confidence=0.95, seed=0)
+    for features in ("sharp", "coarse"):
+        gain = result.kid if features == "sharp" else result.kid_coarse
+        real = getattr(held_out, features)
+        assert gain.champion == pytest.approx(kid(getattr(worse["blurred"], features), real), abs=1e-9)
+        assert gain.challenger == pytest.approx(kid(getattr(good, features), real), abs=1e-9)
 
 
-def test_too_few_pictures_are_no_ground_for_a_verdict() -> None:
+def test_too_few_pictures_are_no_ground_for_a_verdict(good, held_out) -> None:
     with pytest.raises(AtelierError, match=r"augment\.held_out"):
-        contest(FRESH, FRESH, HELD_OUT[:9], confidence=0.95, seed=0, device=CPU)
+        contest(good, good, held_out[slice(9)], confidence=0.95, seed=0)
     with pytest.raises(ValueError, match="same latents"):
-        contest(FRESH, FRESH[1:], HELD_OUT, confidence=0.95, seed=0, device=CPU)
+        contest(good, good[slice(1, None)], held_out, confidence=0.95, seed=0)

@@ -49,7 +49,7 @@ def test_rows_are_filled_from_the_left_and_the_last_may_be_short() -> None:
 
 def test_the_same_panels_give_the_same_file(tmp_path) -> None:
     for name in ("a.png", "b.png"):
-        write_panels(tmp_path / name, "one", [Panel("title", ("kid_rand 0.1",), pictures(1, 64)[0])], 3)
+        write_panels(tmp_path / name, "one", [Panel("title", ("kid 0.1",), pictures(1, 64)[0])], 3)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as shown:
         assert shown.mode == "RGB" and shown.info["icc_profile"] == srgb()

@@ -11,9 +11,10 @@ LN2 = math.log(2)
 
 
 def quality(*rows: tuple[float, float]) -> list[dict[str, float]]:
-    """A made-up curve of (kid_rand, coverage), a snapshot every 20 kimg."""
+    """A made-up curve of (kid_coarse, coverage), a snapshot every 20 kimg."""
     return [
-        {"kimg": 20.0 * n, "kid_rand": kid, "coverage": coverage} for n, (kid, coverage) in enumerate(rows, 1)
+        {"kimg": 20.0 * n, "kid_coarse": kid, "coverage": coverage}
+        for n, (kid, coverage) in enumerate(rows, 1)
     ]
 
 
@@ -21,12 +22,12 @@ def losses(*rows: tuple[float, float]) -> list[dict[str, float]]:
     return [{"kimg": 20.0 * n, "loss_d": d, "loss_g": g} for n, (d, g) in enumerate(rows, 1)]
 
 
-def test_the_best_snapshot_is_that_of_the_lowest_kid_rand():
+def test_the_best_snapshot_is_that_of_the_lowest_kid_coarse():
     assert best(quality((3, 0.1), (0.5, 0.6), (0.7, 0.7)))["kimg"] == 40
     assert best([]) is None
 
 
-def test_a_snapshot_that_has_lost_half_its_coverage_is_not_the_best_whatever_its_kid_rand():
+def test_a_snapshot_that_has_lost_half_its_coverage_is_not_the_best_whatever_its_kid_coarse():
     assert best(quality((3, 0.1), (0.5, 0.8), (0.1, 0.3)))["kimg"] == 40
 
 

@@ -41,7 +41,7 @@ def train(stage: Stage) -> str:
     with stage.progress(SNAPSHOTS, "kimg") as progress:
         for step in range(1, SNAPSHOTS + 1):
             time.sleep(float(os.environ.get("TOY_SNAPSHOT_S", "0")))
-            curve.append({"kimg": float(step), "kid_rand": worst + 0.5 / step})
+            curve.append({"kimg": float(step), "kid_coarse": worst + 0.5 / step})
             progress.update(step)
             grid = STATE / f"grid-{step}.png"
             Image.new("RGB", (64, 64), colour).save(grid)
@@ -56,7 +56,7 @@ def evaluate(stage: Stage) -> str:
         write_json(Path("metrics.json"), ["seventeen"])
         return "judged badly"
     write_json(
-        Path("metrics.json"), {"kid_rand": {"value": trained["kid_rand"], "floor": 0.0}, "held_out": 9}
+        Path("metrics.json"), {"kid_coarse": {"value": trained["kid_coarse"], "floor": 0.0}, "held_out": 9}
     )
     return "judged"
 

@@ -21,7 +21,7 @@ def main(name: str) -> None:
         case "train":
             _train(Path("data/catalog").read_text(), params)
         case "evaluate":
-            _write("metrics.json", json.dumps({"kid_rand": len(Path("data/catalog").read_text())}))
+            _write("metrics.json", json.dumps({"kid": len(Path("data/catalog").read_text())}))
             _write("data/evaluation", "sheet")
         case "generate":
             _write("data/artworks", Path("data/model/generator.safetensors").read_text())

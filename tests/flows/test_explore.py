@@ -69,14 +69,14 @@ def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tre
     for row in table:
         params = shown[row["experiment"]]["params"]["params.yaml"]["data"]
         metrics = shown[row["experiment"]]["metrics"]["metrics.json"]["data"]
-        assert float(row["kid_rand"]) == pytest.approx(metrics["kid_rand"]["value"], rel=1e-5)
+        assert float(row["kid_coarse"]) == pytest.approx(metrics["kid_coarse"]["value"], rel=1e-5)
         assert (float(row["train.lr"]), int(row["train.batch"])) == (
             params["train"]["lr"],
             params["train"]["batch"],
         )
         assert row["augment.crop"] == params["augment"]["crop"]
         assert (params["train"]["minutes"], params["scrape"]["gallery"]["works"]) == (5, 24)
-    scores = [float(row["kid_rand"]) for row in table]
+    scores = [float(row["kid_coarse"]) for row in table]
     assert scores == sorted(scores)
     with Image.open(tree.root / ".atelier/explore/sea/sheet.png") as sheet:
         assert sheet.width > 3 * 384

@@ -27,13 +27,13 @@ def explored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Explored:
     settings = [
         {"train.lr": lr, "train.augment": augment} for lr in (0.0001, 0.0002) for augment in ([], ["cutout"])
     ]
-    scores = {"kid_rand": 0.25, "coverage": 0.5}
+    scores = {"kid_coarse": 0.25, "coverage": 0.5}
     explored.write(Trial(1, settings[0], "completed", scores), Path("picture.png"))
     explored.write(Trial(2, settings[1], "failed", {}, "train: no"), None)
     explored.write(
-        Trial(3, settings[2], "pruned", {"kid_rand": 0.1}, "worse than the median at 20 kimg"), None
+        Trial(3, settings[2], "pruned", {"kid_coarse": 0.1}, "worse than the median at 20 kimg"), None
     )
-    explored.write(Trial(4, settings[3], "completed", {**scores, "kid_rand": 0.125}), Path("picture.png"))
+    explored.write(Trial(4, settings[3], "completed", {**scores, "kid_coarse": 0.125}), Path("picture.png"))
     return explored
 
 
@@ -77,7 +77,7 @@ def test_a_name_of_an_exploration_and_of_an_experiment_is_asked_about(explored: 
     )  # fmt: skip
     assert explore._named(tmp_path, "sea", 4) == ("sea-4", "sea")
     assert explore._named(tmp_path, "sea-1", None) == ("sea-1", "sea")
-    other.write(Trial(2, {"train.lr": 0.1}, "completed", {"kid_rand": 1.0}), None)
+    other.write(Trial(2, {"train.lr": 0.1}, "completed", {"kid_coarse": 1.0}), None)
     assert explore._named(tmp_path, "sea-4", 2) == ("sea-4-2", "sea-4")
     shutil.rmtree(explored.path)
     assert explore._named(tmp_path, "sea-4", None) == ("sea-4-2", "sea-4")

@@ -12,10 +12,10 @@ from flows.night import Harvest, Night, Report, Verdict
 from tests.flows.toys import Tree
 
 TOLD = {
-    "kid_rand": {"champion": 0.12, "challenger": 0.08, "low": 0.03, "high": 0.05, "verdict": "better"},
-    "swd": {"champion": 0.31, "challenger": 0.3, "low": -0.01, "high": 0.03, "verdict": "even"},
+    "kid": {"champion": 11.7, "challenger": 6.35, "low": 4.9, "high": 5.8, "verdict": "better"},
+    "kid_coarse": {"champion": 3.75, "challenger": 3.6, "low": -0.1, "high": 0.4, "verdict": "even"},
     "wins": True,
-    "reason": "kid_rand is better",
+    "reason": "kid is better",
 }
 
 
@@ -27,7 +27,7 @@ def verdict(tmp_path: Path) -> Verdict:
 
 def test_a_verdict_is_told_in_a_line(verdict: Verdict) -> None:
     assert verdict.wins
-    assert verdict.short == "kid_rand 0.12 -> 0.08 (better), swd 0.31 -> 0.3 (even)"
+    assert verdict.short == "kid 11.7 -> 6.35 (better), kid_coarse 3.75 -> 3.6 (even)"
 
 
 def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) -> None:
@@ -39,7 +39,8 @@ def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) ->
     ).markdown()  # fmt: skip
     assert text.startswith("# Promoted, night of 2026-11-30\n\natelier@v1.1.0: better\n")
     assert "| distance | champion v1.0.0 | challenger | gain | verdict |" in text
-    assert "| kid_rand | 0.12 | 0.08 | 0.03 to 0.05 | better |" in text
+    assert "| kid | 11.7 | 6.35 | 4.9 to 5.8 | better |" in text
+    assert "| kid_coarse | 3.75 | 3.6 | -0.1 to 0.4 | even |" in text
     assert "1,204 works in the catalog, 1,198 pictures arrived" in text
     assert "1,080 paintings to train on (1,079 for the champion), 118 held out" in text
     assert "The catalog is incomplete: 3 failures in a row." in text

@@ -130,14 +130,14 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     second = api.start(name, night="2026-12-01")
     outcome, message = second.wait()
     assert outcome == "Promoted", message
-    assert message.startswith("atelier@v1.1.0: kid_rand ")
+    assert message.startswith("atelier@v1.1.0: kid ")
     assert "better" in message
     _until(lambda: second.tasks.keys() >= {*stages, "contest", "promote"})
     assert {name: state for name, (state, _) in second.tasks.items()} == dict.fromkeys(
         [*stages, "contest", "promote"], "Completed"
     )
     shown = second.artifacts
-    assert "| kid_rand | " in shown["night"]
+    assert "| kid | " in shown["night"]
     assert shown["champion-and-challenger"].startswith("data:image/webp;base64,")
 
     champion = night_tree.champion()
@@ -160,7 +160,7 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     assert [(message["subject"], message["path"]) for message in told] == [
         ("Atelier: promoted", "/hook?secret=anemone")
     ] * 2
-    assert "atelier@v1.1.0: kid_rand" in told[1]["body"]
+    assert "atelier@v1.1.0: kid" in told[1]["body"]
 
     _assert_that_the_gate_holds(night_tree)
     assert len(told) == 2
@@ -260,7 +260,7 @@ def _assert_that_the_gate_holds(tree: NightTree) -> None:
         run = tree.run("flows.cli", "nightly", "run", "--night", night)
         assert run.status == 0, run.output
         said = run.output.rstrip().splitlines()[-1]
-        assert said.startswith("Kept: v1.1.0 stays: kid_rand "), said
+        assert said.startswith("Kept: v1.1.0 stays: kid "), said
         assert said.count(f"({word})") == 2
         assert (incomplete in said) == (night == "2026-12-03")  # and yet it has ended as it did
         shutil.rmtree(papers / "report.md", ignore_errors=True)

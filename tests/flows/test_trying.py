@@ -60,7 +60,7 @@ def test_settings_that_fail_are_on_the_sheet_and_are_tried_again(tree: ExploreTr
     tree.dvc("repro", "augment")
     failed, completed = explore(tree, wish("train.batch=13,64"))
     assert (failed.ending, failed.said) == ("failed", "train: thirteen pictures a step bring bad luck")
-    assert completed.scores == {"kid_rand": pytest.approx(0.1), "held_out": 9}
+    assert completed.scores == {"kid_coarse": pytest.approx(0.1), "held_out": 9}
     assert [row["state"] for row in tree.table("sea")] == ["completed", "failed"]
     assert tree.table("sea")[1]["said"] == failed.said
     assert set(tree.experiments()) == {"sea-2"}
@@ -101,7 +101,7 @@ def test_a_search_stops_a_training_that_is_worse_than_the_others_were(
     (pruned,) = explore(tree, wish("train.lr=log:1e-5,1e-3", trials=6))
     assert (pruned.number, pruned.ending) == (6, "pruned")
     assert pruned.said.startswith("worse than the median at ")
-    assert "kid_rand" in pruned.scores
+    assert "kid_coarse" in pruned.scores
     assert Explored(tree.root, "sea").picture(6).is_file()
     assert tree.runs == {"scrape": 1, "augment": 1, "train": 1}
     assert tree.experiments() == {}

@@ -99,7 +99,7 @@ def test_sigterm_saves_the_step_and_leaves_with_143() -> None:
 
 def test_the_model_says_what_it_is() -> None:
     summary = run(stage(kimg=0.1, generation=2))
-    assert "kid_rand" in summary
+    assert "kid_coarse" in summary
     with safe_open("data/model/generator.safetensors", "pt") as file:
         header = json.loads(file.metadata()["atelier"])
     model = json.loads(Path("data/model/model.json").read_text())
@@ -118,7 +118,7 @@ def test_the_curves_are_plots_with_a_row_a_snapshot() -> None:
     run(stage(kimg=0.5))
     for name, columns in (
         ("losses", ["kimg", "loss_d", "loss_g", "d_real", "d_fake"]),
-        ("quality", ["kimg", "kid_rand", "mind_rand", "density", "coverage"]),
+        ("quality", ["kimg", "kid", "kid_coarse", "density", "coverage"]),
     ):
         rows = list(csv.DictReader(Path(f"data/training/{name}.csv").read_text().splitlines()))
         assert list(rows[0]) == columns
@@ -130,7 +130,7 @@ def test_the_best_snapshot_may_be_picked_without_training_again(capsys: pytest.C
     run(stage(**wild))
     last = json.loads(Path("data/model/model.json").read_text())
     rows = list(csv.DictReader(Path("data/training/quality.csv").read_text().splitlines()))
-    top = min(rows, key=lambda row: float(row["kid_rand"]))
+    top = min(rows, key=lambda row: float(row["kid_coarse"]))
     assert top != rows[-1]
     capsys.readouterr()
     summary = run(stage(**wild, pick="best"))
@@ -141,7 +141,7 @@ def test_the_best_snapshot_may_be_picked_without_training_again(capsys: pytest.C
     assert (last["kimg"], best["kimg"]) == (1.0, float(top["kimg"]))
     for score in ("best", "last"):
         assert last["pick"][score] == best["pick"][score]
-    assert best["pick"]["best"]["kid_rand"] == pytest.approx(float(top["kid_rand"]), rel=1e-5)
+    assert best["pick"]["best"]["kid_coarse"] == pytest.approx(float(top["kid_coarse"]), rel=1e-5)
     with safe_open("data/model/generator.safetensors", "pt") as file:
         assert json.loads(file.metadata()["atelier"])["kimg"] == float(top["kimg"])
 
