@@ -241,7 +241,7 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    samples: int = Field(1000, ge=32, le=100_000)
+    samples: int = Field(600, ge=32, le=100_000)
     seed: Seed = 0
     device: Device = "auto"
     inception: bool = False
