@@ -83,7 +83,7 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
     downloads = pq.read_table(studio / "data/downloads.parquet").to_pydict()
     assert catalog["id"] == downloads["id"]
     assert set(downloads["status"]) == {"ok"}
-    assert {"kid_rand", "mind_rand", "swd", "density", "coverage", "memorisation"} <= set(
+    assert {"kid", "kid_coarse", "swd", "density", "coverage", "memorisation"} <= set(
         json.loads((studio / "metrics.json").read_text())
     )
     prints = sorted((studio / "data/prints").iterdir())

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional
 
 ROWS_AT_ONCE = 256  # bounds the memory of a block of pairs
-DIRECTIONS = 512
 NEIGHBOURS = 5  # of density and coverage, as their paper has it
 
 
@@ -40,17 +39,6 @@ def frechet(features_a: Tensor, features_b: Tensor) -> float:
     common = torch.linalg.svdvals(factors[0] @ factors[1].T).sum()
     spread = sum(factor.square().sum() for factor in factors)
     return float((means[0] - means[1]).square().sum() + spread - 2 * common)
-
-
-def mind(features_a: Tensor, features_b: Tensor, seed: int) -> float:
-    """3 d times the mean squared 2-Wasserstein distance along random directions (MIND, arXiv 2605.06797).
-
-    Both sides hold equally many vectors; the value of equal sets falls with their number.
-    """
-    width = features_a.shape[1]
-    lines = directions(width, DIRECTIONS, seed)
-    a, b = ((lines @ x.double().T).sort(1).values for x in (features_a, features_b))
-    return 3 * width * float((a - b).square().mean())
 
 
 @lru_cache(maxsize=4)
