@@ -48,13 +48,6 @@ class PatchReference:
             found.append(float((self._project(patches, *scale) - reference).abs().mean()))
         return tuple(found)
 
-    def projections(self, images: Pixels) -> list[Tensor]:
-        """Of each level, what the patches of every picture are along every direction: (256, n, PATCHES), unsorted."""
-        return [
-            self._along_lines(patches, *scale).view(DIRECTIONS, -1, PATCHES)
-            for patches, scale in zip(_patches(images, self._seed), self._scales, strict=True)
-        ]
-
     def _along_lines(self, patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         return self._lines @ ((patches - mean) / std).flatten(1).T
 
