@@ -3,12 +3,15 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from atelier.blur import blurred_pictures
 from atelier.canvas.rendering import Pixels, painted
 from atelier.contest import MEANING, Contest, contest
 from atelier.dataset import PackedDataset, open_dataset
@@ -16,13 +19,16 @@ from atelier.devices import deterministic
 from atelier.ending import with_words
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
+from atelier.metrics.distances import kid
 from atelier.metrics.features import Features, Seen, Space
+from atelier.metrics.panel import BLURS_PX, kid_in_words
 from atelier.networks import load_generator
 from atelier.pictures.panels import Panel, write_panels
 from atelier.pictures.sheets import grid
 from atelier.progress import Progress
 
 SPACE_PAINTINGS = 240  # training paintings that set the scale of the features
+MOST_BLURRED = 60  # training paintings behind each blur that the pictures are compared with
 AT_ONCE = 100  # pictures between two reports of progress
 
 
@@ -50,27 +56,54 @@ def paint_both(
     return pictures[0], pictures[1]
 
 
-def features_of(
+@dataclass(frozen=True)
+class Compared:
+    """Features of both models' pictures and of the held-out paintings, in the training paintings' space.
+
+    `floor` is the kid of training paintings, `of_blurred` that of training paintings by the sigma in px of their blur.
+    """
+
+    champion: Seen
+    challenger: Seen
+    held_out: Seen
+    floor: float
+    of_blurred: dict[float, float]
+
+    def in_words(self, value: float) -> str:
+        """Say how far off a kid is."""
+        return kid_in_words(value, self.floor, 0.0, self.of_blurred)
+
+
+def compare(
     pictures: tuple[Pixels, Pixels], dataset: PackedDataset, device: torch.device, seed: int
-) -> tuple[Seen, Seen, Seen]:
-    """Compute the features of both models' pictures and of the held-out paintings, in the training paintings' space."""
+) -> Compared:
+    """Compute the features of the two models' pictures and of paintings, with a progress bar."""
     network = Features(device)
     training, held_out = dataset.train.images, dataset.held_out.images
-    sample = np.sort(np.random.default_rng(seed).permutation(len(training))[:SPACE_PAINTINGS])
-    sets = [training[sample], *pictures, held_out]
-    features = []
+    sample = training[np.sort(np.random.default_rng(seed).permutation(len(training))[:SPACE_PAINTINGS])]
+    soft = {sigma_px: blurred_pictures(sample[:MOST_BLURRED], sigma_px) for sigma_px in BLURS_PX.values()}
+    sets = [sample, *pictures, held_out]
     with Progress("compare", sum(map(len, sets)), "pictures seen") as progress:
-        for images in sets:
-            sharp, coarse = [], []
-            for start in range(0, len(images), AT_ONCE):
-                piece = images[start : start + AT_ONCE]
-                sharp.append(network(piece))
-                coarse.append(network(piece, coarse=True))
-                progress.advance(len(piece))
-            features.append((torch.cat(sharp), torch.cat(coarse)))
+        features = [_both_features(images, network, progress) for images in sets]
     space = Space(*features[0])
-    champion, challenger, real = (space(*both) for both in features[1:])
-    return champion, challenger, real
+    known, champion, challenger, real = (space(*both) for both in features)
+    of_blurred = {}
+    for sigma_px, images in soft.items():
+        sharp = network(images)
+        of_blurred[sigma_px] = kid(
+            space(sharp, sharp).sharp, real.sharp
+        )  # coarse features do not matter here
+    return Compared(champion, challenger, real, kid(known.sharp, real.sharp), of_blurred)
+
+
+def _both_features(images: Pixels, network: Features, progress: Progress) -> tuple[Tensor, Tensor]:
+    sharp, coarse = [], []
+    for start in range(0, len(images), AT_ONCE):
+        piece = images[start : start + AT_ONCE]
+        sharp.append(network(piece))
+        coarse.append(network(piece, coarse=True))
+        progress.advance(len(piece))
+    return torch.cat(sharp), torch.cat(coarse)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,8 +119,11 @@ def _compared(given: argparse.Namespace) -> int:
     pictures = paint_both(
         given.champion, given.challenger, dataset, samples=given.samples, seed=given.seed, device=device
     )
+    compared = compare(pictures, dataset, device, given.seed)
     result = contest(
-        *features_of(pictures, dataset, device, given.seed),
+        compared.champion,
+        compared.challenger,
+        compared.held_out,
         confidence=given.confidence,
         seed=given.seed,
     )
@@ -96,7 +132,12 @@ def _compared(given: argparse.Namespace) -> int:
         write_json(given.json, {**_rounded(result.to_json()), "sha256": models})
     if given.sheet:
         write_panels(given.sheet, f"The same seeds: {outcome(result)}", side_by_side(result, pictures), 2)
-    print(f"{MEANING}\n\n{result.reason}")
+    print(
+        f"{MEANING}\n\n"
+        f"{given.champion}, by kid, is {compared.in_words(result.kid.champion)}\n"
+        f"{given.challenger}, by kid, is {compared.in_words(result.kid.challenger)}\n"
+        f"{result.reason}"
+    )
     print(
         f"{given.challenger} is better than {given.champion}, beyond chance"
         if result.wins

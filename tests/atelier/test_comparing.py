@@ -1,6 +1,7 @@
 """Two model files over one packed set."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +21,12 @@ ONE, OTHER = Path("one.safetensors"), Path("other.safetensors")
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pack_blots()
+    pack_blots(48)
     save_small_generator(ONE)
 
 
 def compared(*options: str) -> dict:
-    main([str(ONE), str(OTHER), "--samples=30", "--device=cpu", "--json=result.json", *options])
+    main([str(ONE), str(OTHER), "--samples=12", "--device=cpu", "--json=result.json", *options])
     return json.loads(Path("result.json").read_text())
 
 
@@ -40,6 +41,8 @@ def test_the_same_weights_are_even_and_the_result_says_whose_they_were(capsys) -
     said = capsys.readouterr().out
     assert "kid: distance of generated pictures from held-out paintings" in said
     assert "0 is as good as real, smaller is better" in said
+    assert re.search(r"one.safetensors, by kid, is .* a painting blurred by \d", said)
+    assert re.search(r"other.safetensors, by kid, is .* a painting blurred by \d", said)
     assert "stays" in said
 
 
@@ -63,7 +66,7 @@ def test_the_share_that_must_agree_is_asked_for_and_told(capsys) -> None:
 def test_a_sheet_shows_what_both_make_of_the_same_seeds() -> None:
     save_small_generator(OTHER, seed=1)
     for name in ("sheet.png", "again.png"):
-        compared(f"--sheet={name}")
+        compared(f"--sheet={name}", "--samples=20")
     assert Path("sheet.png").read_bytes() == Path("again.png").read_bytes()
     with Image.open("sheet.png") as picture:
         width, height = picture.size
