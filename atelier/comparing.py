@@ -49,7 +49,7 @@ def paint_both(
                     f"{path} paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
                     "only models of the data's size can be compared"
                 )
-            for piece in painted(generator, header["settings"]["nz"], seed, samples):
+            for piece in painted(generator, seed, samples):
                 pieces.append(piece)
                 progress.advance(len(piece))
             pictures.append(np.concatenate(pieces))

@@ -173,6 +173,7 @@ class Sketch(Section):
     nz: int = Field(100, ge=1, le=4096)
     ngf: int = Field(24, ge=1, le=1024)
     ndf: int = Field(12, ge=1, le=1024)
+    noise: int = Field(8, ge=0, le=1024)
 
 
 class Train(Section):
@@ -202,6 +203,12 @@ class Train(Section):
     )
     beta2: Annotated[float, Field(ge=0, lt=1)] | Literal["auto", "rising"] = Field(
         "auto", description="auto, a number at least 0 and below 1, or rising"
+    )
+    optimizer: Literal["auto", "adam", "muon"] = "auto"
+    muon_lr: float = Field(0.01, gt=0, le=1)
+    muon_lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
+    warm_start: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
+        "auto", description="auto, or a number at least 0 and below 1"
     )
     loss: Literal["auto", "nonsaturating", "relativistic"] = "auto"
     gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None

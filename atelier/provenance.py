@@ -21,9 +21,11 @@ from atelier.pictures import png, tiff
 from atelier.pictures.strangers import opened, shown
 from atelier.pictures.vips import BAND_BYTES, Samples
 
-# earlier ones knew fewer keys; all have defaults that were so
-Format = Literal["atelier-provenance/1", "atelier-provenance/2", "atelier-provenance/3"]
-FORMAT: Format = "atelier-provenance/3"
+# earlier formats lack keys, whose defaults are what they meant; format 4 added the grain
+Format = Literal[
+    "atelier-provenance/1", "atelier-provenance/2", "atelier-provenance/3", "atelier-provenance/4"
+]
+FORMAT: Format = "atelier-provenance/4"
 WHAT = "name a picture that Atelier made"
 MAX_PIXELS = 1 << 29  # that are read at once: 3 GiB of 16 bits
 

@@ -24,6 +24,7 @@ def latent(recipe: Recipe) -> str:
         stations = " → ".join(f"{station.seed}-{station.index}" for station in walk.stations)
         first = f"frame {walk.frame + 1:,} of {walk.frames:,} of a walk through {stations}"
         words = [first + (" and back" if walk.loop else "") + (", eased" if walk.easing == "smooth" else "")]
+        words += ["its grain moving"] if walk.grain == "moving" else []
     else:
         words = [f"picture {recipe.index} of seed {recipe.seed}"]
     if recipe.canvas != (1, 1):

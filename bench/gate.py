@@ -129,8 +129,8 @@ def pools(place: Path, lengths_kimg: Sequence[int], size: int, works: int) -> li
         run_stage(place, "train", {**settings, "train": {**SETTINGS["train"], "kimg": kimg}})
         model = place / f"{name}.safetensors"
         shutil.copyfile(place / "data" / "model" / "generator.safetensors", model)
-        generator, header = load_generator(model, CPU)
-        pictures = np.concatenate([*painted(generator, header["settings"]["nz"], 0, size)])
+        generator, _ = load_generator(model, CPU)
+        pictures = np.concatenate([*painted(generator, 0, size)])
         np.save(place / f"{name}.npy", pictures)
         print(f"gate: {name} has painted {size:,} pictures", flush=True)
     return names

@@ -229,8 +229,8 @@ def draw(place: Path, contestants: Sequence[str], seed: int) -> None:
     """A row of pictures of each contestant, always the same latents, and a last one of held-out paintings."""
     rows = []
     for contestant in contestants:
-        generator, header = load_generator(home(place, contestant, seed) / "data/model/generator.safetensors")
-        rows += [*painted(generator, header["settings"]["nz"], 0, SHOWN)]
+        generator, _ = load_generator(home(place, contestant, seed) / "data/model/generator.safetensors")
+        rows += [*painted(generator, 0, SHOWN)]
     rows.append(open_dataset(place / "data" / "dataset").held_out.images[:SHOWN])
     Image.fromarray(sheet(np.concatenate(rows), columns=SHOWN)).save(place / "race.jpg", quality=88)
     print(f"\n{place / 'race.jpg'}", flush=True)

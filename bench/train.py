@@ -113,7 +113,7 @@ def main() -> None:
 def cases(device: torch.device) -> list[Case]:
     """On a GPU also what only a GPU trains."""
     found = [Case("dcgan 24/12, 64 px", dcgan(64, 24, 12)), Case("dcgan 64/64, 64 px", dcgan(64, 64, 64))]
-    sketch = NetworkConfig("sketch", 64, {"nz": NZ, "ngf": 24, "ndf": 12})
+    sketch = NetworkConfig("sketch", 64, {"nz": NZ, "ngf": 24, "ndf": 12, "noise": 8})
     found.append(Case("sketch 24/12, 64 px (the default)", sketch))
     if device.type == "cpu":
         return [*found, Case("r3gan S, 64 px", r3gan(64), 2)]

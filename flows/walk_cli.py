@@ -42,6 +42,10 @@ def walk(
     easing: Annotated[
         Literal["smooth", "linear"], typer.Option(help="smooth: slower near stations")
     ] = "smooth",
+    grain: Annotated[
+        Literal["still", "moving"],
+        typer.Option(help="of the brush: still: the first station's | moving: each its own"),
+    ] = "still",
     grid: Annotated[
         str, typer.Option(help="walkers side by side, 2x3: the others start from later pictures")
     ] = "1x1",
@@ -74,7 +78,7 @@ def walk(
     path = here / out if out else PLACE / _name(stops, frame)
     _check(frame, frames, total, out)
     recipe, device = _recipe(stops[0], canvas)
-    course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing)
+    course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing, grain=grain)
     recipe = recipe.model_copy(update={"walk": course})
     rows, columns = spelling.rows_by_columns(grid, "--grid")
     if rows * columns > MOST_WALKERS:

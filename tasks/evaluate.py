@@ -39,7 +39,7 @@ def run(stage: Stage) -> str:
     inception = inception_for(params, device)
     with stage.progress(params.samples, "pictures") as progress:
         pieces = []
-        for piece in painted(generator, header["settings"]["nz"], params.seed, params.samples):
+        for piece in painted(generator, params.seed, params.samples):
             pieces.append(piece)
             progress.advance(len(piece))
         progress.update(params.samples, "comparing")

@@ -6,7 +6,7 @@ import io
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,10 @@ def settings_of(params: Train, plan: TrainingPlan) -> dict[str, Any]:
         "snapshot_kimg": plan.snapshot_kimg,
         "lr": plan.lr,
         "lr_discriminator": plan.lr_discriminator,
+        "optimizer": plan.optimizer,
+        "muon_lr": plan.muon_lr if plan.optimizer == "muon" else None,
+        "muon_lr_discriminator": plan.muon_lr_discriminator if plan.optimizer == "muon" else None,
+        "warm_start": plan.warm_start,
         "lr_decay": plan.lr_decay,
         "beta1": plan.beta1,
         "beta2": plan.beta2,
@@ -204,6 +208,8 @@ def out_of_memory(params: Train, device: torch.device, processes: int, at_a_time
 def training_plan(params: Train, dataset: PackedDataset, precision: Precision = "float32") -> TrainingPlan:
     """What params.yaml's `train` means for this dataset and this machine; `generation` is a further seed."""
     recipe = RECIPES[params.arch]
+    if params.init_from:  # its generator paints already
+        recipe = replace(recipe, warm_start=0.0)
     recipe = recipe.chosen({name: getattr(params, name) for name in asdict(recipe)})
     return TrainingPlan(
         network=NetworkConfig(params.arch, dataset.resolution, dict(getattr(params, params.arch))),
@@ -211,6 +217,8 @@ def training_plan(params: Train, dataset: PackedDataset, precision: Precision = 
         seed=params.seed + params.generation * 2**31,
         lr=params.lr,
         lr_discriminator=params.lr_discriminator or params.lr,
+        muon_lr=params.muon_lr,
+        muon_lr_discriminator=params.muon_lr_discriminator or params.muon_lr,
         augment=tuple(params.augment),
         snapshot_kimg=params.snapshot_kimg,
         images=math.ceil(params.kimg * 1000),

@@ -33,9 +33,10 @@ def uneven(generator: FieldGenerator) -> FieldGenerator:
 
 @torch.inference_mode()
 def base(generator: FieldGenerator, window: Window) -> Tensor:
-    """The base cells that a window asks for."""
+    """The base cells that a window asks for, with their grain."""
     weight = next(generator.parameters())
-    return generator.base(window.latents.to(weight.device, weight.dtype))[..., *window.base.slices]
+    latents, grain = (part.to(weight.device, weight.dtype) for part in (window.latents, window.grain))
+    return generator.with_grain(generator.base(latents), grain)[..., *window.base.slices]
 
 
 def refuse_without_statistics(generator: FieldGenerator, canvas: Canvas) -> None:

@@ -4,6 +4,7 @@ Networks here are convolutions, so a piece needs only the latents around it and 
 on which parts it was painted in. Reads and writes no picture.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from atelier.canvas.planes import Plane
 from atelier.canvas.planes import size as size_on
 from atelier.canvas.recipe import Canvas, Recipe, Variation
 from atelier.canvas.rectangles import Rectangle, cut
-from atelier.canvas.rendering import Pixels, render
+from atelier.canvas.rendering import Pixels, grain, render
 from atelier.canvas.walks import between, slerp
 from atelier.devices import machine_memory
 from atelier.errors import AtelierError
@@ -100,7 +101,8 @@ class Painting:
         if recipe.normalise == "batch":
             refuse_without_statistics(self._generator, recipe.canvas)
         latents = field(generator, recipe).reshape(1, -1, *recipe.canvas)
-        self._plane = Plane(latents, self._generator.lattice, recipe.seamless)
+        grain = grain_of(self._generator, recipe)
+        self._plane = Plane(latents, self._generator.lattice, recipe.seamless, grain)
         self.height, self.width = self._plane.whole.height, self._plane.whole.width
         self._side_px = _piece_px(self._generator, max(self.height, self.width))
 
@@ -142,6 +144,37 @@ def _drawn(recipe: Recipe, nz: int, canvas: Canvas) -> Tensor:
         return drawn(recipe.seed, recipe.index)
     start, end, position = between(recipe.walk)
     return slerp(drawn(start.seed, start.index), drawn(end.seed, end.index), position)
+
+
+def grain_of(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, int], Tensor]:
+    """The grain (n,) of the cell at a row and a column of the recipe's canvas; n is 0 for a generator without.
+
+    It is the picture's own, whatever its latent is varied or moved to. A canvas that grew has the smaller one's grain
+    in its middle. A walk keeps the grain of its first station, or with `grain: moving` passes from one to the next.
+    """
+    numbers = generator.inputs - generator.nz
+    inner = recipe.grown_from or recipe.canvas
+    top, left = (
+        _middle(cells, own, generator.lattice, recipe.seamless)
+        for cells, own in zip(recipe.canvas, inner, strict=True)
+    )
+
+    def drawn(seed: int, index: int, row: int, column: int) -> Tensor:
+        return grain(seed, index, row - top, column - left, numbers)
+
+    walk = recipe.walk
+    if walk is None:
+        return functools.partial(drawn, recipe.seed, recipe.index)
+    if walk.grain == "still":
+        return functools.partial(drawn, walk.stations[0].seed, walk.stations[0].index)
+    start, end, position = between(walk)
+    angle = position * math.pi / 2
+
+    def moving(row: int, column: int) -> Tensor:
+        one, other = (drawn(station.seed, station.index, row, column) for station in (start, end))
+        return (math.cos(angle) * one.double() + math.sin(angle) * other.double()).float()
+
+    return moving
 
 
 def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> Tensor:
@@ -239,7 +272,7 @@ def _peak(generator: FieldGenerator) -> int:
     weight = next(generator.parameters())
     hooks = [module.register_forward_hook(count) for module in generator.modules()]
     try:
-        generator(torch.zeros(1, generator.nz, device=weight.device, dtype=weight.dtype))
+        generator(torch.zeros(1, generator.inputs, device=weight.device, dtype=weight.dtype))
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,8 +1,6 @@
-"""A field of latents under the picture that it becomes: what a rectangle of the picture is painted from.
+"""A field of latents under the picture that it becomes: what a rectangle of the picture is painted from."""
 
-Knows how a generator's lattice lies, not how it paints.
-"""
-
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,21 +15,27 @@ from atelier.networks.fields import Lattice
 class Window:
     """What a part of a picture is painted from.
 
-    `latents` have among their base cells those of `base`, complete; the picture above these has the part at `part`.
+    `latents` and their `grain`, (1, n, rows, columns) each, have among their base cells those of `base`, complete; the
+    picture above these has the part at `part`.
     """
 
     latents: Tensor
+    grain: Tensor
     base: Rectangle
     part: Rectangle
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A field (1, nz, rows, columns) and its lattice. Seamless it has no edge: it begins again wherever it ends."""
+    """A field (1, nz, rows, columns) and its lattice. Seamless it has no edge: it begins again wherever it ends.
+
+    `grain` gives the grain (n,) of the cell at a row and a column.
+    """
 
     field: Tensor
     lattice: Lattice
     seamless: bool
+    grain: Callable[[int, int], Tensor]
 
     @property
     def whole(self) -> Rectangle:
@@ -45,11 +49,19 @@ class Plane:
         columns, across = self._needed(part.left, part.width, self.field.shape[3])
         return Window(
             self.field[:, :, rows][:, :, :, columns],
+            self._grain(rows, columns),
             Rectangle(down.base, across.base, down.bases, across.bases),
             Rectangle(down.start_px, across.start_px, part.height, part.width),
         )
 
-    def _needed(self, start_px: int, length_px: int, latents: int) -> tuple[Tensor | slice, "_Needed"]:
+    def _grain(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The grain (1, n, rows, columns) of these cells."""
+        cells = [
+            torch.stack([self.grain(row, column) for column in columns.tolist()]) for row in rows.tolist()
+        ]
+        return torch.stack(cells).permute(2, 0, 1)[None]
+
+    def _needed(self, start_px: int, length_px: int, latents: int) -> tuple[Tensor, "_Needed"]:
         """The latents along one axis, and where in what they make the part lies."""
         lattice = self.lattice
         first = start_px // lattice.px - lattice.context
@@ -61,7 +73,7 @@ class Plane:
         if not self.seamless:
             start, end = max(start, 0), min(end, latents)
         needed = _Needed(first - start * lattice.cells, last - first, start_px - first * lattice.px)
-        return (torch.arange(start, end) % latents if self.seamless else slice(start, end)), needed
+        return torch.arange(start, end) % latents, needed
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ MOST_MOVES, MOST_VARIED = 16, 16  # that a recipe holds
 MOST_STATIONS, MOST_FRAMES = 64, 1_000_000  # of a walk
 
 Easing = Literal["linear", "smooth"]
+Grain = Literal["still", "moving"]
 
 
 class Facts(BaseModel):
@@ -48,13 +49,18 @@ class Station(Facts):
 
 
 class Walk(Facts):
-    """Which frame of which walk: `frames` in all, at even times, through `stations` in order, back where it loops."""
+    """Which frame of which walk: `frames` in all, at even times, through `stations` in order, back where it loops.
+
+    `grain` says what becomes of the noise for details: "still" keeps the first station's, "moving" passes from each
+    station's to the next one's.
+    """
 
     stations: Annotated[tuple[Station, ...], Field(min_length=2, max_length=MOST_STATIONS)]
     frame: Natural
     frames: Annotated[int, Field(ge=2, le=MOST_FRAMES)]
     loop: bool
     easing: Easing
+    grain: Grain = "still"
 
     @model_validator(mode="after")
     def _the_frame_is_one_of_them(self) -> Self:

@@ -1,6 +1,6 @@
 """Latents become pictures: a seed and an index are a latent, a latent a picture, the same bytes every time.
 
-Knows any generator that maps (B, nz) or (B, nz, rows, columns) to [−1, 1]; knows no files.
+It reads and writes no files.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
+from atelier.networks.fields import FieldGenerator
 
 Pixels = npt.NDArray[np.uint8]
 TRAINED_SIZE = (1, 1)
@@ -33,6 +34,29 @@ def latents(
     shape = (1, nz) if canvas == TRAINED_SIZE else (1, nz, *canvas)
     # drawn in float64: in float32, CPUs with and without AVX2 disagree in the last bit
     return torch.randn(shape, generator=generator, dtype=torch.float64).mul_(truncation).float()
+
+
+def grain(seed: int, index: int, row: int, column: int, numbers: int) -> Tensor:
+    """The grain of one latent cell of picture `index`, (numbers,), standard normal, float32 on the CPU.
+
+    Every cell has a CPU generator of its own, so that any part of a canvas is painted without the rest.
+    """
+    key = hashlib.sha256(f"atelier-grain/1:{seed}:{index}:{row}:{column}".encode()).digest()
+    generator = torch.Generator("cpu").manual_seed(int.from_bytes(key[:4], "big"))
+    return torch.randn(numbers, generator=generator, dtype=torch.float64).float()
+
+
+def inputs_of(generator: nn.Module) -> int:
+    """How many numbers the generator is given for one picture: its latent, and its grain where it takes any."""
+    assert isinstance(generator, FieldGenerator)
+    return generator.inputs
+
+
+def inputs(generator: nn.Module, seed: int, index: int) -> Tensor:
+    """All that a picture of the trained size is painted from, (1, nz + grain): see `latents` and `grain`."""
+    assert isinstance(generator, FieldGenerator)
+    numbers = generator.inputs - generator.nz
+    return torch.cat([latents(seed, index, generator.nz), grain(seed, index, 0, 0, numbers)[None]], 1)
 
 
 def render(generator: nn.Module, z: Tensor) -> Pixels:
@@ -59,11 +83,11 @@ def render_batch(generator: nn.Module, z: Tensor) -> Pixels:
     return to_pixels(images)
 
 
-def painted(generator: nn.Module, nz: int, seed: int, count: int) -> Iterator[Pixels]:
+def painted(generator: nn.Module, seed: int, count: int) -> Iterator[Pixels]:
     """Pictures 0 to count − 1 of the seed, in batches (see `render_batch`)."""
     for start in range(0, count, BATCH):
         indices = range(start, min(start + BATCH, count))
-        yield render_batch(generator, torch.cat([latents(seed, index, nz) for index in indices]))
+        yield render_batch(generator, torch.cat([inputs(generator, seed, index) for index in indices]))
 
 
 def to_pixels(images: Tensor) -> Pixels:

@@ -27,7 +27,7 @@ class NetworkConfig:
 
 
 def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
-    """A generator (B, nz) or (B, nz, h, w) → (B, 3, H, W) in [−1, 1], and its discriminator (B, 3, H, W) → (B,) logits.
+    """A generator (B, inputs) or (B, inputs, h, w) → (B, 3, H, W) in [−1, 1]; a discriminator (B, 3, H, W) → (B,).
 
     H and W are the resolution for one latent; what a field of them makes, and how strictly [−1, 1] is kept, the
     generators say. Every discriminator can be differentiated twice. Weights are drawn from torch's global generator.
@@ -93,7 +93,7 @@ def _generator(config: NetworkConfig) -> nn.Module:
         case "r3gan":
             return R3ganGenerator(resolution, settings["preset"], settings["nz"])
         case "sketch":
-            return SketchGenerator(resolution, settings["nz"], settings["ngf"])
+            return SketchGenerator(resolution, settings["nz"], settings["ngf"], settings["noise"])
     raise _unknown(config)
 
 

@@ -35,6 +35,9 @@ class Lattice:
 class FieldGenerator(nn.Module):
     """A generator that paints from a field of latents as from one: what painting a part of a picture needs to know.
 
+    Its input (B, inputs) or (B, inputs, h, w) is standard normal. The first `nz` numbers are the latent, which says
+    what the picture shows; the rest is the grain, noise for details: `grain` numbers for each of a latent's 4×4 base
+    cells.
     Where latents meet, their sum or mixture is brought back to the strength of one, unless `evens` is set to False.
     """
 
@@ -43,10 +46,24 @@ class FieldGenerator(nn.Module):
     lattice: Lattice
     layers: nn.Sequential
     evens: bool = True
+    grain: int = 0
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of one latent and its grain."""
+        return self.nz + BASE * BASE * self.grain
 
     def forward(self, z: Tensor) -> Tensor:
-        images: Tensor = self.layers(self.base(z))
+        images: Tensor = self.layers(self.with_grain(self.base(z[:, : self.nz]), z[:, self.nz :]))
         return images
+
+    def with_grain(self, base: Tensor, grain: Tensor) -> Tensor:
+        """Base features (B, features, 4h, 4w), and behind them the grain, given as (B, n) or (B, n, h, w)."""
+        if not self.grain:
+            return base
+        height, width = base.shape[2] // BASE, base.shape[3] // BASE
+        cells = grain.view(-1, self.grain, BASE, BASE, height, width).permute(0, 1, 4, 2, 5, 3)
+        return torch.cat([base, cells.reshape(-1, self.grain, *base.shape[2:]).to(base.dtype)], 1)
 
     def base(self, z: Tensor) -> Tensor:
         """The coarsest features of one latent, (B, features, 4, 4), or of a field, from which the layers go on."""

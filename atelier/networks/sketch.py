@@ -1,40 +1,81 @@
-"""A small network of our own for CPUs and laptops: DCGAN's layers with even upsampling.
+"""A small network of our own for CPUs and laptops: DCGAN's layers with even upsampling, and noise for details.
 
 A transposed convolution of kernel 4 and stride 2 gives even and odd pixels weights of their own, which shows as a
-checkerboard (Odena et al., distill.pub/2016/deconv-checkerboard). Doubling pixels and convolving 3×3 does not.
+checkerboard (Odena et al., distill.pub/2016/deconv-checkerboard). Doubling pixels and convolving 3×3 does not. Noise is
+given to the layer at half the resolution, as strong as its features say (after StyleGAN, arXiv 1812.04948 §3.2).
 """
 
 import itertools
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from atelier.networks.dcgan import DcganDiscriminator
 from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings, spread
 from atelier.networks.strided import doubled, projected
 
 SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
+PIXELS_STD = 0.06  # of the last layer's first weights
 
 
 class SketchGenerator(FieldGenerator):
-    """Latents (B, nz) or (B, nz, h, w), standard normal → images in [−1, 1] of h · resolution × w · resolution px."""
+    """Latents and grain, standard normal → images in [−1, 1] of h · resolution × w · resolution px.
 
-    def __init__(self, resolution: int, nz: int = 100, ngf: int = 24) -> None:
+    Args:
+        resolution: side of one picture in px, a power of two.
+        nz: length of a latent.
+        ngf: channels at half the resolution, doubled at each coarser step and halved at the full resolution.
+        noise: maps of noise at half the resolution, at most ngf; 0 for none.
+    """
+
+    def __init__(self, resolution: int, nz: int = 100, ngf: int = 24, noise: int = 8) -> None:
         super().__init__()
+        if noise > ngf:
+            raise ValueError(f"noise holds {noise}; it may hold at most ngf, {ngf}")
         self.resolution, self.nz = resolution, nz
-        # doublings see one base cell further, however many there are
-        self.lattice = Lattice(cells=BASE, overhang=0, before=1, after=1, context=1, px=resolution // BASE)
+        cell_px = resolution // BASE
+        # doublings and the last convolution see one base cell further, however many there are
+        self.lattice = Lattice(cells=BASE, overhang=0, before=1, after=1, context=1, px=cell_px)
+        self.grain = noise * (cell_px // 2) ** 2
         widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
         self.project = Project(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for coarse, fine in itertools.pairwise(widths):
             layers += [DoubleAndConvolve(coarse, fine), nn.BatchNorm2d(fine), nn.ReLU(inplace=True)]
-        layers += [DoubleAndConvolve(widths[-1], 3), nn.Tanh()]
-        self.layers = nn.Sequential(*layers)
+        thin = max(ngf // 2, 3)
+        last = nn.Conv2d(thin, 3, 3, padding=1, bias=False)
+        nn.init.normal_(last.weight, 0.0, PIXELS_STD)
+        layers += [
+            DoubleWithNoise(ngf, thin, noise),
+            nn.BatchNorm2d(thin),
+            nn.ReLU(inplace=True),
+            last,
+            nn.Tanh(),
+        ]
+        self.layers = SketchLayers(widths[0], cell_px // 2, *layers)
 
     def base(self, z: Tensor) -> Tensor:
         features: Tensor = self.project(spread(z, self.evens))
         return features
+
+
+class SketchLayers(nn.Sequential):
+    """Base features with the grain behind them → images; the grain goes to the layer that takes noise.
+
+    Each base cell's grain is `side` × `side` numbers of every map of noise.
+    """
+
+    def __init__(self, width: int, side: int, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self._width, self._side = width, side
+
+    def forward(self, features: Tensor) -> Tensor:
+        x, grain = features[:, : self._width], features[:, self._width :]
+        noise = functional.pixel_shuffle(grain, self._side)
+        for layer in self:
+            x = layer(x, noise) if isinstance(layer, DoubleWithNoise) else layer(x)
+        return x
 
 
 class Project(nn.Module):
@@ -67,6 +108,29 @@ class DoubleAndConvolve(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return doubled(x, _summed(_summed(self.weight, 2), 3))
+
+
+class DoubleWithNoise(nn.Module):
+    """`DoubleAndConvolve` for features beside noise (B, maps, H, W) that is multiplied by the first of the features.
+
+    Noise may have even and odd pixels weights of their own: it has no pattern, so none shows.
+    """
+
+    def __init__(self, before: int, after: int, maps: int) -> None:
+        super().__init__()
+        self.maps = maps
+        self.weight = nn.Parameter(torch.empty(before, after, 3, 3))
+        nn.init.normal_(self.weight, 0.0, 0.02)
+        if maps:
+            self.noise = nn.Parameter(torch.empty(maps, after, 4, 4))
+            nn.init.normal_(self.noise, 0.0, 0.02)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        even = _summed(_summed(self.weight, 2), 3)
+        if not self.maps:
+            return doubled(x, even)
+        scaled = noise.to(x.dtype) * x[:, : self.maps]
+        return doubled(torch.cat([x, scaled], 1), torch.cat([even, self.noise]))
 
 
 def _summed(weight: Tensor, axis: int) -> Tensor:

@@ -34,7 +34,14 @@ class ResidentData:
 
         A batch may span two epochs.
         """
-        items = world.mine(self._items(step * size, size))
+        return self.pictures(world.mine(self.items(step, size)))
+
+    def items(self, step: int, size: int) -> Tensor:
+        """The numbers (size,) of the items that one step sees, counted from 0."""
+        return self._items(step * size, size)
+
+    def pictures(self, items: Tensor) -> Tensor:
+        """These items as float images (n, 3, H, W) in [−1, 1], channels last, on the device."""
         # picked where they lie, so that a batch is all that travels
         pixels = sent(self._pictures[sent(items // self._views, self._pictures.device)], self._device)
         if self._views == 2:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from atelier.devices import is_out_of_memory
 from atelier.training.augment import Augment
-from atelier.training.losses import Game
+from atelier.training.losses import Game, reconstruction_loss
 from atelier.training.world import ALONE, World
 
 
@@ -27,8 +27,8 @@ class Duel:
 
     generator: nn.Module
     discriminator: nn.Module
-    adam_g: Optimizer
-    adam_d: Optimizer
+    optimizer_g: Optimizer
+    optimizer_d: Optimizer
     game: Game
     augment: Augment
     parts: int = 1
@@ -42,21 +42,31 @@ class Duel:
         Returns the game's four columns (4,), still on the device.
         """
         seen = self.augment(real, draws)
-        told = self._updating(self.adam_d, draws, lambda: self._discriminator_step(seen, z, draws, done), z)
-        (loss_g,) = self._updating(self.adam_g, draws, lambda: self._generator_step(seen, z, draws), z)
+        told = self._updating(
+            self.optimizer_d, draws, lambda: self._discriminator_step(seen, z, draws, done), z
+        )
+        (loss_g,) = self._updating(self.optimizer_g, draws, lambda: self._generator_step(seen, z, draws), z)
         self.fake = self.fake.detach()
         return torch.stack([told[0], loss_g, told[1], told[2]])
+
+    def reconstruct(self, real: Tensor, z: Tensor, draws: Generator) -> Tensor:
+        """Train the generator alone to paint `real` from `z`. Returns the loss (1,), still on the device."""
+        return self._updating(self.optimizer_g, draws, lambda: self._reconstruction_step(real, z), z)
 
     def mean_logits(self, batches: Sequence[Tensor], draws: Generator) -> Tensor:
         """What the discriminator gives each of these equally large batches, augmented, in the mean: (n,)."""
         return self._fitting(draws, len(batches[0]), lambda: self._means(batches, draws), self.world.mean)
 
-    def _updating(self, adam: Optimizer, draws: Generator, phase: Callable[[], Tensor], z: Tensor) -> Tensor:
+    def _updating(
+        self, optimizer: Optimizer, draws: Generator, phase: Callable[[], Tensor], z: Tensor
+    ) -> Tensor:
         """Compute gradients by `phase` and update the weights with the mean of all processes'. Returns mean losses."""
 
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+
         def update(told: Tensor) -> Tensor:
-            told = self.world.average(adam.param_groups[0]["params"], told)
-            adam.step()
+            told = self.world.average(weights, told)
+            optimizer.step()
             return told
 
         return self._fitting(draws, len(z), phase, update)
@@ -88,7 +98,7 @@ class Duel:
                 raise torch.OutOfMemoryError("one picture at a time is too much")
             self.parts = -(-batch // (at_a_time // 2))
             self.fake = self.fake.detach()
-            for each in (self.adam_g, self.adam_d):
+            for each in (self.optimizer_g, self.optimizer_d):
                 each.zero_grad(set_to_none=True)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -107,7 +117,7 @@ class Duel:
         whole = self.parts == 1  # then the generator's step goes on from this very graph
         with torch.set_grad_enabled(whole):
             self.fake = torch.cat([self.generator(part) for part in self._split(z)])
-        self.adam_d.zero_grad(set_to_none=True)
+        self.optimizer_d.zero_grad(set_to_none=True)
         told = torch.zeros(3, device=z.device)
         fake = self.augment(self.fake.detach(), draws)
         for real_part, fake_part in zip(self._split(seen), self._split(fake), strict=True):
@@ -117,10 +127,19 @@ class Duel:
             told += verdict.told * share
         return told
 
+    def _reconstruction_step(self, real: Tensor, z: Tensor) -> Tensor:
+        self.optimizer_g.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=z.device)
+        for real_part, z_part in zip(self._split(real), self._split(z), strict=True):
+            loss = reconstruction_loss(self.generator(z_part), real_part) * (len(real_part) / len(real))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total[None]
+
     def _generator_step(self, seen: Tensor, z: Tensor, draws: Generator) -> Tensor:
         self.discriminator.requires_grad_(False)  # its weights' gradients would be thrown away
         try:
-            self.adam_g.zero_grad(set_to_none=True)
+            self.optimizer_g.zero_grad(set_to_none=True)
             if self.parts == 1:
                 loss = self.game.generator(self.discriminator, seen, self.augment(self.fake, draws))
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -49,7 +49,7 @@ class Trainer:
         self._steps = Steps(plan, dataset, device, start, world)
         players = self._steps.players
         self.generator, self.discriminator, self.ema = players.generator, players.discriminator, players.ema
-        self._showing = Showing(self.ema, self._steps.nz, dataset, plan.quality_samples, device)
+        self._showing = Showing(self.ema, dataset, plan.quality_samples, device)
         self.curves = Curves()
         self.passed_over: list[str] = []
         self.step = 0
@@ -191,7 +191,16 @@ class Trainer:
         every = self.plan.snapshot_kimg * 1000
         return self.images_seen // every > (self.images_seen - self.plan.batch) // every
 
+    @property
+    def _warm(self) -> bool:
+        """Whether all steps so far belong to the warm start: there is no game yet that a curve could tell of."""
+        return self.step <= self.plan.warm_steps
+
     def _snapshot(self, progress: Progress) -> None:
+        if self._warm:
+            self.save()
+            progress.line(f"train: {self.kimg:g} kimg, {self._note(progress)}")
+            return
         self.curves.losses.append(self._losses_row())
         self.curves.quality.append(self._quality_row())
         self._steps.tally.clear()
@@ -240,6 +249,8 @@ class Trainer:
 
     def _note(self, progress: Progress) -> str:
         row = self._losses_row()
+        if self._warm:
+            return f"{progress.rate * 1000:,.0f} img/s, warm start, L1 {row['loss_g']:.2f}"
         return f"{progress.rate * 1000:,.0f} img/s, D {row['loss_d']:.2f}, G {row['loss_g']:.2f}"
 
     def _step_of(self, row: Row) -> int:

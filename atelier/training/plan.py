@@ -31,13 +31,23 @@ class TrainingPlan:
     minutes: float | None = None  # of training, after which it ends between two steps
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     precision: Precision = "float32"
+    optimizer: Literal["adam", "muon"] = "adam"
+    muon_lr: float = 0.01  # of the generator's hidden convolutions, for muon
+    muon_lr_discriminator: float = 0.01
+    warm_start: float = 0.0  # share of the images, at the start, that the generator learns to reconstruct
     quality_samples: int = QUICK_PICTURES  # the most pictures behind a row of the quality curve
 
     @property
     def depends_on_length(self) -> bool:
         """Whether a longer training differs from a shorter one from its first step on."""
+        warm = bool(self.warm_start)
         by_size = bool(self.augment) and self.augment_probability == "by-size"
-        return bool(self.lr_decay) or self.beta2 == "rising" or self.loss == "relativistic" or by_size
+        return bool(self.lr_decay) or self.beta2 == "rising" or self.loss == "relativistic" or by_size or warm
+
+    @property
+    def warm_steps(self) -> int:
+        """Steps of the warm start, before the discriminator is trained."""
+        return round(self.warm_start * self.images / self.batch)
 
     def game(self) -> Game:
         """What the networks play for."""

@@ -4,17 +4,21 @@ Knows neither data nor steps.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from atelier.muon import Muon
 from atelier.networks import make_networks
 from atelier.start import Start
 from atelier.training.ema import Ema
 from atelier.training.plan import TrainingPlan
 from atelier.training.schedules import beta2_at
+
+MUON_MOMENTUM = 0.5  # as Adam's first momentum in DCGAN: more makes the two networks oscillate
+PICTURE = 3  # channels
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class Players:
 
     generator: nn.Module
     discriminator: nn.Module
-    adam_g: Optimizer
-    adam_d: Optimizer
+    optimizer_g: Optimizer
+    optimizer_d: Optimizer
     ema: Ema
 
     @classmethod
@@ -36,12 +40,50 @@ class Players:
         if start:
             start.give_to(generator, discriminator)
         generator, discriminator = _placed(generator, device), _placed(discriminator, device)
-        betas = (plan.beta1, beta2_at(plan.beta2, 0))
-        adam_g = torch.optim.Adam(generator.parameters(), plan.lr, betas, fused=True)
-        adam_d = torch.optim.Adam(discriminator.parameters(), plan.lr_discriminator, betas, fused=True)
+        optimizer_g = _optimizer(generator, plan, plan.lr, plan.muon_lr)
+        optimizer_d = _optimizer(discriminator, plan, plan.lr_discriminator, plan.muon_lr_discriminator)
         ema = Ema(generator, plan.ema)
         ema.keeps_statistics = start is not None
-        return cls(generator, discriminator, adam_g, adam_d, ema)
+        return cls(generator, discriminator, optimizer_g, optimizer_d, ema)
+
+
+class MuonAndAdam(Optimizer):
+    """Muon for the kernels of hidden convolutions, Adam for all else of a network: what reads or writes pictures or
+    logits, batch norms, biases. The first parameter group is Adam's, the second Muon's.
+    """
+
+    def __init__(self, network: nn.Module, adam: torch.optim.Adam, muon: Muon) -> None:
+        super().__init__(network.parameters(), {})
+        self._both = (adam, muon)
+        self.param_groups = [*adam.param_groups, *muon.param_groups]
+        adam.state = muon.state = self.state  # of different weights: one state to save and to load
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Move every weight that has a gradient."""
+        for optimizer in self._both:
+            optimizer.step()
+
+
+def hidden_kernels(network: nn.Module) -> list[nn.Parameter]:
+    """The kernels of convolutions from features to features: neither from or to pictures, nor to a logit."""
+    return [
+        weight
+        for weight in network.parameters()
+        if weight.ndim == 4 and not {1, PICTURE} & {*weight.shape[:2]}
+    ]
+
+
+def _optimizer(network: nn.Module, plan: TrainingPlan, lr: float, muon_lr: float) -> Optimizer:
+    betas = (plan.beta1, beta2_at(plan.beta2, 0))
+    if plan.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), lr, betas, fused=True)
+    hidden = hidden_kernels(network)
+    names = {id(weight) for weight in hidden}
+    others = [weight for weight in network.parameters() if id(weight) not in names]
+    dtype = torch.bfloat16 if plan.precision == "bfloat16" else torch.float32
+    muon = Muon(hidden, muon_lr, MUON_MOMENTUM, "original", dtype)
+    return MuonAndAdam(network, torch.optim.Adam(others, lr, betas, fused=True), muon)
 
 
 def _placed(network: nn.Module, device: torch.device) -> nn.Module:

@@ -8,6 +8,7 @@ import math
 from typing import Literal
 
 LR_FALLS_TO = 0.25  # of its first value: 2e-4 to 5e-5
+WARM_FALLS_TO = 0.05  # of the rates, at the end of a warm start
 GAMMA_FALLS_TO = 0.1  # of its first value
 BETA2_RISES = (0.9, 0.99)
 
@@ -26,6 +27,11 @@ def lr_share(decay: float | Literal["cosine"], seen: int, images: int) -> float:
         return cosine(1, LR_FALLS_TO, seen / images)
     left = max(images - seen, 0) / images
     return min(1.0, left / decay) if decay else 1.0
+
+
+def warm_lr_share(done: float) -> float:
+    """What is left of the learning rates when this share of the warm start is over: they fall in its second half."""
+    return 1 - (1 - WARM_FALLS_TO) * max(2 * done - 1, 0.0)
 
 
 def beta2_at(beta2: float | Literal["rising"], done: float) -> float:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from atelier.canvas.rendering import latents, render_batch
+from atelier.canvas.rendering import inputs, inputs_of, render_batch
 from atelier.dataset import PackedDataset
 from atelier.metrics.panel import QuickPanel
 from atelier.pictures.sheets import write_sheet
@@ -24,8 +24,8 @@ FEWEST = 32  # pictures behind a row: with few held-out paintings, coverage is a
 class Showing:
     """Looks at the averaged generator, always with the same latents, and compares it with held-out paintings."""
 
-    def __init__(self, ema: Ema, nz: int, dataset: PackedDataset, samples: int, device: torch.device) -> None:
-        self._ema, self._nz, self._device = ema, nz, device
+    def __init__(self, ema: Ema, dataset: PackedDataset, samples: int, device: torch.device) -> None:
+        self._ema, self._device = ema, device
         self._dataset, self._samples = dataset, samples
         self._panel: QuickPanel | None = None
 
@@ -33,7 +33,7 @@ class Showing:
         """The averaged generator as it paints, with batch statistics of its own, in eval mode."""
         generators = (generator_for("calibrate", index) for index in range(CALIBRATION_BATCHES))
         return self._ema.painter(
-            torch.randn(CALIBRATION_BATCH, self._nz, generator=generator).to(self._device)
+            torch.randn(CALIBRATION_BATCH, inputs_of(self._ema.average), generator=generator).to(self._device)
             for generator in generators
         )
 
@@ -55,5 +55,5 @@ class Showing:
     def _paint(self, seed: int, count: int, batch: int) -> npt.NDArray[np.uint8]:
         """Pictures of the painter, always the same latents: (count, H, W, 3)."""
         painter = self.painter()
-        z = torch.cat([latents(seed, index, self._nz) for index in range(count)])
+        z = torch.cat([inputs(painter, seed, index) for index in range(count)])
         return np.concatenate([render_batch(painter, part) for part in torch.split(z, batch)])

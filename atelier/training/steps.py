@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from atelier.canvas.rendering import inputs_of
 from atelier.dataset import PackedDataset
 from atelier.start import Start
 from atelier.training.augment import Augment
@@ -13,11 +14,12 @@ from atelier.training.plan import TrainingPlan
 from atelier.training.players import Players
 from atelier.training.precision import computed_in
 from atelier.training.probability import Adaptive, by_size
-from atelier.training.schedules import beta2_at, lr_share
+from atelier.training.schedules import beta2_at, lr_share, warm_lr_share
 from atelier.training.seeds import generator_for
 from atelier.training.sending import sent
 from atelier.training.shared_norm import share_statistics
 from atelier.training.tally import Tally
+from atelier.training.warm_start import PrincipalLatents
 from atelier.training.world import World
 
 
@@ -38,14 +40,16 @@ class Steps:
         self._augment = Augment(plan.augment, 0, world)
         self._duel = Duel(
             computed_in(plan.precision, players.generator), computed_in(plan.precision, players.discriminator),
-            players.adam_g, players.adam_d, plan.game(), self._augment, world=world, in_step=in_step,
+            players.optimizer_g, players.optimizer_d, plan.game(), self._augment, world=world, in_step=in_step,
         )  # fmt: skip
         self.nz = int(plan.network.settings["nz"])
+        self._inputs = inputs_of(players.generator)
         self._data = ResidentData(dataset.train, plan.seed, device)
         self._paintings = len(dataset.train.images)
         self.adaptive: Adaptive | None = None
         if plan.augment and plan.augment_probability == "adaptive":
             self.adaptive = Adaptive(ResidentData(dataset.held_out, plan.seed, device), plan.seed, world)
+        self._latents: PrincipalLatents | None = None  # found at the first step of a warm start
         self.tally = Tally(device)
         self.columns = self._duel.game.columns  # of the tally
 
@@ -64,8 +68,13 @@ class Steps:
         `step` is counted from 0, `done` the share of the training that lies behind.
         """
         plan = self._plan
+        if step < plan.warm_steps:
+            self._take_warm(step, rollbacks)
+            return
+        if step == plan.warm_steps:
+            self.tally.clear()  # of the warm start's losses
         real = self._data.batch(step, plan.batch, self._world)
-        z = torch.randn(plan.batch, self.nz, generator=generator_for("z", plan.seed, step))
+        z = torch.randn(plan.batch, self._inputs, generator=generator_for("z", plan.seed, step))
         z = sent(self._world.mine(z), self._device)
         self._set_rates(step, done, rollbacks)
         self._augment.probability = self.augment_probability(done)
@@ -74,6 +83,21 @@ class Steps:
         if self.adaptive:
             self.adaptive.follow(step, self._duel.mean_logits, real, self._duel.fake)
         self.tally.add(told)
+
+    def _take_warm(self, step: int, rollbacks: int) -> None:
+        """One step of the warm start: the generator paints pictures from their own latents."""
+        plan, draws = self._plan, generator_for("z", self._plan.seed, step)
+        if self._latents is None:
+            self._latents = PrincipalLatents(self._data, self.nz, plan.seed)
+        items = self._data.items(step, plan.batch)
+        grain = torch.randn(plan.batch, self._inputs - self.nz, generator=draws)
+        z = torch.cat([self._latents.drawn(items, draws), grain], 1)
+        share = warm_lr_share(step / plan.warm_steps) * 0.5**rollbacks
+        self._set_lr(share, (plan.beta1, beta2_at(plan.beta2, 0)))
+        real, z = self._data.pictures(self._world.mine(items)), sent(self._world.mine(z), self._device)
+        loss = self._duel.reconstruct(real, z, draws)
+        self.players.ema.update(step)
+        self.tally.add(torch.cat([torch.zeros_like(loss), loss, loss.new_zeros(2)]))
 
     def augment_probability(self, done: float) -> float:
         """The share of images that a step augments."""
@@ -95,15 +119,26 @@ class Steps:
         return TrainingState(
             {"g": players.generator, "d": players.discriminator, "ema": players.ema.average},
             {
-                "adam_g": (players.adam_g, players.generator),
-                "adam_d": (players.adam_d, players.discriminator),
+                "optimizer_g": (players.optimizer_g, players.generator),
+                "optimizer_d": (players.optimizer_d, players.discriminator),
             },
             {**self.tally.tensors(), **p},
         )
 
     def _set_rates(self, step: int, done: float, rollbacks: int) -> None:
+        plan = self._plan
+        warm = plan.warm_steps * plan.batch
+        share = lr_share(plan.lr_decay, step * plan.batch - warm, plan.images - warm) * 0.5**rollbacks
+        self._set_lr(share, (plan.beta1, beta2_at(plan.beta2, done)))
+
+    def _set_lr(self, share: float, betas: tuple[float, float]) -> None:
         plan, players = self._plan, self.players
-        share = lr_share(plan.lr_decay, step * plan.batch, plan.images) * 0.5**rollbacks
-        betas = (plan.beta1, beta2_at(plan.beta2, done))
-        for adam, lr in ((players.adam_g, plan.lr), (players.adam_d, plan.lr_discriminator)):
-            adam.param_groups[0].update(lr=lr * share, betas=betas)
+        rates = (
+            (players.optimizer_g, plan.lr, plan.muon_lr),
+            (players.optimizer_d, plan.lr_discriminator, plan.muon_lr_discriminator),
+        )
+        for optimizer, lr, muon_lr in rates:
+            adam, *muon = optimizer.param_groups
+            adam.update(lr=lr * share, betas=betas)
+            for group in muon:
+                group["lr"] = muon_lr * share

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
+from atelier.muon import Muon
 from atelier.progress import Progress
 from atelier.training.checkpoint import TrainingState, load_state, save_state
 from atelier.training.seeds import generator_for
 from atelier.upscaling.degrade import degrade
-from atelier.upscaling.muon import Muon
 from atelier.upscaling.network import SRVGGNetCompact
 
 SAVE_INTERVAL_S = 5.0  # at most this much work is lost to kill -9

@@ -14,7 +14,7 @@ from tests.models import SMALL, save_small_generator
 
 NETWORKS = [
     SMALL,
-    NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8}),
+    NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8, "noise": 4}),
     NetworkConfig("r3gan", 32, {"preset": "S", "nz": 16}),
 ]
 

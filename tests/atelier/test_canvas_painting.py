@@ -20,7 +20,7 @@ NZ = 16
 CPU = torch.device("cpu")
 NETWORKS = {
     "dcgan": NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": 8, "ndf": 4}),
-    "sketch": NetworkConfig("sketch", 32, {"nz": NZ, "ngf": 8, "ndf": 4}),
+    "sketch": NetworkConfig("sketch", 32, {"nz": NZ, "ngf": 8, "ndf": 4, "noise": 4}),
     "r3gan": NetworkConfig("r3gan", 32, {"preset": "narrow", "nz": NZ}),
     "deep r3gan": NetworkConfig("r3gan", 32, {"preset": "narrow and deep", "nz": NZ}),
 }

@@ -37,7 +37,7 @@ def test_no_candidate_beyond_the_last_group_is_looked_at() -> None:
     "network",
     [
         SMALL,
-        NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8}),
+        NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8, "noise": 4}),
         NetworkConfig("r3gan", 32, {"preset": "S", "nz": 16}),
     ],
     ids=lambda network: network.arch,

@@ -22,7 +22,7 @@ from atelier.training.seeds import generator_for
 SMALL = {
     "dcgan": NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 8, "ndf": 4}),
     "r3gan": NetworkConfig("r3gan", 32, {"preset": "S", "nz": 8}),
-    "sketch": NetworkConfig("sketch", 32, {"nz": 8, "ngf": 8, "ndf": 4}),
+    "sketch": NetworkConfig("sketch", 32, {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4}),
 }
 TILING = ("r3gan", "sketch")  # a cell of the field is a whole picture
 
@@ -52,7 +52,7 @@ def barrat(ngf: int, ndf: int) -> dict[str, int]:
         ("r3gan", 128, {"preset": "S", "nz": 64}, 1_547_200, 1_531_072),
         ("r3gan", 128, {"preset": "M", "nz": 64}, 6_275_616, 6_251_424),
         ("r3gan", 256, {"preset": "L", "nz": 64}, 23_057_952, 23_009_568),
-        ("sketch", 64, {"nz": 100, "ngf": 24, "ndf": 12}, 526_296, 99_216),
+        ("sketch", 64, {"nz": 100, "ngf": 24, "ndf": 12, "noise": 4}, 526_296, 99_216),
     ],
 )
 def test_the_networks_have_as_many_weights_as_stated(arch, resolution, settings, generator, discriminator):
@@ -111,8 +111,8 @@ def test_a_saved_generator_paints_the_same_pictures_and_says_what_it_is(arch, tm
         ("r3gan", 64, {"preset": "XL", "nz": 64}),
         ("r3gan", 64, {"preset": ["S"], "nz": 64}),
         ("r3gan", 48, {"preset": "S", "nz": 64}),
-        ("sketch", 48, {"nz": 8, "ngf": 8, "ndf": 4}),
-        ("sketch", 64, {"nz": 8, "ngf": "8", "ndf": 4}),
+        ("sketch", 48, {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4}),
+        ("sketch", 64, {"nz": 8, "ngf": "8", "ndf": 4, "noise": 4}),
     ],
 )
 def test_settings_that_fit_no_network_are_refused_in_words(arch, resolution, settings):

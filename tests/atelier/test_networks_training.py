@@ -20,7 +20,7 @@ RECIPES = {
         {"preset": "S", "nz": 8},
         {"loss": "relativistic", "beta1": 0.0, "beta2": "rising", "lr_decay": "cosine"},
     ),
-    "sketch": ({"nz": 8, "ngf": 8, "ndf": 4}, {}),
+    "sketch": ({"nz": 8, "ngf": 8, "ndf": 4, "noise": 4}, {}),
 }  # fmt: skip
 
 

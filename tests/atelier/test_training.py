@@ -116,14 +116,14 @@ def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
     wider = replace(SHORT, network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 12, "ndf": 4}))
     trainer = Trainer(wider, dataset, CPU, tmp_path)
     assert not trainer.resume()
-    assert not trainer._steps.players.adam_g.state
+    assert not trainer._steps.players.optimizer_g.state
 
 
 def test_the_learning_rates_fall_to_nothing_at_the_end(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, lr_decay=0.5), dataset, CPU, tmp_path)
     rates = []
     trainer.train(
-        progress, stop=lambda: rates.append(trainer._steps.players.adam_g.param_groups[0]["lr"]) or False
+        progress, stop=lambda: rates.append(trainer._steps.players.optimizer_g.param_groups[0]["lr"]) or False
     )
     assert rates[:13] == [2e-4] * 13
     assert rates[13:] == pytest.approx([2e-4 * left / 12.5 for left in range(12, 0, -1)])
@@ -131,7 +131,10 @@ def test_the_learning_rates_fall_to_nothing_at_the_end(dataset, progress, tmp_pa
 
 def test_r3gans_schedules_reach_both_optimisers(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, lr_decay="cosine", beta2="rising"), dataset, CPU, tmp_path)
-    groups = [adam.param_groups[0] for adam in (trainer._steps.players.adam_g, trainer._steps.players.adam_d)]
+    groups = [
+        adam.param_groups[0]
+        for adam in (trainer._steps.players.optimizer_g, trainer._steps.players.optimizer_d)
+    ]
     seen = []
     trainer.train(
         progress, stop=lambda: seen.append([(group["lr"], *group["betas"]) for group in groups]) or False

@@ -66,7 +66,9 @@ def test_a_rollback_goes_on_from_the_best_snapshot_with_halved_rates(dataset, tm
     with Progress("train", 1, "kimg") as progress:
         trainer.train(
             progress,
-            stop=lambda: rates.update({trainer.step: trainer._steps.players.adam_g.param_groups[0]["lr"]}),
+            stop=lambda: rates.update(
+                {trainer.step: trainer._steps.players.optimizer_g.param_groups[0]["lr"]}
+            ),
         )
     assert [(back.from_kimg, back.to_kimg) for back in trainer.curves.rollbacks] == [(0.16, 0.08)]
     assert [row["kimg"] for row in trainer.final_curves().quality] == [

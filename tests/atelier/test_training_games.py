@@ -99,7 +99,7 @@ def test_gamma_follows_the_resolution_and_falls_to_a_tenth():
 
 
 @pytest.mark.parametrize("arch, settings", [
-    ("dcgan", {"nz": NZ, "ngf": 8, "ndf": 4}), ("sketch", {"nz": NZ, "ngf": 8, "ndf": 4}),
+    ("dcgan", {"nz": NZ, "ngf": 8, "ndf": 4}), ("sketch", {"nz": NZ, "ngf": 8, "ndf": 4, "noise": 4}),
     ("r3gan", {"preset": "S", "nz": NZ}),
 ])  # fmt: skip
 def test_the_penalties_are_the_same_bits_twice_on_our_own_networks(arch, settings):

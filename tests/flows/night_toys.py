@@ -106,14 +106,14 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
 
     from atelier.canvas.rendering import painted
     from atelier.networks import load_generator
-    from tests.models import SMALL, save_small_generator
+    from tests.models import save_small_generator
 
     (folder / "later").mkdir(parents=True)
     save_small_generator(folder / "later/generator.safetensors", 0)
     generator, _ = load_generator(folder / "later/generator.safetensors")
     (folder / "later/generator.safetensors").unlink()
     number = 0
-    for piece in painted(generator, SMALL.settings["nz"], 7, count + 1):
+    for piece in painted(generator, 7, count + 1):
         for pixels in piece:
             place = folder if number < count else folder / "later"
             Image.fromarray(pixels).save(place / f"p{number:03d}.png")

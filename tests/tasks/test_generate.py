@@ -100,7 +100,7 @@ def test_every_artwork_carries_what_remakes_it() -> None:
     "network",
     [
         NetworkConfig("r3gan", 32, {"preset": "S", "nz": 16}),
-        NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 4}),
+        NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 4, "noise": 4}),
     ],
     ids=lambda network: network.arch,
 )

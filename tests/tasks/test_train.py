@@ -24,7 +24,7 @@ from tests.stages import started
 
 SETTINGS = {
     "kimg": 1.6, "batch": 8, "snapshot_kimg": 0.2, "lr_decay": 0.5, "device": "cpu",
-    "sketch": {"nz": 8, "ngf": 8, "ndf": 4},
+    "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4},
 }  # fmt: skip
 OUTS = ("model/generator.safetensors", "model/discriminator.safetensors", "model/model.json",
         "training/losses.csv", "training/quality.csv")  # fmt: skip

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from atelier.muon import Muon, orthogonal
 from atelier.training.checkpoint import TrainingState, load_state, save_state
-from atelier.upscaling.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 72), (2, 40, 12), (1, 16, 16)])
