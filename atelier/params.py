@@ -173,7 +173,15 @@ class Sketch(Section):
     nz: int = Field(100, ge=1, le=4096)
     ngf: int = Field(24, ge=1, le=1024)
     ndf: int = Field(12, ge=1, le=1024)
-    noise: int = Field(8, ge=0, le=1024)
+    noise: Annotated[int, Field(ge=0, le=1024)] | None = 8
+
+    @model_validator(mode="after")
+    def _noise_has_features_to_be_as_strong_as(self) -> Self:
+        if self.noise is not None and self.noise > self.ngf:
+            raise ValueError(
+                f"train.sketch.noise holds {self.noise}; it may hold at most {self.ngf} (train.sketch.ngf)"
+            )
+        return self
 
 
 class Train(Section):

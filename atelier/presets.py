@@ -33,8 +33,11 @@ GPU = {
 }  # fmt: skip
 # what the architecture fills in: back to auto, so that no recipe of another preset or person is left
 RECIPE = {
-    f"train.{name}": "auto" for name in ("loss", "lr_decay", "beta1", "beta2", "ema", "augment_probability")
-}
+    f"train.{name}": "auto"
+    for name in (
+        "loss", "lr_decay", "beta1", "beta2", "ema", "augment_probability", "optimizer", "warm_start",
+    )
+}  # fmt: skip
 R3GAN = {**RECIPE, "train.arch": "r3gan", "train.kimg": 5000}
 PRESETS = {
     "cpu-demo": Preset("two CPU cores, three minutes: 64 px, as shipped", {}),

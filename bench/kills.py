@@ -45,7 +45,12 @@ RUN_TIMEOUT_S = 600.0
 SMALL = {
     "scrape": {"gallery": {"works": 24, "size_px": 160}},
     "augment": {"resolution": 32},
-    "train": {"kimg": 0.2, "batch": 8, "snapshot_kimg": 0.05, "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4}},
+    "train": {
+        "kimg": 0.2,
+        "batch": 8,
+        "snapshot_kimg": 0.05,
+        "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4},
+    },
     "evaluate": {"samples": 32},
     "generate": {"count": 3},
     "train_upscaler": {"steps": 3, "features": 8, "blocks": 2, "patch_px": 16},

@@ -24,7 +24,7 @@ from atelier.training.curves import Curves, best
 from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
 from atelier.training.precision import Precision, pick_precision
-from atelier.training.recipes import RECIPES
+from atelier.training.recipes import RECIPES, Recipe
 from atelier.training.world import World
 from tasks.processes import in_processes
 from tasks.stage import DATA, Stage, main
@@ -89,6 +89,12 @@ def write_outs(
 ) -> str:
     """Write the curves, the grids and the networks; the stage's summary."""
     plan, world = trainer.plan, trainer.world
+    if plan.warm_steps and trainer.warm and world.first:
+        print(
+            f"train: ended in its warm start, the first {plan.warm_start:.0%} of train.kimg {params.kimg:g}: the "
+            "generator was not yet trained against the discriminator; lower train.kimg to what train.minutes allows, "
+            "or train.warm_start"
+        )
     curves = trainer.final_curves()
     course = course_of(trainer, curves, params)
     if world.first:
@@ -167,7 +173,7 @@ def settings_of(params: Train, plan: TrainingPlan) -> dict[str, Any]:
 
 def tell_recipe(params: Train, plan: TrainingPlan) -> None:
     """Print where the settings leave the architecture's recipe."""
-    recipe = asdict(RECIPES[params.arch])
+    recipe = asdict(recipe_of(params))
     others = [
         f"{name} {getattr(plan, name)} ({value})"
         for name, value in recipe.items()
@@ -207,9 +213,7 @@ def out_of_memory(params: Train, device: torch.device, processes: int, at_a_time
 
 def training_plan(params: Train, dataset: PackedDataset, precision: Precision = "float32") -> TrainingPlan:
     """What params.yaml's `train` means for this dataset and this machine; `generation` is a further seed."""
-    recipe = RECIPES[params.arch]
-    if params.init_from:  # its generator paints already
-        recipe = replace(recipe, warm_start=0.0)
+    recipe = recipe_of(params)
     recipe = recipe.chosen({name: getattr(params, name) for name in asdict(recipe)})
     return TrainingPlan(
         network=NetworkConfig(params.arch, dataset.resolution, dict(getattr(params, params.arch))),
@@ -228,6 +232,12 @@ def training_plan(params: Train, dataset: PackedDataset, precision: Precision = 
         precision=precision,
         **asdict(recipe),
     )
+
+
+def recipe_of(params: Train) -> Recipe:
+    """What `auto` comes to: the architecture's recipe, without a warm start for a generator that paints already."""
+    recipe = RECIPES[params.arch]
+    return replace(recipe, warm_start=0.0) if params.init_from else recipe
 
 
 def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:

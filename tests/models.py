@@ -6,9 +6,26 @@ from typing import Any
 
 import torch
 
+from atelier.canvas.rendering import grain, inputs_of, latents
 from atelier.networks import NetworkConfig, make_networks, save_network
+from atelier.networks.fields import FieldGenerator
 
 SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
+
+
+def canvas_inputs(
+    generator: torch.nn.Module, seed: int, index: int, canvas: tuple[int, int], truncation: float = 1.0
+) -> torch.Tensor:
+    """All that a plain canvas is painted from at once, (1, inputs, rows, columns)."""
+    assert isinstance(generator, FieldGenerator)
+    rows, columns = canvas
+    z = latents(seed, index, generator.nz, canvas, truncation).reshape(1, -1, rows, columns)
+    numbers = generator.inputs - generator.nz
+    cells = [
+        torch.stack([grain(seed, index, row, column, numbers) for column in range(columns)], 1)
+        for row in range(rows)
+    ]
+    return torch.cat([z, torch.stack(cells, 1)[None]], 1)
 
 
 def save_small_generator(
@@ -26,7 +43,7 @@ def save_small_generator(
             norm.momentum = None  # a plain average
         with torch.no_grad():
             for _ in range(4 if norms else 0):
-                generator(torch.randn(64, 16))
+                generator(torch.randn(64, inputs_of(generator)))
             if isinstance(generator.layers[-1], torch.nn.Tanh):
                 generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
     save_network(path, generator, network, {"seed": seed, "kimg": 0.0, **(facts or {})})

@@ -39,12 +39,18 @@ PLANS = {
     for name, settings, loss in (
         ("dcgan", TINY, "nonsaturating"),
         ("dcgan-relativistic", TINY, "relativistic"),
-        ("sketch-adaptive", TINY, "nonsaturating"),
+        ("sketch-adaptive", {**TINY, "noise": 2}, "nonsaturating"),
         ("r3gan", {"preset": "S", "nz": 4}, "relativistic"),
     )
 }
 PLANS["sketch-adaptive"] = replace(
     PLANS["sketch-adaptive"], augment_probability="adaptive", images=72, snapshot_kimg=0.04
+)
+PLANS["sketch-warm"] = replace(
+    PLANS["dcgan"],
+    network=NetworkConfig("sketch", 16, {**TINY, "noise": 2}),
+    optimizer="muon",
+    warm_start=0.5,
 )
 MIDDLES = {"one": 1, "two": 3}  # steps after which a training changes hands between one process and two
 

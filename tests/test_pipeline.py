@@ -18,7 +18,12 @@ ROOT = Path(__file__).parents[1]
 SMALL = {
     "scrape": {"gallery": {"works": 24, "size_px": 160}},
     "augment": {"resolution": 32},
-    "train": {"kimg": 0.2, "batch": 8, "snapshot_kimg": 0.1, "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4}},
+    "train": {
+        "kimg": 0.2,
+        "batch": 8,
+        "snapshot_kimg": 0.1,
+        "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4},
+    },
     "evaluate": {"samples": 32},
     "generate": {"count": 3},
     "train_upscaler": {"steps": 3, "features": 8, "blocks": 2, "patch_px": 16},

@@ -165,9 +165,10 @@ def grain_of(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, int], 
     walk = recipe.walk
     if walk is None:
         return functools.partial(drawn, recipe.seed, recipe.index)
-    if walk.grain == "still":
-        return functools.partial(drawn, walk.stations[0].seed, walk.stations[0].index)
     start, end, position = between(walk)
+    if walk.grain == "still" or start == end:
+        station = walk.stations[0] if walk.grain == "still" else start
+        return functools.partial(drawn, station.seed, station.index)
     angle = position * math.pi / 2
 
     def moving(row: int, column: int) -> Tensor:

@@ -93,7 +93,7 @@ def _generator(config: NetworkConfig) -> nn.Module:
         case "r3gan":
             return R3ganGenerator(resolution, settings["preset"], settings["nz"])
         case "sketch":
-            return SketchGenerator(resolution, settings["nz"], settings["ngf"], settings["noise"])
+            return SketchGenerator(resolution, settings["nz"], settings["ngf"], settings.get("noise"))
     raise _unknown(config)
 
 

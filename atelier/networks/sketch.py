@@ -16,6 +16,7 @@ from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings, sp
 from atelier.networks.strided import doubled, projected
 
 SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
+PICTURE = 3  # channels
 PIXELS_STD = 0.06  # of the last layer's first weights
 
 
@@ -26,38 +27,38 @@ class SketchGenerator(FieldGenerator):
         resolution: side of one picture in px, a power of two.
         nz: length of a latent.
         ngf: channels at half the resolution, doubled at each coarser step and halved at the full resolution.
-        noise: maps of noise at half the resolution, at most ngf; 0 for none.
+        noise: maps of noise at half the resolution, at most ngf; 0 for none. None for the network of earlier models,
+            which has neither noise nor a layer at the full resolution.
     """
 
-    def __init__(self, resolution: int, nz: int = 100, ngf: int = 24, noise: int = 8) -> None:
+    def __init__(self, resolution: int, nz: int = 100, ngf: int = 24, noise: int | None = 8) -> None:
         super().__init__()
-        if noise > ngf:
+        if noise is not None and noise > ngf:
             raise ValueError(f"noise holds {noise}; it may hold at most ngf, {ngf}")
         self.resolution, self.nz = resolution, nz
         cell_px = resolution // BASE
         # doublings and the last convolution see one base cell further, however many there are
         self.lattice = Lattice(cells=BASE, overhang=0, before=1, after=1, context=1, px=cell_px)
-        self.grain = noise * (cell_px // 2) ** 2
+        self.grain = (noise or 0) * (cell_px // 2) ** 2
         widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
         self.project = Project(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for coarse, fine in itertools.pairwise(widths):
             layers += [DoubleAndConvolve(coarse, fine), nn.BatchNorm2d(fine), nn.ReLU(inplace=True)]
-        thin = max(ngf // 2, 3)
-        last = nn.Conv2d(thin, 3, 3, padding=1, bias=False)
-        nn.init.normal_(last.weight, 0.0, PIXELS_STD)
-        layers += [
-            DoubleWithNoise(ngf, thin, noise),
-            nn.BatchNorm2d(thin),
-            nn.ReLU(inplace=True),
-            last,
-            nn.Tanh(),
-        ]
-        self.layers = SketchLayers(widths[0], cell_px // 2, *layers)
+        layers += [DoubleAndConvolve(ngf, PICTURE)] if noise is None else _details(ngf, noise)
+        self.layers = SketchLayers(widths[0], cell_px // 2, *layers, nn.Tanh())
 
     def base(self, z: Tensor) -> Tensor:
         features: Tensor = self.project(spread(z, self.evens))
         return features
+
+
+def _details(ngf: int, noise: int) -> list[nn.Module]:
+    """The layers from half the resolution to the picture."""
+    thin = max(ngf // 2, PICTURE)
+    last = nn.Conv2d(thin, PICTURE, 3, padding=1, bias=False)
+    nn.init.normal_(last.weight, 0.0, PIXELS_STD)
+    return [DoubleWithNoise(ngf, thin, noise), nn.BatchNorm2d(thin), nn.ReLU(inplace=True), last]
 
 
 class SketchLayers(nn.Sequential):

@@ -83,7 +83,7 @@ def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] |
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, FileNotFoundError):
         return None
-    _make_moments(state)
+    _make_moments(state, {name.split(".")[0] for name in saved})
     present = _named(state)
     fits = {name: tensor.shape for name, tensor in saved.items()} == {n: t.shape for n, t in present.items()}
     if metadata.get("format") != FORMAT or not fits:
@@ -106,10 +106,15 @@ def read_notes(path: Path) -> dict[str, Any] | None:
     return json.loads(metadata["notes"]) if metadata.get("format") == FORMAT else None
 
 
-def tensors_of(state: TrainingState, with_moments: bool = False) -> list[Tensor]:
-    """All of its tensors, always in the same order; the optimisers' moments are made first where they are wanted."""
-    if with_moments and not all(optimizer.state for optimizer, _ in state.optimizers.values()):
-        _make_moments(state)
+def with_moments(state: TrainingState) -> list[str]:
+    """The names of the optimisers that have moments: those that have made a step."""
+    return [name for name, (optimizer, _) in state.optimizers.items() if optimizer.state]
+
+
+def tensors_of(state: TrainingState, moments_of: Collection[str] | None = None) -> list[Tensor]:
+    """All of its tensors, always in the same order; where it is given, these optimisers have moments, and no others."""
+    if moments_of is not None and {*moments_of} != {*with_moments(state)}:
+        _make_moments(state, moments_of)
     return list(_named(state).values())
 
 
@@ -124,9 +129,15 @@ def _named(state: TrainingState) -> dict[str, Tensor]:
     return named
 
 
-def _make_moments(state: TrainingState) -> None:
-    """Adam makes its moments at its first step: one with zero gradients makes them, to be overwritten."""
-    for optimizer, module in state.optimizers.values():
+def _make_moments(state: TrainingState, names: Collection[str]) -> None:
+    """Give these optimisers moments, which are to be overwritten, and take them from the others.
+
+    An optimiser makes them at its first step: here one with zero gradients.
+    """
+    for name, (optimizer, module) in state.optimizers.items():
+        if name not in names:
+            optimizer.state.clear()
+            continue
         for parameter in module.parameters():
             parameter.grad = torch.zeros_like(parameter)
         rates = [group["lr"] for group in optimizer.param_groups]

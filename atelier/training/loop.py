@@ -14,7 +14,7 @@ from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.progress import Progress
 from atelier.start import Start
-from atelier.training.checkpoint import States, load_state, read_notes, save_state, tensors_of
+from atelier.training.checkpoint import States, load_state, read_notes, save_state, tensors_of, with_moments
 from atelier.training.curves import Curves, Rollback, Row, advice, collapse
 from atelier.training.plan import TrainingPlan
 from atelier.training.recovery import needed, passes_through, way_back
@@ -125,6 +125,11 @@ class Trainer:
                 raise Stopped
         self.save()
 
+    @property
+    def warm(self) -> bool:
+        """Whether all steps so far belong to the warm start, in which the discriminator is not trained."""
+        return self.step <= self.plan.warm_steps
+
     def ended_by(self) -> str | None:
         """The setting that ends the training here: kimg, or minutes, or None."""
         if self.images_seen >= self.plan.images:
@@ -154,7 +159,7 @@ class Trainer:
     def final_curves(self) -> Curves:
         """The curves up to now, with a last row for what came after the last snapshot."""
         curves = Curves([*self.curves.losses], [*self.curves.quality], self.curves.rollbacks)
-        if self._steps.tally:
+        if self._steps.tally and not self.warm:
             curves.losses.append(self._losses_row())
         if self._steps.tally or not curves.quality:
             curves.quality.append(self._quality_row())
@@ -191,15 +196,11 @@ class Trainer:
         every = self.plan.snapshot_kimg * 1000
         return self.images_seen // every > (self.images_seen - self.plan.batch) // every
 
-    @property
-    def _warm(self) -> bool:
-        """Whether all steps so far belong to the warm start: there is no game yet that a curve could tell of."""
-        return self.step <= self.plan.warm_steps
-
     def _snapshot(self, progress: Progress) -> None:
-        if self._warm:
-            self.save()
+        if self.warm:  # quality and grids begin with the adversarial training
             progress.line(f"train: {self.kimg:g} kimg, {self._note(progress)}")
+            self._steps.tally.clear()
+            self.save()
             return
         self.curves.losses.append(self._losses_row())
         self.curves.quality.append(self._quality_row())
@@ -249,7 +250,7 @@ class Trainer:
 
     def _note(self, progress: Progress) -> str:
         row = self._losses_row()
-        if self._warm:
+        if self.warm:
             return f"{progress.rate * 1000:,.0f} img/s, warm start, L1 {row['loss_g']:.2f}"
         return f"{progress.rate * 1000:,.0f} img/s, D {row['loss_d']:.2f}, G {row['loss_g']:.2f}"
 
@@ -279,7 +280,8 @@ class Trainer:
         loaded = self.world.told_by_first(lambda: load_state(self._states.path(step), state))
         if not loaded:
             return False
-        self.world.as_first(tensors_of(state, with_moments=True))
+        moments_of = self.world.told_by_first(lambda: with_moments(state))
+        self.world.as_first(tensors_of(state, moments_of))
         self.step, notes = loaded
         self.curves = Curves.of(notes["curves"])
         self.seconds, self._steps.parts = notes["seconds"], notes["parts"]

@@ -46,8 +46,8 @@ class TrainingPlan:
 
     @property
     def warm_steps(self) -> int:
-        """Steps of the warm start, before the discriminator is trained."""
-        return round(self.warm_start * self.images / self.batch)
+        """Steps of the warm start, before the discriminator is trained; at least one step of the training follows."""
+        return int(self.warm_start * self.images / self.batch)
 
     def game(self) -> Game:
         """What the networks play for."""

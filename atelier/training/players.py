@@ -76,9 +76,9 @@ def hidden_kernels(network: nn.Module) -> list[nn.Parameter]:
 
 def _optimizer(network: nn.Module, plan: TrainingPlan, lr: float, muon_lr: float) -> Optimizer:
     betas = (plan.beta1, beta2_at(plan.beta2, 0))
-    if plan.optimizer == "adam":
+    hidden = hidden_kernels(network) if plan.optimizer == "muon" else []
+    if not hidden:
         return torch.optim.Adam(network.parameters(), lr, betas, fused=True)
-    hidden = hidden_kernels(network)
     names = {id(weight) for weight in hidden}
     others = [weight for weight in network.parameters() if id(weight) not in names]
     dtype = torch.bfloat16 if plan.precision == "bfloat16" else torch.float32

@@ -72,6 +72,7 @@ class Steps:
             self._take_warm(step, rollbacks)
             return
         if step == plan.warm_steps:
+            self._latents = None
             self.tally.clear()  # of the warm start's losses
         real = self._data.batch(step, plan.batch, self._world)
         z = torch.randn(plan.batch, self._inputs, generator=generator_for("z", plan.seed, step))
@@ -88,7 +89,7 @@ class Steps:
         """One step of the warm start: the generator paints pictures from their own latents."""
         plan, draws = self._plan, generator_for("z", self._plan.seed, step)
         if self._latents is None:
-            self._latents = PrincipalLatents(self._data, self.nz, plan.seed)
+            self._latents = PrincipalLatents(self._data, self.nz, plan.seed, self._world)
         items = self._data.items(step, plan.batch)
         grain = torch.randn(plan.batch, self._inputs - self.nz, generator=draws)
         z = torch.cat([self._latents.drawn(items, draws), grain], 1)

@@ -10,30 +10,33 @@ from torch.nn import functional
 
 from atelier.training.data import ResidentData
 from atelier.training.seeds import generator_for
+from atelier.training.world import World
 
 SIDE_PX = 32  # at which pictures are analysed
 FITTED = 4000  # pictures at most that the components are found from
-AT_ONCE = 500  # pictures in memory as floats
+AT_ONCE = 128  # pictures in memory as floats at their own size
 ITERATIONS, OVERSAMPLED = 4, 10  # of the randomised decomposition (Halko et al., arXiv 0909.4061)
+TINY = 1e-6  # in place of the deviation of a component that no picture has
 JITTER = 0.1  # standard deviation of the noise added to a picture's components
 
 
 class PrincipalLatents:
-    """The latents (n, nz) of a data set's items: whitened principal components, as many as there are, at most nz."""
+    """The latents (n, nz) of a data set's items: whitened principal components, as many as there are, at most nz.
 
-    def __init__(self, data: ResidentData, nz: int, seed: int) -> None:
+    All processes of `world` have those of the first, because another kind of CPU may turn a component round.
+    """
+
+    def __init__(self, data: ResidentData, nz: int, seed: int, world: World) -> None:
         self._nz = nz
-        pixels = torch.cat([_small(data, part) for part in torch.split(torch.arange(len(data)), AT_ONCE)])
-        chosen = torch.randperm(len(pixels), generator=generator_for("components", seed, 0))[:FITTED]
-        mean = pixels[chosen].mean(0)
+        fitted = torch.randperm(len(data), generator=generator_for("components", seed, 0))[:FITTED]
+        pixels = _small(data, fitted)
+        mean = pixels.mean(0)
         pixels -= mean
-        known = min(nz, len(chosen) - 1, pixels.shape[1])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed % 2**32)
-            rank = min(known + OVERSAMPLED, len(chosen), pixels.shape[1])
-            _, _, directions = torch.svd_lowrank(pixels[chosen], rank, ITERATIONS)
-        scores = pixels @ directions[:, :known]
-        self._latents = scores / scores[chosen].std(0).clamp_min(1e-6)
+        directions = _directions(pixels, nz, seed)
+        deviations = (pixels @ directions).norm(dim=0) / max(len(pixels) - 1, 1) ** 0.5
+        scores = _small(data, torch.arange(len(data)), directions) - mean @ directions
+        self._latents = scores / deviations.clamp_min(TINY)
+        world.as_first([self._latents])
 
     def drawn(self, items: Tensor, draws: torch.Generator) -> Tensor:
         """Latents (n, nz) of these items with a little noise; numbers beyond the components are noise alone."""
@@ -42,8 +45,22 @@ class PrincipalLatents:
         return torch.cat([own + JITTER * noise[:, : own.shape[1]], noise[:, own.shape[1] :]], 1)
 
 
-def _small(data: ResidentData, items: Tensor) -> Tensor:
-    """Items as rows of floats at SIDE_PX, on the CPU."""
-    pictures = data.pictures(items).cpu()
-    side = min(SIDE_PX, pictures.shape[2])
-    return functional.adaptive_avg_pool2d(pictures, side).flatten(1)
+def _directions(pixels: Tensor, nz: int, seed: int) -> Tensor:
+    """The first principal directions of centred rows, as columns: nz, or as many as the rows have."""
+    known = min(nz, len(pixels) - 1, pixels.shape[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**32)
+        rank = min(known + OVERSAMPLED, *pixels.shape)
+        _, _, directions = torch.svd_lowrank(pixels, rank, ITERATIONS)
+    return directions[:, :known]
+
+
+def _small(data: ResidentData, items: Tensor, directions: Tensor | None = None) -> Tensor:
+    """Items as rows of floats at SIDE_PX on the CPU, or their coordinates along `directions`."""
+    rows = []
+    for part in torch.split(items, AT_ONCE):
+        pictures = data.pictures(part)
+        side = min(SIDE_PX, pictures.shape[2])
+        small = functional.adaptive_avg_pool2d(pictures, side).flatten(1).cpu()
+        rows.append(small if directions is None else small @ directions)
+    return torch.cat(rows)

@@ -12,9 +12,10 @@ from atelier.canvas import painting
 from atelier.canvas.directions import directions
 from atelier.canvas.painting import Painting, field, paint, size
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
-from atelier.canvas.rendering import exact, latents, render
+from atelier.canvas.rendering import exact, inputs_of, latents, render
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks, r3gan
+from tests.models import canvas_inputs
 
 NZ = 16
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ def _painter(config: NetworkConfig) -> torch.nn.Module:
             block.momentum = None  # a plain average
     with torch.no_grad():
         for _ in range(4):
-            generator(torch.randn(64, NZ))
+            generator(torch.randn(64, inputs_of(generator)))
         if isinstance(generator.layers[-1], torch.nn.Tanh):
             generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
     return generator
@@ -76,7 +77,7 @@ def _painter(config: NetworkConfig) -> torch.nn.Module:
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3), (1, 9)])
 def test_a_plain_recipe_is_what_its_latents_paint_at_once(generator, canvas) -> None:
     picture = paint(generator, recipe(canvas, truncation=0.8))
-    assert np.array_equal(picture, render(generator, latents(1, 5, NZ, canvas, 0.8)))
+    assert np.array_equal(picture, render(generator, canvas_inputs(generator, 1, 5, canvas, 0.8)))
     assert picture.std() > 10
 
 
@@ -171,7 +172,7 @@ def test_a_canvas_by_its_own_statistics_is_the_same_in_pieces(normed, seamless, 
     if not seamless:
         learning = copy.deepcopy(normed).train()
         learning.evens = False
-        assert np.array_equal(whole, render(learning, latents(1, 5, NZ, (2, 3))))
+        assert np.array_equal(whole, render(learning, canvas_inputs(normed, 1, 5, (2, 3))))
     request.getfixturevalue("small_pieces")
     assert np.array_equal(paint(normed, wanted), whole)
     part = Painting(normed, wanted).region(3, 5, 10, 17)

@@ -47,7 +47,9 @@ def test_the_same_weights_are_even_and_the_result_says_whose_they_were(capsys) -
 
 
 def test_another_model_of_another_kind_gets_numbers_of_its_own_the_same_every_time() -> None:
-    save_small_generator(OTHER, network=NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8, "noise": 4}))
+    save_small_generator(
+        OTHER, network=NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8, "noise": 4})
+    )
     result = compared()
     assert result["kid"]["champion"] != result["kid"]["challenger"]
     assert compared() == result

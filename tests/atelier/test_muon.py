@@ -37,6 +37,22 @@ def test_a_step_is_as_long_as_adams() -> None:
     assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(0.2e-3, rel=0.3)
 
 
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+@pytest.mark.parametrize("adjust_lr", ["original", "match_rms_adamw"])
+def test_of_a_matrix_it_takes_the_steps_that_torchs_takes(shape, adjust_lr) -> None:
+    ours, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    optimizers = (
+        Muon([ours], 0.02, momentum=0.5, adjust_lr=adjust_lr, dtype=torch.bfloat16),
+        torch.optim.Muon([theirs], 0.02, weight_decay=0, momentum=0.5, adjust_lr_fn=adjust_lr),
+    )
+    for seed in range(3):
+        gradient = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        for weight, optimizer in zip((ours, theirs), optimizers, strict=True):
+            weight.grad = gradient.clone()
+            optimizer.step()
+    assert (ours - theirs).norm() < 0.05 * theirs.norm()  # bfloat16's rounding, five times over
+
+
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     def steps(layer: nn.Conv2d, optimizer: Muon, seeds: range) -> None:
         for seed in seeds:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from atelier.canvas.rendering import inputs_of
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks
 from atelier.progress import Progress
@@ -17,7 +18,7 @@ from tests.datasets import noise
 
 CPU = torch.device("cpu")
 SMALL = {"nz": 8, "ngf": 8, "ndf": 4}
-NETWORKS = {"dcgan": SMALL, "sketch": SMALL, "r3gan": {"preset": "S", "nz": 8}}
+NETWORKS = {"dcgan": SMALL, "sketch": {"nz": 8, "ngf": 24, "ndf": 4, "noise": 8}, "r3gan": {"preset": "S", "nz": 8}}
 PLAN = TrainingPlan(
     network=NetworkConfig("dcgan", 32, SMALL), batch=4, seed=3, lr=2e-4, lr_discriminator=2e-4, beta1=0.5, ema=0.9,
     augment=("translation",), augment_probability=1.0, snapshot_kimg=1, images=16, lr_decay=0, precision="bfloat16",
@@ -82,7 +83,7 @@ def gradients(game: Game, generator, discriminator, precision) -> list[torch.Ten
     """The discriminator's, penalties and all, and the generator's, a line each."""
     paints, judges = computed_in(precision, generator), computed_in(precision, discriminator)
     real = torch.rand(8, 3, 16, 16, generator=generator_for("real")) * 2 - 1
-    fake = paints(torch.randn(8, 8, generator=generator_for("z")))
+    fake = paints(torch.randn(8, inputs_of(generator), generator=generator_for("z")))
     found = []
     for network, loss in (
         (discriminator, lambda: game.discriminator(judges, real, fake.detach(), 0).loss),

@@ -242,7 +242,7 @@ def test_an_architecture_brings_its_own_recipe_and_the_model_says_it(
     told = json.loads(Path("data/model/model.json").read_text())["training"]
     recipe = {
         "loss": "relativistic", "lr_decay": "cosine", "beta1": 0.0, "beta2": "rising", "ema": "power",
-        "augment_probability": "by-size",
+        "augment_probability": "by-size", "optimizer": "adam", "warm_start": 0.0,
     }  # fmt: skip
     assert recipe.items() <= told.items()
     assert told["gamma"] == pytest.approx(0.233, abs=0.001)
@@ -250,14 +250,17 @@ def test_an_architecture_brings_its_own_recipe_and_the_model_says_it(
     assert "other settings" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arch", ["sketch", "dcgan"])
-def test_auto_and_what_it_comes_to_are_one_training(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arch, optimizer, warm_start", [("sketch", "muon", 0.3), ("dcgan", "adam", 0.0)])
+def test_auto_and_what_it_comes_to_are_one_training(
+    arch: str, optimizer: str, warm_start: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     network = {"arch": arch, arch: {"nz": 8, "ngf": 8, "ndf": 4}, "lr_decay": "auto", "kimg": 0.016}
     run(stage(**network))
     auto = outs()
     written_out = {
         "loss": "nonsaturating", "lr_decay": 0.6, "beta1": 0.5, "beta2": 0.999, "ema": 0.9995,
-        "augment_probability": 1.0, "lr_discriminator": 2e-4,
+        "augment_probability": 1.0, "lr_discriminator": 2e-4, "optimizer": optimizer, "warm_start": warm_start,
+        "muon_lr": 0.01, "muon_lr_discriminator": 0.01,
     }  # fmt: skip
     run(stage(**{**network, **written_out}))
     assert "goes on from 0.016 kimg" in capsys.readouterr().out
