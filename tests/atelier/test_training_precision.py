@@ -18,7 +18,11 @@ from tests.datasets import noise
 
 CPU = torch.device("cpu")
 SMALL = {"nz": 8, "ngf": 8, "ndf": 4}
-NETWORKS = {"dcgan": SMALL, "sketch": {"nz": 8, "ngf": 24, "ndf": 4, "noise": 8}, "r3gan": {"preset": "S", "nz": 8}}
+NETWORKS = {
+    "dcgan": SMALL,
+    "sketch": {"nz": 8, "ngf": 24, "ndf": 4, "noise": 8},
+    "r3gan": {"preset": "S", "nz": 8},
+}
 PLAN = TrainingPlan(
     network=NetworkConfig("dcgan", 32, SMALL), batch=4, seed=3, lr=2e-4, lr_discriminator=2e-4, beta1=0.5, ema=0.9,
     augment=("translation",), augment_probability=1.0, snapshot_kimg=1, images=16, lr_decay=0, precision="bfloat16",

@@ -126,7 +126,14 @@ def test_the_curves_are_plots_with_a_row_a_snapshot() -> None:
 
 
 def test_the_best_snapshot_may_be_picked_without_training_again(capsys: pytest.CaptureFixture[str]) -> None:
-    wild = {"kimg": 1, "lr": 3e-2, "lr_discriminator": 3e-2, "ema": 0.9}
+    wild = {
+        "kimg": 1,
+        "lr": 3e-2,
+        "lr_discriminator": 3e-2,
+        "ema": 0.9,
+        "optimizer": "adam",
+        "warm_start": 0.0,
+    }
     run(stage(**wild))
     last = json.loads(Path("data/model/model.json").read_text())
     rows = list(csv.DictReader(Path("data/training/quality.csv").read_text().splitlines()))
@@ -150,6 +157,11 @@ def test_a_training_that_time_ended_says_so(capsys: pytest.CaptureFixture[str]) 
     assert "0.008 kimg in train.minutes" in run(stage(minutes=1e-9))
     model = json.loads(Path("data/model/model.json").read_text())
     assert (model["ended_by"], model["kimg"]) == ("minutes", 0.008)
+    said = capsys.readouterr().out
+    assert (
+        "train: ended in its warm start, the first 30% of train.kimg 1.6: the generator was not yet" in said
+    )
+    assert Path("data/training/losses.csv").read_text() == "kimg,loss_d,loss_g,d_real,d_fake\n"
     run(stage(kimg=0.1, lr_decay=0))
     assert json.loads(Path("data/model/model.json").read_text())["ended_by"] == "kimg"
 
@@ -176,13 +188,13 @@ def test_with_penalties_that_fall_another_length_is_another_training(
 def test_without_a_falling_rate_a_longer_training_goes_on_where_the_shorter_one_ended(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run(stage(kimg=0.3, lr_decay=0))
-    run(stage(kimg=0.6, lr_decay=0))
+    run(stage(kimg=0.3, lr_decay=0, warm_start=0))
+    run(stage(kimg=0.6, lr_decay=0, warm_start=0))
     assert "goes on from 0.304 kimg" in capsys.readouterr().out
     longer = outs()
     for path in Path(".atelier/train").glob("*/state-*"):
         path.unlink()
-    run(stage(kimg=0.6, lr_decay=0))
+    run(stage(kimg=0.6, lr_decay=0, warm_start=0))
     assert outs() == longer
 
 
