@@ -13,8 +13,8 @@ from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.data import ResidentData
 from atelier.training.loop import Stopped, Trainer
-from atelier.training.players import hidden_kernels
 from atelier.training.plan import TrainingPlan
+from atelier.training.players import hidden_kernels
 from atelier.training.seeds import generator_for
 from atelier.training.warm_start import JITTER, PrincipalLatents
 from atelier.training.world import ALONE
