@@ -1,0 +1,150 @@
+"""Train named recipes for equal processor time and compare their pictures.
+
+    python bench/trials.py DATASET [--recipes "default adam"] [--seconds 240] [--seeds 3] [--out FOLDER]
+
+DATASET is a folder as the stage augment writes it. Every recipe trains on one thread for the same processor time, its
+schedules fitted to that length by a short measurement of its speed. The table has KID, coarse KID (both sides blurred by
+σ = 1 px), coverage and nearest distance of 600 generated pictures against the training paintings, mean and range over
+the seeds; FOLDER gets a sheet of each. The numbers of the papers' FID and KID are of other features and do not compare.
+"""
+
+import argparse
+import math
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from atelier.canvas.rendering import painted
+from atelier.dataset import PackedDataset, open_dataset
+from atelier.metrics.features import Features, Reference
+from atelier.metrics.panel import QuickPanel
+from atelier.params import Train
+from atelier.pictures.sheets import write_sheet
+from atelier.training.loop import Trainer
+from atelier.training.plan import TrainingPlan
+from atelier.training.precision import pick_precision
+from tasks.train import training_plan
+
+CPU = torch.device("cpu")
+PICTURES, SHOWN, SEED = 600, 64, 1
+FOR_EVER = 10**9  # images
+WARM_UP, TIMED = 3, 10  # steps
+RECIPES: Mapping[str, dict[str, Any]] = {
+    "default": {},
+    "adam": {"optimizer": "adam"},
+    "without noise": {"sketch": {"noise": 0}},
+    "without a warm start": {"warm_start": 0.0},
+    "dcgan": {"arch": "dcgan"},
+    "batch 16": {"batch": 16},
+    "batch 64": {"batch": 64},
+    "wider D": {"sketch": {"ndf": 20}},
+    "D at half the rate": {"muon_lr_discriminator": 0.005},
+    "both at half the rate": {"muon_lr": 0.005, "muon_lr_discriminator": 0.005},
+    "late decay": {"lr_decay": 0.2},
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one training came to."""
+
+    kid: float
+    kid_coarse: float
+    coverage: float
+    kimg: float
+    cpu_s: float
+
+
+def main() -> None:
+    """Run the trials and print the table, a row a recipe."""
+    torch.set_num_threads(1)
+    given = _given()
+    dataset, judge = open_dataset(given.dataset), None
+    for name in given.recipes.split(",") if given.recipes else RECIPES:
+        results = []
+        for seed in range(given.seeds):
+            trainer, cpu_s = trained(dataset, RECIPES[name.strip()], given.seconds, seed)
+            judge = judge or Judge(dataset)
+            pictures = np.concatenate([*painted(trainer.painter(), SEED, PICTURES)])
+            if given.out:
+                given.out.mkdir(parents=True, exist_ok=True)
+                write_sheet(given.out / f"{name.strip().replace(' ', '-')}-{seed}.png", pictures[:SHOWN])
+            results.append(Result(*judge.scores(pictures), trainer.kimg, cpu_s))
+        columns = (_column([getattr(result, key) for result in results]) for key in Result.__annotations__)
+        print(f"| {name.strip()} | {' | '.join(columns)} |", flush=True)
+
+
+def trained(
+    dataset: PackedDataset, settings: Mapping[str, Any], seconds: float, seed: int
+) -> tuple[Trainer, float]:
+    """Train for about so many processor seconds; the trainer, and how many they were."""
+    params = Train.model_validate({**settings, "seed": seed, "snapshot_kimg": FOR_EVER})
+    plan = training_plan(params, dataset, pick_precision(params.precision, CPU)[0])
+    game = _step_s(dataset, replace(plan, warm_start=0.0, images=FOR_EVER))
+    warm = _step_s(dataset, replace(plan, images=FOR_EVER)) if plan.warm_start else 0.0
+    step_s = plan.warm_start * warm + (1 - plan.warm_start) * game
+    plan = replace(plan, images=math.floor(seconds / step_s) * plan.batch)
+    with tempfile.TemporaryDirectory() as states:
+        trainer = Trainer(plan, dataset, CPU, Path(states))
+        began = time.process_time()
+        while trainer.images_seen < plan.images:
+            trainer.advance()
+    return trainer, time.process_time() - began
+
+
+def _step_s(dataset: PackedDataset, plan: TrainingPlan) -> float:
+    with tempfile.TemporaryDirectory() as states:
+        trainer = Trainer(plan, dataset, CPU, Path(states))
+        for step in range(WARM_UP + TIMED):
+            if step == WARM_UP:
+                began = time.process_time()
+            trainer.advance()
+    return (time.process_time() - began) / TIMED
+
+
+class Judge:
+    """Compares pictures with a data set's paintings."""
+
+    def __init__(self, dataset: PackedDataset) -> None:
+        self._features = Features()
+        paintings = np.array(dataset.train.images)
+        self._references = [
+            Reference.of(self._features(paintings, coarse=coarse)) for coarse in (False, True)
+        ]
+        self._panel = QuickPanel(paintings, np.array(dataset.held_out.images))
+
+    def scores(self, pictures: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[float, float, float]:
+        """KID, coarse KID and coverage."""
+        kids = [
+            reference.kid(self._features(pictures, coarse=coarse))
+            for reference, coarse in zip(self._references, (False, True), strict=True)
+        ]
+        return kids[0], kids[1], self._panel.scores(pictures).coverage
+
+
+def _column(values: list[float]) -> str:
+    mean = f"{sum(values) / len(values):.3g}"
+    return f"{mean} ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else mean
+
+
+def _given() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/trials.py")
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--recipes", help=f"some of: {', '.join(RECIPES)}; with commas between")
+    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="a folder for sheets of the pictures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
