@@ -172,7 +172,7 @@ class R3gan(Section):
 class Sketch(Section):
     nz: int = Field(100, ge=1, le=4096)
     ngf: int = Field(24, ge=1, le=1024)
-    ndf: int = Field(12, ge=1, le=1024)
+    ndf: int = Field(24, ge=1, le=1024)
     noise: Annotated[int, Field(ge=0, le=1024)] | None = 8
 
     @model_validator(mode="after")
@@ -191,8 +191,8 @@ class Train(Section):
         pattern=r"-[0-9a-f]{16}/?$",
         description="null or a model in models/, as `atelier import` names it",
     )
-    kimg: float = Field(120, ge=0, le=1e7)
-    batch: int = Field(64, ge=2, le=8192)
+    kimg: float = Field(160, ge=0, le=1e7)
+    batch: int = Field(32, ge=2, le=8192)
     seed: Seed = 0
     generation: int = Field(0, ge=0)
     device: Device = "auto"

@@ -40,10 +40,13 @@ RECIPE = {
 }  # fmt: skip
 R3GAN = {**RECIPE, "train.arch": "r3gan", "train.kimg": 5000}
 PRESETS = {
-    "cpu-demo": Preset("two CPU cores, three minutes: 64 px, as shipped", {}),
+    "cpu-demo": Preset("two CPU cores, five minutes: 64 px, as shipped", {}),
     "laptop-64": Preset(
         "a laptop without a GPU, a thousand varied paintings: 64 px, a third wider, with room to train on",
-        {**VARIED, "train.arch": "sketch", "train.kimg": 300, "train.sketch.ngf": 32, "train.sketch.ndf": 16},
+        {
+            **VARIED, "train.arch": "sketch", "train.batch": 32, "train.kimg": 400,
+            "train.sketch.ngf": 32, "train.sketch.ndf": 32,
+        },
     ),
     "gpu-128": Preset(
         "any GPU, from a thousand paintings: 128 px, the networks of 2018",

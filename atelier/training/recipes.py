@@ -28,7 +28,7 @@ DCGAN = Recipe(
     loss="nonsaturating", lr_decay=0.6, beta1=0.5, beta2=0.999, ema=0.9995, augment_probability=1.0,
     optimizer="adam", warm_start=0.0,
 )  # fmt: skip
-SKETCH = replace(DCGAN, optimizer="muon", warm_start=0.3)
+SKETCH = replace(DCGAN, optimizer="muon", warm_start=0.25)
 # arXiv 2501.05441, and its train.py; the average is EDM2's (arXiv 2312.02696)
 R3GAN = Recipe(
     loss="relativistic", lr_decay="cosine", beta1=0.0, beta2="rising", ema="power", augment_probability="by-size",
