@@ -3,9 +3,9 @@
     python bench/trials.py DATASET [--recipes "default adam"] [--seconds 240] [--seeds 3] [--out FOLDER]
 
 DATASET is a folder as the stage augment writes it. Every recipe trains on one thread for the same processor time, its
-schedules fitted to that length by a short measurement of its speed. The table has KID, coarse KID (both sides blurred by
-σ = 1 px), coverage and nearest distance of 600 generated pictures against the training paintings, mean and range over
-the seeds; FOLDER gets a sheet of each. The numbers of the papers' FID and KID are of other features and do not compare.
+schedules fitted to that length by a short measurement of its speed. The table has KID, coarse KID (both sides blurred
+by σ = 1 px) and coverage of 600 generated pictures against the training paintings, mean and range over the seeds;
+FOLDER gets a sheet of each. The papers' FID and KID are of other features and do not compare.
 """
 
 import argparse

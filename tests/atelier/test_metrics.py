@@ -3,11 +3,13 @@
 import itertools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -30,6 +32,7 @@ from atelier.metrics.patches import PatchReference
 
 CPU = torch.device("cpu")
 HELD_OUT, FRESH, TRAINING = 60, 60, 30
+SHEETS = Path(__file__).parents[1] / "sheets"
 
 
 @dataclass(frozen=True)
@@ -353,3 +356,32 @@ def test_the_resolution_decides_the_levels_of_the_pyramid(side, levels) -> None:
     reference = PatchReference(noise(4, side), seed=0)
     assert reference.levels_px == levels
     assert reference.distances(noise(4, side)) == (0,) * len(levels)
+
+
+def test_kid_coarse_orders_sheets_as_the_eye_does(studio) -> None:
+    """24 sheets of short trainings, which a person ordered by eye twice, without seeing a number.
+
+    tests/sheets/eyes.csv has both orders, 1 the best, and which training each sheet is of.
+    """
+    orders = pd.read_csv(SHEETS / "eyes.csv")
+    pairs = list(itertools.combinations(orders.itertuples(), 2))
+    agreed = [
+        (one, other)
+        for one, other in pairs
+        if (one.first_order < other.first_order) == (one.second_order < other.second_order)
+    ]
+    coarse = {
+        row.sheet: studio.scores(cut_apart(SHEETS / row.sheet)).kid_coarse for row in orders.itertuples()
+    }
+    same = [
+        (one.first_order < other.first_order) == (coarse[one.sheet] < coarse[other.sheet])
+        for one, other in agreed
+    ]
+    assert len(orders) == 24 and len(agreed) > 0.95 * len(pairs)
+    assert np.mean(same) >= 0.85
+
+
+def cut_apart(path: Path) -> np.ndarray:
+    """The pictures (24, 64, 64, 3) of a sheet of four rows."""
+    rows = np.asarray(Image.open(path)).reshape(4, 64, 6, 64, 3)
+    return rows.transpose(0, 2, 1, 3, 4).reshape(24, 64, 64, 3)
