@@ -20,7 +20,7 @@ NIGHT = "2026-11-24"
 
 def write_model(directory: Path, facts: Mapping[str, object], weights: str = "weights") -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    told = {"arch": "sketch", "resolution": 64, "settings": {"nz": 100, "ngf": 24, "ndf": 12, "noise": 8}}
+    told = {"arch": "sketch", "resolution": 64, "settings": {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8}}
     told |= {"paintings": 540, "dataset_sha256": "d" * 64, **facts}
     (directory / "model.json").write_text(json.dumps(told))
     (directory / "generator.safetensors").write_text(weights)

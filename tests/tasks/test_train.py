@@ -159,7 +159,7 @@ def test_a_training_that_time_ended_says_so(capsys: pytest.CaptureFixture[str]) 
     assert (model["ended_by"], model["kimg"]) == ("minutes", 0.008)
     said = capsys.readouterr().out
     assert (
-        "train: ended in its warm start, the first 30% of train.kimg 1.6: the generator was not yet" in said
+        "train: ended in its warm start, the first 25% of train.kimg 1.6: the generator was not yet" in said
     )
     assert Path("data/training/losses.csv").read_text() == "kimg,loss_d,loss_g,d_real,d_fake\n"
     run(stage(kimg=0.1, lr_decay=0))
@@ -262,7 +262,7 @@ def test_an_architecture_brings_its_own_recipe_and_the_model_says_it(
     assert "other settings" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arch, optimizer, warm_start", [("sketch", "muon", 0.3), ("dcgan", "adam", 0.0)])
+@pytest.mark.parametrize("arch, optimizer, warm_start", [("sketch", "muon", 0.25), ("dcgan", "adam", 0.0)])
 def test_auto_and_what_it_comes_to_are_one_training(
     arch: str, optimizer: str, warm_start: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
