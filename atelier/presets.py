@@ -40,7 +40,7 @@ RECIPE = {
 }  # fmt: skip
 R3GAN = {**RECIPE, "train.arch": "r3gan", "train.kimg": 5000}
 PRESETS = {
-    "cpu-demo": Preset("two CPU cores, five minutes: 64 px, as shipped", {}),
+    "cpu-demo": Preset("two CPU cores, minutes: 64 px, as shipped", {}),
     "laptop-64": Preset(
         "a laptop without a GPU, a thousand varied paintings: 64 px, a third wider, with room to train on",
         {
