@@ -184,6 +184,9 @@ class Sketch(Section):
         return self
 
 
+AUTO_BATCH: Mapping[Arch, int] = {"dcgan": 64, "r3gan": 64, "sketch": 32}
+
+
 class Train(Section):
     arch: Arch = "sketch"
     init_from: str | None = Field(
@@ -192,7 +195,9 @@ class Train(Section):
         description="null or a model in models/, as `atelier import` names it",
     )
     kimg: float = Field(160, ge=0, le=1e7)
-    batch: int = Field(32, ge=2, le=8192)
+    batch: Annotated[int, Field(ge=2, le=8192)] | Literal["auto"] = Field(
+        "auto", description="auto, or a whole number at least 2 and at most 8192"
+    )
     seed: Seed = 0
     generation: int = Field(0, ge=0)
     device: Device = "auto"
@@ -237,11 +242,17 @@ class Train(Section):
     r3gan: R3gan = R3gan()
     sketch: Sketch = Sketch()
 
+    @property
+    def step_batch(self) -> int:
+        """Pictures a step: `batch`, or what the architecture has for auto."""
+        return AUTO_BATCH[self.arch] if self.batch == "auto" else self.batch
+
     @model_validator(mode="after")
     def _a_batch_has_equal_parts(self) -> Self:
-        if self.gpus != "auto" and self.batch % self.gpus:
+        which = f", {self.step_batch} for {self.arch}" if self.batch == "auto" else ""
+        if self.gpus != "auto" and self.step_batch % self.gpus:
             raise ValueError(
-                f"train.batch holds {self.batch}; it may hold a multiple of {self.gpus} (train.gpus), "
+                f"train.batch holds {self.batch}{which}; it may hold a multiple of {self.gpus} (train.gpus), "
                 "so that each has an equal part"
             )
         return self

@@ -25,7 +25,7 @@ class Preset:
 
 
 # what holds on paintings that are not of one motif
-VARIED = {"train.batch": 64, "train.lr_discriminator": None, "train.augment": ["translation", "brightness"]}
+VARIED = {"train.lr_discriminator": None, "train.augment": ["translation", "brightness"]}
 GPU = {
     "train.snapshot_kimg": 100, "evaluate.samples": 5000,
     "train_upscaler.features": 64, "train_upscaler.blocks": 16, "train_upscaler.steps": 20_000,
@@ -35,7 +35,7 @@ GPU = {
 RECIPE = {
     f"train.{name}": "auto"
     for name in (
-        "loss", "lr_decay", "beta1", "beta2", "ema", "augment_probability", "optimizer", "warm_start",
+        "batch", "loss", "lr_decay", "beta1", "beta2", "ema", "augment_probability", "optimizer", "warm_start",
     )
 }  # fmt: skip
 R3GAN = {**RECIPE, "train.arch": "r3gan", "train.kimg": 5000}
@@ -44,14 +44,14 @@ PRESETS = {
     "laptop-64": Preset(
         "a laptop without a GPU, a thousand varied paintings: 64 px, a third wider, with room to train on",
         {
-            **VARIED, "train.arch": "sketch", "train.batch": 32, "train.kimg": 400,
+            **RECIPE, **VARIED, "train.arch": "sketch", "train.kimg": 400,
             "train.sketch.ngf": 32, "train.sketch.ndf": 32,
         },
     ),
     "gpu-128": Preset(
         "any GPU, from a thousand paintings: 128 px, the networks of 2018",
         {
-            **VARIED, **GPU, "augment.resolution": 128, "train.arch": "dcgan", "train.kimg": 2000,
+            **RECIPE, **VARIED, **GPU, "augment.resolution": 128, "train.arch": "dcgan", "train.kimg": 2000,
             "train.dcgan.ngf": 160, "train.dcgan.ndf": 40,
         },
     ),

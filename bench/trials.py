@@ -1,6 +1,6 @@
 """Train named recipes for equal processor time and compare their pictures.
 
-    python bench/trials.py DATASET [--recipes "default adam"] [--seconds 240] [--seeds 3] [--out FOLDER]
+    python bench/trials.py DATASET [--recipes "default,batch 64"] [--seconds 240] [--seeds 3] [--out FOLDER]
 
 DATASET is a folder as the stage augment writes it. Every recipe trains on one thread for the same processor time, its
 schedules fitted to that length by a short measurement of its speed. The table has KID, coarse KID (both sides blurred
@@ -69,18 +69,18 @@ def main() -> None:
     torch.set_num_threads(1)
     given = _given()
     dataset, judge = open_dataset(given.dataset), None
-    for name in given.recipes.split(",") if given.recipes else RECIPES:
+    for name in given.recipes:
         results = []
         for seed in range(given.seeds):
-            trainer, cpu_s = trained(dataset, RECIPES[name.strip()], given.seconds, seed)
+            trainer, cpu_s = trained(dataset, RECIPES[name], given.seconds, seed)
             judge = judge or Judge(dataset)
             pictures = np.concatenate([*painted(trainer.painter(), SEED, PICTURES)])
             if given.out:
                 given.out.mkdir(parents=True, exist_ok=True)
-                write_sheet(given.out / f"{name.strip().replace(' ', '-')}-{seed}.png", pictures[:SHOWN])
+                write_sheet(given.out / f"{name.replace(' ', '-')}-{seed}.png", pictures[:SHOWN])
             results.append(Result(*judge.scores(pictures), trainer.kimg, cpu_s))
         columns = (_column([getattr(result, key) for result in results]) for key in Result.__annotations__)
-        print(f"| {name.strip()} | {' | '.join(columns)} |", flush=True)
+        print(f"| {name} | {' | '.join(columns)} |", flush=True)
 
 
 def trained(
@@ -136,10 +136,22 @@ def _column(values: list[float]) -> str:
     return f"{mean} ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else mean
 
 
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := {*names} - {*RECIPES}:
+        raise argparse.ArgumentTypeError(f"there is no recipe {', '.join(sorted(unknown))}")
+    return names
+
+
 def _given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/trials.py")
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--recipes", help=f"some of: {', '.join(RECIPES)}; with commas between")
+    parser.add_argument(
+        "--recipes",
+        type=_names,
+        default=[*RECIPES],
+        help=f"some of, with commas between: {', '.join(RECIPES)}",
+    )
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="a folder for sheets of the pictures")

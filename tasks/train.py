@@ -35,7 +35,7 @@ from tasks.trainer import asked_to_stop, deterministic_device
 def run(stage: Stage) -> str:
     """Train to `train.kimg`, going on from the state of the same inputs where there is one."""
     params = stage.params.train
-    summary = in_processes(params.gpus, params.device, params.batch, functools.partial(train, stage))
+    summary = in_processes(params.gpus, params.device, params.step_batch, functools.partial(train, stage))
     stage.after_success.append(functools.partial(tidy, stage))
     return summary
 
@@ -67,7 +67,7 @@ def train(stage: Stage, world: World) -> str:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        at_a_time = trainer.micro_batch if trainer else params.batch // world.size
+        at_a_time = trainer.micro_batch if trainer else params.step_batch // world.size
         raise AtelierError(out_of_memory(params, device, world.size, at_a_time)) from None
 
 
@@ -206,8 +206,8 @@ def out_of_memory(params: Train, device: torch.device, processes: int, at_a_time
             f"which {processes} processes share, cannot do a step in parts: lower train.batch, {less}, or use more GPUs"
         )
     return (
-        f"{device} has not enough memory, not even for {at_a_time} of train.batch {params.batch} pictures at a time: "
-        f"{less}, or use another device"
+        f"{device} has not enough memory, not even for {at_a_time} of train.batch {params.step_batch} pictures at a "
+        f"time: {less}, or use another device"
     )
 
 
@@ -217,8 +217,8 @@ def training_plan(params: Train, dataset: PackedDataset, precision: Precision = 
     recipe = recipe.chosen({name: getattr(params, name) for name in asdict(recipe)})
     return TrainingPlan(
         network=NetworkConfig(params.arch, dataset.resolution, dict(getattr(params, params.arch))),
-        batch=params.batch,
         seed=params.seed + params.generation * 2**31,
+        batch=params.step_batch,
         lr=params.lr,
         lr_discriminator=params.lr_discriminator or params.lr,
         muon_lr=params.muon_lr,

@@ -41,6 +41,8 @@ def grain(seed: int, index: int, row: int, column: int, numbers: int) -> Tensor:
 
     Every cell has a CPU generator of its own, so that any part of a canvas is painted without the rest.
     """
+    if not numbers:  # a canvas may have a million cells
+        return torch.empty(0)
     key = hashlib.sha256(f"atelier-grain/1:{seed}:{index}:{row}:{column}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(key[:4], "big"))
     return torch.randn(numbers, generator=generator, dtype=torch.float64).float()

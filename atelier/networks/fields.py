@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BASE = 4  # side of the coarsest feature map of one picture
+PICTURE = 3  # channels of a picture
 
 
 @dataclass(frozen=True)

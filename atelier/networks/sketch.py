@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.dcgan import DcganDiscriminator
-from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings, spread
+from atelier.networks.fields import BASE, PICTURE, FieldGenerator, Lattice, doublings, spread
 from atelier.networks.strided import doubled, projected
 
 SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
-PICTURE = 3  # channels
 PIXELS_STD = 0.06  # of the last layer's first weights
 
 

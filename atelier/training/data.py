@@ -38,7 +38,13 @@ class ResidentData:
 
     def items(self, step: int, size: int) -> Tensor:
         """The numbers (size,) of the items that one step sees, counted from 0."""
-        return self._items(step * size, size)
+        pieces, start, count = [], step * size, size
+        while count:
+            epoch, position = divmod(start, len(self))
+            piece = self._permutation(epoch)[position : position + count]
+            pieces.append(piece)
+            start, count = start + len(piece), count - len(piece)
+        return torch.cat(pieces)
 
     def pictures(self, items: Tensor) -> Tensor:
         """These items as float images (n, 3, H, W) in [−1, 1], channels last, on the device."""
@@ -49,15 +55,6 @@ class ResidentData:
             pixels = torch.where(mirrored, pixels.flip(2), pixels)
         # (B, H, W, 3) seen as (B, 3, H, W) is channels last already
         return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
-
-    def _items(self, start: int, count: int) -> Tensor:
-        pieces = []
-        while count:
-            epoch, position = divmod(start, len(self))
-            piece = self._permutation(epoch)[position : position + count]
-            pieces.append(piece)
-            start, count = start + len(piece), count - len(piece)
-        return torch.cat(pieces)
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

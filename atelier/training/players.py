@@ -12,13 +12,13 @@ from torch.optim import Optimizer
 
 from atelier.muon import Muon
 from atelier.networks import make_networks
+from atelier.networks.fields import PICTURE
 from atelier.start import Start
 from atelier.training.ema import Ema
 from atelier.training.plan import TrainingPlan
 from atelier.training.schedules import beta2_at
 
 MUON_MOMENTUM = 0.5  # as Adam's first momentum in DCGAN: more makes the two networks oscillate
-PICTURE = 3  # channels
 
 
 @dataclass(frozen=True)

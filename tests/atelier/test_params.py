@@ -33,7 +33,7 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
     [
         ("kimg: 160", "kimg: -3", "train.kimg holds -3; it may hold a number at least 0 and at most 10000000"),
         ("kimg: 160", "kimg: .nan", "train.kimg holds nan; it may hold a number at least 0"),
-        ("batch: 32", 'batch: "64"', "train.batch holds '64'; it may hold a whole number at least 2"),
+        ("batch: auto", 'batch: "64"', "train.batch holds '64'; it may hold auto, or a whole number at least 2"),
         ("mirror: true", "mirror: 1", "augment.mirror holds 1; it may hold true or false"),
         ("source: gallery", "source: museum", "scrape.source holds 'museum'; it may hold gallery, wikiart or folder"),
         ('"2026-11-22"', "2026-11-22", "it may hold a quoted date like"),
@@ -58,8 +58,8 @@ def test_a_bad_value_is_named_with_its_line_what_it_holds_and_what_it_may_hold(t
 def test_a_batch_without_equal_parts_for_all_gpus_is_refused_before_any_work(tmp_path):
     message = refusal(tmp_path, "gpus: auto", "gpus: 3")
     assert (
-        "train.batch holds 32; it may hold a multiple of 3 (train.gpus), so that each has an equal part"
-        in message
+        "train.batch holds auto, 32 for sketch; it may hold a multiple of 3 (train.gpus), "
+        "so that each has an equal part" in message
     )
     assert load(tmp_path, SHIPPED.replace("gpus: auto", "gpus: 4")).train.gpus == 4
 
@@ -128,7 +128,7 @@ def test_numbers_may_be_written_as_people_write_them(tmp_path):
 
 
 def test_missing_keys_have_their_defaults(tmp_path):
-    assert load(tmp_path, "train:\n  kimg: 5\n").train.batch == 32
+    assert load(tmp_path, "train:\n  kimg: 5\n").train.step_batch == 32
 
 
 def test_the_page_of_keys_is_up_to_date():
@@ -188,7 +188,7 @@ def test_each_setting_of_a_recipe_may_be_auto_or_chosen(tmp_path):
 def test_whatever_stands_in_the_file_the_line_is_named(tmp_path, old, new, sentence):
     text = Path("params.yaml").read_text()
     if "batch: many" in new:
-        text = text.replace("  batch: 32 ", "  # batch: 32 ")
+        text = text.replace("  batch: auto ", "  # batch: auto ")
     path = tmp_path / "params.yaml"
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(AtelierError, match=sentence):

@@ -36,7 +36,7 @@ def train(stage: Stage) -> str:
     if params.batch == 13:
         raise AtelierError("thirteen pictures a step bring bad luck")
     worst = abs(math.log10(params.lr / 0.0002)) + 0.1 * (stage.params.augment.crop == "random")
-    colour = (round(params.lr * 1e5) % 256, params.batch % 256, 200)
+    colour = (round(params.lr * 1e5) % 256, params.step_batch % 256, 200)
     curve = []
     with stage.progress(SNAPSHOTS, "kimg") as progress:
         for step in range(1, SNAPSHOTS + 1):
@@ -46,7 +46,7 @@ def train(stage: Stage) -> str:
             grid = STATE / f"grid-{step}.png"
             Image.new("RGB", (64, 64), colour).save(grid)
             progress.shows(grid, curve)
-    write_json(DATA / "train", {"lr": params.lr, "batch": params.batch, **curve[-1]})
+    write_json(DATA / "train", {"lr": params.lr, "batch": params.step_batch, **curve[-1]})
     return "trained"
 
 
