@@ -235,7 +235,7 @@ def training_plan(params: Train, dataset: PackedDataset, precision: Precision = 
 
 
 def recipe_of(params: Train) -> Recipe:
-    """What `auto` comes to: the architecture's recipe, without a warm start for a generator that paints already."""
+    """The values of `auto` settings: those of the architecture, without a warm start if `init_from` is set."""
     recipe = RECIPES[params.arch]
     return replace(recipe, warm_start=0.0) if params.init_from else recipe
 

@@ -34,12 +34,12 @@ class Lattice:
 
 
 class FieldGenerator(nn.Module):
-    """A generator that paints from a field of latents as from one: what painting a part of a picture needs to know.
+    """Base class of the generators, which paint one picture from one latent, or a larger canvas from a field of them.
 
-    Its input (B, inputs) or (B, inputs, h, w) is standard normal. The first `nz` numbers are the latent, which says
-    what the picture shows; the rest is the grain, noise for details: `grain` numbers for each of a latent's 4×4 base
-    cells.
-    Where latents meet, their sum or mixture is brought back to the strength of one, unless `evens` is set to False.
+    The input, (B, inputs) or (B, inputs, h, w), is standard normal. Its first `nz` numbers are the latent, which
+    decides what the picture shows. The others are the grain, noise for details: `grain` numbers for each of the 4×4
+    base cells of a latent, none for most networks. Between neighbouring latents their sum or mixture is scaled to the
+    length of one latent, unless `evens` is False.
     """
 
     resolution: int
@@ -59,7 +59,7 @@ class FieldGenerator(nn.Module):
         return images
 
     def with_grain(self, base: Tensor, grain: Tensor) -> Tensor:
-        """Base features (B, features, 4h, 4w), and behind them the grain, given as (B, n) or (B, n, h, w)."""
+        """Concatenate the grain, (B, n) or (B, n, h, w), to base features (B, features, 4h, 4w), along the channels."""
         if not self.grain:
             return base
         height, width = base.shape[2] // BASE, base.shape[3] // BASE

@@ -61,9 +61,10 @@ def _details(ngf: int, noise: int) -> list[nn.Module]:
 
 
 class SketchLayers(nn.Sequential):
-    """Base features with the grain behind them → images; the grain goes to the layer that takes noise.
+    """Layers from base features, with the grain as their last channels, to images.
 
-    Each base cell's grain is `side` × `side` numbers of every map of noise.
+    The first `width` channels go through all layers. The grain becomes maps of noise for the one `DoubleWithNoise`
+    layer: each base cell holds `side` × `side` numbers of every map.
     """
 
     def __init__(self, width: int, side: int, *layers: nn.Module) -> None:
@@ -111,9 +112,10 @@ class DoubleAndConvolve(nn.Module):
 
 
 class DoubleWithNoise(nn.Module):
-    """`DoubleAndConvolve` for features beside noise (B, maps, H, W) that is multiplied by the first of the features.
+    """`DoubleAndConvolve` of features (B, before, H, W) and of noise (B, maps, H, W), added up.
 
-    Noise may have even and odd pixels weights of their own: it has no pattern, so none shows.
+    The noise is first multiplied by the first `maps` features, so that the network decides where it is strong. Its
+    weights differ for even and odd pixels, which shows no checkerboard, because noise has no pattern.
     """
 
     def __init__(self, before: int, after: int, maps: int) -> None:

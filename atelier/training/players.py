@@ -48,8 +48,10 @@ class Players:
 
 
 class MuonAndAdam(Optimizer):
-    """Muon for the kernels of hidden convolutions, Adam for all else of a network: what reads or writes pictures or
-    logits, batch norms, biases. The first parameter group is Adam's, the second Muon's.
+    """One optimiser for a network: Muon for the kernels of its hidden convolutions, Adam for all other weights.
+
+    The others are those that read or write pictures or logits, batch norms and biases. The first parameter group is
+    Adam's, the second Muon's.
     """
 
     def __init__(self, network: nn.Module, adam: torch.optim.Adam, muon: Muon) -> None:

@@ -23,7 +23,7 @@ JITTER = 0.1  # standard deviation of the noise added to a picture's components
 class PrincipalLatents:
     """The latents (n, nz) of a data set's items: whitened principal components, as many as there are, at most nz.
 
-    All processes of `world` have those of the first, because another kind of CPU may turn a component round.
+    All processes of `world` use those of the first: on another CPU a component may come out with the opposite sign.
     """
 
     def __init__(self, data: ResidentData, nz: int, seed: int, world: World) -> None:
