@@ -123,13 +123,26 @@ class QuickScores:
     coverage: float
 
 
+def refuse_too_few(generated: int, training: int, held_out: int) -> None:
+    """Raise AtelierError unless there are two pictures on each side, without which nothing can be compared."""
+    if min(generated, training, held_out) < FEWEST:
+        raise AtelierError(
+            f"evaluation compares {generated} generated pictures with {training} training and {held_out} held-out "
+            "paintings and needs two of each: use more paintings, or raise augment.held_out"
+        )
+
+
 class QuickPanel:
     """Scores pictures against held-out paintings while a training runs: fewer pictures, neither swd nor copies."""
 
     def __init__(
         self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0
     ) -> None:
-        """Measure at most 240 training and 100 held-out paintings, chosen by `seed`; at least two of each."""
+        """Measure at most 240 training and 100 held-out paintings, chosen by `seed`.
+
+        Raises AtelierError where there are fewer than two of either.
+        """
+        refuse_too_few(QUICK_PICTURES, len(training), len(held_out))
         self._features = Features(device)
         random = np.random.default_rng(seed)
         chosen = training[_choice(random, len(training), QUICK_SAMPLED)]
@@ -169,11 +182,7 @@ def judge(
     Raises AtelierError where a side has fewer than two pictures.
     """
     counts = (len(generated), len(training), len(held_out))
-    if min(counts) < FEWEST:
-        raise AtelierError(
-            "evaluation compares {} generated pictures with {} training and {} held-out paintings and needs two "
-            "of each: use more paintings, or raise augment.held_out".format(*counts)
-        )
+    refuse_too_few(*counts)
     group = min(*counts, MOST_IN_A_GROUP)
     random = np.random.default_rng(seed)
     panel = _Panel(training, held_out[_choice(random, len(held_out), group)], mirror, random, seed, device)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -44,6 +45,14 @@ def stage(**train: object) -> Stage:
 def outs() -> dict[str, str]:
     grids = sorted(Path("data/training/grids").iterdir())
     return {str(path): digest(path) for path in [*(Path("data") / name for name in OUTS), *grids]}
+
+
+def test_too_few_paintings_to_compare_with_are_refused_before_any_step() -> None:
+    shutil.rmtree("data/dataset")
+    pack_blots(2)
+    with pytest.raises(AtelierError, match=r"1 training and 1 held-out .* use more paintings"):
+        run(stage())
+    assert not list(Path(".atelier").glob("train/*/state-*"))
 
 
 def wait_for_states(count: int, process: subprocess.Popen[str]) -> None:
