@@ -5,7 +5,7 @@ From https://kellerjordan.github.io/posts/muon/ and arXiv 2502.16982. It is for 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,7 +19,9 @@ TINY = 1e-7
 
 
 class Muon(Optimizer):
-    """Steps for weights (out, in, …), each seen as a matrix (out, rest); those of one shape are computed together.
+    """Steps for weights (out, in, …), each seen as a matrix (out, rest).
+
+    The arithmetic is float32: see `orthogonalizers`.
 
     Args:
         weights: parameters of at least two dimensions.
@@ -27,7 +29,6 @@ class Muon(Optimizer):
         momentum: share of the running average that is kept at each step; Nesterov's form is used.
         adjust_lr: as `torch.optim.Muon` has it. "match_rms_adamw" multiplies a step by 0.2 · √max(rows, columns), which
             makes it as long as Adam's at the same rate; "original" by √max(1, rows / columns).
-        dtype: arithmetic of the orthogonalisation; bfloat16 is enough for it where the hardware has it.
     """
 
     def __init__(
@@ -36,47 +37,69 @@ class Muon(Optimizer):
         lr: float,
         momentum: float = 0.95,
         adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw",
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum})
-        self._adjust_lr, self._dtype = adjust_lr, dtype
+        self._adjust_lr = adjust_lr
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Move every weight that has a gradient."""
         for group in self.param_groups:
-            by_shape: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    by_shape[weight.shape].append(weight)
-            for shape, weights in by_shape.items():
-                matrices = torch.stack([self._momentum(w, group["momentum"]) for w in weights])
-                steps = orthogonal(matrices.to(self._dtype)).to(matrices.dtype)
-                length = group["lr"] * self._scale(*matrices.shape[1:])
-                for weight, step in zip(weights, steps, strict=True):
-                    weight.sub_(step.view(shape), alpha=length)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            # Gram matrices of one size are iterated together
+            by_size: defaultdict[int, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
+            for weight, step in zip(weights, self._momenta(weights, group["momentum"]), strict=True):
+                matrix, step = _matrix(weight, weight), _matrix(step, weight)
+                length = group["lr"] * self._scale(*matrix.shape)
+                if len(matrix) > matrix.shape[1]:
+                    matrix, step = matrix.mT, step.mT
+                by_size[len(matrix)].append((matrix, step, length))
+            for same in by_size.values():
+                factors = orthogonalizers(torch.stack([step @ step.mT for _, step, _ in same]))
+                for (matrix, step, length), factor in zip(same, factors, strict=True):
+                    matrix.addmm_(factor, step, alpha=-length)
 
     def _scale(self, rows: int, columns: int) -> float:
         if self._adjust_lr == "original":
             return float(max(1.0, rows / columns) ** 0.5)
         return float(ADAMS_SIZE * max(rows, columns) ** 0.5)
 
-    def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
-        """Nesterov's momentum as a matrix."""
-        state, gradient = self.state[weight], weight.grad
-        assert gradient is not None
-        average: Tensor = state.setdefault("average", torch.zeros_like(weight))
-        average.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(average, momentum).flatten(1)
+    def _momenta(self, weights: Sequence[nn.Parameter], momentum: float) -> Sequence[Tensor]:
+        """Nesterov's momentum of each weight."""
+        if not weights:
+            return []
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        averages = [self.state[w].setdefault("average", torch.zeros_like(w)) for w in weights]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return torch._foreach_lerp(averages, gradients, 1 - momentum)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices (n, rows, columns) with their singular values brought to about 1 (.7 to 1.2), their directions kept."""
+def orthogonalizers(grams: Tensor) -> Tensor:
+    """Symmetric matrices Q (n, r, r), such that QX has singular values of about 1 (.7 to 1.2) and X's directions.
+
+    Newton and Schulz replace X by P(XXᵀ) · X again and again, where P is a polynomial. Each P commutes with every XXᵀ,
+    so that all iterations can be made on `grams`, the XXᵀ (n, r, r), instead of on the larger X (r, columns).
+    The singular values are squared there, which takes float32's precision: bfloat16's would lose the small ones.
+    """
     a, b, c = NEWTON_SCHULZ
-    tall = matrices.shape[1] > matrices.shape[2]
-    x: Tensor = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + TINY)
-    for _ in range(ITERATIONS):
-        squares = x @ x.mT
-        x = a * x + (b * squares + c * squares @ squares) @ x
-    return x.mT if tall else x
+    norms = grams.diagonal(dim1=1, dim2=2).sum(1).sqrt()  # Frobenius norms of the X
+    scales = (norms + TINY).reciprocal()[:, None, None]
+    x = grams * scales.square()
+    product = None
+    for iteration in range(ITERATIONS):
+        p = torch.baddbmm(x, x, x, beta=b, alpha=c)
+        p.diagonal(dim1=1, dim2=2).add_(a)
+        product = p if product is None else p @ product
+        if iteration < ITERATIONS - 1:
+            x = p @ x @ p
+    assert product is not None
+    return product * scales
+
+
+def _matrix(tensor: Tensor, weight: Tensor) -> Tensor:
+    """The tensor as (out, rest), with columns in the order in which `weight` has them in memory.
+
+    The order of columns does not matter to a step. In this one no element of `weight` is copied.
+    """
+    axes = sorted(range(1, weight.ndim), key=weight.stride, reverse=True)
+    return tensor.permute(0, *axes).flatten(1)

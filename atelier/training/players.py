@@ -83,8 +83,7 @@ def _optimizer(network: nn.Module, plan: TrainingPlan, lr: float, muon_lr: float
         return torch.optim.Adam(network.parameters(), lr, betas, fused=True)
     names = {id(weight) for weight in hidden}
     others = [weight for weight in network.parameters() if id(weight) not in names]
-    dtype = torch.bfloat16 if plan.precision == "bfloat16" else torch.float32
-    muon = Muon(hidden, muon_lr, MUON_MOMENTUM, "original", dtype)
+    muon = Muon(hidden, muon_lr, MUON_MOMENTUM, "original")
     return MuonAndAdam(network, torch.optim.Adam(others, lr, betas, fused=True), muon)
 
 

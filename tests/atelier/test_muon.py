@@ -6,19 +6,50 @@ import pytest
 import torch
 from torch import nn
 
-from atelier.muon import Muon, orthogonal
+from atelier.muon import ITERATIONS, NEWTON_SCHULZ, Muon
 from atelier.training.checkpoint import TrainingState, load_state, save_state
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 72), (2, 40, 12), (1, 16, 16)])
 def test_singular_values_are_brought_to_about_one(shape: tuple[int, int, int]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    result = orthogonal(matrices)
+    weights = [nn.Parameter(torch.zeros(shape[1:])) for _ in matrices]
+    for weight, matrix in zip(weights, matrices, strict=True):
+        weight.grad = matrix
+    Muon(weights, lr=1.0, momentum=0.0, adjust_lr="original").step()
+    result = -torch.stack([weight.detach() for weight in weights]) / max(1, shape[1] / shape[2]) ** 0.5
     values = torch.linalg.svdvals(result)
     assert result.shape == matrices.shape
     assert values.min() > 0.5 and values.max() < 1.3
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     assert (result * (u @ v)).sum((1, 2)).min() > 0.8 * min(shape[1:])  # the same directions
+
+
+@pytest.mark.parametrize("shape", [(48, 200), (64, 64)])
+def test_a_step_is_the_published_iterations_to_float32s_precision(shape: tuple[int, int]) -> None:
+    """Also where singular values span six orders of magnitude, whose squares are more than float32 can tell apart."""
+    generator = torch.Generator().manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(shape, generator=generator).double(), full_matrices=False)
+    gradient = (u * torch.logspace(0, -6, min(shape), dtype=torch.float64)) @ v
+    weight = nn.Parameter(torch.zeros(shape))
+    weight.grad = gradient.float()
+    Muon([weight], lr=1.0, momentum=0.0, adjust_lr="original").step()
+    a, b, c = NEWTON_SCHULZ
+    x = gradient / gradient.norm()
+    for _ in range(ITERATIONS):
+        x = a * x + (b * x @ x.mT + c * x @ x.mT @ x @ x.mT) @ x
+    assert (weight + x).norm() < 1e-3 * x.norm()
+
+
+def test_the_memory_format_of_a_kernel_does_not_matter_to_its_step() -> None:
+    gradient = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    kernels = [nn.Parameter(torch.zeros_like(gradient, memory_format=layout)) for layout in (
+        torch.contiguous_format, torch.channels_last,
+    )]  # fmt: skip
+    for kernel in kernels:
+        kernel.grad = gradient.clone()
+        Muon([kernel], lr=0.1).step()
+    assert torch.allclose(*kernels, atol=1e-6)
 
 
 def test_no_gradient_no_step() -> None:
@@ -42,7 +73,7 @@ def test_a_step_is_as_long_as_adams() -> None:
 def test_of_a_matrix_it_takes_the_steps_that_torchs_takes(shape, adjust_lr) -> None:
     ours, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
     optimizers = (
-        Muon([ours], 0.02, momentum=0.5, adjust_lr=adjust_lr, dtype=torch.bfloat16),
+        Muon([ours], 0.02, momentum=0.5, adjust_lr=adjust_lr),
         torch.optim.Muon([theirs], 0.02, weight_decay=0, momentum=0.5, adjust_lr_fn=adjust_lr),
     )
     for seed in range(3):
@@ -50,7 +81,7 @@ def test_of_a_matrix_it_takes_the_steps_that_torchs_takes(shape, adjust_lr) -> N
         for weight, optimizer in zip((ours, theirs), optimizers, strict=True):
             weight.grad = gradient.clone()
             optimizer.step()
-    assert (ours - theirs).norm() < 0.05 * theirs.norm()  # bfloat16's rounding, five times over
+    assert (ours - theirs).norm() < 0.05 * theirs.norm()  # theirs is rounded to bfloat16 five times over
 
 
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
