@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torchvision.utils import make_grid
 
 from atelier.files import replacing
 from atelier.pictures.colour import srgb
@@ -26,11 +24,15 @@ def sheet(images: Pixels, columns: int | None = None, pad_px: int = 2) -> Pixels
         raise ValueError(f"a sheet needs uint8 (n, H, W, 3) pictures, not {images.dtype} {images.shape}")
     count, height, width, _ = images.shape
     columns = columns or max(1, round(math.sqrt(count * height / width)))
-    tiles = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    if count == 1:  # make_grid frames every sheet but a single picture's
-        tiles = torch.nn.functional.pad(tiles, (pad_px,) * 4, value=255)
-    drawn = make_grid(tiles, nrow=columns, padding=pad_px, pad_value=255)
-    return np.ascontiguousarray(drawn.permute(1, 2, 0).numpy())
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    down, right = height + pad_px, width + pad_px
+    drawn = np.full((rows * down + pad_px, columns * right + pad_px, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        top, left = pad_px + row * down, pad_px + column * right
+        drawn[top : top + height, left : left + width] = image
+    return drawn
 
 
 def grid(pictures: Pixels) -> Pixels:

@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageOps
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from atelier.blur import blurred_pictures
 from atelier.errors import AtelierError
@@ -300,6 +298,8 @@ def vectors(count: int, seed: int, shift: float = 0.0) -> torch.Tensor:
 @pytest.mark.filterwarnings("ignore:.*save all extracted features:UserWarning")
 @pytest.mark.parametrize("of", ["vectors", "paintings"])
 def test_our_kid_is_that_of_torchmetrics(studio, of) -> None:
+    from torchmetrics.image.kid import KernelInceptionDistance  # importing it takes seconds
+
     if of == "vectors":
         ours, theirs = vectors(60, 0), vectors(60, 1, shift=0.2)
     else:
@@ -325,6 +325,8 @@ def test_kid_of_equal_sets_is_zero_on_average_however_few_they_are(studio) -> No
 
 @pytest.mark.parametrize("count", [300, 40])  # more vectors than each has numbers, and fewer
 def test_our_frechet_distance_is_that_of_torch_fidelity(count) -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
     ours, theirs = (
         torch.randn(count, 64, generator=torch.Generator().manual_seed(seed)) * (1 + seed) + seed
         for seed in (0, 1)

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from atelier.upscaling.comparison import COLUMNS, PANEL_PX, write_comparison
+from atelier.upscaling.judge import psnr_y, ssim
 from atelier.upscaling.network import SRVGGNetCompact
 
 
@@ -31,3 +33,18 @@ def test_the_detail_shown_is_where_there_is_any(tmp_path: Path) -> None:
     right = drawn[-PANEL_PX:, -PANEL_PX:]  # the painting itself
     stripes = (right[..., 2].astype(int) - right[..., 0] > 100).mean()
     assert stripes > 0.02
+
+
+@pytest.mark.parametrize("shape", [(40, 61), (11, 12)])
+def test_our_ssim_and_psnr_are_those_of_torchmetrics(shape: tuple[int, int]) -> None:
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+    random = torch.Generator().manual_seed(0)
+    a = torch.rand(1, 1, *shape, generator=random)
+    b = (a + 0.1 * torch.randn(a.shape, generator=random)).clamp(0, 1)
+    expected = structural_similarity_index_measure(a, b, data_range=1.0)
+    assert isinstance(expected, torch.Tensor) and 0.5 < expected < 0.99
+    assert ssim(a, b) == pytest.approx(float(expected), abs=1e-5)
+    grey = [(plane[0, 0, ..., None].expand(*shape, 3) * 255).byte().numpy() for plane in (a, b)]
+    inner = [torch.from_numpy(one[1:-1, 1:-1, 0] / 255) * 219 / 255 for one in grey]
+    assert psnr_y(*grey, 1) == pytest.approx(float(peak_signal_noise_ratio(*inner, data_range=1.0)), abs=1e-3)
