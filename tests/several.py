@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atelier.dataset import PackedDataset
 from atelier.errors import AtelierError
+from atelier.metrics import features
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.loop import Stopped, Trainer
@@ -98,6 +99,7 @@ def train_all(folder: Path, world: World) -> str:
     At last the second process runs out of memory, where all begin again and where they cannot.
     """
     torch.use_deterministic_algorithms(True)
+    features.SMALLEST_SIDE_PX = 32  # as the fixture judged_small does in the test's own process
     for name in PLANS:
         results = {
             "gradients": gradients(name, world),

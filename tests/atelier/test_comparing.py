@@ -15,6 +15,8 @@ from atelier.networks import NetworkConfig
 from tests.datasets import pack_blots
 from tests.models import save_small_generator
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 ONE, OTHER = Path("one.safetensors"), Path("other.safetensors")
 
 

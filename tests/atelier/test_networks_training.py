@@ -13,6 +13,8 @@ from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
 from tests.datasets import noise
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 CPU = torch.device("cpu")
 # settings of the network, and what its recipe has besides
 RECIPES = {

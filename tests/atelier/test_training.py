@@ -19,6 +19,8 @@ from atelier.training.plan import TrainingPlan
 from atelier.training.seeds import generator_for
 from tests.datasets import noise
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(
     network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 8, "ndf": 4}),

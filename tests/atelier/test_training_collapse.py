@@ -21,6 +21,8 @@ from tests.collapsing import GOOD, MOMENTS, PLAN, Judged, judged
 from tests.datasets import noise
 from tests.stages import ROOT
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 CPU = torch.device("cpu")
 
 

@@ -16,6 +16,8 @@ from atelier.training.precision import computed_in, pick_precision
 from atelier.training.seeds import generator_for
 from tests.datasets import noise
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 CPU = torch.device("cpu")
 SMALL = {"nz": 8, "ngf": 8, "ndf": 4}
 NETWORKS = {

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from atelier.errors import AtelierError
+from atelier.metrics import features
 from tasks.processes import in_processes
 from tests.several import (
     MIDDLES,
@@ -19,6 +20,7 @@ from tests.several import (
     trained,
 )
 
+pytestmark = pytest.mark.usefixtures("judged_small")
 NAMES = pytest.mark.parametrize("name", PLANS)
 
 
@@ -26,8 +28,10 @@ NAMES = pytest.mark.parametrize("name", PLANS)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that two processes do, done once."""
     folder = tmp_path_factory.mktemp("several")
-    for name in PLANS:
-        trained(name, folder / name / "mixed", stop_at=MIDDLES["one"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "SMALLEST_SIDE_PX", 32)
+        for name in PLANS:
+            trained(name, folder / name / "mixed", stop_at=MIDDLES["one"])
     with pytest.raises(AtelierError, match=r"^no memory in 1$"):
         in_processes(2, "cpu", 4, functools.partial(train_all, folder))
     return folder

@@ -20,6 +20,8 @@ from atelier.training.warm_start import JITTER, PrincipalLatents
 from atelier.training.world import ALONE
 from tests.datasets import noise, pack_blots
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 CPU = torch.device("cpu")
 # 12 steps, of which the warm start has 6
 PLAN = TrainingPlan(

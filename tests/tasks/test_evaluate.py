@@ -17,6 +17,8 @@ from tests.datasets import pack_blots
 from tests.inception import random_weights
 from tests.models import save_small_generator
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 PANEL = {"kid", "kid_coarse", "swd", "density", "coverage", "memorisation", "softness_px"}
 
 

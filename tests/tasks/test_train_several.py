@@ -21,7 +21,7 @@ from tests.datasets import pack_blots
 from tests.stages import ROOT, started
 
 SETTINGS = {
-    "arch": "dcgan", "kimg": 0.5, "batch": 8, "snapshot_kimg": 0.1, "lr_decay": 0.5, "device": "cpu", "gpus": 2,
+    "arch": "dcgan", "kimg": 0.4, "batch": 8, "snapshot_kimg": 0.1, "lr_decay": 0.5, "device": "cpu", "gpus": 2,
     "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
 
@@ -29,7 +29,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pack_blots()
+    pack_blots(24)
     YAML().dump({"train": SETTINGS}, Path("params.yaml"))
 
 

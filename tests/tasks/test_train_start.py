@@ -18,6 +18,8 @@ from tasks.stage import Stage
 from tasks.train import run
 from tests.datasets import pack_blots
 
+pytestmark = pytest.mark.usefixtures("judged_small")
+
 SETTINGS = {
     "arch": "dcgan", "kimg": 0.04, "batch": 8, "snapshot_kimg": 1, "lr_decay": 0, "device": "cpu",
     "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
