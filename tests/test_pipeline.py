@@ -21,7 +21,7 @@ SMALL = {
     "train": {
         "kimg": 0.2,
         "batch": 8,
-        "snapshot_kimg": 0.1,
+        "snapshot_kimg": 0.2,
         "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4},
     },
     "evaluate": {"samples": 32},

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.flows.explore_toys import ExploreTree, make_explore_tree
 from tests.flows.night_toys import NightTree, make_night_tree, paint_pictures
@@ -64,21 +65,39 @@ def start(studio: Tree) -> Iterator[Callable[..., Started]]:
         each.end()
 
 
+# a server that ends with the process whose PID it is given
+SERVER = """
+import os, sys
+import psutil
+from flows import server
+server.start()()
+print(os.environ["PREFECT_API_URL"], flush=True)
+psutil.wait_procs([psutil.Process(int(sys.argv[1]))])
+"""
+
+
 @pytest.fixture(scope="session")
-def api_url(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[str]:
-    """A Prefect server for all flows of the session: they take 4 s instead of 11."""
-    home = tmp_path_factory.mktemp("prefect")
-    script = (
-        "import signal, time; from flows import server; wait = server.start(); wait();"
-        "import os; print(os.environ['PREFECT_API_URL'], flush=True); signal.pause()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=home, env={**environment, "PREFECT_HOME": str(home)},
-        stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout
-        yield process.stdout.readline().strip()
-        process.terminate()
+def api_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> str:
+    """A Prefect server for all flows of the session, those of pytest-xdist's other workers included.
+
+    With it a flow takes 4 s instead of 11. It ends with the session's first process.
+    """
+    folder, owner = tmp_path_factory.getbasetemp(), os.getpid()
+    if hasattr(request.config, "workerinput"):
+        folder, owner = folder.parent, os.getppid()
+    home, address = folder / "prefect", folder / "prefect-address"
+    with FileLock(folder / "prefect.lock"):
+        if not address.exists():
+            home.mkdir()
+            process = subprocess.Popen(
+                [sys.executable, "-c", SERVER, str(owner)], cwd=home,
+                env={**environment, "PREFECT_HOME": str(home)}, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            assert process.stdout
+            address.write_text(process.stdout.readline().strip())
+    return address.read_text()
 
 
 @pytest.fixture

@@ -58,19 +58,19 @@ def test_the_last_night_is_remembered_and_a_damaged_memory_is_none(tmp_path: Pat
     assert Night.last(tmp_path) is None
 
 
-def test_a_message_that_cannot_be_sent_is_a_warning_without_its_address(studio: Tree) -> None:
-    studio.set("notify: null ", "notify: http://127.0.0.1:9/hook?secret=anemone ")
+def test_a_message_that_cannot_be_sent_is_a_warning_without_its_address(served: Tree) -> None:
+    served.set("notify: null ", "notify: http://127.0.0.1:9/hook?secret=anemone ")
     for command in (
         ["add", "-A"],
         ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "mine"],
     ):
-        subprocess.run(["git", *command], cwd=studio.root, env=studio.environment, check=True)
+        subprocess.run(["git", *command], cwd=served.root, env=served.environment, check=True)
     script = (
         "from uuid import uuid4; from prefect import flow; from prefect.client.schemas.objects import FlowRun;"
         "from prefect.states import Failed; from flows.notify import tell;"
         "run = FlowRun(flow_id=uuid4(), name='night'); tell(flow(lambda: None, name='nightly'), run, Failed())"
     )
-    told = studio.run("-c", script)
+    told = served.run("-c", script)
     assert told.status == 0, told.output
     assert "the message was not sent: ConnectError" in told.output
     assert "anemone" not in told.output
