@@ -72,8 +72,10 @@ class SketchLayers(nn.Sequential):
         self._width, self._side = width, side
 
     def forward(self, features: Tensor) -> Tensor:
-        x, grain = features[:, : self._width], features[:, self._width :]
-        noise = functional.pixel_shuffle(grain, self._side)
+        # channels last from the start: the layers keep the memory format, and convolutions are quick in this one
+        x = features[:, : self._width].contiguous(memory_format=torch.channels_last)
+        noise = functional.pixel_shuffle(features[:, self._width :], self._side)
+        noise = noise.contiguous(memory_format=torch.channels_last)
         for layer in self:
             x = layer(x, noise) if isinstance(layer, DoubleWithNoise) else layer(x)
         return x

@@ -12,9 +12,12 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
-# measured on a Zen 5 with batch 64 (bench/train.py); beyond these oneDNN's own are as quick
-PATCHES_PX = 8  # of the fine side
-PAIRED_CHANNELS = 48  # of the fine side
+# Above these sizes of the fine side torch's own layers are as quick: measured with batch 64 on a Zen 5, which has
+# AVX512-BF16 (bench/train.py), and with batch 32 on a Xeon with AMX, whose oneDNN is quick at more shapes.
+AMX = torch.cpu._is_amx_tile_supported()
+DOWN_PATCHES_PX = 0 if AMX else 8
+WEIGHT_PATCHES_PX = 8
+PAIRED_CHANNELS = 3 if AMX else 48
 
 
 class Halving(nn.Conv2d):
@@ -144,7 +147,7 @@ class _Weight(Function):
 
 
 def _down(fine: Tensor, weight: Tensor) -> Tensor:
-    if fine.shape[2] > PATCHES_PX:
+    if fine.shape[2] > DOWN_PATCHES_PX:
         return functional.conv2d(fine, weight, stride=2, padding=1)
     batch, _, height, width = fine.shape
     product = _patches(fine) @ _lines(weight).t()
@@ -168,7 +171,7 @@ def _up(coarse: Tensor, weight: Tensor) -> Tensor:
 
 def _weight(fine: Tensor, coarse: Tensor) -> Tensor:
     shape = (coarse.shape[1], fine.shape[1], 4, 4)
-    if fine.shape[2] > PATCHES_PX:
+    if fine.shape[2] > WEIGHT_PATCHES_PX:
         by_torch: Tensor = conv2d_weight(fine, shape, coarse, stride=2, padding=1)  # type: ignore[no-untyped-call]
         return by_torch
     product = coarse.permute(0, 2, 3, 1).flatten(0, 2).t() @ _patches(fine)

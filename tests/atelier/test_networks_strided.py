@@ -31,6 +31,14 @@ def played(layer: nn.Module, x: Tensor, bfloat16: bool) -> list[Tensor]:
     return [y.detach(), x.grad, layer.weight.grad.clone()]
 
 
+@pytest.fixture(params=[True, False], ids=["AMX", "no AMX"])
+def _choice(request, monkeypatch):
+    """The ways of computing that are chosen on a CPU with AMX, or without."""
+    monkeypatch.setattr(strided, "DOWN_PATCHES_PX", 0 if request.param else 8)
+    monkeypatch.setattr(strided, "PAIRED_CHANNELS", 3 if request.param else 48)
+
+
+@pytest.mark.usefixtures("_choice")
 @pytest.mark.parametrize("kind, channels, shape", LAYERS)
 def test_in_bfloat16_a_layer_and_its_gradients_are_torchs_but_for_rounding(kind, channels, shape):
     with torch.random.fork_rng():
@@ -42,8 +50,9 @@ def test_in_bfloat16_a_layer_and_its_gradients_are_torchs_but_for_rounding(kind,
         assert (one - other).norm() < 0.01 * one.norm()
 
 
-@pytest.mark.parametrize("channels", [2, strided.PAIRED_CHANNELS + 1])
-@pytest.mark.parametrize("side", [strided.PATCHES_PX, 2 * strided.PATCHES_PX])
+@pytest.mark.usefixtures("_choice")
+@pytest.mark.parametrize("channels", [2, 49])
+@pytest.mark.parametrize("side", [strided.WEIGHT_PATCHES_PX, 2 * strided.WEIGHT_PATCHES_PX])
 def test_every_way_of_computing_them_can_be_differentiated_twice(channels, side):
     """In double precision, where finite differences are exact enough to tell."""
     fine = drawn("fine", (1, channels, side, 4)).double().requires_grad_()
