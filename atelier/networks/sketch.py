@@ -74,7 +74,8 @@ class SketchLayers(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         # channels last from the start: the layers keep the memory format, and convolutions are quick in this one
         x = features[:, : self._width].contiguous(memory_format=torch.channels_last)
-        noise = functional.pixel_shuffle(features[:, self._width :], self._side)
+        grain = features[:, self._width :].detach()  # a gradient for it would be computed for nothing
+        noise = functional.pixel_shuffle(grain, self._side)
         noise = noise.contiguous(memory_format=torch.channels_last)
         for layer in self:
             x = layer(x, noise) if isinstance(layer, DoubleWithNoise) else layer(x)
@@ -110,7 +111,7 @@ class DoubleAndConvolve(nn.Module):
         nn.init.normal_(self.weight, 0.0, 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        return doubled(x, _summed(_summed(self.weight, 2), 3))
+        return doubled(x, _summed(self.weight))
 
 
 class DoubleWithNoise(nn.Module):
@@ -130,14 +131,18 @@ class DoubleWithNoise(nn.Module):
             nn.init.normal_(self.noise, 0.0, 0.02)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        even = _summed(_summed(self.weight, 2), 3)
+        even = _summed(self.weight)
         if not self.maps:
             return doubled(x, even)
-        scaled = noise.to(x.dtype) * x[:, : self.maps]
-        return doubled(torch.cat([x, scaled], 1), torch.cat([even, self.noise]))
+        # split, because the gradients of a split are concatenated, and those of two uses of x are added up
+        strengths, others = x.split([self.maps, x.shape[1] - self.maps], 1)
+        scaled = noise.to(x.dtype) * strengths
+        return doubled(torch.cat([strengths, others, scaled], 1), torch.cat([even, self.noise]))
 
 
-def _summed(weight: Tensor, axis: int) -> Tensor:
-    """Along one axis three weights a, b, c on doubled pixels as four on single ones: c, b + c, a + b, a."""
-    a, b, c = weight.unbind(axis)
-    return torch.stack([c, b + c, a + b, a], axis)
+def _summed(weight: Tensor) -> Tensor:
+    """3×3 weights on doubled pixels as 4×4 on single ones: (a, b, c) along an axis become (c, b + c, a + b, a).
+
+    These are the sums of all 2×2 neighbours in the flipped kernel with zeros around it.
+    """
+    return functional.avg_pool2d(weight.flip(2, 3), 2, stride=1, padding=1, divisor_override=1)
