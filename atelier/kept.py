@@ -15,6 +15,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 
 GENERATOR, DISCRIMINATOR, FACTS = "generator.safetensors", "discriminator.safetensors", "model.json"
+BASE = Path("models/base-64-a307d11006225ade")  # made by tools/make_base.py; its README.md is the model card
 HASH_DIGITS = 16
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 KEPT = re.compile(rf"({NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")

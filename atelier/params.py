@@ -190,11 +190,11 @@ AUTO_BATCH: Mapping[Arch, int] = {"dcgan": 64, "r3gan": 64, "sketch": 32}
 class Train(Section):
     arch: Arch = "sketch"
     init_from: str | None = Field(
-        None,
-        pattern=r"-[0-9a-f]{16}/?$",
-        description="null or a model in models/, as `atelier import` names it",
+        "auto",
+        pattern=r"^(auto|base)$|-[0-9a-f]{16}/?$",
+        description="auto, base, null or a model in models/, as `atelier import` names it",
     )
-    kimg: float = Field(160, ge=0, le=1e7)
+    kimg: float = Field(64, ge=0, le=1e7)
     batch: Annotated[int, Field(ge=2, le=8192)] | Literal["auto"] = Field(
         "auto", description="auto, or a whole number at least 2 and at most 8192"
     )
@@ -259,9 +259,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _something_paints(self) -> Self:
-        if self.kimg == 0 and self.init_from is None:
+        if self.kimg == 0 and self.init_from in (None, "auto"):
             raise ValueError(
-                "train.kimg holds 0; it may hold a number above 0, and 0 only with train.init_from"
+                "train.kimg holds 0; it may hold a number above 0, and 0 only where train.init_from is base or a model"
             )
         return self
 

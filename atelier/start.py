@@ -1,4 +1,4 @@
-"""A kept model as networks to start from: whole, unchanged, and of the kind that the training asks for."""
+"""The networks that a training starts from: those of a kept model, or of the base model in the repository."""
 
 import json
 from dataclasses import dataclass
@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.kept import DISCRIMINATOR, GENERATOR, KEPT, content_hash
+from atelier.kept import BASE, DISCRIMINATOR, GENERATOR, KEPT, content_hash
 from atelier.networks import NetworkConfig, make_networks, read_model
 from atelier.weights import are_weights_of as are_tensors_of
 
 # what a model says of the training it came from, told on by every model that starts from it
 TOLD = ("kimg", "seed", "generation", "dataset_sha256", "imported", "start")
+
+BASE_NETWORK = NetworkConfig("sketch", 64, {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8})
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,37 @@ class Start:
             discriminator.load_state_dict(self.discriminator)
 
 
+def start_path(init_from: str | None, network: NetworkConfig) -> Path | None:
+    """The model directory that `train.init_from` means for a training of `network`; None to start from nothing.
+
+    `base` is the base model, and `auto` is the base model where it has the size and the settings of `network`.
+    """
+    if init_from == "auto":
+        return BASE if network == BASE_NETWORK else None
+    if init_from == "base":
+        return BASE
+    return Path(init_from) if init_from else None
+
+
 def open_start(path: Path, network: NetworkConfig) -> Start:
     """The model at `path`, whole and unchanged, for a training of `network`.
 
     Raises AtelierError where it is absent or changed, or of another architecture, size or setting.
     """
     match = KEPT.fullmatch(path.name)
+    if path == BASE and not (path / GENERATOR).is_file():
+        raise AtelierError(
+            f"{path}, the base model, is missing: `git checkout -- {path}` brings it back; or set train.init_from "
+            "to null, to start from nothing"
+        )
     if not match or not (path / GENERATOR).is_file():
         raise AtelierError(
             f"train.init_from: {path} is no model to start from: `atelier import FILE` makes one and says its name"
         )
     if content_hash(path) != match[2]:
         raise AtelierError(
-            f"train.init_from: {path} was changed, its name does not fit it any more: import it again"
+            f"train.init_from: {path} was changed, its name does not fit it any more: "
+            + (f"`git checkout -- {path}` brings it back" if path == BASE else "import it again")
         )
     header, generator = read_model(path / GENERATOR)
     rival = read_model(path / DISCRIMINATOR)[1] if (path / DISCRIMINATOR).is_file() else None

@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from torch import nn
 
 from atelier.canvas.rendering import painted
 from atelier.dataset import PackedDataset, open_dataset
@@ -29,6 +30,7 @@ from atelier.metrics.features import Features, Reference
 from atelier.metrics.panel import QuickPanel
 from atelier.params import Train
 from atelier.pictures.sheets import write_sheet
+from atelier.start import Start, open_start, start_path
 from atelier.training.loop import Trainer
 from atelier.training.plan import TrainingPlan
 from atelier.training.precision import pick_precision
@@ -38,8 +40,11 @@ CPU = torch.device("cpu")
 PICTURES, SHOWN, SEED = 600, 64, 1
 FOR_EVER = 10**9  # images
 WARM_UP, TIMED = 3, 10  # steps
+FROZEN = "frozen"  # key of how many of the discriminator's first convolutions are not trained
 RECIPES: Mapping[str, dict[str, Any]] = {
-    "default": {},
+    "from nothing": {"init_from": None},
+    "from the base": {"init_from": "base"},
+    "from the base, D's first layers frozen": {"init_from": "base", FROZEN: 2},
     "adam": {"optimizer": "adam"},
     "without noise": {"sketch": {"noise": 0}},
     "without a warm start": {"warm_start": 0.0},
@@ -87,23 +92,37 @@ def trained(
     dataset: PackedDataset, settings: Mapping[str, Any], seconds: float, seed: int
 ) -> tuple[Trainer, float]:
     """Train for about so many processor seconds; the trainer, and how many they were."""
-    params = Train.model_validate({**settings, "seed": seed, "snapshot_kimg": FOR_EVER})
+    given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
+    frozen = given.pop(FROZEN, 0)
+    params = Train.model_validate(given)
     plan = training_plan(params, dataset, pick_precision(params.precision, CPU)[0])
-    game = _step_s(dataset, replace(plan, warm_start=0.0, images=FOR_EVER))
-    warm = _step_s(dataset, replace(plan, images=FOR_EVER)) if plan.warm_start else 0.0
+    path = start_path(params.init_from, plan.network)
+    start = open_start(path, plan.network) if path else None
+    game = _step_s(dataset, replace(plan, warm_start=0.0, images=FOR_EVER), start, frozen)
+    warm = _step_s(dataset, replace(plan, images=FOR_EVER), start, frozen) if plan.warm_start else 0.0
     step_s = plan.warm_start * warm + (1 - plan.warm_start) * game
     plan = replace(plan, images=math.floor(seconds / step_s) * plan.batch)
     with tempfile.TemporaryDirectory() as states:
-        trainer = Trainer(plan, dataset, CPU, Path(states))
+        trainer = _trainer(plan, dataset, Path(states), start, frozen)
         began = time.process_time()
         while trainer.images_seen < plan.images:
             trainer.advance()
     return trainer, time.process_time() - began
 
 
-def _step_s(dataset: PackedDataset, plan: TrainingPlan) -> float:
+def _trainer(
+    plan: TrainingPlan, dataset: PackedDataset, states: Path, start: Start | None, frozen: int
+) -> Trainer:
+    trainer = Trainer(plan, dataset, CPU, states, start)
+    convolutions = [layer for layer in trainer.discriminator.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in convolutions[:frozen]:
+        layer.requires_grad_(False)
+    return trainer
+
+
+def _step_s(dataset: PackedDataset, plan: TrainingPlan, start: Start | None, frozen: int) -> float:
     with tempfile.TemporaryDirectory() as states:
-        trainer = Trainer(plan, dataset, CPU, Path(states))
+        trainer = _trainer(plan, dataset, Path(states), start, frozen)
         for step in range(WARM_UP + TIMED):
             if step == WARM_UP:
                 began = time.process_time()

@@ -189,7 +189,7 @@ def _named(params: Params) -> Iterator[Path]:
     names = (
         folder.path,
         folder.catalog,
-        params.train.init_from,
+        None if params.train.init_from in ("auto", "base") else params.train.init_from,
         params.evaluate.inception_weights,
         network.path,
     )

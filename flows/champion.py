@@ -124,7 +124,7 @@ def night_params(
         changes["train.init_from"] = champion.path.as_posix()
         changes["train.generation"] = int(night.replace("-", ""))
     elif Path(params.train.init_from or "").name.startswith(f"{NAME}-"):
-        changes["train.init_from"] = None  # an earlier night set it, in a commit that the user took over
+        changes["train.init_from"] = "auto"  # an earlier night set it, in a commit that the user took over
     if params.nightly.kimg is not None:
         changes["train.kimg"] = params.nightly.kimg
     return changes

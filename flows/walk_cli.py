@@ -1,4 +1,4 @@
-"""`atelier walk`, `atelier refilm` and `atelier directions`: through latent space, as typed by a person."""
+"""`atelier paint`, `walk`, `refilm` and `directions`: pictures of any model, outside the pipeline."""
 
 import sys
 from pathlib import Path
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GENERATOR = Path("data/model/generator.safetensors")
 PLACE = Path(".atelier/walks")
+PAINTED = Path(".atelier/painted")
 
 Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; else the present training's")]
 Frame = Annotated[int | None, typer.Option(min=0, help="only this frame, as a PNG")]
@@ -27,9 +28,41 @@ CanvasSize = Annotated[str | None, typer.Option(help="rows x columns, 2x3; else 
 
 def add(app: typer.Typer) -> None:
     """The commands, into `atelier`."""
+    app.command()(paint)
     app.command()(walk)
     app.command()(refilm)
     app.command()(directions)
+
+
+def paint(
+    model: Annotated[
+        str, typer.Option("--from", help="base: the base model; or a generator.safetensors, or its folder")
+    ] = "base",
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="how many pictures")] = 16,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="another seed, other pictures")] = 1,
+    canvas: CanvasSize = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the folder for the pictures; else one in .atelier/painted")
+    ] = None,
+) -> None:
+    """Paint pictures with a model as it is, without data or training; `atelier reproduce` paints them again."""
+    from atelier.canvas.recipe import Station
+    from atelier.kept import BASE
+
+    here = Path.cwd()
+    tree.enter()
+    path = BASE if model == "base" else here / model
+    generator = path / GENERATOR.name if path.is_dir() or path == BASE else path
+    recipe, device = _recipe(Station(seed=seed, index=0), canvas)
+    folder = here / out if out else PAINTED / f"{'base' if model == 'base' else path.stem}-{seed}"
+    command = [
+        str(generator),
+        recipe.model_dump_json(),
+        f"--count={count}",
+        f"--out={folder}",
+        f"--device={device}",
+    ]
+    sys.exit(_painted("atelier.canvas.artworks", command))
 
 
 def walk(

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from atelier.canvas.artworks import SHOWN, SHOWN_PX, name, write_artworks
 from atelier.canvas.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
 from atelier.canvas.painting import Painting, paint, size
 from atelier.canvas.picking import Judge, Pick, picked
@@ -18,7 +19,7 @@ from atelier.params import Generate
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress
-from atelier.provenance import ModelFacts, PickFacts, Provenance, write_png
+from atelier.provenance import ModelFacts, PickFacts, Provenance
 from atelier.versions import software
 from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
@@ -28,8 +29,6 @@ from tasks.trainer import deterministic_device
 ARTWORKS = DATA / "artworks"
 GENERATOR = DATA / "model" / "generator.safetensors"
 DISCRIMINATOR = DATA / "model" / "discriminator.safetensors"  # asked where pictures are picked
-SHOWN = 64  # artworks on the contact sheet
-SHOWN_PX = 256  # longer side there, at most
 
 
 def run(stage: Stage) -> str:
@@ -44,19 +43,11 @@ def run(stage: Stage) -> str:
     height, width = size(generator, recipe(params, 0))
     if is_mural(height, width):
         return murals(stage, generator, [*made], height, width)
-    shown: list[Pixels] = []
     with (
         stage.progress(params.count, "artworks") as progress,
         replacing_directory(ARTWORKS) as directory,
     ):
-        for each in made:
-            picture = paint(generator, each.latent)
-            write_png(directory / f"{name(each)}.png", picture, each)
-            if len(shown) < SHOWN:
-                shown.append(thumbnail(picture, SHOWN_PX))
-            progress.advance()
-        write_sheet(DATA / "contact_sheet.png", np.stack(shown))
-        progress.shows(DATA / "contact_sheet.png")
+        write_artworks(generator, made, directory, DATA / "contact_sheet.png", progress)
     return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
 
 
@@ -85,11 +76,6 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
     stage.refuse_changed()
     shutil.rmtree(stage.state)
     return f"{counted(len(made), 'mural')} of {width:,} × {height:,} px, seed {made[0].latent.seed}"
-
-
-def name(made: Provenance) -> str:
-    """What a picture's file is called, less its ending."""
-    return f"{made.latent.seed}-{made.latent.index:05d}"
 
 
 def provenance(params: Generate, index: int, model: ModelFacts, pick: PickFacts | None = None) -> Provenance:

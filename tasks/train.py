@@ -20,7 +20,7 @@ from atelier.files import digest, digest_tree, write_bytes, write_json
 from atelier.metrics.panel import QUICK_PICTURES, refuse_too_few
 from atelier.networks import NetworkConfig, save_network
 from atelier.params import Train
-from atelier.start import Start, open_start
+from atelier.start import Start, open_start, start_path
 from atelier.training.curves import Curves, best
 from atelier.training.loop import Stopped, Trainer
 from atelier.training.plan import TrainingPlan
@@ -53,7 +53,9 @@ def train(stage: Stage, world: World) -> str:
     plan = training_plan(params, dataset, precision)
     tell_recipe(params, plan)
     data_digest = digest_tree(DATA / "dataset")
-    start = open_start(Path(params.init_from), plan.network) if params.init_from else None
+    path = start_path(params.init_from, plan.network)
+    start = open_start(path, plan.network) if path else None
+    print(f"train: starts from {path or 'nothing'}")
     states = States.of(stage, deciding(params, plan, data_digest, device, start))
     if not world.all(world.told_by_first(lambda: states.directory.name) == states.directory.name):
         raise AtelierError(
@@ -176,7 +178,7 @@ def settings_of(params: Train, plan: TrainingPlan) -> dict[str, Any]:
 
 def tell_recipe(params: Train, plan: TrainingPlan) -> None:
     """Print where the settings leave the architecture's recipe."""
-    recipe = asdict(recipe_of(params))
+    recipe = asdict(recipe_of(params, plan.network))
     others = [
         f"{name} {getattr(plan, name)} ({value})"
         for name, value in recipe.items()
@@ -216,10 +218,11 @@ def out_of_memory(params: Train, device: torch.device, processes: int, at_a_time
 
 def training_plan(params: Train, dataset: PackedDataset, precision: Precision = "float32") -> TrainingPlan:
     """What params.yaml's `train` means for this dataset and this machine; `generation` is a further seed."""
-    recipe = recipe_of(params)
+    network = NetworkConfig(params.arch, dataset.resolution, dict(getattr(params, params.arch)))
+    recipe = recipe_of(params, network)
     recipe = recipe.chosen({name: getattr(params, name) for name in asdict(recipe)})
     return TrainingPlan(
-        network=NetworkConfig(params.arch, dataset.resolution, dict(getattr(params, params.arch))),
+        network=network,
         seed=params.seed + params.generation * 2**31,
         batch=params.step_batch,
         lr=params.lr,
@@ -237,10 +240,10 @@ def training_plan(params: Train, dataset: PackedDataset, precision: Precision = 
     )
 
 
-def recipe_of(params: Train) -> Recipe:
-    """The values of `auto` settings: those of the architecture, without a warm start if `init_from` is set."""
+def recipe_of(params: Train, network: NetworkConfig) -> Recipe:
+    """The values of `auto` settings: those of the architecture, without a warm start where a model is given."""
     recipe = RECIPES[params.arch]
-    return replace(recipe, warm_start=0.0) if params.init_from else recipe
+    return replace(recipe, warm_start=0.0) if start_path(params.init_from, network) else recipe
 
 
 def course_of(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:

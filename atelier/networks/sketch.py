@@ -135,7 +135,7 @@ class DoubleWithNoise(nn.Module):
         if not self.maps:
             return doubled(x, even)
         # split, because the gradients of a split are concatenated, and those of two uses of x are added up
-        strengths, others = x.split([self.maps, x.shape[1] - self.maps], 1)
+        strengths, others = x.split([self.maps, x.shape[1] - self.maps], 1)  # type: ignore[no-untyped-call]
         scaled = noise.to(x.dtype) * strengths
         return doubled(torch.cat([strengths, others, scaled], 1), torch.cat([even, self.noise]))
 

@@ -12,7 +12,7 @@ from atelier.params_table import markdown
 from atelier.training.recipes import RECIPES
 
 SHIPPED = Path("params.yaml").read_text(encoding="utf-8")
-TRAIN, KIMG = (SHIPPED[: SHIPPED.index(text)].count("\n") + 1 for text in ("train:\n", "  kimg: 160"))
+TRAIN, KIMG = (SHIPPED[: SHIPPED.index(text)].count("\n") + 1 for text in ("train:\n", "  kimg: 64"))
 
 
 def load(tmp_path: Path, text: str) -> Params:
@@ -31,8 +31,8 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("kimg: 160", "kimg: -3", "train.kimg holds -3; it may hold a number at least 0 and at most 10000000"),
-        ("kimg: 160", "kimg: .nan", "train.kimg holds nan; it may hold a number at least 0"),
+        ("kimg: 64", "kimg: -3", "train.kimg holds -3; it may hold a number at least 0 and at most 10000000"),
+        ("kimg: 64", "kimg: .nan", "train.kimg holds nan; it may hold a number at least 0"),
         ("batch: auto", 'batch: "64"', "train.batch holds '64'; it may hold auto, or a whole number at least 2"),
         ("mirror: true", "mirror: 1", "augment.mirror holds 1; it may hold true or false"),
         ("source: gallery", "source: museum", "scrape.source holds 'museum'; it may hold gallery, wikiart or folder"),
@@ -65,7 +65,7 @@ def test_a_batch_without_equal_parts_for_all_gpus_is_refused_before_any_work(tmp
 
 
 def test_every_bad_value_is_named_at_once(tmp_path):
-    text = SHIPPED.replace("kimg: 160", "kimg: 0").replace("count: 64", "count: 0")
+    text = SHIPPED.replace("kimg: 64", "kimg: 0").replace("count: 64", "count: 0")
     with pytest.raises(AtelierError) as refused:
         load(tmp_path, text)
     assert "train.kimg" in str(refused.value)
@@ -81,7 +81,7 @@ def test_text_that_is_no_yaml_is_refused_with_its_line(tmp_path):
 
 
 def test_a_key_given_twice_is_refused(tmp_path):
-    message = refusal(tmp_path, "  kimg: 160", "  kimg: 5\n  kimg: 160")
+    message = refusal(tmp_path, "  kimg: 64", "  kimg: 5\n  kimg: 64")
     assert "not valid YAML" in message
     assert "kimg" in message
 
@@ -124,7 +124,7 @@ def test_chained_passes_must_reach_the_scale(tmp_path):
 
 def test_numbers_may_be_written_as_people_write_them(tmp_path):
     assert load(tmp_path, SHIPPED.replace("lr: 0.0002", "lr: 1e-4")).train.lr == 1e-4
-    assert load(tmp_path, SHIPPED.replace("kimg: 160", "kimg: 2.5")).train.kimg == 2.5
+    assert load(tmp_path, SHIPPED.replace("kimg: 64", "kimg: 2.5")).train.kimg == 2.5
 
 
 def test_missing_keys_have_their_defaults(tmp_path):
@@ -166,8 +166,8 @@ def test_each_setting_of_a_recipe_may_be_auto_or_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("kimg: 160", "kimg: \x07 120", f":{KIMG}: not valid YAML: remove the control character 0x07"),
-        ("kimg: 160", "kimg: 160  # \x1b[0m", f":{KIMG}: not valid YAML: remove the control character 0x1b"),
+        ("kimg: 64", "kimg: \x07 120", f":{KIMG}: not valid YAML: remove the control character 0x07"),
+        ("kimg: 64", "kimg: 64  # \x1b[0m", f":{KIMG}: not valid YAML: remove the control character 0x1b"),
         ("train:\n", "train:\n  <<: {key: 3}\n", f":{TRAIN}: train.key is an unknown key"),
         (
             "train:\n",
@@ -176,11 +176,11 @@ def test_each_setting_of_a_recipe_may_be_auto_or_chosen(tmp_path):
         ),
         ("train:\n", "<<: {key: 3}\ntrain:\n", r"key is an unknown key"),
         ("train:\n", "train:\n  true: 3\n", f":{TRAIN + 1}: train.True is an unknown key"),
-        ("kimg: 160", "kimg: 2001-99-14", "not valid YAML: month must be"),
-        ("kimg: 160", "kimg: " + "[" * 5000, "nest too deeply"),
+        ("kimg: 64", "kimg: 2001-99-14", "not valid YAML: month must be"),
+        ("kimg: 64", "kimg: " + "[" * 5000, "nest too deeply"),
         (
-            "  kimg: 160",
-            "<<<<<<< HEAD\n  kimg: 160\n=======\n  kimg: 99\n>>>>>>> b",
+            "  kimg: 64",
+            "<<<<<<< HEAD\n  kimg: 64\n=======\n  kimg: 99\n>>>>>>> b",
             f":{KIMG}: git left a conflict here",
         ),
     ],

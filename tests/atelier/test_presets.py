@@ -80,7 +80,7 @@ def test_sections_that_a_file_leaves_out_are_added_where_they_differ(path: Path)
 
 def test_a_wrong_file_is_named_and_stays(path: Path):
     for text, reason in (
-        (SHIPPED.replace("kimg: 160", "kimg: much"), "train.kimg holds 'much'"),
+        (SHIPPED.replace("kimg: 64", "kimg: much"), "train.kimg holds 'much'"),
         (
             SHIPPED.replace("size_px: 512               # larger", "size_px: 64 # larger"),
             "download.size_px holds 64",

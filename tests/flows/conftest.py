@@ -119,7 +119,7 @@ def _promoted_template(
     place = tmp_path_factory.mktemp("promoted")
     with pytest.MonkeyPatch.context() as patch:
         person = _person(place, _person_template, environment, patch)
-        person.set("kimg: 160", "kimg: 7")  # at work on something, not committed
+        person.set("kimg: 64", "kimg: 7")  # at work on something, not committed
         person.night("2026-11-24")
         assert person.ran() == ["scrape", "train", "evaluate", "generate"]
     return place

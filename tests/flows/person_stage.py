@@ -32,7 +32,7 @@ def _train(catalog: str, params: dict) -> None:
     settings = train[train["arch"]]
     recipe = [catalog, train["arch"], train["init_from"], train["generation"], train["kimg"], settings]
     weights = f"weights of {json.dumps(recipe)}"
-    if train["init_from"]:  # as the real one, it needs the model
+    if (train["init_from"] or "").startswith("models/"):  # as the real one, it needs the model
         weights += Path(train["init_from"], "generator.safetensors").read_text()[:7]
     _write("data/model/generator.safetensors", weights)
     _write("data/model/discriminator.safetensors", f"of {weights}")

@@ -60,7 +60,7 @@ def test_where_the_champion_does_not_fit_the_settings_a_night_begins_anew(tmp_pa
     best = kept(tmp_path, **facts)
     assert night_params(params(), best, NIGHT, tmp_path) == {"scrape.snapshot": NIGHT}
     merged = params(train={"init_from": best.path.as_posix()})
-    assert night_params(merged, best, NIGHT, tmp_path)["train.init_from"] is None
+    assert night_params(merged, best, NIGHT, tmp_path)["train.init_from"] == "auto"
 
 
 def test_a_fresh_night_starts_where_the_user_does_and_never_from_an_earlier_nights_champion(tmp_path: Path):
@@ -71,7 +71,7 @@ def test_a_fresh_night_starts_where_the_user_does_and_never_from_an_earlier_nigh
     merged = params(nightly=fresh, train={"init_from": best.path.as_posix(), "generation": 20261123})
     assert night_params(merged, best, NIGHT, tmp_path) == {
         "scrape.snapshot": NIGHT,
-        "train.init_from": None,
+        "train.init_from": "auto",
     }
 
 
@@ -98,7 +98,7 @@ def test_versions_tell_what_changed_and_none_is_given_twice(promoted: Studio):
     promoted.paint("cliffs")
     clone, best = promoted.evening("2026-11-26")
     assert best == replace(best, version="1.0.2", night="2026-11-25", paintings=1)
-    assert "init_from: null" in (clone.root / "params.yaml").read_text()
+    assert "init_from: auto" in (clone.root / "params.yaml").read_text()
     other = promote(clone, best, "2026-11-26", "another architecture", print)
     assert other.version == "2.0.0"
 

@@ -184,8 +184,8 @@ def test_presets_are_listed_and_put_into_params_yaml(tmp_path: Path, monkeypatch
     assert "laptop-64" in listed
     assert "as shipped" in listed
     changed = CliRunner().invoke(cli.app, ["preset", "laptop-64"]).output
-    assert "train.sketch.ngf: 24 -> 32" in changed
-    assert "    ngf: 32 " in (tmp_path / "params.yaml").read_text()
+    assert "train.kimg: 64 -> 320" in changed
+    assert "  kimg: 320 " in (tmp_path / "params.yaml").read_text()
     assert "already" in CliRunner().invoke(cli.app, ["preset", "laptop-64"]).output
 
 

@@ -16,14 +16,14 @@ from tests.flows.person import Studio
 
 
 def test_the_night_has_the_commit_and_an_uncommitted_edit_is_neither_in_it_nor_lost(person: Studio):
-    person.set("kimg: 160", "kimg: 7")
+    person.set("kimg: 64", "kimg: 7")
     (person.root / "new stage é.py").write_text("print()")
     before = (person.git("status", "--porcelain"), (person.root / "params.yaml").read_bytes())
     clone = person.prepare()
     assert clone.root == person.root.parent / "my studio.nightly"
     assert clone.base == person.git("rev-parse", "HEAD")
     assert clone.uncommitted == ("params.yaml", "new stage é.py")
-    assert "kimg: 160" in (clone.root / "params.yaml").read_text()
+    assert "kimg: 64" in (clone.root / "params.yaml").read_text()
     assert not (clone.root / "new stage é.py").exists()
     assert (person.git("status", "--porcelain"), (person.root / "params.yaml").read_bytes()) == before
 
@@ -110,7 +110,7 @@ def test_what_params_name_in_the_users_tree_and_no_commit_holds_is_lent(person: 
     with (person.root / ".gitignore").open("a") as file:
         file.write("/mine/\n")
     person.set("path: null ", "path: mine/paintings ")
-    person.set("init_from: null ", "init_from: models/barrat-0123456789abcdef ")
+    person.set("init_from: auto ", "init_from: models/barrat-0123456789abcdef ")
     person.commit("my own")
     for name in ("mine/paintings/sea.jpg", "models/barrat-0123456789abcdef/generator.safetensors"):
         (person.root / name).parent.mkdir(parents=True)

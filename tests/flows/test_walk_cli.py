@@ -1,4 +1,4 @@
-"""`atelier walk` and `atelier directions` as typed by a person."""
+"""`atelier paint`, `atelier walk` and `atelier directions` as typed by a person."""
 
 import shutil
 import signal
@@ -10,13 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from atelier import __version__
 from atelier.canvas.filmed import FilmFacts, read_facts
 from atelier.canvas.films import write_film
+from atelier.canvas.painting import paint
 from atelier.canvas.recipe import Move, Recipe, Station, Walk
+from atelier.canvas.rendering import exact
 from atelier.errors import AtelierError
+from atelier.files import digest
+from atelier.kept import BASE
+from atelier.networks import load_generator
 from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, read, write_png
 from flows import cli
 from tests.models import SMALL, save_small_generator
@@ -184,3 +190,35 @@ def test_directions_are_drawn_from_any_folder_of_the_studio(
     assert (studio / "data/sheet.png").is_file()
     assert (studio / "data/kept/1-00007-d0+3.png").is_file()
     assert "a sheet is a .png" in refused("directions", "--out=sheet.jpg")
+
+
+def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Path):
+    shutil.copytree(ROOT / BASE, BASE)
+    said, _ = atelier("paint", "--count", "3", "--seed", "5", "--canvas", "1x2").communicate()
+    folder = Path(".atelier/painted/base-5")
+    assert f"3 pictures of 128 × 64 px in {folder}" in said
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "5-00000.png", "5-00001.png", "5-00002.png", "contact_sheet.png",
+    ]  # fmt: skip
+    made = read(folder / "5-00002.png")
+    assert made.model.sha256 == digest(BASE / "generator.safetensors")
+    assert (made.latent.seed, made.latent.index, made.latent.canvas, made.latent.truncation) == (
+        5,
+        2,
+        (1, 2),
+        0.7,
+    )
+    generator, _ = load_generator(BASE / "generator.safetensors")
+    with Image.open(folder / "5-00002.png") as picture:
+        assert np.array_equal(np.array(picture), paint(exact(generator, torch.device("cpu")), made.latent))
+
+
+def test_any_model_paints_and_what_is_none_is_a_sentence(studio: Path):
+    said, _ = atelier("paint", "--from", "data/model", "--count", "2", "--out", "mine").communicate()
+    assert "2 pictures of 32 × 32 px in" in said
+    assert read(Path("mine/1-00001.png")).model.sha256 == digest(GENERATOR)
+    _, told = atelier("paint", "--from", "nothing.safetensors").communicate()
+    assert "nothing.safetensors is missing" in told
+    _, told = atelier("paint", "--from", "data/model", "--canvas", "1500x1500").communicate()
+    assert "is a mural, which stage generate paints" in told
+    assert "Traceback" not in told

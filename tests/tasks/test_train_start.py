@@ -1,6 +1,7 @@
 """Trainings that start from a model: what they start with, what they say of it, and what they take for a stranger."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.imports.models import import_model
+from atelier.kept import BASE, content_hash
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from atelier.params import Params, load_params
+from atelier.start import BASE_NETWORK, open_start, start_path
 from atelier.weights import save_weights
 from tasks import generate
 from tasks.stage import Stage
@@ -25,6 +28,7 @@ SETTINGS = {
     "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
 MODEL = Path("data/model")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -123,13 +127,63 @@ def test_a_model_that_does_not_fit_is_refused_before_any_work():
         train(init_from=first)
 
 
+def test_the_base_model_is_whole_small_and_what_the_shipped_settings_train():
+    shipped = load_params(ROOT / "params.yaml")
+    settings = dict(getattr(shipped.train, shipped.train.arch))
+    assert NetworkConfig(shipped.train.arch, shipped.augment.resolution, settings) == BASE_NETWORK
+    base = ROOT / BASE
+    assert base.name.endswith(f"-{content_hash(base)}")
+    assert sum(path.stat().st_size for path in base.iterdir()) <= 6_000_000
+    assert (base / "README.md").read_text().startswith("# ")
+    for name in ("generator", "discriminator"):
+        header, tensors = read_model(base / f"{name}.safetensors")
+        assert NetworkConfig(header["arch"], header["resolution"], header["settings"]) == BASE_NETWORK
+        assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float16}
+
+
+def test_auto_starts_from_the_base_model_only_where_it_fits():
+    smaller = NetworkConfig("sketch", 64, {**BASE_NETWORK.settings, "ngf": 16})
+    assert start_path("auto", BASE_NETWORK) == start_path("base", smaller) == BASE
+    for other in (smaller, NetworkConfig("sketch", 128, BASE_NETWORK.settings)):
+        assert start_path("auto", other) is None
+    assert start_path(None, BASE_NETWORK) is None
+    with pytest.raises(AtelierError, match=r"the base model, is missing: `git checkout -- models/base-64-"):
+        open_start(BASE, BASE_NETWORK)  # not in this folder
+    shutil.copytree(ROOT / BASE, BASE)
+    with pytest.raises(
+        AtelierError, match=r"init_from: models/base-64-.* params.yaml asks for sketch of 64 px"
+    ):
+        open_start(BASE, smaller)
+    start = open_start(BASE, BASE_NETWORK)
+    assert start.lineage["kimg"] > 100
+    (BASE / "discriminator.safetensors").unlink()
+    with pytest.raises(AtelierError, match="was changed, its name does not fit it any more: `git checkout"):
+        open_start(BASE, BASE_NETWORK)
+
+
+def test_a_training_from_the_base_model_has_no_warm_start_and_keeps_its_float16_weights(
+    capsys: pytest.CaptureFixture[str],
+):
+    shutil.copytree(ROOT / BASE, BASE)
+    pack_blots(resolution=64)
+    run(Stage("train", Params.model_validate({"train": {"kimg": 0, "init_from": "base", "device": "cpu"}})))
+    assert f"starts from {BASE}" in capsys.readouterr().out
+    _, before = read_model(BASE / "generator.safetensors")
+    _, after = read_model(MODEL / "generator.safetensors")
+    assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
+    assert facts()["start"]["generator_sha256"] == digest(BASE / "generator.safetensors")
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"kimg": 0}, "train.kimg holds 0; it may hold a number above 0, and 0 only with train.init_from"),
+        (
+            {"kimg": 0},
+            "train.kimg holds 0; it may hold a number above 0, and 0 only where train.init_from is base or a model",
+        ),
         (
             {"init_from": "data/model"},
-            "train.init_from holds 'data/model'; it may hold null or a model in models/",
+            "train.init_from holds 'data/model'; it may hold auto, base, null or a model in models/",
         ),
     ],
 )

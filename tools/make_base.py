@@ -1,0 +1,61 @@
+"""Make models/base-64-<hash> of a trained data/model: `python tools/make_base.py data/model`.
+
+Weights are stored as float16, which halves the files; networks compute with them as float32. Prints the new
+directory's name, which goes into `BASE` of atelier/kept.py, and how far float16 moves a picture.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from atelier.canvas.rendering import painted
+from atelier.files import digest, write_json
+from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, keep_model
+from atelier.networks import FORMAT, load_generator, read_model
+from atelier.weights import save_weights
+
+MOST = 6_000_000  # bytes of both networks together
+
+
+def halved(source: Path, target: Path) -> None:
+    """Write a model file's floats as float16. Raises ValueError where one is beyond float16's range."""
+    header, tensors = read_model(source)
+    half = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    if not all(value.isfinite().all() for value in half.values()):
+        raise ValueError(f"{source} holds weights that float16 cannot: it is not made smaller")
+    save_weights(target, half, FORMAT, {key: value for key, value in header.items() if key != "format"})
+
+
+def fill(source: Path, directory: Path) -> None:
+    """Both networks and model.json, as a kept model has them."""
+    for name in (GENERATOR, DISCRIMINATOR):
+        halved(source / name, directory / name)
+    header, _ = read_model(directory / GENERATOR)
+    facts = {key: value for key, value in header.items() if key != "format"}
+    facts |= {f"{name.split('.')[0]}_sha256": digest(directory / name) for name in (GENERATOR, DISCRIMINATOR)}
+    write_json(directory / FACTS, facts)
+
+
+def main(source: Path, name: str) -> None:
+    """Write the directory into models/ and print what it is."""
+    path = keep_model(Path("models"), name, lambda directory: fill(source, directory))
+    size = sum((path / each).stat().st_size for each in (GENERATOR, DISCRIMINATOR))
+    if size > MOST:
+        raise ValueError(f"{path} takes {size:,} bytes; a base model takes at most {MOST:,}")
+    pictures = []
+    for directory in (source, path):
+        generator, _ = load_generator(directory / GENERATOR)
+        with torch.inference_mode():
+            pictures.append(np.concatenate([*painted(generator, 1, 64)]).astype(int))
+    moved = np.abs(pictures[0] - pictures[1])
+    print(
+        f"{path}: {size:,} bytes; float16 moves a value by {moved.mean():.3f} of 255, by {moved.max()} at most"
+    )
+    print(json.dumps(json.loads((path / FACTS).read_text()).get("settings")))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "base-64")
