@@ -175,7 +175,7 @@ def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--confidence", type=_share, default=0.95, help="share of resamplings that must agree"
+        "--confidence", type=_share, default=0.95, help="how sure the verdict must be, from 0 to 1"
     )
     parser.add_argument("--json", type=Path, help="a file for the result")
     parser.add_argument("--sheet", type=Path, help="a PNG for pictures of both, side by side")

@@ -2,7 +2,9 @@
 
 Both paint from the same latents, and both are compared with the same held-out paintings by two distances, `kid` and
 `kid_coarse`. A paired bootstrap (Efron and Tibshirani 1993, chapter 16) gives the interval of each gain: every round
-draws latents and paintings with replacement, the same ones for both models and both distances.
+draws latents and paintings with replacement, the same ones for both models and both distances. Because there are two
+distances, each interval is wider than the confidence asked for, by Bonferroni's rule: both hold together with that
+confidence.
 """
 
 from dataclasses import asdict, dataclass
@@ -50,7 +52,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Contest:
-    """The gains in both distances; `confidence` is the share of resamplings in each interval.
+    """The gains in both distances; `confidence` is that of both intervals together.
 
     `wins`: one distance is better beyond chance, and neither is worse.
     """
@@ -74,7 +76,7 @@ class Contest:
         """Both distances of both models, with their intervals and verdicts, in one line."""
         return "; ".join(
             f"{name} {gain.champion:.4g} -> {gain.challenger:.4g}, {gain.verdict} "
-            f"({100 * self.confidence:g}% of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
+            f"({100 * _each(self.confidence):g}% of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
             for name, gain in self.gains.items()
         )
 
@@ -94,7 +96,7 @@ def contest(
 ) -> Contest:
     """Compare the features of pictures by two generators, made from the same latents in the same order.
 
-    `confidence` is the share of resamplings that a gain's interval holds; `seed` draws the resamplings.
+    `confidence` is how surely both intervals hold together; `seed` draws the resamplings.
     Raises AtelierError if a side has fewer than ten pictures.
     """
     pictures, paintings = len(champion), len(held_out)
@@ -109,8 +111,8 @@ def contest(
     random = np.random.default_rng(seed)
     drawn = _Rounds(_drawn(pictures, random), _drawn(paintings, random))
     return Contest(
-        kid=drawn.gain(champion.sharp, challenger.sharp, held_out.sharp, confidence),
-        kid_coarse=drawn.gain(champion.coarse, challenger.coarse, held_out.coarse, confidence),
+        kid=drawn.gain(champion.sharp, challenger.sharp, held_out.sharp, _each(confidence)),
+        kid_coarse=drawn.gain(champion.coarse, challenger.coarse, held_out.coarse, _each(confidence)),
         confidence=confidence,
     )
 
@@ -137,6 +139,11 @@ class _Rounds:
         across /= len(generated) * len(real)
         kids: Distances = (_within(generated, self.pictures) + within_paintings - 2 * across).numpy()
         return kids
+
+
+def _each(confidence: float) -> float:
+    """The confidence of each of two intervals, so that both hold together with `confidence` (Bonferroni)."""
+    return (1 + confidence) / 2
 
 
 def _drawn(count: int, random: np.random.Generator) -> Tensor:

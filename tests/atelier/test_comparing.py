@@ -61,7 +61,7 @@ def test_another_model_of_another_kind_gets_numbers_of_its_own_the_same_every_ti
 def test_the_share_that_must_agree_is_asked_for_and_told(capsys) -> None:
     OTHER.write_bytes(ONE.read_bytes())
     assert compared("--confidence=0.8")["confidence"] == 0.8
-    assert "80% of resamplings" in capsys.readouterr().out
+    assert "90% of resamplings" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         compared("--confidence=95")
     assert "95 is no share between 0 and 1" in capsys.readouterr().err

@@ -127,8 +127,8 @@ def test_the_more_resamplings_must_agree_the_wider_the_interval(archive, good, h
         one = narrow.gains[name]
         assert two.low < one.low < one.high < two.high
         assert one.champion == two.champion
-    assert "(50% of resamplings gain" in narrow.reason
-    assert "(97.5% of resamplings gain" in wide.reason
+    assert "(75% of resamplings gain" in narrow.reason
+    assert "(98.75% of resamplings gain" in wide.reason
 
 
 def test_the_verdict_depends_on_nothing_but_the_pictures_and_the_seed(archive, good, held_out) -> None:
