@@ -52,6 +52,10 @@ def paint(
     here = Path.cwd()
     tree.enter()
     path = BASE if model == "base" else here / model
+    if path == BASE and not path.is_dir():
+        raise AtelierError(f"{path}, the base model, is missing: `git checkout -- {path}` brings it back")
+    if out and (here / out).is_dir() and any((here / out).iterdir()):
+        raise AtelierError(f"--out {out} holds files, which pictures might replace: name a new folder")
     generator = path / GENERATOR.name if path.is_dir() or path == BASE else path
     recipe, device = _recipe(Station(seed=seed, index=0), canvas)
     folder = here / out if out else PAINTED / f"{'base' if model == 'base' else path.stem}-{seed}"

@@ -17,6 +17,7 @@ from atelier.dataset import PackedDataset, open_dataset
 from atelier.devices import is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import digest, digest_tree, write_bytes, write_json
+from atelier.metrics.features import read_weights
 from atelier.metrics.panel import QUICK_PICTURES, refuse_too_few
 from atelier.networks import NetworkConfig, save_network
 from atelier.params import Train
@@ -46,6 +47,7 @@ def train(stage: Stage, world: World) -> str:
     params = stage.params.train
     dataset = open_dataset(DATA / "dataset")
     # before any work: the first snapshot could not be scored
+    read_weights()
     refuse_too_few(QUICK_PICTURES, len(dataset.train.images), len(dataset.held_out.images))
     device = deterministic_device("train", params.device)
     precision, why = pick_precision(params.precision, device)

@@ -217,6 +217,10 @@ def test_any_model_paints_and_what_is_none_is_a_sentence(studio: Path):
     said, _ = atelier("paint", "--from", "data/model", "--count", "2", "--out", "mine").communicate()
     assert "2 pictures of 32 × 32 px in" in said
     assert read(Path("mine/1-00001.png")).model.sha256 == digest(GENERATOR)
+    assert "--out mine holds files, which pictures might replace" in refused(
+        "paint", "--from", "data/model", "--out", "mine"
+    )
+    assert "the base model, is missing: `git checkout -- models/base-64-" in refused("paint")
     _, told = atelier("paint", "--from", "nothing.safetensors").communicate()
     assert "nothing.safetensors is missing" in told
     _, told = atelier("paint", "--from", "data/model", "--canvas", "1500x1500").communicate()

@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from atelier.errors import AtelierError
 from atelier.files import digest
+from atelier.metrics import features
 from atelier.params import Params
 from tasks.stage import Stage
 from tasks.train import run
@@ -53,6 +54,16 @@ def test_too_few_paintings_to_compare_with_are_refused_before_any_step() -> None
     shutil.rmtree("data/dataset")
     pack_blots(2)
     with pytest.raises(AtelierError, match=r"1 training and 1 held-out .* use more paintings"):
+        run(stage())
+    assert not list(Path(".atelier").glob("train/*/state-*"))
+
+
+def test_without_the_weights_that_judge_pictures_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "PACKAGE", "no-such-package")
+    features.read_weights.cache_clear()
+    with pytest.raises(
+        AtelierError, match="no-such-package, with which pictures are judged, is not installed"
+    ):
         run(stage())
     assert not list(Path(".atelier").glob("train/*/state-*"))
 
