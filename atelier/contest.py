@@ -52,7 +52,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Contest:
-    """The gains in both distances; `confidence` is that of both intervals together.
+    """The gains in both distances. `confidence` is the probability that both intervals hold the true gain.
 
     `wins`: one distance is better beyond chance, and neither is worse.
     """
@@ -96,7 +96,7 @@ def contest(
 ) -> Contest:
     """Compare the features of pictures by two generators, made from the same latents in the same order.
 
-    `confidence` is how surely both intervals hold together; `seed` draws the resamplings.
+    `confidence` is the probability that both intervals hold the true gain; `seed` draws the resamplings.
     Raises AtelierError if a side has fewer than ten pictures.
     """
     pictures, paintings = len(champion), len(held_out)

@@ -14,7 +14,7 @@ from atelier.kept import BASE, DISCRIMINATOR, GENERATOR, KEPT, content_hash
 from atelier.networks import NetworkConfig, make_networks, read_model
 from atelier.weights import are_weights_of as are_tensors_of
 
-# what a model says of the training it came from, told on by every model that starts from it
+# the facts about a model's training that are part of the lineage of models that start from it
 TOLD = ("kimg", "seed", "generation", "dataset_sha256", "imported", "start")
 
 BASE_NETWORK = NetworkConfig("sketch", 64, {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8})
@@ -22,7 +22,11 @@ BASE_NETWORK = NetworkConfig("sketch", 64, {"nz": 100, "ngf": 24, "ndf": 24, "no
 
 @dataclass(frozen=True)
 class Start:
-    """Networks to start from. `lineage` is what a model that starts here says of it: hashes, and its own past."""
+    """The weights that a training starts from.
+
+    `lineage` is written into the model that the training makes, under the key `start`: the SHA-256 of both networks,
+    how the model came about, and the lineage of the model that it started from, if any.
+    """
 
     network: NetworkConfig
     generator: dict[str, Tensor]
@@ -30,7 +34,7 @@ class Start:
     lineage: dict[str, Any]
 
     def give_to(self, generator: nn.Module, discriminator: nn.Module) -> None:
-        """Put the weights into networks of this kind; without a discriminator, that one stays as it was drawn."""
+        """Load the weights into both networks; where there are none for the discriminator, it is left as it is."""
         generator.load_state_dict(self.generator)
         if self.discriminator:
             discriminator.load_state_dict(self.discriminator)

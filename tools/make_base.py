@@ -30,7 +30,7 @@ def halved(source: Path, target: Path) -> None:
 
 
 def fill(source: Path, directory: Path) -> None:
-    """Both networks and model.json, as a kept model has them."""
+    """Write both networks and model.json of the model in `source` into `directory`, in the form of a kept model."""
     for name in (GENERATOR, DISCRIMINATOR):
         halved(source / name, directory / name)
     header, _ = read_model(directory / GENERATOR)
@@ -40,7 +40,10 @@ def fill(source: Path, directory: Path) -> None:
 
 
 def main(source: Path, name: str) -> None:
-    """Write the directory into models/ and print what it is."""
+    """Make the model directory in models/ and print its name, its size and what float16 changes.
+
+    Raises ValueError where the weights do not fit into float16, or the files are larger than a base model may be.
+    """
     path = keep_model(Path("models"), name, lambda directory: fill(source, directory))
     size = sum((path / each).stat().st_size for each in (GENERATOR, DISCRIMINATOR))
     if size > MOST:

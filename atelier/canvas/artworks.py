@@ -1,7 +1,4 @@
-"""`python -m atelier.canvas.artworks`: paint some pictures with one model, without the pipeline.
-
-Also what stage generate writes its pictures with.
-"""
+"""Paint pictures into a folder: for stage generate, and for `atelier paint`, which runs this module as a process."""
 
 import argparse
 import sys
