@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from atelier.catalog import read_catalog, write_catalog  # noqa: E402
+from atelier.data.catalog import read_catalog, write_catalog  # noqa: E402
 from tests.archive import archive, painted  # noqa: E402
 
 ROUNDS = 5

@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from atelier.catalog import Work
+    from atelier.data.catalog import Work
     from atelier.download.engines import Engine
     from atelier.download.fetching import Answer
 
@@ -113,16 +113,16 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
     import pandas  # noqa: F401  # img2dataset has loaded them, too, when its clock starts
     import pyarrow.parquet  # noqa: F401
 
-    from atelier.catalog import Work
-    from atelier.download.account import write_account
+    from atelier.data.account import write_account
+    from atelier.data.catalog import Work
+    from atelier.data.shards import write_shards
     from atelier.download.arrivals import Arrivals, Limits
-    from atelier.download.downloading import download, kept_items
-    from atelier.download.engines.processes import Processes
-    from atelier.download.engines.threads import OneByOne, Threads
+    from atelier.download.download import download, kept_items
     from atelier.download.openings import SiteOpening
-    from atelier.images import ImageLimits
+    from atelier.download.processes import Processes
+    from atelier.download.threads import OneByOne, Threads
+    from atelier.images.verify import ImageLimits
     from atelier.progress import Progress
-    from atelier.shards import write_shards
 
     began_s = time.monotonic()
     limits = Limits(ImageLimits(64, 120_000_000), 100_000_000, None)
@@ -165,7 +165,7 @@ class FromFirstAnswer:
 
     def seconds(self, pictures: int) -> float:
         """Until now, for as many pictures at the rate of those that came later."""
-        from atelier.download.engines.processes import WORKS_PER_SHARD
+        from atelier.download.processes import WORKS_PER_SHARD
 
         later = pictures - (os.cpu_count() or 1) * WORKS_PER_SHARD
         return (time.monotonic() - self._began_s) * pictures / later
@@ -173,7 +173,7 @@ class FromFirstAnswer:
 
 def decode_nothing() -> None:
     from atelier.download import fetching
-    from atelier.images import Verified
+    from atelier.images.verify import Verified
 
     fetching.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", None)
 

@@ -5,8 +5,8 @@
 
 The pipeline's own stages make a set of the built-in gallery and train one small model on it, which is kept at several
 lengths. Each length paints one pool of pictures, whose features are computed once. The contests draw their pictures
-and their held-out paintings from the pools, without replacement, and `atelier.contest` decides each at the default of
-nightly.gate.
+and their held-out paintings from the pools, without replacement, and `atelier.metrics.bootstrap` decides each at
+the default of nightly.gate.
 
 1. A model against itself: both sides are different pictures of one model. Every promotion is a false one.
 2. The longest training against each shorter one. The true distances are those of the whole pools.
@@ -36,15 +36,15 @@ import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from atelier.canvas.rendering import painted
-from atelier.comparing import SPACE_PAINTINGS
-from atelier.contest import contest
-from atelier.dataset import open_dataset
+from atelier.canvas.render import painted
+from atelier.data.dataset import open_dataset
 from atelier.files import write_json
+from atelier.metrics.bootstrap import contest
+from atelier.metrics.compare import SPACE_PAINTINGS
 from atelier.metrics.distances import kid
 from atelier.metrics.features import Features, Seen, Space
 from atelier.networks import load_generator
-from atelier.params import Params
+from atelier.settings.schema import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTHS_KIMG = (16, 24, 32, 36, 40, 80)

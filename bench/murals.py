@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from atelier.canvas import murals
-from atelier.canvas.painting import Painting, field, paint
+from atelier.canvas.paint import Painting, field, paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.rendering import exact, render
+from atelier.canvas.render import exact, render
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
-from atelier.params import Params, Sketch
-from atelier.provenance import PixelFacts
+from atelier.provenance.facts import PixelFacts
+from atelier.settings.schema import Params, Sketch
 from tasks.generate import ARTWORKS, GENERATOR, run
 from tasks.stage import Stage
 

@@ -21,9 +21,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from atelier.catalog import Work, read_catalog, write_catalog
-from atelier.download.account import read_account, write_account
-from atelier.shards import Item, read_shards, write_shards
+from atelier.data.account import read_account, write_account
+from atelier.data.catalog import Work, read_catalog, write_catalog
+from atelier.data.shards import Item, read_shards, write_shards
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}

@@ -31,12 +31,12 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from atelier.dataset import PackedDataset, View
-from atelier.devices import keep_freed_memory
-from atelier.networks import NetworkConfig, make_networks, strided
-from atelier.training.loop import Trainer
-from atelier.training.plan import TrainingPlan
+from atelier.data.dataset import PackedDataset, View
+from atelier.device import keep_freed_memory
+from atelier.networks import NetworkConfig, conv, make_networks
+from atelier.training.config import TrainingPlan
 from atelier.training.precision import Precision, pick_precision
+from atelier.training.trainer import Trainer
 
 NZ, LR, BETAS = 100, 2e-4, (0.5, 0.999)
 Step = Callable[[], None]
@@ -270,7 +270,7 @@ def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
     ones, zeros = torch.ones(batch, device=device), torch.zeros(batch, device=device)
 
     def computed(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        as_torch_has_them = mock.patch.object(strided, "_in_products", lambda x: False)
+        as_torch_has_them = mock.patch.object(conv, "_in_products", lambda x: False)
         with as_torch_has_them, torch.autocast(device.type, torch.bfloat16, enabled=option.bfloat16):
             return network(x).float()
 

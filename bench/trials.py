@@ -24,16 +24,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from atelier.canvas.rendering import painted
-from atelier.dataset import PackedDataset, open_dataset
+from atelier.canvas.render import painted
+from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.metrics.features import Features, Reference
 from atelier.metrics.panel import QuickPanel
-from atelier.params import Train
 from atelier.pictures.sheets import write_sheet
-from atelier.start import Start, open_start, start_path
-from atelier.training.loop import Trainer
-from atelier.training.plan import TrainingPlan
+from atelier.settings.schema import Train
+from atelier.training.config import TrainingPlan
+from atelier.training.initial import Start, open_start, start_path
 from atelier.training.precision import pick_precision
+from atelier.training.trainer import Trainer
 from tasks.train import training_plan
 
 CPU = torch.device("cpu")

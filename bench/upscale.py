@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from atelier.files import digest
-from atelier.params import TrainUpscaler
+from atelier.settings.schema import TrainUpscaler
 from atelier.upscaling.external import open_external
 from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
-from atelier.upscaling.printing import new_press
+from atelier.upscaling.prints import new_press
 
 PRINT_PX, TURNS = 768, 5
 GROWING_PX = (512, 1024, 2048)  # sides of prints

@@ -21,16 +21,16 @@ from statistics import fmean
 
 import torch
 
-from atelier.devices import deterministic, keep_freed_memory
-from atelier.images import ImageLimits, Verified, verify
+from atelier.data.duplicates import Picture, families
+from atelier.device import deterministic, keep_freed_memory
+from atelier.images.verify import ImageLimits, Verified, verify
 from atelier.progress import Progress
-from atelier.resemblance import Picture, families
-from atelier.upscaling.judge import Pixels, psnr_y, shrunk, trimmed
+from atelier.upscaling.data import reduced
+from atelier.upscaling.enlarge import enlarge
+from atelier.upscaling.evaluate import Pixels, psnr_y, shrunk, trimmed
 from atelier.upscaling.lanczos import enlarge_lanczos
-from atelier.upscaling.loop import UpscalerPlan, UpscalerTrainer
 from atelier.upscaling.network import SRVGGNetCompact
-from atelier.upscaling.pictures import reduced
-from atelier.upscaling.tiles import enlarge
+from atelier.upscaling.train import UpscalerPlan, UpscalerTrainer
 from tasks.states import key_of
 
 LARGER = 30

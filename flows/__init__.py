@@ -11,6 +11,6 @@ def _is_this_package(entry: str) -> bool:
     return folder.name == __name__ and (folder / "__init__.py").is_file()
 
 
-# `python flows/studio.py`, and Prefect with a file as entrypoint, put this folder on the path, where flows/dvc.py and
-# flows/git.py would be imported in place of the packages dvc and git
+# `python flows/studio.py`, and Prefect with a file as entrypoint, put this folder on the path, from which our modules
+# would be imported in place of packages of the same names
 sys.path[:] = [entry for entry in sys.path if not _is_this_package(entry)]

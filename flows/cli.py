@@ -10,11 +10,12 @@ from rich.table import Table
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from flows import clean_cli, ending, explore_cli, ledger_cli, processes, reproduce_cli, tree, walk_cli
+from flows.commands import explore, ledger, paintings, reproduce, walk
+from flows.runtime import ending, process, work_tree
 
 if TYPE_CHECKING:
-    from atelier.catalog import Work
-    from atelier.download.account import Entry
+    from atelier.data.account import Entry
+    from atelier.data.catalog import Work
 
 app = typer.Typer(
     help="An archive of paintings becomes a studio: scrape, download, train a GAN, generate artworks, print them.",
@@ -23,17 +24,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-nights = typer.Typer(
+nightly = typer.Typer(
     help="Scheduled retraining: a better model is promoted, or the old one stays and the reason is said.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.add_typer(nights, name="nightly")
-app.add_typer(explore_cli.app, name="explore")
-reproduce_cli.add(app)
-ledger_cli.add(app)
-clean_cli.add(app)
-walk_cli.add(app)
+app.add_typer(nightly, name="nightly")
+app.add_typer(explore.app, name="explore")
+reproduce.add(app)
+ledger.add(app)
+paintings.add(app)
+walk.add(app)
 
 SHARDS = Path("data/images")
 
@@ -68,11 +69,11 @@ def show(
     ] = None,
 ) -> None:
     """Take paintings out of the shards to look at: where each went, what is known of it, how its download went."""
-    from atelier import unpacking
-    from atelier.telling import plain
+    from atelier.data import unpacking
+    from atelier.provenance.telling import plain
 
     here = Path.cwd()
-    tree.enter()
+    work_tree.enter()
     folder = here / out if out else Path(".atelier/show")
     works, entries = _archive(ids)
     names = unpacking.stems(works)
@@ -100,14 +101,14 @@ def unpack(
     ] = False,
 ) -> None:
     """Unpack the shards into files named by id, with a catalog.csv that says what they show."""
-    from atelier import unpacking
+    from atelier.data import unpacking
+    from atelier.data.duplicates import kept_pictures
+    from atelier.data.duplicates import look_alikes as find_look_alikes
     from atelier.progress import Progress
-    from atelier.resemblance import kept_pictures
-    from atelier.resemblance import look_alikes as find_look_alikes
-    from atelier.wording import counted
+    from atelier.settings.messages import counted
 
     here = Path.cwd()
-    tree.enter()
+    work_tree.enter()
     folder = here / to if to else Path(".atelier/unpacked")
     works, entries = _archive(ids or [])
     arrived = kept_pictures([entry for entry in entries.values() if entry.id in works])
@@ -138,11 +139,11 @@ def import_(
 ) -> None:
     """Make a model in models/ of somebody's DCGAN, or keep one of ours there: something to train on from."""
     here = Path.cwd()
-    tree.enter()
+    work_tree.enter()
     command = [sys.executable, "-m", "atelier.imports", str(here / file)]
     command += ["--discriminator", str(here / discriminator)] if discriminator else []
     command += [f"--name={name}"] if name is not None else []
-    sys.exit(processes.foreground(command, tree.environment()))
+    sys.exit(process.foreground(command, work_tree.environment()))
 
 
 @app.command()
@@ -150,7 +151,7 @@ def preset(
     name: Annotated[str | None, typer.Argument(help="which; all are listed where none is named")] = None,
 ) -> None:
     """Settings for a machine and a size of pictures, put into params.yaml; its comments and other keys stay."""
-    from atelier import presets
+    from atelier.settings import presets
 
     if name is None:
         table = Table("preset", "for", box=None)
@@ -158,7 +159,7 @@ def preset(
             table.add_row(known, described.purpose)
         Console().print(table, markup=False)
         return
-    tree.enter()
+    work_tree.enter()
     changes = presets.apply(Path("params.yaml"), name)
     for change in changes:
         print(f"{change.key}: {presets.shown(change.before)} -> {presets.shown(change.after)}")
@@ -180,51 +181,51 @@ def compare(
     ] = None,
 ) -> None:
     """Which of two models is better, and whether by more than chance, on the paintings that neither has seen."""
-    from atelier.params import load_params
-    from flows import judging
+    from atelier.settings.schema import load_params
+    from flows.night import judging
 
     here = Path.cwd()
-    tree.enter()
+    work_tree.enter()
     params = load_params(Path("params.yaml"))
     second = here / challenger if challenger else Path("data/model/generator.safetensors")
     command = judging.command(here / champion, second, params, sheet=here / sheet if sheet else None)
-    sys.exit(processes.foreground(command, tree.environment()))
+    sys.exit(process.foreground(command, work_tree.environment()))
 
 
-@nights.command("run")
+@nightly.command("run")
 def nightly_run(
     night: Annotated[str | None, typer.Option(help="a date like 2026-11-30; else today's")] = None,
 ) -> None:
     """One night, now."""
-    from flows import nights
+    from flows.commands import nightly
 
-    sys.exit(nights.run(night))
+    sys.exit(nightly.run(night))
 
 
-@nights.command("serve")
+@nightly.command("serve")
 def nightly_serve(
     cron: Annotated[str, typer.Option(help="when: minute, hour, day, month, weekday")] = "0 2 * * *",
     timezone: Annotated[str, typer.Option(help="where that is, Europe/Paris say")] = "UTC",
 ) -> None:
     """A night at each of these times, for as long as this runs; needs a Prefect server."""
-    from flows import nights
+    from flows.commands import nightly
 
-    sys.exit(nights.serve(cron, timezone))
+    sys.exit(nightly.serve(cron, timezone))
 
 
-@nights.command("status")
+@nightly.command("status")
 def nightly_status() -> None:
     """Which model is the champion, where it is, what the last night came to."""
-    from flows import nights
+    from flows.commands import nightly
 
-    sys.exit(nights.status())
+    sys.exit(nightly.status())
 
 
 @app.command()
 def doctor() -> None:
     """Look at Python, torch, GPU, disk, settings, WikiArt, git, the DVC remote and Prefect; changes nothing."""
-    tree.enter()
-    from flows import doctor as report
+    work_tree.enter()
+    from flows.commands import doctor as report
 
     sys.exit(report.main())
 
@@ -252,8 +253,7 @@ def _options(
 
 def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Entry]]":
     """The catalog and the account by id. Raises AtelierError where `ids` are not in the catalog."""
-    from atelier import catalog
-    from atelier.download import account
+    from atelier.data import account, catalog
 
     works = {work.id: work for work in catalog.read_catalog(Path("data/catalog.parquet"))}
     if unknown := [id for id in ids if id not in works]:
@@ -264,11 +264,11 @@ def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Entry]]":
 
 
 def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
-    from atelier.params import load_params
-    from atelier.wikiart import index
+    from atelier.settings.schema import load_params
+    from atelier.wikiart import slugs as index
 
     if live:
-        tree.enter()
+        work_tree.enter()
         wikiart = load_params(Path("params.yaml")).scrape.wikiart
         slugs = index.table(kind, live=True, base_url=wikiart.base_url, contact=wikiart.contact)
     else:

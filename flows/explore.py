@@ -12,10 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.errors import AtelierError
-from atelier.params import load_params
-from atelier.wording import counted
-from flows import axes, beside, ending, explore_sheet, studio, tree
-from flows.explored import Explored, Wish
+from atelier.settings.messages import counted
+from atelier.settings.schema import load_params
+from flows import studio
+from flows.clones import trials_clone
+from flows.runtime import ending, work_tree
+from flows.trials import search_space, trials_sheet
+from flows.trials.record import Explored, Wish
 
 PARAMS = Path("params.yaml")
 GOES_ON = "the same command goes on from here"
@@ -39,7 +42,7 @@ def show(name: str) -> int:
     """Draw an exploration's sheet anew."""
 
     def draw() -> int:
-        tree.enter()
+        work_tree.enter()
         _print(Explored.found(Path.cwd(), name))
         return 0
 
@@ -47,22 +50,22 @@ def show(name: str) -> int:
 
 
 def _explore(wish: Wish) -> int:
-    tree.enter()
+    work_tree.enter()
     _check(wish)
     user = Path.cwd()
-    ours = beside.look(user)
+    ours = trials_clone.look(user)
     explored = Explored(user, wish.called(ours.identity))
-    with tree.only_flow("exploration"):
+    with work_tree.only_flow("exploration"):
         explored.begin(wish, ours.identity)
         print(f"{explored.name}: {_counted(wish)}; the studio stays as it is, trials run in {ours.root}")
 
-        from flows import server
+        from flows.orchestration import server
 
         wait_for_server = server.start()
-        beside.prepare(ours, explored.name)
+        trials_clone.prepare(ours, explored.name)
 
-        from flows.trials import explore
-        from flows.trying import Trying
+        from flows.trials.run import Trying
+        from flows.trials_flow import explore
 
         wait_for_server()
         with contextlib.chdir(ours.root), ending.server_needed(GOES_ON):
@@ -75,25 +78,25 @@ def _explore(wish: Wish) -> int:
 def _check(wish: Wish) -> None:
     """That every trial's settings may be had; of a search, those at the ends of what it may choose."""
     params = load_params(PARAMS)
-    trials = axes.product(wish.axes) if wish.mode == "grid" else axes.ends(wish.axes)
-    axes.check(params, [{**wish.fixed, **changes} for changes in trials])
+    trials = search_space.product(wish.axes) if wish.mode == "grid" else search_space.ends(wish.axes)
+    search_space.check(params, [{**wish.fixed, **changes} for changes in trials])
 
 
 def _counted(wish: Wish) -> str:
     words = " ".join(map(str, wish.axes))
     return (
-        f"{counted(len(axes.product(wish.axes)), 'trial')} of {words}"
+        f"{counted(len(search_space.product(wish.axes)), 'trial')} of {words}"
         if wish.mode == "grid"
         else f"{counted(wish.trials, 'trial')}, chosen from {words}"
     )
 
 
 def _apply(name: str, trial: int | None) -> int:
-    tree.enter()
+    work_tree.enter()
     user = Path.cwd()
     experiment, exploration = _named(user, name, trial)
-    with tree.only_flow():
-        plan = beside.adoption(user, experiment, exploration)
+    with work_tree.only_flow():
+        plan = trials_clone.adoption(user, experiment, exploration)
         if plan.lost:
             raise AtelierError(
                 f"{', '.join(plan.lost)}: edited or added since, and the experiment {experiment} would take its place: "
@@ -149,8 +152,8 @@ def _named(user: Path, name: str, trial: int | None) -> tuple[str, str]:
 
 def _print(explored: Explored) -> None:
     """The trials as a table, after drawing their sheet."""
-    trials = explore_sheet.draw(explored)
-    rows = explore_sheet.rows(explored, trials)
+    trials = trials_sheet.draw(explored)
+    rows = trials_sheet.rows(explored, trials)
     if not rows:
         return
     columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -1,7 +1,7 @@
 """The night as Prefect sees it: harvest, train, judge, then promote or keep, in a clone beside the user's tree.
 
-Enter the tree (flows.tree) before this module is imported: Prefect reads its settings when it is. A runner or a worker
-imports this file by its name and calls `nightly` in a process of its own, which starts in the user's tree.
+Enter the tree (flows.runtime.work_tree) before this module is imported: Prefect reads its settings when it is.
+A runner or a worker imports this file by its name and calls `nightly` in a process of its own, which starts in the user's tree.
 """
 
 import contextlib
@@ -19,23 +19,26 @@ from prefect.exceptions import FailedRun
 from prefect.logging import get_logger
 from prefect.states import Completed, Failed
 
-from atelier import kept
-from atelier.download.account import read_account
-from atelier.editing import Change
+from atelier import model_store
+from atelier.data.account import read_account
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
-from atelier.params import Params, load_params
-from flows import champion, clone, dvc, judging, processes, tree
-from flows.champion import Champion, Promotion
-from flows.clone import Clone
-from flows.ending import in_words
-from flows.night import Harvest, Night, Outcome, Report, Verdict
-from flows.notify import tell
-from flows.page import Logger, Page
-from flows.pipeline import WAITS_S, Course, failed, may_pass
+from atelier.settings.edit import Change
+from atelier.settings.schema import Params, load_params
+from flows.clones import night_clone
+from flows.clones.night_clone import Clone
+from flows.night import champion, judging
+from flows.night.champion import Champion, Promotion
+from flows.night.report import Harvest, Night, Outcome, Report, Verdict
+from flows.orchestration.notify import tell
+from flows.orchestration.page import Logger, Page
+from flows.orchestration.stage_tasks import WAITS_S, Course, failed, may_pass
+from flows.repo import stages as dvc
+from flows.runtime import process, work_tree
+from flows.runtime.ending import in_words
 
 PARAMS = Path("params.yaml")
-GENERATOR = champion.MODEL / kept.GENERATOR
+GENERATOR = champion.MODEL / model_store.GENERATOR
 CONTACT_SHEET = Path("data/contact_sheet.png")
 PAPERS = Path(".atelier/nightly")  # in the clone, of the night at work
 T = TypeVar("T")
@@ -65,12 +68,12 @@ def run_name() -> str:
 def nightly(night: date | None = None) -> State:
     """Promote a better model, or keep the champion and say why. `night` is a date, else that of the scheduled start."""
     if runtime.deployment.id is not None:  # a process of a runner's or a worker's
-        processes.end_with_starter()
+        process.end_with_starter()
     started = datetime.now(UTC)
     try:
-        tree.enter()
+        work_tree.enter()
         user = Path.cwd()
-        with tree.only_flow("night"):
+        with work_tree.only_flow("night"):
             last = Night.last(user)
             if last and scheduled() < last.started:
                 return Completed(
@@ -80,7 +83,7 @@ def nightly(night: date | None = None) -> State:
             outcome, message = _night(user, which)
             untold = _said_in_words(lambda: Night(which, outcome, message, started).write(user))
             return Completed(name=outcome, message=f"{message}{untold}")
-    except tree.AtWorkError as error:
+    except work_tree.AtWorkError as error:
         return Completed(name="Skipped", message=str(error))
     except (AtelierError, OSError) as error:  # a sentence for a person, not a traceback
         return Failed(message=in_words(error))
@@ -89,15 +92,15 @@ def nightly(night: date | None = None) -> State:
 def _night(user: Path, night: date) -> tuple[Outcome, str]:
     """What came of it, in a word and in a sentence. Raises AtelierError where nothing did."""
     logger = get_run_logger()
-    ours = clone.prepare(user, clone.committed_params(user).nightly)
+    ours = night_clone.prepare(user, night_clone.committed_params(user).nightly)
     logger.info("the night of %s, from commit %s, in %s", night, ours.base[:10], ours.root)
     if ours.uncommitted:
         logger.warning("not committed, so no part of this night: %s", ", ".join(ours.uncommitted))
-    with contextlib.chdir(ours.root), tree.only_flow():
+    with contextlib.chdir(ours.root), work_tree.only_flow():
         asked = load_params(PARAMS)
         before = champion.champion(ours, logger.info)
         settings = champion.night_params(asked, before, night.isoformat())
-        changes = clone.set_params(ours, settings)
+        changes = night_clone.set_params(ours, settings)
         attempt = _Attempt(ours, before, night, load_params(PARAMS), logger)
         outcome, message = attempt.go()
         untold = _said_in_words(lambda: attempt.tell(outcome, message, changes))
@@ -181,7 +184,10 @@ class _Attempt:
         if not now.paints_like(was):
             return f"{now.arch} of {now.resolution} px follows {was.arch} of {was.resolution} px, uncompared"
         judged = contest(
-            self._before.path / kept.GENERATOR, self._params, wait_for=self._course.ends, return_state=True
+            self._before.path / model_store.GENERATOR,
+            self._params,
+            wait_for=self._course.ends,
+            return_state=True,
         )
         self._verdict = verdict = _result(Verdict, judged)
         if SHEET.is_file():
@@ -215,7 +221,7 @@ def contest(before: Path, params: Params) -> State:
     for paper in (VERDICT, SHEET):  # an earlier night's
         paper.unlink(missing_ok=True)
     last = ""
-    with processes.Child(command, tree.environment()) as child:
+    with process.Child(command, work_tree.environment()) as child:
         for line in child.lines(dvc.TICK_S):
             if line:
                 last = line

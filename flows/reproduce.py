@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atelier.errors import AtelierError
-from flows import commission, ending, lineage, tree
-from flows.commission import Studio
-from flows.finding import Networks
-from flows.given import Given, look
-from flows.relatives import Changes
-from flows.reproduced import Account
-from flows.shelf import Shelf
-from flows.sitting import Sitting
+from flows.records import lineage
+from flows.records.networks import Networks
+from flows.repaint import job
+from flows.repaint.job import Studio
+from flows.repaint.output import Shelf
+from flows.repaint.picture import Given, look
+from flows.repaint.relatives import Changes
+from flows.repaint.reproduced import Account
+from flows.repaint.session import Sitting
+from flows.runtime import ending, work_tree
 
 PLACE = Path(".atelier/reproduce")
 REPRODUCED = Path(".atelier/reproduced")
@@ -44,7 +46,7 @@ def main(wish: Wish) -> int:
 
 def _reproduce(wish: Wish) -> int:
     here = Path.cwd()
-    tree.enter()
+    work_tree.enter()
     if wish.out and (here / wish.out).exists() and not (here / wish.out).is_dir():
         raise AtelierError(f"--out {wish.out} is a file: name a folder, which is made where there is none")
     with contextlib.redirect_stdout(sys.stderr):  # the ledger's bar
@@ -66,7 +68,7 @@ def _reproduce(wish: Wish) -> int:
 
 
 def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account) -> None:
-    from flows import server
+    from flows.orchestration import server
 
     wait_for_server = server.start()
     root = Path.cwd()
@@ -78,7 +80,7 @@ def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account
     with tempfile.TemporaryDirectory(dir=PLACE) as place:
         studio = Studio(root, root / place, networks, shelf, wish.changes, wish.device, _say)
         with sittings[0].begun(studio):
-            from flows.reproducing import reproduce
+            from flows.reproduce_flow import reproduce
 
             wait_for_server()
             try:
@@ -90,7 +92,7 @@ def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account
             if why:
                 _say(why)
             account.give_up(why or "the flow did not reach it")
-    commission.forget_murals(root)
+    job.forget_murals(root)
 
 
 def _sittings(pictures: Sequence[Given]) -> list[Sitting]:

@@ -8,36 +8,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atelier.errors import AtelierError
-from atelier.params import load_params
-from flows import ending, tree
+from atelier.settings.schema import load_params
+from flows.runtime import ending, work_tree
 
 
 def main(targets: Sequence[str]) -> int:
     """Run the pipeline up to `targets`, or all of it: 0 done, 1 failed or refused, 130 and 143 stopped."""
 
     def work() -> int:
-        tree.enter()
+        work_tree.enter()
         load_params(Path("params.yaml"))
-        with tree.only_flow():
+        with work_tree.only_flow():
             return _run(targets)
 
     return ending.with_words(work, "the next run goes on from here")
 
 
 def _run(targets: Sequence[str]) -> int:
-    from flows import dvc, server, store
+    from flows.orchestration import server
+    from flows.repo import stages, storage
 
     wait_for_server = server.start()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    store.mend(Path(), say)
-    plan = dvc.plan(targets, say)
+    storage.mend(Path(), say)
+    plan = stages.plan(targets, say)
     if not plan:
         raise AtelierError("dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`")
 
-    from flows.pipeline import studio
+    from flows.orchestration.stage_tasks import studio
 
     wait_for_server()
     with ending.server_needed("the next run goes on from there"):

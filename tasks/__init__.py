@@ -3,7 +3,7 @@
 import os
 import time
 
-from atelier.leash import die_with_starter
+from atelier.parent_death import die_with_starter
 
 if "DVC_STAGE" in os.environ:  # a killed dvc would leave its stage running
     die_with_starter()  # here, because a stage's own imports take seconds in which dvc may go

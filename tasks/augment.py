@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping
 
-from atelier.catalog import read_table
-from atelier.dataset import INDEX_SCHEMA
-from atelier.download.account import read_account
-from atelier.packing import write_dataset
-from atelier.placements import read_placements, write_placements
-from atelier.resemblance import LookAlike, kept_pictures, look_alikes
-from atelier.shards import read_shards
-from atelier.wording import counted
+from atelier.data.account import read_account
+from atelier.data.catalog import read_table
+from atelier.data.dataset import INDEX_SCHEMA
+from atelier.data.duplicates import LookAlike, kept_pictures, look_alikes
+from atelier.data.pack import write_dataset
+from atelier.data.placements import read_placements, write_placements
+from atelier.data.shards import read_shards
+from atelier.settings.messages import counted
 from tasks.stage import DATA, Stage, main
 
 NAMED = 10  # look-alikes that the log names; data/downloads.parquet names all

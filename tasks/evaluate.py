@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas.rendering import Pixels, painted
-from atelier.dataset import open_dataset
+from atelier.canvas.render import Pixels, painted
+from atelier.data.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_bytes, write_json
-from atelier.inception import Inception, NotHad, read_weights
+from atelier.metrics.inception import Inception, NotHad, read_weights
 from atelier.metrics.panel import Kin, Measure, Quality, Scores, judge
+from atelier.metrics.softness import softness
 from atelier.networks import load_generator
-from atelier.params import Evaluate
 from atelier.pictures.sheets import write_sheet
-from atelier.softness import softness
-from atelier.wording import counted
+from atelier.settings.messages import counted
+from atelier.settings.schema import Evaluate
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
 

@@ -9,19 +9,19 @@ from torch import nn
 
 from atelier.canvas.artworks import SHOWN, SHOWN_PX, name, write_artworks
 from atelier.canvas.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
-from atelier.canvas.painting import Painting, paint, size
+from atelier.canvas.paint import Painting, paint, size
 from atelier.canvas.picking import Judge, Pick, picked
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.rendering import Pixels, exact
+from atelier.canvas.render import Pixels, exact
 from atelier.files import digest, linked, replacing_directory
 from atelier.networks import load_generator
-from atelier.params import Generate
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress
-from atelier.provenance import ModelFacts, PickFacts, Provenance
-from atelier.versions import software
-from atelier.wording import counted
+from atelier.provenance.facts import ModelFacts, PickFacts, Provenance
+from atelier.provenance.versions import software
+from atelier.settings.messages import counted
+from atelier.settings.schema import Generate
 from tasks.stage import DATA, Stage, main
 from tasks.states import facts_of, key_of
 from tasks.trainer import deterministic_device

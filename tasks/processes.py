@@ -19,8 +19,8 @@ import torch.multiprocessing
 
 from atelier.ending import print_without_failing
 from atelier.errors import AtelierError
-from atelier.leash import die_with
-from atelier.training.world import ALONE, PeerLost, World
+from atelier.parent_death import die_with
+from atelier.training.distributed import ALONE, PeerLost, World
 from tasks.shares import checked_count, device_kind, process_count, share_threads
 from tasks.trainer import asked_to_stop, only_trainer
 

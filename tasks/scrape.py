@@ -5,21 +5,21 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from atelier.catalog import Work, write_catalog
-from atelier.coverage import Found, coverage
+from atelier.data.catalog import Work, write_catalog
+from atelier.data.coverage import Found, coverage
+from atelier.data.folder import read_folder
 from atelier.errors import AtelierError
 from atelier.files import write_json
-from atelier.folder import read_folder
 from atelier.gallery.server import GENRE, serve, virtual_url
-from atelier.params import Folder, Gallery, WikiArt
+from atelier.settings.messages import counted
+from atelier.settings.schema import Folder, Gallery, WikiArt
 from atelier.web.budget import Budget
-from atelier.web.polite import PoliteClient
+from atelier.web.client import PoliteClient
 from atelier.wikiart.asking import Asker
-from atelier.wikiart.client import Query, collect
 from atelier.wikiart.harvest import harvest
-from atelier.wikiart.index import index, unknown_slug
+from atelier.wikiart.lists import Query, collect
+from atelier.wikiart.slugs import index, unknown_slug
 from atelier.wikiart.store import Store
-from atelier.wording import counted
 from tasks.stage import DATA, Stage, main
 
 RETRIES = 5  # with back-off half a minute: a site that hiccups comes back, a machine that is offline hears it

@@ -13,8 +13,8 @@ from pathlib import Path
 from atelier.ending import print_without_failing, sentence_of
 from atelier.errors import AtelierError, PassingError
 from atelier.files import write_bytes, write_json
-from atelier.params import Params, load_params
 from atelier.progress import Progress
+from atelier.settings.schema import Params, load_params
 from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
 
 DATA = Path("data")
@@ -98,7 +98,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
 def _copy_lock_file() -> None:
     """Copy dvc.lock to `.atelier/dvc.lock`: DVC writes it in place, and one that is killed then leaves half of it.
 
-    The next flow puts the copy back (flows.store.mend).
+    The next flow puts the copy back (flows.repo.storage.mend).
     """
     if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
         write_bytes(STATE / LOCK_FILE, LOCK_FILE.read_bytes())

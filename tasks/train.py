@@ -13,21 +13,21 @@ from typing import Any
 import torch
 
 from atelier import __version__
-from atelier.dataset import PackedDataset, open_dataset
-from atelier.devices import is_out_of_memory
+from atelier.data.dataset import PackedDataset, open_dataset
+from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import digest, digest_tree, write_bytes, write_json
 from atelier.metrics.features import read_weights
 from atelier.metrics.panel import QUICK_PICTURES, refuse_too_few
 from atelier.networks import NetworkConfig, save_network
-from atelier.params import Train
-from atelier.start import Start, open_start, start_path
-from atelier.training.curves import Curves, best
-from atelier.training.loop import Stopped, Trainer
-from atelier.training.plan import TrainingPlan
+from atelier.settings.schema import Train
+from atelier.training.config import TrainingPlan
+from atelier.training.distributed import World
+from atelier.training.initial import Start, open_start, start_path
+from atelier.training.monitor import Curves, best
 from atelier.training.precision import Precision, pick_precision
 from atelier.training.recipes import RECIPES, Recipe
-from atelier.training.world import World
+from atelier.training.trainer import Stopped, Trainer
 from tasks.processes import in_processes
 from tasks.stage import DATA, Stage, main
 from tasks.states import States

@@ -10,7 +10,7 @@ from threading import Event
 import filelock
 import torch
 
-from atelier.devices import deterministic, keep_freed_memory
+from atelier.device import deterministic, keep_freed_memory
 
 
 def deterministic_device(stage: str, wanted: str) -> torch.device:

@@ -8,13 +8,13 @@ import numpy as np
 
 from atelier.errors import AtelierError
 from atelier.files import linked, replacing_directory
-from atelier.images import read_rgb
-from atelier.params import Upscale
-from atelier.provenance import PixelFacts, Provenance, canonical, printed, read, write_png
+from atelier.images.verify import read_rgb
+from atelier.provenance.facts import PixelFacts, Provenance, canonical, printed, read, write_png
+from atelier.settings.messages import counted
+from atelier.settings.schema import Upscale
 from atelier.upscaling.paper import dpi_of, too_coarse
-from atelier.upscaling.printing import Press, new_press
+from atelier.upscaling.prints import Press, new_press
 from atelier.upscaling.samples import Pixels
-from atelier.wording import counted
 from tasks import states
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device

@@ -9,9 +9,9 @@ import torch
 
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
-from atelier.training.checkpoint import States
-from atelier.training.loop import Trainer
-from atelier.training.plan import TrainingPlan
+from atelier.training.config import TrainingPlan
+from atelier.training.state import States
+from atelier.training.trainer import Trainer
 from tests.datasets import noise
 
 CPU = torch.device("cpu")

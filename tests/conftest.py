@@ -36,8 +36,8 @@ def wikiart_samples() -> Path:
 def judged_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pictures are judged enlarged to 32 px instead of 128 px, which takes a sixteenth of the time.
 
-    For tests of trainings and stages in this process. tests/atelier/test_metrics.py and the tests that start stages as
-    processes judge at 128 px.
+    For tests of trainings and stages in this process. tests/atelier/metrics/test_panel.py and the tests that start
+    stages as processes judge at 128 px.
     """
     from atelier.metrics import features
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atelier.dataset import PackedDataset, View
-from atelier.packing import write_dataset
-from atelier.resemblance import Picture
-from atelier.shards import Item
+from atelier.data.dataset import PackedDataset, View
+from atelier.data.duplicates import Picture
+from atelier.data.pack import write_dataset
+from atelier.data.shards import Item
 
 
 def noise(resolution: int, train: int) -> PackedDataset:

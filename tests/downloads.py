@@ -11,20 +11,20 @@ from typing import Any
 
 import psutil
 
-from atelier.catalog import Work
-from atelier.download.account import Entry, write_account
+from atelier.data.account import Entry, write_account
+from atelier.data.catalog import Work
+from atelier.data.shards import write_shards
 from atelier.download.arrivals import Arrivals, Limits
-from atelier.download.downloading import download, kept_items
+from atelier.download.download import download, kept_items
 from atelier.download.engines import Engine
-from atelier.download.engines.threads import OneByOne, Threads
 from atelier.download.fetching import Answer
 from atelier.download.openings import Opening
 from atelier.download.sources import Site as SiteSource
 from atelier.download.sources import Source
-from atelier.images import ImageLimits
+from atelier.download.threads import OneByOne, Threads
+from atelier.images.verify import ImageLimits
 from atelier.progress import Progress
-from atelier.shards import write_shards
-from atelier.web.polite import PoliteClient
+from atelier.web.client import PoliteClient
 from tests.lookalike import Offer, Site
 from tests.pictures import jpeg
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from atelier.canvas.rendering import grain, inputs_of, latents
+from atelier.canvas.render import grain, inputs_of, latents
 from atelier.networks import NetworkConfig, make_networks, save_network
-from atelier.networks.fields import FieldGenerator
+from atelier.networks.latent_field import FieldGenerator
 
 SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
 

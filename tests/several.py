@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atelier.dataset import PackedDataset
+from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.metrics import features
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
-from atelier.training.loop import Stopped, Trainer
-from atelier.training.plan import TrainingPlan
-from atelier.training.world import World
+from atelier.training.config import TrainingPlan
+from atelier.training.distributed import World
+from atelier.training.trainer import Stopped, Trainer
 from tests.datasets import noise
 
 CPU = torch.device("cpu")

@@ -10,16 +10,16 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from atelier.params import ARCHS, Params, Train, load_params
+from atelier.settings.schema import ARCHS, Params, Train, load_params
 
 # Modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
-# atelier.params checks values, which DVC tracks in params.yaml: what an output says of its settings is put together by
-# the stage's own code. atelier.files writes whole files, tasks.processes starts processes, tasks.states finds a state.
+# atelier.settings.schema checks values, which DVC tracks in params.yaml: what an output says of its settings is put
+# together by the stage's own code. atelier.files writes whole files, tasks.processes starts processes, tasks.states finds a state.
 NEVER_DECIDE_BYTES = {
     "tasks", "tasks.inputs", "tasks.processes", "tasks.stage", "tasks.states", "atelier", "atelier.download.report",
-    "atelier.errors", "atelier.files", "atelier.leash", "atelier.params", "atelier.pictures.strangers",
+    "atelier.errors", "atelier.files", "atelier.parent_death", "atelier.settings.schema", "atelier.pictures.untrusted",
     "atelier.progress", "atelier.web.budget", "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots",
-    "atelier.web.wire", "atelier.wording", "atelier.ending",
+    "atelier.web.wire", "atelier.settings.messages", "atelier.ending",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 

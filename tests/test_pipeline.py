@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from atelier import provenance
+from atelier.provenance import facts
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -95,7 +95,7 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
     assert len(prints) == 3
     for path in prints:
         assert Image.open(path).size == (128, 128)
-        assert provenance.read(path).print is not None
+        assert facts.read(path).print is not None
     status = subprocess.run(
         ["git", "status", "--short"], cwd=studio, text=True, capture_output=True, check=True
     )

@@ -1,7 +1,7 @@
 """Make models/base-64-<hash> of a trained data/model: `python tools/make_base.py data/model`.
 
 Weights are stored as float16, which halves the files; networks compute with them as float32. Prints the new
-directory's name, which goes into `BASE` of atelier/kept.py, and how far float16 moves a picture.
+directory's name, which goes into `BASE` of atelier/model_store.py, and how far float16 moves a picture.
 """
 
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas.rendering import painted
+from atelier.canvas.render import painted
 from atelier.files import digest, write_json
-from atelier.kept import DISCRIMINATOR, FACTS, GENERATOR, keep_model
+from atelier.model_store import DISCRIMINATOR, FACTS, GENERATOR, keep_model
 from atelier.networks import FORMAT, load_generator, read_model
-from atelier.weights import save_weights
+from atelier.networks.weights import save_weights
 
 MOST = 6_000_000  # bytes of both networks together
 

@@ -9,18 +9,18 @@ import numpy as np
 from torch import nn
 
 from atelier.canvas.murals import is_mural
-from atelier.canvas.painting import paint, size
+from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.rendering import Pixels, exact
-from atelier.devices import deterministic
+from atelier.canvas.render import Pixels, exact
+from atelier.device import deterministic
 from atelier.ending import with_words
 from atelier.errors import AtelierError
 from atelier.networks import load_generator
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.progress import Progress
-from atelier.provenance import ModelFacts, Provenance, write_png
-from atelier.versions import software
-from atelier.wording import counted
+from atelier.provenance.facts import ModelFacts, Provenance, write_png
+from atelier.provenance.versions import software
+from atelier.settings.messages import counted
 
 SHOWN = 64  # pictures on the contact sheet, at most
 SHOWN_PX = 256  # longer side there, at most

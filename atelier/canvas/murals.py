@@ -17,8 +17,8 @@ import numpy.typing as npt
 from atelier.canvas.rectangles import Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.provenance import Provenance, canonical, write_tiff
-from atelier.wording import counted
+from atelier.provenance.facts import Provenance, canonical, write_tiff
+from atelier.settings.messages import counted
 
 MURAL_PX = (1 << 30) // 12  # a larger PNG is a decompression bomb to Pillow, and to others by its example
 MAX_PX = 1 << 32  # hours of painting, 12 GiB of pixels: what a recipe may ask for, whoever wrote it
@@ -32,7 +32,7 @@ Done = Callable[[int], None]  # told of so many more pixels that are finished
 
 
 class Source(Protocol):
-    """What paints any part of a picture (atelier.canvas.painting.Painting)."""
+    """What paints any part of a picture (atelier.canvas.paint.Painting)."""
 
     height: int
     width: int

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from atelier.canvas.planes import Plane, Window
 from atelier.canvas.recipe import Canvas
 from atelier.canvas.rectangles import cut
-from atelier.canvas.rendering import TRAINED_SIZE
+from atelier.canvas.render import TRAINED_SIZE
+from atelier.canvas.tiling import Plane, Window
 from atelier.errors import AtelierError
-from atelier.networks.fields import FieldGenerator
-from atelier.weights import read_weights, save_weights
+from atelier.networks.latent_field import FieldGenerator
+from atelier.networks.weights import read_weights, save_weights
 
 FORMAT = "atelier-statistics/1"
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atelier.canvas.rendering import exact
+from atelier.canvas.render import exact
 from atelier.errors import AtelierError
 from atelier.networks import load_discriminator
 

@@ -1,14 +1,14 @@
 """The recipe of a latent: everything that decides what a generator is given, and how, in the words of a provenance.
 
 A recipe read from a picture is a stranger's claim: each number is bounded here, and what it costs to paint is asked
-before anything is allocated (atelier.canvas.painting). Knows no tensor; `atelier.canvas.painting` follows it.
+before anything is allocated (atelier.canvas.paint). Knows no tensor; `atelier.canvas.paint` follows it.
 """
 
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atelier.params import Layout, Normalise
+from atelier.settings.schema import Layout, Normalise
 
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Cells = Annotated[int, Field(ge=1, le=4096)]

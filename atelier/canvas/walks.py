@@ -1,6 +1,6 @@
 """Walks through latent space: where a frame stands between two stations, and what lies between two latents.
 
-Knows no picture and no film; `atelier.canvas.painting` paints a frame, `atelier.canvas.walking` a film.
+Knows no picture and no film; `atelier.canvas.paint` paints a frame, `atelier.film.walk` a film.
 """
 
 import torch

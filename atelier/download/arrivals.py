@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from atelier.database import Database
-from atelier.download.account import Entry, Status
-from atelier.images import ImageLimits
-from atelier.kinds import unreadable
+from atelier.data.account import Entry, Status
+from atelier.data.database import Database
+from atelier.images.kinds import unreadable
+from atelier.images.verify import ImageLimits
 
 LAYOUT = 1  # of the tables: another number is another file
 CREATE = (

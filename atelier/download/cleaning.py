@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from atelier.database import Database
+from atelier.data.database import Database
 from atelier.download.arrivals import CREATE, EARLIER_SUFFIX, LAYOUT
 
 UNNAMED = "FROM arrivals LEFT JOIN named USING (key) WHERE coalesce(day, '') < ?"

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from atelier.catalog import Work
+from atelier.data.catalog import Work
 from atelier.download.arrivals import Arrival, Limits
 from atelier.download.sources import Source
 from atelier.download.variants import addresses, catalogued_size, is_copy
-from atelier.images import ImageLimits, Refused, is_placeholder_url, jpeg, verify
-from atelier.web.polite import FetchError, Redirected
+from atelier.images.verify import ImageLimits, Refused, is_placeholder_url, jpeg, verify
+from atelier.web.client import FetchError, Redirected
 
 # a false or damaged picture may be the site's bad moment: as many looks, or until one repeats itself
 LOOKS = 3

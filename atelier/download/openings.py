@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from atelier.download.sources import Folder, Site, Source
-from atelier.web.polite import PoliteClient
+from atelier.web.client import PoliteClient
 
 
 class Opening(Protocol):

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atelier.download.account import STATUSES, Entry
-from atelier.download.duplicates import LOOKS_LIKE
-from atelier.pictures.strangers import shown
+from atelier.data.account import STATUSES, Entry
+from atelier.data.download_duplicates import LOOKS_LIKE
+from atelier.pictures.untrusted import shown
 from atelier.text import clean
 
 EXAMPLES = 3  # works named for each status

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import PIL
 
 import atelier.gallery
-from atelier.catalog import Work
+from atelier.data.catalog import Work
 from atelier.gallery.server import VIRTUAL, live_url
-from atelier.web.polite import Fetched, FetchError, PoliteClient
+from atelier.web.client import Fetched, FetchError, PoliteClient
 
 FORBIDDEN = (401, 403)
 CLOSED_AFTER = 5  # works that a host forbids before it has given any; then it is asked for nothing more

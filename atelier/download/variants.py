@@ -8,7 +8,7 @@ tell are guesses, the smaller ones: a wrong guess may cost a request or some byt
 import re
 from typing import NamedTuple
 
-from atelier.catalog import Work
+from atelier.data.catalog import Work
 
 TRIED = 3  # variants before the original: a work of which none is there costs no more requests in vain
 USUAL_SHAPE = 0.75  # shorter side : longer side, where the catalog tells no size

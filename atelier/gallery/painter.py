@@ -13,7 +13,7 @@ from atelier.gallery.moods import rgb
 from atelier.gallery.names import choose_artist, entitle
 from atelier.gallery.noise import Field, fractal, to_image
 from atelier.gallery.scene import Scene, compose
-from atelier.gallery.sea import paint_sea
+from atelier.gallery.scenery import paint_sea
 from atelier.gallery.sky import paint_sky
 from atelier.gallery.vessels import FINE, draw_gulls
 

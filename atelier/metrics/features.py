@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atelier.blur import blurred
 from atelier.errors import AtelierError
 from atelier.metrics.distances import kid
+from atelier.pictures.blur import blurred
 
 FEATURES_VERSION = "lite0-v1"
 FEATURES = 40 + 112 + 320  # channels after strides 8, 16 and 32

@@ -12,7 +12,7 @@ from atelier.errors import AtelierError
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
 from atelier.networks.sketch import SketchDiscriminator, SketchGenerator
-from atelier.weights import are_weights_of, read_weights, save_weights
+from atelier.networks.weights import are_weights_of, read_weights, save_weights
 
 FORMAT = "atelier-model/1"
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings
-from atelier.networks.strided import Doubling, Halving, Logit, Projection
+from atelier.networks.conv import Doubling, Halving, Logit, Projection
+from atelier.networks.latent_field import BASE, FieldGenerator, Lattice, doublings
 
 
 class DcganGenerator(FieldGenerator):

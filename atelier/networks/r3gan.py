@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.fields import BASE, FieldGenerator, Lattice, doublings, spread, tiled
-from atelier.networks.strided import Logit
+from atelier.networks.conv import Logit
+from atelier.networks.latent_field import BASE, FieldGenerator, Lattice, doublings, spread, tiled
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth

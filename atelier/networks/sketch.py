@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atelier.networks.conv import doubled, projected
 from atelier.networks.dcgan import DcganDiscriminator
-from atelier.networks.fields import BASE, PICTURE, FieldGenerator, Lattice, doublings, spread
-from atelier.networks.strided import doubled, projected
+from atelier.networks.latent_field import BASE, PICTURE, FieldGenerator, Lattice, doublings, spread
 
 SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
 PIXELS_STD = 0.06  # of the last layer's first weights

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from atelier.decoding import Opened, failure
 from atelier.errors import AtelierError
-from atelier.images import read_rgb
-from atelier.kinds import sniff, unreadable
+from atelier.images.decode import Opened, failure
+from atelier.images.kinds import sniff, unreadable
+from atelier.images.verify import read_rgb
 from atelier.pictures import png
-from atelier.pictures.strangers import opened, shown
-from atelier.provenance import PixelFacts
+from atelier.pictures.untrusted import opened, shown
+from atelier.provenance.facts import PixelFacts
 
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 200_000_000  # of which decoding takes some 1.2 GB

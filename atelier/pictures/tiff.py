@@ -17,7 +17,7 @@ import numpy.typing as npt
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures.colour import srgb
-from atelier.pictures.strangers import shown
+from atelier.pictures.untrusted import shown
 from atelier.pictures.vips import Samples, bands, libvips
 
 Pixels = npt.NDArray[np.uint8]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from atelier.training.distributed import ALONE, World
 from atelier.training.sending import sent
-from atelier.training.world import ALONE, World
 
 TRANSLATION_SHARE = 0.125  # of the side, either way
 BRIGHTNESS = 0.2  # of half the range; the paper's 0.5 leaks into the pictures of long trainings

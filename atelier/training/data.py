@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.dataset import View
+from atelier.data.dataset import View
+from atelier.training.distributed import ALONE, World
 from atelier.training.seeds import generator_for
 from atelier.training.sending import sent
-from atelier.training.world import ALONE, World
 
 ROOM = 0.4  # the training needs the rest
 

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from atelier.devices import is_out_of_memory
+from atelier.device import is_out_of_memory
 from atelier.training.augment import Augment
+from atelier.training.distributed import ALONE, World
 from atelier.training.losses import Game, reconstruction_loss
-from atelier.training.world import ALONE, World
 
 
 @dataclass

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from atelier.muon import Muon
 from atelier.networks import make_networks
-from atelier.networks.fields import PICTURE
-from atelier.start import Start
+from atelier.networks.latent_field import PICTURE
+from atelier.training.config import TrainingPlan
 from atelier.training.ema import Ema
-from atelier.training.plan import TrainingPlan
+from atelier.training.initial import Start
+from atelier.training.muon import Muon
 from atelier.training.schedules import beta2_at
 
 MUON_MOMENTUM = 0.5  # as Adam's first momentum in DCGAN: more makes the two networks oscillate

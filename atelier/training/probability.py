@@ -7,9 +7,9 @@ import torch
 from torch import Generator, Tensor
 
 from atelier.training.data import ResidentData
+from atelier.training.distributed import ALONE, World
 from atelier.training.schedules import cosine
 from atelier.training.seeds import generator_for
-from atelier.training.world import ALONE, World
 
 FEW, SOME, MANY = 1_000, 10_000, 50_000
 ADAPT_STEPS = 16  # a step in so many asks, because the answer must leave the device

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from atelier.errors import AtelierError
-from atelier.training.curves import Curves, Row, best, way_out
+from atelier.training.monitor import Curves, Row, best, way_out
 
 MOST_ROLLBACKS = 3  # then the settings are wrong, not the luck
 

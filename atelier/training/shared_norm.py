@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.training.world import World, add_up
+from atelier.training.distributed import World, add_up
 
 
 def share_statistics(world: World, *networks: nn.Module) -> bool:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from atelier.canvas.rendering import inputs, inputs_of, render_batch
-from atelier.dataset import PackedDataset
+from atelier.canvas.render import inputs, inputs_of, render_batch
+from atelier.data.dataset import PackedDataset
 from atelier.metrics.panel import QuickPanel
 from atelier.pictures.sheets import write_sheet
 from atelier.training.ema import Ema

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from atelier.training.data import ResidentData
+from atelier.training.distributed import World
 from atelier.training.seeds import generator_for
-from atelier.training.world import World
 
 SIDE_PX = 32  # at which pictures are analysed
 FITTED = 4000  # pictures at most that the components are found from

@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from atelier.pictures.panels import Panel, write_panels
-from atelier.upscaling.judge import Pixels, psnr_y, shrunk, trimmed
+from atelier.upscaling.enlarge import enlarge
+from atelier.upscaling.evaluate import Pixels, psnr_y, shrunk, trimmed
 from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact
-from atelier.upscaling.tiles import enlarge
 
 SHOWN = 5  # paintings, the largest
 DETAIL_PX, PANEL_PX = 144, 288  # a square of the enlarged picture, and how large it is shown

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atelier.blur import blurred
+from atelier.pictures.blur import blurred
 
 # Strengths and chances: GAN.md 5.3, without what artworks never meet (JPEG) or were not seen to have (lost detail)
 CLEAN = 0.75

@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from atelier.errors import AtelierError
+from atelier.upscaling.enlarge import Span, passes
 from atelier.upscaling.memory import halves, in_memory
 from atelier.upscaling.samples import Counted, Done, Pixels, Samples, put, to_images, unheard
-from atelier.upscaling.tiles import Span, passes
 
 if TYPE_CHECKING:
     import spandrel

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from atelier.devices import is_out_of_memory
+from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
 
 

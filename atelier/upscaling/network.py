@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.errors import AtelierError
-from atelier.weights import are_weights_of, read_weights, save_weights
+from atelier.networks.weights import are_weights_of, read_weights, save_weights
 
 FORMAT = "atelier-upscaler/1"
 

@@ -2,8 +2,8 @@
 
 from math import ceil
 
-from atelier.params import Print, Upscale
-from atelier.wording import counted
+from atelier.settings.messages import counted
+from atelier.settings.schema import Print, Upscale
 
 MM_PER_INCH = 25.4
 SCALES = (2, 4, 8)

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from atelier.errors import AtelierError
-from atelier.wording import counted
+from atelier.settings.messages import counted
 
 
 class BudgetSpent(AtelierError):

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from atelier.catalog import Work
+from atelier.data.catalog import Work
+from atelier.data.years import EARLIEST, LATEST, parse_year
 from atelier.text import clean
-from atelier.wikiart.records import (
+from atelier.wikiart.formats import (
     FOREIGN,
     LARGEST_SIDE,
     MALFORMED,
@@ -26,7 +27,6 @@ from atelier.wikiart.records import (
     parse_json,
     parse_object,
 )
-from atelier.wikiart.years import EARLIEST, LATEST, parse_year
 
 ALPHABET = "/en/App/Artist/AlphabetJson?v=new"
 MAX_ALPHABET_BYTES = 16_000_000  # 5,755 artists of some 600 bytes are a fifth of it

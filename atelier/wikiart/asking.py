@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from atelier.errors import AtelierError
 from atelier.web.budget import BudgetSpent
-from atelier.web.polite import FetchError, NoAnswer, PoliteClient, Redirected, Validators
-from atelier.wikiart.records import NotAPage
+from atelier.web.client import FetchError, NoAnswer, PoliteClient, Redirected, Validators
+from atelier.wikiart.formats import NotAPage
 from atelier.wikiart.store import Kept, Store
 
 T = TypeVar("T")

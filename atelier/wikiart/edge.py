@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from atelier.catalog import Work
+from atelier.data.catalog import Work
 from atelier.wikiart.app import is_dated
 
 NEIGHBOURS = 30  # on either side, whose middle year says which year belongs at a place of the list

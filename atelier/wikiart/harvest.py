@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
-from atelier.catalog import Work
-from atelier.coverage import Found, Reach, Span
+from atelier.data.catalog import Work
+from atelier.data.cost import announcement
+from atelier.data.coverage import Found, Reach, Span
+from atelier.data.misses import MISSES, Miss, Misses, attempt, given_up
 from atelier.errors import AtelierError
-from atelier.web.polite import FetchError
+from atelier.web.client import FetchError
 from atelier.wikiart.app import (
     ALPHABET,
     MAX_ALPHABET_BYTES,
@@ -30,12 +32,10 @@ from atelier.wikiart.app import (
     parse_oeuvre,
 )
 from atelier.wikiart.asking import Asker, Gone, Unreadable
-from atelier.wikiart.client import TWICE, Listing, Query
-from atelier.wikiart.cost import announcement
 from atelier.wikiart.edge import edge_of
-from atelier.wikiart.misses import MISSES, Miss, Misses, attempt, given_up
+from atelier.wikiart.formats import image_key
+from atelier.wikiart.lists import TWICE, Listing, Query
 from atelier.wikiart.ordered import in_order
-from atelier.wikiart.records import image_key
 from atelier.wikiart.rights import ByPage, Judge, by_death
 from atelier.wikiart.titles import is_among, slugs
 

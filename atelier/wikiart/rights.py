@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 
 from bs4 import BeautifulSoup, SoupStrainer
 
-from atelier.catalog import Rights, Work
+from atelier.data.catalog import Rights, Work
 from atelier.text import only_tags
 from atelier.wikiart.app import Artist, artist_path, parse_death
 from atelier.wikiart.asking import Asker, Gone
-from atelier.wikiart.records import NotAPage
+from atelier.wikiart.formats import NotAPage
 
 YEARS = 70  # life + 70, counted from the end of the year of death
 MAX_PAGE_BYTES = 3_000_000  # a real page has some 150 kB

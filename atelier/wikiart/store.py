@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.database import Database
+from atelier.data.database import Database
 from atelier.text import slug
 
 LAYOUT = 1  # of the table: another number is another file

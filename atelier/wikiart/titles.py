@@ -3,7 +3,7 @@
 from functools import cache
 
 from atelier.text import slug
-from atelier.wikiart.index import Kind, table
+from atelier.wikiart.slugs import Kind, table
 
 
 def slugs(kind: Kind, joined: str) -> list[str]:

@@ -14,7 +14,7 @@ stages:
   train:
     cmd: python -m tasks.train
     deps:
-    - path: atelier/canvas/rendering.py
+    - path: atelier/canvas/render.py
       hash: md5
       md5: {"d" * 32}
       size: 7

@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from atelier.canvas.painting import paint
+from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.rendering import exact
+from atelier.canvas.render import exact
 from atelier.networks import load_generator
 from atelier.pictures import tiff
 from atelier.pictures.png import SIGNATURE
-from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, read, write_png
+from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read, write_png
 from tests.flows.kept_studio import KeptStudio
 from tests.models import save_small_generator
 

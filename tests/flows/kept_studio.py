@@ -1,6 +1,6 @@
 """A studio as it is after years: commits whose dvc.lock name models, pictures and paintings, in a cache of DVC's.
 
-The objects are written as DVC writes them, in a moment; tests/flows/test_objects.py holds that against DVC.
+The objects are written as DVC writes them, in a moment; tests/flows/repo/test_objects.py holds that against DVC.
 """
 
 import hashlib
@@ -14,9 +14,17 @@ from ruamel.yaml import YAML
 from safetensors.numpy import save
 
 from atelier.canvas.recipe import Recipe
-from atelier.catalog import Work, write_catalog, write_table
-from atelier.dataset import INDEX_SCHEMA
-from atelier.provenance import ModelFacts, Provenance, SoftwareFacts, UpscaleFacts, printed, read, write_png
+from atelier.data.catalog import Work, write_catalog, write_table
+from atelier.data.dataset import INDEX_SCHEMA
+from atelier.provenance.facts import (
+    ModelFacts,
+    Provenance,
+    SoftwareFacts,
+    UpscaleFacts,
+    printed,
+    read,
+    write_png,
+)
 from tests.flows.histories import Repository
 from tests.flows.toys import ROOT
 

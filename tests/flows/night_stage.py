@@ -16,7 +16,7 @@ WAITING = 5
 
 
 def scrape(stage: Stage) -> str:
-    from atelier.download.account import Entry, write_account
+    from atelier.data.account import Entry, write_account
 
     names = sorted(path.stem for path in Path(stage.params.scrape.folder.path).glob("*.png"))
     DATA.mkdir(exist_ok=True)
@@ -27,9 +27,9 @@ def scrape(stage: Stage) -> str:
 
 
 def augment(stage: Stage) -> str:
-    from atelier.packing import write_dataset
-    from atelier.resemblance import Picture
-    from atelier.shards import Item
+    from atelier.data.duplicates import Picture
+    from atelier.data.pack import write_dataset
+    from atelier.data.shards import Item
 
     folder = Path(stage.params.scrape.folder.path)
     names = (DATA / "catalog.parquet").read_text().split()

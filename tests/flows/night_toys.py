@@ -104,7 +104,7 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
     """What the generator of seed 0 paints: a training that comes to seed 0 is as good as can be. One is for later."""
     from PIL import Image
 
-    from atelier.canvas.rendering import painted
+    from atelier.canvas.render import painted
     from atelier.networks import load_generator
     from tests.models import save_small_generator
 

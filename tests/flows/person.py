@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from atelier.params import load_params
-from flows.champion import Champion, Promotion, champion, night_params, promote
-from flows.clone import Clone, prepare, set_params
+from atelier.settings.schema import load_params
+from flows.clones.night_clone import Clone, prepare, set_params
+from flows.night.champion import Champion, Promotion, champion, night_params, promote
 
 ROOT = Path(__file__).parents[2]
 NAME = 'Ann Ä. "Œil" O\'Sea; $(rm) # é'  # whom git, shells and files must all get right

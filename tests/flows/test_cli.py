@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from atelier.catalog import Work, write_catalog
-from atelier.download.account import Entry, write_account
+from atelier.data.account import Entry, write_account
+from atelier.data.catalog import Work, write_catalog
+from atelier.data.folder import read_folder
+from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
-from atelier.folder import read_folder
-from atelier.shards import Item, write_shards
 from flows import cli
-from tests.atelier.test_download_cleaning import fill
+from tests.atelier.download.test_cleaning import fill
 
 WORK = Work(
     id="sea-1", title="Ninth Wave", artist="Anna Sea", artist_slug="anna-sea", year_text="1850", year=1850,

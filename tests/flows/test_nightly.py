@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from flows.git import identity
+from flows.repo.git import identity
 from tests.flows.night_toys import NightTree
 from tests.flows.toys import ROOT
 

@@ -10,11 +10,11 @@ import pytest
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from atelier import editing
 from atelier.errors import AtelierError
-from atelier.params import Nightly
-from flows import beside, clone
-from flows.git import git_bytes
+from atelier.settings import edit as editing
+from atelier.settings.schema import Nightly
+from flows.clones import night_clone, trials_clone
+from flows.repo.git import git_bytes
 from tests.flows.explore_toys import ExploreTree
 
 FOLDERS = ("mine", "mine/paintings", "paintings")
@@ -82,12 +82,12 @@ class Person:
 
     def night(self) -> None:
         """What a night does before its stages."""
-        clone.prepare(self.root, Nightly())
+        night_clone.prepare(self.root, Nightly())
 
     def explore(self) -> None:
         """What an exploration does, with a trial that has completed."""
-        ours = beside.look(self.root)
-        beside.prepare(ours, "sea")
+        ours = trials_clone.look(self.root)
+        trials_clone.prepare(ours, "sea")
         ours.clean()
         editing.edit(ours.root / "params.yaml", {"train.lr": self.random.random() / 1000})
         theirs = ExploreTree(ours.root, self.tree.environment)
@@ -101,7 +101,7 @@ class Person:
     def apply(self) -> None:
         """Adopt a trial, where nothing is lost by that."""
         if self.experiments:
-            plan = beside.adoption(self.root, self.random.choice(self.experiments), "sea")
+            plan = trials_clone.adoption(self.root, self.random.choice(self.experiments), "sea")
             if not plan.lost:
                 plan.write()
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from atelier.pictures import png
-from atelier.provenance import canonical, read, read_pixels, write_png
+from atelier.provenance.facts import canonical, read, read_pixels, write_png
 from tests.flows.painted_studio import PaintedStudio
 
 # DVC five times, and each command starts Python, torch and a Prefect flow: half a minute, on a busy machine ten

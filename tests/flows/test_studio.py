@@ -77,7 +77,7 @@ NO_STAGES = """
 from flows import studio
 from atelier.errors import AtelierError
 print(studio.main([]))
-from flows.pipeline import Course
+from flows.orchestration.stage_tasks import Course
 try:
     print(Course([]).run("train"))
 except AtelierError as error:

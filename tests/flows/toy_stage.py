@@ -34,7 +34,7 @@ def run(stage: Stage) -> str:
         case [stage.name, "kill"]:
             os.kill(os.getpid(), signal.SIGKILL)
         case [stage.name, "ask", address]:
-            from atelier.web.polite import PoliteClient  # the other stages start without it, in half the time
+            from atelier.web.client import PoliteClient  # the other stages start without it, in half the time
 
             with PoliteClient(address, contact="", rate_per_s=None, retries=0, timeout_s=5) as client:
                 client.fetch("/", max_bytes=1000)

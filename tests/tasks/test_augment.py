@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.dataset import open_dataset
-from atelier.download.account import Entry, read_account, write_account
+from atelier.data.account import Entry, read_account, write_account
+from atelier.data.dataset import open_dataset
+from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
-from atelier.images import ImageLimits, Verified, verify
-from atelier.params import Params
-from atelier.shards import Item, write_shards
+from atelier.images.verify import ImageLimits, Verified, verify
+from atelier.settings.schema import Params
 from tasks.augment import run
 from tasks.stage import Stage
 

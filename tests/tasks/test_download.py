@@ -16,15 +16,15 @@ import pytest
 import requests
 from PIL import Image
 
-from atelier.catalog import Work, write_catalog
-from atelier.download.account import read_account
+from atelier.data.account import read_account
+from atelier.data.catalog import Work, write_catalog
+from atelier.data.shards import find, read_shards
 from atelier.download.arrivals import Arrivals, Limits
-from atelier.download.engines.cluster import WORKS_PER_SHARD
+from atelier.download.engines_dask import WORKS_PER_SHARD
 from atelier.download.fetching import key_of
 from atelier.download.openings import SiteOpening
 from atelier.gallery.server import serve, virtual_url
-from atelier.images import ImageLimits
-from atelier.shards import find, read_shards
+from atelier.images.verify import ImageLimits
 from tests.downloads import offers, work
 from tests.lookalike import Offer, Site, lookalike
 from tests.stages import started

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from torch_fidelity import FeatureExtractorInceptionV3
 
-from atelier import inception
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.params import Params
+from atelier.metrics import inception
+from atelier.settings.schema import Params
 from tasks.evaluate import run
 from tasks.stage import Stage
 from tests.datasets import pack_blots

@@ -7,16 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from atelier.canvas import painting
-from atelier.canvas.painting import paint
+from atelier.canvas import paint as painting
+from atelier.canvas.paint import paint
 from atelier.canvas.picking import Judge
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.rendering import exact
+from atelier.canvas.render import exact
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
-from atelier.params import Params
-from atelier.provenance import PixelFacts, read
+from atelier.provenance.facts import PixelFacts, read
+from atelier.settings.schema import Params
 from tasks.generate import DISCRIMINATOR, GENERATOR, run
 from tasks.stage import Stage
 from tests.models import SMALL, save_small_generator

@@ -9,15 +9,15 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from atelier import repainting
 from atelier.canvas import murals
-from atelier.canvas.painting import Painting, paint
-from atelier.canvas.rendering import exact
+from atelier.canvas.paint import Painting, paint
+from atelier.canvas.render import exact
 from atelier.errors import AtelierError
 from atelier.networks import load_generator
-from atelier.params import Params
-from atelier.provenance import PixelFacts, canonical, read, read_pixels, write_tiff
-from atelier.repaint_contract import LOCK, Job, Jobs
+from atelier.provenance import repaint
+from atelier.provenance.contract import LOCK, Job, Jobs
+from atelier.provenance.facts import PixelFacts, canonical, read, read_pixels, write_tiff
+from atelier.settings.schema import Params
 from tasks import upscale
 from tasks.generate import ARTWORKS, GENERATOR, run
 from tasks.stage import Stage
@@ -117,7 +117,7 @@ def job_of(path: Path) -> Job:
 
 
 def painted_again(job: Job) -> PixelFacts | None:
-    (answer,) = repainting.answers(Jobs(jobs=[job]), torch.device("cpu"))
+    (answer,) = repaint.answers(Jobs(jobs=[job]), torch.device("cpu"))
     assert not answer.refused
     return answer.pixels
 

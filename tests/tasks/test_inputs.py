@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.params import Params
+from atelier.settings.schema import Params
 from tasks.inputs import Inputs, refuse_changed
 from tasks.stage import Stage, main
 from tests.flows.toys import ROOT

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from atelier.catalog import read_catalog
+from atelier.data.catalog import read_catalog
 from atelier.errors import AtelierError
-from atelier.params import Params, load_params
+from atelier.settings.schema import Params, load_params
 from tasks.scrape import run
 from tasks.stage import Stage
 from tests.archive import archive, painted

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from atelier.params import Params
+from atelier.settings.schema import Params
 from tasks.inputs import CODE_ROOT, Inputs
 from tasks.stage import Stage
 from tasks.states import States
@@ -60,15 +60,16 @@ def test_the_key_is_of_what_decides_the_bytes_and_of_nothing_else(monkeypatch):
 
 @pytest.mark.parametrize("stage, decides", [
     ("train", ("atelier/content.py", "atelier/training/losses.py", "atelier/training/recipes.py", "tasks/shares.py")),
-    ("train_upscaler", ("atelier/upscaling/loop.py", "tasks/train_upscaler.py")),
-    ("upscale", ("atelier/upscaling/printing.py",)), ("generate", ("atelier/canvas/murals.py",)),
+    ("train_upscaler", ("atelier/upscaling/train.py", "tasks/train_upscaler.py")),
+    ("upscale", ("atelier/upscaling/prints.py",)), ("generate", ("atelier/canvas/murals.py",)),
 ])  # fmt: skip
 def test_in_the_real_studio_words_and_plumbing_are_no_part_of_the_key(stage, decides):
     Path("dvc.yaml").unlink()  # outside a studio it is the list of the code that runs
     code = Stage(stage, Params()).code
     assert {*decides} <= code.keys()
     assert (
-        not {"atelier/progress.py", "atelier/wording.py", "tasks/stage.py", "tasks/states.py"} & code.keys()
+        not {"atelier/progress.py", "atelier/settings/messages.py", "tasks/stage.py", "tasks/states.py"}
+        & code.keys()
     )
     assert all((CODE_ROOT / path).is_file() for path in code)
 

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.metrics import features
-from atelier.params import Params
+from atelier.settings.schema import Params
 from tasks.stage import Stage
 from tasks.train import run
 from tests.datasets import pack_blots

@@ -10,12 +10,12 @@ from ruamel.yaml import YAML
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.imports.models import import_model
-from atelier.kept import BASE, content_hash
+from atelier.importers.models import import_model
+from atelier.model_store import BASE, content_hash
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
-from atelier.params import Params, load_params
-from atelier.start import BASE_NETWORK, open_start, start_path
-from atelier.weights import save_weights
+from atelier.networks.weights import save_weights
+from atelier.settings.schema import Params, load_params
+from atelier.training.initial import BASE_NETWORK, open_start, start_path
 from tasks import generate
 from tasks.stage import Stage
 from tasks.train import run

@@ -14,11 +14,11 @@ import pytest
 import spandrel
 from PIL import Image
 
-from atelier.download.account import Entry, write_account
+from atelier.data.account import Entry, write_account
+from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
-from atelier.images import ImageLimits, Verified, verify
-from atelier.params import Params
-from atelier.shards import Item, write_shards
+from atelier.images.verify import ImageLimits, Verified, verify
+from atelier.settings.schema import Params
 from atelier.upscaling.network import load_upscaler
 from tasks.stage import Stage
 from tasks.train_upscaler import run
@@ -129,7 +129,7 @@ def test_killed_with_sigkill_it_goes_on_to_the_same_bytes(tmp_path: Path) -> Non
 
 def start(directory: Path, save_interval_s: float = 5.0) -> subprocess.Popen[str]:
     script = (
-        "import atelier.upscaling.loop as loop; from tasks.stage import main; from tasks.train_upscaler import run; "
+        "import atelier.upscaling.train as loop; from tasks.stage import main; from tasks.train_upscaler import run; "
         f"loop.SAVE_INTERVAL_S = {save_interval_s}; main('train_upscaler', run)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

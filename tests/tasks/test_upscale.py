@@ -11,8 +11,7 @@ import tasks.upscale
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
 from atelier.files import digest, linked
-from atelier.params import Params
-from atelier.provenance import (
+from atelier.provenance.facts import (
     ModelFacts,
     PixelFacts,
     Provenance,
@@ -21,8 +20,9 @@ from atelier.provenance import (
     read_pixels,
     write_png,
 )
+from atelier.settings.schema import Params
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
-from atelier.upscaling.printing import print_again
+from atelier.upscaling.prints import print_again
 from tasks.stage import Stage
 from tasks.upscale import run
 

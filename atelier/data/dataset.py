@@ -1,0 +1,86 @@
+"""The packed training set: squares of one size in one memory-mapped array, split once into train and held-out.
+
+Knows neither how it was packed nor tensors.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from atelier.data.catalog import read_table
+from atelier.errors import AtelierError
+
+Crop = Literal["center", "random"]
+Pixels = NDArray[np.uint8]
+
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("left", pa.int32(), nullable=False),
+        pa.field("top", pa.int32(), nullable=False),
+        pa.field("side", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """One side of the split: `images` (n, H, W, 3) uint8, a slice of the memory map; mirrors are made on reading."""
+
+    images: Pixels
+    ids: list[str]
+    mirror: bool
+
+    def __len__(self) -> int:
+        return len(self.ids) * (2 if self.mirror else 1)
+
+    def __getitem__(self, item: int) -> Pixels:
+        """With `mirror`, item 2i is picture i and item 2i + 1 its mirror image; else item i is picture i."""
+        if not 0 <= item < len(self):
+            raise IndexError(item)
+        picture, mirrored = divmod(item, 2) if self.mirror else (item, 0)
+        pixels: Pixels = self.images[picture, :, ::-1] if mirrored else self.images[picture]
+        return pixels
+
+
+@dataclass(frozen=True)
+class PackedDataset:
+    """`data/dataset`, opened."""
+
+    resolution: int
+    crop: Crop
+    mirror: bool
+    train: View
+    held_out: View
+
+
+def open_dataset(path: Path) -> PackedDataset:
+    """Open what `write_dataset` wrote. Raises AtelierError where it is absent or damaged."""
+    try:
+        facts = json.loads((path / "dataset.json").read_bytes())
+        images = np.load(path / "images.npy", mmap_mode="r")
+    except FileNotFoundError as error:
+        raise AtelierError(f"{error.filename} is missing: `dvc repro augment` makes it") from None
+    except ValueError as error:
+        raise AtelierError(f"{path} is damaged ({error}): `dvc repro augment` makes it again") from None
+    index = read_table(path / "index.parquet", INDEX_SCHEMA)
+    ids, train = index["id"].to_pylist(), index["split"].to_pylist().count("train")
+    resolution, mirror = facts["resolution"], facts["mirror"]
+    if images.dtype != np.uint8 or images.shape != (len(ids), resolution, resolution, 3):
+        raise AtelierError(
+            f"{path}/images.npy does not fit its index.parquet: `dvc repro augment` makes it again"
+        )
+    return PackedDataset(
+        resolution=resolution,
+        crop=facts["crop"],
+        mirror=mirror,
+        train=View(images[:train], ids[:train], mirror),
+        held_out=View(images[train:], ids[train:], mirror),
+    )

@@ -1,0 +1,222 @@
+"""Pictures of every size become the packed training set: squares cut, resized, and split into train and held-out.
+
+Knows shards and pictures; turns nothing into tensors.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from atelier.data.catalog import write_table
+from atelier.data.dataset import INDEX_SCHEMA, Crop, Pixels
+from atelier.data.duplicates import LookAlike, Picture, families
+from atelier.data.placements import HELD_OUT, TRAIN, Placement
+from atelier.data.shards import Item
+from atelier.errors import AtelierError
+from atelier.files import replacing, write_json
+from atelier.images.verify import pixels_of, read_rgb, room_for
+from atelier.settings.messages import counted
+
+_CHUNK = 256  # pictures on their way through the threads
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The square that a picture gives."""
+
+    left: int
+    top: int
+    side: int
+
+
+def write_dataset(
+    pictures: Sequence[Picture],
+    items: Iterable[Item],
+    path: Path,
+    *,
+    resolution: int,
+    crop: Crop,
+    mirror: bool,
+    held_out: float,
+    workers: int,
+    look_alikes: Mapping[str, LookAlike],
+    advance: Callable[[], None],
+    placed: Sequence[Placement] = (),
+) -> Mapping[str, Any]:
+    """Pack `pictures` from `items` (their bytes, in any order; others are passed over) and return the facts of it.
+
+    Rows are the training pictures by id, then the held-out ones by id, so that both views are slices. `look_alikes`
+    are left out and counted, and so is a picture whose shorter side is below half of `resolution`; between that and
+    `resolution` it is enlarged. `placed` are the sides of the split that paintings had before. Raises AtelierError
+    where too few are left for two sides, or some have no bytes.
+    """
+    unlike = [picture for picture in pictures if picture.id not in look_alikes]
+    usable = [picture for picture in unlike if 2 * min(picture.width, picture.height) >= resolution]
+    relatives = sorted({*pictures} - {*usable}, key=lambda picture: picture.id)
+    train, held = split(usable, held_out, relatives, placed)
+    if not train or not held:
+        are = "is" if len(usable) == 1 else "are"
+        raise AtelierError(
+            f"{counted(len(usable), 'different painting')} of at least {resolution // 2} px {are} too few: "
+            "training and evaluation need 2, more like 1,000; widen what `scrape` asks for, and set scrape.snapshot to "
+            "another date where pictures were added since the last scrape"
+        )
+    rows = {picture.id: row for row, picture in enumerate([*train, *held])}
+    cuts = {picture.id: square(picture, crop) for picture in usable}
+    wanted = (item for item in items if item.id in rows)
+    _write_images(path / "images.npy", rows, _resized(wanted, cuts, resolution, workers), resolution, advance)
+    _write_index(path / "index.parquet", list(rows), cuts, len(train))
+    facts = {
+        "resolution": resolution,
+        "crop": crop,
+        "mirror": mirror,
+        "pictures": len(rows),
+        "train": len(train),
+        "held_out": len(held),
+        "left_out_look_alike": len(pictures) - len(unlike),
+        "left_out_too_small": len(unlike) - len(usable),
+        "enlarged": sum(cut.side < resolution for cut in cuts.values()),
+        "length": len(rows) * (2 if mirror else 1),
+    }
+    write_json(path / "dataset.json", facts)
+    return facts
+
+
+def split(
+    pictures: Sequence[Picture],
+    share: float,
+    relatives: Sequence[Picture] = (),
+    placed: Sequence[Placement] = (),
+) -> tuple[list[Picture], list[Picture]]:
+    """Training and held-out pictures, each sorted by id; near-duplicates stay together.
+
+    A family of near-duplicates, to which `relatives` belong that are in no data set, keeps the side on which one of
+    its members was `placed` before. Where some were trained on, all are: no model may be judged by a picture that it,
+    or the one it is trained on from, has seen. A new family is held out where the hash of each id says so, which is a
+    share of `share` for single pictures. A family that would fill the whole held-out share alone is trained on.
+    """
+    present = {(picture.id, picture.phash) for picture in pictures}
+    known = {(one.id, one.phash) for one in relatives} | {(one.id, one.phash) for one in placed}
+    others = [Picture(id, 0, 0, phash) for id, phash in sorted(known - present)]
+    trained = {placement.id for placement in placed if placement.split == TRAIN}
+    held_before = {placement.id for placement in placed if placement.split == HELD_OUT}
+
+    def is_held(ids: set[str]) -> bool:
+        if ids & (trained | held_before):
+            return not ids & trained
+        return all(_uniform(id, "split") < share for id in ids)
+
+    motifs: list[
+        tuple[set[str], list[Picture]]
+    ] = []  # the ids of a family, and those of `pictures` that belong to it
+    for family in families([*pictures, *others]):
+        if own := [picture for picture in family if (picture.id, picture.phash) in present]:
+            motifs.append(({picture.id for picture in family}, own))
+    small = [(ids, own) for ids, own in motifs if len(own) <= max(1, share * len(pictures))]
+    held = [own for ids, own in small if is_held(ids)]
+    if not held and small and len(motifs) > 1:
+        _, last_resort = min(
+            small, key=lambda motif: (bool(motif[0] & trained), _uniform(min(motif[0]), "split"))
+        )
+        held = [last_resort]
+    held_ids = {picture.id for own in held for picture in own}
+    ordered = sorted(pictures, key=lambda picture: picture.id)
+    return (
+        [picture for picture in ordered if picture.id not in held_ids],
+        [picture for picture in ordered if picture.id in held_ids],
+    )
+
+
+def square(picture: Picture, crop: Crop) -> Cut:
+    """The largest square of a picture: in the middle, or where a hash of the id puts it."""
+    side = min(picture.width, picture.height)
+    spare = picture.width - side, picture.height - side
+    if crop == "random":
+        place = _uniform(picture.id, "crop")
+        return Cut(int(place * (spare[0] + 1)), int(place * (spare[1] + 1)), side)
+    return Cut(spare[0] // 2, spare[1] // 2, side)
+
+
+def _write_images(
+    path: Path,
+    rows: Mapping[str, int],
+    squares: Iterable[tuple[str, Pixels]],
+    resolution: int,
+    advance: Callable[[], None],
+) -> None:
+    shape = (len(rows), resolution, resolution, 3)
+    missing = set(rows)
+    with replacing(path) as temporary:
+        # written, not mapped: a disk that fills up is an error here, and would be a crash there
+        with temporary.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+            for id, pixels in squares:
+                file.seek(start + rows[id] * pixels.nbytes)
+                file.write(pixels.tobytes())
+                missing.discard(id)
+                advance()
+        if missing:
+            raise AtelierError(
+                f"the shards lack {counted(len(missing), 'picture')} that data/downloads.parquet names, "
+                f"the first {min(missing)}: `dvc repro download` makes them again"
+            )
+
+
+def _resized(
+    items: Iterable[Item], cuts: Mapping[str, Cut], resolution: int, workers: int
+) -> Iterator[tuple[str, Pixels]]:
+    def resize(item: Item) -> tuple[str, Pixels]:
+        with room_for(pixels_of(item.content)):
+            return item.id, read_square(item)
+
+    def read_square(item: Item) -> Pixels:
+        image, cut = read_rgb(item.content, item.name), cuts[item.id]
+        if cut.left + cut.side > image.width or cut.top + cut.side > image.height:
+            raise AtelierError(
+                f"{item.name} is {image.width}×{image.height} px, data/downloads.parquet says otherwise: "
+                "`dvc repro download` makes both again"
+            )
+        box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
+        # Pillow's own: antialiased, the square's edges weighed with what lies beyond them as in the whole picture
+        # made smaller, byte-equal everywhere, and without the seconds that torch takes to start
+        return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
+
+    with ThreadPool(workers) as pool:
+        for chunk in _chunks(items):  # a pool alone would read every shard ahead
+            yield from pool.imap_unordered(resize, chunk)
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    chunk: list[Item] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    yield chunk
+
+
+def _write_index(path: Path, ids: list[str], cuts: Mapping[str, Cut], train: int) -> None:
+    columns = {
+        "row": range(len(ids)),
+        "id": ids,
+        "left": [cuts[id].left for id in ids],
+        "top": [cuts[id].top for id in ids],
+        "side": [cuts[id].side for id in ids],
+        "split": [TRAIN if row < train else HELD_OUT for row in range(len(ids))],
+    }
+    write_table(pa.table(columns, schema=INDEX_SCHEMA), path)
+
+
+def _uniform(id: str, purpose: str) -> float:
+    """A number in [0, 1) that belongs to an id; another purpose, another number."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}:{id}".encode()).digest()[:6]) / 2**48

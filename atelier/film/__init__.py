@@ -1,0 +1,1 @@
+"""Films of walks through latent space, and sheets of directions in it."""

@@ -1,0 +1,1 @@
+"""Decode and verify image files of unknown origin."""

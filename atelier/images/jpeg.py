@@ -1,0 +1,207 @@
+"""JPEGs: decoded whole or made smaller on the way, and whether their data are all there."""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFile, JpegImagePlugin
+
+from atelier.errors import AtelierError
+from atelier.images.kinds import Truncated
+from atelier.pictures.vips import array, libvips
+
+# what Pillow raises for bytes that lie; its plugins do not check everything that they index
+DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError,
+    AssertionError, AttributeError, NotImplementedError, struct.error, zlib.error,
+)  # fmt: skip
+MID_GREY = 128  # what libjpeg paints where it has no data
+# entropy-coded data that mean nothing, without 0xff, which begins a marker
+FILLER = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
+
+
+def header(content: bytes) -> ImageFile.ImageFile:
+    """A JPEG whose header is read, not its pixels. Raises one of DAMAGE."""
+    return JpegImagePlugin.jpeg_factory(io.BytesIO(content), "")
+
+
+def decode(content: bytes, opened: Image.Image, mode: str, at_least_px: int | None = None) -> Image.Image:
+    """A JPEG as an image of `mode`; with `at_least_px` it comes 2, 4 or 8 times smaller where its shorter side allows.
+
+    `opened` is its header, which is used up. Every coefficient is decoded in any case. Raises Truncated where its data
+    end early, one of DAMAGE where they are damaged.
+    """
+    shrink = 1
+    if at_least_px is not None:
+        while shrink < 8 and min(opened.size) >= 2 * shrink * at_least_px:
+            shrink *= 2
+    frame = _frame(content)
+    if frame.many_scans and opened.mode in ("L", "RGB"):
+        if (whole := _without_warnings(content, shrink)) is not None:
+            whole.info = dict(opened.info)
+            return whole.convert("L") if mode == "L" else whole
+        if _lacks_data(
+            content, header(content), opened.mode, 1
+        ):  # what the last scans refine shows in nothing smaller
+            raise Truncated("the JPEG's picture data end early")
+        return _drafted(opened, mode, shrink)
+    image = _drafted(opened, mode, shrink)
+    if not _restarts_are_whole(content, frame):
+        raise Truncated("the JPEG lacks some of its restart intervals")
+    if _ends_grey(image) and _lacks_data(content, image, mode, shrink):
+        raise Truncated("the JPEG's picture data end early")
+    return image
+
+
+def unsupported(content: bytes) -> str:
+    """What a JPEG is that libjpeg does not read; empty where that is not known."""
+    frame = _frame(content)
+    marker, header = frame.marker, frame.header
+    if marker == 0xF7:
+        return "JPEG-LS, which is not read"
+    if marker in (0xC3, 0xC7, 0xCB, 0xCF):
+        return "lossless JPEG, which is not read"
+    if marker in (0xC5, 0xC6, 0xCD, 0xCE):
+        return "hierarchical JPEG, which is not read"
+    if header and header[0] != 8:
+        return f"JPEG with {header[0]}-bit samples, which is not read"
+    if len(header) > 5 and header[5] not in (1, 3, 4):
+        return f"JPEG with {header[5]} channels, which is not read"
+    return ""
+
+
+def _drafted(opened: Image.Image, mode: str, shrink: int) -> Image.Image:
+    if shrink > 1 or mode != opened.mode:
+        opened.draft(mode, (opened.width // shrink, opened.height // shrink))
+    opened.load()
+    return opened
+
+
+def _without_warnings(content: bytes, shrink: int) -> Image.Image | None:
+    """A JPEG of many scans, `shrink` times smaller; None where libjpeg warns of anything, or libvips is not there.
+
+    libvips reads all scans before the first line, so that none of the warnings comes too late.
+    """
+    try:
+        vips = libvips()
+    except AtelierError:
+        return None
+    try:
+        image = vips.Image.jpegload_buffer(content, shrink=shrink, fail_on="warning")
+        return Image.fromarray(array(image))
+    except vips.Error:
+        return None
+
+
+def _ends_grey(image: Image.Image) -> bool:
+    """Whether the last pixel is as bright as what libjpeg paints where it has no data; few pictures end so."""
+    last = image.getpixel((image.width - 1, image.height - 1))
+    if isinstance(last, tuple) and len(last) == 4:  # CMYK, inverted
+        return max(abs(value - 127) for value in last) <= 1
+    red, green, blue = last if isinstance(last, tuple) else (last or 0,) * 3
+    return abs(0.299 * red + 0.587 * green + 0.114 * blue - MID_GREY) <= 1
+
+
+def _lacks_data(content: bytes, image: Image.Image, mode: str, shrink: int) -> bool:
+    """Whether a decoder wants more entropy-coded data than there are; `image` is what it makes of those there are.
+
+    It is given more before the end marker: one that is done leaves them unread, and paints the same picture.
+    """
+    end = _end_of_scans(content)
+    try:
+        image.load()
+        other = _drafted(header(content[:end] + FILLER + content[end:]), mode, shrink)
+    except DAMAGE:
+        return True
+    return other.tobytes() != image.tobytes()
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each of a JPEG's segments, up to its end marker; entropy-coded data are passed over."""
+    at = 2
+    while at + 4 <= len(content):
+        if content[at] != 0xFF:
+            return
+        marker = content[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if marker == 0xD9:
+            return
+        if marker == 1 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        end = at + 2 + int.from_bytes(content[at + 2 : at + 4])
+        yield marker, at + 4, end
+        if marker == 0xDA:
+            found = _MARKER.search(content, end)
+            end = found.start() if found else len(content)
+        at = end
+
+
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+
+
+def _end_of_scans(content: bytes) -> int:
+    """Where the end marker lies."""
+    end = len(content)
+    for marker, _, after in _segments(content):
+        if marker == 0xDA:
+            found = _MARKER.search(content, after)
+            end = found.start() if found else len(content)
+    return end
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A JPEG's frame marker and header, its restart interval, and whether its channels come in several scans."""
+
+    marker: int = 0
+    header: bytes = b""
+    interval: int = 0
+    many_scans: bool = False
+
+
+def _frame(content: bytes) -> Frame:
+    marker = interval = 0
+    header, scanned = b"", 0
+    for segment, start, end in _segments(content):
+        if segment == 0xDD:
+            interval = int.from_bytes(content[start:end])
+        elif (0xC0 <= segment <= 0xCF and segment not in (0xC4, 0xC8, 0xCC)) or segment == 0xF7:
+            marker, header = segment, content[start:end]
+        elif segment == 0xDA:
+            scanned = content[start] if start < len(content) else 0
+            break
+    return Frame(marker, header, interval, marker == 0xC2 or (len(header) > 5 and scanned < header[5]))
+
+
+def _restarts_are_whole(content: bytes, of: Frame) -> bool:
+    """Whether a sequential JPEG of one scan has all of its restart markers; True for others."""
+    frame, interval = of.header, of.interval
+    if not interval or of.marker not in (0xC0, 0xC1) or len(frame) < 6 + 3 * frame[5]:
+        return True
+    height, width, channels = struct.unpack(">HHB", frame[1:6])
+    factors = [divmod(frame[7 + 3 * channel], 16) for channel in range(channels)]
+    across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
+    if channels == 1:
+        across = down = 8
+    start = end = 0
+    for segment, first, after in _segments(content):
+        if segment == 0xDA:
+            if start or content[first] != channels:
+                return True
+            start = after
+            found = _MARKER.search(content, after)
+            end = found.start() if found else len(content)
+    if not (start and across and down and height):
+        return True
+    units = -(-width // across) * -(-height // down)
+    data = np.frombuffer(content, np.uint8)[start:end]
+    marks = np.flatnonzero(data[:-1] == 0xFF)
+    found_marks = int(np.count_nonzero((data[marks + 1] & 0xF8) == 0xD0))
+    return bool(found_marks >= -(-units // interval) - 1)

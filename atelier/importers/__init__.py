@@ -1,0 +1,1 @@
+"""Read models that were trained with other programs."""

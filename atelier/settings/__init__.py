@@ -1,0 +1,1 @@
+"""The settings of a studio: params.yaml as typed sections, messages about mistakes in it, and edits."""

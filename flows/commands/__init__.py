@@ -1,0 +1,1 @@
+"""The `atelier` command's sub-commands."""

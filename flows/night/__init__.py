@@ -1,0 +1,1 @@
+"""Parts of a night: the champion, the schedule, the report."""

@@ -1,0 +1,1 @@
+"""What flows share of Prefect: tasks for stages, the server, the page that shows a run."""

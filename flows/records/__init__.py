@@ -1,0 +1,1 @@
+"""What git and DVC record about models and pictures made in the past."""

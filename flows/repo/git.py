@@ -1,0 +1,77 @@
+"""git in a directory that is named, whatever directory we are in, its sentence where it fails, and who commits."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from atelier.errors import AtelierError
+from flows.runtime import work_tree
+
+# a hook runs because a person committed, never because a flow did
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+
+SET_IDENTITY = (
+    "`git config --global user.name You` and `git config --global user.email you@example.org`; for containers, which "
+    "forget that, the same without --global in the studio: its .git/config keeps it"
+)
+
+
+class OwnerError(AtelierError):
+    """The repository belongs to another user, and git reads nothing of it."""
+
+
+def git(root: Path, *words: str, given: str | None = None) -> str:
+    """What git says in `root`, without its last newline; `given` is its input.
+
+    Raises AtelierError with git's own sentence where it fails. Nothing ever waits for a password to be typed.
+    """
+    return git_bytes(root, *words, given=given).decode(errors="replace").removesuffix("\n")
+
+
+def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
+    """The same, as it comes."""
+    command = ["git", *NO_HOOKS, "-C", str(root), *words]
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LANGUAGE": "C"}
+    try:
+        done = subprocess.run(
+            command,
+            env={**work_tree.environment(), **quiet},
+            capture_output=True,
+            input=(given or "").encode(),
+        )
+    except FileNotFoundError:
+        raise AtelierError("git is not installed: install it, `apt install git` say") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+        if owned := re.search(r"dubious ownership in repository at '(.+)'", said):
+            raise OwnerError(
+                f"{owned[1]} belongs to another user, so git reads nothing of it: where you trust its hooks and "
+                f"settings, `git config --global --add safe.directory {shlex.quote(owned[1])}`"
+            )
+        raise AtelierError(f"git {words[0]} in {root}: {said}")
+    return done.stdout
+
+
+def holds(root: Path, *words: str) -> bool:
+    """Whether git succeeds: for questions that it answers with its exit status. Raises OwnerError."""
+    try:
+        git(root, *words)
+    except OwnerError:
+        raise
+    except AtelierError:
+        return False
+    return True
+
+
+def identity(root: Path) -> tuple[str, str]:
+    """Name and e-mail of whoever commits in `root`. Raises AtelierError where git knows none."""
+    try:
+        told = git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except AtelierError:
+        raise AtelierError(
+            f"git knows no name and e-mail for commits in {root}, and a promotion is one: {SET_IDENTITY}"
+        ) from None
+    match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", told)
+    assert match, told
+    return match[1], match[2]

@@ -1,0 +1,1 @@
+"""The work tree a flow runs in, and child processes."""

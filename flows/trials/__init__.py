@@ -1,0 +1,1 @@
+"""Parts of an exploration: the settings to try, one trial, the record and the sheet."""

@@ -1,0 +1,113 @@
+"""What lies in the cells of a canvas, layout by layout."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from atelier.canvas.latents import lay
+from atelier.canvas.render import latents
+from atelier.settings.schema import Layout
+
+NZ = 100
+LAYOUTS = get_args(Layout)
+# the first numbers of the last cell of a canvas of 4 × 7
+LAST_CELLS = {
+    ("random", False): [-1.66217, -1.34732, -1.522468],
+    ("random", True): [-1.66217, -1.34732, -1.522468],
+    ("line", False): [-1.068702, -0.504493, 1.26075],
+    ("line", True): [0.439046, -1.169037, 2.085515],
+    ("smooth", False): [1.26075, -1.3812, -0.093624],
+    ("smooth", True): [-0.519005, 2.052253, -0.729503],
+    ("panorama", False): [-1.037839, 1.26075, 0.810923],
+    ("panorama", True): [0.439046, -1.169037, 2.085515],
+}
+
+
+def laid(layout: Layout, canvas: tuple[int, int], seamless: bool = False, index: int = 0) -> torch.Tensor:
+    return lay(layout, 1, index, NZ, canvas, 1.0, seamless)
+
+
+def likeness(field: torch.Tensor, one: tuple[int, int], other: tuple[int, int]) -> float:
+    """The cosine between the latents of two cells."""
+    return torch.cosine_similarity(field[0, :, *one], field[0, :, *other], dim=0).item()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_cell_is_the_pictures_own_latent_in_every_layout(layout: Layout) -> None:
+    assert torch.equal(laid(layout, (1, 1)), latents(1, 0, NZ))
+    assert torch.equal(laid(layout, (1, 1), seamless=True), latents(1, 0, NZ))
+
+
+@pytest.mark.parametrize("canvas", [(4, 7), (7, 4), (1, 2), (2, 1), (1, 9), (16, 16)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_latents_are_as_long_as_those_that_training_showed(layout: Layout, canvas: tuple[int, int]) -> None:
+    for seamless in (False, True):
+        field = laid(layout, canvas, seamless)
+        assert field.shape == (1, NZ, *canvas) and field.dtype == torch.float32
+        lengths = field.norm(dim=1)
+        assert lengths.min() > 7.5 and lengths.max() < 12.5  # √100, and four standard deviations
+
+
+def test_random_cells_have_nothing_in_common() -> None:
+    assert torch.equal(laid("random", (4, 7)), latents(1, 0, NZ, (4, 7)))
+    assert abs(likeness(laid("random", (4, 7)), (0, 0), (0, 1))) < 0.4
+
+
+@pytest.mark.parametrize("canvas", [(3, 8), (8, 3)])
+def test_a_line_goes_from_one_latent_to_another_along_the_longer_side(canvas: tuple[int, int]) -> None:
+    field = laid("line", canvas)
+    if canvas[0] > canvas[1]:
+        field = field.transpose(2, 3)
+    assert (field == field[:, :, :1]).all()
+    ways = [likeness(field, (0, 0), (0, column)) for column in range(8)]
+    assert ways == sorted(ways, reverse=True) and abs(ways[-1]) < 0.4
+
+
+def test_a_seamless_line_comes_back() -> None:
+    field = laid("line", (1, 8), seamless=True)
+    for step in range(1, 4):
+        assert torch.equal(field[..., step], field[..., 8 - step])
+    assert abs(likeness(field, (0, 0), (0, 4))) < 0.4
+
+
+def test_a_smooth_field_changes_slowly_and_all_over() -> None:
+    field = laid("smooth", (13, 13))
+    steps = [likeness(field, (row, column), (row, column + 1)) for row in range(13) for column in range(12)]
+    steps += [likeness(field, (row, column), (row + 1, column)) for row in range(12) for column in range(13)]
+    assert min(steps) > 0.6
+    assert abs(likeness(field, (0, 0), (6, 6))) < 0.4
+    assert abs(likeness(field, (0, 0), (0, 12))) < 0.4
+
+
+def test_every_row_of_a_panorama_is_the_same_and_goes_on_smoothly() -> None:
+    field = laid("panorama", (3, 13))
+    assert (field == field[:, :, :1]).all()
+    assert min(likeness(field, (0, column), (0, column + 1)) for column in range(12)) > 0.6
+    assert abs(likeness(field, (0, 0), (0, 6))) < 0.4
+
+
+@pytest.mark.parametrize("layout", ["smooth", "panorama", "line"])
+def test_a_seamless_field_goes_on_at_its_other_edge(layout: Layout) -> None:
+    field = laid(layout, (12, 12), seamless=True)
+    assert likeness(field, (5, 11), (5, 0)) > 0.6
+    assert likeness(field, (11, 5), (0, 5)) > 0.6
+    if layout == "smooth":  # open, its edges are strangers
+        assert abs(likeness(laid(layout, (12, 12)), (5, 11), (5, 0))) < 0.4
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_have_fields_of_their_own(layout: Layout) -> None:
+    assert torch.equal(laid(layout, (4, 7)), laid(layout, (4, 7)))
+    assert (
+        abs(torch.corrcoef(torch.stack([laid(layout, (4, 7), index=i).flatten() for i in (0, 1)]))[0, 1])
+        < 0.4
+    )
+
+
+@pytest.mark.parametrize("seamless", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_recipe_keeps_meaning_the_same_field(layout: Layout, seamless: bool) -> None:
+    """A change here changes every picture ever made with this layout."""
+    cell = laid(layout, (4, 7), seamless)[0, :3, -1, -1]
+    assert torch.allclose(cell, torch.tensor(LAST_CELLS[layout, seamless]), atol=1e-6)

@@ -1,0 +1,288 @@
+"""The packed set: what a row holds, how the split falls, and what the mirrored view shows."""
+
+import hashlib
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from atelier.data.dataset import PackedDataset, open_dataset
+from atelier.data.duplicates import FAMILY_BITS, Picture
+from atelier.data.pack import Cut, split, square, write_dataset
+from atelier.data.placements import HELD_OUT, TRAIN, Placement
+from atelier.data.shards import Item
+from atelier.errors import AtelierError
+from atelier.images.verify import ImageLimits, Verified, verify
+
+
+def unlike(count: int, width: int = 96, height: int = 64) -> list[Picture]:
+    """Pictures whose hashes have nothing to do with each other."""
+    names = [f"{n:024x}" for n in range(count)]
+    return [Picture(name, width, height, hashlib.sha256(name.encode()).hexdigest()[:16]) for name in names]
+
+
+def drawn(picture: Picture, mode: str = "RGB") -> Item:
+    """Its item: red grows to the right, green downwards, blue belongs to the id."""
+    right = np.linspace(0, 255, picture.width)[None, :].repeat(picture.height, 0)
+    down = np.linspace(0, 255, picture.height)[:, None].repeat(picture.width, 1)
+    blue = np.full_like(right, int(picture.id, 16) % 256)
+    file = io.BytesIO()
+    Image.fromarray(np.stack([right, down, blue], -1).astype(np.uint8)).convert(mode).save(file, "PNG")
+    return Item(picture.id, "png", file.getvalue())
+
+
+def pack(
+    path: Path, pictures: list[Picture], items: list[Item] | None = None, **changes: object
+) -> PackedDataset:
+    settings = {
+        "resolution": 32, "crop": "center", "mirror": True, "held_out": 0.2, "workers": 2, "look_alikes": {},
+        "advance": lambda: None, **changes,
+    }  # fmt: skip
+    write_dataset(pictures, [drawn(p) for p in pictures] if items is None else items, path, **settings)  # type: ignore[arg-type]
+    return open_dataset(path)
+
+
+def test_rows_hold_the_middle_square_of_the_picture_that_the_index_names(tmp_path: Path) -> None:
+    dataset = pack(tmp_path, unlike(20))
+    for view in (dataset.train, dataset.held_out):
+        assert view.images.shape == (len(view.ids), 32, 32, 3)
+        assert view.images.dtype == np.uint8
+        assert isinstance(view.images, np.memmap)
+        assert view.ids == sorted(view.ids)
+        for pixels, id in zip(view.images, view.ids, strict=True):
+            assert np.abs(pixels[..., 2].astype(int) - int(id, 16) % 256).max() == 0
+            assert (
+                abs(int(pixels[16, 0, 0]) - 255 * 17 / 96) < 3
+            )  # 16 of 96 columns are cut off left and right
+            assert abs(int(pixels[16, 31, 0]) - 255 * 79 / 96) < 3
+            assert pixels[0, 16, 1] < 5 and pixels[31, 16, 1] > 250
+
+
+def test_the_mirrored_view_is_twice_as_long_and_costs_no_second_copy(tmp_path: Path) -> None:
+    dataset = pack(tmp_path / "mirrored", unlike(20), mirror=True)
+    plain = pack(tmp_path / "plain", unlike(20), mirror=False)
+    assert len(dataset.train) == 2 * len(dataset.train.ids) == 2 * len(plain.train)
+    assert len(dataset.held_out) == 2 * len(plain.held_out)
+    for n in range(len(plain.train)):
+        assert np.array_equal(dataset.train[2 * n], plain.train[n])
+        assert np.array_equal(dataset.train[2 * n + 1], plain.train[n][:, ::-1])
+    same = [(tmp_path / name / "images.npy").read_bytes() for name in ("mirrored", "plain")]
+    assert same[0] == same[1]
+    with pytest.raises(IndexError):
+        dataset.train[len(dataset.train)]
+    assert sum(1 for _ in plain.train) == len(plain.train)  # ends by IndexError, as sequences do
+
+
+def test_the_same_pictures_give_the_same_bytes_in_whatever_order_they_come(tmp_path: Path) -> None:
+    pictures = unlike(30)
+    pack(tmp_path / "one", pictures, workers=1)
+    pack(tmp_path / "two", pictures[::-1], [drawn(picture) for picture in pictures[::-1]], workers=4)
+    for name in ("images.npy", "index.parquet", "dataset.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "dataset.json", "images.npy", "index.parquet",
+    ]  # fmt: skip
+
+
+def test_resizing_is_antialiased(tmp_path: Path) -> None:
+    pictures = unlike(8, 300, 256)
+    chessboard = np.indices((256, 300)).sum(0) % 2 * 255  # the finest there is
+    pixels = chessboard[..., None].repeat(3, -1).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    dataset = pack(tmp_path, pictures, [Item(picture.id, "png", file.getvalue()) for picture in pictures])
+    assert np.abs(dataset.train.images.astype(float) - 127.5).max() < 4
+
+
+def test_any_mode_is_packed_as_rgb(tmp_path: Path) -> None:
+    pictures = unlike(8)
+    modes = itertools.cycle(["L", "P", "RGBA", "1", "LA"])
+    items = [drawn(picture, mode) for picture, mode in zip(pictures, modes, strict=False)]
+    assert pack(tmp_path, pictures, items).train.images.shape[-1] == 3
+
+
+@given(
+    st.integers(32, 3000), st.integers(32, 3000), st.sampled_from(["center", "random"]), st.text(max_size=9)
+)
+def test_a_square_lies_within_its_picture_and_is_the_largest(
+    width: int, height: int, crop: str, id: str
+) -> None:
+    cut = square(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
+    assert cut.side == min(width, height)
+    assert 0 <= cut.left <= width - cut.side
+    assert 0 <= cut.top <= height - cut.side
+    assert cut == square(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
+
+
+def test_random_squares_differ_between_pictures_and_reach_both_ends() -> None:
+    lefts = [square(picture, "random").left for picture in unlike(300, 200, 100)]
+    assert min(lefts) < 5 and max(lefts) > 95
+    assert square(unlike(1, 200, 100)[0], "center") == Cut(50, 0, 100)
+
+
+def test_pictures_below_half_the_resolution_are_left_out_and_counted(tmp_path: Path) -> None:
+    pictures = [*unlike(20, 64, 64)]
+    pictures += [
+        Picture(f"{n:024x}", *size, f"{n * 2**57:016x}") for n, size in ((50, (31, 90)), (51, (32, 90)))
+    ]
+    usable = [drawn(picture) for picture in pictures if picture.width != 31]
+    facts = write_dataset(
+        pictures, usable, tmp_path, resolution=64, crop="center", mirror=False, held_out=0.1, workers=1,
+        look_alikes={}, advance=lambda: None,
+    )  # fmt: skip
+    assert facts["left_out_too_small"] == 1
+    assert facts["enlarged"] == 1
+    assert facts["pictures"] == facts["train"] + facts["held_out"] == 21
+
+
+# the split
+
+
+def test_the_split_has_about_the_asked_share_and_no_picture_twice() -> None:
+    train, held = split(unlike(2000), 0.1)
+    assert 150 < len(held) < 250
+    assert sorted(picture.id for picture in (*train, *held)) == [picture.id for picture in unlike(2000)]
+
+
+def test_a_picture_keeps_its_side_when_the_archive_grows() -> None:
+    held_before = {picture.id for picture in split(unlike(500), 0.1)[1]}
+    held_after = {picture.id for picture in split(unlike(900), 0.1)[1]}
+    assert held_before == {id for id in held_after if int(id, 16) < 500}
+
+
+def test_near_duplicates_are_never_on_both_sides() -> None:
+    pictures = unlike(400)
+    rng = np.random.default_rng(3)
+    for n in range(200):
+        picture = pictures[int(rng.integers(400))]
+        flips = sum(1 << int(bit) for bit in rng.choice(64, FAMILY_BITS, replace=False))
+        pictures.append(Picture(f"{1000 + n:024x}", 96, 64, f"{int(picture.phash, 16) ^ flips:016x}"))
+    train, held = split(pictures, 0.2)
+    assert train and held
+    for one, other in itertools.product(train, held):
+        assert (int(one.phash, 16) ^ int(other.phash, 16)).bit_count() > FAMILY_BITS
+
+
+def rescan(picture: Picture, id: str, bits: int = 3) -> Picture:
+    """A larger scan of a painting, under another id."""
+    flips = sum(1 << bit for bit in range(5, 5 + bits))
+    return Picture(id, 2 * picture.width, 2 * picture.height, f"{int(picture.phash, 16) ^ flips:016x}")
+
+
+def placements(train: list[Picture], held: list[Picture]) -> list[Placement]:
+    sides = [*((picture, TRAIN) for picture in train), *((picture, HELD_OUT) for picture in held)]
+    return [Placement(picture.id, picture.phash, side) for picture, side in sides]
+
+
+def test_a_later_scan_of_a_training_painting_is_never_held_out_remembered_or_not() -> None:
+    before = unlike(300)
+    train, held = split(before, 0.1)
+    for first in ("0", "f"):  # ids before and after all others
+        later = [rescan(picture, f"{first * 8}{picture.id[8:]}") for picture in before]
+        new = {picture.id: scan.id for picture, scan in zip(before, later, strict=True)}
+        now_held = {picture.id for picture in split([*before, *later], 0.1)[1]}
+        assert not now_held & {new[picture.id] for picture in train}
+        _, remembered = split([*before, *later], 0.1, placed=placements(train, held))
+        assert {picture.id for picture in remembered} == {id for one in held for id in (one.id, new[one.id])}
+
+
+def test_a_scan_that_takes_the_place_of_an_older_one_keeps_its_side() -> None:
+    before = unlike(300)
+    train, held = split(before, 0.1)
+    later = [rescan(picture, f"ffffffff{picture.id[8:]}") for picture in before]
+    held_scans = [scan.id for picture, scan in zip(before, later, strict=True) if picture in held]
+    memory = placements(train, held)
+    for relatives in ([], before):  # the older ones have gone, or are left out as look-alikes
+        _, now_held = split(later, 0.1, relatives, memory)
+        assert [picture.id for picture in now_held] == held_scans
+    _, without_memory = split(later, 0.1, before)
+    assert {picture.id for picture in without_memory} <= set(held_scans)
+
+
+def test_a_family_of_both_sides_is_trained_on_and_stays_so() -> None:
+    before = unlike(100)
+    train, held = split(before, 0.1)
+    between = Picture("f" * 24, 96, 64, train[0].phash)
+    bridged = Picture(held[0].id, 96, 64, rescan(train[0], "", bits=5).phash)
+    memory = placements(train, [bridged, *held[1:]])
+    now = [bridged if picture.id == bridged.id else picture for picture in before]
+    now_train, now_held = split([*now, between], 0.1, placed=memory)
+    assert {bridged.id, between.id, train[0].id} <= {picture.id for picture in now_train}
+    again = split([*now, between], 0.1, placed=placements(now_train, now_held))
+    assert again == (now_train, now_held)
+
+
+def test_a_remembered_split_stays_as_it_is() -> None:
+    pictures = unlike(300)
+    train, held = split(pictures, 0.3)
+    assert split(pictures, 0.1, placed=placements(train, held)) == (train, held)
+
+
+def test_even_the_smallest_set_has_two_sides() -> None:
+    for count in (2, 3, 8):
+        train, held = split(unlike(count), 0.02)
+        assert len(train) + len(held) == count
+        assert train and held
+
+
+def test_a_family_larger_than_the_held_out_share_is_trained_on() -> None:
+    alike = [Picture(f"{n:024x}", 96, 64, "00000000000000ff") for n in range(1000, 1300)]
+    train, held = split([*alike, *unlike(100)], 0.1)
+    assert {picture.id for picture in alike} <= {picture.id for picture in train}
+    assert held
+
+
+@pytest.mark.parametrize("pictures", [[], unlike(1), [Picture(str(n), 96, 64, "00ff") for n in range(9)]])
+def test_too_few_different_pictures_are_an_error_that_says_what_to_do(
+    tmp_path: Path, pictures: list[Picture]
+) -> None:
+    with pytest.raises(AtelierError, match=r"training and evaluation need 2.*scrape"):
+        pack(tmp_path, pictures, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+# what may be damaged
+
+
+def test_a_picture_that_the_shards_lack_stops_the_packing(tmp_path: Path) -> None:
+    pictures = unlike(10)
+    with pytest.raises(AtelierError, match=r"lack 1 picture .*dvc repro download"):
+        pack(tmp_path, pictures, [drawn(picture) for picture in pictures[1:]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_of_another_size_than_the_account_says_stops_the_packing(tmp_path: Path) -> None:
+    pictures = unlike(10)
+    small = Picture(pictures[0].id, 40, 40, "0")
+    with pytest.raises(AtelierError, match="says otherwise"):
+        pack(tmp_path, pictures, [drawn(small), *(drawn(picture) for picture in pictures[1:])])
+
+
+def test_an_absent_or_damaged_dataset_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(AtelierError, match=r"dataset.json is missing.*dvc repro augment"):
+        open_dataset(tmp_path)
+    pack(tmp_path, unlike(10))
+    whole = (tmp_path / "images.npy").read_bytes()
+    (tmp_path / "images.npy").write_bytes(whole[:-100])
+    with pytest.raises(AtelierError, match="dvc repro augment"):
+        open_dataset(tmp_path)
+    (tmp_path / "images.npy").unlink()
+    with pytest.raises(AtelierError, match=r"images.npy is missing"):
+        open_dataset(tmp_path)
+
+
+def test_a_dozen_real_paintings_become_a_set(tmp_path: Path, paintings: Path) -> None:
+    items, pictures = [], []
+    for path in sorted((paintings / "images").glob("*.jpg"))[:12]:
+        verdict = verify(path.read_bytes(), ImageLimits(64, 120_000_000))
+        assert isinstance(verdict, Verified)
+        items.append(Item(path.stem, "jpg", path.read_bytes()))
+        pictures.append(Picture(path.stem, verdict.width, verdict.height, verdict.phash))
+    dataset = pack(tmp_path, pictures, items, resolution=64)
+    assert len(dataset.train.ids) + len(dataset.held_out.ids) == 12
+    assert dataset.train.images.std() > 20

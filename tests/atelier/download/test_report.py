@@ -1,0 +1,65 @@
+"""How the account is told: by status, with bytes and examples, on a terminal and in a log."""
+
+import io
+
+from rich.console import Console
+
+from atelier.data.account import Entry
+from atelier.download.arrivals import Arrival
+from atelier.download.report import account_lines, account_rows, tell_account
+
+ENTRIES = [
+    *(Entry(id=f"w{n:04d}", status="missing", reason="HTTP 404") for n in range(1200)),
+    Entry(id="good-1", status="ok", bytes=1_500_000),
+    Entry(id="good-2", status="ok", bytes=700_000, reason="looks like good-1, 2 bits apart"),
+    Entry(id="again", status="duplicate", bytes=700_000, reason="the same bytes as good-2"),
+]
+
+
+def told(terminal: bool, entries: list[Entry]) -> str:
+    file = io.StringIO()
+    tell_account(
+        entries, Console(file=file, force_terminal=terminal, width=100, soft_wrap=True, highlight=False)
+    )
+    return file.getvalue()
+
+
+def test_each_status_has_its_count_its_bytes_and_three_examples() -> None:
+    assert [line.split() for line in account_lines(ENTRIES)] == [
+        ["ok", "2", "2.2", "MB"], ["good-1"], ["good-2:", "looks", "like", "good-1,", "2", "bits", "apart"],
+        ["look-alike", "1", "700.0", "kB"], ["good-2:", "looks", "like", "good-1,", "2", "bits", "apart"],
+        ["missing", "1,200"],
+        ["w0000:", "HTTP", "404"], ["w0001:", "HTTP", "404"], ["w0002:", "HTTP", "404"],
+        ["duplicate", "1"], ["again:", "the", "same", "bytes", "as", "good-2"],
+    ]  # fmt: skip
+
+
+def test_a_log_gets_lines_and_a_terminal_a_table() -> None:
+    assert told(False, ENTRIES).splitlines() == account_lines(ENTRIES)
+    table = told(True, ENTRIES)
+    assert "│" in table and "│" not in told(False, ENTRIES)
+    for words in ("1,200", "2.2 MB", "w0002: HTTP 404", "looks like good-1, 2 bits apart"):
+        assert words in table
+
+
+def test_what_a_site_said_steers_no_terminal() -> None:
+    hostile = [
+        Entry(id="a\0b", status="refused", reason="leads to \x1b[2J\x07[red]x[/red]\u2028" + "long " * 200)
+    ]
+    for terminal in (False, True):
+        output = told(terminal, hostile)
+        assert "\x1b[2J" not in output and "\x07" not in output and "\0" not in output
+        assert "[red]x[/red]" in output
+    assert len(account_lines(hostile)[1]) < 250
+
+
+def test_no_works_are_no_lines() -> None:
+    assert account_rows([]) == []
+
+
+def test_pictures_with_a_note_on_their_colours_are_counted_a_second_time_as_noted() -> None:
+    arrival = Arrival("ok", "CMYK without a colour profile: its colours are a guess", content=b"123")
+    entries = [*ENTRIES, arrival.entry("inks")]
+    rows = {row.status: row for row in account_rows(entries)}
+    assert (rows["ok"].works, rows["look-alike"].works, rows["noted"].works) == (3, 1, 1)
+    assert rows["noted"].examples == ("inks: CMYK without a colour profile: its colours are a guess",)

@@ -1,0 +1,156 @@
+"""Which of two models is better beyond chance, decided on pictures of which it is known.
+
+The "models" paint seascapes of the built-in archive: as they are, blurred, in false colours, or of one motif only.
+"""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from atelier.errors import AtelierError
+from atelier.gallery.painter import paint
+from atelier.metrics.bootstrap import Contest, Gain, contest
+from atelier.metrics.distances import kid
+from atelier.metrics.features import Features, Seen, Space
+from atelier.pictures.blur import blurred
+
+PAINTINGS, PICTURES = 40, 60
+
+
+class Eye:
+    """Pictures to features, in the space of the first held-out paintings."""
+
+    def __init__(self, paintings: np.ndarray) -> None:
+        self._network = Features()
+        self._space = Space(self._network(paintings), self._network(paintings, coarse=True))
+
+    def __call__(self, pictures: np.ndarray) -> Seen:
+        return self._space(self._network(pictures), self._network(pictures, coarse=True))
+
+
+@pytest.fixture(scope="module")
+def eye(seascapes: np.ndarray) -> Eye:
+    return Eye(seascapes[:PAINTINGS])
+
+
+@pytest.fixture(scope="module")
+def seascapes() -> np.ndarray:
+    """160 pictures of 64 px of the built-in archive."""
+    square = (64, 64)
+    pictures = (paint(0, index, 96) for index in range(PAINTINGS + 2 * PICTURES))
+    return np.stack([np.asarray(ImageOps.fit(picture, square, Image.Resampling.BOX)) for picture in pictures])
+
+
+@pytest.fixture(scope="module")
+def archive(seascapes: np.ndarray, eye: Eye) -> Seen:
+    return eye(seascapes)
+
+
+@pytest.fixture(scope="module")
+def held_out(archive: Seen) -> Seen:
+    return archive[slice(PAINTINGS)]
+
+
+@pytest.fixture(scope="module")
+def good(archive: Seen) -> Seen:
+    """What a perfect model paints: other seascapes of the same archive."""
+    return archive[slice(PAINTINGS, PAINTINGS + PICTURES)]
+
+
+@pytest.fixture(scope="module")
+def worse(seascapes: np.ndarray, eye: Eye) -> dict[str, Seen]:
+    """What models with one fault each paint, from the pictures of `good`."""
+    pictures = seascapes[PAINTINGS : PAINTINGS + PICTURES]
+    faulty = {"blurred": blur(pictures, 1.0), "in false colours": pictures[..., ::-1]}
+    return {fault: eye(made) for fault, made in faulty.items()}
+
+
+def blur(pictures: np.ndarray, sigma_px: float) -> np.ndarray:
+    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    smooth = blurred(planes, torch.full((len(planes),), sigma_px))
+    return smooth.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("fault", ["blurred", "in false colours"])
+def test_the_better_model_wins_and_the_worse_one_does_not(fault: str, good, worse, held_out) -> None:
+    won = contest(worse[fault], good, held_out, confidence=0.95, seed=0)
+    assert won.wins
+    assert won.kid.verdict == "better"
+    assert "better" in won.reason
+    lost = contest(good, worse[fault], held_out, confidence=0.95, seed=0)
+    assert not lost.wins
+    assert lost.kid.verdict == "worse"
+    assert "worse" in lost.reason
+
+
+def test_false_colours_are_seen_through_a_blur(good, worse, held_out) -> None:
+    lost = contest(good, worse["in false colours"], held_out, confidence=0.95, seed=0)
+    assert lost.kid_coarse.verdict == "worse"
+
+
+def test_a_model_of_one_motif_loses_to_one_of_all(good, held_out) -> None:
+    few = good[torch.arange(PICTURES) % 5]
+    assert contest(few, good, held_out, confidence=0.95, seed=0).wins
+    assert not contest(good, few, held_out, confidence=0.95, seed=0).wins
+
+
+def test_of_twenty_contests_between_equal_models_at_most_one_is_won(archive, held_out) -> None:
+    won = 0
+    for seed in range(20):
+        drawn = np.random.default_rng(seed).permutation(2 * PICTURES) + PAINTINGS
+        first, second = torch.from_numpy(drawn).split(PICTURES)
+        won += contest(archive[first], archive[second], held_out, confidence=0.95, seed=seed).wins
+    assert won <= 1
+
+
+def test_a_challenger_that_paints_what_the_champion_paints_changes_nothing(good, held_out) -> None:
+    result = contest(good, good, held_out, confidence=0.95, seed=0)
+    assert [(gain.low, gain.high) for gain in result.gains.values()] == [(0, 0), (0, 0)]
+    assert not result.wins
+
+
+def test_one_gain_does_not_pay_for_a_loss() -> None:
+    better, even, worse = Gain(2, 1, 0.5, 1.5), Gain(1, 1, -0.5, 0.5), Gain(1, 2, -1.5, -0.5)
+    assert [gain.verdict for gain in (better, even, worse)] == ["better", "even", "worse"]
+    assert Contest(better, even, 0.95).wins
+    assert Contest(even, better, 0.95).wins
+    assert not Contest(better, worse, 0.95).wins
+    assert not Contest(worse, better, 0.95).wins
+    assert not Contest(even, even, 0.95).wins
+
+
+def test_the_more_resamplings_must_agree_the_wider_the_interval(archive, good, held_out) -> None:
+    other = archive[slice(PAINTINGS + PICTURES, None)]
+    narrow, wide = (contest(good, other, held_out, confidence=share, seed=0) for share in (0.5, 0.975))
+    for name, two in wide.gains.items():
+        one = narrow.gains[name]
+        assert two.low < one.low < one.high < two.high
+        assert one.champion == two.champion
+    assert "(75% of resamplings gain" in narrow.reason
+    assert "(98.75% of resamplings gain" in wide.reason
+
+
+def test_the_verdict_depends_on_nothing_but_the_pictures_and_the_seed(archive, good, held_out) -> None:
+    other = archive[slice(PAINTINGS + PICTURES, None)]
+    first, again, reseeded = (
+        contest(good, other, held_out, confidence=0.95, seed=seed) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != reseeded
+
+
+def test_the_distances_are_those_of_the_panel(good, worse, held_out) -> None:
+    result = contest(worse["blurred"], good, held_out, confidence=0.95, seed=0)
+    for features in ("sharp", "coarse"):
+        gain = result.kid if features == "sharp" else result.kid_coarse
+        real = getattr(held_out, features)
+        assert gain.champion == pytest.approx(kid(getattr(worse["blurred"], features), real), abs=1e-9)
+        assert gain.challenger == pytest.approx(kid(getattr(good, features), real), abs=1e-9)
+
+
+def test_too_few_pictures_are_no_ground_for_a_verdict(good, held_out) -> None:
+    with pytest.raises(AtelierError, match=r"augment\.held_out"):
+        contest(good, good, held_out[slice(9)], confidence=0.95, seed=0)
+    with pytest.raises(ValueError, match="same latents"):
+        contest(good, good[slice(1, None)], held_out, confidence=0.95, seed=0)

@@ -1,0 +1,108 @@
+"""What the doctor finds on a machine: each trouble has its sentence and its cure."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from atelier import doctor
+from atelier.doctor import disk, packages, processors, torch_build, wikiart
+from atelier.settings.schema import Params, load_params
+from tests.lookalike import lookalike
+
+PARAMS = Path("params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("built_for", "works", "driver", "state", "words"),
+    [
+        ("13.0", True, "580.65.06", "ok", "driver 580.65.06"),
+        ("13.0", False, "535.129.03", "wrong", "needs a driver of 580 or newer; this machine has 535"),
+        ("13.0", False, "580.65.06", "wrong", "finds no GPU"),
+        ("13.0", False, None, "ok", "uses the CPU"),
+        (None, False, "580.65.06", "warning", "built without CUDA"),
+        (None, False, None, "ok", "for CPUs"),
+    ],
+)
+def test_torch_and_the_driver_must_fit(
+    built_for: str | None, works: bool, driver: str | None, state: str, words: str
+) -> None:
+    found = torch_build(built_for, works, driver)
+    assert found.state == state
+    assert words in found.said
+    assert (found.mend == "") == (state == "ok")
+
+
+def test_the_drivers_version_is_read_from_what_the_kernel_module_says(tmp_path: Path) -> None:
+    told = tmp_path / "version"
+    told.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build\n")
+    assert doctor._driver(told) == "580.82.07"
+    assert doctor._driver(tmp_path / "absent") is None
+
+
+def test_packages_that_are_absent_or_of_another_version_are_named() -> None:
+    found = packages(["torch>=1", "numpy<1", "no-such-package>=2", "also-absent; extra == 'dev'"])
+    assert found.state == "wrong"
+    assert "numpy is" in found.said
+    assert "no-such-package is not installed" in found.said
+    assert "also-absent" not in found.said
+    assert packages().state == "ok"
+
+
+@pytest.mark.parametrize(("free_bytes", "state"), [(1e9, "wrong"), (1e10, "warning"), (1e12, "ok")])
+def test_little_room_is_told_before_it_is_missed(tmp_path: Path, free_bytes: float, state: str) -> None:
+    assert disk(tmp_path, free_bytes).state == state
+
+
+def test_a_real_product_is_computed() -> None:
+    (found,) = processors() if not torch.cuda.is_available() else [next(processors())]
+    assert found.state == "ok"
+    assert "product" in found.said
+
+
+def test_a_device_that_multiplies_wrongly_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_multiplies", lambda device: False)
+    assert next(processors()).state == "wrong"
+
+
+def asking(base_url: str, contact: str = "") -> Params:
+    params = load_params(PARAMS)
+    site = params.scrape.wikiart.model_copy(update={"base_url": base_url, "contact": contact})
+    scrape = params.scrape.model_copy(update={"source": "wikiart", "wikiart": site})
+    return params.model_copy(update={"scrape": scrape})
+
+
+def test_the_site_is_asked_for_its_rules_where_it_is_the_source() -> None:
+    with lookalike({}) as site:
+        assert wikiart(asking(site.base_url)).state == "ok"
+        asked = len(site.robots_requests)
+        assert asked > 0
+        assert site.requests == []
+        assert wikiart(load_params(PARAMS)).said == "not asked, since scrape.source is gallery"
+        assert len(site.robots_requests) == asked
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "https://www.wikiart.org"])
+def test_a_site_that_cannot_be_asked_is_told_in_words(address: str) -> None:
+    found = wikiart(asking(address))  # nobody listens on port 9, and WikiArt is not asked anonymously
+    assert found.state == "wrong"
+    assert "contact" in found.mend
+
+
+def test_a_mistake_in_the_settings_is_named_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text().replace("kimg:", "kmig:", 1))
+    done = subprocess.run(
+        [sys.executable, "-m", "atelier.doctor"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path.cwd()), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert found["Python"]["state"] == found["torch"]["state"] == "ok"
+    assert found["params.yaml"]["state"] == "wrong"
+    assert "kmig" in found["params.yaml"]["said"]

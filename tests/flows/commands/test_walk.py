@@ -1,0 +1,228 @@
+"""`atelier paint`, `atelier walk` and `atelier directions` as typed by a person."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from atelier import __version__
+from atelier.canvas.paint import paint
+from atelier.canvas.recipe import Move, Recipe, Station, Walk
+from atelier.canvas.render import exact
+from atelier.errors import AtelierError
+from atelier.files import digest
+from atelier.film.encode import write_film
+from atelier.film.filmed import FilmFacts, read_facts
+from atelier.model_store import BASE
+from atelier.networks import load_generator
+from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read, write_png
+from flows import cli
+from tests.models import SMALL, save_small_generator
+
+ROOT = Path(__file__).parents[3]
+GENERATOR = Path("data/model/generator.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def studio(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A studio with a model, calmer than by default."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("truncation: 1.0", "truncation: 0.7"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    save_small_generator(GENERATOR)
+    return tmp_path
+
+
+def atelier(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def painted(path: Path, **changes: object) -> None:
+    """A picture of ours; its pixels matter to nobody here."""
+    latent = Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0).model_copy(update=changes)
+    header = {"arch": SMALL.arch, "resolution": SMALL.resolution, "settings": SMALL.settings}
+    software = SoftwareFacts(atelier=__version__, torch=torch.__version__)
+    made = Provenance(model=ModelFacts.of(GENERATOR, header), latent=latent, software=software)
+    write_png(path, np.zeros((32, 32, 3), np.uint8), made)
+
+
+def refused(*words: str) -> str:
+    """The sentence with which a command that paints nothing ends."""
+    with pytest.raises(AtelierError) as error:
+        CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seeds=3"], "a walk has from 2 to 64 stations"),
+        (["--seeds=3,sea"], "'sea' names no picture"),
+        (["--seeds=3,4294967296"], "names no picture"),
+        (["--seeds=3,14", "--seconds=0.1", "--fps=1"], "0.1 s at 1 frames a second are 0"),
+        (["--seeds=3,14", "--frame=360"], "--frame 360 is none of 360, which are counted from 0"),
+        (["--seeds=3,14", "--frame=3", "--out=walk.mp4"], "a frame is a .png"),
+        (["--seeds=3,14", "--frame=3", "--frames=all"], "for one of them"),
+        (["--seeds=3,14", "--grid=2by3"], "--grid '2by3' is no size: say rows x columns, 3x5"),
+        (["--seeds=3,14", "--grid=100x100"], "at most 256 walkers"),
+        (["--seeds=3,14", "--canvas=0x1"], "--canvas '0x1' is no size"),
+        (["--seeds=3,none.png"], "none.png"),
+    ],
+)
+def test_what_cannot_be_walked_is_a_sentence(words: list[str], sentence: str) -> None:
+    assert sentence in refused("walk", *words)
+
+
+def test_an_artwork_may_be_a_station_unless_its_seed_alone_does_not_give_it() -> None:
+    painted(Path("one.png"))
+    painted(Path("moved.png"), moves=(Move(direction=0, amount=1.0),))
+    assert "moved.png is no picture as its seed gives it" in refused("walk", "--seeds=3,moved.png")
+    walk = atelier("walk", "--seeds=3:2,one.png", "--seconds=1", "--frame=10", "--out=f.png")
+    assert walk.wait(100) == 0, walk.stderr.read()
+    latent = read(Path("f.png")).latent
+    assert latent.walk.stations == (Station(seed=3, index=2), Station(seed=1, index=7))
+    assert (latent.walk.frame, latent.walk.frames, latent.truncation) == (10, 30, 0.7)
+    save_small_generator(GENERATOR, seed=1)
+    assert "painted by another model" in refused("walk", "--seeds=3,one.png")
+
+
+def test_a_film_is_made_again_from_the_film_alone() -> None:
+    words = ["--seeds=3,14", "--seconds=1", "--fps=6", "--grid=1x2", "--side=64", "--canvas=1x2", "--loop"]
+    walk = atelier("walk", *words, "--out=made/walk.webm")
+    assert walk.wait(100) == 0, walk.stderr.read()
+    Path("models").mkdir()
+    GENERATOR.rename("models/once.safetensors")
+    save_small_generator(GENERATOR, seed=1)
+    again = atelier("refilm", "made/walk.webm", "--frames=frames")
+    told, said = again.communicate(timeout=100)
+    assert (again.returncode, told.splitlines()[-1]) == (0, "made/walk.webm: identical"), said
+    assert Path(".atelier/walks/walk-again.webm").read_bytes() == Path("made/walk.webm").read_bytes()
+    one = atelier("refilm", "made/walk.webm", "--frame=4", "--out=f.png")
+    assert one.wait(100) == 0, one.stderr.read()
+    assert Path("f-2.png").read_bytes() == Path("frames/00004-2.png").read_bytes()
+
+
+def test_a_film_that_is_another_than_its_walk_is_told_so() -> None:
+    walk = atelier("walk", "--seeds=3,14", "--seconds=1", "--fps=4", "--side=64", "--out=walk.mp4")
+    assert walk.wait(100) == 0, walk.stderr.read()
+    facts = read_facts(Path("walk.mp4"))
+    write_film(Path("cut.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, facts.model_dump_json())
+    again = atelier("refilm", "cut.mp4")
+    told, _ = again.communicate(timeout=100)
+    assert again.returncode == 1
+    assert "cut.mp4: different, though it is the same walk" in told
+
+
+@pytest.mark.parametrize(
+    ("film", "words", "sentence"),
+    [
+        ("walk.mp4", ["--frame=4"], "--frame 4 is none of 4"),
+        ("walk.mp4", ["--out=walk.mp4"], "name another file that ends in .mp4"),
+        ("walk.mp4", ["--out=w.webm"], "name another file that ends in .mp4"),
+        ("other.mp4", [], "other.mp4: its generator, SHA-256 000000000000…, is nowhere to be had"),
+        ("huge.mp4", [], "walkers"),
+        ("still.mp4", [], "its first frame belongs to no walk"),
+        ("foreign.mp4", [], "foreign.mp4 says nothing of a walk that this version knows (JSON: "),
+        ("text.mp4", [], "text.mp4 is no film, or a damaged one"),
+        ("one.png", [], "one.png ends in no film's name"),
+        ("none.webm", [], "none.webm is missing: name a film"),
+    ],
+)
+def test_what_is_no_film_of_ours_is_a_sentence(film: str, words: list[str], sentence: str) -> None:
+    painted(Path("one.png"))
+    course = Walk(
+        stations=(Station(seed=3, index=0), Station(seed=14, index=0)),
+        frame=0, frames=4, loop=False, easing="smooth",
+    )  # fmt: skip
+    made = read(Path("one.png")).model_copy(update={"pixels": None})
+    first = made.model_copy(update={"latent": made.latent.model_copy(update={"walk": course})})
+    nobody = first.model.model_copy(update={"sha256": "0" * 64, "md5": "0" * 32})
+    facts = FilmFacts(first=first, walkers=(1, 1), fps=4)
+    comments = {
+        "walk": facts.model_dump_json(),
+        "other": facts.model_copy(
+            update={"first": first.model_copy(update={"model": nobody})}
+        ).model_dump_json(),
+        "huge": facts.model_copy(update={"walkers": (200, 200)}).model_dump_json(),
+        "still": facts.model_copy(update={"first": made}).model_dump_json(),
+        "foreign": "made by hand",
+    }
+    for name, comment in comments.items():
+        write_film(Path(f"{name}.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, comment)
+    Path("text.mp4").write_text("no film")
+    assert sentence in refused("refilm", film, *words)
+
+
+def test_a_walk_that_is_stopped_leaves_no_half_film(studio: Path) -> None:
+    walk = atelier("walk", "--seeds=3,14", "--seconds=3000", "--side=64", "--out=out/walk.mp4")
+    until_s = time.monotonic() + 100
+    while not any(film.stat().st_size for film in studio.glob("out/.walk.mp4.*")):
+        assert walk.poll() is None and time.monotonic() < until_s, walk.communicate()
+        time.sleep(0.05)
+    walk.send_signal(signal.SIGINT)
+    _, words = walk.communicate(timeout=100)
+    assert walk.returncode == 130
+    assert words == "stopped; with --frames what is painted is kept, and the same command goes on\n"
+    assert list(Path("out").iterdir()) == []
+
+
+def test_directions_are_drawn_from_any_folder_of_the_studio(
+    studio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted(Path("one.png"))
+    monkeypatch.chdir(studio / "data")
+    drawn = atelier("directions", "--seeds=../one.png", "--count=1", "--out=sheet.png", "--save=kept")
+    assert drawn.wait(100) == 0, drawn.stderr.read()
+    assert (studio / "data/sheet.png").is_file()
+    assert (studio / "data/kept/1-00007-d0+3.png").is_file()
+    assert "a sheet is a .png" in refused("directions", "--out=sheet.jpg")
+
+
+def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Path):
+    shutil.copytree(ROOT / BASE, BASE)
+    said, _ = atelier("paint", "--count", "3", "--seed", "5", "--canvas", "1x2").communicate()
+    folder = Path(".atelier/painted/base-5")
+    assert f"3 pictures of 128 × 64 px in {folder}" in said
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "5-00000.png", "5-00001.png", "5-00002.png", "contact_sheet.png",
+    ]  # fmt: skip
+    made = read(folder / "5-00002.png")
+    assert made.model.sha256 == digest(BASE / "generator.safetensors")
+    assert (made.latent.seed, made.latent.index, made.latent.canvas, made.latent.truncation) == (
+        5,
+        2,
+        (1, 2),
+        0.7,
+    )
+    generator, _ = load_generator(BASE / "generator.safetensors")
+    with Image.open(folder / "5-00002.png") as picture:
+        assert np.array_equal(np.array(picture), paint(exact(generator, torch.device("cpu")), made.latent))
+
+
+def test_any_model_paints_and_what_is_none_is_a_sentence(studio: Path):
+    said, _ = atelier("paint", "--from", "data/model", "--count", "2", "--out", "mine").communicate()
+    assert "2 pictures of 32 × 32 px in" in said
+    assert read(Path("mine/1-00001.png")).model.sha256 == digest(GENERATOR)
+    assert "--out mine holds files, which pictures might replace" in refused(
+        "paint", "--from", "data/model", "--out", "mine"
+    )
+    assert "the base model, is missing: `git checkout -- models/base-64-" in refused("paint")
+    _, told = atelier("paint", "--from", "nothing.safetensors").communicate()
+    assert "nothing.safetensors is missing" in told
+    _, told = atelier("paint", "--from", "data/model", "--canvas", "1500x1500").communicate()
+    assert "is a mural, which stage generate paints" in told
+    assert "Traceback" not in told

@@ -1,0 +1,96 @@
+"""A promotion that is killed, refused or cut off has not happened: the user's repository is as it was."""
+
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from atelier.errors import AtelierError
+from flows.night.champion import promote
+from tests.flows.person import Studio
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from flows import champion, dvc
+from flows.clones.night_clone import Clone
+
+def audit(event, arguments):
+    if event == "subprocess.Popen" and set(sys.argv[4:]) <= set(map(str, arguments[1])):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+root, user, base = sys.argv[1:4]
+clone = Clone(Path(root), Path(user), "nightly", base, ())
+sys.addaudithook(audit)
+champion.promote(clone, None, "2026-11-25", "better", print)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process that kills itself")
+def test_killed_at_any_step_a_promotion_has_not_happened_and_the_next_night_is_clean(promoted: Studio):
+    """Waits for four processes, each killed at another step of a promotion."""
+    clone, _ = promoted.evening("2026-11-25")
+    evening = shutil.copytree(clone.root, promoted.root.parent / "evening", symlinks=True)
+    refs, status = promoted.refs(), promoted.git("status", "--porcelain")
+    for step in (["dvc", "add"], ["commit-tree"], ["tag", "-a"], ["push", "--atomic"]):
+        command = [sys.executable, "-c", KILLED, str(clone.root), str(clone.user), clone.base, *step]
+        killed = subprocess.run(command, env=promoted.environment, capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, f"{step}: {killed.stderr}"
+        assert (promoted.refs(), promoted.git("status", "--porcelain")) == (refs, status)
+
+        promoted.prepare()
+        theirs = promoted.at(clone.root)
+        assert theirs.git("tag") == "atelier@v1.0.0"
+        assert theirs.git("diff", "--name-only", "origin/nightly") == "params.yaml"
+        assert theirs.git("ls-files", "--others", "--exclude-standard", "--directory") == "data/"
+        shutil.rmtree(clone.root)
+        shutil.copytree(evening, clone.root, symlinks=True)
+
+
+def test_a_push_that_fails_changes_nothing_and_the_same_night_again_trains_nothing_again(person: Studio):
+    clone, before = person.evening("2026-11-24")
+    refs = person.refs()
+    assert len(person.ran()) == 4
+    hook = person.root / ".git/hooks/update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\n[ "$1" != refs/heads/nightly ] || { echo not tonight; exit 1; }\n')
+    hook.chmod(0o755)
+    with pytest.raises(AtelierError, match=r"git push in .*: (.|\n)*not tonight"):  # their own rule holds
+        promote(clone, before, "2026-11-24", "better", print)
+    assert person.refs() == refs  # not even the tag, which the rule allows
+    hook.unlink()
+
+    person.git("branch", "nightly", person.git("commit-tree", "-m", "meanwhile", "HEAD^{tree}"))
+    with pytest.raises(AtelierError, match=r"git push in .*: (.|\n)*rejected"):  # never by force
+        promote(clone, before, "2026-11-24", "better", print)
+    person.git("branch", "-q", "-D", "nightly")
+
+    person.night("2026-11-24")
+    assert person.ran() == []
+
+
+def test_a_remote_that_fails_at_the_end_changes_nothing_and_later_has_everything(person: Studio):
+    store = person.root.parent / "store"
+    person.dvc("remote", "add", "-d", "--local", "store", str(store))
+    clone, before = person.evening("2026-11-24")
+    refs = person.refs()
+    assert len(person.ran()) == 4
+    store.write_text("no folder any more")
+    with pytest.raises(AtelierError, match=r"dvc push in .*studio.nightly: "):
+        promote(clone, before, "2026-11-24", "better", print)
+    assert person.refs() == refs
+    store.unlink()
+
+    _, promotion = person.night("2026-11-24")
+    assert promotion.pushed == str(store)
+    assert person.ran() == []
+    person.git("merge", "-q", "nightly")
+    shutil.rmtree(person.root / ".dvc/cache")  # as on another machine
+    person.dvc("pull", "--run-cache", "-q")
+    assert next((person.root / "models").glob("champion-*/generator.safetensors")).exists()
+    person.dvc("repro", "-q")
+    assert person.ran() == []
+    assert "?? models" not in person.git("status", "--porcelain")

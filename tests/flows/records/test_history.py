@@ -1,0 +1,129 @@
+"""Real git repositories, made in a moment, with the dvc.lock files that a studio leaves in them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.records import history
+from tests.flows.histories import A, B, Repository, lock_text
+
+
+@pytest.fixture
+def repository(tmp_path: Path, environment: dict[str, str]) -> Repository:
+    return Repository.new(tmp_path / "studio", environment)
+
+
+def test_a_lock_is_told_once_with_every_commit_and_tag_that_holds_it(repository) -> None:
+    first = repository.commit("one", lock=lock_text(A))
+    repository.git("tag", "atelier@v1.0.0")
+    second = repository.commit("something else", other="text")
+    third = repository.commit("two", lock=lock_text(B))
+    found = history.locks(repository.root)
+    assert [[commit.id for commit in lock.commits] for lock in found] == [[third], [second, first]]
+    assert [lock.in_work_tree for lock in found] == [True, False]
+    assert [commit.tags for commit in found[1].commits] == [(), ("atelier@v1.0.0",)]
+    assert found[1].stages["train"].outs == {"data/model/generator.safetensors": A}
+    assert found[1].stages["generate"].params == {"params.yaml": {"generate": {"canvas": [1, 8]}}}
+
+
+def test_the_work_trees_own_lock_comes_first_though_no_commit_has_it(repository) -> None:
+    repository.commit("one", lock=lock_text(A))
+    repository.write("dvc.lock", lock_text(B))
+    own, committed = history.locks(repository.root)
+    assert own.in_work_tree and own.commits == () and B in str(own.stages)
+    assert not committed.in_work_tree
+
+
+def test_only_locks_that_name_what_is_asked_for_are_read(repository) -> None:
+    repository.commit("one", lock=lock_text(A))
+    repository.commit("two", lock=lock_text(B))
+    assert [A in str(lock.stages) for lock in history.locks(repository.root, naming=A)] == [True]
+    assert history.locks(repository.root, naming="c" * 32) == []
+
+
+def test_what_only_a_remote_or_an_experiment_holds_is_not_trusted(repository) -> None:
+    base = repository.commit("one", lock=lock_text(A))
+    repository.git("update-ref", "refs/heads/other", base)
+    loose = repository.commit_aside("theirs", lock_text(B))
+    repository.git("update-ref", "refs/remotes/origin/theirs", loose)
+    repository.git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/lr-3", loose)
+    trusted, stranger = sorted(history.locks(repository.root), key=lambda lock: B in str(lock.stages))
+    assert [commit.trusted for commit in trusted.commits] == [True]
+    assert [(commit.trusted, commit.experiments) for commit in stranger.commits] == [(False, ("lr-3",))]
+    repository.git("tag", "-a", "-m", "mine now", "adopted", loose)
+    (adopted,) = history.locks(repository.root, naming=B)[0].commits
+    assert adopted.trusted and adopted.tags == ("adopted",)
+
+
+def test_subjects_are_shown_without_what_would_move_a_terminals_cursor(repository) -> None:
+    repository.commit("a \x1b[2J\rsubject", lock=lock_text(A))
+    assert history.locks(repository.root)[0].commits[0].subject == "a [2J subject"
+
+
+def test_without_git_or_without_a_commit_only_the_work_tree_speaks(repository, tmp_path) -> None:
+    repository.write("dvc.lock", lock_text(A))
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/dvc.lock").write_text(lock_text(B))
+    for root, md5 in ((repository.root, A), (tmp_path / "bare", B)):
+        (own,) = history.locks(root)
+        assert own.in_work_tree and own.commits == () and md5 in str(own.stages)
+    assert history.locks(tmp_path) == [] and history.reigns(tmp_path) == []
+
+
+def test_champions_are_told_by_their_version(repository) -> None:
+    told = '{"version": "1.2.0", "generator_sha256": "%s", "night": "2026-11-24"}' % ("c" * 64)
+    commit = repository.commit("night", **{"models/champion.json": told})
+    repository.commit("a mistake", **{"models/champion.json": '{"version": []}'})
+    (reign,) = history.reigns(repository.root)
+    assert (reign.version, reign.generator_sha256, [c.id for c in reign.commits]) == (
+        "1.2.0",
+        "c" * 64,
+        [commit],
+    )
+
+
+HOSTILE = {
+    "no YAML": b"\t{[",
+    "a list": b"- a\n",
+    "nothing": b"",
+    "deep brackets": b"[" * 200_000,
+    "a deep sequence": b"- " * 200_000,
+    "merge keys": b"a: &a {k: v}\nb: {<<: [*a, *a]}\n",
+    "aliases": b"".join(
+        b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)
+    ),
+    "code": b"stages: !!python/object/apply:os.system ['touch executed']\n",
+    "bytes": b"\xff\xfe\x00" * 9,
+    "stages as text": b"stages: abc\n",
+    "a path as tree": b"stages: {train: {outs: [{path: {a: b}, md5: %s}]}}\n" % (b"a" * 32),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_lock_is_none(text, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert history.read_lock(text) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_digest_that_is_a_path_is_no_digest() -> None:
+    lock = history.read_lock(lock_text("../" * 10 + "ab").encode())
+    assert lock is not None and lock["train"].outs == {}
+
+
+def test_locks_are_found_in_a_studio_below_the_repositorys_root(repository) -> None:
+    (repository.root / "below").mkdir()
+    repository.commit("one", **{"below/dvc.lock": lock_text(A)})
+    assert len(history.locks(repository.root / "below")) == 1
+    assert history.locks(repository.root) == []
+
+
+def test_a_history_of_a_thousand_commits_is_asked_with_few_questions(repository, monkeypatch) -> None:
+    repository.fast_import(1000)
+    asked = []
+    real = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kw: (asked.append(args), real(*args, **kw))[1])
+    found = history.locks(repository.root)
+    assert sum(len(lock.commits) for lock in found) == 1000 and len(found) == 250
+    assert len(asked) < 15

@@ -1,0 +1,92 @@
+"""Pictures that mean ill, all given to one `atelier reproduce`: each has its sentence, and nothing else happens."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atelier.pictures.untrusted import shown
+from tests.flows.hostile import Hostile, Workshop
+from tests.flows.kept_studio import KeptStudio
+
+# every Python that is started here notes which files it opens and what it starts
+WATCHER = """\
+import os, sys
+_log = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _note(event, args):
+    if event in ("open", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.listdir", "os.scandir"):
+        os.write(_log, (event + " " + repr(args[:2]) + "\\n").encode("utf-8", "replace"))
+sys.addaudithook(_note)
+"""
+
+
+class Trial:
+    """What came of asking for all of them at once."""
+
+    def __init__(
+        self, files: list[Hostile], canary: Path, opened: str, status: int, out: str, err: str
+    ) -> None:
+        self.files, self.canary, self.opened = files, canary, opened
+        self.status, self.out, self.err = status, out, err
+        rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        self.rows = {row["file"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], api_url: str) -> Trial:
+    place = tmp_path_factory.mktemp("hostile")
+    canary, log = place / "canary" / "secret", place / "opened"
+    canary.parent.mkdir()
+    canary.write_text("nobody may read this")
+    (place / "files").mkdir()
+    (place / "site").mkdir()
+    (place / "site/sitecustomize.py").write_text(WATCHER.format(log=str(log)))
+    studio = KeptStudio.new(place / "studio", environment)
+    files = Workshop(studio, place / "files", canary).all()
+    studio.commit("my studio")
+    watched = {
+        **environment, "PREFECT_API_URL": api_url, "PREFECT_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{place / 'site'}:{environment['PYTHONPATH']}",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "flows.cli", "reproduce", "--json", *(str(each.path) for each in files)]
+    done = subprocess.run(
+        command,
+        cwd=studio.root,
+        env=watched,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        stdin=subprocess.DEVNULL,
+    )
+    opened = log.read_text(errors="replace")
+    return Trial(files, canary, opened, done.returncode, done.stdout, done.stderr)
+
+
+def test_each_has_its_verdict_and_its_sentence(trial) -> None:
+    wrong = []
+    for hostile in trial.files:
+        row = trial.rows.get(shown(hostile.path))
+        if row is None or row["verdict"] != hostile.verdict or hostile.words not in row["said"]:
+            wrong.append(f"{hostile.path.name}: {hostile.verdict}, {hostile.words!r}, but {row}")
+    assert not wrong, "\n".join(wrong) + trial.err[-2000:]
+    assert len(trial.files) > 20 and trial.status == 1
+
+
+def test_sentences_are_short_say_what_to_do_and_move_no_terminal(trial) -> None:
+    for row in trial.rows.values():
+        assert row["said"].isprintable() and row["file"].isprintable(), row
+        assert len(row["said"]) < 1000, row
+        assert row["said"] or row["verdict"] == "identical", row
+
+
+def test_there_is_no_traceback(trial) -> None:
+    assert "Traceback" not in trial.err + trial.out
+
+
+def test_nothing_is_executed_and_nothing_that_they_name_is_looked_at(trial) -> None:
+    assert "good.png" not in trial.opened  # it was not asked for
+    assert str(trial.files[0].path) in trial.opened  # the watcher is at work
+    assert str(trial.canary.parent) not in trial.opened
+    assert not trial.canary.with_name("secret.executed").exists()

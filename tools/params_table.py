@@ -1,0 +1,56 @@
+"""params.yaml's keys as a table for people: `python -m tools.params_table` prints docs/params.md."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier.settings.messages import may_hold
+from atelier.settings.schema import Params
+
+LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#]*?))?(?: *# (?P<comment>.*))?$")
+INTRODUCTION = """\
+# Every key of params.yaml
+
+Edit `params.yaml`, then `dvc repro` or `atelier run`: only what depends on the edit runs again. A wrong value stops
+the run before any work and names the key, its line, what it holds and what it may hold. Numbers may be written `1e-4`;
+dates are quoted, because YAML would otherwise read them as dates and DVC takes none.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key: its dotted name, the value that the file gives, what it may hold, and the comment beside it."""
+
+    key: str
+    value: str
+    allowed: str
+    meaning: str
+
+
+def rows(text: str) -> Iterator[Row]:
+    """The keys of a params.yaml that hold a value, in its order."""
+    path: list[str] = []
+    for line in text.splitlines():
+        if not (match := LINE.match(line)):
+            continue
+        path = [*path[: len(match["indent"]) // 2], match["key"]]
+        if match["value"]:
+            yield Row(".".join(path), match["value"], may_hold(Params, path), match["comment"] or "")
+
+
+def markdown(text: str) -> str:
+    """The whole page, one table a section."""
+    lines, section = [INTRODUCTION], ""
+    for row in rows(text):
+        name, key = row.key.split(".", 1)
+        if name != section:
+            section = name
+            lines += [f"\n## {name}\n", "| key | default | may hold | meaning |", "|---|---|---|---|"]
+        cells = (f"`{key}`", f"`{row.value}`", row.allowed, row.meaning)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(Path("params.yaml").read_text(encoding="utf-8")), end="")
