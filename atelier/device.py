@@ -1,4 +1,7 @@
-"""Which device the arithmetic runs on, and why; what a process on a CPU does about its memory."""
+"""Which device the arithmetic runs on, and why; what a process on a CPU does about its memory.
+
+The versions at work, as a picture tells them.
+"""
 
 import ctypes
 import os
@@ -7,7 +10,9 @@ import re
 
 import torch
 
+from atelier import __version__
 from atelier.errors import AtelierError
+from atelier.provenance.facts import SoftwareFacts
 
 # what is raised as a plain RuntimeError where memory does not suffice: by cuDNN and cuBLAS, CUDA itself, MPS, the CPU's
 # allocator, oneDNN
@@ -15,6 +20,7 @@ REFUSALS = re.compile(
     "alloc(ation)?_failed|out ?of ?memory|can't allocate memory|not enough memory|bad_alloc|could not create a",
     re.IGNORECASE,
 )
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
@@ -83,3 +89,8 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def software() -> SoftwareFacts:
+    """Of what paints now."""
+    return SoftwareFacts(atelier=__version__, torch=torch.__version__)

@@ -17,9 +17,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from atelier.ending import print_without_failing
-from atelier.errors import AtelierError
-from atelier.findings import Finding
+from atelier.errors import AtelierError, Finding, print_without_failing
 from atelier.settings.schema import Params, load_params
 from atelier.web.client import FetchError, PoliteClient
 

@@ -1,7 +1,12 @@
-"""Write files and directories so that each is either whole or absent: temporary name, fsync, rename."""
+"""Write files and directories so that each is either whole or absent: temporary name, fsync, rename.
+
+Digests of files, and JSON text as outputs contain it: a change here changes outputs.
+"""
 
 import fcntl
 import glob
+import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -12,9 +17,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from atelier.content import digest as digest
-from atelier.content import digest_tree as digest_tree
-from atelier.content import json_bytes
+
+def json_bytes(content: Any) -> bytes:
+    """Indented JSON with sorted keys and a final newline, in UTF-8."""
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file, read in pieces; `algorithm` is any name of hashlib's."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def digest_tree(directory: Path) -> str:
+    """SHA-256 over the names and contents of a directory's files, which has no subdirectories."""
+    lines = [f"{path.name} {digest(path)}\n" for path in sorted(directory.iterdir())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
 
 FILLING, FINISHED, OLD = ".tmp", ".new", ".old"  # suffixes of a directory on its way into or out of its place
 

@@ -37,7 +37,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from atelier.data.catalog import Work
     from atelier.download.engines import Engine
-    from atelier.download.fetching import Answer
+    from atelier.download.fetch import Answer
 
 ROOT = Path(__file__).parents[1]
 IMG2DATASET = "img2dataset==1.47.0"
@@ -113,14 +113,12 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
     import pandas  # noqa: F401  # img2dataset has loaded them, too, when its clock starts
     import pyarrow.parquet  # noqa: F401
 
-    from atelier.data.account import write_account
-    from atelier.data.catalog import Work
+    from atelier.data.catalog import Work, write_account
     from atelier.data.shards import write_shards
     from atelier.download.arrivals import Arrivals, Limits
     from atelier.download.download import download, kept_items
-    from atelier.download.openings import SiteOpening
-    from atelier.download.processes import Processes
-    from atelier.download.threads import OneByOne, Threads
+    from atelier.download.engines import OneByOne, Processes, Threads
+    from atelier.download.sources import SiteOpening
     from atelier.images.verify import ImageLimits
     from atelier.progress import Progress
 
@@ -165,17 +163,17 @@ class FromFirstAnswer:
 
     def seconds(self, pictures: int) -> float:
         """Until now, for as many pictures at the rate of those that came later."""
-        from atelier.download.processes import WORKS_PER_SHARD
+        from atelier.download.engines import WORKS_PER_SHARD
 
         later = pictures - (os.cpu_count() or 1) * WORKS_PER_SHARD
         return (time.monotonic() - self._began_s) * pictures / later
 
 
 def decode_nothing() -> None:
-    from atelier.download import fetching
+    from atelier.download import fetch
     from atelier.images.verify import Verified
 
-    fetching.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", None)
+    fetch.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", None)
 
 
 def img2dataset_command() -> list[str]:

@@ -21,8 +21,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from atelier.data.account import read_account, write_account
-from atelier.data.catalog import Work, read_catalog, write_catalog
+from atelier.data.catalog import Work, read_account, read_catalog, write_account, write_catalog
 from atelier.data.shards import Item, read_shards, write_shards
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -34,8 +34,7 @@ from torch.utils.flop_counter import flop_registry
 from atelier.data.dataset import PackedDataset, View
 from atelier.device import keep_freed_memory
 from atelier.networks import NetworkConfig, conv, make_networks
-from atelier.training.config import TrainingPlan
-from atelier.training.precision import Precision, pick_precision
+from atelier.training.config import Precision, TrainingPlan, pick_precision
 from atelier.training.trainer import Trainer
 
 NZ, LR, BETAS = 100, 2e-4, (0.5, 0.999)

@@ -30,9 +30,8 @@ from atelier.metrics.features import Features, Reference
 from atelier.metrics.panel import QuickPanel
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.schema import Train
-from atelier.training.config import TrainingPlan
+from atelier.training.config import TrainingPlan, pick_precision
 from atelier.training.initial import Start, open_start, start_path
-from atelier.training.precision import pick_precision
 from atelier.training.trainer import Trainer
 from tasks.train import training_plan
 

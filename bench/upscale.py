@@ -16,8 +16,8 @@ import torch
 
 from atelier.files import digest
 from atelier.settings.schema import TrainUpscaler
+from atelier.upscaling.enlarge import enlarge_lanczos
 from atelier.upscaling.external import open_external
-from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from atelier.upscaling.prints import new_press
 

@@ -26,9 +26,8 @@ from atelier.device import deterministic, keep_freed_memory
 from atelier.images.verify import ImageLimits, Verified, verify
 from atelier.progress import Progress
 from atelier.upscaling.data import reduced
-from atelier.upscaling.enlarge import enlarge
+from atelier.upscaling.enlarge import enlarge, enlarge_lanczos
 from atelier.upscaling.evaluate import Pixels, psnr_y, shrunk, trimmed
-from atelier.upscaling.lanczos import enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact
 from atelier.upscaling.train import UpscalerPlan, UpscalerTrainer
 from tasks.states import key_of

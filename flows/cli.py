@@ -11,11 +11,11 @@ from rich.table import Table
 from atelier import __version__
 from atelier.errors import AtelierError
 from flows.commands import explore, ledger, paintings, reproduce, walk
-from flows.runtime import ending, process, work_tree
+from flows.runtime import process, work_tree
+from flows.runtime import process as ending
 
 if TYPE_CHECKING:
-    from atelier.data.account import Entry
-    from atelier.data.catalog import Work
+    from atelier.data.catalog import Entry, Work
 
 app = typer.Typer(
     help="An archive of paintings becomes a studio: scrape, download, train a GAN, generate artworks, print them.",
@@ -69,14 +69,14 @@ def show(
     ] = None,
 ) -> None:
     """Take paintings out of the shards to look at: where each went, what is known of it, how its download went."""
-    from atelier.data import unpacking
-    from atelier.provenance.telling import plain
+    from atelier.data import shards
+    from atelier.provenance.facts import plain
 
     here = Path.cwd()
     work_tree.enter()
     folder = here / out if out else Path(".atelier/show")
     works, entries = _archive(ids)
-    names = unpacking.stems(works)
+    names = shards.stems(works)
     for id in dict.fromkeys(ids):
         work = works[id]
         print(plain(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
@@ -86,7 +86,7 @@ def show(
             print("  not downloaded yet: `dvc repro download`")
             continue
         print(f"  {plain(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
-        for path in unpacking.unpack(SHARDS, folder, [id], names).values():
+        for path in shards.unpack(SHARDS, folder, [id], names).values():
             print(f"  {path}")
 
 
@@ -101,7 +101,7 @@ def unpack(
     ] = False,
 ) -> None:
     """Unpack the shards into files named by id, with a catalog.csv that says what they show."""
-    from atelier.data import unpacking
+    from atelier.data import shards
     from atelier.data.duplicates import kept_pictures
     from atelier.data.duplicates import look_alikes as find_look_alikes
     from atelier.progress import Progress
@@ -119,8 +119,8 @@ def unpack(
     if ids:
         wanted &= set(ids)
     with Progress("unpack", len(wanted), "pictures") as progress:
-        files = unpacking.unpack(SHARDS, folder, wanted, unpacking.stems(works), progress.advance)
-    table = unpacking.write_table(folder, files, works)
+        files = shards.unpack(SHARDS, folder, wanted, shards.stems(works), progress.advance)
+    table = shards.write_table(folder, files, works)
     print(f"{counted(len(files), 'picture')} in {folder}; {table} says what they show")
     if lacking := sorted(set(ids or ()) - files.keys()):
         print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")
@@ -151,18 +151,18 @@ def preset(
     name: Annotated[str | None, typer.Argument(help="which; all are listed where none is named")] = None,
 ) -> None:
     """Settings for a machine and a size of pictures, put into params.yaml; its comments and other keys stay."""
-    from atelier.settings import presets
+    from atelier.settings import edit
 
     if name is None:
         table = Table("preset", "for", box=None)
-        for known, described in presets.PRESETS.items():
+        for known, described in edit.PRESETS.items():
             table.add_row(known, described.purpose)
         Console().print(table, markup=False)
         return
     work_tree.enter()
-    changes = presets.apply(Path("params.yaml"), name)
+    changes = edit.apply(Path("params.yaml"), name)
     for change in changes:
-        print(f"{change.key}: {presets.shown(change.before)} -> {presets.shown(change.after)}")
+        print(f"{change.key}: {edit.shown(change.before)} -> {edit.shown(change.after)}")
     print(
         "`dvc repro` makes what this changes"
         if changes
@@ -182,7 +182,7 @@ def compare(
 ) -> None:
     """Which of two models is better, and whether by more than chance, on the paintings that neither has seen."""
     from atelier.settings.schema import load_params
-    from flows.night import judging
+    from flows.night import report as judging
 
     here = Path.cwd()
     work_tree.enter()
@@ -253,7 +253,8 @@ def _options(
 
 def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Entry]]":
     """The catalog and the account by id. Raises AtelierError where `ids` are not in the catalog."""
-    from atelier.data import account, catalog
+    from atelier.data import catalog
+    from atelier.data import catalog as account
 
     works = {work.id: work for work in catalog.read_catalog(Path("data/catalog.parquet"))}
     if unknown := [id for id in ids if id not in works]:

@@ -1,33 +1,49 @@
 """The trial and error of an artist: what goes before the trials, and what a person may do with what they came to.
 
 Knows nothing of Prefect until every trial's settings are checked and no other exploration is at work.
+
+An exploration as Prefect sees it: one task a trial, and the sheet growing with them.
+
+Enter the user's tree (flows.runtime.work_tree) before this module is imported, and the trials' tree before the flow
+is called.
 """
 
 import contextlib
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 from rich.console import Console
 from rich.table import Table
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, PassingError
 from atelier.settings.messages import counted
 from atelier.settings.schema import load_params
 from flows import studio
 from flows.clones import trials_clone
-from flows.runtime import ending, work_tree
+from flows.orchestration.page import Follower, Page
+from flows.orchestration.stage_tasks import OUT_OF_REACH
+from flows.runtime import process, work_tree
 from flows.trials import search_space, trials_sheet
 from flows.trials.record import Explored, Wish
+from flows.trials.run import Trying
+from flows.trials.search_space import described
 
 PARAMS = Path("params.yaml")
+
 GOES_ON = "the same command goes on from here"
+
 SHOWN = 5  # names of files in a sentence
 
 
 def main(wish: Wish) -> int:
     """Run the trials that have not been run: 0 done, 1 failed or refused, 130 and 143 stopped."""
-    return ending.with_words(lambda: _explore(wish), GOES_ON)
+    return process.with_words(lambda: _explore(wish), GOES_ON)
 
 
 def apply(name: str, trial: int | None = None) -> int:
@@ -35,7 +51,7 @@ def apply(name: str, trial: int | None = None) -> int:
 
     `name` may also be an exploration: then it is the experiment of its trial `trial`, else of its best one.
     """
-    return ending.with_words(lambda: _apply(name, trial), GOES_ON)
+    return process.with_words(lambda: _apply(name, trial), GOES_ON)
 
 
 def show(name: str) -> int:
@@ -46,7 +62,7 @@ def show(name: str) -> int:
         _print(Explored.found(Path.cwd(), name))
         return 0
 
-    return ending.with_words(draw, "")
+    return process.with_words(draw, "")
 
 
 def _explore(wish: Wish) -> int:
@@ -65,10 +81,9 @@ def _explore(wish: Wish) -> int:
         trials_clone.prepare(ours, explored.name)
 
         from flows.trials.run import Trying
-        from flows.trials_flow import explore
 
         wait_for_server()
-        with contextlib.chdir(ours.root), ending.server_needed(GOES_ON):
+        with contextlib.chdir(ours.root), process.server_needed(GOES_ON):
             state = explore(explored.name, Trying(wish, ours, explored), return_state=True)
     _print(explored)
     print(state.message, file=sys.stdout if state.is_completed() else sys.stderr)
@@ -164,3 +179,71 @@ def _print(explored: Explored) -> None:
         table.add_row(*(row.get(column, "") for column in columns))
     Console().print(table, markup=False)
     print(f"{explored.sheet}\n{explored.table}")
+
+
+STOPPED = "Stopped"
+
+
+@flow(name="explore", flow_run_name="explore {name}", persist_result=False, validate_parameters=False)
+def explore(name: str, trying: Trying) -> State:
+    """Run the trials that have not ended, one after another; stops at what no other settings would mend.
+
+    Its state is Failed where a trial of this run has failed.
+    """
+    page, explored = Page(get_run_logger()), trying.explored
+    turns = 0
+    while turn := trying.next():
+        turns += 1
+        experiment = explored.experiment(turn[0])
+        # called, not submitted: in the main thread Ctrl-C and SIGTERM reach the training
+        state = run_trial.with_options(name=experiment, task_run_name=experiment)(
+            trying, *turn, return_state=True
+        )
+        if len(trying.ended) != turns:  # whatever became of it, it is on no sheet
+            message = state.message or "it ended without a word"
+            stopped = state.name in (STOPPED, OUT_OF_REACH)
+            return Failed(message=message if stopped else f"{experiment}: {message}")
+        if trials := trials_sheet.draw(explored):
+            page.picture("sheet", explored.sheet, f"{len(trials)} trials, the best {explored.by} first")
+            page.table("trials", trials_sheet.rows(explored, trials))
+    trials_sheet.draw(explored)
+    return _ended(trying)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_trial(trying: Trying, number: int, changes: Mapping[str, Any]) -> State:
+    """`Completed` where the trial is an experiment now, else `Pruned` or `Failed`, with the reason."""
+    logger = get_run_logger()
+    logger.info("tries %s", described(changes))
+    try:
+        trial = trying.run(number, changes, lambda stage: Follower(stage, logger), logger.info)
+    except PassingError as error:
+        return Failed(name=OUT_OF_REACH, message=str(error))
+    except AtelierError as error:  # a sentence for a person, not a traceback
+        return Failed(name=STOPPED, message=str(error))
+    match trial.ending:
+        case "completed":
+            return Completed(message=f"{trying.explored.by} {trial.scores[trying.explored.by]:.6g}")
+        case "pruned":
+            return Completed(name="Pruned", message=trial.said)
+        case "failed":
+            return Failed(message=trial.said)
+
+
+def _ended(trying: Trying) -> State:
+    """What came of it. An exploration of which a trial has failed, or that has no experiment, has failed."""
+    explored = trying.explored
+    trials = explored.trials()
+    endings = [trial.ending for trial in trials]
+    counts = ", ".join(f"{endings.count(ending)} {ending}" for ending in dict.fromkeys(endings))
+    failed = [trial for trial in trying.ended if trial.ending == "failed"]
+    whys = "".join(f"\n{explored.experiment(trial.number)} failed: {trial.said}" for trial in failed)
+    if "completed" not in endings:
+        return Failed(message=f"{counts}{whys or f': {trials[0].said}'}" if trials else "no trial was run")
+    best = trials[0]
+    name = explored.experiment(best.number)
+    message = (
+        f"{counts}; the best {explored.by}, {best.scores[explored.by]:.4g}, is {name} "
+        f"({described(best.changes)}); `atelier explore apply {name}` adopts it; {explored.sheet} shows all{whys}"
+    )
+    return Failed(message=message) if failed else Completed(message=message)

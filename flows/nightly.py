@@ -1,7 +1,8 @@
 """The night as Prefect sees it: harvest, train, judge, then promote or keep, in a clone beside the user's tree.
 
 Enter the tree (flows.runtime.work_tree) before this module is imported: Prefect reads its settings when it is.
-A runner or a worker imports this file by its name and calls `nightly` in a process of its own, which starts in the user's tree.
+A runner or a worker imports this file by its name and calls `nightly` in a process of its own, which starts in the
+user's tree.
 """
 
 import contextlib
@@ -20,22 +21,22 @@ from prefect.logging import get_logger
 from prefect.states import Completed, Failed
 
 from atelier import model_store
-from atelier.data.account import read_account
+from atelier.data.catalog import read_account
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
 from atelier.settings.edit import Change
 from atelier.settings.schema import Params, load_params
 from flows.clones import night_clone
 from flows.clones.night_clone import Clone
-from flows.night import champion, judging
+from flows.night import champion
+from flows.night import report as judging
 from flows.night.champion import Champion, Promotion
 from flows.night.report import Harvest, Night, Outcome, Report, Verdict
-from flows.orchestration.notify import tell
-from flows.orchestration.page import Logger, Page
+from flows.orchestration.page import Logger, Page, tell
 from flows.orchestration.stage_tasks import WAITS_S, Course, failed, may_pass
 from flows.repo import stages as dvc
 from flows.runtime import process, work_tree
-from flows.runtime.ending import in_words
+from flows.runtime.process import in_words
 
 PARAMS = Path("params.yaml")
 GENERATOR = champion.MODEL / model_store.GENERATOR

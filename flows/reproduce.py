@@ -1,6 +1,10 @@
 """A past artwork again, from its PNG: what goes before the flow, and the exit code.
 
 Knows nothing of Prefect until the tree is entered, the files are looked at, and there is something to paint.
+
+The Prefect flow that paints pictures again: one task per model, not one per picture.
+
+Enter the tree (flows.runtime.work_tree) before this module is imported: Prefect reads its settings when it is.
 """
 
 import contextlib
@@ -11,19 +15,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
 from atelier.errors import AtelierError
+from flows.orchestration.page import Page
 from flows.records import lineage
 from flows.records.networks import Networks
 from flows.repaint import job
+from flows.repaint.destination import Shelf
 from flows.repaint.job import Studio
-from flows.repaint.output import Shelf
-from flows.repaint.picture import Given, look
-from flows.repaint.relatives import Changes
-from flows.repaint.reproduced import Account
-from flows.repaint.session import Sitting
-from flows.runtime import ending, work_tree
+from flows.repaint.output import Account
+from flows.repaint.picture import Changes, Given, look
+from flows.repaint.session import Outcome, Sitting
+from flows.repaint.variations import families
+from flows.runtime import process, work_tree
+from flows.runtime.process import in_words
 
 PLACE = Path(".atelier/reproduce")
+
 REPRODUCED = Path(".atelier/reproduced")
 
 
@@ -41,7 +53,7 @@ class Wish:
 
 def main(wish: Wish) -> int:
     """Paint the pictures again: 0 where all are as they were, 1 where one is not or failed, 130 and 143 stopped."""
-    return ending.with_words(lambda: _reproduce(wish), "")
+    return process.with_words(lambda: _reproduce(wish), "")
 
 
 def _reproduce(wish: Wish) -> int:
@@ -80,11 +92,9 @@ def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account
     with tempfile.TemporaryDirectory(dir=PLACE) as place:
         studio = Studio(root, root / place, networks, shelf, wish.changes, wish.device, _say)
         with sittings[0].begun(studio):
-            from flows.reproduce_flow import reproduce
-
             wait_for_server()
             try:
-                with ending.server_needed("the same command begins anew"):
+                with process.server_needed("the same command begins anew"):
                     state = reproduce(sittings, studio, account, return_state=True)
                 why = "" if state.is_completed() else state.message or "the flow failed"
             except AtelierError as error:
@@ -111,3 +121,57 @@ def _paths(pictures: Sequence[Given]) -> list[Path]:
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
+
+
+NOT_ALL = "Not all reproduced"  # every picture was painted again, and one at least is not what it was
+
+
+@flow(name="reproduce", persist_result=False, validate_parameters=False)
+def reproduce(sittings: Sequence[Sitting], studio: Studio, account: Account) -> State:
+    """Paint every model's pictures again and record the verdicts in `account`.
+
+    `Failed` where anything failed or could not be painted; `Not all reproduced` where a picture differs.
+    """
+    states = [
+        # called, not submitted: in the main thread Ctrl-C and SIGTERM reach the painting
+        paint_again.with_options(name=f"model {sitting.model.md5[:8]}")(
+            sitting, studio, account, return_state=True
+        )
+        for sitting in sittings
+    ]
+    failures = [state.message or "a model's pictures failed" for state in states if not state.is_completed()]
+    why = "; ".join(failures)
+    if failures:
+        account.give_up(why)
+    Page(get_run_logger()).table("pictures", account.rows)
+    if failures:
+        return Failed(message=why)
+    return Completed(name="Completed" if account.all_well else NOT_ALL)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def paint_again(sitting: Sitting, studio: Studio, account: Account) -> State:
+    """Paint all pictures of one model, then the variations that were asked for."""
+    outcomes: list[Outcome] = []
+    failures: list[str] = []
+    try:
+        for outcome in sitting.run(studio):
+            account.tell(outcome)
+            outcomes.append(outcome)
+            if outcome.verdict.kind == "refused":
+                failures.append(outcome.verdict.words)
+            elif outcome.unwritten:
+                failures.append(outcome.unwritten)
+        if studio.changes:
+            for family in families(studio, outcomes):
+                account.introduce(family)
+                if family.refused:
+                    failures.append(family.refused)
+    except (AtelierError, OSError) as error:
+        return Failed(message=in_words(error))
+    if missing := len(sitting.pictures) - len(outcomes):
+        failures.append(f"pictures that were not painted: {missing:,}")
+    if failures:
+        return Failed(message="; ".join(dict.fromkeys(failures)))
+    well = all(outcome.verdict.reproduced for outcome in outcomes)
+    return Completed(name="Completed" if well else NOT_ALL, message=f"{len(outcomes):,} pictures")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.settings.schema import load_params
-from flows.runtime import ending, work_tree
+from flows.runtime import process, work_tree
 
 
 def main(targets: Sequence[str]) -> int:
@@ -21,7 +21,7 @@ def main(targets: Sequence[str]) -> int:
         with work_tree.only_flow():
             return _run(targets)
 
-    return ending.with_words(work, "the next run goes on from here")
+    return process.with_words(work, "the next run goes on from here")
 
 
 def _run(targets: Sequence[str]) -> int:
@@ -41,7 +41,7 @@ def _run(targets: Sequence[str]) -> int:
     from flows.orchestration.stage_tasks import studio
 
     wait_for_server()
-    with ending.server_needed("the next run goes on from there"):
+    with process.server_needed("the next run goes on from there"):
         state = studio(plan, return_state=True)
     if state.is_completed():
         return 0

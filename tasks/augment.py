@@ -3,12 +3,10 @@
 import os
 from collections.abc import Mapping
 
-from atelier.data.account import read_account
-from atelier.data.catalog import read_table
-from atelier.data.dataset import INDEX_SCHEMA
+from atelier.data.catalog import read_account, read_table
+from atelier.data.dataset import INDEX_SCHEMA, read_placements, write_placements
 from atelier.data.duplicates import LookAlike, kept_pictures, look_alikes
 from atelier.data.pack import write_dataset
-from atelier.data.placements import read_placements, write_placements
 from atelier.data.shards import read_shards
 from atelier.settings.messages import counted
 from tasks.stage import DATA, Stage, main

@@ -4,24 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from atelier.data.account import write_account
-from atelier.data.catalog import read_catalog
+from atelier.data.catalog import read_catalog, write_account
 from atelier.data.shards import write_shards
 from atelier.download.arrivals import Arrivals, Limits
 from atelier.download.download import download, full_disk_explained, kept_items
-from atelier.download.engines import Engine
+from atelier.download.engines import Engine, OneByOne, Processes, Threads
 from atelier.download.engines_dask import Cluster
-from atelier.download.openings import FolderOpening, Opening, SiteOpening
-from atelier.download.processes import Processes
 from atelier.download.report import tell_account
-from atelier.download.sources import Source, gallery_edition
-from atelier.download.threads import OneByOne, Threads
+from atelier.download.sources import FolderOpening, Opening, SiteOpening, Source, gallery_edition
 from atelier.errors import AtelierError
 from atelier.gallery.server import serve
 from atelier.images.verify import ImageLimits
 from atelier.settings.messages import counted
 from atelier.settings.schema import Download, Params
-from atelier.web.hosts import is_loopback
+from atelier.web.wire import is_loopback
 from tasks.stage import DATA, STATE, Stage, main
 
 ASK_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing else"

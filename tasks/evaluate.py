@@ -10,9 +10,9 @@ from atelier.canvas.render import Pixels, painted
 from atelier.data.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_bytes, write_json
+from atelier.metrics.distances import softness
 from atelier.metrics.inception import Inception, NotHad, read_weights
 from atelier.metrics.panel import Kin, Measure, Quality, Scores, judge
-from atelier.metrics.softness import softness
 from atelier.networks import load_generator
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.messages import counted

@@ -7,19 +7,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from atelier.canvas.artworks import SHOWN, SHOWN_PX, name, write_artworks
+from atelier.canvas.artworks import SHOWN, SHOWN_PX, Judge, Pick, name, picked, write_artworks
 from atelier.canvas.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
 from atelier.canvas.paint import Painting, paint, size
-from atelier.canvas.picking import Judge, Pick, picked
 from atelier.canvas.recipe import Recipe
 from atelier.canvas.render import Pixels, exact
+from atelier.device import software
 from atelier.files import digest, linked, replacing_directory
 from atelier.networks import load_generator
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress
 from atelier.provenance.facts import ModelFacts, PickFacts, Provenance
-from atelier.provenance.versions import software
 from atelier.settings.messages import counted
 from atelier.settings.schema import Generate
 from tasks.stage import DATA, Stage, main

@@ -13,13 +13,12 @@ from atelier.files import write_json
 from atelier.gallery.server import GENRE, serve, virtual_url
 from atelier.settings.messages import counted
 from atelier.settings.schema import Folder, Gallery, WikiArt
-from atelier.web.budget import Budget
 from atelier.web.client import PoliteClient
-from atelier.wikiart.asking import Asker
+from atelier.web.pace import Budget
+from atelier.wikiart.asking import Asker, Store
 from atelier.wikiart.harvest import harvest
 from atelier.wikiart.lists import Query, collect
 from atelier.wikiart.slugs import index, unknown_slug
-from atelier.wikiart.store import Store
 from tasks.stage import DATA, Stage, main
 
 RETRIES = 5  # with back-off half a minute: a site that hiccups comes back, a machine that is offline hears it

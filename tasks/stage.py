@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from atelier.ending import print_without_failing, sentence_of
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, PassingError, print_without_failing, sentence_of
 from atelier.files import write_bytes, write_json
 from atelier.progress import Progress
 from atelier.settings.schema import Params, load_params

@@ -21,17 +21,14 @@ from atelier.metrics.features import read_weights
 from atelier.metrics.panel import QUICK_PICTURES, refuse_too_few
 from atelier.networks import NetworkConfig, save_network
 from atelier.settings.schema import Train
-from atelier.training.config import TrainingPlan
+from atelier.training.config import RECIPES, Precision, Recipe, TrainingPlan, pick_precision
 from atelier.training.distributed import World
 from atelier.training.initial import Start, open_start, start_path
 from atelier.training.monitor import Curves, best
-from atelier.training.precision import Precision, pick_precision
-from atelier.training.recipes import RECIPES, Recipe
 from atelier.training.trainer import Stopped, Trainer
-from tasks.processes import in_processes
 from tasks.stage import DATA, Stage, main
 from tasks.states import States
-from tasks.trainer import asked_to_stop, deterministic_device
+from tasks.trainer import asked_to_stop, deterministic_device, in_processes
 
 
 def run(stage: Stage) -> str:

@@ -7,16 +7,15 @@ from dataclasses import asdict
 import torch
 
 from atelier import __version__
-from atelier.data.account import read_account
+from atelier.data.catalog import read_account
 from atelier.data.duplicates import kept_pictures
 from atelier.data.shards import read_shards
 from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.settings.schema import TrainUpscaler
-from atelier.upscaling.comparison import write_comparison
 from atelier.upscaling.data import Pictures, read_pictures
-from atelier.upscaling.evaluate import Judgement, judge
+from atelier.upscaling.evaluate import Judgement, judge, write_comparison
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.train import UpscalerPlan, UpscalerTrainer
 from tasks.stage import DATA, Stage, main

@@ -12,9 +12,8 @@ from atelier.images.verify import read_rgb
 from atelier.provenance.facts import PixelFacts, Provenance, canonical, printed, read, write_png
 from atelier.settings.messages import counted
 from atelier.settings.schema import Upscale
-from atelier.upscaling.paper import dpi_of, too_coarse
-from atelier.upscaling.prints import Press, new_press
-from atelier.upscaling.samples import Pixels
+from atelier.upscaling.enlarge import Pixels
+from atelier.upscaling.prints import Press, dpi_of, new_press, too_coarse
 from tasks import states
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device

@@ -11,17 +11,14 @@ from typing import Any
 
 import psutil
 
-from atelier.data.account import Entry, write_account
-from atelier.data.catalog import Work
+from atelier.data.catalog import Entry, Work, write_account
 from atelier.data.shards import write_shards
 from atelier.download.arrivals import Arrivals, Limits
 from atelier.download.download import download, kept_items
-from atelier.download.engines import Engine
-from atelier.download.fetching import Answer
-from atelier.download.openings import Opening
+from atelier.download.engines import Engine, OneByOne, Threads
+from atelier.download.fetch import Answer
+from atelier.download.sources import Opening, Source
 from atelier.download.sources import Site as SiteSource
-from atelier.download.sources import Source
-from atelier.download.threads import OneByOne, Threads
 from atelier.images.verify import ImageLimits
 from atelier.progress import Progress
 from atelier.web.client import PoliteClient

@@ -14,12 +14,13 @@ from atelier.settings.schema import ARCHS, Params, Train, load_params
 
 # Modules that never decide a stage's bytes: they report, lock, parse or refuse. A change there reruns nothing.
 # atelier.settings.schema checks values, which DVC tracks in params.yaml: what an output says of its settings is put
-# together by the stage's own code. atelier.files writes whole files, tasks.processes starts processes, tasks.states finds a state.
+# together by the stage's own code. atelier.files writes whole files, tasks.trainer starts processes, tasks.states
+# finds a state.
 NEVER_DECIDE_BYTES = {
-    "tasks", "tasks.inputs", "tasks.processes", "tasks.stage", "tasks.states", "atelier", "atelier.download.report",
+    "tasks", "tasks.inputs", "tasks.trainer", "tasks.stage", "tasks.states", "atelier", "atelier.download.report",
     "atelier.errors", "atelier.files", "atelier.parent_death", "atelier.settings.schema", "atelier.pictures.untrusted",
-    "atelier.progress", "atelier.web.budget", "atelier.web.hosts", "atelier.web.pace", "atelier.web.robots",
-    "atelier.web.wire", "atelier.settings.messages", "atelier.ending",
+    "atelier.progress", "atelier.web.pace", "atelier.web.wire", "atelier.web.robots",
+    "atelier.settings.messages",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from atelier.canvas.rectangles import Rectangle, cut
+from atelier.canvas.recipe import Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.progress import Progress
 from atelier.provenance.facts import Provenance, canonical, write_tiff

@@ -15,15 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atelier.canvas.directions import moved
-from atelier.canvas.latents import lay
-from atelier.canvas.normalising import base, by_own_statistics, refuse_without_statistics, uneven
-from atelier.canvas.recipe import Canvas, Recipe, Variation
-from atelier.canvas.rectangles import Rectangle, cut
-from atelier.canvas.render import Pixels, grain, render
+from atelier.canvas.latents import between, lay, moved, slerp
+from atelier.canvas.recipe import Canvas, Recipe, Rectangle, Variation, cut
+from atelier.canvas.render import (
+    Pixels,
+    base,
+    by_own_statistics,
+    grain,
+    refuse_without_statistics,
+    render,
+    uneven,
+)
 from atelier.canvas.tiling import Plane
 from atelier.canvas.tiling import size as size_on
-from atelier.canvas.walks import between, slerp
 from atelier.device import machine_memory
 from atelier.errors import AtelierError
 from atelier.networks.latent_field import FieldGenerator, Lattice

@@ -2,8 +2,12 @@
 
 A recipe read from a picture is a stranger's claim: each number is bounded here, and what it costs to paint is asked
 before anything is allocated (atelier.canvas.paint). Knows no tensor; `atelier.canvas.paint` follows it.
+
+Parts of pictures and of maps of features. Knows no array.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,13 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from atelier.settings.schema import Layout, Normalise
 
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
+
 Cells = Annotated[int, Field(ge=1, le=4096)]
+
 Canvas = tuple[Cells, Cells]
 
 MOST_MOVES, MOST_VARIED = 16, 16  # that a recipe holds
+
 MOST_STATIONS, MOST_FRAMES = 64, 1_000_000  # of a walk
 
 Easing = Literal["linear", "smooth"]
+
 Grain = Literal["still", "moving"]
 
 
@@ -104,3 +112,38 @@ class Recipe(Facts):
         if self.grown_varied and self.grown_from is None:
             raise ValueError("it was varied before it grew, and did not grow")
         return self
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A part of a picture, or of a map of features."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and its columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def divided(self, px: int) -> "Rectangle":
+        """The same part where one of these pixels is `px` of those."""
+        return Rectangle(self.top // px, self.left // px, self.height // px, self.width // px)
+
+    def within(self, other: "Rectangle") -> bool:
+        return (
+            other.top <= self.top
+            and other.left <= self.left
+            and self.top + self.height <= other.top + other.height
+            and self.left + self.width <= other.left + other.width
+        )
+
+
+def cut(whole: Rectangle, height: int, width: int) -> Iterator[Rectangle]:
+    """A rectangle in pieces of at most this size, row by row."""
+    bottom, right = whole.top + whole.height, whole.left + whole.width
+    for top in range(whole.top, bottom, height):
+        for left in range(whole.left, right, width):
+            yield Rectangle(top, left, min(height, bottom - top), min(width, right - left))

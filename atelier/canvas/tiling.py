@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.canvas.recipe import Canvas
-from atelier.canvas.rectangles import Rectangle
+from atelier.canvas.recipe import Canvas, Rectangle
 from atelier.networks.latent_field import Lattice
 
 

@@ -1,17 +1,25 @@
-"""Pictures that look like one another, by perceptual hashes. Knows accounts and hashes; opens no picture."""
+"""Pictures that look like one another, by perceptual hashes. Knows accounts and hashes; opens no picture.
 
+What can be said of a download once every work has its lot: which bytes came more than once, what looks alike.
+
+Knows accounts; opens no picture.
+"""
+
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from atelier.data.account import Entry
+from atelier.data.catalog import Entry, Work
 
 # 197 real paintings, each against itself made smaller, brighter, paler or cut by 1 %: at least 97 of 100 stay within;
 # of two works of one shape the closest are 10 bits apart among 1,374 real ones, 6 among 3,000 of the built-in gallery
 LOOK_ALIKE_BITS = 4
+
 LOOK_ALIKE_SHAPE = 0.03  # width : height may differ by this share
+
 FAMILY_BITS = 6  # what the split keeps together
 
 
@@ -82,3 +90,53 @@ def families(pictures: Sequence[Picture]) -> list[list[Picture]]:
 
 def _hashes(pictures: Sequence[Picture]) -> npt.NDArray[np.uint64]:
     return np.array([int(picture.phash, 16) for picture in pictures], dtype=np.uint64)
+
+
+LOOKS_LIKE = "looks like "  # how the reason of a look-alike begins
+
+STAND_IN = 3  # the same bytes under works of so many artists are a site's stand-in, and show none of them
+
+
+def settled(entries: Sequence[Entry], works: Sequence[Work]) -> list[Entry]:
+    """The entries sorted by id, once all are known and can be compared.
+
+    The same bytes under works of STAND_IN artists are placeholders; of other identical bytes the first id keeps its
+    picture, the others are duplicates of it. What is left and looks like another stays ok, and its reason names that.
+    """
+    entries = _without_duplicates(sorted(entries, key=lambda entry: entry.id), works)
+    alike = look_alikes(kept_pictures(entries))
+    return [
+        replace(entry, reason=_and(f"{LOOKS_LIKE}{other.id}, {other.bits} bits apart", entry.reason))
+        if (other := alike.get(entry.id))
+        else entry
+        for entry in entries
+    ]
+
+
+def _and(reason: str, note: str) -> str:
+    return f"{reason}; {note}" if note else reason
+
+
+def _without_duplicates(entries: Sequence[Entry], works: Sequence[Work]) -> list[Entry]:
+    artists = {work.id: work.artist_slug or work.artist for work in works}
+    same: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        if entry.sha256:
+            same[entry.sha256].append(entry.id)
+    hands = {sha256: len({artists[id] for id in ids} - {""}) for sha256, ids in same.items()}
+    return [
+        _beside(entry, same[entry.sha256], hands[entry.sha256]) if entry.sha256 else entry
+        for entry in entries
+    ]
+
+
+def _beside(entry: Entry, same: Sequence[str], hands: int) -> Entry:
+    """An entry in view of all that have the same bytes, itself among them: their ids and the number of artists."""
+    if hands >= STAND_IN:
+        reason = (
+            f"the same bytes for {len(same):,} works of {hands:,} artists, the first {same[0]}: a stand-in"
+        )
+        return Entry(id=entry.id, status="placeholder", reason=reason)
+    if entry.id != same[0]:
+        return replace(entry, status="duplicate", reason=f"the same bytes as {same[0]}")
+    return entry

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from atelier.data.catalog import Work
+from atelier.data.catalog import Work, parse_year
 from atelier.data.coverage import Found
-from atelier.data.years import parse_year
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.images.kinds import kind_of_name, unreadable

@@ -15,9 +15,8 @@ import pyarrow as pa
 from PIL import Image
 
 from atelier.data.catalog import write_table
-from atelier.data.dataset import INDEX_SCHEMA, Crop, Pixels
+from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, Pixels, Placement
 from atelier.data.duplicates import LookAlike, Picture, families
-from atelier.data.placements import HELD_OUT, TRAIN, Placement
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.files import replacing, write_json

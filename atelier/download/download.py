@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from atelier.data.account import STATUSES, Entry
-from atelier.data.catalog import Work
-from atelier.data.download_duplicates import settled
+from atelier.data.catalog import STATUSES, Entry, Work
+from atelier.data.duplicates import settled
 from atelier.data.shards import Item
 from atelier.download.arrivals import Arrival, Arrivals
 from atelier.download.engines import PATIENCE, Engine, InVain
-from atelier.download.fetching import Answer, key_of, may_pass
+from atelier.download.fetch import Answer, key_of, may_pass
 from atelier.download.sources import Source, is_of_site
 from atelier.errors import AtelierError, PassingError
 from atelier.progress import Progress

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from atelier.data.catalog import Work
 from atelier.download.arrivals import Limits
-from atelier.download.engines import GO_ON, shares
-from atelier.download.fetching import Answer
-from atelier.download.openings import Opening
-from atelier.download.shard import Order, bring, code, dask_setup
+from atelier.download.engines import GO_ON, Order, bring, code, dask_setup, shares
+from atelier.download.fetch import Answer
+from atelier.download.sources import Opening
 from atelier.errors import AtelierError, PassingError
 
 if TYPE_CHECKING:

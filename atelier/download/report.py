@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atelier.data.account import STATUSES, Entry
-from atelier.data.download_duplicates import LOOKS_LIKE
+from atelier.data.catalog import STATUSES, Entry
+from atelier.data.duplicates import LOOKS_LIKE
 from atelier.pictures.untrusted import shown
 from atelier.text import clean
 

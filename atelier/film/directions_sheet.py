@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from atelier.canvas.directions import factorised
+from atelier.canvas.latents import factorised
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
 from atelier.canvas.render import Pixels, exact
-from atelier.device import deterministic
-from atelier.ending import with_words
+from atelier.device import deterministic, software
+from atelier.errors import with_words
 from atelier.networks import load_generator
-from atelier.pictures.panels import Panel, fitted, write_panels
-from atelier.pictures.sheets import sheet
+from atelier.pictures.sheets import Panel, fitted, sheet, write_panels
 from atelier.progress import Progress
 from atelier.provenance.facts import ModelFacts, Provenance, write_png
-from atelier.provenance.versions import software
 
 STEPS = 7  # pictures of a row, the unmoved in the middle
 SHOWN_PX = 128  # longer side of one, about

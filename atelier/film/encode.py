@@ -2,6 +2,10 @@
 
 The same frames give the same bytes, whatever the number of cores: colours are converted here in whole numbers, and the
 encoder works in one thread, since its cuts depend on how many there are.
+
+What a film says of itself, written into it and read back. Knows no generator.
+
+What is read back is a stranger's claim: bounded, checked against the schema, never used as a path.
 """
 
 import hashlib
@@ -10,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import av
 import numpy as np
@@ -19,16 +24,24 @@ from av.container.input import InputContainer
 from av.container.output import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
+from pydantic import Field, model_validator
 
+from atelier.canvas.recipe import Facts
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures.untrusted import opened, shown
+from atelier.provenance.facts import Provenance, first_line
 
 Pixels = npt.NDArray[np.uint8]
+
 BIT = 16  # of the fixed point in which colours are converted
+
 LUMA = (11966, 40254, 4064)  # 219/255 of ITU-R BT.709's shares of red, green and blue, in 1/65536
+
 BLUE, RED = (-6596, -22189, 28785), (28785, -26145, -2640)  # 224/255 of its differences; each sums to 0
+
 MOST_PX = 8192  # a side; beyond that few players follow
+
 MOST_COMMENT = 1 << 18  # signs of it that are read
 
 SAME = {"fflags": "+bitexact"}  # no version of the encoder, no random track ids
@@ -153,3 +166,43 @@ def _stream(film: OutputContainer, kind: Kind, size: tuple[int, int], fps: int) 
     coder.colorspace, coder.color_range = Colorspace.ITU709.value, ColorRange.MPEG.value
     coder.color_primaries, coder.color_trc = ColorPrimaries.BT709.value, ColorTrc.BT709.value
     return stream
+
+
+MOST_WALKERS, MOST_FPS, LEAST_PX = 256, 240, 16
+
+Walkers = Annotated[int, Field(ge=1, le=MOST_WALKERS)]
+
+
+class FilmFacts(Facts):
+    """The first walker's first frame, how many walk beside it, how fast, how many pixels the longer side has.
+
+    Without the seams of a grid, and at least: pictures are never made smaller.
+    """
+
+    format: Literal["atelier-film/1"] = "atelier-film/1"
+    first: Provenance
+    walkers: tuple[Walkers, Walkers]
+    fps: Annotated[int, Field(ge=1, le=MOST_FPS)]
+    side: Annotated[int, Field(ge=LEAST_PX, le=MOST_PX)] = 512  # the first films did not say
+
+    @model_validator(mode="after")
+    def _it_is_a_walk(self) -> Self:
+        if self.first.latent.walk is None:
+            raise ValueError("its first frame belongs to no walk")
+        if self.walkers[0] * self.walkers[1] > MOST_WALKERS:
+            raise ValueError(f"there are at most {MOST_WALKERS} walkers")
+        return self
+
+
+def read_facts(path: Path) -> FilmFacts:
+    """What a film carries; its frames are not looked at.
+
+    Raises AtelierError where the file is absent, no film, or carries nothing that this version can read.
+    """
+    try:
+        return FilmFacts.model_validate_json(read_comment(path))
+    except ValueError as error:
+        raise AtelierError(
+            f"{shown(path)} says nothing of a walk that this version knows ({first_line(error)}): name a film as "
+            "`atelier walk` wrote it"
+        ) from None

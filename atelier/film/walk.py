@@ -16,17 +16,13 @@ from torch import nn
 from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.canvas.render import Pixels, exact
-from atelier.device import deterministic
-from atelier.ending import with_words
-from atelier.errors import AtelierError
-from atelier.film.encode import MOST_PX, kind_of, write_film
-from atelier.film.filmed import FilmFacts
+from atelier.device import deterministic, software
+from atelier.errors import AtelierError, with_words
+from atelier.film.encode import MOST_PX, FilmFacts, kind_of, write_film
 from atelier.networks import load_generator
-from atelier.pictures.panels import Panel, write_panels
-from atelier.pictures.sheets import thumbnail
+from atelier.pictures.sheets import Panel, thumbnail, write_panels
 from atelier.progress import Progress
 from atelier.provenance.facts import ModelFacts, PixelFacts, Provenance, read, read_pixels, write_png
-from atelier.provenance.versions import software
 
 LAST = 2**31  # pictures of a seed
 GAP_PX = 4  # between the walkers of a grid; even, as a film's sides are

@@ -1,4 +1,7 @@
-"""State dicts of pytorch/examples' DCGAN (`netG_epoch_*.pth`), under its names. Knows no network of ours."""
+"""State dicts of pytorch/examples' DCGAN (`netG_epoch_*.pth`), under its names. Knows no network of ours.
+
+art-DCGAN's and dcgan.torch's networks in Torch7's `.t7` files. Knows no network of ours.
+"""
 
 import io
 import pickle
@@ -8,20 +11,26 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.importers.layers import Convolution, Layer, Norm
+from atelier.importers.layers import EPS, Convolution, Layer, Norm
+from atelier.importers.torch7 import Torch7Object, Torch7Table, read_torch7
 
 NAME = re.compile(r"(?:module\.)?main\.([0-9]{1,4})\.([a-z_]+)")
+
 # what torch.load and zipfile raise over damaged files, besides UnpicklingError
 DAMAGED = (
     RuntimeError, EOFError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError,
     ValueError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
+
 CUT_OFF = "it is no whole file of PyTorch's: it is cut off or damaged; download it again"
+
 WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of a checkpoint under which its weights stand
+
 NORM = {"weight", "bias", "running_mean", "running_var"}
 
 
@@ -107,3 +116,107 @@ def _layer(place: int, tensors: Mapping[str, Tensor], transposed: bool) -> Layer
     if not names <= {"weight", "bias"} or "weight" not in names:
         raise AtelierError(f"{where} is no convolution: it has {', '.join(sorted(names))}")
     return Convolution(where, transposed, tensors["weight"], tensors.get("bias"))
+
+
+CONVOLUTIONS = {"SpatialFullConvolution": True, "SpatialConvolution": False, "SpatialConvolutionMM": False}
+
+NORMS = {"SpatialBatchNormalization"}
+
+WEIGHTLESS = {"ReLU", "LeakyReLU", "Tanh", "Sigmoid", "View"}
+
+PACKAGES = ("nn", "cudnn")
+
+CLASSES = frozenset(
+    f"{package}.{name}" for package in PACKAGES for name in ("Sequential", *CONVOLUTIONS, *NORMS, *WEIGHTLESS)
+)
+
+SLOPE = 0.2  # of the discriminator's LeakyReLU
+
+
+def layers_of_torch7(content: bytes) -> list[Layer]:
+    """The weighted layers of the one network in a `.t7` file, from first to last.
+
+    Raises AtelierError where it is no row of a DCGAN's layers.
+    """
+    network = read_torch7(content, CLASSES)
+    if not isinstance(network, Torch7Object) or _kind(network) != "Sequential":
+        raise AtelierError("what it holds is no nn.Sequential, which a DCGAN of Torch7's is")
+    modules = network.fields.get("modules")
+    if not isinstance(modules, Torch7Table) or not modules.items:
+        raise AtelierError("its nn.Sequential has no layers")
+    row = modules.sequence()
+    if len(row) != len(modules.items) or not all(isinstance(module, Torch7Object) for module in row):
+        raise AtelierError("its nn.Sequential has something else than layers in a row")
+    _check_row(row)
+    layers: list[Layer] = []
+    for place, module in enumerate(row, 1):
+        where = f"layer {place} ({module.name})"
+        if _kind(module) in CONVOLUTIONS:
+            layers.append(_convolution(module, where))
+        elif _kind(module) in NORMS:
+            layers.append(_norm(module, where))
+    return layers
+
+
+def _check_row(row: list[Torch7Object]) -> None:
+    """That the layers are those of a DCGAN's generator or discriminator, each in its place."""
+    kinds = [_kind(module).removesuffix("MM") for module in row]
+    if kinds[0] == "View":  # older generators begin with one, which changes the latents' shape only
+        kinds = kinds[1:]
+    if kinds[-1:] == ["View"]:  # and discriminators end with one
+        kinds = kinds[:-1]
+    convolution = kinds[0] if kinds else ""
+    count = kinds.count(convolution)
+    if convolution == "SpatialFullConvolution":
+        wanted = [convolution, "SpatialBatchNormalization", "ReLU"] * (count - 1) + [convolution, "Tanh"]
+    else:
+        inner = ["SpatialConvolution", "SpatialBatchNormalization", "LeakyReLU"] * (count - 2)
+        wanted = ["SpatialConvolution", "LeakyReLU", *inner, "SpatialConvolution", "Sigmoid"]
+    if kinds != wanted:
+        raise AtelierError(
+            f"its layers are {', '.join(kinds)}; a DCGAN of {count} convolutions has {', '.join(wanted)}"
+        )
+    for place, module in enumerate(row, 1):
+        if _kind(module) == "LeakyReLU" and abs(_number(module, "negval", 0) - SLOPE) > 1e-6:
+            raise AtelierError(f"layer {place} ({module.name}) has another slope than {SLOPE}")
+
+
+def _convolution(module: Torch7Object, where: str) -> Convolution:
+    weight, transposed = _tensor(module, "weight", where), CONVOLUTIONS[_kind(module)]
+    if weight.ndim == 2 and not transposed:  # SpatialConvolutionMM's, one row a channel
+        weight = weight.reshape(weight.shape[0], -1, *(int(_number(module, key, 0)) for key in ("kH", "kW")))
+    strides, paddings = ({_number(module, f"{key}{axis}", 0) for axis in "WH"} for key in ("d", "pad"))
+    if len(strides) > 1 or len(paddings) > 1 or _number(module, "groups", 1) != 1:
+        raise AtelierError(f"{where} is not the same both ways, or has groups: a DCGAN's is and has none")
+    if any(_number(module, f"adj{axis}", 0) for axis in "WH"):
+        raise AtelierError(f"{where} has an adjusted output size, which a DCGAN has not")
+    bias = _tensor(module, "bias", where) if module.fields.get("bias") is not None else None
+    return Convolution(where, transposed, weight, bias, int(strides.pop()), int(paddings.pop()))
+
+
+def _norm(module: Torch7Object, where: str) -> Norm:
+    mean, eps = _tensor(module, "running_mean", where).flatten(), _number(module, "eps", EPS)
+    if "running_var" in module.fields:
+        variance = _tensor(module, "running_var", where).flatten()
+    else:  # before version 2, nn and cudnn kept 1 / √(variance + eps) under this name
+        variance = _tensor(module, "running_std", where).flatten().double() ** -2 - eps
+    affine = module.fields.get("weight") is not None
+    weight = _tensor(module, "weight", where) if affine else torch.ones_like(mean)
+    bias = _tensor(module, "bias", where) if affine else torch.zeros_like(mean)
+    return Norm(where, weight.flatten(), bias.flatten(), mean, variance, eps)
+
+
+def _kind(module: Torch7Object) -> str:
+    return module.name.partition(".")[2]
+
+
+def _tensor(module: Torch7Object, key: str, where: str) -> Tensor:
+    value = module.fields.get(key)
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        raise AtelierError(f"{where} has no {key}")
+    return torch.from_numpy(np.array(value))
+
+
+def _number(module: Torch7Object, key: str, default: float) -> float:
+    value: Any = module.fields.get(key, default)
+    return float(value) if isinstance(value, (int, float)) else default

@@ -14,8 +14,7 @@ from torch import Tensor
 from atelier.canvas.render import Pixels, painted
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import deterministic
-from atelier.ending import with_words
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, with_words
 from atelier.files import digest, write_json
 from atelier.metrics.bootstrap import MEANING, Contest, contest
 from atelier.metrics.distances import kid
@@ -23,8 +22,7 @@ from atelier.metrics.features import Features, Seen, Space
 from atelier.metrics.panel import BLURS_PX, kid_in_words
 from atelier.networks import load_generator
 from atelier.pictures.blur import blurred_pictures
-from atelier.pictures.panels import Panel, write_panels
-from atelier.pictures.sheets import grid
+from atelier.pictures.sheets import Panel, grid, write_panels
 from atelier.progress import Progress
 
 SPACE_PAINTINGS = 240  # training paintings that set the scale of the features

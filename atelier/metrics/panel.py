@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.metrics.distances import density_and_coverage, kid, nearest
+from atelier.metrics.distances import PatchReference, density_and_coverage, kid, nearest
 from atelier.metrics.features import FEATURES_VERSION, Features, Seen, Space
-from atelier.metrics.patches import PatchReference
 from atelier.pictures.blur import blurred_pictures
 
 Pixels = npt.NDArray[np.uint8]

@@ -16,9 +16,8 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
-from atelier.pictures.colour import srgb
 from atelier.pictures.untrusted import shown
-from atelier.pictures.vips import Samples, bands, libvips
+from atelier.pictures.vips import Samples, bands, libvips, srgb
 
 KEYWORD = b"atelier"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

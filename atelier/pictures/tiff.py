@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
-from atelier.pictures.colour import srgb
 from atelier.pictures.untrusted import shown
-from atelier.pictures.vips import Samples, bands, libvips
+from atelier.pictures.vips import Samples, bands, libvips, srgb
 
 Pixels = npt.NDArray[np.uint8]
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big ends first; + is BigTIFF

@@ -1,8 +1,15 @@
-"""libvips, which reads and writes pictures in pieces; loaded when it is first asked for. Knows no format."""
+"""libvips, which reads and writes pictures in pieces; loaded when it is first asked for. Knows no format.
+
+The colour space of every picture here, as files name it: sRGB.
+
+`srgb.icc` was made once by Little CMS (Pillow's `ImageCms.createProfile("sRGB")`) and kept, so that it is the same in
+every file: its date is set to the first of January 2000, and its checksum, which ICC lets one leave out, to nothing.
+"""
 
 import logging
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +18,9 @@ import numpy.typing as npt
 from atelier.errors import AtelierError
 
 Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
 BAND_BYTES = 1 << 24  # what is held of a picture that is read in bands
+
 DTYPES = {"uchar": np.uint8, "ushort": np.uint16}
 
 
@@ -46,3 +55,9 @@ def array(image: Any) -> npt.NDArray[Any]:
     """All samples of a picture: (H, W), or (H, W, channels) where there are several. Raises pyvips.Error."""
     samples: npt.NDArray[Any] = image.numpy()
     return samples[..., 0] if samples.ndim == 3 and samples.shape[2] == 1 else samples
+
+
+@cache
+def srgb() -> bytes:
+    """The profile."""
+    return Path(__file__).with_name("srgb.icc").read_bytes()

@@ -20,16 +20,14 @@ from atelier import __version__
 from atelier.canvas.murals import MEGA, STATISTICS, folder_of, is_mural, paint_in
 from atelier.canvas.paint import Painting, paint, size
 from atelier.canvas.render import exact
-from atelier.device import deterministic
-from atelier.ending import print_without_failing
-from atelier.errors import AtelierError
+from atelier.device import deterministic, software
+from atelier.errors import AtelierError, print_without_failing
 from atelier.files import linked
 from atelier.networks import load_generator
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
 from atelier.provenance.contract import LOCK, Answer, Job, Jobs
 from atelier.provenance.facts import PixelFacts, Provenance
-from atelier.provenance.versions import software
 from atelier.upscaling.prints import print_again
 
 

@@ -1,4 +1,7 @@
-"""The training set, and which of it a step sees: a function of (seed, step), nothing to save."""
+"""The training set, and which of it a step sees: a function of (seed, step), nothing to save.
+
+How numbers get from the CPU to the device without anything waiting for them.
+"""
 
 import numpy as np
 import torch
@@ -6,8 +9,20 @@ from torch import Tensor
 
 from atelier.data.dataset import View
 from atelier.training.distributed import ALONE, World
-from atelier.training.seeds import generator_for
-from atelier.training.sending import sent
+from atelier.training.state import generator_for
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on `device`, or the tensor itself where it is there already.
+
+    To a GPU it goes through pinned memory, behind what is queued there already: from ordinary memory the copy would
+    wait for the GPU to finish all of that first.
+    """
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)
+
 
 ROOM = 0.4  # the training needs the rest
 

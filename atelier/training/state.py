@@ -2,8 +2,11 @@
 
 Tensors go in under `<module>.<name>` and, for optimisers, `<optimiser>.<parameter>.<key>`; loading copies into what is
 already there, so that devices and memory formats stay as they were built.
+
+Random numbers that depend on (purpose, seed, step) alone, so that resuming needs no generator's state.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +21,7 @@ from torch.optim import Optimizer
 from atelier.networks.weights import write_tensors
 
 FORMAT = "atelier-state/1"
+
 KEPT_STATES = 2
 
 
@@ -147,3 +151,10 @@ def _make_moments(state: TrainingState, names: Collection[str]) -> None:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
+
+
+def generator_for(purpose: str, *numbers: int) -> torch.Generator:
+    """A CPU generator for one purpose at one place, the same on every device and library version."""
+    name = ":".join([purpose, *map(str, numbers)])
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    return torch.Generator("cpu").manual_seed(seed)

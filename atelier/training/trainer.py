@@ -15,10 +15,9 @@ from atelier.errors import AtelierError
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.distributed import ALONE, World
+from atelier.training.ema import Showing
 from atelier.training.initial import Start
-from atelier.training.monitor import Curves, Rollback, Row, advice, collapse
-from atelier.training.recovery import needed, passes_through, way_back
-from atelier.training.showing import Showing
+from atelier.training.monitor import Curves, Rollback, Row, advice, collapse, needed, passes_through, way_back
 from atelier.training.state import States, load_state, read_notes, save_state, tensors_of, with_moments
 from atelier.training.step import Steps
 

@@ -3,24 +3,121 @@
 All passes of the network are chained within a tile, and its result is rounded into its place: nothing else of the
 picture is ever held in float32. That arithmetic is enough: on a CPU with AVX2 or AVX-512, with any number of threads
 and tiles of any usual size, oneDNN adds in one order, and the bits are the same (bench/RESULTS.md has the figures).
+
+Work that is done in tiles, and again in smaller ones where memory does not suffice.
+
+A print's samples: 8 or 16 bits a colour, rounded once, from float32 straight to what is kept.
+
+Enlarging without learning: Pillow's Lanczos.
 """
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
+from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
-from atelier.upscaling.memory import halves, in_memory
 from atelier.upscaling.network import SRVGGNetCompact
-from atelier.upscaling.samples import Counted, Done, Pixels, Samples, blank, put, to_images, unheard
+
+
+def in_memory(work: Callable[[int], None], sides_px: Sequence[int]) -> int:
+    """Do the work with tiles of the first of these sides for which memory suffices; that side.
+
+    Raises AtelierError where it suffices for none.
+    """
+    for side_px in sides_px:
+        if _fits(work, side_px):
+            return side_px
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    raise AtelierError(
+        f"memory does not suffice to enlarge tiles of {sides_px[-1]} px: end other programs, "
+        "or set upscale.device to cpu"
+    )
+
+
+def halves(side_px: int, least_px: int) -> list[int]:
+    """The side, its half, and so on, as far as `least_px`."""
+    return [side_px, *(halves(side_px // 2, least_px) if side_px // 2 >= least_px else [])]
+
+
+def _fits(work: Callable[[int], None], side_px: int) -> bool:
+    """Whether memory sufficed; the error and the tensors that its frames hold are gone when this returns."""
+    try:
+        work(side_px)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+Pixels = npt.NDArray[np.uint8]
+
+Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+Done = Callable[[float], None]  # told of so many more pixels that are finished
+
+DTYPES = {8: np.uint8, 16: np.uint16}
+
+
+def unheard(pixels: float) -> None:
+    """Where nobody asks how far it is."""
+
+
+class Counted:
+    """Tells how many more pixels are finished, and takes it back where the work starts again."""
+
+    def __init__(self, done: Done) -> None:
+        self._done, self._count = done, 0
+
+    def start(self) -> None:
+        self(-self._count)
+
+    def __call__(self, pixels: int) -> None:
+        self._count += pixels
+        self._done(pixels)
+
+
+def blank(height: int, width: int, bits: int) -> Samples:
+    """Room for a print (H, W, 3). Raises AtelierError where it does not fit into memory."""
+    try:
+        return np.empty((height, width, 3), DTYPES[bits])
+    except (MemoryError, ValueError):
+        raise AtelierError(
+            f"a print of {width:,} × {height:,} px does not fit into memory: make upscale.scale smaller"
+        ) from None
+
+
+def put(result: Samples, top: int, left: int, images: Tensor) -> None:
+    """Round one image (1, 3, h, w) in about [0, 1], half to even, into its place in the result.
+
+    Raises AtelierError where it holds no numbers.
+    """
+    if not images.isfinite().all():
+        raise AtelierError("the upscaler makes NaN of a picture: it is damaged, or its training diverged")
+    levels = images.clamp(0, 1).mul_(np.iinfo(result.dtype).max).round_().to(torch.int32)
+    _, _, height, width = images.shape
+    result[top : top + height, left : left + width] = levels[0].permute(1, 2, 0).cpu().numpy()
+
+
+def to_images(picture: Pixels, device: torch.device) -> Tensor:
+    """Pixels (h, w, 3), a part of a picture say, as an image (1, 3, h, w) in [0, 1], channels last."""
+    images = torch.from_numpy(np.array(picture)).to(device)  # a copy, since torch writes where it reads
+    return images.permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.channels_last).div_(255)
+
 
 TILE_PX = 256  # of what the last pass is given: 48 features of it and its surroundings are 15 MB
+
 TILE_ON_A_GPU_PX = 1024  # 16 times that keeps thousands of cores busy
+
 LEAST_PX = 32
 
 
@@ -118,3 +215,28 @@ def _enlarged(network: SRVGGNetCompact, picture: Pixels, rows: Span, columns: Sp
         images = images.contiguous(memory_format=torch.channels_last)
         top, left = below, right
     return images
+
+
+CONTEXT_PX = 4  # Lanczos looks 3 px to each side
+
+
+def enlarge_lanczos(picture: Pixels, scale: int) -> Pixels:
+    """A picture (H, W, 3) `scale` times larger on each side."""
+    return np.asarray(Image.fromarray(picture).resize(_size(picture, scale), Image.Resampling.LANCZOS))
+
+
+def lanczos_into(result: Samples, picture: Pixels) -> None:
+    """Fill the result, some times larger than the picture; 16 bits do not pass through 8."""
+    scale = result.shape[0] // picture.shape[0]
+    if result.dtype == np.uint8:
+        result[:] = enlarge_lanczos(picture, scale)
+        return
+    for channel in range(3):
+        grey = Image.fromarray(picture[:, :, channel].astype(np.float32))
+        levels = np.asarray(grey.resize(_size(picture, scale), Image.Resampling.LANCZOS))
+        result[:, :, channel] = np.rint(levels.clip(0, 255) * 257)  # 65535 / 255
+
+
+def _size(picture: Pixels, scale: int) -> tuple[int, int]:
+    height, width, _ = picture.shape
+    return width * scale, height * scale

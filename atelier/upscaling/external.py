@@ -21,9 +21,19 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.upscaling.enlarge import Span, passes
-from atelier.upscaling.memory import halves, in_memory
-from atelier.upscaling.samples import Counted, Done, Pixels, Samples, put, to_images, unheard
+from atelier.upscaling.enlarge import (
+    Counted,
+    Done,
+    Pixels,
+    Samples,
+    Span,
+    halves,
+    in_memory,
+    passes,
+    put,
+    to_images,
+    unheard,
+)
 
 if TYPE_CHECKING:
     import spandrel

@@ -3,9 +3,12 @@
 A press is opened from a network's file, and from what is wanted (`new_press`) or what a print tells of itself
 (`same_press`): a stranger's claim, so its numbers are bounded here, and the file is held against its digest before it
 is opened. Knows neither which artworks there are nor how a print is written.
+
+How large a print is on paper, and what to do where it has too few pixels for that.
 """
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -13,19 +16,29 @@ import numpy as np
 import PIL
 import torch
 
-from atelier.device import machine_memory
+from atelier.device import machine_memory, software
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.provenance.facts import Scalar, UpscaleFacts
-from atelier.provenance.versions import software
-from atelier.upscaling import external, lanczos
-from atelier.upscaling.enlarge import enlarge_into, passes
+from atelier.settings.messages import counted
+from atelier.settings.schema import Print, Upscale
+from atelier.upscaling import enlarge as lanczos
+from atelier.upscaling import external
+from atelier.upscaling.enlarge import (
+    Done,
+    Pixels,
+    Samples,
+    blank,
+    enlarge_into,
+    lanczos_into,
+    passes,
+    unheard,
+)
 from atelier.upscaling.external import External, external_into, open_external
-from atelier.upscaling.lanczos import lanczos_into
 from atelier.upscaling.network import SRVGGNetCompact, load_upscaler
-from atelier.upscaling.samples import Done, Pixels, Samples, blank, unheard
 
 Method = Literal["learned", "external", "lanczos"]
+
 Upscaler = SRVGGNetCompact | External | None  # None: Lanczos
 
 
@@ -176,3 +189,42 @@ def _within(result: Samples, edge_px: int) -> Samples:
     """A copy without so many pixels at each edge; the rest of the memory is free again."""
     inner: Samples = result[edge_px:-edge_px, edge_px:-edge_px].copy()
     return inner
+
+
+MM_PER_INCH = 25.4
+
+SCALES = (2, 4, 8)
+
+
+def dpi_of(width_px: int, paper: Print) -> float:
+    """The pixels an inch that a print of this width has: as wide as asked, else as dense as asked."""
+    return width_px / paper.width_mm * MM_PER_INCH if paper.width_mm else paper.dpi
+
+
+def too_coarse(width_px: int, height_px: int, count: int, params: Upscale) -> str | None:
+    """A sentence where prints of this size carry fewer pixels an inch than asked: how many, and what would suffice."""
+    has = dpi_of(width_px, params.print)
+    missing = params.print.dpi / has
+    if missing <= 1:
+        return None
+    height_mm = height_px / has * MM_PER_INCH
+    return (
+        f"{counted(count, 'print')} of {width_px:,} × {height_px:,} px on "
+        f"{params.print.width_mm:,.10g} × {height_mm:,.0f} mm: "
+        f"{has:,.3g} pixels an inch, and upscale.print.dpi asks for {params.print.dpi:,.10g}. "
+        + _cure(params.scale, missing)
+    )
+
+
+def _cure(scale: int, missing: float) -> str:
+    """The smallest scale that suffices, or how much wider a canvas must be at this scale and at the largest."""
+    enough = [larger for larger in SCALES if larger >= scale * missing]
+    wider = f"a canvas {ceil(missing)} times as wide (generate.canvas)"
+    if enough:
+        return f"upscale.scale {enough[0]} would suffice, or {wider}"
+    if scale == SCALES[-1]:
+        return f"{wider.capitalize()} would suffice"
+    at_most = ceil(missing * scale / SCALES[-1])
+    return (
+        f"{wider.capitalize()} would suffice, or one {at_most} times as wide with upscale.scale {SCALES[-1]}"
+    )

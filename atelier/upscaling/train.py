@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from atelier.errors import AtelierError
 from atelier.progress import Progress
 from atelier.training.muon import Muon
-from atelier.training.seeds import generator_for
-from atelier.training.state import TrainingState, load_state, save_state
-from atelier.upscaling.degrade import degrade
+from atelier.training.state import TrainingState, generator_for, load_state, save_state
+from atelier.upscaling.data import degrade
 from atelier.upscaling.network import SRVGGNetCompact
 
 SAVE_INTERVAL_S = 5.0  # at most this much work is lost to kill -9

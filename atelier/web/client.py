@@ -30,12 +30,10 @@ from atelier.web.answers import (
     Validators,
     read,
 )
-from atelier.web.budget import Budget
-from atelier.web.hosts import is_allowed, is_loopback, is_wikiart
-from atelier.web.pace import Closed, Paces, Stopped, Turn
+from atelier.web.pace import Budget, Closed, Paces, Stopped, Turn
 from atelier.web.robots import MAX_BYTES as ROBOTS_MAX_BYTES
 from atelier.web.robots import SIGNALS, Robots, RobotsRefused, refuses_training, unwanted
-from atelier.web.wire import PrivatePeer, Wire
+from atelier.web.wire import PrivatePeer, Wire, is_allowed, is_loopback, is_wikiart
 
 __all__ = [
     "FetchError",

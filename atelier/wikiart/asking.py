@@ -6,33 +6,118 @@ brings the function that reads an answer.
 An address is gone where the site answers 404 or 410, or redirects it to an error page. Whatever else comes instead of
 an answer (a page for maintenance, consent, login or a check for robots, most of all) is a failure: nothing is stored
 of it, and the next run asks again.
+
+Answers of one site, kept in one file from run to run. Knows neither HTTP nor what an answer means.
+
+Not requests-cache or CacheControl: they keep what requests has already read and unpacked, and here a body must be
+bounded before that; and they ask the clock what is still fresh, where here the snapshot of params.yaml decides, so
+that the same params give the same catalog.
 """
 
+import hashlib
 import re
 import threading
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
+from atelier.data.database import Database
 from atelier.errors import AtelierError
-from atelier.web.budget import BudgetSpent
+from atelier.text import slug
 from atelier.web.client import FetchError, NoAnswer, PoliteClient, Redirected, Validators
+from atelier.web.pace import BudgetSpent
 from atelier.wikiart.formats import NotAPage
-from atelier.wikiart.store import Kept, Store
+
+LAYOUT = 1  # of the table: another number is another file
+
+CREATE = """
+CREATE TABLE IF NOT EXISTS answers (
+    path TEXT PRIMARY KEY, body BLOB, etag TEXT, last_modified TEXT, snapshot TEXT, record TEXT, gone TEXT
+) WITHOUT ROWID"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a path was answered: a body, or `gone`, the reason why there will be none.
+
+    `snapshot` is the one at which it was last confirmed; `record` stands for what a list said of the work whose
+    details these are.
+    """
+
+    body: bytes
+    snapshot: str
+    etag: str = ""
+    last_modified: str = ""
+    record: str = ""
+    gone: str = ""
+
+
+class Store:
+    """The kept answers by path, for any number of threads; `path` None keeps them in memory alone.
+
+    What is put is safe from a kill at once (from a power cut, after a moment). A file that is damaged is set aside,
+    `tell` gets a sentence, and an empty one takes its place.
+    """
+
+    def __init__(self, path: Path | None = None, tell: Callable[[str], None] = lambda sentence: None) -> None:
+        self._database = Database(path, (CREATE,), "the kept answers", tell)
+
+    @classmethod
+    def of_site(cls, folder: Path, base_url: str, tell: Callable[[str], None] = print) -> "Store":
+        """The file of one site below `folder`."""
+        name = f"{slug(base_url)[:60]}-{hashlib.sha256(base_url.encode()).hexdigest()[:8]}"
+        return cls(folder / f"{name}.v{LAYOUT}.sqlite", tell)
+
+    def get(self, path: str) -> Kept | None:
+        """The answer kept for `path`, or None."""
+        row = self._database.row(
+            "SELECT body, snapshot, etag, last_modified, record, gone FROM answers WHERE path = ?", (path,)
+        )
+        if row is None:
+            return None
+        body, *others = row
+        try:
+            return Kept(zlib.decompress(body), *others)
+        except (zlib.error, TypeError):
+            return None
+
+    def put(self, path: str, answer: Kept) -> None:
+        """Keep an answer in the place of an earlier one."""
+        self._database.rows(
+            "INSERT OR REPLACE INTO answers (path, body, snapshot, etag, last_modified, record, gone) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                path, zlib.compress(answer.body, 6), answer.snapshot, answer.etag, answer.last_modified,
+                answer.record, answer.gone,
+            ),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._database.close()
+
 
 T = TypeVar("T")
+
 Kind = Literal["lists", "artists", "oeuvres", "details", "artist lists", "painting pages"]
 
 HEADERS = {"X-Requested-With": "XMLHttpRequest", "Accept": "application/json, text/html;q=0.5"}
+
 MAX_BYTES = 8_000_000  # a real page of sixty records has 25 kB
+
 TRIES = 2  # what comes as something else is asked for once more
+
 # a redirect to one of these says nothing about the address that was asked for
 PASSING_PAGE = re.compile(
     r"log-?in|sign-?in|consent|maintenance|unavailable|captcha|challenge|verif|block|busy", re.IGNORECASE
 )
+
 # addresses of a kind in a row; WikiArt has one dead id among 223,095, so more of them are trouble of the site
 MOST_REDIRECTED = 20
+
 FEW_REDIRECTED = 5  # the same at the end of a harvest, where no answer follows
 
 

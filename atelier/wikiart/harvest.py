@@ -13,31 +13,27 @@ from dataclasses import replace
 from typing import Protocol
 
 from atelier.data.catalog import Work
-from atelier.data.cost import announcement
-from atelier.data.coverage import Found, Reach, Span
-from atelier.data.misses import MISSES, Miss, Misses, attempt, given_up
+from atelier.data.coverage import MISSES, Found, Miss, Misses, Reach, Span, announcement, attempt, given_up
 from atelier.errors import AtelierError
 from atelier.web.client import FetchError
-from atelier.wikiart.app import (
+from atelier.wikiart.asking import Asker, Gone, Unreadable
+from atelier.wikiart.formats import (
     ALPHABET,
     MAX_ALPHABET_BYTES,
     Artist,
     Details,
     Piece,
     details_path,
+    image_key,
     is_dated,
     oeuvre_path,
     parse_alphabet,
     parse_details,
     parse_oeuvre,
 )
-from atelier.wikiart.asking import Asker, Gone, Unreadable
-from atelier.wikiart.edge import edge_of
-from atelier.wikiart.formats import image_key
-from atelier.wikiart.lists import TWICE, Listing, Query
-from atelier.wikiart.ordered import in_order
+from atelier.wikiart.lists import TWICE, Listing, Query, edge_of, in_order
 from atelier.wikiart.rights import ByPage, Judge, by_death
-from atelier.wikiart.titles import is_among, slugs
+from atelier.wikiart.slugs import is_among, slugs
 
 THREADS = 4  # enough to keep ten requests a second under way; the client's pace is what limits
 NOT_FREE = "not known to be free"

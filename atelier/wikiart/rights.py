@@ -12,9 +12,8 @@ from bs4 import BeautifulSoup, SoupStrainer
 
 from atelier.data.catalog import Rights, Work
 from atelier.text import only_tags
-from atelier.wikiart.app import Artist, artist_path, parse_death
 from atelier.wikiart.asking import Asker, Gone
-from atelier.wikiart.formats import NotAPage
+from atelier.wikiart.formats import Artist, NotAPage, artist_path, parse_death
 
 YEARS = 70  # life + 70, counted from the end of the year of death
 MAX_PAGE_BYTES = 3_000_000  # a real page has some 150 kB

@@ -2,6 +2,8 @@
 
 Slugs cannot be computed from titles ("Naïve Art (Primitivism)" is `na-ve-art-primitivism`), so slugs.json keeps
 them, with the counts of 2019 (genres, where 3,600 means "at least") and 2020 (styles).
+
+Genres and styles as the App layer writes them, titles joined by commas, told apart as slugs.
 """
 
 import difflib
@@ -9,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Literal
 from urllib.parse import urlsplit
@@ -16,13 +19,15 @@ from urllib.parse import urlsplit
 from bs4 import BeautifulSoup
 
 from atelier.errors import AtelierError
-from atelier.text import clean, only_tags
+from atelier.text import clean, only_tags, slug
 from atelier.web.client import PoliteClient
 
 Kind = Literal["genre", "style"]
 
 MAX_BYTES = 2_000_000  # a real page has 26 kB
+
 SLUG = re.compile(r"[a-z0-9-]{1,100}")
+
 TAGS = ("ul", "li", "a", "sup")
 
 
@@ -93,3 +98,32 @@ def _path(href: str) -> str:
         return urlsplit(href).path.rstrip("/")
     except ValueError:
         return ""
+
+
+def slugs(kind: Kind, joined: str) -> list[str]:
+    """The slugs of "Realism, Trompe-l'œil"; of a title that the shipped table does not know, the likeliest."""
+    likeliest = (slug(_plain(title)) for title in joined.split(",") if title.strip())
+    return sorted({_known(kind).get(name, name) for name in likeliest})
+
+
+def is_among(kind: Kind, asked: str, joined: str) -> bool:
+    """Whether the genre or style `asked` for is one of those named."""
+    return asked in slugs(kind, joined)
+
+
+def union(*fields: str) -> str:
+    """One field of the catalog out of several: "marina, sketch"."""
+    return ", ".join(sorted({name for field in fields for name in field.split(", ")} - {""}))
+
+
+@cache
+def _known(kind: Kind) -> dict[str, str]:
+    """What a title looks like as a slug → the slug that the site gave it."""
+    return {slug(_plain(entry.title)): entry.slug for entry in table(kind) if entry.title} | {
+        entry.slug: entry.slug for entry in table(kind)
+    }
+
+
+def _plain(title: str) -> str:
+    """Without what is written now so, now so."""
+    return title.replace("'", "").replace("’", "").replace("œ", "oe").replace("Œ", "Oe")

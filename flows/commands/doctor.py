@@ -13,11 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from atelier.download import cleaning
+from atelier.download import arrivals
 from atelier.download.report import size_of
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, Finding
 from atelier.files import size_bytes
-from atelier.findings import Finding
 from atelier.settings.messages import counted
 from flows.repo import stages
 from flows.repo.git import SET_IDENTITY, OwnerError, git, holds, identity
@@ -147,7 +146,7 @@ def _arrived() -> Iterator[Finding]:
     """How much room the downloaded pictures take that .atelier/images keeps from run to run."""
     directory = Path(".atelier/images")
     try:
-        kept = cleaning.survey(directory, cleaning.since(directory, cleaning.RECENT_DAYS))
+        kept = arrivals.survey(directory, arrivals.since(directory, arrivals.RECENT_DAYS))
     except sqlite3.Error as error:
         yield Finding(
             "arrived pictures", "warning", f"{directory}: {error}", "is it yours to read and write?"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier.settings.messages import counted
-from flows.runtime import ending, work_tree
+from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
     from flows.records.history import Commit
@@ -46,7 +46,7 @@ def ledger(
                 else _tell_models(book)
             )
 
-    sys.exit(ending.with_words(work, "what has been read is kept"))
+    sys.exit(process.with_words(work, "what has been read is kept"))
 
 
 def _tell_models(book: "Ledger") -> int:
@@ -93,7 +93,7 @@ def _tell_files(book: "Ledger", files: dict[str, Path]) -> int:
 
 
 def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
-    from atelier.pictures.pixels import pixels_sha256
+    from atelier.pictures.compare import pixels_sha256
     from atelier.pictures.untrusted import opened
 
     with opened(path, "name a picture") as file:
@@ -116,12 +116,12 @@ def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
 
 def _lines(picture: "Picture") -> list[str]:
     from atelier.pictures.untrusted import shown
-    from atelier.provenance import telling
+    from atelier.provenance import facts
 
     made = picture.provenance
     names = [*_names(picture)]
     lines = [
-        f"{shown(picture.path)}: {telling.picture(made)}",
+        f"{shown(picture.path)}: {facts.picture(made)}",
         f"by the model {made.model.md5[:12]} ({shown(made.model.arch)}, {made.model.resolution} px)"
         + (f", named by {', '.join(names)}" if names else ""),
     ]

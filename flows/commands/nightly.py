@@ -13,7 +13,7 @@ from atelier.settings.messages import counted
 from flows.clones import night_clone
 from flows.night.report import Night
 from flows.repo import git
-from flows.runtime import ending, work_tree
+from flows.runtime import process, work_tree
 
 
 def run(night: str | None) -> int:
@@ -25,7 +25,7 @@ def run(night: str | None) -> int:
         night_clone.committed_params(Path.cwd())
         return _run(which)
 
-    return ending.with_words(work, "the next night goes on from here")
+    return process.with_words(work, "the next night goes on from here")
 
 
 def serve(cron: str, timezone: str) -> int:
@@ -45,7 +45,7 @@ def serve(cron: str, timezone: str) -> int:
             f'terminal, in this directory, then here `atelier nightly serve --cron "{cron}" --timezone {timezone}`'
         )
     name = schedule.deployment()
-    with ending.server_needed("the same command begins anew"):
+    with process.server_needed("the same command begins anew"):
         schedule.bury(name)
         print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {server.page()}", flush=True)
         schedule.serve(name, plan)
@@ -83,7 +83,7 @@ def _run(night: date | None) -> int:
     server.start()()
     from flows.nightly import nightly
 
-    with ending.server_needed("the next night goes on from there"):
+    with process.server_needed("the next night goes on from there"):
         state = nightly(night, return_state=True)
     if state.is_completed() and state.name != "Skipped":
         print(f"{state.name}: {state.message}")

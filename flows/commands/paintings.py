@@ -23,15 +23,15 @@ def add(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Drop downloaded pictures of .atelier/images that no recent catalog names (other genres, sizes, sources)."""
-        from atelier.download import cleaning
+        from atelier.download import arrivals
         from atelier.download.report import size_of
         from atelier.errors import AtelierError
 
         work_tree.enter()
         directory = Path(".atelier/images")
         try:
-            since = cleaning.since(directory, cleaning.RECENT_DAYS if days is None else days)
-            kept = cleaning.survey(directory, since)
+            since = arrivals.since(directory, arrivals.RECENT_DAYS if days is None else days)
+            kept = arrivals.survey(directory, since)
             unnamed = [file for file in kept if file.unnamed_bytes or file.unnamed_works]
             for file in unnamed:
                 works = f"{file.unnamed_works:,} of {file.works:,} works, " if file.works else ""
@@ -40,7 +40,7 @@ def add(app: typer.Typer) -> None:
             if not unnamed:
                 print(f"nothing to drop: a catalog since {since} names all that is kept in {directory}")
             elif yes:
-                cleaning.drop(directory, since)
+                arrivals.drop(directory, since)
                 print(f"dropped {total} that no catalog since {since} names")
             else:
                 print(f"{total} that no catalog since {since} names; `atelier clean --yes` drops it")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from atelier.errors import AtelierError
-from flows.commands import spelling
+from flows.commands import reproduce
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ def walk(
 ) -> None:
     """From picture to picture: a film, a strip of it, and any frame of it again, which `atelier reproduce` knows."""
     from atelier.canvas.recipe import MOST_FRAMES, MOST_STATIONS, Walk
-    from atelier.film.filmed import MOST_WALKERS
+    from atelier.film.encode import MOST_WALKERS
 
     here = Path.cwd()
     work_tree.enter()
     generator = here / model if model else GENERATOR
-    stops = spelling.stations(seeds, here, generator)
+    stops = reproduce.stations(seeds, here, generator)
     if not 2 <= len(stops) <= MOST_STATIONS:
         raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MOST_STATIONS} stations, 3,14,15")
     total = round(seconds * fps)
@@ -118,7 +118,7 @@ def walk(
     recipe, device = _recipe(stops[0], canvas)
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing, grain=grain)
     recipe = recipe.model_copy(update={"walk": course})
-    rows, columns = spelling.rows_by_columns(grid, "--grid")
+    rows, columns = reproduce.rows_by_columns(grid, "--grid")
     if rows * columns > MOST_WALKERS:
         raise AtelierError(f"--grid {grid}: at most {MOST_WALKERS} walkers are told apart")
     command = [str(generator), recipe.model_dump_json(), f"--out={path}", f"--fps={fps}", f"--side={side}"]
@@ -136,7 +136,7 @@ def refilm(
     frames: Frames = None,
 ) -> None:
     """A film again, from the film alone: 0 where all its frames are the same, 1 where not; or one of them."""
-    from atelier.film.filmed import read_facts
+    from atelier.film.encode import read_facts
 
     here, given = Path.cwd(), Path.cwd() / film
     work_tree.enter()
@@ -176,7 +176,7 @@ def directions(
     here = Path.cwd()
     work_tree.enter()
     generator = here / model if model else GENERATOR
-    moved = spelling.stations(seeds, here, generator)
+    moved = reproduce.stations(seeds, here, generator)
     path = here / out if out else PLACE / "directions.png"
     if path.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a sheet is a .png")
@@ -193,7 +193,7 @@ def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
     from atelier.settings.schema import load_params
 
     asked = load_params(Path("params.yaml")).generate
-    rows, columns = spelling.rows_by_columns(canvas, "--canvas") if canvas else asked.canvas
+    rows, columns = reproduce.rows_by_columns(canvas, "--canvas") if canvas else asked.canvas
     recipe = Recipe(
         seed=station.seed, index=station.index, canvas=(rows, columns), truncation=asked.truncation,
         layout=asked.layout, normalise=asked.normalise, seamless=asked.seamless,
@@ -232,8 +232,7 @@ def _found(film: Path, model: "ModelFacts") -> Path:
 
 def _compared(film: Path, given: Path, again: Path, made_by: "SoftwareFacts") -> int:
     """Say whether the new film is the old one; 1 where not."""
-    from atelier.film.encode import frames_sha256
-    from atelier.film.filmed import read_facts
+    from atelier.film.encode import frames_sha256, read_facts
     from atelier.pictures.untrusted import shown
 
     if frames_sha256(given) == frames_sha256(again):

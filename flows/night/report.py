@@ -1,6 +1,10 @@
-"""A night's result as data and as text: its date and outcome, the contest's verdict, the report."""
+"""A night's result as data and as text: its date and outcome, the contest's verdict, the report.
+
+The command that holds two models against each other, with what params.yaml says of judging.
+"""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -10,9 +14,12 @@ from typing import Literal, Self
 from atelier.files import write_json
 from atelier.settings.edit import Change
 from atelier.settings.messages import counted
+from atelier.settings.schema import Params
 
 LAST = Path(".atelier/last_night.json")  # in the user's tree: what the last finished night came to
+
 DISTANCES = ("kid", "kid_coarse")  # the contest's, as atelier.metrics.bootstrap names them
+
 Outcome = Literal["Promoted", "Kept", "Nothing new"]
 
 
@@ -167,3 +174,12 @@ class Report:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def command(champion: Path, challenger: Path, params: Params, *, sheet: Path | None = None) -> list[str]:
+    """`python -m atelier.metrics.compare …`: a process of its own, since it needs torch and a flow does not."""
+    judge = params.evaluate
+    words = [sys.executable, "-m", "atelier.metrics.compare", str(champion), str(challenger)]
+    words += [f"--samples={judge.samples}", f"--seed={judge.seed}", f"--device={judge.device}"]
+    words += [f"--confidence={params.nightly.gate}"]
+    return [*words, f"--sheet={sheet}"] if sheet else words

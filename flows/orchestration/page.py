@@ -1,16 +1,29 @@
 """What a run shows on Prefect's page: progress, pictures, tables, texts, links. Knows no stage and decides nothing.
 
 A page that cannot be reached is no reason to stop a training, nor to hold it up: it is left alone for a while.
+
+What a flow tells: a stage's picture, and at its end one row a stage, for a terminal and for Prefect's page.
+
+Tells somebody outside, through Prefect's notification blocks: of a promotion, and of a night that failed or ended.
+
+`nightly.notify` names a block, or gives a webhook's address, which may hold a secret: it is in no line of ours. A
+message that cannot be sent is a warning, never the night's failure.
 """
 
+import base64
+import io
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
+from PIL import Image
+from prefect import Flow
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -19,14 +32,80 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.blocks.abstract import NotificationBlock, NotificationError
+from prefect.blocks.core import Block
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectException
+from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from rich.table import Table
 
-from flows.orchestration.report import picture_address
+from atelier.errors import AtelierError
+from flows.clones import night_clone
 from flows.repo import stages
 
+PICTURE_BYTES = 60_000  # Prefect's page prints an address in full below what it shows
+
+PICTURE_SIDES_PX = (768, 512, 384, 256, 128)
+
+STYLES = {"Completed": "green", "Cached": "cyan", "Failed": "red", "Out of reach": "red", "Not run": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stage's fate; `key` names its inputs, 12 hex of dvc.lock."""
+
+    stage: str
+    state: str
+    seconds: float
+    key: str
+
+
+def picture_address(path: Path) -> str:
+    """A picture of our own as the data: address of a small WebP: Prefect's page can reach no file.
+
+    Raises OSError where it is gone or no picture.
+    """
+    with Image.open(path) as picture:
+        image = picture.convert("RGB")
+    for side_px in PICTURE_SIDES_PX:
+        image.thumbnail((side_px, side_px))
+        file = io.BytesIO()
+        image.save(file, "WEBP", quality=75)  # a third smaller than a JPEG
+        if file.tell() <= PICTURE_BYTES:
+            break
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def terminal_table(rows: Sequence[Row]) -> Table:
+    """For rich's console."""
+    table = Table("stage", "state", "seconds", "key")
+    table.columns[2].justify = "right"
+    for row in rows:
+        style = STYLES.get(row.state, "")
+        table.add_row(row.stage, f"[{style}]{row.state}[/]", f"{row.seconds:.1f}", row.key)
+    return table
+
+
+def artifact_table(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """For Prefect's table artifact."""
+    return [
+        {"stage": row.stage, "state": row.state, "seconds": f"{row.seconds:.1f}", "key": row.key}
+        for row in rows
+    ]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """`3 completed, 5 cached`"""
+    states = [row.state for row in rows]
+    return ", ".join(f"{states.count(state)} {state.lower()}" for state in STYLES if state in states)
+
+
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
 SILENT_S = 60.0  # after a page could not be reached
+
 PROGRESS = Path(".atelier/progress")
 
 
@@ -119,3 +198,49 @@ class Follower:
             return self._path.stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log the address it asks
+
+
+def tell(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A flow's hook: say how `flow_run` ended, where that is worth a message and params.yaml says to whom."""
+    if state.is_completed() and state.name != "Promoted":
+        return
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        to = night_clone.committed_params(Path.cwd()).nightly.notify
+        if to is not None:
+            said = f"{flow_run.name}: {state.message or state.name}"
+            # outside an event loop it sends, and gives nothing to wait for
+            _block(to).notify(said, f"Atelier: {(state.name or 'ended').lower()}")  # type: ignore[unused-coroutine]
+    except AtelierError as error:
+        logger.warning("nobody is told: %s", error)
+    except (
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        NotificationError,
+        PrefectException,
+        OSError,
+        ValueError,
+    ) as error:
+        logger.warning("nightly.notify: the message was not sent: %s", _why(error))
+
+
+def _block(to: str) -> NotificationBlock:
+    if "://" not in to:
+        block = Block.load(to)
+        if not isinstance(block, NotificationBlock):
+            raise AtelierError(
+                f"nightly.notify: the block {to} sends no messages; Slack's or a webhook's would"
+            )
+        return block
+    words = {"text": "{{subject}}: {{body}}", "subject": "{{subject}}", "body": "{{body}}"}
+    return CustomWebhookNotificationBlock(name="atelier", url=to, json_data=words)
+
+
+def _why(error: Exception) -> str:
+    """The kind of mistake; its text might hold the address."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}"
+    return type(error).__name__

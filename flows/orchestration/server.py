@@ -23,8 +23,7 @@ import httpx
 import psutil
 from pydantic import ValidationError
 
-from atelier.errors import AtelierError
-from atelier.findings import Finding
+from atelier.errors import AtelierError, Finding
 from flows.runtime import work_tree
 from flows.runtime.process import leashed
 

@@ -17,10 +17,9 @@ from prefect.states import Completed, Failed
 from rich.console import Console
 
 from atelier.errors import AtelierError, PassingError
-from flows.orchestration.page import Follower, Logger, Page
-from flows.orchestration.report import Row, artifact_table, summary, terminal_table
+from flows.orchestration.page import Follower, Logger, Page, Row, artifact_table, summary, terminal_table
 from flows.repo import stages
-from flows.runtime.ending import in_words
+from flows.runtime.process import in_words
 
 OUT_OF_REACH = "Out of reach"  # the state of a stage whose trouble may pass by itself
 WAITS_S = (30.0, 60.0, 120.0, 240.0)  # before it is tried again; it has been patient itself by then

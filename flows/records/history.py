@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from atelier.provenance.telling import plain
+from atelier.provenance.facts import plain
 from flows.night.champion import TOLD
 from flows.repo.git import git, git_bytes, holds
 from flows.repo.stages import LOCK_FILE

@@ -20,7 +20,8 @@ from atelier.provenance import facts as provenance
 from atelier.provenance.facts import Provenance
 from flows.records import history
 from flows.records.history import Commit, Held, Lock, Reign
-from flows.repo import objects, storage
+from flows.repo import storage
+from flows.repo import storage as objects
 
 PLACE = Path(".atelier/ledger.sqlite")
 VERSION = 1  # of the tables; another one is built anew
@@ -153,11 +154,11 @@ class Ledger:
                 trusted = held.in_work_tree or any(commit.trusted for commit in held.commits)
                 wanted[md5] = wanted.get(md5, False) or (trusted and (lacking is None or again))
         asked = [md5 for md5, far in wanted.items() if far or objects.place(cache, md5).is_file()]
-        there = objects.bring(asked, say, self._root) if asked else {}
+        there = objects.fetch_objects(asked, say, self._root) if asked else {}
         lists = {md5: objects.listed(there[md5]) if md5 in there else None for md5 in wanted}
         needed = {file for md5, far in wanted.items() if far for _, file in lists[md5] or ()}
         if absent := sorted(file for file in needed if not objects.place(cache, file).is_file()):
-            objects.bring(absent, say, self._root)
+            objects.fetch_objects(absent, say, self._root)
         with _transaction(self._sql):
             for md5, listed in lists.items():
                 whole = listed is not None and all(objects.place(cache, file).is_file() for _, file in listed)

@@ -15,18 +15,17 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from atelier.data.catalog import SCHEMA, Work, read_catalog, read_table
+from atelier.data.catalog import CATALOG_SCHEMA, Work, read_catalog, read_table
 from atelier.data.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError
-from atelier.provenance import telling
-from atelier.provenance.facts import Provenance
-from atelier.provenance.telling import plain
+from atelier.provenance import facts as telling
+from atelier.provenance.facts import Provenance, plain
 from atelier.settings.messages import counted
 from atelier.text import cell
 from flows.records import history
 from flows.records.history import Lock
 from flows.records.networks import Networks, Wanted
-from flows.repo import objects
+from flows.repo import storage
 
 CATALOG, DATASET = "data/catalog.parquet", "data/dataset"
 INDEX = "index.parquet"
@@ -163,7 +162,7 @@ def _paintings(lock: Lock | None, say: Say, root: Path) -> tuple[list[Painting],
         ]
     catalog, dataset = lock.md5_of(CATALOG), lock.md5_of(DATASET)
     index = _index(dataset, say, root) if dataset else None
-    brought = objects.bring([catalog], say, root) if catalog else {}
+    brought = storage.fetch_objects([catalog], say, root) if catalog else {}
     if index is None:
         return [], ["not known: the data set's list of them is neither in DVC's cache nor in its remote"]
     try:
@@ -182,9 +181,9 @@ def _paintings(lock: Lock | None, say: Say, root: Path) -> tuple[list[Painting],
 
 def _index(dataset: str, say: Say, root: Path) -> Path | None:
     """The data set's index, by the list of its files; the pictures, which are large, are not brought."""
-    listing = objects.bring_list(dataset, say, root)
-    md5 = dict(objects.listed(listing) or ()).get(INDEX) if listing else None
-    return objects.bring([md5], say, root).get(md5) if md5 else None
+    listing = storage.bring_list(dataset, say, root)
+    md5 = dict(storage.listed(listing) or ()).get(INDEX) if listing else None
+    return storage.fetch_objects([md5], say, root).get(md5) if md5 else None
 
 
 def _told(paintings: Sequence[Painting]) -> list[str]:
@@ -246,10 +245,10 @@ def _table(paintings: Sequence[Painting]) -> str:
     """A row a painting, with the catalog's columns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["split", *SCHEMA.names])
+    writer.writerow(["split", *CATALOG_SCHEMA.names])
     for painting in paintings:
         work = painting.work
-        facts = [getattr(work, name) if work else "" for name in SCHEMA.names[1:]]
+        facts = [getattr(work, name) if work else "" for name in CATALOG_SCHEMA.names[1:]]
         writer.writerow([painting.split, painting.id, *(_cell(fact) for fact in facts)])
     return text.getvalue()
 

@@ -12,7 +12,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.settings.schema import load_params
 from flows.records import history
-from flows.repo import objects
+from flows.repo import storage
 
 GENERATOR = Path("data/model/generator.safetensors")
 UPSCALER = Path("data/upscaler/upscaler.safetensors")
@@ -76,7 +76,7 @@ class Networks:
         yield from (path for path in named if path.is_file())
 
     def _bring(self, md5s: Collection[str]) -> dict[str, Path]:
-        return objects.bring(sorted(md5s), self._hear, self._root) if md5s else {}
+        return storage.fetch_objects(sorted(md5s), self._hear, self._root) if md5s else {}
 
     def _find_by_history(self, wanted: Wanted) -> None:
         """The first pictures' prints tell no MD5: whatever upscaler was ever named, the newest first."""
@@ -95,7 +95,7 @@ class Networks:
         """Upscalers by their own names, or by those of the folders that hold them."""
         brought = self._bring(names)
         yield from (path for name, path in brought.items() if not name.endswith(".dir"))
-        lists = [objects.listed(path) or [] for name, path in brought.items() if name.endswith(".dir")]
+        lists = [storage.listed(path) or [] for name, path in brought.items() if name.endswith(".dir")]
         within = {md5 for files in lists for name, md5 in files if name == UPSCALER.name}
         yield from self._bring(within).values()
 

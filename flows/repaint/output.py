@@ -1,101 +1,136 @@
-"""Where reproduced pictures are put: never over a picture that was given, nor over anything else."""
+"""What is told of pictures that were asked for again: a line each as it is known, or JSON, and a sum at the end."""
 
-import contextlib
-import filecmp
-import itertools
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+import json
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from rich.console import Console
+from rich.table import Table
 
-from atelier.canvas.murals import is_mural
-from atelier.errors import AtelierError
-from atelier.images.jpeg import DAMAGE
-from atelier.pictures.panels import Panel, fitted, write_panels
-from atelier.pictures.untrusted import opened
-from atelier.pictures.vips import Samples
-from atelier.provenance import facts
-from atelier.provenance.facts import Provenance
+from atelier.pictures.untrusted import shown
+from atelier.settings.messages import counted
+from flows.repaint.picture import Given
+from flows.repaint.session import Outcome
+from flows.repaint.variations import Family
 
-SHOWN_PX, COLUMNS = 256, 4  # of a picture on a sheet, and how many a row
+MANY = 10  # pictures of which a table gives the sums
 
 
-class Shelf:
-    """A folder; `wanted` says that also what is identical is to be put there."""
+class Account:
+    """The verdicts on `files`, printed as they come: a line each, or a JSON object each.
 
-    def __init__(self, folder: Path, wanted: bool, given: Collection[Path]) -> None:
-        self.folder, self.wanted = folder, wanted
-        self._taken = {path.resolve() for path in given}
+    `all_well` is true once every file has a verdict, each is reproduced, and all that was to be written is written.
+    """
 
-    def write(self, name: str, painted: Path, made: Provenance, like: Path | None = None) -> Path:
-        """Write a painted picture (numpy's file) with its provenance under `name`, numbered where the name is taken.
+    def __init__(self, as_json: bool, files: Collection[str]) -> None:
+        self._as_json = as_json
+        self._without_verdict = set(files)
+        self._told: list[dict[str, Any]] = []
+        self._all_written = True
 
-        `like` is the print whose resolution on paper it takes on. Raises AtelierError where it cannot be written.
-        """
-        with self._place(name) as place:
-            pixels: Samples = np.load(painted, mmap_mode="r", allow_pickle=False)
-            if is_mural(*pixels.shape[:2]):
-                temporary = Path(place) / f"{name}.tif"
-                facts.write_tiff(temporary, painted, made, lambda _: None)
-            else:
-                temporary = Path(place) / f"{name}.png"
-                facts.write_png(temporary, pixels, made, _dpi(like) if made.print and like else None)
-            return self._put(temporary, name)
+    @property
+    def all_well(self) -> bool:
+        return (
+            self._all_written and not self._without_verdict and all(row["reproduced"] for row in self._told)
+        )
 
-    def hang(self, name: str, heading: str, pictures: Sequence[tuple[str, Samples]]) -> Path:
-        """Write several pictures as one sheet, each under its words. Raises AtelierError where that is not possible."""
-        with self._place(name) as place:
-            temporary = Path(place) / f"{name}.png"
-            panels = [Panel(words, (), fitted(_levels(samples), SHOWN_PX)) for words, samples in pictures]
-            write_panels(temporary, heading, panels, COLUMNS)
-            return self._put(temporary, name)
+    @property
+    def refused(self) -> int:
+        """The number of files that could not be painted again."""
+        return sum(row["verdict"] == "refused" for row in self._told)
 
-    def list(self, name: str, table: str) -> Path:
-        """A CSV."""
-        with self._place(name) as place:
-            temporary = Path(place) / f"{name}.csv"
-            temporary.write_text(table, encoding="utf-8", newline="")
-            return self._put(temporary, name)
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """For Prefect's page."""
+        return [
+            {
+                "picture": row["file"],
+                "verdict": row["verdict"],
+                "model": row["model"] or "",
+                "said": row["said"],
+            }
+            for row in self._told
+        ]
 
-    @contextlib.contextmanager
-    def _place(self, name: str) -> Iterator[str]:
-        """A temporary folder inside the shelf's own, which is made first. An OSError becomes a sentence."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as place:
-                yield place
-        except OSError as error:
-            raise AtelierError(
-                f"{self.folder / name} cannot be written: {error.strerror or error}"
-            ) from error
+    def refuse(self, name: str, sentence: str) -> None:
+        """Record that a file cannot be painted again, and why."""
+        self._tell(name, _row(shown(name), "refused", sentence), sentence)
 
-    def _put(self, temporary: Path, name: str) -> Path:
-        """Into its place; the very same bytes, from an earlier time, are left where they are."""
-        for number in itertools.count(1):
-            end = f"-{number}" if number > 1 else ""
-            path = self.folder / f"{name}{end}{temporary.suffix}"
-            if path.resolve() in self._taken:
-                continue
-            if path.exists() and not filecmp.cmp(path, temporary, shallow=False):
-                continue
-            self._taken.add(path.resolve())
-            temporary.replace(path)
-            return path
-        raise AssertionError("numbers have no end")
+    def give_up(self, why: str) -> None:
+        """Refuse every file that has no verdict yet: the flow ended without one."""
+        for name in sorted(self._without_verdict):
+            self.refuse(name, f"{shown(name)}: no verdict: {why}")
+
+    def tell(self, outcome: Outcome) -> None:
+        given, verdict = outcome.given, outcome.verdict
+        words = [verdict.words] if verdict.words else []
+        if outcome.code:
+            words.append(f"with {outcome.code}")
+        if given.from_ledger:
+            words.append("it says nothing of itself: the ledger knows its pixels")
+        if outcome.written:
+            what = "painted again" if verdict.reproduced else "as its recipe paints it"
+            words.append(f"{what}: {', '.join(map(str, outcome.written))}")
+        if outcome.unwritten:
+            words.append(outcome.unwritten)
+            self._all_written = False
+        row = _row(shown(given.name), verdict.kind, "; ".join(words))
+        row |= {
+            "reproduced": verdict.reproduced,
+            "model": given.made.model.md5,
+            "code": outcome.code.commit.id if outcome.code else None,
+            "written": list(map(str, outcome.written)),
+        }
+        if likeness := verdict.likeness:
+            row |= {
+                "values": likeness.values,
+                "differing": likeness.differing,
+                "largest": round(likeness.largest, 6),
+            }
+        said = "; ".join(words)
+        self._tell(given.name, row, f"{row['file']}: {verdict.kind}{f', {said}' if said else ''}")
+
+    def introduce(self, family: Family) -> None:
+        """What was made of a picture."""
+        name, paths = shown(family.given.name), list(map(str, family.written))
+        self._all_written = self._all_written and not family.refused
+        words = [f"makes {', '.join(paths)}"] if paths else []
+        words += [family.refused] if family.refused else []
+        row = {"file": name, "relatives": paths, "refused": family.refused}
+        print(json.dumps(row) if self._as_json else f"{name}: {'; '.join(words)}", flush=True)
+
+    def explain(self, given: Given, lineage: str) -> None:
+        """Where a picture comes from, in lines."""
+        name = shown(given.name)
+        print(json.dumps({"file": name, "lineage": lineage}) if self._as_json else f"\n{name}\n{lineage}")
+
+    def sum_up(self) -> None:
+        """How many of which verdict; a table by model where there are many."""
+        if self._as_json or len(self._told) < 2:
+            return
+        if len(self._told) >= MANY:
+            table = Table("model", "code", "verdict", "pictures")
+            table.columns[3].justify = "right"
+            kinds = Counter(
+                ((row["model"] or "")[:8], (row["code"] or "present")[:7], row["verdict"])
+                for row in self._told
+            )
+            for kind, count in sorted(kinds.items()):
+                table.add_row(*kind, f"{count:,}")
+            Console().print(table, markup=False)
+        counts = Counter(row["verdict"] for row in self._told)
+        print(
+            f"{counted(len(self._told), 'picture')}: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}"
+        )
+
+    def _tell(self, name: str, row: dict[str, Any], line: str) -> None:
+        self._without_verdict.discard(name)
+        self._told.append(row)
+        print(json.dumps(row) if self._as_json else shown(line), flush=True)
 
 
-def _levels(samples: Samples) -> npt.NDArray[np.uint8]:
-    """A picture as a sheet shows it, in 8 bits."""
-    return (samples // 257 if samples.dtype == np.uint16 else samples).astype(np.uint8)
-
-
-def _dpi(path: Path) -> float | None:
-    """What a print's file says of its resolution; a stranger's file, so whatever is wrong with it means nothing."""
-    try:
-        with opened(path, "") as file, Image.open(file, formats=("PNG",)) as image:
-            return float(image.info["dpi"][0]) or None
-    except (AtelierError, *DAMAGE):
-        return None
+def _row(name: str, verdict: str, said: str) -> dict[str, Any]:
+    return {
+        "file": name, "verdict": verdict, "reproduced": False, "said": said, "model": None, "code": None, "written": [],
+    }  # fmt: skip

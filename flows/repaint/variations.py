@@ -16,8 +16,7 @@ from atelier.provenance.facts import Provenance
 from flows.repaint import job as commission
 from flows.repaint.job import UNANSWERED, Studio
 from flows.repaint.past_code import Code
-from flows.repaint.picture import Given
-from flows.repaint.relatives import relatives
+from flows.repaint.picture import Given, relatives
 from flows.repaint.session import Outcome
 
 

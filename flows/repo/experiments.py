@@ -1,7 +1,8 @@
 """DVC's experiments: the tree we are in is run and becomes one, and an adopted one's outputs are checked out.
 
 As in flows.repo.stages, work is done by `dvc` in a child process that ends with us. `dvc exp run` in a tree of its
-own costs five seconds a trial; `--temp` costs the same, the queue twice that, and both begin without what trials before made.
+own costs five seconds a trial; `--temp` costs the same, the queue twice that, and both begin without what trials
+before made.
 """
 
 import re

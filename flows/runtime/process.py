@@ -1,22 +1,30 @@
-"""Child processes that never outlive us: a session of their own, a leash, lines as they come, a gentle stop."""
+"""Child processes that never outlive us: a session of their own, a leash, lines as they come, a gentle stop.
+
+How a flow's command ends for a person: as any command does, and with a sentence where Prefect's server goes away.
+"""
 
 import codecs
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import psutil
 
 from atelier import parent_death
+from atelier.errors import AtelierError
+from atelier.errors import with_words as with_words
 
 LOOK_EVERY_S = 0.5
+
 GRACE_S = 6.0  # a stage that is asked to stop may write its state first; with Prefect's farewell, below 10 s
 
 
@@ -152,3 +160,32 @@ def _end_after(parent: int) -> None:
 def _last_state(line: str) -> str:
     """A bar redraws its line with carriage returns: its last state is the line."""
     return line.rstrip("\r").rpartition("\r")[2]
+
+
+FULL_BYTES = 1e6  # free space with which SQLite can write no more
+
+
+@contextmanager
+def server_needed(goes_on: str) -> Iterator[None]:
+    """Around a flow: raise AtelierError where Prefect's server goes away or fails for longer than its client waits."""
+    import httpx
+
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        full = " because the disk is full" if shutil.disk_usage(Path()).free < FULL_BYTES else ""
+        status = error.response.status_code
+        raise AtelierError(
+            f"Prefect's server fails{full} (HTTP {status}): what is finished is kept, and {goes_on}"
+        ) from None
+    except httpx.TransportError as error:
+        raise AtelierError(
+            f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}"
+        ) from None
+
+
+def in_words(error: Exception) -> str:
+    """The sentence for a flow's message: of an OSError, what is wrong and with which file; else the error's own."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)

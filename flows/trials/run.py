@@ -39,7 +39,7 @@ class Trying:
         self._grid = product(wish.axes) if wish.mode == "grid" else []
         self._number = 0
         if wish.mode == "search":
-            from flows.trials.search import Search  # Optuna takes a second to load
+            from flows.trials.optuna_search import Search  # Optuna takes a second to load
 
             self._search: Search | None = Search(explored.study, wish.axes, wish.seed, wish.higher_is_better)
         else:

@@ -14,8 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError
-from atelier.settings.edit import tried
-from atelier.settings.presets import shown
+from atelier.settings.edit import shown, tried
 from atelier.settings.schema import Params
 
 MADE = (

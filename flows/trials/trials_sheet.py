@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from atelier.files import replacing
-from atelier.pictures.colour import srgb
-from atelier.settings.presets import shown
+from atelier.pictures.vips import srgb
+from atelier.settings.edit import shown
 from flows.trials.record import Explored, Trial, shown_scores
 
 TILE_PX, MARGIN_PX, LINE_PX = 384, 16, 20

@@ -75,7 +75,7 @@ def test_no_stdout_at_all_fails_nothing() -> None:
 def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None:
     script = (
         "import subprocess, sys\n"
-        "from atelier.ending import print_without_failing\n"
+        "from atelier.errors import print_without_failing\n"
         "print_without_failing(line_buffering=True)\n"
         "print('to nobody')\n"
         "child = [sys.executable, '-c', 'print(1)']\n"
@@ -89,7 +89,7 @@ def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None
 
 
 def test_an_error_that_names_no_file_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    from atelier.ending import with_words
+    from atelier.errors import with_words
 
     def fails() -> int:
         raise OSError(5, "Input/output error")
@@ -101,7 +101,7 @@ def test_an_error_that_names_no_file_is_a_sentence(capsys: pytest.CaptureFixture
 def test_a_full_disk_is_a_sentence_with_what_to_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atelier.ending import with_words
+    from atelier.errors import with_words
 
     def full() -> int:
         raise OSError(28, "No space left on device")

@@ -7,7 +7,7 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.importers.models import import_model
+from atelier.importers.__main__ import import_model
 from atelier.networks import NetworkConfig, make_networks, save_network
 from atelier.training.initial import open_start
 

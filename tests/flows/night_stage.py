@@ -16,7 +16,7 @@ WAITING = 5
 
 
 def scrape(stage: Stage) -> str:
-    from atelier.data.account import Entry, write_account
+    from atelier.data.catalog import Entry, write_account
 
     names = sorted(path.stem for path in Path(stage.params.scrape.folder.path).glob("*.png"))
     DATA.mkdir(exist_ok=True)

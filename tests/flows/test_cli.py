@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from atelier.data.account import Entry, write_account
-from atelier.data.catalog import Work, write_catalog
+from atelier.data.catalog import Entry, Work, write_account, write_catalog
 from atelier.data.folder import read_folder
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.data.account import Entry, read_account, write_account
+from atelier.data.catalog import Entry, read_account, write_account
 from atelier.data.dataset import open_dataset
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError

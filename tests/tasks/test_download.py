@@ -16,13 +16,12 @@ import pytest
 import requests
 from PIL import Image
 
-from atelier.data.account import read_account
-from atelier.data.catalog import Work, write_catalog
+from atelier.data.catalog import Work, read_account, write_catalog
 from atelier.data.shards import find, read_shards
 from atelier.download.arrivals import Arrivals, Limits
 from atelier.download.engines_dask import WORKS_PER_SHARD
-from atelier.download.fetching import key_of
-from atelier.download.openings import SiteOpening
+from atelier.download.fetch import key_of
+from atelier.download.sources import SiteOpening
 from atelier.gallery.server import serve, virtual_url
 from atelier.images.verify import ImageLimits
 from tests.downloads import offers, work

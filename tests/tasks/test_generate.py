@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from atelier.canvas import paint as painting
+from atelier.canvas.artworks import Judge
 from atelier.canvas.paint import paint
-from atelier.canvas.picking import Judge
 from atelier.canvas.recipe import Recipe
 from atelier.canvas.render import exact
 from atelier.errors import AtelierError

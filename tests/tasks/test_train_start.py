@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.importers.models import import_model
+from atelier.importers.__main__ import import_model
 from atelier.model_store import BASE, content_hash
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from atelier.networks.weights import save_weights

@@ -14,7 +14,7 @@ import pytest
 import spandrel
 from PIL import Image
 
-from atelier.data.account import Entry, write_account
+from atelier.data.catalog import Entry, write_account
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
 from atelier.images.verify import ImageLimits, Verified, verify

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from atelier.canvas.directions import directions, factorised, first_layer, moved
+from atelier.canvas.latents import directions, factorised, first_layer, moved
 from atelier.canvas.recipe import Move
 from atelier.canvas.render import exact, latents
 from atelier.errors import AtelierError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from atelier.canvas import paint as painting
-from atelier.canvas.directions import directions
+from atelier.canvas.latents import directions
 from atelier.canvas.paint import Painting, field, paint, size
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
 from atelier.canvas.render import exact, inputs_of, latents, render

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.canvas.picking import Judge, Pick, picked
+from atelier.canvas.artworks import Judge, Pick, picked
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks, save_network
 from tests.models import SMALL

@@ -7,9 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from atelier.canvas.latents import between, slerp
 from atelier.canvas.recipe import Easing, Station, Walk
 from atelier.canvas.render import latents
-from atelier.canvas.walks import between, slerp
 
 A, B, C = (Station(seed=seed, index=0) for seed in (3, 14, 15))
 

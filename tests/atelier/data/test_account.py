@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.data.account import Entry, read_account, write_account
+from atelier.data.catalog import Entry, read_account, write_account
 from atelier.errors import AtelierError
 
 

@@ -6,7 +6,7 @@ import random
 import pyarrow.parquet as pq
 import pytest
 
-from atelier.data.catalog import SCHEMA, Work, catalog_frame, read_catalog, write_catalog
+from atelier.data.catalog import CATALOG_SCHEMA, Work, catalog_frame, read_catalog, write_catalog
 from atelier.errors import AtelierError
 
 WORK = Work(
@@ -24,7 +24,7 @@ def test_what_is_written_is_read_sorted_by_id(tmp_path):
     path = tmp_path / "data" / "catalog.parquet"
     write_catalog(reversed(works(50)), path)
     assert read_catalog(path) == works(50)
-    assert pq.read_table(path).schema.equals(SCHEMA)
+    assert pq.read_table(path).schema.equals(CATALOG_SCHEMA)
 
 
 def test_the_same_works_in_any_order_are_the_same_bytes(tmp_path):
@@ -38,7 +38,7 @@ def test_the_same_works_in_any_order_are_the_same_bytes(tmp_path):
 def test_an_empty_catalog_keeps_its_columns(tmp_path):
     write_catalog([], tmp_path / "catalog.parquet")
     assert read_catalog(tmp_path / "catalog.parquet") == []
-    assert list(catalog_frame([]).columns) == SCHEMA.names
+    assert list(catalog_frame([]).columns) == CATALOG_SCHEMA.names
 
 
 @pytest.mark.parametrize("identity", ["", "../a", "a/b", "a.b", "é", "a" * 65, "a\n", "."])

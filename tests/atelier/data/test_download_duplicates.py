@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from atelier.data.account import Entry
-from atelier.data.catalog import Work
-from atelier.data.download_duplicates import settled
+from atelier.data.catalog import Entry, Work
+from atelier.data.duplicates import settled
 
 WORK = Work(
     id="", title="The Sea", artist="", artist_slug="", year_text="", year=None, genre="", style="", width=None,

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from atelier.data.catalog import write_catalog
-from atelier.data.folder import (  # fmt: skip
+from atelier.data.folder import (
     ABSENT,
     BROKEN,
     COPY,

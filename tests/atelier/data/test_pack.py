@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atelier.data.dataset import PackedDataset, open_dataset
+from atelier.data.dataset import HELD_OUT, TRAIN, PackedDataset, Placement, open_dataset
 from atelier.data.duplicates import FAMILY_BITS, Picture
 from atelier.data.pack import Cut, split, square, write_dataset
-from atelier.data.placements import HELD_OUT, TRAIN, Placement
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.images.verify import ImageLimits, Verified, verify

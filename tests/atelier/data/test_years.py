@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.data.years import EARLIEST, LATEST, parse_year
+from atelier.data.catalog import EARLIEST, LATEST, parse_year
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from atelier.download.arrivals import Arrivals
-from atelier.download.cleaning import Kept, drop, since, survey
+from atelier.download.arrivals import Arrivals, Kept, drop, since, survey
 from tests.atelier.download.test_arrivals import some
 from tests.downloads import LIMITS, bring, offers, source_of, work
 from tests.lookalike import lookalike

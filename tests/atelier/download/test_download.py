@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from atelier.data.account import STATUSES
-from atelier.data.catalog import Work
+from atelier.data.catalog import STATUSES, Work
 from atelier.download.arrivals import Arrivals
 from atelier.download.download import kept_items
-from atelier.download.engines import PATIENCE
-from atelier.download.openings import SiteOpening
+from atelier.download.engines import PATIENCE, Threads
 from atelier.download.sources import Site as SiteSource
-from atelier.download.threads import Threads
+from atelier.download.sources import SiteOpening
 from atelier.errors import AtelierError
 from atelier.images.verify import read_rgb
 from tests.downloads import LIMITS, bring, bring_from, offers, source_of, work, works_of

@@ -18,13 +18,10 @@ from PIL import Image
 
 import atelier
 from atelier.download import engines_dask
-from atelier.download.engines import PATIENCE, shares
+from atelier.download.engines import PATIENCE, Order, Processes, Threads, code, digest_of_package, shares
+from atelier.download.engines import bring as bring_shard
 from atelier.download.engines_dask import WORKS_PER_SHARD, Cluster
-from atelier.download.openings import FolderOpening, SiteOpening
-from atelier.download.processes import Processes
-from atelier.download.shard import Order, code, digest_of_package
-from atelier.download.shard import bring as bring_shard
-from atelier.download.threads import Threads
+from atelier.download.sources import FolderOpening, SiteOpening
 from atelier.errors import AtelierError
 from tests.downloads import LIMITS, bring, kill_a_worker, offers, outs, work, works_of
 from tests.lookalike import Site, lookalike
@@ -123,7 +120,7 @@ def test_a_dask_worker_with_other_code_is_refused(tmp_path: Path) -> None:
     shutil.copytree(
         Path(atelier.__file__).parent, copy / "atelier", ignore=shutil.ignore_patterns("__pycache__")
     )
-    with (copy / "atelier/download/fetching.py").open("a") as file:
+    with (copy / "atelier/download/fetch.py").open("a") as file:
         file.write("# as another version would have it\n")
     (tmp_path / "a.jpg").write_bytes(jpeg((1, 2, 250), (96, 64)))
     with LocalCluster(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from atelier.data.catalog import Work
 from atelier.download.arrivals import Arrival, Arrivals, Limits
-from atelier.download.fetching import Answer, ask, key_of, may_pass
+from atelier.download.fetch import Answer, ask, key_of, may_pass
 from atelier.download.sources import Site as SiteSource
 from atelier.images.verify import ImageLimits, read_rgb
 from atelier.web.client import PoliteClient

@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
-from atelier.download.openings import SiteOpening
-from atelier.download.processes import WORKS_PER_SHARD, Processes
+from atelier.download.engines import WORKS_PER_SHARD, Processes
+from atelier.download.sources import SiteOpening
 from atelier.errors import AtelierError
 from tests.downloads import LIMITS, kill_a_worker, offers, outs, works_of
 from tests.lookalike import Site, lookalike

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from atelier.data.account import Entry
+from atelier.data.catalog import Entry
 from atelier.download.arrivals import Arrival
 from atelier.download.report import account_lines, account_rows, tell_account
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atelier.data.catalog import Work
-from atelier.download.variants import addresses, is_copy
+from atelier.download.sources import addresses, is_copy
 from atelier.wikiart.formats import parse_page
 
 URL = "https://uploads3.wikiart.org/images/claude-monet/the-sea-1887(1).jpg"

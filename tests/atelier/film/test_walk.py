@@ -13,7 +13,7 @@ from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.canvas.render import exact
 from atelier.errors import AtelierError
 from atelier.film import walk as walking
-from atelier.film.filmed import FilmFacts
+from atelier.film.encode import FilmFacts
 from atelier.networks import load_generator
 from atelier.provenance.facts import PixelFacts, read
 from tests.models import save_small_generator

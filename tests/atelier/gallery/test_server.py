@@ -17,10 +17,9 @@ from atelier.data.catalog import ID_PATTERN
 from atelier.gallery.painter import describe
 from atelier.gallery.server import GENRE, live_url, painted, serve, virtual_url, work_id
 from atelier.web.client import FetchError, PoliteClient
-from atelier.wikiart.asking import Asker
+from atelier.wikiart.asking import Asker, Store
 from atelier.wikiart.lists import Query, collect
 from atelier.wikiart.slugs import index
-from atelier.wikiart.store import Store
 
 SIZE_PX = 128
 
@@ -123,7 +122,7 @@ if __name__ == "__main__":
     ) as client:
         from atelier.wikiart.lists import Query, collect
         from atelier.wikiart.asking import Asker
-        from atelier.wikiart.store import Store
+        from atelier.wikiart.asking import Store
         work = collect(Asker(client, Store(), ""), [Query("genre", "marina")]).works[0]
         client.fetch(work.image_url, max_bytes=10**7)
         print("painted", flush=True)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from atelier.errors import AtelierError
-from atelier.importers.models import import_model
+from atelier.importers.__main__ import import_model
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from tests.torch7 import Function, Obj, Tensor, dumped, flattened, obj, table, tensor
 

@@ -15,9 +15,8 @@ from torch.testing import assert_close
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.importers.__main__ import main
+from atelier.importers.__main__ import import_model, main
 from atelier.importers.dcgan import layers_of_pytorch
-from atelier.importers.models import import_model
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model, save_network
 
 NZ, NGF, NDF = 5, 3, 2

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
-from atelier.metrics.distances import density_and_coverage, frechet, kid, nearest
+from atelier.metrics.distances import PatchReference, density_and_coverage, frechet, kid, nearest
 from atelier.metrics.features import Features, Seen, Space
 from atelier.metrics.panel import (
     BLURS_PX,
@@ -25,7 +25,6 @@ from atelier.metrics.panel import (
     kid_in_words,
     quick_scores,
 )
-from atelier.metrics.patches import PatchReference
 from atelier.pictures.blur import blurred_pictures
 
 CPU = torch.device("cpu")

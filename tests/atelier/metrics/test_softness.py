@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from atelier.gallery.painter import paint
-from atelier.metrics.softness import softness
+from atelier.metrics.distances import softness
 from atelier.pictures.blur import blurred
 
 

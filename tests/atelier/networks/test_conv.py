@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from atelier.networks import NetworkConfig, conv, make_networks
 from atelier.networks.conv import Doubling, Halving, Logit, Projection
-from atelier.training.seeds import generator_for
+from atelier.training.state import generator_for
 
 LAYERS = [
     (Halving, (3, 5), (2, 3, 16, 16)), (Halving, (3, 5), (2, 3, 8, 8)), (Doubling, (5, 3), (2, 5, 8, 8)),

@@ -17,7 +17,7 @@ from atelier.networks.r3gan import Block, Down, Up
 from atelier.networks.sketch import DoubleAndConvolve
 from atelier.settings.schema import ARCHS
 from atelier.training.ema import Ema
-from atelier.training.seeds import generator_for
+from atelier.training.state import generator_for
 from tests.models import canvas_inputs
 
 SMALL = {

@@ -8,7 +8,7 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.pictures import png
-from atelier.pictures.pixels import pixels_sha256
+from atelier.pictures.compare import pixels_sha256
 from atelier.provenance.facts import PixelFacts
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)

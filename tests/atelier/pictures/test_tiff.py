@@ -16,7 +16,7 @@ from PIL import Image
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
 from atelier.pictures import tiff
-from atelier.pictures.colour import srgb
+from atelier.pictures.vips import srgb
 from atelier.provenance.facts import (
     ModelFacts,
     PixelFacts,

@@ -1,7 +1,7 @@
 import pytest
 
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
-from atelier.provenance import telling
+from atelier.provenance import facts as telling
 from atelier.provenance.facts import SoftwareFacts, UpscaleFacts
 
 PLAIN = Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.settings.presets import PRESETS, apply, settings
+from atelier.settings.edit import PRESETS, apply, settings
 from atelier.settings.schema import Params, load_params
 
 SHIPPED = Path("params.yaml").read_text(encoding="utf-8")

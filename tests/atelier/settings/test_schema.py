@@ -8,7 +8,7 @@ import pytest
 
 from atelier.errors import AtelierError
 from atelier.settings.schema import ARCHS, Params, load_params
-from atelier.training.recipes import RECIPES
+from atelier.training.config import RECIPES
 from tools.params_table import markdown
 
 SHIPPED = Path("params.yaml").read_text(encoding="utf-8")

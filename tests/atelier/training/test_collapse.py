@@ -13,8 +13,7 @@ import torch
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.training.monitor import best
-from atelier.training.recovery import MOST_ROLLBACKS
+from atelier.training.monitor import MOST_ROLLBACKS, best
 from atelier.training.state import States
 from atelier.training.trainer import Stopped, Trainer
 from tests.collapsing import GOOD, MOMENTS, PLAN, Judged, judged

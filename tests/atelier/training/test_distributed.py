@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from atelier.errors import AtelierError
 from atelier.metrics import features
-from tasks.processes import in_processes
+from tasks.trainer import in_processes
 from tests.several import (
     MIDDLES,
     PLANS,

@@ -9,10 +9,10 @@ from torch import nn
 
 from atelier.networks import NetworkConfig, make_networks
 from atelier.training.augment import Augment
-from atelier.training.duel import Duel
 from atelier.training.losses import NonSaturating, Relativistic, gamma_for
 from atelier.training.schedules import gamma_at
-from atelier.training.seeds import generator_for
+from atelier.training.state import generator_for
+from atelier.training.step import Duel
 
 NZ, BATCH = 8, 8
 

@@ -9,10 +9,9 @@ from atelier.canvas.render import inputs_of
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks
 from atelier.progress import Progress
-from atelier.training.config import TrainingPlan
+from atelier.training.config import TrainingPlan, computed_in, pick_precision
 from atelier.training.losses import Game, NonSaturating, Relativistic
-from atelier.training.precision import computed_in, pick_precision
-from atelier.training.seeds import generator_for
+from atelier.training.state import generator_for
 from atelier.training.trainer import Stopped, Trainer
 from tests.datasets import noise
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from atelier.data.dataset import View
+from atelier.training.augment import ADAPT_STEPS, CAP, Adaptive, by_size
 from atelier.training.data import ResidentData
 from atelier.training.ema import Ema
-from atelier.training.probability import ADAPT_STEPS, CAP, Adaptive, by_size
 from atelier.training.schedules import beta2_at, lr_share
 
 

@@ -13,7 +13,7 @@ from atelier.training import data
 from atelier.training.augment import Augment, _cut, _gathered
 from atelier.training.config import TrainingPlan
 from atelier.training.data import ResidentData
-from atelier.training.seeds import generator_for
+from atelier.training.state import generator_for
 from atelier.training.trainer import Trainer
 from tests.datasets import noise
 

@@ -15,7 +15,7 @@ from atelier.training.config import TrainingPlan
 from atelier.training.data import ResidentData
 from atelier.training.ema import Ema
 from atelier.training.losses import NonSaturating
-from atelier.training.seeds import generator_for
+from atelier.training.state import generator_for
 from atelier.training.trainer import Stopped, Trainer
 from tests.datasets import noise
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from atelier.upscaling.comparison import COLUMNS, PANEL_PX, write_comparison
-from atelier.upscaling.evaluate import psnr_y, ssim
+from atelier.upscaling.evaluate import COLUMNS, PANEL_PX, psnr_y, ssim, write_comparison
 from atelier.upscaling.network import SRVGGNetCompact
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from atelier.upscaling.degrade import degrade, shrink
+from atelier.upscaling.data import degrade, shrink
 
 PILLOW = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 

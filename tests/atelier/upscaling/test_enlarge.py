@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from atelier.errors import AtelierError
-from atelier.upscaling.enlarge import enlarge, enlarge_into, passes
-from atelier.upscaling.lanczos import enlarge_lanczos
+from atelier.upscaling.enlarge import Pixels, blank, enlarge, enlarge_into, enlarge_lanczos, passes
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
-from atelier.upscaling.samples import Pixels, blank
 
 FLOATS = 65535  # 16 bits tell differences of 1.5e-5
 
@@ -96,7 +94,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from atelier.upscaling.network import load_upscaler
-from atelier.upscaling.samples import blank
+from atelier.upscaling.enlarge import blank
 from atelier.upscaling.enlarge import enlarge_into
 
 def kib(key):

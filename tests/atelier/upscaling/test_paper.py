@@ -3,7 +3,7 @@
 import pytest
 
 from atelier.settings.schema import Print, Upscale
-from atelier.upscaling.paper import dpi_of, too_coarse
+from atelier.upscaling.prints import dpi_of, too_coarse
 
 WIDER = "times as wide (generate.canvas) would suffice"
 

@@ -8,9 +8,9 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.files import digest
+from atelier.upscaling.enlarge import Pixels
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from atelier.upscaling.prints import Press, new_press, print_again, same_press
-from atelier.upscaling.samples import Pixels
 
 METHODS = ("learned", "external", "lanczos")
 

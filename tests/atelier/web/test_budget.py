@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from atelier.web.budget import Budget, BudgetSpent
 from atelier.web.client import PoliteClient
+from atelier.web.pace import Budget, BudgetSpent
 from tests.lookalike import Offer, lookalike
 from tests.pictures import jpeg
 
 SPENDING = """
 import pathlib, sys
-from atelier.web.budget import Budget
+from atelier.web.pace import Budget
 budget = Budget(int(sys.argv[1]), pathlib.Path(sys.argv[2]))
 while True:
     budget.spend()

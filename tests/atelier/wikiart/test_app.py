@@ -6,18 +6,19 @@ from dataclasses import replace
 import pytest
 
 from atelier.data.catalog import Work
-from atelier.wikiart.app import (
+from atelier.wikiart.formats import (
     Artist,
+    NotAPage,
     Piece,
+    image_key,
     is_dated,
     parse_alphabet,
     parse_details,
     parse_oeuvre,
     year_of_death,
 )
-from atelier.wikiart.edge import edge_of
-from atelier.wikiart.formats import NotAPage, image_key
-from atelier.wikiart.titles import is_among, slugs
+from atelier.wikiart.lists import edge_of
+from atelier.wikiart.slugs import is_among, slugs
 
 BASE = "https://www.wikiart.org"
 MONET = Artist("claude-monet", "Claude Monet", 1926)

@@ -12,13 +12,12 @@ import pytest
 
 from atelier.data.coverage import Found, coverage
 from atelier.errors import PassingError
-from atelier.web.budget import Budget
 from atelier.web.client import PoliteClient
-from atelier.wikiart.app import ALPHABET, MAX_ALPHABET_BYTES, details_path, oeuvre_path
-from atelier.wikiart.asking import Asker
+from atelier.web.pace import Budget
+from atelier.wikiart.asking import Asker, Store
+from atelier.wikiart.formats import ALPHABET, MAX_ALPHABET_BYTES, details_path, oeuvre_path
 from atelier.wikiart.harvest import NOT_FREE, harvest
 from atelier.wikiart.lists import Query
-from atelier.wikiart.store import Store
 from tests.archive import ERROR_PAGE, Archive, archive, painted
 
 STYLE = Query("style", "impressionism")

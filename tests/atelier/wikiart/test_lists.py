@@ -7,10 +7,9 @@ import pytest
 
 from atelier.errors import PassingError
 from atelier.web.client import FetchError, PoliteClient
-from atelier.wikiart.asking import Asker, Gone
+from atelier.wikiart.asking import Asker, Gone, Store
 from atelier.wikiart.formats import FOREIGN, MALFORMED
 from atelier.wikiart.lists import TWICE, Query, collect, merge
-from atelier.wikiart.store import Store
 from tests.lookalike import Offer, Site, lookalike
 
 MARINA = "/en/paintings-by-genre/marina"

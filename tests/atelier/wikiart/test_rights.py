@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from atelier.data.catalog import Work
-from atelier.wikiart.app import Artist
+from atelier.wikiart.formats import Artist
 from atelier.wikiart.rights import by_death, parse_mark
 
 WORK = Work(

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.wikiart.store import Kept, Store
+from atelier.wikiart.asking import Kept, Store
 
 ANSWER = Kept(
     b'{"Paintings": []}' * 50, "2026-11-22", etag='"abc"', last_modified="Sun, 22 Nov 2026", record="r"

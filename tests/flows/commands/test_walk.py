@@ -19,8 +19,7 @@ from atelier.canvas.recipe import Move, Recipe, Station, Walk
 from atelier.canvas.render import exact
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.film.encode import write_film
-from atelier.film.filmed import FilmFacts, read_facts
+from atelier.film.encode import FilmFacts, read_facts, write_film
 from atelier.model_store import BASE
 from atelier.networks import load_generator
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read, write_png

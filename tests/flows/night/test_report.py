@@ -67,7 +67,7 @@ def test_a_message_that_cannot_be_sent_is_a_warning_without_its_address(served: 
         subprocess.run(["git", *command], cwd=served.root, env=served.environment, check=True)
     script = (
         "from uuid import uuid4; from prefect import flow; from prefect.client.schemas.objects import FlowRun;"
-        "from prefect.states import Failed; from flows.orchestration.notify import tell;"
+        "from prefect.states import Failed; from flows.orchestration.page import tell;"
         "run = FlowRun(flow_id=uuid4(), name='night'); tell(flow(lambda: None, name='nightly'), run, Failed())"
     )
     told = served.run("-c", script)

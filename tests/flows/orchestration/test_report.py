@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.orchestration.report import PICTURE_BYTES, picture_address
+from flows.orchestration.page import PICTURE_BYTES, picture_address
 
 
 @pytest.mark.parametrize("size", [(64, 48), (3000, 1000)])

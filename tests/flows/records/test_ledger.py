@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.pictures.pixels import pixels_sha256
+from atelier.pictures.compare import pixels_sha256
 from atelier.provenance.facts import canonical, read
 from flows import cli
 from flows.records import ledger
@@ -185,10 +185,10 @@ def test_what_only_a_remotes_branch_names_costs_no_download(studio, tmp_path) ->
     ledger.PLACE.unlink()
     shutil.rmtree(studio.root / ".dvc/cache")
     asked: list[str] = []
-    real = ledger.objects.bring
+    real = ledger.objects.fetch_objects
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            ledger.objects, "bring", lambda names, *rest: (asked.extend(names), real(names, *rest))[1]
+            ledger.objects, "fetch_objects", lambda names, *rest: (asked.extend(names), real(names, *rest))[1]
         )
         with ledger.opened(lambda text: None) as book:
             assert book.lacking() == 5  # an empty folder is one to all

@@ -10,7 +10,7 @@ import pytest
 
 from atelier.provenance.facts import Provenance, read
 from flows.records import lineage
-from flows.repaint.output import Shelf
+from flows.repaint.destination import Shelf
 from tests.flows.kept_studio import KeptStudio, work
 
 OLD = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from atelier.files import digest
-from flows.repo import objects
+from flows.repo import storage
 
 NOWHERE = "0123456789" * 3 + "01"  # YAML would take it for a number
 
@@ -40,7 +40,7 @@ def test_what_the_cache_lacks_comes_from_the_remote_and_stays(pushed: Path) -> N
     said: list[str] = []
     folder = next((pushed.parent / "remote").rglob("*.dir"))
     names = [digest(pushed / "a", "md5"), f"{folder.parent.name}{folder.name}", NOWHERE]
-    found = objects.bring(names, said.append, pushed)
+    found = storage.fetch_objects(names, said.append, pushed)
     assert list(found) == names[:2]
     assert found[names[0]].read_text() == "sea"
     assert '"relpath": "x"' in found[names[1]].read_text()
@@ -49,17 +49,17 @@ def test_what_the_cache_lacks_comes_from_the_remote_and_stays(pushed: Path) -> N
 
     (pushed.parent / "remote").rename(pushed.parent / "unplugged")
     sky = digest(pushed / "d/x", "md5")
-    assert objects.bring([*names[:2], sky], said.append, pushed)[sky].read_text() == "sky"
+    assert storage.fetch_objects([*names[:2], sky], said.append, pushed)[sky].read_text() == "sky"
     assert len(said) == 1
 
 
 def test_an_object_that_was_replaced_is_named_and_not_given(pushed: Path) -> None:
     said: list[str] = []
     name = digest(pushed / "a", "md5")
-    place = objects.bring([name], said.append, pushed)[name]
+    place = storage.fetch_objects([name], said.append, pushed)[name]
     place.chmod(0o644)
     place.write_text("not the sea")
-    assert objects.bring([name], said.append, pushed) == {}
+    assert storage.fetch_objects([name], said.append, pushed) == {}
     assert said == [
         f"{place} does not hold what it is named for: it is damaged or was replaced; delete it, and ask again"
     ]
@@ -68,16 +68,16 @@ def test_an_object_that_was_replaced_is_named_and_not_given(pushed: Path) -> Non
 def test_without_a_remote_or_without_dvc_the_reason_is_said(pushed: Path, tmp_path: Path) -> None:
     said: list[str] = []
     _dvc(pushed, "remote remove -q store")
-    assert objects.bring([NOWHERE], said.append, pushed) == {}
+    assert storage.fetch_objects([NOWHERE], said.append, pushed) == {}
     assert "dvc remote add -d" in said.pop()
-    assert objects.bring([NOWHERE], said.append, tmp_path) == {}
+    assert storage.fetch_objects([NOWHERE], said.append, tmp_path) == {}
     assert "no DVC repository" in said.pop()
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "A" * 32, "a" * 31, f"{'a' * 32}\n", f"{'a' * 32}.txt"])
 def test_nothing_but_an_md5_is_a_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no md5"):
-        objects.bring([name], print, tmp_path)
+        storage.fetch_objects([name], print, tmp_path)
 
 
 def _dvc(root: Path, words: str, environment: dict[str, str] | None = None) -> None:

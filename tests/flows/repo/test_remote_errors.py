@@ -11,7 +11,8 @@ from configobj import ConfigObj
 
 from atelier.errors import AtelierError, PassingError
 from flows.commands import doctor
-from flows.repo import objects, remote_errors, stages, storage
+from flows.repo import remote_errors, stages, storage
+from flows.repo import storage as objects
 from tests.flows.toys import Tree
 
 CLOSED = "http://127.0.0.1:9"
@@ -87,7 +88,7 @@ def test_an_endpoint_that_does_not_answer_may_answer_later(inside: Tree) -> None
         "r, s3://bucket/studio, cannot be reached: Could not connect to the endpoint"
     )
     said: list[str] = []
-    assert objects.bring([NAME], said.append, inside.root) == {}
+    assert objects.fetch_objects([NAME], said.append, inside.root) == {}
     assert objects.bring_list(f"{NAME}.dir", said.append, inside.root) is None
     assert len(said) == 2 and all("cannot be reached" in sentence for sentence in said)
 
@@ -191,7 +192,7 @@ def test_a_remote_whose_path_has_odd_signs_is_asked(inside: Tree, name: str) -> 
     path.write_bytes(b"a sea")
     _write_url(place)
     assert stages.remote() == str(place)
-    assert objects.bring([md5], print, inside.root)[md5].read_bytes() == b"a sea"
+    assert objects.fetch_objects([md5], print, inside.root)[md5].read_bytes() == b"a sea"
 
 
 def test_a_path_that_dvc_itself_fails_at_is_named(inside: Tree) -> None:

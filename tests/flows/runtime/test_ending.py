@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from atelier.errors import AtelierError
-from flows.runtime.ending import server_needed, with_words
-from flows.runtime.process import Child
+from flows.runtime.process import Child, server_needed, with_words
 
 
 @pytest.fixture(autouse=True)

@@ -111,7 +111,7 @@ def test_a_search_stops_a_training_that_is_worse_than_the_others_were(
 
 def had_five_trials(tree: ExploreTree) -> None:
     """The beginning of a search: five trials, each as good as can be from its first snapshot on."""
-    from flows.trials.search import Search
+    from flows.trials.optuna_search import Search
 
     asked, explored = wish("train.lr=log:1e-5,1e-3", trials=6), Explored(tree.root, "sea")
     explored.begin(asked, trials_clone.look(tree.root).identity)

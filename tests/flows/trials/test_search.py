@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from flows.trials.search import Search
+from flows.trials.optuna_search import Search
 from flows.trials.search_space import read_axes
 
 WORDS = [

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from atelier.data.catalog import Work
 from atelier.download.arrivals import Arrival, Limits
-from atelier.download.sources import Source
-from atelier.download.variants import addresses, catalogued_size, is_copy
+from atelier.download.sources import Source, addresses, catalogued_size, is_copy
 from atelier.images.verify import ImageLimits, Refused, is_placeholder_url, jpeg, verify
 from atelier.web.client import FetchError, Redirected
 
