@@ -20,7 +20,7 @@ from pathlib import Path
 EMPTY = "from prefect import flow\n@flow\ndef nothing(): pass\nnothing()"
 SERVER = """
 import os, signal
-from flows import server
+from flows.orchestration import server
 server.start()()
 print(os.environ["PREFECT_API_URL"], flush=True)
 signal.pause()

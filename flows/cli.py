@@ -140,7 +140,7 @@ def import_(
     """Make a model in models/ of somebody's DCGAN, or keep one of ours there: something to train on from."""
     here = Path.cwd()
     work_tree.enter()
-    command = [sys.executable, "-m", "atelier.imports", str(here / file)]
+    command = [sys.executable, "-m", "atelier.importers", str(here / file)]
     command += ["--discriminator", str(here / discriminator)] if discriminator else []
     command += [f"--name={name}"] if name is not None else []
     sys.exit(process.foreground(command, work_tree.environment()))

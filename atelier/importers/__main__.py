@@ -1,4 +1,4 @@
-"""`python -m atelier.imports`: what `atelier import` runs, in a process of its own because it needs PyTorch.
+"""`python -m atelier.importers`: what `atelier import` runs, in a process of its own because it needs PyTorch.
 
 A file of somebody's becomes a model directory of ours. Raises AtelierError with the file's name in it.
 """
@@ -163,7 +163,7 @@ def _describe(directory: Path, described: dict[str, object]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Import one model and say what it is and how to use it; 1 with a sentence for a mistake."""
-    parser = argparse.ArgumentParser(prog="atelier.imports")
+    parser = argparse.ArgumentParser(prog="atelier.importers")
     parser.add_argument("file", type=Path)
     parser.add_argument("--discriminator", type=Path)
     parser.add_argument("--name")

@@ -69,7 +69,7 @@ def start(studio: Tree) -> Iterator[Callable[..., Started]]:
 SERVER = """
 import os, sys
 import psutil
-from flows import server
+from flows.orchestration import server
 server.start()()
 print(os.environ["PREFECT_API_URL"], flush=True)
 psutil.wait_procs([psutil.Process(int(sys.argv[1]))])

@@ -11,10 +11,11 @@ from tests.flows.toys import Started, Tree
 
 # a person waits half a minute and longer; we do not
 IMPATIENT = """
-from flows import tree
-tree.enter()  # before Prefect is imported
-from flows import pipeline, studio
-pipeline.WAITS_S = (1.0, 2.0)
+from flows.runtime import work_tree
+work_tree.enter()  # before Prefect is imported
+from flows import studio
+from flows.orchestration import stage_tasks
+stage_tasks.WAITS_S = (1.0, 2.0)
 raise SystemExit(studio.main([]))
 """
 

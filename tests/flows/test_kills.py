@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the death signa
 
 SERVER = """
 import os, signal
-from flows import server
+from flows.orchestration import server
 server.start()()
 print(os.environ["PREFECT_API_URL"], flush=True)
 signal.pause()

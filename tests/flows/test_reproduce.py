@@ -20,17 +20,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # the first model's pictures are forgotten, and the next one's painting has a bug
 BROKEN = """
-from flows import cli, sitting
+from flows import cli
+from flows.repaint import session
 
 def run(self, studio):
-    sitting.Sitting.run = bug
+    session.Sitting.run = bug
     yield from ()
 
 def bug(self, studio):
     raise ZeroDivisionError("the easel broke")
     yield
 
-sitting.Sitting.run = run
+session.Sitting.run = run
 cli.main()
 """
 

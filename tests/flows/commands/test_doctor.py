@@ -103,7 +103,12 @@ def test_what_belongs_to_another_user_is_named(studio: Tree) -> None:
     for name in (".atelier/train", ".atelier/images"):
         (studio.root / name).mkdir(parents=True)
     (studio.root / ".atelier/train").chmod(0o555)
-    command = [*unprivileged(), sys.executable, "-c", "from flows import doctor; print(*doctor._user())"]
+    command = [
+        *unprivileged(),
+        sys.executable,
+        "-c",
+        "from flows.commands import doctor; print(*doctor._user())",
+    ]
     done = subprocess.run(command, cwd=studio.root, env=studio.environment, capture_output=True, text=True)
     assert "said='.atelier/train may not be written by this user (uid " in done.stdout, done.stderr
 

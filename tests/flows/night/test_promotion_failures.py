@@ -14,7 +14,8 @@ from tests.flows.person import Studio
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flows import champion, dvc
+from flows.night import champion
+from flows.repo import stages
 from flows.clones.night_clone import Clone
 
 def audit(event, arguments):

@@ -12,7 +12,7 @@ from tests.flows.toys import Started, Tree
 
 LOOKS = """
 import json, os, sys
-from flows import server
+from flows.orchestration import server
 from prefect.context import refresh_global_settings_context
 for settings in json.loads(sys.argv[1]):
     os.environ.update(settings)

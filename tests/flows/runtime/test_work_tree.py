@@ -13,12 +13,12 @@ from flows.runtime import work_tree
 NAMELESS = """
 import os, sys
 from pathlib import Path
-from flows import tree
+from flows.runtime import work_tree
 os.setuid(54321)
 for name in ("HOME", "USER"):
     os.environ.pop(name, None)
 os.environ |= dict(word.split("=") for word in sys.argv[2:])
-tree.name_user(Path(sys.argv[1]))
+work_tree.name_user(Path(sys.argv[1]))
 print(os.environ.get("HOME"), os.environ.get("USER"))
 """
 
