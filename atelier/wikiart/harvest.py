@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from atelier.data.catalog import Work
-from atelier.data.coverage import MISSES, Found, Miss, Misses, Reach, Span, announcement, attempt, given_up
+from atelier.data.coverage import Found, Reach, Span
 from atelier.errors import AtelierError
 from atelier.web.client import FetchError
 from atelier.wikiart.asking import Asker, Gone, Unreadable
@@ -32,6 +32,7 @@ from atelier.wikiart.formats import (
     parse_oeuvre,
 )
 from atelier.wikiart.lists import TWICE, Listing, Query, edge_of, in_order
+from atelier.wikiart.misses import MISSES, Miss, Misses, announcement, attempt, given_up
 from atelier.wikiart.rights import ByPage, Judge, by_death
 from atelier.wikiart.slugs import is_among, slugs
 
