@@ -100,8 +100,8 @@ def _steps(cells: int, seamless: bool) -> Steps:
 def _between(anchors: Tensor, down: Steps, across: Steps) -> Tensor:
     """Anchors (nz, a, b) mixed linearly, then stretched to the length that lengths mixed the same way have.
 
-    As networks/fields.spread does it: mixed normal latents would be shorter than any that training showed. A row at a
-    time, because a mural has a million cells.
+    As `latent_per_cell` of `atelier.networks.latent_field` does it: mixed normal latents would be shorter than any that
+    training showed. A row at a time, because a mural has a million cells.
     """
     lengths = _lengths(anchors)
     field = torch.empty(1, len(anchors), len(down.way), len(across.way))

@@ -129,7 +129,7 @@ def uneven(generator: FieldGenerator) -> FieldGenerator:
     """The same weights, but where latents meet their sum or mixture stays as strong as it comes out."""
     # parameters are shared, buffers are the copy's own
     other = copy.deepcopy(generator, {id(weight): weight for weight in generator.parameters()})
-    other.evens = False
+    other.normalise_overlap = False
     return other
 
 

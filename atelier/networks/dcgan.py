@@ -43,7 +43,7 @@ class DcganGenerator(FieldGenerator):
     def base(self, z: Tensor) -> Tensor:
         field = z if z.ndim == 4 else z[:, :, None, None]
         features: Tensor = self.project(field)
-        if self.evens and field.shape[2:] != (1, 1):
+        if self.normalise_overlap and field.shape[2:] != (1, 1):
             features = features * _overlap(field).rsqrt()
         return features
 

@@ -39,14 +39,14 @@ class FieldGenerator(nn.Module):
     The input, (B, inputs) or (B, inputs, h, w), is standard normal. Its first `nz` numbers are the latent, which
     decides what the picture shows. The others are the grain, noise for details: `grain` numbers for each of the 4×4
     base cells of a latent, none for most networks. Between neighbouring latents their sum or mixture is scaled to the
-    length of one latent, unless `evens` is False.
+    length of one latent, unless `normalise_overlap` is False.
     """
 
     resolution: int
     nz: int
     lattice: Lattice
     layers: nn.Sequential
-    evens: bool = True
+    normalise_overlap: bool = True
     grain: int = 0
 
     @property
@@ -79,18 +79,18 @@ def doublings(resolution: int) -> int:
     return times
 
 
-def spread(z: Tensor, evens: bool = True) -> Tensor:
+def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
     """A latent for every 4×4 cell: (B, nz) → (B, nz, 1, 1), which stands for all 16, (B, nz, h, w) → (B, nz, 4h, 4w).
 
     Between the middles of neighbouring pictures latents are mixed linearly and then stretched to the length that
     lengths mixed the same way have: mixed normal latents would be shorter than any that training showed. Without
-    `evens` they stay as short as that.
+    `normalise_overlap` they stay as short as that.
     """
     if z.ndim == 2:
         return z[:, :, None, None]
     if z.shape[2:] == (1, 1):
         return z
-    if not evens:
+    if not normalise_overlap:
         return _widened(z)
     lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
     mixed, wanted = _widened(z), _widened(lengths)
@@ -101,7 +101,7 @@ def spread(z: Tensor, evens: bool = True) -> Tensor:
 
 
 def tiled(cells: Tensor, like: Tensor) -> Tensor:
-    """What belongs to the cells of one picture, (C, 4, 4), repeated over those of a field as `spread` gives it."""
+    """Repeat what belongs to the cells of one picture, (C, 4, 4), over a field that `latent_per_cell` returned."""
     return cells.repeat(1, max(like.shape[2] // BASE, 1), max(like.shape[3] // BASE, 1))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.conv import Logit
-from atelier.networks.latent_field import BASE, FieldGenerator, Lattice, doublings, spread, tiled
+from atelier.networks.latent_field import BASE, FieldGenerator, Lattice, doublings, latent_per_cell, tiled
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
@@ -46,7 +46,7 @@ class R3ganGenerator(FieldGenerator):
         nn.init.normal_(self.basis)
 
     def base(self, z: Tensor) -> Tensor:
-        latents = spread(z, self.evens)
+        latents = latent_per_cell(z, self.normalise_overlap)
         features: Tensor = self.project(latents) * tiled(self.basis, latents)
         return features
 

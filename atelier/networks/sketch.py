@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from atelier.networks.conv import doubled, projected
 from atelier.networks.dcgan import DcganDiscriminator
-from atelier.networks.latent_field import BASE, PICTURE, FieldGenerator, Lattice, doublings, spread
+from atelier.networks.latent_field import BASE, PICTURE, FieldGenerator, Lattice, doublings, latent_per_cell
 
 SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
 PIXELS_STD = 0.06  # of the last layer's first weights
@@ -48,7 +48,7 @@ class SketchGenerator(FieldGenerator):
         self.layers = SketchLayers(widths[0], cell_px // 2, *layers, nn.Tanh())
 
     def base(self, z: Tensor) -> Tensor:
-        features: Tensor = self.project(spread(z, self.evens))
+        features: Tensor = self.project(latent_per_cell(z, self.normalise_overlap))
         return features
 
 
@@ -83,7 +83,7 @@ class SketchLayers(nn.Sequential):
 
 
 class Project(nn.Module):
-    """Latents as `spread` gives them → features (B, width, 4h, 4w): each of a picture's cells by weights of its own."""
+    """Latents of `latent_per_cell` → features (B, width, 4h, 4w): each of a picture's cells has its own weights."""
 
     def __init__(self, nz: int, width: int) -> None:
         super().__init__()

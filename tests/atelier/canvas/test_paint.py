@@ -171,7 +171,7 @@ def test_a_canvas_by_its_own_statistics_is_the_same_in_pieces(normed, seamless, 
     whole = paint(normed, wanted)
     if not seamless:
         learning = copy.deepcopy(normed).train()
-        learning.evens = False
+        learning.normalise_overlap = False
         assert np.array_equal(whole, render(learning, canvas_inputs(normed, 1, 5, (2, 3))))
     request.getfixturevalue("small_pieces")
     assert np.array_equal(paint(normed, wanted), whole)
