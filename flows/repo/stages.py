@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import psutil
 
@@ -43,6 +43,7 @@ HINTS = (  # DVC's advice to whoever typed `dvc repro`
     "Use `dvc push`",
 )  # fmt: skip
 
+T = TypeVar("T")
 Verdict = Literal["executed", "restored", "unchanged"]
 
 
@@ -65,12 +66,14 @@ class Watcher(Protocol):
         """Called about once a second, and after the last line."""
 
 
-def plan(targets: Sequence[str], say: Callable[[str], None]) -> list[PlannedStage]:
-    """The targets and all that they need, in dvc.yaml's order as far as that serves; no targets: every stage.
+def plan(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()) -> list[PlannedStage]:
+    """Return the target stages and all stages they need, in dvc.yaml's order as far as dependencies allow.
 
-    Waits while another dvc holds a stage. Raises AtelierError for an unknown target and for a bad dvc.yaml.
+    Without targets, every stage. Waits while another DVC process holds a stage. Raises AtelierError for an unknown
+    target and for a dvc.yaml that cannot be read.
     """
-    with _reading() as repo:
+
+    def read(repo: "Repo") -> list[PlannedStage]:
         graph = repo.index.graph
         # a .dvc file is data and no stage
         stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
@@ -78,20 +81,35 @@ def plan(targets: Sequence[str], say: Callable[[str], None]) -> list[PlannedStag
             name: {need.addressing for need in graph.successors(stage)} & stages.keys()
             for name, stage in stages.items()
         }
-    wanted = _with_needs(targets or list(needs), needs)
-    order = _in_order([name for name in needs if name in wanted], needs)
-    changed = stale(order, say)
-    return [PlannedStage(name, tuple(sorted(needs[name])), name in changed) for name in order]
+        wanted = _with_needs(targets or list(needs), needs)
+        order = _in_order([name for name in needs if name in wanted], needs)
+        changed = set(repo.status(targets=order)) if order else set()
+        return [PlannedStage(name, tuple(sorted(needs[name])), name in changed) for name in order]
+
+    return _read_unlocked(read, say, root)
+
+
+def stale_stages(root: Path, say: Callable[[str], None], targets: Sequence[str] = ()) -> list[str]:
+    """Return the stages that are not up to date, of `targets` and what they need, or of all; empty: nothing to do.
+
+    Takes about a second, most of it the import of DVC. Waits and raises as `plan` does.
+    """
+    return [stage.name for stage in plan(targets, say, root) if stage.stale]
 
 
 def stale(names: Sequence[str], say: Callable[[str], None], root: Path = Path()) -> set[str]:
-    """Those of `names` whose inputs, code, params or outs differ from dvc.lock. Waits while another dvc holds one."""
+    """Return those of `names` whose command, inputs, params or outputs differ from dvc.lock. Waits as `plan` does."""
+    return _read_unlocked(lambda repo: set(repo.status(targets=list(names))), say, root)
+
+
+def _read_unlocked(read: Callable[["Repo"], T], say: Callable[[str], None], root: Path) -> T:
+    """Return `read(repo)`, again and again while another DVC process holds what it reads."""
     from dvc.lock import LockError
 
     for wait_s in _waits():
         try:
             with _reading(root) as repo:
-                return set(repo.status(targets=list(names)))
+                return read(repo)
         except LockError as error:
             say(_busy_sentence("dvc status", str(error)))
             time.sleep(wait_s)
