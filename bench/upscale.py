@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from atelier.files import digest
+from atelier.pictures import Pixels
 from atelier.settings.schema import TrainUpscaler
 from atelier.upscaling.enlarge import enlarge_lanczos
 from atelier.upscaling.external import open_external
@@ -25,7 +26,6 @@ PRINT_PX, TURNS = 768, 5
 GROWING_PX = (512, 1024, 2048)  # sides of prints
 WAYS = ("ours", "ours, ×8", "spandrel", "Lanczos")
 
-Pixels = np.ndarray
 Way = Callable[[Pixels], Pixels]
 
 

@@ -24,10 +24,11 @@ import torch
 from atelier.data.duplicates import Picture, families
 from atelier.device import deterministic, keep_freed_memory
 from atelier.images.verify import ImageLimits, Verified, verify
+from atelier.pictures import Pixels
 from atelier.progress import Progress
 from atelier.upscaling.data import reduced
 from atelier.upscaling.enlarge import enlarge, enlarge_lanczos
-from atelier.upscaling.evaluate import Pixels, psnr_y, shrunk, trimmed
+from atelier.upscaling.evaluate import psnr_y, shrunk, trimmed
 from atelier.upscaling.network import SRVGGNetCompact
 from atelier.upscaling.train import UpscalerPlan, UpscalerTrainer
 from tasks.states import key_of

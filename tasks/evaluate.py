@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas.render import Pixels, painted
+from atelier.canvas.render import painted
 from atelier.data.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_bytes, write_json
@@ -14,6 +14,7 @@ from atelier.metrics.distances import softness
 from atelier.metrics.inception import Inception, NotHad, read_weights
 from atelier.metrics.panel import Kin, Measure, Quality, Scores, judge
 from atelier.networks import load_generator
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.messages import counted
 from atelier.settings.schema import Evaluate

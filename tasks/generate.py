@@ -11,10 +11,11 @@ from atelier.canvas.artworks import SHOWN, SHOWN_PX, Judge, Pick, name, picked, 
 from atelier.canvas.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
 from atelier.canvas.paint import Painting, paint, size
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import Pixels, exact
+from atelier.canvas.render import exact
 from atelier.device import software
 from atelier.files import digest, linked, replacing_directory
 from atelier.networks import load_generator
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress

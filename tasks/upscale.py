@@ -9,10 +9,10 @@ import numpy as np
 from atelier.errors import AtelierError
 from atelier.files import linked, replacing_directory
 from atelier.images.verify import read_rgb
+from atelier.pictures import Pixels
 from atelier.provenance.facts import PixelFacts, Provenance, canonical, printed, read, write_png
 from atelier.settings.messages import counted
 from atelier.settings.schema import Upscale
-from atelier.upscaling.enlarge import Pixels
 from atelier.upscaling.prints import Press, dpi_of, new_press, too_coarse
 from tasks import states
 from tasks.stage import DATA, Stage, main

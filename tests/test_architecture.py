@@ -18,8 +18,8 @@ from atelier.settings.schema import ARCHS, Params, Train, load_params
 # finds a state.
 NEVER_DECIDE_BYTES = {
     "tasks", "tasks.inputs", "tasks.trainer", "tasks.stage", "tasks.states", "atelier", "atelier.download.report",
-    "atelier.errors", "atelier.files", "atelier.parent_death", "atelier.settings.schema", "atelier.pictures.untrusted",
-    "atelier.progress", "atelier.web.pace", "atelier.web.wire", "atelier.web.robots",
+    "atelier.errors", "atelier.files", "atelier.parent_death", "atelier.settings.schema", "atelier.pictures",
+    "atelier.pictures.untrusted", "atelier.progress", "atelier.web.pace", "atelier.web.wire", "atelier.web.robots",
     "atelier.settings.messages",
 }  # fmt: skip
 CODE = ("atelier/", "tasks/")

@@ -21,10 +21,11 @@ from torch import nn
 from atelier.canvas.murals import is_mural
 from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import Pixels, exact
+from atelier.canvas.render import exact
 from atelier.device import deterministic, software
 from atelier.errors import AtelierError, with_words
 from atelier.networks import load_discriminator, load_generator
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.progress import Progress
 from atelier.provenance.facts import ModelFacts, Provenance, write_png

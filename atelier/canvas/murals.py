@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from atelier.canvas.recipe import Rectangle, cut
 from atelier.errors import AtelierError
+from atelier.pictures import Pixels
 from atelier.progress import Progress
 from atelier.provenance.facts import Provenance, canonical, write_tiff
 from atelier.settings.messages import counted
@@ -27,7 +27,6 @@ WORST = 1.4  # a TIFF's bytes for each of its pixels' bytes, its smaller levels 
 MEGA = 1e6
 STATISTICS = "statistics.safetensors"  # of a canvas, in its mural's folder, while they are taken
 
-Pixels = npt.NDArray[np.uint8]
 Done = Callable[[int], None]  # told of so many more pixels that are finished
 
 

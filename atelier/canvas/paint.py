@@ -17,20 +17,13 @@ from torch import Tensor, nn
 
 from atelier.canvas.latents import between, lay, moved, slerp
 from atelier.canvas.recipe import Canvas, Recipe, Rectangle, Variation, cut
-from atelier.canvas.render import (
-    Pixels,
-    base,
-    by_own_statistics,
-    grain,
-    refuse_without_statistics,
-    render,
-    uneven,
-)
+from atelier.canvas.render import base, by_own_statistics, grain, refuse_without_statistics, render, uneven
 from atelier.canvas.tiling import Plane
 from atelier.canvas.tiling import size as size_on
 from atelier.device import machine_memory
 from atelier.errors import AtelierError
 from atelier.networks.latent_field import FieldGenerator, Lattice
+from atelier.pictures import Pixels
 
 PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing
 WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst

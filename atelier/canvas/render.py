@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -24,8 +23,7 @@ from atelier.canvas.tiling import Plane, Window
 from atelier.errors import AtelierError
 from atelier.networks.latent_field import FieldGenerator
 from atelier.networks.weights import read_weights, save_weights
-
-Pixels = npt.NDArray[np.uint8]
+from atelier.pictures import Pixels
 
 TRAINED_SIZE = (1, 1)
 

@@ -16,15 +16,13 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from atelier.data.catalog import read_table, write_table
 from atelier.data.duplicates import Picture
 from atelier.errors import AtelierError
+from atelier.pictures import Pixels
 
 Crop = Literal["center", "random"]
-
-Pixels = NDArray[np.uint8]
 
 INDEX_SCHEMA = pa.schema(
     [

@@ -15,12 +15,13 @@ import pyarrow as pa
 from PIL import Image
 
 from atelier.data.catalog import write_table
-from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, Pixels, Placement
+from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, Placement
 from atelier.data.duplicates import LookAlike, Picture, families
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.files import replacing, write_json
 from atelier.images.verify import pixels_of, read_rgb, room_for
+from atelier.pictures import Pixels
 from atelier.settings.messages import counted
 
 _CHUNK = 256  # pictures on their way through the threads

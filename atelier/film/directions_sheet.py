@@ -11,10 +11,11 @@ from torch import nn
 from atelier.canvas.latents import factorised
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
-from atelier.canvas.render import Pixels, exact
+from atelier.canvas.render import exact
 from atelier.device import deterministic, software
 from atelier.errors import with_words
 from atelier.networks import load_generator
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, fitted, sheet, write_panels
 from atelier.progress import Progress
 from atelier.provenance.facts import ModelFacts, Provenance, write_png

@@ -29,10 +29,9 @@ from pydantic import Field, model_validator
 from atelier.canvas.recipe import Facts
 from atelier.errors import AtelierError
 from atelier.files import replacing
+from atelier.pictures import Pixels
 from atelier.pictures.untrusted import opened, shown
 from atelier.provenance.facts import Provenance, first_line
-
-Pixels = npt.NDArray[np.uint8]
 
 BIT = 16  # of the fixed point in which colours are converted
 

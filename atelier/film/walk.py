@@ -15,11 +15,12 @@ from torch import nn
 
 from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe, Station, Walk
-from atelier.canvas.render import Pixels, exact
+from atelier.canvas.render import exact
 from atelier.device import deterministic, software
 from atelier.errors import AtelierError, with_words
 from atelier.film.encode import MOST_PX, FilmFacts, kind_of, write_film
 from atelier.networks import load_generator
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, thumbnail, write_panels
 from atelier.progress import Progress
 from atelier.provenance.facts import ModelFacts, PixelFacts, Provenance, read, read_pixels, write_png

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms
 
-Bytes = npt.NDArray[np.uint8]
-Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+from atelier.pictures import Pixels, Samples
+
 Transfer = float | str  # a power that makes samples linear, or "srgb" for the curve of sRGB
 
 SPACE = "rgb_space"  # the key of an image's `info` that says in which RgbSpace its samples are
@@ -67,7 +67,7 @@ class RgbSpace:
         )
         return curve and max(abs(a - b) for a, b in zip(self.primaries, SRGB.primaries, strict=True)) < 0.004
 
-    def to_srgb(self, samples: Samples) -> Bytes:
+    def to_srgb(self, samples: Samples) -> Pixels:
         """Samples (H, W) or (H, W, 3) of 8 or 16 bits as 8-bit sRGB; colours beyond sRGB are clipped."""
         linear = self._linear(np.iinfo(samples.dtype).max)
         matrix = (np.linalg.inv(_to_xyz(SRGB.primaries)) @ _to_xyz(self.primaries)).T.astype(np.float32)
@@ -258,7 +258,7 @@ def _xyz(x: float, y: float) -> npt.NDArray[np.float64]:
 
 
 @cache
-def _srgb_table() -> Bytes:
+def _srgb_table() -> Pixels:
     """8-bit sRGB of 65,536 linear values from 0 to 1."""
     linear = np.linspace(0, 1, 1 << 16)
     curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from atelier.images.colours import Named, needs_conversion
 from atelier.images.kinds import Truncated, Unreadable
+from atelier.pictures import Pixels
 from atelier.pictures.vips import array, libvips
 
 CONVERTED = "converted"  # the key of an image's `info` that says whether its samples are sRGB by now
@@ -219,12 +220,12 @@ def eight_bits(
     return image
 
 
-def _rounded(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _rounded(samples: npt.NDArray[Any]) -> Pixels:
     """16 bits as 8."""
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _through_vips(colour: npt.NDArray[Any], profile: bytes) -> npt.NDArray[np.uint8]:
+def _through_vips(colour: npt.NDArray[Any], profile: bytes) -> Pixels:
     """16-bit samples through their profile as 8-bit sRGB."""
     vips = libvips()
     height, width, channels = colour.shape

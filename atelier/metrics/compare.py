@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.canvas.render import Pixels, painted
+from atelier.canvas.render import painted
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import deterministic
 from atelier.errors import AtelierError, with_words
@@ -21,6 +21,7 @@ from atelier.metrics.distances import kid
 from atelier.metrics.features import Features, Seen, Space
 from atelier.metrics.panel import BLURS_PX, kid_in_words
 from atelier.networks import load_generator
+from atelier.pictures import Pixels
 from atelier.pictures.blur import blurred_pictures
 from atelier.pictures.sheets import Panel, grid, write_panels
 from atelier.progress import Progress

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from atelier.pictures import Pixels
 from atelier.pictures.blur import blurred_pictures
 
 ROWS_AT_ONCE = 256  # bounds the memory of a block of pairs
@@ -103,8 +103,6 @@ def _kernel_sum(a: Tensor, b: Tensor) -> float:
 def _kernel_diagonal(a: Tensor) -> float:
     return float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum())
 
-
-Pixels = npt.NDArray[np.uint8]
 
 SIDE_PX = 7
 

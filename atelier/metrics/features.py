@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from atelier.errors import AtelierError
 from atelier.metrics.distances import kid
+from atelier.pictures import Pixels
 from atelier.pictures.blur import blurred
 
 FEATURES_VERSION = "lite0-v1"
@@ -53,7 +53,7 @@ class Features:
         self.device = torch.device(device)
         self._network = Lite0(read_weights(), self.device)
 
-    def __call__(self, images: npt.NDArray[np.uint8] | Tensor, coarse: bool = False) -> Tensor:
+    def __call__(self, images: Pixels | Tensor, coarse: bool = False) -> Tensor:
         """Features of uint8 pictures (n, H, W, 3), which may be memory-mapped, or of floats (n, 3, H, W) in [−1, 1].
 
         With `coarse`, each picture is first blurred at its own size by a Gaussian of σ = 1 px (the border repeated):
@@ -69,9 +69,7 @@ class Features:
         return torch.cat(pieces) if pieces else torch.empty(0, FEATURES)
 
     @torch.inference_mode()
-    def _features(
-        self, images: npt.NDArray[np.uint8] | Tensor, size: tuple[int, int], coarse: bool
-    ) -> Tensor:
+    def _features(self, images: Pixels | Tensor, size: tuple[int, int], coarse: bool) -> Tensor:
         x = _signed(images, self.device)
         # TF32 would change the third digit
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
@@ -231,7 +229,7 @@ class Space:
         return Seen(self._sharp.standardise(sharp), scaled, scaled @ self._axes)
 
 
-def _signed(images: npt.NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
+def _signed(images: Pixels | Tensor, device: torch.device) -> Tensor:
     if isinstance(images, Tensor):
         return images.to(device, torch.float32)
     pixels = torch.from_numpy(np.array(images)).to(device)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import requests
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
 from atelier.metrics.distances import frechet, kid
+from atelier.pictures import Pixels
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{NAME}"
@@ -28,8 +28,6 @@ TIMEOUT_S = 30.0
 PIECE = 1 << 20
 ADVICE = "get that file (96 MB) where there is a network and set evaluate.inception_weights to it"
 BATCH = 50  # pictures are enlarged to 299 px: 54 MB a batch
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class NotHad(AtelierError):

@@ -24,9 +24,9 @@ from torch import Tensor
 from atelier.errors import AtelierError
 from atelier.metrics.distances import PatchReference, density_and_coverage, kid, nearest
 from atelier.metrics.features import FEATURES_VERSION, Features, Seen, Space
+from atelier.pictures import Pixels
 from atelier.pictures.blur import blurred_pictures
 
-Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 FEWEST = 2  # pictures on each side
 MOST_IN_A_GROUP = 240

@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from atelier.pictures import Pixels
 
 REACH = 3.3  # sigmas: what lies beyond is a thousandth of the weight
 PIXELS_AT_ONCE = 100 * 64 * 64  # of `blurred_pictures`: bounds its memory
@@ -27,7 +28,7 @@ def blurred(images: Tensor, sigma_px: Tensor) -> Tensor:
     return planes.view(images.shape)
 
 
-def blurred_pictures(pictures: npt.NDArray[np.uint8], sigma_px: float) -> npt.NDArray[np.uint8]:
+def blurred_pictures(pictures: Pixels, sigma_px: float) -> Pixels:
     """Pictures (n, H, W, 3), n at least 1, which may be memory-mapped, all blurred alike."""
     at_once = max(1, PIXELS_AT_ONCE // (pictures.shape[1] * pictures.shape[2]))
     pieces = []

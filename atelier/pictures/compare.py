@@ -18,9 +18,8 @@ from atelier.errors import AtelierError
 from atelier.images.decode import Opened, failure
 from atelier.images.kinds import sniff, unreadable
 from atelier.images.verify import read_rgb
-from atelier.pictures import png
+from atelier.pictures import Samples, png
 from atelier.pictures.untrusted import opened, shown
-from atelier.pictures.vips import Samples
 from atelier.provenance.facts import PixelFacts
 
 

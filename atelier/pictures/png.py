@@ -16,8 +16,9 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
+from atelier.pictures import Samples
 from atelier.pictures.untrusted import shown
-from atelier.pictures.vips import Samples, bands, libvips, srgb
+from atelier.pictures.vips import bands, libvips, srgb
 
 KEYWORD = b"atelier"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from atelier.files import replacing
+from atelier.pictures import Pixels
 from atelier.pictures.vips import srgb
-
-Pixels = npt.NDArray[np.uint8]
 
 SIDE_PX = 512  # about how wide a grid of pictures is
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
+from atelier.pictures import Pixels, Samples
 from atelier.pictures.untrusted import shown
-from atelier.pictures.vips import Samples, bands, libvips, srgb
+from atelier.pictures.vips import bands, libvips, srgb
 
-Pixels = npt.NDArray[np.uint8]
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big ends first; + is BigTIFF
 MAX_TEXT = 1 << 16  # ours are about one KiB
 MAX_ENTRIES = 64  # of a directory; ours have some twenty

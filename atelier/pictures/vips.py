@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atelier.errors import AtelierError
-
-Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+from atelier.pictures import Samples
 
 BAND_BYTES = 1 << 24  # what is held of a picture that is read in bands
 

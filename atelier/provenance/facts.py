@@ -21,9 +21,9 @@ from pydantic import AfterValidator, Field, ValidationError
 from atelier.canvas.recipe import Facts, Natural, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.pictures import png, tiff
+from atelier.pictures import Samples, png, tiff
 from atelier.pictures.untrusted import opened, shown
-from atelier.pictures.vips import BAND_BYTES, Samples
+from atelier.pictures.vips import BAND_BYTES
 from atelier.text import clean
 
 # earlier formats lack keys, whose defaults are what they meant; format 4 added the grain

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -18,6 +17,7 @@ from torch.optim.swa_utils import update_bn
 from atelier.canvas.render import inputs, inputs_of, render_batch
 from atelier.data.dataset import PackedDataset
 from atelier.metrics.panel import QuickPanel
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.training.state import generator_for
 
@@ -119,7 +119,7 @@ class Showing:
         count = min(self._samples, max(FEWEST, len(held_out)))
         return asdict(self._panel.scores(self._paint(QUALITY_SEED, count, batch)))
 
-    def _paint(self, seed: int, count: int, batch: int) -> npt.NDArray[np.uint8]:
+    def _paint(self, seed: int, count: int, batch: int) -> Pixels:
         """Pictures of the painter, always the same latents: (count, H, W, 3)."""
         painter = self.painter()
         z = torch.cat([inputs(painter, seed, index) for index in range(count)])

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,6 +26,7 @@ from atelier.data.pack import split
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.images.verify import pixels_of, read_rgb, room_for
+from atelier.pictures import Pixels
 from atelier.pictures.blur import blurred
 
 REDUCTION = 2.0  # GAN.md 5.3
@@ -36,8 +36,6 @@ LONGEST_PX = 512  # only the middle of what is larger after its reduction: bound
 HELD_OUT = 0.05  # share of the paintings that are kept from training
 
 JUDGED = 40  # held-out paintings that are enough for a mean
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
+from atelier.pictures import Pixels, Samples
 from atelier.upscaling.network import SRVGGNetCompact
 
 
@@ -58,10 +58,6 @@ def _fits(work: Callable[[int], None], side_px: int) -> bool:
         return False
     return True
 
-
-Pixels = npt.NDArray[np.uint8]
-
-Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 Done = Callable[[float], None]  # told of so many more pixels that are finished
 

@@ -9,19 +9,17 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, write_panels
 from atelier.upscaling.enlarge import enlarge, enlarge_lanczos
 from atelier.upscaling.network import SRVGGNetCompact
 
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, as super-resolution papers measure
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.upscaling.enlarge import (
-    Counted,
-    Done,
-    Pixels,
-    Samples,
-    Span,
-    halves,
-    in_memory,
-    passes,
-    put,
-    to_images,
-    unheard,
-)
+from atelier.pictures import Pixels, Samples
+from atelier.upscaling.enlarge import Counted, Done, Span, halves, in_memory, passes, put, to_images, unheard
 
 if TYPE_CHECKING:
     import spandrel

@@ -19,21 +19,13 @@ import torch
 from atelier.device import machine_memory, software
 from atelier.errors import AtelierError
 from atelier.files import digest
+from atelier.pictures import Pixels, Samples
 from atelier.provenance.facts import Scalar, UpscaleFacts
 from atelier.settings.messages import counted
 from atelier.settings.schema import Print, Upscale
 from atelier.upscaling import enlarge as lanczos
 from atelier.upscaling import external
-from atelier.upscaling.enlarge import (
-    Done,
-    Pixels,
-    Samples,
-    blank,
-    enlarge_into,
-    lanczos_into,
-    passes,
-    unheard,
-)
+from atelier.upscaling.enlarge import Done, blank, enlarge_into, lanczos_into, passes, unheard
 from atelier.upscaling.external import External, external_into, open_external
 from atelier.upscaling.network import SRVGGNetCompact, load_upscaler
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
+from atelier.pictures import Pixels
 from atelier.progress import Progress
 from atelier.training.muon import Muon
 from atelier.training.state import TrainingState, generator_for, load_state, save_state
@@ -23,8 +23,6 @@ LOOK_STEPS = 20  # how often the loss leaves the device for the progress line
 CLIP = 1.0
 DIVERGED = "the upscaler's loss is no number any more: lower train_upscaler.lr"
 LOOKED_AT = 2  # squares of a painting for each one learned from
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from atelier.canvas.murals import is_mural
 from atelier.errors import AtelierError
 from atelier.images.jpeg import DAMAGE
+from atelier.pictures import Pixels, Samples
 from atelier.pictures.sheets import Panel, fitted, write_panels
 from atelier.pictures.untrusted import opened
-from atelier.pictures.vips import Samples
 from atelier.provenance import facts
 from atelier.provenance.facts import Provenance
 
@@ -87,7 +86,7 @@ class Shelf:
         raise AssertionError("numbers have no end")
 
 
-def _levels(samples: Samples) -> npt.NDArray[np.uint8]:
+def _levels(samples: Samples) -> Pixels:
     """A picture as a sheet shows it, in 8 bits."""
     return (samples // 257 if samples.dtype == np.uint16 else samples).astype(np.uint8)
 

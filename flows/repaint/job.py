@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
-from atelier.pictures.vips import Samples
+from atelier.pictures import Samples
 from atelier.provenance import contract
 from atelier.provenance.contract import LOCK, Answer, Job, Jobs
 from atelier.provenance.facts import FORMAT, ModelFacts, Provenance

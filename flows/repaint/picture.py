@@ -16,9 +16,9 @@ import numpy as np
 from atelier.canvas.recipe import MOST_MOVES, MOST_VARIED, Canvas, Move, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.images.verify import read_rgb
+from atelier.pictures import Samples
 from atelier.pictures.compare import pixels_sha256
 from atelier.pictures.untrusted import shown
-from atelier.pictures.vips import Samples
 from atelier.provenance import facts
 from atelier.provenance.facts import PixelFacts, Provenance
 from flows.records import ledger

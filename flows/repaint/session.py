@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from atelier.errors import AtelierError
+from atelier.pictures import Samples
 from atelier.pictures.compare import Likeness, compare
-from atelier.pictures.vips import Samples
 from atelier.provenance.contract import Answer
 from atelier.provenance.facts import ModelFacts, PixelFacts, Provenance
 from flows.records.networks import Wanted

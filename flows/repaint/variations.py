@@ -11,7 +11,7 @@ import numpy as np
 
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
-from atelier.pictures.vips import Samples
+from atelier.pictures import Samples
 from atelier.provenance.facts import Provenance
 from flows.repaint import job as commission
 from flows.repaint.job import UNANSWERED, Studio

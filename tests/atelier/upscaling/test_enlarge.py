@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from atelier.errors import AtelierError
-from atelier.upscaling.enlarge import Pixels, blank, enlarge, enlarge_into, enlarge_lanczos, passes
+from atelier.pictures import Pixels
+from atelier.upscaling.enlarge import blank, enlarge, enlarge_into, enlarge_lanczos, passes
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 
 FLOATS = 65535  # 16 bits tell differences of 1.5e-5

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from atelier.errors import AtelierError
-from atelier.upscaling.enlarge import Pixels, Samples, blank, enlarge
+from atelier.pictures import Pixels, Samples
+from atelier.upscaling.enlarge import blank, enlarge
 from atelier.upscaling.external import OVERLAP_PX, External, external_into, open_external, tiles, weights
 from atelier.upscaling.network import SRVGGNetCompact, load_upscaler, save_upscaler
 from tests.foreign import far_sighted, made, saved

@@ -8,7 +8,7 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.upscaling.enlarge import Pixels
+from atelier.pictures import Pixels
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from atelier.upscaling.prints import Press, new_press, print_again, same_press
 
