@@ -19,11 +19,11 @@ from atelier.model_store import DISCRIMINATOR, FACTS, GENERATOR, KEPT, content_h
 from atelier.settings.schema import Params, load_params
 from flows.clones.night_clone import Clone
 from flows.clones.sibling import RESULTS
+from flows.records.history import CHAMPION_FILE
 from flows.repo import stages, storage
 from flows.repo.git import git
 
 NAME = "champion"
-TOLD = Path("models/champion.json")
 MODEL = Path("data/model")
 TAG = re.compile(r"atelier@v(\d+)\.(\d+)\.(\d+)")
 
@@ -73,9 +73,9 @@ def champion(clone: Clone, say: Callable[[str], None] = print) -> Champion | Non
 
     Raises AtelierError where it is told of and cannot be had.
     """
-    if not (clone.root / TOLD).exists():
+    if not (clone.root / CHAMPION_FILE).exists():
         return None
-    told = _read_told(clone.root / TOLD)
+    told = _read_told(clone.root / CHAMPION_FILE)
     tracked = told.path.with_name(f"{told.path.name}.dvc")
     place = clone.root / told.path
     if _is_whole(place):
@@ -145,7 +145,7 @@ def promote(
     storage.track(root, told.path)
     _forget_others(root, told.path)
     if remote := stages.remote(root):
-        storage.push(root, sorted((root / TOLD.parent).glob(f"{NAME}-*.dvc")), say)
+        storage.push(root, sorted((root / CHAMPION_FILE.parent).glob(f"{NAME}-*.dvc")), say)
     tag = f"atelier@v{told.version}"
     commit = _commit(clone, f"{tag}: {reason}\n\nThe champion of the night of {night}, {told.path}.\n")
     git(root, "tag", "-a", "-f", "--no-sign", "-F", "-", tag, commit, given=f"{tag}, {night}: {reason}\n")
@@ -176,7 +176,12 @@ def _read_told(path: Path) -> Champion:
     except (ValueError, KeyError, TypeError) as error:
         raise AtelierError(f"{path} is damaged ({error}): it is the robot's, restore it from git") from None
     match = KEPT.fullmatch(champion.path.name)
-    if champion.path.parent != TOLD.parent or not match or match[1] != NAME or not _version(champion.version):
+    if (
+        champion.path.parent != CHAMPION_FILE.parent
+        or not match
+        or match[1] != NAME
+        or not _version(champion.version)
+    ):
         raise AtelierError(f"{path} names no champion: it is the robot's, restore it from git")
     return champion
 
@@ -198,16 +203,16 @@ def _keep(clone: Clone, before: Champion | None, night: str, reason: str) -> Cha
     """The challenger as a kept model in models/, and champion.json that says so."""
     root = clone.root
     challenger = model(root / MODEL)
-    path = keep_model(root / TOLD.parent, NAME, lambda directory: _copy(root / MODEL, directory)).relative_to(
-        root
-    )
+    path = keep_model(
+        root / CHAMPION_FILE.parent, NAME, lambda directory: _copy(root / MODEL, directory)
+    ).relative_to(root)
     if before and path == before.path:
         raise AtelierError(f"{path} is the champion already")
     version = _next_version(clone, before, challenger)
     told = Champion(
         path, version, challenger.generator_sha256, challenger.dataset_sha256, night, challenger.paintings
     )
-    write_json(root / TOLD, {**asdict(told), "path": path.as_posix(), "reason": reason})
+    write_json(root / CHAMPION_FILE, {**asdict(told), "path": path.as_posix(), "reason": reason})
     return told
 
 
@@ -248,7 +253,7 @@ def _forget_others(root: Path, path: Path) -> None:
     """The new champion stays, and the one it was trained on from; those before are in the branch's history."""
     start = load_params(root / "params.yaml").train.init_from
     stay = {path.name, Path(start).name if start else ""}
-    for tracked in (root / TOLD.parent).glob(f"{NAME}-*.dvc"):
+    for tracked in (root / CHAMPION_FILE.parent).glob(f"{NAME}-*.dvc"):
         if tracked.stem not in stay:
             tracked.unlink()
             shutil.rmtree(tracked.with_suffix(""), ignore_errors=True)
@@ -258,7 +263,7 @@ def _commit(clone: Clone, message: str) -> str:
     """The user's tree and the robot's files, on top of the branch and of the user's commit; no ref is moved."""
     root, tip = clone.root, clone.tip
     results = [name for name in RESULTS if (root / name).is_file()]
-    names = (":(glob)models/champion-*.dvc", TOLD.as_posix(), "params.yaml", *results)
+    names = (":(glob)models/champion-*.dvc", CHAMPION_FILE.as_posix(), "params.yaml", *results)
     git(root, "add", "-A", "-f", "--", *names)
     heads = [tip, clone.base] if tip else [clone.base]
     parents = git(root, "merge-base", "--independent", *heads).splitlines()

@@ -16,10 +16,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atelier.provenance.facts import plain
-from flows.night.champion import TOLD
 from flows.repo.git import git, git_bytes, holds
 from flows.repo.stages import LOCK_FILE
 
+CHAMPION_FILE = Path("models/champion.json")
 MAX_BYTES = 1 << 20  # ours are about ten KiB
 MAX_LINE, MAX_BRACKETS = 4000, 1000  # bound how deep it nests: libyaml's own stack ends some ten times deeper
 MAX_STARS = 10  # aliases: so few cannot make it grow more than some forty times
@@ -119,7 +119,7 @@ def read(root: Path, wanted: Iterable[Held], naming: str = "") -> Iterator[Lock]
 
 def reigns(root: Path = Path()) -> list[Reign]:
     """Every champion that there has been, newest first; what names none is passed over."""
-    by = versions(root, TOLD.as_posix())
+    by = versions(root, CHAMPION_FILE.as_posix())
     found = []
     for id, text in contents(root, by):
         try:
