@@ -49,6 +49,7 @@ lint: setup  ## style, types, and the arrows between the three floors
 	ruff format --check .
 	mypy
 	lint-imports
+	python tools/code_deps.py --check
 
 bench: setup  ## every benchmark but those that take an hour (trials, kills, gate, upscaler); each prints its ratios
 	set -e; for script in $(filter-out bench/trials.py bench/kills.py bench/gate.py bench/upscaler.py,$(wildcard bench/*.py)); do echo "== $$script"; python $$script; done

@@ -12,7 +12,6 @@ import torch
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from atelier.provenance.facts import SoftwareFacts
 
 # what is raised as a plain RuntimeError where memory does not suffice: by cuDNN and cuBLAS, CUDA itself, MPS, the CPU's
 # allocator, oneDNN
@@ -91,6 +90,6 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def software() -> SoftwareFacts:
-    """Of what paints now."""
-    return SoftwareFacts(atelier=__version__, torch=torch.__version__)
+def versions() -> dict[str, str]:
+    """The versions of Atelier and torch, as provenance names them."""
+    return {"atelier": __version__, "torch": torch.__version__}

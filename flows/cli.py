@@ -69,14 +69,14 @@ def show(
     ] = None,
 ) -> None:
     """Take paintings out of the shards to look at: where each went, what is known of it, how its download went."""
-    from atelier.data import shards
+    from atelier.data import unpack
     from atelier.provenance.facts import plain
 
     here = Path.cwd()
     work_tree.enter()
     folder = here / out if out else Path(".atelier/show")
     works, entries = _archive(ids)
-    names = shards.stems(works)
+    names = unpack.stems(works)
     for id in dict.fromkeys(ids):
         work = works[id]
         print(plain(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
@@ -86,7 +86,7 @@ def show(
             print("  not downloaded yet: `dvc repro download`")
             continue
         print(f"  {plain(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
-        for path in shards.unpack(SHARDS, folder, [id], names).values():
+        for path in unpack.unpack(SHARDS, folder, [id], names).values():
             print(f"  {path}")
 
 
@@ -101,7 +101,7 @@ def unpack(
     ] = False,
 ) -> None:
     """Unpack the shards into files named by id, with a catalog.csv that says what they show."""
-    from atelier.data import shards
+    from atelier.data import unpack
     from atelier.data.duplicates import kept_pictures
     from atelier.data.duplicates import look_alikes as find_look_alikes
     from atelier.progress import Progress
@@ -119,8 +119,8 @@ def unpack(
     if ids:
         wanted &= set(ids)
     with Progress("unpack", len(wanted), "pictures") as progress:
-        files = shards.unpack(SHARDS, folder, wanted, shards.stems(works), progress.advance)
-    table = shards.write_table(folder, files, works)
+        files = unpack.unpack(SHARDS, folder, wanted, unpack.stems(works), progress.advance)
+    table = unpack.write_table(folder, files, works)
     print(f"{counted(len(files), 'picture')} in {folder}; {table} says what they show")
     if lacking := sorted(set(ids or ()) - files.keys()):
         print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")

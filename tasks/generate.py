@@ -12,14 +12,14 @@ from atelier.canvas.murals import STATISTICS, folder_of, is_mural, make, refuse_
 from atelier.canvas.paint import Painting, paint, size
 from atelier.canvas.recipe import Recipe
 from atelier.canvas.render import exact
-from atelier.device import software
+from atelier.device import versions
 from atelier.files import digest, linked, replacing_directory
 from atelier.networks import load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress
-from atelier.provenance.facts import ModelFacts, PickFacts, Provenance
+from atelier.provenance.facts import ModelFacts, PickFacts, Provenance, SoftwareFacts
 from atelier.settings.messages import counted
 from atelier.settings.schema import Generate
 from tasks.stage import DATA, Stage, main
@@ -83,7 +83,7 @@ def provenance(params: Generate, index: int, model: ModelFacts, pick: PickFacts 
     return Provenance(
         model=model,
         latent=recipe(params, index),
-        software=software(),
+        software=SoftwareFacts(**versions()),
         pick=pick,
     )
 

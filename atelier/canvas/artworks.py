@@ -22,13 +22,13 @@ from atelier.canvas.murals import is_mural
 from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe
 from atelier.canvas.render import exact
-from atelier.device import deterministic, software
+from atelier.device import deterministic, versions
 from atelier.errors import AtelierError, with_words
 from atelier.networks import load_discriminator, load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.progress import Progress
-from atelier.provenance.facts import ModelFacts, Provenance, write_png
+from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, write_png
 from atelier.settings.messages import counted
 
 SHOWN = 64  # pictures on the contact sheet, at most
@@ -73,7 +73,11 @@ def _painted(given: argparse.Namespace) -> int:
             f"or set generate.canvas and train.init_from in params.yaml and run `dvc repro generate`"
         )
     pictures = (
-        Provenance(model=model, latent=given.recipe.model_copy(update={"index": index}), software=software())
+        Provenance(
+            model=model,
+            latent=given.recipe.model_copy(update={"index": index}),
+            software=SoftwareFacts(**versions()),
+        )
         for index in range(given.count)
     )
     given.out.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from atelier.canvas.batch_statistics import base, by_own_statistics, refuse_without_statistics, uneven
 from atelier.canvas.latents import between, lay, moved, slerp
 from atelier.canvas.recipe import Canvas, Recipe, Rectangle, Variation, cut
-from atelier.canvas.render import base, by_own_statistics, grain, refuse_without_statistics, render, uneven
+from atelier.canvas.render import grain, render
 from atelier.canvas.tiling import Plane
 from atelier.canvas.tiling import size as size_on
 from atelier.device import machine_memory

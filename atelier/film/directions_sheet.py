@@ -12,13 +12,13 @@ from atelier.canvas.latents import factorised
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
 from atelier.canvas.render import exact
-from atelier.device import deterministic, software
+from atelier.device import deterministic, versions
 from atelier.errors import with_words
 from atelier.networks import load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, fitted, sheet, write_panels
 from atelier.progress import Progress
-from atelier.provenance.facts import ModelFacts, Provenance, write_png
+from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, write_png
 
 STEPS = 7  # pictures of a row, the unmoved in the middle
 SHOWN_PX = 128  # longer side of one, about
@@ -59,7 +59,7 @@ def _directed(given: argparse.Namespace) -> int:
                     made = Provenance(
                         model=model,
                         latent=recipe,
-                        software=software(),
+                        software=SoftwareFacts(**versions()),
                     )
                     write_png(given.save / _name(recipe, direction), picture, made)
                 pictures.append(fitted(picture, SHOWN_PX))

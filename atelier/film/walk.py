@@ -16,14 +16,22 @@ from torch import nn
 from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.canvas.render import exact
-from atelier.device import deterministic, software
+from atelier.device import deterministic, versions
 from atelier.errors import AtelierError, with_words
 from atelier.film.encode import MOST_PX, FilmFacts, kind_of, write_film
 from atelier.networks import load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, thumbnail, write_panels
 from atelier.progress import Progress
-from atelier.provenance.facts import ModelFacts, PixelFacts, Provenance, read, read_pixels, write_png
+from atelier.provenance.facts import (
+    ModelFacts,
+    PixelFacts,
+    Provenance,
+    SoftwareFacts,
+    read,
+    read_pixels,
+    write_png,
+)
 
 LAST = 2**31  # pictures of a seed
 GAP_PX = 4  # between the walkers of a grid; even, as a film's sides are
@@ -49,7 +57,7 @@ class Walkers:
         return Provenance(
             model=self.model,
             latent=at_frame(self.recipes[walker], frame),
-            software=software(),
+            software=SoftwareFacts(**versions()),
         )
 
     def picture(self, walker: int, frame: int, kept: Path | None = None) -> Pixels:

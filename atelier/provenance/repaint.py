@@ -20,14 +20,14 @@ from atelier import __version__
 from atelier.canvas.murals import MEGA, STATISTICS, folder_of, is_mural, paint_in
 from atelier.canvas.paint import Painting, paint, size
 from atelier.canvas.render import exact
-from atelier.device import deterministic, software
+from atelier.device import deterministic, versions
 from atelier.errors import AtelierError, print_without_failing
 from atelier.files import linked
 from atelier.networks import load_generator
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
 from atelier.provenance.contract import LOCK, Answer, Job, Jobs
-from atelier.provenance.facts import PixelFacts, Provenance
+from atelier.provenance.facts import PixelFacts, Provenance, SoftwareFacts
 from atelier.upscaling.prints import print_again
 
 
@@ -58,7 +58,7 @@ def answers(asked: Jobs, device: torch.device) -> Iterator[Answer]:
                 loaded = job.generator, _Generator(job.generator, device)
             yield _paint(job, loaded[1], device)
         except AtelierError as error:
-            yield Answer(name=job.name, software=software(), refused=str(error))
+            yield Answer(name=job.name, software=SoftwareFacts(**versions()), refused=str(error))
 
 
 class _Generator:
@@ -85,7 +85,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
         )
 
     def answer(pixels: PixelFacts, original: PixelFacts | None = None) -> Answer:
-        return Answer(name=job.name, pixels=pixels, original=original, software=software())
+        return Answer(name=job.name, pixels=pixels, original=original, software=SoftwareFacts(**versions()))
 
     height, width = size(generator.network, made.latent)
     named = made.print.original if made.print else made.pixels

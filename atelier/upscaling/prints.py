@@ -16,11 +16,11 @@ import numpy as np
 import PIL
 import torch
 
-from atelier.device import machine_memory, software
+from atelier.device import machine_memory, versions
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import Pixels, Samples
-from atelier.provenance.facts import Scalar, UpscaleFacts
+from atelier.provenance.facts import Scalar, SoftwareFacts, UpscaleFacts
 from atelier.settings.messages import counted
 from atelier.settings.schema import Print, Upscale
 from atelier.upscaling import enlarge as lanczos
@@ -106,7 +106,7 @@ def new_press(
         upscaler_sha256=digest(network) if upscaler and network else None,
         upscaler_md5=digest(network, "md5") if upscaler and network else None,
         settings=settings,
-        software=software(),
+        software=SoftwareFacts(**versions()),
     )
     return Press(facts, upscaler)
 

@@ -9,7 +9,8 @@ import pytest
 
 from atelier.data.catalog import Work
 from atelier.data.folder import read_folder
-from atelier.data.shards import FEW, Item, stems, unpack, write_shards, write_table
+from atelier.data.shards import Item, write_shards
+from atelier.data.unpack import FEW, stems, unpack, write_table
 from atelier.errors import AtelierError
 
 IDS = [f"{n:024x}" for n in range(3 * FEW)]
