@@ -49,7 +49,7 @@ def pick_device(wanted: str) -> tuple[torch.device, str]:
     return torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads), since torch finds no GPU"
 
 
-def deterministic(wanted: str) -> tuple[torch.device, str]:
+def pick_deterministic_device(wanted: str) -> tuple[torch.device, str]:
     """As `pick_device`, and torch set to give the same bytes there every time; the process stays so."""
     device, why = pick_device(wanted)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so

@@ -17,7 +17,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from atelier.errors import AtelierError, Finding, print_without_failing
+from atelier.errors import AtelierError, Finding, ignore_output_errors
 from atelier.settings.schema import Params, load_params
 from atelier.web.client import FetchError, PoliteClient
 
@@ -183,6 +183,6 @@ def _driver(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    print_without_failing()
+    ignore_output_errors()
     for finding in findings(Path("params.yaml")):
         print(json.dumps(asdict(finding)), flush=True)

@@ -19,16 +19,16 @@ class AtelierError(Exception):
     """What was wrong, where (file, key, line), and what to do; shown without a traceback."""
 
 
-class PassingError(AtelierError):
+class TransientError(AtelierError):
     """A site or a network in trouble that may be over by itself: the same again, later, may succeed."""
 
 
-def with_words(work: Callable[[], int], goes_on: str) -> int:
+def run_for_exit_code(work: Callable[[], int], goes_on: str) -> int:
     """Run `work` for its exit code; 1 with the sentence of a mistake, 130 after Ctrl-C, 143 after SIGTERM.
 
     `goes_on` says how to go on after a Ctrl-C, empty where there is nothing to go on with.
     """
-    print_without_failing()
+    ignore_output_errors()
     signal.signal(signal.SIGTERM, _stop)
     try:
         return work()
@@ -36,7 +36,7 @@ def with_words(work: Callable[[], int], goes_on: str) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        if (sentence := sentence_of(error)) is None:
+        if (sentence := describe_os_error(error)) is None:
             raise
         print(sentence, file=sys.stderr)
         return 1
@@ -45,7 +45,7 @@ def with_words(work: Callable[[], int], goes_on: str) -> int:
         return 130
 
 
-def sentence_of(error: OSError) -> str | None:
+def describe_os_error(error: OSError) -> str | None:
     """What the operating system refused, and where; None for an OSError that says neither."""
     if error.filename is None and error.errno is None:
         return None
@@ -54,7 +54,7 @@ def sentence_of(error: OSError) -> str | None:
     return f"{error.strerror}: {error.filename or 'the disk or network'}"
 
 
-def print_without_failing(line_buffering: bool = False) -> None:
+def ignore_output_errors(line_buffering: bool = False) -> None:
     """From now on nothing that is printed raises: characters that stdout cannot encode become `?`, and what is printed
     to a closed pipe, a full disk or a lost terminal is dropped. Every entry point calls this first.
 
@@ -124,5 +124,5 @@ class Finding:
 
     what: str
     state: State
-    said: str
-    mend: str = ""
+    message: str
+    fix: str = ""

@@ -164,7 +164,7 @@ def size_bytes(place: Path) -> int:
     return sum(sizes)
 
 
-def linked(path: Path, to: Path) -> None:
+def link_or_copy(path: Path, to: Path) -> None:
     """The same file under a second name, or a copy of it where the disk knows no links."""
     try:
         to.hardlink_to(path)

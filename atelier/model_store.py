@@ -14,19 +14,25 @@ from pathlib import Path
 from atelier.errors import AtelierError
 from atelier.files import digest
 
-GENERATOR, DISCRIMINATOR, FACTS = "generator.safetensors", "discriminator.safetensors", "model.json"
-BASE = Path("models/base-64-a307d11006225ade")  # made by tools/make_base.py; its README.md is the model card
+GENERATOR_FILE, DISCRIMINATOR_FILE, FACTS_FILE = (
+    "generator.safetensors",
+    "discriminator.safetensors",
+    "model.json",
+)
+BASE_MODEL = Path(
+    "models/base-64-a307d11006225ade"
+)  # made by tools/make_base.py; its README.md is the model card
 HASH_DIGITS = 16
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-KEPT = re.compile(rf"({NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+STORED_NAME = re.compile(rf"({MODEL_NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
 
 
-def keep_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
+def store_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
     """A new model directory in `folder`, with the files that `fill` writes into the directory it is given.
 
     Where the same model is there already, that is it. Raises AtelierError for a name that is none.
     """
-    if not NAME.fullmatch(name):
+    if not MODEL_NAME.fullmatch(name):
         raise AtelierError(
             f"the name {name!r} does not fit: up to 40 of a-z, 0-9, - and _, the first no sign"
         )
@@ -49,7 +55,7 @@ def content_hash(directory: Path) -> str:
     """The first hex digits of a SHA-256 over a model directory's files, less what an operating system may add."""
     lines = [
         f"{name} {digest(directory / name)}\n"
-        for name in (GENERATOR, DISCRIMINATOR, FACTS)
+        for name in (GENERATOR_FILE, DISCRIMINATOR_FILE, FACTS_FILE)
         if (directory / name).is_file()
     ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:HASH_DIGITS]

@@ -65,7 +65,7 @@ class Progress:
         """Units per second since this process began counting; 0 before the first."""
         return (self.done - self._start) / max(time.monotonic() - self._began_s, 1e-9)
 
-    def resumed(self, units: float, note: object = "") -> None:
+    def count_resumed(self, units: float, note: object = "") -> None:
         """Count `units` that an earlier run has done: they say nothing about the rate."""
         self._start += units
         self._began_s = time.monotonic()
@@ -81,13 +81,13 @@ class Progress:
         self._note = note or self._note
         self._show(time.monotonic())
 
-    def shows(self, picture: Path, scores: Sequence[Mapping[str, float]] = ()) -> None:
+    def show_picture(self, picture: Path, scores: Sequence[Mapping[str, float]] = ()) -> None:
         """A picture of how far it has come, and how good it was at each step so far, for whoever watches the file."""
         self._picture, self._scores = picture.as_posix(), list(scores)
         if self._path:
             self._write_file(self._path)
 
-    def line(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """A line of its own, above the bar where there is one."""
         (self._bars.console if self._bars else self._console).print(text, markup=False)
 
@@ -99,7 +99,7 @@ class Progress:
             self._bars.update(self._task, completed=self.done, text=self._text(last))
         elif last or now_s - self._last_line_s >= LINE_INTERVAL_S:
             self._last_line_s = now_s
-            self.line(f"{self.stage}: {self._text(last)}")
+            self.print_line(f"{self.stage}: {self._text(last)}")
 
     def _text(self, last: bool) -> str:
         """The same words beside a bar and in a log."""

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-LONGEST = 500  # characters; titles of 250 occur
+MAX_CHARS = 500  # characters; titles of 250 occur
 LONGEST_TAG = 2000  # characters of attributes
 LONGEST_SLUG = 80  # characters
 # Latin letters that Unicode does not decompose into a letter and an accent
@@ -35,21 +35,21 @@ def clean(text: str) -> str:
     """
     text = html.unescape(text)
     if text.isprintable():  # nearly every text, and a tenth of the time
-        return unicodedata.normalize("NFC", " ".join(text.split()))[:LONGEST]
+        return unicodedata.normalize("NFC", " ".join(text.split()))[:MAX_CHARS]
     text = text.encode("utf-8", "replace").decode()
     kept = "".join(
         " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text
     )
-    return unicodedata.normalize("NFC", " ".join(kept.split()))[:LONGEST]
+    return unicodedata.normalize("NFC", " ".join(kept.split()))[:MAX_CHARS]
 
 
-def cell(text: str) -> str:
+def escape_csv_cell(text: str) -> str:
     """Return `text` on one line for a CSV that a spreadsheet may open, with an apostrophe before a formula."""
     text = re.sub(r"[\r\n]", " ", text)
     return f"'{text}" if _is_formula(text) else text
 
 
-def of_cell(text: str) -> str:
+def unescape_csv_cell(text: str) -> str:
     """Return the text that `cell` was given."""
     return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
 
@@ -75,7 +75,7 @@ def slug(text: str) -> str:
     return f"{ascii[: LONGEST_SLUG - 9].rstrip('-') or 'untitled'}-{mark}"
 
 
-def only_tags(page: bytes, names: Sequence[str]) -> str:
+def keep_only_tags(page: bytes, names: Sequence[str]) -> str:
     """A page of HTML without comments, in which only whole tags of these names are tags; every other `<` is text.
 
     Python's html.parser takes quadratic time for what never ends: comments, declarations, tags without a `>`.

@@ -113,7 +113,7 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
     import pandas  # noqa: F401  # img2dataset has loaded them, too, when its clock starts
     import pyarrow.parquet  # noqa: F401
 
-    from atelier.data.catalog import Work, write_account
+    from atelier.data.catalog import Work, write_downloads
     from atelier.data.shards import write_shards
     from atelier.download.arrivals import Arrivals, Limits
     from atelier.download.download import download, kept_items
@@ -144,7 +144,7 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
         clock = FromFirstAnswer(engine)
         entries, _ = download(works, source, arrivals, clock, OneByOne(opening, limits), progress)
         write_shards(kept_items(works, entries, source, arrivals), Path("images"))
-        write_account(entries, Path("downloads.parquet"))
+        write_downloads(entries, Path("downloads.parquet"))
     print(time.monotonic() - began_s if one_process else clock.seconds(pictures))
 
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from atelier.data.catalog import Work, read_account, read_catalog, write_account, write_catalog
+from atelier.data.catalog import Work, read_catalog, read_downloads, write_catalog, write_downloads
 from atelier.data.shards import Item, read_shards, write_shards
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,8 +68,8 @@ def main() -> None:
         for title in ("stage, everything to fetch", "stage, everything kept"):
             seconds, peak_mb = stage()
             print(f"{title:<44}{seconds:8.1f} s, at most {peak_mb:,.0f} MB", flush=True)
-        entries = measure("account read", lambda: read_account(Path("data/downloads.parquet")))
-        measure("account written", lambda: write_account(entries, Path("again.parquet")))
+        entries = measure("account read", lambda: read_downloads(Path("data/downloads.parquet")))
+        measure("account written", lambda: write_downloads(entries, Path("again.parquet")))
         items = list(read_shards(Path("data/images")))
         measure(
             f"{len(list(Path('data/images').iterdir()))} shards written",

@@ -21,8 +21,8 @@ from statistics import fmean
 
 import torch
 
-from atelier.data.duplicates import Picture, families
-from atelier.device import deterministic, keep_freed_memory
+from atelier.data.duplicates import Picture, group_near_duplicates
+from atelier.device import keep_freed_memory, pick_deterministic_device
 from atelier.images.verify import ImageLimits, Verified, verify
 from atelier.pictures import Pixels
 from atelier.progress import Progress
@@ -55,7 +55,7 @@ def main() -> None:
     """Train and judge what was asked for; a line a painting, then the means of each fold and of all."""
     given = _given()
     torch.set_num_threads(given.threads)
-    deterministic("cpu")
+    pick_deterministic_device("cpu")
     keep_freed_memory()
     for own_scale in given.scale:
         plan = replace(PLANS[own_scale], steps=given.steps or PLANS[own_scale].steps)
@@ -99,7 +99,7 @@ def split(
 ) -> tuple[list[Painting], list[Painting]]:
     """What is learned from and what is held out; whatever looks like a held-out painting is in neither."""
     larger = {painting.known.id for painting in paintings[:LARGER]}
-    motifs = families([painting.known for painting in paintings])
+    motifs = group_near_duplicates([painting.known for painting in paintings])
     motifs.sort(key=lambda family: hashlib.sha256(family[0].id.encode()).digest())
     ours = [family for family in motifs if any(known.id in larger for known in family)]
     seen = {known.id for family in ours[fold::folds] for known in family}

@@ -15,7 +15,7 @@ from flows.runtime import process, work_tree
 from flows.runtime import process as ending
 
 if TYPE_CHECKING:
-    from atelier.data.catalog import Entry, Work
+    from atelier.data.catalog import DownloadRecord, Work
 
 app = typer.Typer(
     help="An archive of paintings becomes a studio: scrape, download, train a GAN, generate artworks, print them.",
@@ -48,7 +48,7 @@ def main() -> None:
         app()
         return 0
 
-    sys.exit(ending.with_words(work, ""))
+    sys.exit(ending.run_for_exit_code(work, ""))
 
 
 @app.command()
@@ -76,7 +76,7 @@ def show(
     work_tree.enter()
     folder = here / out if out else Path(".atelier/show")
     works, entries = _archive(ids)
-    names = unpack.stems(works)
+    names = unpack.file_stems(works)
     for id in dict.fromkeys(ids):
         work = works[id]
         print(plain(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
@@ -102,8 +102,7 @@ def unpack(
 ) -> None:
     """Unpack the shards into files named by id, with a catalog.csv that says what they show."""
     from atelier.data import unpack
-    from atelier.data.duplicates import kept_pictures
-    from atelier.data.duplicates import look_alikes as find_look_alikes
+    from atelier.data.duplicates import downloaded_pictures, find_look_alikes
     from atelier.progress import Progress
     from atelier.settings.messages import counted
 
@@ -111,7 +110,7 @@ def unpack(
     work_tree.enter()
     folder = here / to if to else Path(".atelier/unpacked")
     works, entries = _archive(ids or [])
-    arrived = kept_pictures([entry for entry in entries.values() if entry.id in works])
+    arrived = downloaded_pictures([entry for entry in entries.values() if entry.id in works])
     wanted = {picture.id for picture in arrived}
     if look_alikes:
         alike = find_look_alikes(arrived)
@@ -119,8 +118,8 @@ def unpack(
     if ids:
         wanted &= set(ids)
     with Progress("unpack", len(wanted), "pictures") as progress:
-        files = unpack.unpack(SHARDS, folder, wanted, unpack.stems(works), progress.advance)
-    table = unpack.write_table(folder, files, works)
+        files = unpack.unpack(SHARDS, folder, wanted, unpack.file_stems(works), progress.advance)
+    table = unpack.write_csv(folder, files, works)
     print(f"{counted(len(files), 'picture')} in {folder}; {table} says what they show")
     if lacking := sorted(set(ids or ()) - files.keys()):
         print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")
@@ -160,9 +159,9 @@ def preset(
         Console().print(table, markup=False)
         return
     work_tree.enter()
-    changes = edit.apply(Path("params.yaml"), name)
+    changes = edit.apply_preset(Path("params.yaml"), name)
     for change in changes:
-        print(f"{change.key}: {edit.shown(change.before)} -> {edit.shown(change.after)}")
+        print(f"{change.key}: {edit.format_value(change.before)} -> {edit.format_value(change.after)}")
     print(
         "`dvc repro` makes what this changes"
         if changes
@@ -251,7 +250,7 @@ def _options(
         raise typer.Exit
 
 
-def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Entry]]":
+def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, DownloadRecord]]":
     """The catalog and the account by id. Raises AtelierError where `ids` are not in the catalog."""
     from atelier.data import catalog
     from atelier.data import catalog as account
@@ -261,7 +260,7 @@ def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Entry]]":
         raise AtelierError(
             f"data/catalog.parquet has no {', '.join(unknown)}: its column id lists what it has"
         )
-    return works, {entry.id: entry for entry in account.read_account(Path("data/downloads.parquet"))}
+    return works, {entry.id: entry for entry in account.read_downloads(Path("data/downloads.parquet"))}
 
 
 def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:

@@ -21,7 +21,7 @@ from prefect.states import Completed, Failed
 from rich.console import Console
 from rich.table import Table
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from atelier.settings.messages import counted
 from atelier.settings.schema import load_params
 from flows import studio
@@ -43,7 +43,7 @@ SHOWN = 5  # names of files in a sentence
 
 def main(wish: Wish) -> int:
     """Run the trials that have not been run: 0 done, 1 failed or refused, 130 and 143 stopped."""
-    return process.with_words(lambda: _explore(wish), GOES_ON)
+    return process.run_for_exit_code(lambda: _explore(wish), GOES_ON)
 
 
 def apply(name: str, trial: int | None = None) -> int:
@@ -51,7 +51,7 @@ def apply(name: str, trial: int | None = None) -> int:
 
     `name` may also be an exploration: then it is the experiment of its trial `trial`, else of its best one.
     """
-    return process.with_words(lambda: _apply(name, trial), GOES_ON)
+    return process.run_for_exit_code(lambda: _apply(name, trial), GOES_ON)
 
 
 def show(name: str) -> int:
@@ -62,7 +62,7 @@ def show(name: str) -> int:
         _print(Explored.found(Path.cwd(), name))
         return 0
 
-    return process.with_words(draw, "")
+    return process.run_for_exit_code(draw, "")
 
 
 def _explore(wish: Wish) -> int:
@@ -217,7 +217,7 @@ def run_trial(trying: Trying, number: int, changes: Mapping[str, Any]) -> State:
     logger.info("tries %s", described(changes))
     try:
         trial = trying.run(number, changes, lambda stage: Follower(stage, logger), logger.info)
-    except PassingError as error:
+    except TransientError as error:
         return Failed(name=OUT_OF_REACH, message=str(error))
     except AtelierError as error:  # a sentence for a person, not a traceback
         return Failed(name=STOPPED, message=str(error))

@@ -21,7 +21,7 @@ from prefect.logging import get_logger
 from prefect.states import Completed, Failed
 
 from atelier import model_store
-from atelier.data.catalog import read_account
+from atelier.data.catalog import read_downloads
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
 from atelier.settings.edit import Change
@@ -39,7 +39,7 @@ from flows.runtime import process, work_tree
 from flows.runtime.process import in_words
 
 PARAMS = Path("params.yaml")
-GENERATOR = champion.MODEL / model_store.GENERATOR
+GENERATOR = champion.MODEL / model_store.GENERATOR_FILE
 CONTACT_SHEET = Path("data/contact_sheet.png")
 PAPERS = Path(".atelier/nightly")  # in the clone, of the night at work
 T = TypeVar("T")
@@ -185,7 +185,7 @@ class _Attempt:
         if not now.paints_like(was):
             return f"{now.arch} of {now.resolution} px follows {was.arch} of {was.resolution} px, uncompared"
         judged = contest(
-            self._before.path / model_store.GENERATOR,
+            self._before.path / model_store.GENERATOR_FILE,
             self._params,
             wait_for=self._course.ends,
             return_state=True,
@@ -259,7 +259,7 @@ def promote(ours: Clone, before: Champion | None, night: date, reason: str) -> S
 def _harvest(before: Champion | None) -> Harvest:
     """What the stages before the training left. Catalog and account name each work and what became of it."""
     catalog = json.loads(Path("data/catalog.json").read_text())
-    arrived = sum(entry.status == "ok" for entry in read_account(Path("data/downloads.parquet")))
+    arrived = sum(entry.status == "ok" for entry in read_downloads(Path("data/downloads.parquet")))
     packed = json.loads(Path("data/dataset/dataset.json").read_text())
     return Harvest(
         catalog["found"], arrived, packed["train"], packed["held_out"], before.paintings if before else None,

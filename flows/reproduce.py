@@ -53,7 +53,7 @@ class Wish:
 
 def main(wish: Wish) -> int:
     """Paint the pictures again: 0 where all are as they were, 1 where one is not or failed, 130 and 143 stopped."""
-    return process.with_words(lambda: _reproduce(wish), "")
+    return process.run_for_exit_code(lambda: _reproduce(wish), "")
 
 
 def _reproduce(wish: Wish) -> int:

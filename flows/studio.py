@@ -21,7 +21,7 @@ def main(targets: Sequence[str]) -> int:
         with work_tree.only_flow():
             return _run(targets)
 
-    return process.with_words(work, "the next run goes on from here")
+    return process.run_for_exit_code(work, "the next run goes on from here")
 
 
 def _run(targets: Sequence[str]) -> int:

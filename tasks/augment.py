@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping
 
-from atelier.data.catalog import read_account, read_table
+from atelier.data.catalog import read_downloads, read_table
 from atelier.data.dataset import INDEX_SCHEMA, read_placements, write_placements
-from atelier.data.duplicates import LookAlike, kept_pictures, look_alikes
+from atelier.data.duplicates import LookAlike, downloaded_pictures, find_look_alikes
 from atelier.data.pack import write_dataset
 from atelier.data.shards import read_shards
 from atelier.settings.messages import counted
@@ -17,8 +17,8 @@ NAMED = 10  # look-alikes that the log names; data/downloads.parquet names all
 def run(stage: Stage) -> str:
     """params `augment`; data/images and data/downloads.parquet → data/dataset."""
     section = stage.params.augment
-    arrived = kept_pictures(read_account(DATA / "downloads.parquet"))
-    alike = look_alikes(arrived) if section.near_duplicates == "exclude" else {}
+    arrived = downloaded_pictures(read_downloads(DATA / "downloads.parquet"))
+    alike = find_look_alikes(arrived) if section.near_duplicates == "exclude" else {}
     _tell(alike)
     # another share is another split, so that `augment.held_out` has the effect that it says
     memory = stage.state / f"split-{section.held_out:g}.parquet"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from atelier.data.catalog import read_catalog, write_account
+from atelier.data.catalog import read_catalog, write_downloads
 from atelier.data.shards import write_shards
 from atelier.download.arrivals import Arrivals, Limits
 from atelier.download.download import download, full_disk_explained, kept_items
@@ -51,7 +51,7 @@ def run(stage: Stage) -> str:
             )
         with full_disk_explained(arrivals.path):
             write_shards(kept_items(works, entries, source, arrivals), DATA / "images")
-            write_account(entries, DATA / "downloads.parquet")
+            write_downloads(entries, DATA / "downloads.parquet")
     lacking = len(entries) - arrived
     return (
         f"{counted(arrived, 'picture')} of {counted(len(works), 'work')}"
@@ -69,7 +69,7 @@ def opening_of(params: Params) -> Iterator[Opening]:
     )
     match scrape.source:
         case "folder":
-            yield FolderOpening(scrape.folder.located().absolute(), section.max_bytes)
+            yield FolderOpening(scrape.folder.image_folder().absolute(), section.max_bytes)
         case "wikiart":
             wikiart = scrape.wikiart
             yield site(wikiart.base_url, wikiart.contact, section.rate_per_s, may_train=wikiart.may_train)

@@ -13,7 +13,7 @@ from atelier.canvas.paint import Painting, paint, size
 from atelier.canvas.recipe import Recipe
 from atelier.canvas.render import exact
 from atelier.device import versions
-from atelier.files import digest, linked, replacing_directory
+from atelier.files import digest, link_or_copy, replacing_directory
 from atelier.networks import load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
@@ -70,9 +70,9 @@ def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: i
                 shown.append(thumbnail(preview(tif, SHOWN_PX), SHOWN_PX))
         with replacing_directory(ARTWORKS) as directory:
             for to, tif in finished.items():
-                linked(tif, directory / to)
+                link_or_copy(tif, directory / to)
             write_sheet(DATA / "contact_sheet.png", np.stack(shown))
-        progress.shows(DATA / "contact_sheet.png")
+        progress.show_picture(DATA / "contact_sheet.png")
     stage.refuse_changed()
     shutil.rmtree(stage.state)
     return f"{counted(len(made), 'mural')} of {width:,} × {height:,} px, seed {made[0].latent.seed}"

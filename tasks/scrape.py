@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from atelier.data.catalog import Work, write_catalog
-from atelier.data.coverage import Found, coverage
+from atelier.data.coverage import SourceWorks, coverage_report
 from atelier.data.folder import read_folder
 from atelier.errors import AtelierError
 from atelier.files import write_json
@@ -40,7 +40,7 @@ def run(stage: Stage) -> str:
         why = "; ".join(reason for reason in (skipped, incomplete) if reason)
         raise AtelierError(f"{asked} gave no works{f' ({why})' if why else ''}: {_advice(params.source)}")
     write_catalog(found.works, DATA / "catalog.parquet")
-    write_json(DATA / "catalog.json", coverage(params.source, asked, found))
+    write_json(DATA / "catalog.json", coverage_report(params.source, asked, found))
     for note in found.notes:
         _say(note)
     summary = f"{counted(len(found.works), 'work')} of {asked}{f'; left out: {skipped}' if skipped else ''}"
@@ -51,7 +51,7 @@ def run(stage: Stage) -> str:
     return summary
 
 
-def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, Found]:
+def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, SourceWorks]:
     query = _query(wikiart)
     if query.kind != "artist" and (hint := unknown_slug(query.kind, query.slug)):
         _say(f"{hint}; asking all the same")
@@ -103,7 +103,7 @@ def _query(wikiart: WikiArt) -> Query:
     return Query("artist", wikiart.artist)
 
 
-def _ask_gallery(stage: Stage, gallery: Gallery) -> tuple[str, Found]:
+def _ask_gallery(stage: Stage, gallery: Gallery) -> tuple[str, SourceWorks]:
     with (
         serve(gallery.seed, gallery.works, gallery.size_px) as base_url,
         PoliteClient(base_url, contact="", rate_per_s=None, retries=RETRIES, timeout_s=TIMEOUT_S) as client,
@@ -131,14 +131,14 @@ def _of_gallery(work: Work, base_url: str) -> Work:
     )
 
 
-def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, Found]:
+def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, SourceWorks]:
     with stage.progress(1, "files") as progress:
 
         def report(done: int, expected: int) -> None:
             progress.total = expected
             progress.update(done)
 
-        found = read_folder(folder.located(), folder.table(), report, studio=Path.cwd())
+        found = read_folder(folder.image_folder(), folder.catalog_file(), report, studio=Path.cwd())
     return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from atelier.errors import AtelierError, PassingError, print_without_failing, sentence_of
+from atelier.errors import AtelierError, TransientError, describe_os_error, ignore_output_errors
 from atelier.files import write_bytes, write_json
 from atelier.progress import Progress
 from atelier.settings.schema import Params, load_params
@@ -65,7 +65,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
     `work` does the stage and returns its one-line summary.
     """
     signal.signal(signal.SIGTERM, _stop)
-    print_without_failing(line_buffering=True)
+    ignore_output_errors(line_buffering=True)
     began_s = time.monotonic()
     try:
         inputs = Inputs.read(name)  # before params.yaml is read: an edit between the two is found at the end
@@ -82,9 +82,9 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         _note_executed(name)
     except AtelierError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL if isinstance(error, PassingError) else 1)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, TransientError) else 1)
     except OSError as error:
-        if (sentence := sentence_of(error)) is None:
+        if (sentence := describe_os_error(error)) is None:
             raise
         print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(1)

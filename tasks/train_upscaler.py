@@ -7,8 +7,8 @@ from dataclasses import asdict
 import torch
 
 from atelier import __version__
-from atelier.data.catalog import read_account
-from atelier.data.duplicates import kept_pictures
+from atelier.data.catalog import read_downloads
+from atelier.data.duplicates import downloaded_pictures
 from atelier.data.shards import read_shards
 from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
@@ -81,7 +81,7 @@ def plan_of(params: TrainUpscaler) -> UpscalerPlan:
 
 def paintings(params: TrainUpscaler) -> Pictures:
     """The downloaded paintings, or as many of them as `train_upscaler.paintings` allows, ready to learn from."""
-    known = kept_pictures(read_account(DATA / "downloads.parquet"))
+    known = downloaded_pictures(read_downloads(DATA / "downloads.parquet"))
     smallest_px = params.patch_px * params.scale
     return read_pictures(
         known, read_shards(DATA / "images"), smallest_px, params.paintings, os.cpu_count() or 1

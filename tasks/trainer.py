@@ -24,15 +24,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from atelier.device import deterministic, keep_freed_memory
-from atelier.errors import AtelierError, print_without_failing
+from atelier.device import keep_freed_memory, pick_deterministic_device
+from atelier.errors import AtelierError, ignore_output_errors
 from atelier.parent_death import die_with
 from atelier.training.distributed import ALONE, PeerLost, World
 
 
 def deterministic_device(stage: str, wanted: str) -> torch.device:
     """The device that params.yaml asks for, set to give the same bytes every time; prints which one and why."""
-    device, why = deterministic(wanted)
+    device, why = pick_deterministic_device(wanted)
     if device.type == "cpu":
         keep_freed_memory()
     print(f"{stage}: on {why}")
@@ -181,7 +181,7 @@ def _one_of(
 ) -> None:
     """What each process is."""
     die_with(parent)
-    print_without_failing(line_buffering=True)
+    ignore_output_errors(line_buffering=True)
     share_threads(size)
     world = _world(rank, size, rank, device, dist.FileStore(str(store), size))
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from atelier.errors import AtelierError
-from atelier.files import linked, replacing_directory
+from atelier.files import link_or_copy, replacing_directory
 from atelier.images.verify import read_rgb
 from atelier.pictures import Pixels
 from atelier.provenance.facts import PixelFacts, Provenance, canonical, printed, read, write_png
@@ -45,7 +45,7 @@ def run(stage: Stage) -> str:
         for number, (path, provenance) in enumerate(artworks.items(), 1):
             note = f"print {number:,} of {len(artworks):,}"
             if (made / path.name).is_file():
-                progress.resumed(megapixels[size_of(provenance, params)], note)
+                progress.count_resumed(megapixels[size_of(provenance, params)], note)
                 continue
 
             def told(pixels: float, note: str = note) -> None:
@@ -57,7 +57,7 @@ def run(stage: Stage) -> str:
             write_png(made / path.name, samples, printed(provenance, facts), dpi)
     with replacing_directory(PRINTS) as directory:
         for path in artworks:
-            linked(made / path.name, directory / path.name)
+            link_or_copy(made / path.name, directory / path.name)
     stage.refuse_changed()
     shutil.rmtree(stage.state)
     return summary(params, sizes, murals)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from atelier.data.catalog import Entry, Work, write_account
+from atelier.data.catalog import DownloadRecord, Work, write_downloads
 from atelier.data.shards import write_shards
 from atelier.download.arrivals import Arrivals, Limits
 from atelier.download.download import download, kept_items
@@ -58,7 +58,7 @@ def bring(
     limits: Limits = LIMITS,
     engine: Engine | None = None,
     opening: Opening | None = None,
-) -> dict[str, Entry]:
+) -> dict[str, DownloadRecord]:
     """One run of the download, by threads where no other engine is given, whatever share of the works fails.
 
     What fails is asked for once more where an opening is given.
@@ -78,7 +78,9 @@ class Nobody:
         yield from ()
 
 
-def bring_from(directory: Path, site: Site, limits: Limits = LIMITS, **changes: Any) -> dict[str, Entry]:
+def bring_from(
+    directory: Path, site: Site, limits: Limits = LIMITS, **changes: Any
+) -> dict[str, DownloadRecord]:
     works = [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
     with source_of(site, **changes) as source:
         return bring(directory, source, works, limits)
@@ -96,7 +98,7 @@ def outs(place: Path, site: Site, engine: Engine | None = None) -> dict[str, str
         entries = list(bring(place / "kept", source, works, engine=engine).values())
         with Arrivals(place / "kept", LIMITS) as arrivals:
             write_shards(kept_items(works, entries, source, arrivals), place / "images")
-    write_account(entries, place / "downloads.parquet")
+    write_downloads(entries, place / "downloads.parquet")
     paths = [*(place / "images").iterdir(), place / "downloads.parquet"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 

@@ -13,7 +13,7 @@ import torch
 
 from atelier.canvas.render import painted
 from atelier.files import digest, write_json
-from atelier.model_store import DISCRIMINATOR, FACTS, GENERATOR, keep_model
+from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, store_model
 from atelier.networks import FORMAT, load_generator, read_model
 from atelier.networks.weights import save_weights
 
@@ -31,12 +31,15 @@ def halved(source: Path, target: Path) -> None:
 
 def fill(source: Path, directory: Path) -> None:
     """Write both networks and model.json of the model in `source` into `directory`, in the form of a kept model."""
-    for name in (GENERATOR, DISCRIMINATOR):
+    for name in (GENERATOR_FILE, DISCRIMINATOR_FILE):
         halved(source / name, directory / name)
-    header, _ = read_model(directory / GENERATOR)
+    header, _ = read_model(directory / GENERATOR_FILE)
     facts = {key: value for key, value in header.items() if key != "format"}
-    facts |= {f"{name.split('.')[0]}_sha256": digest(directory / name) for name in (GENERATOR, DISCRIMINATOR)}
-    write_json(directory / FACTS, facts)
+    facts |= {
+        f"{name.split('.')[0]}_sha256": digest(directory / name)
+        for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)
+    }
+    write_json(directory / FACTS_FILE, facts)
 
 
 def main(source: Path, name: str) -> None:
@@ -44,20 +47,20 @@ def main(source: Path, name: str) -> None:
 
     Raises ValueError where the weights do not fit into float16, or the files are larger than a base model may be.
     """
-    path = keep_model(Path("models"), name, lambda directory: fill(source, directory))
-    size = sum((path / each).stat().st_size for each in (GENERATOR, DISCRIMINATOR))
+    path = store_model(Path("models"), name, lambda directory: fill(source, directory))
+    size = sum((path / each).stat().st_size for each in (GENERATOR_FILE, DISCRIMINATOR_FILE))
     if size > MOST:
         raise ValueError(f"{path} takes {size:,} bytes; a base model takes at most {MOST:,}")
     pictures = []
     for directory in (source, path):
-        generator, _ = load_generator(directory / GENERATOR)
+        generator, _ = load_generator(directory / GENERATOR_FILE)
         with torch.inference_mode():
             pictures.append(np.concatenate([*painted(generator, 1, 64)]).astype(int))
     moved = np.abs(pictures[0] - pictures[1])
     print(
         f"{path}: {size:,} bytes; float16 moves a value by {moved.mean():.3f} of 255, by {moved.max()} at most"
     )
-    print(json.dumps(json.loads((path / FACTS).read_text()).get("settings")))
+    print(json.dumps(json.loads((path / FACTS_FILE).read_text()).get("settings")))
 
 
 if __name__ == "__main__":

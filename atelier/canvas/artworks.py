@@ -22,8 +22,8 @@ from atelier.canvas.murals import is_mural
 from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe
 from atelier.canvas.render import exact
-from atelier.device import deterministic, versions
-from atelier.errors import AtelierError, with_words
+from atelier.device import pick_deterministic_device, versions
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.networks import load_discriminator, load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
@@ -48,7 +48,7 @@ def write_artworks(
             shown.append(thumbnail(picture, SHOWN_PX))
         progress.advance()
     write_sheet(sheet, np.stack(shown))
-    progress.shows(sheet)
+    progress.show_picture(sheet)
 
 
 def name(made: Provenance) -> str:
@@ -59,12 +59,12 @@ def name(made: Provenance) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Paint and print where the pictures are; the exit code, 1 with a sentence for a user's mistake."""
     given = _given(arguments)
-    return with_words(lambda: _painted(given), "")
+    return run_for_exit_code(lambda: _painted(given), "")
 
 
 def _painted(given: argparse.Namespace) -> int:
     generator, header = load_generator(given.generator)
-    device, _ = deterministic(given.device)
+    device, _ = pick_deterministic_device(given.device)
     generator, model = exact(generator, device), ModelFacts.of(given.generator, header)
     height, width = size(generator, given.recipe)
     if is_mural(height, width):

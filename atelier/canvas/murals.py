@@ -73,7 +73,7 @@ def make(source: Source, provenance: Provenance, folder: Path, progress: Progres
     """
     finished = folder / "mural.tif"
     if finished.exists():
-        progress.resumed(source.height * source.width / MEGA, note)
+        progress.count_resumed(source.height * source.width / MEGA, note)
         return finished
     pixels = paint_in(source, folder, progress, note)
     write_tiff(finished, pixels, provenance, lambda share: progress.advance(0, f"{note}, file {share:.0%}"))
@@ -87,7 +87,7 @@ def paint_in(source: Source, folder: Path, progress: Progress, note: str) -> Pat
     folder.mkdir(parents=True, exist_ok=True)
     pixels = folder / "pixels.npy"
     if begun := begun_px(source, pixels):
-        progress.resumed(begun / MEGA, note)
+        progress.count_resumed(begun / MEGA, note)
     paint(source, pixels, lambda px: progress.advance(px / MEGA, note))
     return pixels
 

@@ -146,7 +146,7 @@ Status = Literal[
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-ACCOUNT_SCHEMA = pa.schema(
+DOWNLOADS_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
@@ -161,7 +161,7 @@ ACCOUNT_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class DownloadRecord:
     """What became of one work. The measures are those of the picture as it is kept, None where none is."""
 
     id: str
@@ -174,7 +174,7 @@ class Entry:
     bytes: int | None = None
 
 
-def write_account(entries: Iterable[Entry], path: Path) -> None:
+def write_downloads(entries: Iterable[DownloadRecord], path: Path) -> None:
     """Write the entries sorted by id, byte-identical for identical content.
 
     Raises AtelierError where an id is unfit for a file name: what reads the account names files by it.
@@ -183,13 +183,13 @@ def write_account(entries: Iterable[Entry], path: Path) -> None:
     for row in rows:
         if not ID_PATTERN.fullmatch(row.id):
             raise AtelierError(f"{path}: {row.id!r} is no id; ids are 1 to 64 of A-Z a-z 0-9 _ -")
-    columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Entry)}
-    write_table(pa.table(columns, schema=ACCOUNT_SCHEMA), path)
+    columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(DownloadRecord)}
+    write_table(pa.table(columns, schema=DOWNLOADS_SCHEMA), path)
 
 
-def read_account(path: Path) -> list[Entry]:
+def read_downloads(path: Path) -> list[DownloadRecord]:
     """The entries, sorted by id. Raises AtelierError where the file is absent or has another schema."""
-    return [Entry(**row) for row in read_table(path, ACCOUNT_SCHEMA).to_pylist()]
+    return [DownloadRecord(**row) for row in read_table(path, DOWNLOADS_SCHEMA).to_pylist()]
 
 
 EARLIEST, LATEST = -10_000, 2100  # WikiArt's own are -3050…2025; all fit Int16

@@ -10,7 +10,7 @@ EXAMPLES = 20  # of what failed, by name; all are counted
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class YearSpan:
     """How many works, and the years they cover."""
 
     works: int
@@ -19,7 +19,7 @@ class Span:
     undated: int
 
     @classmethod
-    def of(cls, works: Iterable[Work]) -> "Span":
+    def of(cls, works: Iterable[Work]) -> "YearSpan":
         years = [work.year for work in works]
         dated = [year for year in years if year is not None]
         return cls(len(years), min(dated, default=None), max(dated, default=None), len(years) - len(dated))
@@ -29,7 +29,7 @@ class Span:
 class Reach:
     """How far beyond its plain lists a site was followed, and what that rests on."""
 
-    plain_lists: Span  # what the lists alone would have given
+    plain_lists: YearSpan  # what the lists alone would have given
     by_route: Mapping[str, int]  # lists, artists → works
     requests: Mapping[str, int]  # kind → addresses that the catalog rests on, kept or asked
     failed_for_good: Sequence[str] = ()  # address: reason; not asked again at this snapshot
@@ -40,7 +40,7 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SourceWorks:
     """Works of one source. `listed` records were looked at: `len(works)` kept, the others counted in `skipped`."""
 
     works: Sequence[Work]
@@ -55,7 +55,7 @@ class Found:
     reach: Reach | None = None  # of a source that has more than lists
 
 
-def coverage(source: str, asked: str, found: Found) -> dict[str, Any]:
+def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, Any]:
     """The coverage report as it stands in data/catalog.json."""
     report = {
         "source": source,
@@ -66,7 +66,7 @@ def coverage(source: str, asked: str, found: Found) -> dict[str, Any]:
         "skipped": dict(sorted(found.skipped.items())),
         "cut_at_cap": found.cut_at_cap,
         "notes": list(found.notes),
-        "years": _years(Span.of(found.works)),
+        "years": _years(YearSpan.of(found.works)),
     }
     if found.reach or found.incomplete:
         report |= {"complete": not found.incomplete, "incomplete_because": list(found.incomplete)}
@@ -85,7 +85,7 @@ def _reach(reach: Reach) -> dict[str, Any]:
     }
 
 
-def _years(span: Span) -> dict[str, int | None]:
+def _years(span: YearSpan) -> dict[str, int | None]:
     return {"from": span.first, "to": span.last, "undated": span.undated}
 
 

@@ -94,7 +94,9 @@ def open_dataset(path: Path) -> PackedDataset:
 
 TRAIN, HELD_OUT = "train", "held-out"
 
-SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "phash", "split")])
+PLACEMENTS_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("id", "phash", "split")]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def read_placements(path: Path) -> list[Placement]:
     if not path.exists():
         return []
     try:
-        return [Placement(**row) for row in read_table(path, SCHEMA).to_pylist()]
+        return [Placement(**row) for row in read_table(path, PLACEMENTS_SCHEMA).to_pylist()]
     except AtelierError:
         print(f"{path} is damaged and is made anew: paintings may change their side of the split")
         return []
@@ -125,4 +127,4 @@ def write_placements(
     placed = {(placement.id, placement.phash): placement.split for placement in known}
     placed |= {(id, hashes[id]): split for id, split in sides}
     rows = [{"id": id, "phash": phash, "split": split} for (id, phash), split in sorted(placed.items())]
-    write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+    write_table(pa.Table.from_pylist(rows, schema=PLACEMENTS_SCHEMA), path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from atelier.data.catalog import Entry, Work
+from atelier.data.catalog import DownloadRecord, Work
 
 # 197 real paintings, each against itself made smaller, brighter, paler or cut by 1 %: at least 97 of 100 stay within;
 # of two works of one shape the closest are 10 bits apart among 1,374 real ones, 6 among 3,000 of the built-in gallery
@@ -20,7 +20,7 @@ LOOK_ALIKE_BITS = 4
 
 LOOK_ALIKE_SHAPE = 0.03  # width : height may differ by this share
 
-FAMILY_BITS = 6  # what the split keeps together
+GROUP_BITS = 6  # what the split keeps together
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class LookAlike:
     bits: int
 
 
-def kept_pictures(entries: Sequence[Entry]) -> list[Picture]:
+def downloaded_pictures(entries: Sequence[DownloadRecord]) -> list[Picture]:
     """The pictures that an account says are there."""
     return [
         Picture(entry.id, entry.width or 0, entry.height or 0, entry.phash or "0")
@@ -50,7 +50,7 @@ def kept_pictures(entries: Sequence[Entry]) -> list[Picture]:
     ]
 
 
-def look_alikes(pictures: Sequence[Picture]) -> dict[str, LookAlike]:
+def find_look_alikes(pictures: Sequence[Picture]) -> dict[str, LookAlike]:
     """Whom each picture looks like that is not the best of its kind: the largest area, then the smallest id.
 
     Each is itself close to the one it names, which is no look-alike: nothing is linked by way of a third.
@@ -71,7 +71,7 @@ def look_alikes(pictures: Sequence[Picture]) -> dict[str, LookAlike]:
     return found
 
 
-def families(pictures: Sequence[Picture]) -> list[list[Picture]]:
+def group_near_duplicates(pictures: Sequence[Picture]) -> list[list[Picture]]:
     """Families of pictures linked by perceptual hashes at most FAMILY_BITS apart, each and all sorted by id."""
     ordered = sorted(pictures, key=lambda picture: picture.id)
     hashes = _hashes(ordered)
@@ -80,7 +80,7 @@ def families(pictures: Sequence[Picture]) -> list[list[Picture]]:
     while len(left):
         family, left, left_hashes = [int(left[0])], left[1:], left_hashes[1:]
         for member in family:  # which grows as it is gone through
-            near = np.bitwise_count(left_hashes ^ hashes[member]) <= FAMILY_BITS
+            near = np.bitwise_count(left_hashes ^ hashes[member]) <= GROUP_BITS
             if near.any():
                 family += left[near].tolist()
                 left, left_hashes = left[~near], left_hashes[~near]
@@ -92,21 +92,21 @@ def _hashes(pictures: Sequence[Picture]) -> npt.NDArray[np.uint64]:
     return np.array([int(picture.phash, 16) for picture in pictures], dtype=np.uint64)
 
 
-LOOKS_LIKE = "looks like "  # how the reason of a look-alike begins
+LOOKS_LIKE_PREFIX = "looks like "  # how the reason of a look-alike begins
 
 STAND_IN = 3  # the same bytes under works of so many artists are a site's stand-in, and show none of them
 
 
-def settled(entries: Sequence[Entry], works: Sequence[Work]) -> list[Entry]:
+def mark_duplicates(entries: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
     """The entries sorted by id, once all are known and can be compared.
 
     The same bytes under works of STAND_IN artists are placeholders; of other identical bytes the first id keeps its
     picture, the others are duplicates of it. What is left and looks like another stays ok, and its reason names that.
     """
     entries = _without_duplicates(sorted(entries, key=lambda entry: entry.id), works)
-    alike = look_alikes(kept_pictures(entries))
+    alike = find_look_alikes(downloaded_pictures(entries))
     return [
-        replace(entry, reason=_and(f"{LOOKS_LIKE}{other.id}, {other.bits} bits apart", entry.reason))
+        replace(entry, reason=_and(f"{LOOKS_LIKE_PREFIX}{other.id}, {other.bits} bits apart", entry.reason))
         if (other := alike.get(entry.id))
         else entry
         for entry in entries
@@ -117,7 +117,7 @@ def _and(reason: str, note: str) -> str:
     return f"{reason}; {note}" if note else reason
 
 
-def _without_duplicates(entries: Sequence[Entry], works: Sequence[Work]) -> list[Entry]:
+def _without_duplicates(entries: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
     artists = {work.id: work.artist_slug or work.artist for work in works}
     same: defaultdict[str, list[str]] = defaultdict(list)
     for entry in entries:
@@ -130,13 +130,13 @@ def _without_duplicates(entries: Sequence[Entry], works: Sequence[Work]) -> list
     ]
 
 
-def _beside(entry: Entry, same: Sequence[str], hands: int) -> Entry:
+def _beside(entry: DownloadRecord, same: Sequence[str], hands: int) -> DownloadRecord:
     """An entry in view of all that have the same bytes, itself among them: their ids and the number of artists."""
     if hands >= STAND_IN:
         reason = (
             f"the same bytes for {len(same):,} works of {hands:,} artists, the first {same[0]}: a stand-in"
         )
-        return Entry(id=entry.id, status="placeholder", reason=reason)
+        return DownloadRecord(id=entry.id, status="placeholder", reason=reason)
     if entry.id != same[0]:
         return replace(entry, status="duplicate", reason=f"the same bytes as {same[0]}")
     return entry

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from atelier.data.catalog import Work, parse_year
-from atelier.data.coverage import Found
+from atelier.data.coverage import SourceWorks
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.images.kinds import kind_of_name, unreadable
 from atelier.pictures.untrusted import shown
-from atelier.text import clean, of_cell, slug
+from atelier.text import clean, slug, unescape_csv_cell
 
 COLUMNS = ("file", "title", "artist", "year", "genre", "style")
 NAMED = 5  # files that a note names; all are counted
@@ -110,7 +110,7 @@ def read_folder(
     catalog: Path | None = None,
     report: Report = lambda done, expected: None,
     studio: Path | None = None,
-) -> Found:
+) -> SourceWorks:
     """The images below `folder` as works, their addresses relative to it; with a `catalog`, those that it names.
 
     Links that lead out of the folder are not followed, hidden folders are not entered, and neither is `studio`. All
@@ -138,7 +138,7 @@ def read_folder(
                 works[identity] = _work(identity, name, labels[name])
         report(number, len(labels))
     skipped = left.counts()
-    return Found(
+    return SourceWorks(
         works=list(works.values()),
         listed=len(works) + sum(skipped.values()),
         skipped=skipped,
@@ -295,7 +295,7 @@ def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
                 raise AtelierError(
                     f"{catalog}:{line}: {len(cells)} cells under {len(header)} columns: quote cells that hold a comma"
                 )
-            row = dict(zip(header, map(of_cell, cells), strict=False))
+            row = dict(zip(header, map(unescape_csv_cell, cells), strict=False))
             if not row.get("file", "").strip():
                 raise AtelierError(
                     f"{catalog}:{line}: file is empty; it names an image relative to scrape.folder.path"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from atelier.data.catalog import write_table
 from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, Placement
-from atelier.data.duplicates import LookAlike, Picture, families
+from atelier.data.duplicates import LookAlike, Picture, group_near_duplicates
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.files import replacing, write_json
@@ -28,7 +28,7 @@ _CHUNK = 256  # pictures on their way through the threads
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class CropBox:
     """The square that a picture gives."""
 
     left: int
@@ -69,7 +69,7 @@ def write_dataset(
             "another date where pictures were added since the last scrape"
         )
     rows = {picture.id: row for row, picture in enumerate([*train, *held])}
-    cuts = {picture.id: square(picture, crop) for picture in usable}
+    cuts = {picture.id: square_crop(picture, crop) for picture in usable}
     wanted = (item for item in items if item.id in rows)
     _write_images(path / "images.npy", rows, _resized(wanted, cuts, resolution, workers), resolution, advance)
     _write_index(path / "index.parquet", list(rows), cuts, len(train))
@@ -116,7 +116,7 @@ def split(
     motifs: list[
         tuple[set[str], list[Picture]]
     ] = []  # the ids of a family, and those of `pictures` that belong to it
-    for family in families([*pictures, *others]):
+    for family in group_near_duplicates([*pictures, *others]):
         if own := [picture for picture in family if (picture.id, picture.phash) in present]:
             motifs.append(({picture.id for picture in family}, own))
     small = [(ids, own) for ids, own in motifs if len(own) <= max(1, share * len(pictures))]
@@ -134,14 +134,14 @@ def split(
     )
 
 
-def square(picture: Picture, crop: Crop) -> Cut:
+def square_crop(picture: Picture, crop: Crop) -> CropBox:
     """The largest square of a picture: in the middle, or where a hash of the id puts it."""
     side = min(picture.width, picture.height)
     spare = picture.width - side, picture.height - side
     if crop == "random":
         place = _uniform(picture.id, "crop")
-        return Cut(int(place * (spare[0] + 1)), int(place * (spare[1] + 1)), side)
-    return Cut(spare[0] // 2, spare[1] // 2, side)
+        return CropBox(int(place * (spare[0] + 1)), int(place * (spare[1] + 1)), side)
+    return CropBox(spare[0] // 2, spare[1] // 2, side)
 
 
 def _write_images(
@@ -172,7 +172,7 @@ def _write_images(
 
 
 def _resized(
-    items: Iterable[Item], cuts: Mapping[str, Cut], resolution: int, workers: int
+    items: Iterable[Item], cuts: Mapping[str, CropBox], resolution: int, workers: int
 ) -> Iterator[tuple[str, Pixels]]:
     def resize(item: Item) -> tuple[str, Pixels]:
         with room_for(pixels_of(item.content)):
@@ -205,7 +205,7 @@ def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     yield chunk
 
 
-def _write_index(path: Path, ids: list[str], cuts: Mapping[str, Cut], train: int) -> None:
+def _write_index(path: Path, ids: list[str], cuts: Mapping[str, CropBox], train: int) -> None:
     columns = {
         "row": range(len(ids)),
         "id": ids,

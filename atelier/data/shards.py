@@ -53,7 +53,7 @@ def read_shards(directory: Path) -> Iterator[Item]:
         yield from _read_tar(path)
 
 
-def find(directory: Path, id: str) -> tuple[str, bytes] | None:
+def find_picture(directory: Path, id: str) -> tuple[str, bytes] | None:
     """File name and bytes of one picture, or None where there is no such id."""
     paths = _paths(directory)
     firsts = [next((item.id for item in _read_tar(path, content=False)), "") for path in paths]

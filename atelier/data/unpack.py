@@ -12,16 +12,16 @@ from pathlib import Path
 
 from atelier.data.catalog import Work, catalog_frame
 from atelier.data.folder import COLUMNS
-from atelier.data.shards import Item, find, read_shards
+from atelier.data.shards import Item, find_picture, read_shards
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
-from atelier.text import cell
+from atelier.text import escape_csv_cell
 
 TABLE = "catalog.csv"
-FEW = 50  # so many are looked up one by one; for more, all shards are read through
+MAX_SINGLE_LOOKUPS = 50  # so many are looked up one by one; for more, all shards are read through
 
 
-def stems(ids: Iterable[str]) -> dict[str, str]:
+def file_stems(ids: Iterable[str]) -> dict[str, str]:
     """A file name without its extension for each id: the id, made distinct where a disk that knows no case needs it."""
     ids = list(ids)
     alike = Counter(id.lower() for id in ids)
@@ -52,12 +52,16 @@ def unpack(
     return written
 
 
-def write_table(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
+def write_csv(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
     """Say in `folder`/catalog.csv what the unpacked files show. No cell is a formula to a spreadsheet (`text.cell`)."""
     works_as_given = catalog_frame(works[id] for id in files).drop(columns="year")
     frame = works_as_given.rename(columns={"year_text": "year"})
     frame["file"] = [path.name for path in files.values()]
-    table = frame[[*COLUMNS, "id", "page_url", "rights"]].map(cell).to_csv(index=False, lineterminator="\n")
+    table = (
+        frame[[*COLUMNS, "id", "page_url", "rights"]]
+        .map(escape_csv_cell)
+        .to_csv(index=False, lineterminator="\n")
+    )
     with _folder_explained(folder):
         write_bytes(folder / TABLE, table.encode())
     return folder / TABLE
@@ -73,11 +77,11 @@ def _folder_explained(folder: Path) -> Iterator[None]:
 
 
 def _items(shards: Path, ids: set[str]) -> Iterator[Item]:
-    if len(ids) > FEW:
+    if len(ids) > MAX_SINGLE_LOOKUPS:
         yield from (item for item in read_shards(shards) if item.id in ids)
         return
     for id in sorted(ids):
-        if found := find(shards, id):
+        if found := find_picture(shards, id):
             yield Item(id, found[0].rpartition(".")[2], found[1])
 
 

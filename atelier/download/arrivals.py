@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from atelier.data.catalog import Entry, Status
+from atelier.data.catalog import DownloadRecord, Status
 from atelier.data.database import Database
 from atelier.images.kinds import unreadable
 from atelier.images.verify import ImageLimits
@@ -69,11 +69,11 @@ class Arrival:
     came_bytes: int = 0
     content: bytes = b""
 
-    def entry(self, id: str) -> Entry:
+    def entry(self, id: str) -> DownloadRecord:
         """The account's row: measures only where there is a picture, whose reason is a note on its colours or pages."""
         if self.status != "ok":
-            return Entry(id=id, status=self.status, reason=self.reason)
-        return Entry(
+            return DownloadRecord(id=id, status=self.status, reason=self.reason)
+        return DownloadRecord(
             id=id,
             status="ok",
             reason=self.reason,

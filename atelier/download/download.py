@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from atelier.data.catalog import STATUSES, Entry, Work
-from atelier.data.duplicates import settled
+from atelier.data.catalog import STATUSES, DownloadRecord, Work
+from atelier.data.duplicates import mark_duplicates
 from atelier.data.shards import Item
 from atelier.download.arrivals import Arrival, Arrivals
 from atelier.download.engines import PATIENCE, Engine, InVain
 from atelier.download.fetch import Answer, key_of, may_pass
 from atelier.download.sources import Source, is_of_site
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from atelier.progress import Progress
 from atelier.settings.messages import counted
 
@@ -31,11 +31,11 @@ def download(
     progress: Progress,
     *,
     most_passing: float = MOST_PASSING,
-) -> tuple[list[Entry], int]:
+) -> tuple[list[DownloadRecord], int]:
     """Bring every work into `arrivals` and return the entries of all works, sorted by id, and how many may yet change.
 
     `engine` asks for the works that have not arrived; those that fail for the source's sake are asked for once more,
-    at the end, by `second`. Raises PassingError where more than the share `most_passing` of the works still fails, or
+    at the end, by `second`. Raises TransientError where more than the share `most_passing` of the works still fails, or
     where the source fails many works in a row; AtelierError where it refuses many in a row, or the disk is full. What
     has arrived stays in `arrivals` in any case.
     """
@@ -47,7 +47,7 @@ def download(
             tally.add(work, kept)
         else:
             lacking.append(work)
-    progress.resumed(len(works) - len(lacking), tally)
+    progress.count_resumed(len(works) - len(lacking), tally)
 
     failed: dict[str, Answer] = {}
 
@@ -82,7 +82,7 @@ def download(
         if not answer.lasts:
             failed[work.id] = answer
         if in_vain.add(work, answer):
-            raise (PassingError if answer.arrival.status == "error" else AtelierError)(
+            raise (TransientError if answer.arrival.status == "error" else AtelierError)(
                 f"the source failed {PATIENCE} works in a row, the last one {work.id}: {answer.arrival.reason}. "
                 f"{_kept(tally)}: try again later"
             )
@@ -100,12 +100,12 @@ def download(
             break  # more would only tell the same
     if (passing := sum(may_pass(answer) for answer in failed.values())) > most:
         id, answer = next((id, answer) for id, answer in failed.items() if may_pass(answer))
-        raise PassingError(
+        raise TransientError(
             f"{passing:,} of {counted(len(works), 'work')} failed, also when some were asked for once more, "
             f"for example {id}: {answer.arrival.reason}. {_kept(tally)}, but no data set "
             f"is made while more than {most_passing:.0%} of the works fail: try again later"
         )
-    return settled(tally.entries, works), len(failed)
+    return mark_duplicates(tally.entries, works), len(failed)
 
 
 def _kept(tally: "_Tally") -> str:
@@ -116,7 +116,7 @@ def _kept(tally: "_Tally") -> str:
 
 
 def kept_items(
-    works: Sequence[Work], entries: Sequence[Entry], source: Source, arrivals: Arrivals
+    works: Sequence[Work], entries: Sequence[DownloadRecord], source: Source, arrivals: Arrivals
 ) -> Iterator[Item]:
     """The pictures of the entries that are ok, for the shards, sorted by id."""
     by_id = {work.id: work for work in works}
@@ -147,15 +147,15 @@ class _Tally:
     """What became of the works so far; a later answer takes an earlier one's place."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, DownloadRecord] = {}
         self.counts: Counter[str] = Counter()
         self._bytes = 0
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[DownloadRecord]:
         return list(self._entries.values())
 
-    def add(self, work: Work, arrival: Arrival) -> Entry:
+    def add(self, work: Work, arrival: Arrival) -> DownloadRecord:
         if before := self._entries.get(work.id):
             self.counts[before.status] -= 1
         entry = self._entries[work.id] = arrival.entry(work.id)

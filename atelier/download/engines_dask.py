@@ -20,7 +20,7 @@ from atelier.download.arrivals import Limits
 from atelier.download.engines import GO_ON, Order, bring, code, dask_setup, shares
 from atelier.download.fetch import Answer
 from atelier.download.sources import Opening
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -87,16 +87,16 @@ class Cluster:
             except TimeoutError:
                 self._wait_for_workers(client)
             except CancelledError:
-                raise PassingError(f"{self._name} has gone; {GO_ON}") from None
+                raise TransientError(f"{self._name} has gone; {GO_ON}") from None
 
     def _wait_for_workers(self, client: "Client") -> None:
         deadline_s = time.monotonic() + WITHOUT_WORKERS_S
         while client.status == "running" and not _workers(client):
             if time.monotonic() > deadline_s:
-                raise PassingError(f"{self._name} has no worker; {GO_ON}")
+                raise TransientError(f"{self._name} has no worker; {GO_ON}")
             time.sleep(0.1)
         if client.status != "running":
-            raise PassingError(f"{self._name} has gone; {GO_ON}")
+            raise TransientError(f"{self._name} has gone; {GO_ON}")
 
     @contextmanager
     def _client(self, shards: int) -> Iterator["Client"]:
@@ -123,7 +123,7 @@ class Cluster:
             try:
                 client = Client(place, timeout=CONNECT_WITHIN_S)
             except OSError:
-                raise PassingError(
+                raise TransientError(
                     f"no Dask scheduler answers at download.dask_address, {self.address}: start one there with "
                     "`dask scheduler`, or set null for a cluster of this machine's own"
                 ) from None

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atelier.data.catalog import STATUSES, Entry
-from atelier.data.duplicates import LOOKS_LIKE
+from atelier.data.catalog import STATUSES, DownloadRecord
+from atelier.data.duplicates import LOOKS_LIKE_PREFIX
 from atelier.pictures.untrusted import shown
 from atelier.text import clean
 
@@ -29,7 +29,7 @@ class Row:
     examples: tuple[str, ...]
 
 
-def tell_account(entries: Iterable[Entry], console: Console | None = None) -> None:
+def tell_account(entries: Iterable[DownloadRecord], console: Console | None = None) -> None:
     """Print the account by status to `console`, standard output where none is given."""
     console = console or Console(soft_wrap=True, highlight=False)
     if console.is_terminal:
@@ -39,7 +39,7 @@ def tell_account(entries: Iterable[Entry], console: Console | None = None) -> No
         console.print(line, markup=False)
 
 
-def account_table(entries: Iterable[Entry]) -> Table:
+def account_table(entries: Iterable[DownloadRecord]) -> Table:
     """The account by status, for a terminal."""
     table = Table("status", "works", "bytes", "for example")
     for column in table.columns[1:3]:
@@ -49,7 +49,7 @@ def account_table(entries: Iterable[Entry]) -> Table:
     return table
 
 
-def account_lines(entries: Iterable[Entry]) -> list[str]:
+def account_lines(entries: Iterable[DownloadRecord]) -> list[str]:
     """The account by status, for a log."""
     lines = []
     for row in account_rows(entries):
@@ -58,13 +58,13 @@ def account_lines(entries: Iterable[Entry]) -> list[str]:
     return lines
 
 
-def account_rows(entries: Iterable[Entry]) -> list[Row]:
+def account_rows(entries: Iterable[DownloadRecord]) -> list[Row]:
     """The statuses that occur, in the order of STATUSES, each with its first works by id."""
-    groups: defaultdict[str, list[Entry]] = defaultdict(list)
+    groups: defaultdict[str, list[DownloadRecord]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: entry.id):
         groups[entry.status].append(entry)
         if entry.status == "ok" and entry.reason:
-            groups[LOOK_ALIKE if entry.reason.startswith(LOOKS_LIKE) else NOTED].append(entry)
+            groups[LOOK_ALIKE if entry.reason.startswith(LOOKS_LIKE_PREFIX) else NOTED].append(entry)
     names = [
         name for status in STATUSES for name in ((status, LOOK_ALIKE, NOTED) if status == "ok" else (status,))
     ]
@@ -80,7 +80,7 @@ def account_rows(entries: Iterable[Entry]) -> list[Row]:
     ]
 
 
-def _example(entry: Entry) -> str:
+def _example(entry: DownloadRecord) -> str:
     """Reasons may quote what a site said: nothing in them may steer a terminal."""
     reason = shown(clean(entry.reason))
     if len(reason) > LONGEST_REASON:

@@ -12,8 +12,8 @@ from atelier.canvas.latents import factorised
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
 from atelier.canvas.render import exact
-from atelier.device import deterministic, versions
-from atelier.errors import with_words
+from atelier.device import pick_deterministic_device, versions
+from atelier.errors import run_for_exit_code
 from atelier.networks import load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, fitted, sheet, write_panels
@@ -40,13 +40,13 @@ def along(recipe: Recipe, direction: int, amount: float) -> Recipe:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do it and say what is where; 0, 1 with a sentence, 130 or 143 where it was stopped."""
     given = _given(arguments)
-    return with_words(lambda: _directed(given), "")
+    return run_for_exit_code(lambda: _directed(given), "")
 
 
 def _directed(given: argparse.Namespace) -> int:
     generator, header = load_generator(given.generator)
     shares = factorised(generator)[1].tolist()[: given.count]
-    device, _ = deterministic(given.device)
+    device, _ = pick_deterministic_device(given.device)
     model, generator = ModelFacts.of(given.generator, header), exact(generator, device)
     steps = amounts(given.amount)
     with Progress("directions", len(shares) * len(steps) * len(given.recipes), "pictures") as progress:

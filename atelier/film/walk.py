@@ -16,8 +16,8 @@ from torch import nn
 from atelier.canvas.paint import paint, size
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.canvas.render import exact
-from atelier.device import deterministic, versions
-from atelier.errors import AtelierError, with_words
+from atelier.device import pick_deterministic_device, versions
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.film.encode import MOST_PX, FilmFacts, kind_of, write_film
 from atelier.networks import load_generator
 from atelier.pictures import Pixels
@@ -166,14 +166,14 @@ def named(name: str, walker: int, walkers: Walkers) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do it and say what is where; 0, 1 with a sentence, 130 or 143 where it was stopped."""
     given = _given(arguments)
-    return with_words(
+    return run_for_exit_code(
         lambda: _walked(given), "with --frames what is painted is kept, and the same command goes on"
     )
 
 
 def _walked(given: argparse.Namespace) -> int:
     generator, header = load_generator(given.generator)
-    device, _ = deterministic(given.device)
+    device, _ = pick_deterministic_device(given.device)
     rows, columns = given.walkers
     walkers = Walkers(
         exact(generator, device),

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from atelier.errors import AtelierError, with_words
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.files import digest, write_json
 from atelier.importers.dcgan import layers_of_pytorch, layers_of_torch7
 from atelier.importers.layers import Imported, Layer, fit
-from atelier.model_store import DISCRIMINATOR, FACTS, GENERATOR, NAME, keep_model
+from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
 from atelier.networks import FORMAT, NetworkConfig, read_model
 from atelier.networks.weights import save_weights
 from atelier.pictures.untrusted import opened
@@ -53,13 +53,13 @@ def import_model(source: Path, rival: Path | None, folder: Path, name: str | Non
         stem = (source.resolve() if source.is_dir() else source).name.lower()
         stem = stem.removesuffix(".tar").rpartition(".")[0] or stem
         name = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:40]
-        name = name if NAME.fullmatch(name) else "model"
+        name = name if MODEL_NAME.fullmatch(name) else "model"
     if source.is_dir() or source.suffix == ".safetensors":
         if rival is not None:
             raise AtelierError(
                 f"{source} is a model of ours, whose discriminator lies beside it: leave {rival} out"
             )
-        return keep_model(folder, name, lambda directory: _copy(source, directory))
+        return store_model(folder, name, lambda directory: _copy(source, directory))
     format, generator = _read(source, "generator")
     discriminator = _read(rival, "discriminator")[1] if rival else None
     if discriminator and discriminator.resolution != generator.resolution:
@@ -67,7 +67,7 @@ def import_model(source: Path, rival: Path | None, folder: Path, name: str | Non
             f"{rival} is for {discriminator.resolution} px, {source} for {generator.resolution} px: no pair"
         )
     digests = {"generator": digest(source), "discriminator": digest(rival) if rival else None}
-    return keep_model(
+    return store_model(
         folder, name, lambda directory: _write(directory, generator, discriminator, format, digests)
     )
 
@@ -127,18 +127,18 @@ def _write(
         "settings": {"nz": generator.nz, "ngf": generator.width, "ndf": ndf},
         "imported": {"format": format, "sha256": digests},
     }
-    save_weights(directory / GENERATOR, generator.weights, FORMAT, described)
+    save_weights(directory / GENERATOR_FILE, generator.weights, FORMAT, described)
     if discriminator:
-        save_weights(directory / DISCRIMINATOR, discriminator.weights, FORMAT, described)
+        save_weights(directory / DISCRIMINATOR_FILE, discriminator.weights, FORMAT, described)
     _describe(directory, described)
 
 
 def _copy(source: Path, directory: Path) -> None:
     """A model of ours, whole: whatever `dvc repro` does to data/model, the copy stays."""
-    generator = source / GENERATOR if source.is_dir() else source
+    generator = source / GENERATOR_FILE if source.is_dir() else source
     header, painter = read_model(generator)
     opponent = None
-    if (rival := generator.with_name(DISCRIMINATOR)).is_file():
+    if (rival := generator.with_name(DISCRIMINATOR_FILE)).is_file():
         described, opponent = read_model(rival)
         if any(described[key] != header[key] for key in ("arch", "resolution", "settings")):
             raise AtelierError(
@@ -149,16 +149,16 @@ def _copy(source: Path, directory: Path) -> None:
         raise AtelierError(
             f"{source} does not hold the weights of the {network.arch} that its header speaks of"
         )
-    shutil.copyfile(generator, directory / GENERATOR)
+    shutil.copyfile(generator, directory / GENERATOR_FILE)
     if opponent:
-        shutil.copyfile(rival, directory / DISCRIMINATOR)
+        shutil.copyfile(rival, directory / DISCRIMINATOR_FILE)
     _describe(directory, {key: value for key, value in header.items() if key != "format"})
 
 
 def _describe(directory: Path, described: dict[str, object]) -> None:
-    files = {f"{name.split('.')[0]}_sha256": name for name in (GENERATOR, DISCRIMINATOR)}
+    files = {f"{name.split('.')[0]}_sha256": name for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)}
     hashes = {key: digest(directory / name) for key, name in files.items() if (directory / name).is_file()}
-    write_json(directory / FACTS, {**described, **hashes})
+    write_json(directory / FACTS_FILE, {**described, **hashes})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -169,15 +169,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name")
     parser.add_argument("--folder", type=Path, default=Path("models"))
     given = parser.parse_args(arguments)
-    if status := with_words(lambda: _imported(given), ""):
+    if status := run_for_exit_code(lambda: _imported(given), ""):
         sys.exit(status)
 
 
 def _imported(given: argparse.Namespace) -> int:
     path = import_model(given.file, given.discriminator, given.folder, given.name)
-    header, _ = read_model(path / GENERATOR)
+    header, _ = read_model(path / GENERATOR_FILE)
     settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))
-    pair = "with its discriminator" if (path / DISCRIMINATOR).is_file() else "without a discriminator"
+    pair = "with its discriminator" if (path / DISCRIMINATOR_FILE).is_file() else "without a discriminator"
     print(f"{path}: {header['arch']} of {header['resolution']} px, {pair}")
     print("To train on from it (with kimg: 0, to paint with it as it is), set in params.yaml")
     print(f"  augment.resolution: {header['resolution']}")

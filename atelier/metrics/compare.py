@@ -13,8 +13,8 @@ from torch import Tensor
 
 from atelier.canvas.render import painted
 from atelier.data.dataset import PackedDataset, open_dataset
-from atelier.device import deterministic
-from atelier.errors import AtelierError, with_words
+from atelier.device import pick_deterministic_device
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.files import digest, write_json
 from atelier.metrics.bootstrap import MEANING, Contest, contest
 from atelier.metrics.distances import kid
@@ -108,12 +108,12 @@ def _both_features(images: Pixels, network: Features, progress: Progress) -> tup
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare two models and print the result; exit with 1 and a sentence for a mistake, else 0."""
     given = _given(arguments)
-    if status := with_words(lambda: _compared(given), ""):
+    if status := run_for_exit_code(lambda: _compared(given), ""):
         sys.exit(status)
 
 
 def _compared(given: argparse.Namespace) -> int:
-    device, _ = deterministic(given.device)  # a promotion depends on it
+    device, _ = pick_deterministic_device(given.device)  # a promotion depends on it
     dataset = open_dataset(given.dataset)
     pictures = paint_both(
         given.champion, given.challenger, dataset, samples=given.samples, seed=given.seed, device=device

@@ -20,9 +20,9 @@ from atelier import __version__
 from atelier.canvas.murals import MEGA, STATISTICS, folder_of, is_mural, paint_in
 from atelier.canvas.paint import Painting, paint, size
 from atelier.canvas.render import exact
-from atelier.device import deterministic, versions
-from atelier.errors import AtelierError, print_without_failing
-from atelier.files import linked
+from atelier.device import pick_deterministic_device, versions
+from atelier.errors import AtelierError, ignore_output_errors
+from atelier.files import link_or_copy
 from atelier.networks import load_generator
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
@@ -34,10 +34,10 @@ from atelier.upscaling.prints import print_again
 def main(path: Path) -> int:
     """Answer every job with a line; 0 also where some were refused, 1 where the file is no such file."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    print_without_failing(line_buffering=True)
+    ignore_output_errors(line_buffering=True)
     try:
         asked = Jobs.model_validate_json(path.read_bytes())
-        device, _ = deterministic(asked.device)
+        device, _ = pick_deterministic_device(asked.device)
     except (ValidationError, OSError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 1
@@ -137,7 +137,7 @@ def _paint_in(network: nn.Module, made: Provenance, folder: Path, to: Path) -> N
             lambda share: progress.advance(0, f"statistics {share:.0%}"),
             folder / STATISTICS,
         )
-        linked(paint_in(source, folder, progress, "tiles"), to)
+        link_or_copy(paint_in(source, folder, progress, "tiles"), to)
 
 
 if __name__ == "__main__":

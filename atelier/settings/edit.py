@@ -20,7 +20,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
-from atelier.settings.messages import plain, sentences
+from atelier.settings.messages import describe_errors, to_plain
 from atelier.settings.schema import Params, load_params
 
 
@@ -33,25 +33,25 @@ class Change:
     after: Any
 
 
-def edit(path: Path, values: Mapping[str, Any]) -> list[Change]:
+def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
     """Give keys, dotted, these values in the params.yaml at `path`; what that changed.
 
     Raises AtelierError where the file is wrong before or would be after; then it stays as it was.
     """
     before = load_params(path)
     changes = [
-        Change(key, value_of(before, key), value)
+        Change(key, value_at(before, key), value)
         for key, value in values.items()
-        if value_of(before, key) != value
+        if value_at(before, key) != value
     ]
     yaml = _yaml()
     document = yaml.load(path.read_text(encoding="utf-8"))
     for change in changes:
         _set(document, change)
     try:
-        Params.model_validate(plain(document))
+        Params.model_validate(to_plain(document))
     except ValidationError as error:
-        raise AtelierError("\n".join(sentences(path, document, error, Params))) from None
+        raise AtelierError("\n".join(describe_errors(path, document, error, Params))) from None
     if changes:
         text = io.StringIO()
         yaml.dump(document, text)
@@ -59,7 +59,7 @@ def edit(path: Path, values: Mapping[str, Any]) -> list[Change]:
     return changes
 
 
-def tried(params: Params, values: Mapping[str, Any]) -> Params:
+def with_values(params: Params, values: Mapping[str, Any]) -> Params:
     """The settings with these values at dotted keys; no file is touched. Raises AtelierError for a wrong one."""
     yaml, text = _yaml(), io.StringIO()
     yaml.dump(params.model_dump(), text)
@@ -70,14 +70,14 @@ def tried(params: Params, values: Mapping[str, Any]) -> Params:
     yaml.dump(document, text)
     document = yaml.load(text.getvalue())  # the wording looks for marks, which a key that was added has not
     try:
-        return Params.model_validate(plain(document))
+        return Params.model_validate(to_plain(document))
     except ValidationError as error:
-        said = sentences(Path("params.yaml"), document, error, Params)
+        said = describe_errors(Path("params.yaml"), document, error, Params)
         # the line is one of a text that nobody has
         raise AtelierError("\n".join(sentence.split(": ", 1)[1] for sentence in said)) from None
 
 
-def value_of(params: Params, key: str) -> Any:
+def value_at(params: Params, key: str) -> Any:
     """What a dotted key holds."""
     value: Any = params
     for part in key.split("."):
@@ -174,28 +174,28 @@ PRESETS = {
 }  # fmt: skip
 
 
-def apply(path: Path, name: str) -> list[Change]:
+def apply_preset(path: Path, name: str) -> list[Change]:
     """Set a preset's keys in the params.yaml at `path`, whose comments and other keys stay; what that changed.
 
     Raises AtelierError for an unknown preset, and where the file is wrong before or would be after; then it stays.
     """
     if name not in PRESETS:
         raise AtelierError(f"there is no preset {name!r}: `atelier preset` lists {', '.join(PRESETS)}")
-    return edit(path, dict(settings(name)))
+    return edit_params(path, dict(preset_values(name)))
 
 
-def settings(name: str) -> Iterator[tuple[str, Any]]:
+def preset_values(name: str) -> Iterator[tuple[str, Any]]:
     """Every key that presets set, and what this one sets it to, in params.yaml's order of sections."""
     keys = dict.fromkeys(key for preset in PRESETS.values() for key in preset.values)
     order = list(Params.model_fields)
     for key in sorted(keys, key=lambda key: (order.index(key.split(".")[0]), key)):
-        yield key, PRESETS[name].values.get(key, value_of(Params(), key))
+        yield key, PRESETS[name].values.get(key, value_at(Params(), key))
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as params.yaml has it."""
     if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -52,7 +52,9 @@ def read_yaml(path: Path, content: bytes | None = None) -> Any:
         raise AtelierError(f"{path}: not valid YAML: {error}") from None
 
 
-def sentences(path: Path, document: Any, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+def describe_errors(
+    path: Path, document: Any, error: ValidationError, model: type[BaseModel]
+) -> Iterator[str]:
     """A sentence for each thing that `model` finds wrong in `document`, which ruamel.yaml's round-trip loader read."""
     seen = set()
     for problem in error.errors():
@@ -71,18 +73,18 @@ def sentences(path: Path, document: Any, error: ValidationError, model: type[Bas
             hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
             yield f"{path}:{_line(document, keys)}: {name} is an unknown key; {hint}"
         else:
-            allowed = may_hold(model, keys)
+            allowed = allowed_values(model, keys)
             yield f"{path}:{_line(document, keys)}: {name} holds {_value(document, keys)!r}; it may hold {allowed}"
 
 
-def may_hold(model: type[BaseModel], keys: Sequence[int | str]) -> str:
+def allowed_values(model: type[BaseModel], keys: Sequence[int | str]) -> str:
     """What the key at this path (("train", "kimg"), say) may hold, in words."""
     names = [key for key in keys if isinstance(key, str)]
     field = _fields(model, names[:-1])[names[-1]]
     return field.description or _described(field.annotation, field.metadata)
 
 
-def listed(values: Sequence[Any]) -> str:
+def join_with_or(values: Sequence[Any]) -> str:
     """a, b or c."""
     texts = [str(value) for value in values]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
@@ -93,12 +95,12 @@ def counted(count: int, one: str) -> str:
     return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
-def plain(node: Any) -> Any:
+def to_plain(node: Any) -> Any:
     """Ruamel's round-trip types as plain ones, which strict validation asks for."""
     if isinstance(node, Mapping):
-        return {str(key): plain(value) for key, value in node.items()}
+        return {str(key): to_plain(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [plain(value) for value in node]
+        return [to_plain(value) for value in node]
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
@@ -128,7 +130,7 @@ def _keys(document: Any, location: Sequence[int | str]) -> tuple[int | str, ...]
 def _value(document: Any, keys: Sequence[int | str]) -> Any:
     for key in keys:
         document = document[key]
-    return plain(document)
+    return to_plain(document)
 
 
 def _line(document: Any, keys: Sequence[int | str]) -> int:
@@ -163,7 +165,7 @@ def _described(annotation: Any, metadata: Sequence[Any]) -> str:
     if hasattr(annotation, "__metadata__"):
         return _described(arguments[0], [*annotation.__metadata__, *metadata])
     if getattr(annotation, "__origin__", None) is Literal:
-        return listed(arguments)
+        return join_with_or(arguments)
     if getattr(annotation, "__origin__", None) is list:
         sizes = [item.min_length for item in metadata if isinstance(item, MinLen)]
         many = f"a list of {sizes[0]}" if sizes else "a list"

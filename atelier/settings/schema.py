@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from atelier.errors import AtelierError
-from atelier.settings.messages import listed, plain, read_yaml, sentences
+from atelier.settings.messages import describe_errors, join_with_or, read_yaml, to_plain
 from atelier.web.wire import is_loopback
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -66,7 +66,7 @@ class Folder(Section):
     path: str | None = None
     catalog: str | None = None
 
-    def located(self) -> Path:
+    def image_folder(self) -> Path:
         """The folder that `path` names, relative to the current directory, which is the studio's root.
 
         Raises AtelierError where `path` is empty, or names the studio itself or a place where its stages write.
@@ -91,7 +91,7 @@ class Folder(Section):
                 )
         return folder
 
-    def table(self) -> Path | None:
+    def catalog_file(self) -> Path | None:
         """The CSV that `catalog` names; None where it names none."""
         return (
             _expanded(self.catalog, f"scrape.folder.catalog holds {self.catalog!r}") if self.catalog else None
@@ -378,7 +378,7 @@ class Params(Section):
         if self.upscale.method == "learned" and self.upscale.scale not in _powers(self.train_upscaler.scale):
             raise ValueError(
                 f"upscale.scale holds {self.upscale.scale}; with train_upscaler.scale {self.train_upscaler.scale} "
-                f"it may hold {listed(_powers(self.train_upscaler.scale))}"
+                f"it may hold {join_with_or(_powers(self.train_upscaler.scale))}"
             )
         size_px = self.download.size_px
         if size_px is not None and size_px < self.augment.resolution:
@@ -410,9 +410,9 @@ def load_params(path: Path, content: bytes | None = None) -> Params:
     if not isinstance(document, Mapping):
         raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
     try:
-        return Params.model_validate(plain(document))
+        return Params.model_validate(to_plain(document))
     except ValidationError as error:
-        raise AtelierError("\n".join(sentences(path, document, error, Params))) from None
+        raise AtelierError("\n".join(describe_errors(path, document, error, Params))) from None
 
 
 def _powers(scale: int) -> list[int]:

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.model_store import BASE, DISCRIMINATOR, GENERATOR, KEPT, content_hash
+from atelier.model_store import BASE_MODEL, DISCRIMINATOR_FILE, GENERATOR_FILE, STORED_NAME, content_hash
 from atelier.networks import NetworkConfig, make_networks, read_model
 from atelier.networks.latent_field import PICTURE
 from atelier.networks.weights import are_weights_of as are_tensors_of
@@ -67,9 +67,9 @@ def start_path(init_from: str | None, network: NetworkConfig) -> Path | None:
     `base` is the base model, and `auto` is the base model where it has the size and the settings of `network`.
     """
     if init_from == "auto":
-        return BASE if network == BASE_NETWORK else None
+        return BASE_MODEL if network == BASE_NETWORK else None
     if init_from == "base":
-        return BASE
+        return BASE_MODEL
     return Path(init_from) if init_from else None
 
 
@@ -78,27 +78,27 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
 
     Raises AtelierError where it is absent or changed, or of another architecture, size or setting.
     """
-    match = KEPT.fullmatch(path.name)
-    if path == BASE and not (path / GENERATOR).is_file():
+    match = STORED_NAME.fullmatch(path.name)
+    if path == BASE_MODEL and not (path / GENERATOR_FILE).is_file():
         raise AtelierError(
             f"{path}, the base model, is missing: `git checkout -- {path}` brings it back; or set train.init_from "
             "to null, to start from nothing"
         )
-    if not match or not (path / GENERATOR).is_file():
+    if not match or not (path / GENERATOR_FILE).is_file():
         raise AtelierError(
             f"train.init_from: {path} is no model to start from: `atelier import FILE` makes one and says its name"
         )
     if content_hash(path) != match[2]:
         raise AtelierError(
             f"train.init_from: {path} was changed, its name does not fit it any more: "
-            + (f"`git checkout -- {path}` brings it back" if path == BASE else "import it again")
+            + (f"`git checkout -- {path}` brings it back" if path == BASE_MODEL else "import it again")
         )
-    header, generator = read_model(path / GENERATOR)
-    rival = read_model(path / DISCRIMINATOR)[1] if (path / DISCRIMINATOR).is_file() else None
+    header, generator = read_model(path / GENERATOR_FILE)
+    rival = read_model(path / DISCRIMINATOR_FILE)[1] if (path / DISCRIMINATOR_FILE).is_file() else None
     found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
     lineage = {
-        "generator_sha256": digest(path / GENERATOR),
-        "discriminator_sha256": digest(path / DISCRIMINATOR) if rival else None,
+        "generator_sha256": digest(path / GENERATOR_FILE),
+        "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if rival else None,
         **{key: header[key] for key in TOLD if key in header},
     }
     start = Start(found, generator, rival, lineage)

@@ -186,7 +186,7 @@ class Trainer:
         before = self.micro_batch
         self.advance()
         if self.micro_batch < before:
-            progress.line(
+            progress.print_line(
                 f"train: out of memory at {before} pictures a time; goes on with {self.micro_batch} a time, and "
                 f"still {self.plan.batch} a step"
             )
@@ -197,7 +197,7 @@ class Trainer:
 
     def _snapshot(self, progress: Progress) -> None:
         if self.warm:  # quality and grids begin with the adversarial training
-            progress.line(f"train: {self.kimg:g} kimg, {self._note(progress)}")
+            progress.print_line(f"train: {self.kimg:g} kimg, {self._note(progress)}")
             self._steps.tally.clear()
             self.save()
             return
@@ -206,7 +206,7 @@ class Trainer:
         self._steps.tally.clear()
         if self.world.first:
             self._showing.draw_grid(self.grids / _grid_name(self.kimg), self.micro_batch)
-            progress.shows(self.grids / _grid_name(self.kimg), self.curves.quality)
+            progress.show_picture(self.grids / _grid_name(self.kimg), self.curves.quality)
         self.save()
         row = self.curves.quality[-1]
         p = f", p {self.augment_probability:.2f}" if self._steps.adaptive else ""
@@ -215,7 +215,7 @@ class Trainer:
             f"{self.kimg:g} kimg, {scores}{p}, {self.grids}",
             *advice(self.curves.losses, self.plan.loss),
         ):
-            progress.line(f"train: {words}")
+            progress.print_line(f"train: {words}")
 
     def _answer_collapse(self, progress: Progress) -> None:
         """Do what the plan says where the latest snapshots show a collapse, also where a resumed training shows it."""
@@ -227,9 +227,9 @@ class Trainer:
         what = f"the training has collapsed at {self.kimg:g} kimg: {reason}"
         if top := way_back(self.plan.on_collapse, self.curves, what, hopeless):
             self._roll_back(top, reason)
-            progress.line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
+            progress.print_line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
         else:
-            progress.line(f"train: {what}; train.on_collapse says to ignore it")
+            progress.print_line(f"train: {what}; train.on_collapse says to ignore it")
 
     def _roll_back(self, top: Row, reason: str) -> None:
         from_kimg, before = self.kimg, (self.curves.rollbacks, self.seconds, self._steps.parts)

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 import requests
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from atelier.web.pace import Stopped
 
 Kind = Literal["missing", "refused", "too-large", "error"]
@@ -72,7 +72,7 @@ class FetchError(AtelierError):
         return type(self), (self.kind, self.url, self.reason, self.status)  # other processes raise it too
 
 
-class NoAnswer(FetchError, PassingError):
+class NoAnswer(FetchError, TransientError):
     """Nothing but trouble that may pass, however often it was tried."""
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from atelier.data.catalog import Work
-from atelier.data.coverage import Found, Reach, Span
+from atelier.data.coverage import Reach, SourceWorks, YearSpan
 from atelier.errors import AtelierError
 from atelier.web.client import FetchError
 from atelier.wikiart.asking import Asker, Gone, Unreadable
@@ -54,7 +54,7 @@ def harvest(
     limit: int | None = None,
     tell: Callable[[str], None] = print,
     report: Report = lambda done, expected, note="": None,
-) -> Found:
+) -> SourceWorks:
     """The works of `query`, at most `limit`, with `free_only` those known to be public domain.
 
     `tell` gets a sentence before a long way begins. Raises AtelierError where the list does not exist, or where the
@@ -93,7 +93,7 @@ class _Harvest:
         self.judge: Judge = lambda work: "unknown"
         self.kept: dict[str, Work] = {}
         self.seen: set[str] = set()  # image paths of works of the genre or style, kept or not
-        self.plain = Span.of(())
+        self.plain = YearSpan.of(())
         self.by_route: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.misses = Misses()
@@ -119,7 +119,7 @@ class _Harvest:
         except FetchError as error:
             raise given_up(error, str(error)) from None
         finally:
-            self.plain = Span.of(self.kept.values())
+            self.plain = YearSpan.of(self.kept.values())
         if self.listing.budget_spent:
             self.misses.note(self.listing.budget_spent, "", "pages of the list", self.listing.pages_left)
 
@@ -166,10 +166,10 @@ class _Harvest:
                 break
         oeuvres.close()
 
-    def found(self) -> Found:
+    def found(self) -> SourceWorks:
         skipped = self.skipped + self.listing.skipped  # without what is nought
         self.misses.unconfirmed = self.asker.unconfirmed()
-        return Found(
+        return SourceWorks(
             works=list(self.kept.values()),
             listed=len(self.kept) + skipped.total(),
             claimed=self.listing.claimed,

@@ -18,8 +18,8 @@ from typing import Literal, TypeVar
 from urllib.parse import quote
 
 from atelier.data.catalog import Work
-from atelier.data.coverage import Found
-from atelier.errors import PassingError
+from atelier.data.coverage import SourceWorks
+from atelier.errors import TransientError
 from atelier.web.pace import BudgetSpent
 from atelier.wikiart.asking import Asker, Gone, Unreadable
 from atelier.wikiart.asking import Kind as Asked
@@ -57,7 +57,7 @@ class Query:
         return f"{self.kind} {self.slug!r}"
 
 
-class UnreadableList(Gone, PassingError):
+class UnreadableList(Gone, TransientError):
     """The first page of a list comes as something else, which may pass or may mean that the address is wrong."""
 
 
@@ -158,7 +158,9 @@ class Listing:
         return list(new.values())
 
 
-def collect(asker: Asker, queries: Sequence[Query], report: Report = lambda done, expected: None) -> Found:
+def collect(
+    asker: Asker, queries: Sequence[Query], report: Report = lambda done, expected: None
+) -> SourceWorks:
     """The works of several lists as far as they show them, merged by id."""
     works: dict[str, Work] = {}
     skipped: Counter[str] = Counter()
@@ -176,7 +178,7 @@ def collect(asker: Asker, queries: Sequence[Query], report: Report = lambda done
         notes += listing.notes
         unread += [listing.unread] if listing.unread else []
         is_cut |= listing.is_cut
-    return Found(
+    return SourceWorks(
         works=list(works.values()),
         listed=len(works) + skipped.total(),
         claimed=claimed or None,

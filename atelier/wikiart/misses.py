@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from atelier.web.client import FetchError, RobotsRefused
 from atelier.web.pace import BudgetSpent
 from atelier.wikiart.asking import Gone
@@ -28,7 +28,7 @@ def attempt(ask: Callable[[], T]) -> T | Miss:
 
 def given_up(miss: FetchError, sentence: str) -> AtelierError:
     """For raising where the harvest ends here, this time; whether that passes is up to the `miss`."""
-    kind = PassingError if isinstance(miss, PassingError) else AtelierError
+    kind = TransientError if isinstance(miss, TransientError) else AtelierError
     return kind(f"{sentence}; what arrived is kept: run again to go on")
 
 

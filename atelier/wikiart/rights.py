@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from bs4 import BeautifulSoup, SoupStrainer
 
 from atelier.data.catalog import Rights, Work
-from atelier.text import only_tags
+from atelier.text import keep_only_tags
 from atelier.wikiart.asking import Asker, Gone
 from atelier.wikiart.formats import Artist, NotAPage, artist_path, parse_death
 
@@ -67,7 +67,7 @@ class ByPage:
 def parse_mark(page: bytes) -> Rights:
     """What a painting's page says under the picture."""
     only = SoupStrainer("div", class_=WRAPPER)  # the rest of a page is not worth a tree
-    soup = BeautifulSoup(only_tags(page, TAGS), "html.parser", parse_only=only)
+    soup = BeautifulSoup(keep_only_tags(page, TAGS), "html.parser", parse_only=only)
     for link in soup.select("a.copyright"):
         if link.select_one("i.copyright-icon-public-domain"):
             return "public-domain"

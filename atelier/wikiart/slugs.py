@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from bs4 import BeautifulSoup
 
 from atelier.errors import AtelierError
-from atelier.text import clean, only_tags, slug
+from atelier.text import clean, keep_only_tags, slug
 from atelier.web.client import PoliteClient
 
 Kind = Literal["genre", "style"]
@@ -68,7 +68,7 @@ def index(kind: Kind, client: PoliteClient) -> list[Slug]:
 def parse_index(page: bytes, kind: Kind) -> list[Slug]:
     """The entries of an index page; those that do not look like one are passed over."""
     found = {}
-    soup = BeautifulSoup(only_tags(page, TAGS), "html.parser")
+    soup = BeautifulSoup(keep_only_tags(page, TAGS), "html.parser")
     for link in soup.select("ul.dictionaries-list a[href], li.dottedItem a[href]"):
         prefix, _, slug = _path(str(link["href"])).rpartition("/")
         if not prefix.endswith(f"/paintings-by-{kind}") or not SLUG.fullmatch(slug):

@@ -83,7 +83,7 @@ def committed_params(user: Path) -> Params:
 
 def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Change]:
     """Give keys of the clone's params.yaml, dotted, these values; what that changed."""
-    return editing.edit(clone.root / "params.yaml", changes)
+    return editing.edit_params(clone.root / "params.yaml", changes)
 
 
 def _check(user: Path, branch: str) -> tuple[str, str]:

@@ -34,9 +34,9 @@ def main() -> int:
     wrong = 0
     for line in report():
         wrong += line.state == "wrong"
-        console.print(f"{MARKS[line.state]} {escape(line.what)}: {escape(line.said)}")
-        if line.mend and line.state != "ok":
-            console.print(f"        to mend it: {escape(line.mend)}")
+        console.print(f"{MARKS[line.state]} {escape(line.what)}: {escape(line.message)}")
+        if line.fix and line.state != "ok":
+            console.print(f"        to mend it: {escape(line.fix)}")
     return 1 if wrong else 0
 
 

@@ -46,7 +46,7 @@ def ledger(
                 else _tell_models(book)
             )
 
-    sys.exit(process.with_words(work, "what has been read is kept"))
+    sys.exit(process.run_for_exit_code(work, "what has been read is kept"))
 
 
 def _tell_models(book: "Ledger") -> int:

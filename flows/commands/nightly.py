@@ -25,7 +25,7 @@ def run(night: str | None) -> int:
         night_clone.committed_params(Path.cwd())
         return _run(which)
 
-    return process.with_words(work, "the next night goes on from here")
+    return process.run_for_exit_code(work, "the next night goes on from here")
 
 
 def serve(cron: str, timezone: str) -> int:
@@ -39,7 +39,7 @@ def serve(cron: str, timezone: str) -> int:
 
     plan = schedule.checked(cron, timezone)
     if found is None or found.state != "ok":
-        why = f"{found.said}; " if found else ""
+        why = f"{found.message}; " if found else ""
         raise AtelierError(
             f"{why}a schedule needs a Prefect server, and none answers: type `prefect server start` in another "
             f'terminal, in this directory, then here `atelier nightly serve --cron "{cron}" --timezone {timezone}`'

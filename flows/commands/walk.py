@@ -48,16 +48,16 @@ def paint(
 ) -> None:
     """Paint pictures with a model as it is, without data or training; `atelier reproduce` paints them again."""
     from atelier.canvas.recipe import Station
-    from atelier.model_store import BASE
+    from atelier.model_store import BASE_MODEL
 
     here = Path.cwd()
     work_tree.enter()
-    path = BASE if model == "base" else here / model
-    if path == BASE and not path.is_dir():
+    path = BASE_MODEL if model == "base" else here / model
+    if path == BASE_MODEL and not path.is_dir():
         raise AtelierError(f"{path}, the base model, is missing: `git checkout -- {path}` brings it back")
     if out and (here / out).is_dir() and any((here / out).iterdir()):
         raise AtelierError(f"--out {out} holds files, which pictures might replace: name a new folder")
-    generator = path / GENERATOR.name if path.is_dir() or path == BASE else path
+    generator = path / GENERATOR.name if path.is_dir() or path == BASE_MODEL else path
     recipe, device = _recipe(Station(seed=seed, index=0), canvas)
     folder = here / out if out else PAINTED / f"{'base' if model == 'base' else path.stem}-{seed}"
     command = [

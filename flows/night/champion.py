@@ -15,7 +15,14 @@ from typing import Any
 
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
-from atelier.model_store import DISCRIMINATOR, FACTS, GENERATOR, KEPT, content_hash, keep_model
+from atelier.model_store import (
+    DISCRIMINATOR_FILE,
+    FACTS_FILE,
+    GENERATOR_FILE,
+    STORED_NAME,
+    content_hash,
+    store_model,
+)
 from atelier.settings.schema import Params, load_params
 from flows.clones.night_clone import Clone
 from flows.clones.sibling import RESULTS
@@ -95,14 +102,14 @@ def champion(clone: Clone, say: Callable[[str], None] = print) -> Champion | Non
 def model(directory: Path) -> Model:
     """What the model in `directory` is: a champion's path in the clone, or data/model, the challenger's."""
     try:
-        told = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+        told = json.loads((directory / FACTS_FILE).read_text(encoding="utf-8"))
         return Model(
             told["arch"],
             told["resolution"],
             told["settings"],
             told["paintings"],
             told["dataset_sha256"],
-            digest(directory / GENERATOR),
+            digest(directory / GENERATOR_FILE),
         )
     except (OSError, ValueError, KeyError) as error:
         raise AtelierError(
@@ -175,7 +182,7 @@ def _read_told(path: Path) -> Champion:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise AtelierError(f"{path} is damaged ({error}): it is the robot's, restore it from git") from None
-    match = KEPT.fullmatch(champion.path.name)
+    match = STORED_NAME.fullmatch(champion.path.name)
     if (
         champion.path.parent != CHAMPION_FILE.parent
         or not match
@@ -187,8 +194,8 @@ def _read_told(path: Path) -> Champion:
 
 
 def _is_whole(place: Path) -> bool:
-    match = KEPT.fullmatch(place.name)
-    return bool(match and (place / GENERATOR).is_file() and content_hash(place) == match[2])
+    match = STORED_NAME.fullmatch(place.name)
+    return bool(match and (place / GENERATOR_FILE).is_file() and content_hash(place) == match[2])
 
 
 def _gone(clone: Clone, told: Champion, remote: str | None, error: str) -> str:
@@ -203,7 +210,7 @@ def _keep(clone: Clone, before: Champion | None, night: str, reason: str) -> Cha
     """The challenger as a kept model in models/, and champion.json that says so."""
     root = clone.root
     challenger = model(root / MODEL)
-    path = keep_model(
+    path = store_model(
         root / CHAMPION_FILE.parent, NAME, lambda directory: _copy(root / MODEL, directory)
     ).relative_to(root)
     if before and path == before.path:
@@ -217,7 +224,7 @@ def _keep(clone: Clone, before: Champion | None, night: str, reason: str) -> Cha
 
 
 def _copy(source: Path, directory: Path) -> None:
-    for name in (GENERATOR, DISCRIMINATOR, FACTS):
+    for name in (GENERATOR_FILE, DISCRIMINATOR_FILE, FACTS_FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
 

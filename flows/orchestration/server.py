@@ -76,7 +76,7 @@ def running() -> str | None:
     if found is None:
         return None
     if found.state != "ok":
-        raise AtelierError(f"{found.said}: {found.mend}")
+        raise AtelierError(f"{found.message}: {found.fix}")
     return get_current_settings().api.url
 
 

@@ -16,7 +16,7 @@ from prefect.logging import get_logger
 from prefect.states import Completed, Failed
 from rich.console import Console
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from flows.orchestration.page import Follower, Logger, Page, Row, artifact_table, summary, terminal_table
 from flows.repo import stages
 from flows.runtime.process import in_words
@@ -114,7 +114,9 @@ def may_pass(task: Task[..., State], run: TaskRun, state: State) -> bool:
 
 def failed(error: AtelierError | OSError) -> State:
     """A task's state that says in a sentence what went wrong, without a traceback."""
-    return Failed(name=OUT_OF_REACH if isinstance(error, PassingError) else "Failed", message=in_words(error))
+    return Failed(
+        name=OUT_OF_REACH if isinstance(error, TransientError) else "Failed", message=in_words(error)
+    )
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=may_pass)

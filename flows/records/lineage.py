@@ -21,7 +21,7 @@ from atelier.errors import AtelierError
 from atelier.provenance import facts as telling
 from atelier.provenance.facts import Provenance, plain
 from atelier.settings.messages import counted
-from atelier.text import cell
+from atelier.text import escape_csv_cell
 from flows.records import history
 from flows.records.history import Lock
 from flows.records.networks import Networks, Wanted
@@ -254,7 +254,7 @@ def _table(paintings: Sequence[Painting]) -> str:
 
 
 def _cell(fact: object) -> object:
-    return cell(plain(fact)) if isinstance(fact, str) else fact
+    return escape_csv_cell(plain(fact)) if isinstance(fact, str) else fact
 
 
 def _best(found: Sequence[Lock]) -> Lock | None:

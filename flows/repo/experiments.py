@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from flows.repo import stages
 from flows.repo.stages import TICK_S, Watcher
 from flows.runtime import work_tree
@@ -42,7 +42,7 @@ def run(name: str, follow: Callable[[str], Watcher], say: Callable[[str], None])
     """Bring the tree we are in up to date and keep it as the experiment `name`, which must not be there.
 
     `follow` gives a stage's watcher when the stage begins; an exception raised by one stops all. Raises StageError
-    where a stage failed, PassingError where that may pass by itself, AtelierError where dvc did.
+    where a stage failed, TransientError where that may pass by itself, AtelierError where dvc did.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--name", name, *TARGETS]
     lines: list[str] = []  # since the last stage began
@@ -82,4 +82,4 @@ def _failure(name: str, lines: list[str], status: int) -> AtelierError:
         said = f"it was killed by signal {-status}" if status < 0 else "; ".join(errors or lines[-1:])
         return AtelierError(f"{name}: dvc: {said or f'it ended with {status}'}")
     error = stages.failure(failed, lines, status)
-    return error if isinstance(error, PassingError) else StageError(failed, str(error))
+    return error if isinstance(error, TransientError) else StageError(failed, str(error))

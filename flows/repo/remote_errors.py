@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 
 REFUSED = re.compile(
     r"Auth|Credential|Permission|Forbidden|AccessDenied|Token|Login|HostKey|CertVerification"
@@ -26,7 +26,7 @@ MAX_TEXT = 300
 
 @contextmanager
 def in_words(name: str, address: str) -> Iterator[None]:
-    """Turn any exception of a remote into AtelierError: PassingError where it may work later without a change.
+    """Turn any exception of a remote into AtelierError: TransientError where it may work later without a change.
 
     DvcException passes, because DVC words it itself.
     """
@@ -60,7 +60,7 @@ def _sentence(name: str, address: str, error: Exception) -> AtelierError:
             f"{name}, {address}, refuses access: {said}: set its credentials, see `dvc remote modify --local {name}`"
         )
     if _is_unreachable(error):
-        return PassingError(f"{name}, {address}, cannot be reached: {said}")
+        return TransientError(f"{name}, {address}, cannot be reached: {said}")
     return AtelierError(f"{name}, {address}, cannot be used: {said}: see its settings in .dvc/config")
 
 

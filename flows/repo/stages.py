@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import psutil
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from atelier.files import replacing
-from atelier.settings.messages import plain, read_yaml
+from atelier.settings.messages import read_yaml, to_plain
 from flows.repo import remote_errors
 from flows.runtime import work_tree
 from flows.runtime.process import Child, is_dvc
@@ -120,7 +120,7 @@ def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
     """Make one stage fresh; `run` is any text that no other run has.
 
     Waits while another dvc holds the stage; an exception raised meanwhile (Ctrl-C, SIGTERM) stops the stage.
-    Raises AtelierError with the stage's own sentence where it failed, PassingError where that may pass by itself.
+    Raises AtelierError with the stage's own sentence where it failed, TransientError where that may pass by itself.
     """
     for wait_s in _waits():
         lines, status = _repro_once(stage, run, watcher)
@@ -137,13 +137,13 @@ def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
 def failure(stage: str, lines: Sequence[str], status: int) -> AtelierError:
     """What a stage that failed and then DVC said in these lines, as a person should hear it."""
     passing = any(line.startswith("ERROR: ") and line.endswith(PASSING) for line in lines)
-    return (PassingError if passing else AtelierError)(_reason(stage, lines, status))
+    return (TransientError if passing else AtelierError)(_reason(stage, lines, status))
 
 
 def key(stage: str) -> str:
     """12 hex that name what dvc.lock holds of a stage's command, inputs and params; empty where it holds none."""
     try:
-        locked = plain(read_yaml(LOCK_FILE)["stages"][stage])
+        locked = to_plain(read_yaml(LOCK_FILE)["stages"][stage])
     except (FileNotFoundError, KeyError, TypeError):
         return ""
     inputs = {
@@ -157,7 +157,7 @@ def key(stage: str) -> str:
 def remote(root: Path = Path()) -> str | None:
     """The default remote's address, after a look at it; None where there is no default.
 
-    Raises PassingError where it cannot be reached, AtelierError where DVC lacks the package for its kind, where it
+    Raises TransientError where it cannot be reached, AtelierError where DVC lacks the package for its kind, where it
     refuses the credentials, and where its settings are wrong.
     """
     with _reading(root) as repo:
@@ -172,7 +172,7 @@ def remote(root: Path = Path()) -> str | None:
             reached = any(store.fs.exists(path) for path in (store.path, store.fs.parent(store.path)))
         if not reached:
             local = store.fs.protocol == "local"
-            raise PassingError(
+            raise TransientError(
                 f"{name}: there is no {address}"
                 if local
                 else f"{name}: {address} is not there, or does not answer"

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from atelier.files import digest, write_bytes
 from atelier.settings.messages import read_yaml
 from flows.repo import remote_errors, stages
@@ -84,7 +84,7 @@ def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> Non
     """Send all that `root` names, and what is known of how it was made, to the default remote.
 
     `tracked` are .dvc files that must be among it, whatever .gitignore makes DVC overlook.
-    Raises PassingError where it fails, because the remote was within reach when the night began; AtelierError where
+    Raises TransientError where it fails, because the remote was within reach when the night began; AtelierError where
     the remote refuses to be written to.
     """
     try:
@@ -93,7 +93,7 @@ def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> Non
     except AtelierError as error:
         if remote_errors.is_refusal(str(error)):
             raise
-        raise PassingError(str(error)) from None
+        raise TransientError(str(error)) from None
 
 
 def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:

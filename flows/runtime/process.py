@@ -21,7 +21,7 @@ import psutil
 
 from atelier import parent_death
 from atelier.errors import AtelierError
-from atelier.errors import with_words as with_words
+from atelier.errors import run_for_exit_code as run_for_exit_code
 
 LOOK_EVERY_S = 0.5
 

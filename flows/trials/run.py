@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from atelier.errors import AtelierError
-from atelier.settings.edit import edit
+from atelier.settings.edit import edit_params
 from flows.clones.trials_clone import Beside
 from flows.repo import experiments
 from flows.repo import stages as dvc
@@ -84,7 +84,7 @@ class Trying:
         self, number: int, changes: dict[str, Any], follow: Follow, say: Say
     ) -> tuple[Trial, Path | None]:
         try:
-            edit(PARAMS, {**self._wish.fixed, **changes})
+            edit_params(PARAMS, {**self._wish.fixed, **changes})
         except AtelierError as error:
             return Trial(number, changes, "failed", {}, str(error)), None
         PROGRESS.unlink(missing_ok=True)  # another trial's

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError
-from atelier.settings.edit import shown, tried
+from atelier.settings.edit import format_value, with_values
 from atelier.settings.schema import Params
 
 MADE = (
@@ -37,7 +37,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return f"{self.key}={','.join(map(shown, self.values))}"
+        return f"{self.key}={','.join(map(format_value, self.values))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def check(params: Params, trials: Sequence[Mapping[str, Any]]) -> None:
     """That each trial's settings may be had. Raises AtelierError with the sentence of the first that may not."""
     for number, changes in enumerate(trials, 1):
         try:
-            tried(params, changes)
+            with_values(params, changes)
         except AtelierError as error:
             raise AtelierError(f"{described(changes)} (trial {number}): {error}") from None
 
@@ -110,7 +110,7 @@ def number(axis: Range, value: float) -> float | int:
 
 def described(changes: Mapping[str, Any]) -> str:
     """`train.lr=0.0002 augment.crop=random`"""
-    return " ".join(f"{key}={shown(value)}" for key, value in changes.items())
+    return " ".join(f"{key}={format_value(value)}" for key, value in changes.items())
 
 
 def _axis(word: str, ranges: bool) -> Axis:

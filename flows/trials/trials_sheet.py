@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from atelier.files import replacing
 from atelier.pictures.vips import srgb
-from atelier.settings.edit import shown
+from atelier.settings.edit import format_value
 from flows.trials.record import Explored, Trial, shown_scores
 
 TILE_PX, MARGIN_PX, LINE_PX = 384, 16, 20
@@ -36,7 +36,7 @@ def rows(explored: Explored, trials: Sequence[Trial]) -> list[dict[str, str]]:
         {
             "experiment": explored.experiment(trial.number),
             "state": trial.ending,
-            **{key: shown(trial.changes[key]) for key in explored.keys},
+            **{key: format_value(trial.changes[key]) for key in explored.keys},
             **{name: _score(trial, name, SHOWN_DIGITS) for name in scores},
         }
         for trial in trials
@@ -50,7 +50,7 @@ def _table(explored: Explored, trials: Sequence[Trial]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["experiment", "state", *explored.keys, *scores, "said"])
     for trial in trials:
-        changes = [shown(trial.changes[key]) for key in explored.keys]
+        changes = [format_value(trial.changes[key]) for key in explored.keys]
         values = [_score(trial, name) for name in scores]
         writer.writerow([explored.experiment(trial.number), trial.ending, *changes, *values, trial.said])
     return text.getvalue()
@@ -95,7 +95,7 @@ def _sheet(explored: Explored, trials: Sequence[Trial]) -> Image.Image:
 def _lines(explored: Explored, trial: Trial, scores: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield explored.experiment(trial.number), INK
     for key in explored.keys:
-        yield f"{key}: {shown(trial.changes[key])}", INK
+        yield f"{key}: {format_value(trial.changes[key])}", INK
     known = [f"{name} {_score(trial, name, SHOWN_DIGITS)}" for name in scores if name in trial.scores]
     for start in range(0, len(known), 2):
         yield "   ".join(known[start : start + 2]), FAINT

@@ -32,8 +32,8 @@ def test_torch_and_the_driver_must_fit(
 ) -> None:
     found = torch_build(built_for, works, driver)
     assert found.state == state
-    assert words in found.said
-    assert (found.mend == "") == (state == "ok")
+    assert words in found.message
+    assert (found.fix == "") == (state == "ok")
 
 
 def test_the_drivers_version_is_read_from_what_the_kernel_module_says(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_the_drivers_version_is_read_from_what_the_kernel_module_says(tmp_path: 
 def test_packages_that_are_absent_or_of_another_version_are_named() -> None:
     found = packages(["torch>=1", "numpy<1", "no-such-package>=2", "also-absent; extra == 'dev'"])
     assert found.state == "wrong"
-    assert "numpy is" in found.said
-    assert "no-such-package is not installed" in found.said
-    assert "also-absent" not in found.said
+    assert "numpy is" in found.message
+    assert "no-such-package is not installed" in found.message
+    assert "also-absent" not in found.message
     assert packages().state == "ok"
 
 
@@ -60,7 +60,7 @@ def test_little_room_is_told_before_it_is_missed(tmp_path: Path, free_bytes: flo
 def test_a_real_product_is_computed() -> None:
     (found,) = processors() if not torch.cuda.is_available() else [next(processors())]
     assert found.state == "ok"
-    assert "product" in found.said
+    assert "product" in found.message
 
 
 def test_a_device_that_multiplies_wrongly_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_the_site_is_asked_for_its_rules_where_it_is_the_source() -> None:
         asked = len(site.robots_requests)
         assert asked > 0
         assert site.requests == []
-        assert wikiart(load_params(PARAMS)).said == "not asked, since scrape.source is gallery"
+        assert wikiart(load_params(PARAMS)).message == "not asked, since scrape.source is gallery"
         assert len(site.robots_requests) == asked
 
 
@@ -89,7 +89,7 @@ def test_the_site_is_asked_for_its_rules_where_it_is_the_source() -> None:
 def test_a_site_that_cannot_be_asked_is_told_in_words(address: str) -> None:
     found = wikiart(asking(address))  # nobody listens on port 9, and WikiArt is not asked anonymously
     assert found.state == "wrong"
-    assert "contact" in found.mend
+    assert "contact" in found.fix
 
 
 def test_a_mistake_in_the_settings_is_named_and_the_rest_is_looked_at(tmp_path: Path) -> None:
@@ -105,4 +105,4 @@ def test_a_mistake_in_the_settings_is_named_and_the_rest_is_looked_at(tmp_path: 
     found = {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert found["Python"]["state"] == found["torch"]["state"] == "ok"
     assert found["params.yaml"]["state"] == "wrong"
-    assert "kmig" in found["params.yaml"]["said"]
+    assert "kmig" in found["params.yaml"]["message"]

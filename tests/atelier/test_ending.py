@@ -18,7 +18,7 @@ from tasks.stage import main
 
 def work(stage):
     with stage.progress(3, "×") as progress:
-        progress.line("above → below")
+        progress.print_line("above → below")
         progress.advance(3, "é")
     return "×" * 100_000
 
@@ -75,8 +75,8 @@ def test_no_stdout_at_all_fails_nothing() -> None:
 def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None:
     script = (
         "import subprocess, sys\n"
-        "from atelier.errors import print_without_failing\n"
-        "print_without_failing(line_buffering=True)\n"
+        "from atelier.errors import ignore_output_errors\n"
+        "ignore_output_errors(line_buffering=True)\n"
         "print('to nobody')\n"
         "child = [sys.executable, '-c', 'print(1)']\n"
         "sys.exit(subprocess.run(child).returncode)\n"
@@ -89,25 +89,25 @@ def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None
 
 
 def test_an_error_that_names_no_file_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    from atelier.errors import with_words
+    from atelier.errors import run_for_exit_code
 
     def fails() -> int:
         raise OSError(5, "Input/output error")
 
-    assert with_words(fails, "") == 1
+    assert run_for_exit_code(fails, "") == 1
     assert capsys.readouterr().err == "Input/output error: the disk or network\n"
 
 
 def test_a_full_disk_is_a_sentence_with_what_to_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atelier.errors import with_words
+    from atelier.errors import run_for_exit_code
 
     def full() -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.chdir(tmp_path)
-    assert with_words(full, "") == 1
+    assert run_for_exit_code(full, "") == 1
     assert (
         capsys.readouterr().err == f"No space left on device: {tmp_path}: free some space, then run again\n"
     )

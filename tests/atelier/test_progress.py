@@ -15,7 +15,7 @@ def test_a_log_says_how_many_how_fast_how_long_still_and_the_note(
     now_s = [100.0]
     monkeypatch.setattr("atelier.progress.time.monotonic", lambda: now_s[0])
     with Progress("download", 1000, "works") as progress:
-        progress.resumed(400, "40.0 MB")
+        progress.count_resumed(400, "40.0 MB")
         now_s[0] += 10
         progress.advance(100, "50.0 MB, 3 missing")
     resumed, going_on, last = capsys.readouterr().out.splitlines()
@@ -26,7 +26,7 @@ def test_a_log_says_how_many_how_fast_how_long_still_and_the_note(
 
 def test_what_an_earlier_run_has_done_says_nothing_about_the_rate(tmp_path: Path) -> None:
     with Progress("download", 1000, "works", tmp_path) as progress:
-        progress.resumed(900)
+        progress.count_resumed(900)
         assert progress.rate == 0
         progress.advance(1)
         assert progress.rate > 0
@@ -52,7 +52,7 @@ def test_the_note_is_made_when_it_is_shown(tmp_path: Path) -> None:
 
 def test_a_picture_is_named_for_who_watches_at_once(tmp_path: Path) -> None:
     with Progress("train", 100, "kimg", tmp_path) as progress:
-        progress.shows(Path("grids/20.png"))
+        progress.show_picture(Path("grids/20.png"))
         assert json.loads((tmp_path / "train.json").read_text())["picture"] == "grids/20.png"
 
 
@@ -62,6 +62,6 @@ def test_a_progress_file_that_cannot_be_written_fails_no_work(tmp_path: Path) ->
         (tmp_path / "progress/train.json").unlink(missing_ok=True)
         (tmp_path / "progress").rmdir()
         (tmp_path / "progress").write_text("in the way")
-        progress.shows(tmp_path / "grid.png")
+        progress.show_picture(tmp_path / "grid.png")
         progress.advance()
     assert progress.done == 2

@@ -45,7 +45,7 @@ def train(stage: Stage) -> str:
             progress.update(step)
             grid = STATE / f"grid-{step}.png"
             Image.new("RGB", (64, 64), colour).save(grid)
-            progress.shows(grid, curve)
+            progress.show_picture(grid, curve)
     write_json(DATA / "train", {"lr": params.lr, "batch": params.step_batch, **curve[-1]})
     return "trained"
 

@@ -16,13 +16,13 @@ WAITING = 5
 
 
 def scrape(stage: Stage) -> str:
-    from atelier.data.catalog import Entry, write_account
+    from atelier.data.catalog import DownloadRecord, write_downloads
 
     names = sorted(path.stem for path in Path(stage.params.scrape.folder.path).glob("*.png"))
     DATA.mkdir(exist_ok=True)
     (DATA / "catalog.parquet").write_text("\n".join(names))
     write_json(DATA / "catalog.json", {"found": len(names)})
-    write_account([Entry(id=name, status="ok") for name in names], DATA / "downloads.parquet")
+    write_downloads([DownloadRecord(id=name, status="ok") for name in names], DATA / "downloads.parquet")
     return f"{len(names)} works"
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from atelier.data.catalog import Entry, Work, write_account, write_catalog
+from atelier.data.catalog import DownloadRecord, Work, write_catalog, write_downloads
 from atelier.data.folder import read_folder
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
@@ -195,7 +195,10 @@ def _tree(root: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 6), "navy").save(buffer, "PNG")
     write_catalog([WORK, replace(WORK, id="sea-2")], Path("data/catalog.parquet"))
-    entries = [Entry(id="sea-1", status="ok"), Entry(id="sea-2", status="missing", reason="404")]
-    write_account(entries, Path("data/downloads.parquet"))
+    entries = [
+        DownloadRecord(id="sea-1", status="ok"),
+        DownloadRecord(id="sea-2", status="missing", reason="404"),
+    ]
+    write_downloads(entries, Path("data/downloads.parquet"))
     write_shards([Item("sea-1", "png", buffer.getvalue())], Path("data/images"))
     return buffer.getvalue()

@@ -56,7 +56,7 @@ class Person:
 
     def lend(self) -> None:
         """Name a folder in params.yaml."""
-        editing.edit(self.root / "params.yaml", {"scrape.folder.path": self.folder()})
+        editing.edit_params(self.root / "params.yaml", {"scrape.folder.path": self.folder()})
         self.perhaps_commit()
 
     def track(self) -> None:
@@ -89,7 +89,7 @@ class Person:
         ours = trials_clone.look(self.root)
         trials_clone.prepare(ours, "sea")
         ours.clean()
-        editing.edit(ours.root / "params.yaml", {"train.lr": self.random.random() / 1000})
+        editing.edit_params(ours.root / "params.yaml", {"train.lr": self.random.random() / 1000})
         theirs = ExploreTree(ours.root, self.tree.environment)
         theirs.git("commit", "-qam", "a trial")
         experiment = f"sea-{len(self.experiments) + 1}"

@@ -49,7 +49,7 @@ def run(stage: Stage) -> str:
             progress.advance()
         picture = Path(".atelier") / f"{NAME}.png"
         Image.new("RGB", (900, 600), (40, 90, 200)).save(picture)
-        progress.shows(picture)
+        progress.show_picture(picture)
     seed = getattr(stage.params, stage.name).seed if stage.name != "scrape" else 0
     DATA.mkdir(exist_ok=True)
     (DATA / NAME).write_text("".join(Path(name).read_text() for name in INPUTS) + f"{NAME} {seed}\n")

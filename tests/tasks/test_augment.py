@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.data.catalog import Entry, read_account, write_account
+from atelier.data.catalog import DownloadRecord, read_downloads, write_downloads
 from atelier.data.dataset import open_dataset
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
@@ -31,16 +31,18 @@ def download(count: int) -> None:
         assert isinstance(verdict, Verified)
         items.append(Item(f"w{n:03d}", "png", file.getvalue()))
         entries.append(
-            Entry(
+            DownloadRecord(
                 id=f"w{n:03d}", status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height
             )
         )
     entries += [
-        Entry(id="w998", status="duplicate", reason="the same bytes", phash="0" * 16, width=96, height=64),
-        Entry(id="w999", status="missing", reason="HTTP 404"),
+        DownloadRecord(
+            id="w998", status="duplicate", reason="the same bytes", phash="0" * 16, width=96, height=64
+        ),
+        DownloadRecord(id="w999", status="missing", reason="HTTP 404"),
     ]
     write_shards(items, Path("data/images"))
-    write_account(entries, Path("data/downloads.parquet"))
+    write_downloads(entries, Path("data/downloads.parquet"))
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +90,9 @@ def test_look_alikes_are_left_out_with_both_ids_named_unless_they_are_to_be_kept
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     download(40)
-    entries = read_account(Path("data/downloads.parquet"))
+    entries = read_downloads(Path("data/downloads.parquet"))
     entries[5] = replace(entries[5], phash=entries[3].phash)
-    write_account(entries, Path("data/downloads.parquet"))
+    write_downloads(entries, Path("data/downloads.parquet"))
     summary = run(stage())
     assert "39 pictures of 32 px" in summary
     assert "1 left out that look like others" in summary
@@ -123,10 +125,12 @@ def arrived(pictures: dict[str, bytes]) -> None:
         verdict = verify(content, ImageLimits(32, 10**6))
         assert isinstance(verdict, Verified)
         entries.append(
-            Entry(id=id, status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height)
+            DownloadRecord(
+                id=id, status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height
+            )
         )
     write_shards([Item(id, "png", pictures[id]) for id in sorted(pictures)], Path("data/images"))
-    write_account(entries, Path("data/downloads.parquet"))
+    write_downloads(entries, Path("data/downloads.parquet"))
 
 
 @pytest.mark.parametrize("near_duplicates", ["exclude", "keep"])

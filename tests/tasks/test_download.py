@@ -16,8 +16,8 @@ import pytest
 import requests
 from PIL import Image
 
-from atelier.data.catalog import Work, read_account, write_catalog
-from atelier.data.shards import find, read_shards
+from atelier.data.catalog import Work, read_downloads, write_catalog
+from atelier.data.shards import find_picture, read_shards
 from atelier.download.arrivals import Arrivals, Limits
 from atelier.download.engines_dask import WORKS_PER_SHARD
 from atelier.download.fetch import key_of
@@ -224,7 +224,7 @@ def test_what_did_not_arrive_is_counted_and_exemplified() -> None:
     assert any(line.startswith("ok 3 ") and line.endswith(" kB") for line in words)
     assert f"f{0:023x}: HTTP 404" in words
     assert "download: 3 pictures of 9 works, 6 without (see above)" in out
-    assert len(read_account(Path("data/downloads.parquet"))) == 9
+    assert len(read_downloads(Path("data/downloads.parquet"))) == 9
 
 
 def test_no_picture_at_all_is_an_error_that_says_where_to_look() -> None:
@@ -328,7 +328,7 @@ def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository() 
     code, out, _ = run_stage()
     assert code == 0
     assert "3 pictures of 4 works" in out
-    assert find(Path("data/images"), "w1") == ("w1.png", Path("mine/sea/1.png").read_bytes())
+    assert find_picture(Path("data/images"), "w1") == ("w1.png", Path("mine/sea/1.png").read_bytes())
 
 
 def test_the_built_in_gallery_is_opened_painted_and_kept() -> None:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.importers.__main__ import import_model
-from atelier.model_store import BASE, content_hash
+from atelier.model_store import BASE_MODEL, content_hash
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from atelier.networks.weights import save_weights
 from atelier.settings.schema import Params, load_params
@@ -131,7 +131,7 @@ def test_the_base_model_is_whole_small_and_what_the_shipped_settings_train():
     shipped = load_params(ROOT / "params.yaml")
     settings = dict(getattr(shipped.train, shipped.train.arch))
     assert NetworkConfig(shipped.train.arch, shipped.augment.resolution, settings) == BASE_NETWORK
-    base = ROOT / BASE
+    base = ROOT / BASE_MODEL
     assert base.name.endswith(f"-{content_hash(base)}")
     assert sum(path.stat().st_size for path in base.iterdir()) <= 6_000_000
     assert (base / "README.md").read_text().startswith("# ")
@@ -143,35 +143,35 @@ def test_the_base_model_is_whole_small_and_what_the_shipped_settings_train():
 
 def test_auto_starts_from_the_base_model_only_where_it_fits():
     smaller = NetworkConfig("sketch", 64, {**BASE_NETWORK.settings, "ngf": 16})
-    assert start_path("auto", BASE_NETWORK) == start_path("base", smaller) == BASE
+    assert start_path("auto", BASE_NETWORK) == start_path("base", smaller) == BASE_MODEL
     for other in (smaller, NetworkConfig("sketch", 128, BASE_NETWORK.settings)):
         assert start_path("auto", other) is None
     assert start_path(None, BASE_NETWORK) is None
     with pytest.raises(AtelierError, match=r"the base model, is missing: `git checkout -- models/base-64-"):
-        open_start(BASE, BASE_NETWORK)  # not in this folder
-    shutil.copytree(ROOT / BASE, BASE)
+        open_start(BASE_MODEL, BASE_NETWORK)  # not in this folder
+    shutil.copytree(ROOT / BASE_MODEL, BASE_MODEL)
     with pytest.raises(
         AtelierError, match=r"init_from: models/base-64-.* params.yaml asks for sketch of 64 px"
     ):
-        open_start(BASE, smaller)
-    start = open_start(BASE, BASE_NETWORK)
+        open_start(BASE_MODEL, smaller)
+    start = open_start(BASE_MODEL, BASE_NETWORK)
     assert start.lineage["kimg"] > 100
-    (BASE / "discriminator.safetensors").unlink()
+    (BASE_MODEL / "discriminator.safetensors").unlink()
     with pytest.raises(AtelierError, match="was changed, its name does not fit it any more: `git checkout"):
-        open_start(BASE, BASE_NETWORK)
+        open_start(BASE_MODEL, BASE_NETWORK)
 
 
 def test_a_training_from_the_base_model_has_no_warm_start_and_keeps_its_float16_weights(
     capsys: pytest.CaptureFixture[str],
 ):
-    shutil.copytree(ROOT / BASE, BASE)
+    shutil.copytree(ROOT / BASE_MODEL, BASE_MODEL)
     pack_blots(resolution=64)
     run(Stage("train", Params.model_validate({"train": {"kimg": 0, "init_from": "base", "device": "cpu"}})))
-    assert f"starts from {BASE}" in capsys.readouterr().out
-    _, before = read_model(BASE / "generator.safetensors")
+    assert f"starts from {BASE_MODEL}" in capsys.readouterr().out
+    _, before = read_model(BASE_MODEL / "generator.safetensors")
     _, after = read_model(MODEL / "generator.safetensors")
     assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
-    assert facts()["start"]["generator_sha256"] == digest(BASE / "generator.safetensors")
+    assert facts()["start"]["generator_sha256"] == digest(BASE_MODEL / "generator.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 import spandrel
 from PIL import Image
 
-from atelier.data.catalog import Entry, write_account
+from atelier.data.catalog import DownloadRecord, write_downloads
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
 from atelier.images.verify import ImageLimits, Verified, verify
@@ -40,10 +40,10 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         verdict = verify(file.getvalue(), ImageLimits(32, 10**6))
         assert isinstance(verdict, Verified)
         items.append(Item(f"w{number:02d}", "jpg", file.getvalue()))
-        entry = Entry(id=f"w{number:02d}", status="ok", phash=verdict.phash, width=120, height=90)
+        entry = DownloadRecord(id=f"w{number:02d}", status="ok", phash=verdict.phash, width=120, height=90)
         entries.append(entry)
     write_shards(items, Path("data/images"))
-    write_account([*entries, Entry(id="w99", status="missing")], Path("data/downloads.parquet"))
+    write_downloads([*entries, DownloadRecord(id="w99", status="missing")], Path("data/downloads.parquet"))
 
 
 def stage(**train_upscaler: object) -> Stage:

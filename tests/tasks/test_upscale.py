@@ -10,7 +10,7 @@ from PIL import Image
 import tasks.upscale
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
-from atelier.files import digest, linked
+from atelier.files import digest, link_or_copy
 from atelier.provenance.facts import (
     ModelFacts,
     PixelFacts,
@@ -190,7 +190,7 @@ def test_finished_prints_survive_a_kill_while_they_are_put_in_their_place(
         if len(put) == 2:
             raise KeyboardInterrupt
         put.append(to)
-        linked(path, to)
+        link_or_copy(path, to)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(tasks.upscale, "linked", killed)

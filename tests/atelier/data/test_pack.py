@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atelier.data.dataset import HELD_OUT, TRAIN, PackedDataset, Placement, open_dataset
-from atelier.data.duplicates import FAMILY_BITS, Picture
-from atelier.data.pack import Cut, split, square, write_dataset
+from atelier.data.duplicates import GROUP_BITS, Picture
+from atelier.data.pack import CropBox, split, square_crop, write_dataset
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.images.verify import ImageLimits, Verified, verify
@@ -111,17 +111,17 @@ def test_any_mode_is_packed_as_rgb(tmp_path: Path) -> None:
 def test_a_square_lies_within_its_picture_and_is_the_largest(
     width: int, height: int, crop: str, id: str
 ) -> None:
-    cut = square(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
+    cut = square_crop(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
     assert cut.side == min(width, height)
     assert 0 <= cut.left <= width - cut.side
     assert 0 <= cut.top <= height - cut.side
-    assert cut == square(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
+    assert cut == square_crop(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
 
 
 def test_random_squares_differ_between_pictures_and_reach_both_ends() -> None:
-    lefts = [square(picture, "random").left for picture in unlike(300, 200, 100)]
+    lefts = [square_crop(picture, "random").left for picture in unlike(300, 200, 100)]
     assert min(lefts) < 5 and max(lefts) > 95
-    assert square(unlike(1, 200, 100)[0], "center") == Cut(50, 0, 100)
+    assert square_crop(unlike(1, 200, 100)[0], "center") == CropBox(50, 0, 100)
 
 
 def test_pictures_below_half_the_resolution_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -159,12 +159,12 @@ def test_near_duplicates_are_never_on_both_sides() -> None:
     rng = np.random.default_rng(3)
     for n in range(200):
         picture = pictures[int(rng.integers(400))]
-        flips = sum(1 << int(bit) for bit in rng.choice(64, FAMILY_BITS, replace=False))
+        flips = sum(1 << int(bit) for bit in rng.choice(64, GROUP_BITS, replace=False))
         pictures.append(Picture(f"{1000 + n:024x}", 96, 64, f"{int(picture.phash, 16) ^ flips:016x}"))
     train, held = split(pictures, 0.2)
     assert train and held
     for one, other in itertools.product(train, held):
-        assert (int(one.phash, 16) ^ int(other.phash, 16)).bit_count() > FAMILY_BITS
+        assert (int(one.phash, 16) ^ int(other.phash, 16)).bit_count() > GROUP_BITS
 
 
 def rescan(picture: Picture, id: str, bits: int = 3) -> Picture:

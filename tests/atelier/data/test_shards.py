@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atelier.data.shards import Item, find, read_shards, write_shards
+from atelier.data.shards import Item, find_picture, read_shards, write_shards
 from atelier.errors import AtelierError
 
 
@@ -76,9 +76,9 @@ def test_one_picture_is_found_by_its_id(tmp_path: Path) -> None:
     written = items(3500)
     write_shards(written, tmp_path)
     for item in (written[0], written[1234], written[-1]):
-        assert find(tmp_path, item.id) == (f"{item.id}.jpg", item.content)
+        assert find_picture(tmp_path, item.id) == (f"{item.id}.jpg", item.content)
     for absent in ("", "0", "f" * 24, "zz", "../../etc/passwd"):
-        assert find(tmp_path, absent) is None
+        assert find_picture(tmp_path, absent) is None
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
@@ -114,7 +114,7 @@ def test_a_folder_without_shards_says_what_makes_them(tmp_path: Path) -> None:
     with pytest.raises(AtelierError, match="dvc repro download"):
         list(read_shards(tmp_path / "absent"))
     with pytest.raises(AtelierError, match="dvc repro download"):
-        find(tmp_path, "a")
+        find_picture(tmp_path, "a")
 
 
 @settings(max_examples=30)
@@ -126,4 +126,4 @@ def test_any_set_of_ids_comes_back_as_it_went(
     written = [Item(id, "png", id.encode()) for id in sorted(ids)]
     write_shards(written, directory)
     assert list(read_shards(directory)) == written
-    assert all(find(directory, item.id) == (item.name, item.content) for item in written)
+    assert all(find_picture(directory, item.id) == (item.name, item.content) for item in written)

@@ -10,10 +10,10 @@ import pytest
 from atelier.data.catalog import Work
 from atelier.data.folder import read_folder
 from atelier.data.shards import Item, write_shards
-from atelier.data.unpack import FEW, stems, unpack, write_table
+from atelier.data.unpack import MAX_SINGLE_LOOKUPS, file_stems, unpack, write_csv
 from atelier.errors import AtelierError
 
-IDS = [f"{n:024x}" for n in range(3 * FEW)]
+IDS = [f"{n:024x}" for n in range(3 * MAX_SINGLE_LOOKUPS)]
 
 
 @pytest.fixture
@@ -22,31 +22,31 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-@pytest.mark.parametrize("count", [1, FEW, FEW + 1, 3 * FEW])
+@pytest.mark.parametrize("count", [1, MAX_SINGLE_LOOKUPS, MAX_SINGLE_LOOKUPS + 1, 3 * MAX_SINGLE_LOOKUPS])
 def test_what_is_asked_for_is_unpacked_and_nothing_else(shards: Path, tmp_path: Path, count: int) -> None:
-    files = unpack(shards, tmp_path / "out", IDS[-count:], stems(IDS))
+    files = unpack(shards, tmp_path / "out", IDS[-count:], file_stems(IDS))
     assert list(files) == IDS[-count:]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{id}.jpg" for id in IDS[-count:]]
     assert all(path.read_bytes() == id.encode() for id, path in files.items())
 
 
 def test_an_id_without_a_picture_is_passed_over(shards: Path, tmp_path: Path) -> None:
-    assert unpack(shards, tmp_path / "out", ["absent"], stems(["absent"])) == {}
+    assert unpack(shards, tmp_path / "out", ["absent"], file_stems(["absent"])) == {}
 
 
 def test_ids_that_differ_in_case_alone_never_share_a_file(tmp_path: Path) -> None:
     ids = ["SEA", "Sea", "sea", "seb"]
-    names = stems(ids)
+    names = file_stems(ids)
     assert len({name.lower() for name in names.values()}) == 4
     assert names["seb"] == "seb"
-    assert stems(["sea", "SEA", "Sea"]) == {id: names[id] for id in ("sea", "SEA", "Sea")}
+    assert file_stems(["sea", "SEA", "Sea"]) == {id: names[id] for id in ("sea", "SEA", "Sea")}
     write_shards([Item(id, "png", id.encode()) for id in ids], tmp_path / "shards")
     files = unpack(tmp_path / "shards", tmp_path / "out", ids, names)
     assert {id: path.read_bytes().decode() for id, path in files.items()} == {id: id for id in ids}
 
 
 def test_a_name_made_distinct_is_no_other_ids_name() -> None:
-    assert all("~" in name for name in stems(["a", "A"]).values())  # which no id may hold
+    assert all("~" in name for name in file_stems(["a", "A"]).values())  # which no id may hold
 
 
 def test_a_link_in_the_folder_leads_nothing_out_of_it(shards: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_link_in_the_folder_leads_nothing_out_of_it(shards: Path, tmp_path: Pa
     (tmp_path / "out").mkdir()
     for name in (f"{IDS[0]}.jpg", f".{IDS[0]}.jpg.part"):
         (tmp_path / "out" / name).symlink_to(outside)
-    unpack(shards, tmp_path / "out", IDS[:1], stems(IDS))
+    unpack(shards, tmp_path / "out", IDS[:1], file_stems(IDS))
     assert outside.read_text() == "mine"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{IDS[0]}.jpg"]
     assert not (tmp_path / "out" / f"{IDS[0]}.jpg").is_symlink()
@@ -70,14 +70,14 @@ def test_a_hostile_shard_writes_nothing(tmp_path: Path) -> None:
             tar.addfile(member, io.BytesIO(b"bad"))
         for ids in (["outside"], ["outside", *IDS]):
             with pytest.raises(AtelierError, match=r"dvc repro download|damaged"):
-                unpack(tmp_path / "shards", tmp_path / "out", ids, stems(ids))
+                unpack(tmp_path / "shards", tmp_path / "out", ids, file_stems(ids))
     assert [path.name for path in tmp_path.rglob("*.jpg")] == []
 
 
 def test_a_file_in_the_folders_place_is_a_sentence(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(AtelierError, match=r"out: .*choose another folder"):
-        unpack(shards, tmp_path / "out", IDS[:1], stems(IDS))
+        unpack(shards, tmp_path / "out", IDS[:1], file_stems(IDS))
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r="])
@@ -88,7 +88,7 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, start: str) -> None:
         width=None, height=None, image_url="", page_url=evil, rights="unknown", source="wikiart",
     )  # fmt: skip
     (tmp_path / "-1+1.jpg").write_bytes(b"picture")
-    table = write_table(tmp_path, {"-1+1": tmp_path / "-1+1.jpg"}, {"-1+1": work})
+    table = write_csv(tmp_path, {"-1+1": tmp_path / "-1+1.jpg"}, {"-1+1": work})
     [row] = csv.DictReader(io.StringIO(table.read_bytes().decode(), newline=""))
     assert not [value for value in row.values() if value.startswith(("=", "+", "-", "@", "\t", "\r"))]
     [again] = read_folder(tmp_path, table).works
@@ -101,7 +101,7 @@ def test_the_table_says_what_the_files_show(tmp_path: Path) -> None:
         genre="marina", style="", width=None, height=None, image_url="", page_url="/en/eve/sea",
         rights="public-domain", source="wikiart",
     )  # fmt: skip
-    table = write_table(tmp_path, {"a": tmp_path / "a~1.jpg"}, {"a": work})
+    table = write_csv(tmp_path, {"a": tmp_path / "a~1.jpg"}, {"a": work})
     assert list(csv.DictReader(table.open(encoding="utf-8"))) == [
         {
             "file": "a~1.jpg", "title": 'The "Sea", again', "artist": "Ève", "year": "c. 1850", "genre": "marina",

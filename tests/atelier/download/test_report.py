@@ -4,19 +4,19 @@ import io
 
 from rich.console import Console
 
-from atelier.data.catalog import Entry
+from atelier.data.catalog import DownloadRecord
 from atelier.download.arrivals import Arrival
 from atelier.download.report import account_lines, account_rows, tell_account
 
 ENTRIES = [
-    *(Entry(id=f"w{n:04d}", status="missing", reason="HTTP 404") for n in range(1200)),
-    Entry(id="good-1", status="ok", bytes=1_500_000),
-    Entry(id="good-2", status="ok", bytes=700_000, reason="looks like good-1, 2 bits apart"),
-    Entry(id="again", status="duplicate", bytes=700_000, reason="the same bytes as good-2"),
+    *(DownloadRecord(id=f"w{n:04d}", status="missing", reason="HTTP 404") for n in range(1200)),
+    DownloadRecord(id="good-1", status="ok", bytes=1_500_000),
+    DownloadRecord(id="good-2", status="ok", bytes=700_000, reason="looks like good-1, 2 bits apart"),
+    DownloadRecord(id="again", status="duplicate", bytes=700_000, reason="the same bytes as good-2"),
 ]
 
 
-def told(terminal: bool, entries: list[Entry]) -> str:
+def told(terminal: bool, entries: list[DownloadRecord]) -> str:
     file = io.StringIO()
     tell_account(
         entries, Console(file=file, force_terminal=terminal, width=100, soft_wrap=True, highlight=False)
@@ -44,7 +44,9 @@ def test_a_log_gets_lines_and_a_terminal_a_table() -> None:
 
 def test_what_a_site_said_steers_no_terminal() -> None:
     hostile = [
-        Entry(id="a\0b", status="refused", reason="leads to \x1b[2J\x07[red]x[/red]\u2028" + "long " * 200)
+        DownloadRecord(
+            id="a\0b", status="refused", reason="leads to \x1b[2J\x07[red]x[/red]\u2028" + "long " * 200
+        )
     ]
     for terminal in (False, True):
         output = told(terminal, hostile)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.settings.edit import PRESETS, apply, settings
+from atelier.settings.edit import PRESETS, apply_preset, preset_values
 from atelier.settings.schema import Params, load_params
 
 SHIPPED = Path("params.yaml").read_text(encoding="utf-8")
@@ -26,11 +26,11 @@ def bare(line: str) -> str:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_changes_its_keys_and_no_comment(path: Path, name: str):
-    changes = apply(path, name)
+    changes = apply_preset(path, name)
     text = path.read_text(encoding="utf-8")
     assert [bare(line) for line in text.splitlines()] == [bare(line) for line in SHIPPED.splitlines()]
     found, wanted = load_params(path).model_dump(), Params().model_dump()
-    for key, value in settings(name):
+    for key, value in preset_values(name):
         *sections, last = key.split(".")
         node = wanted
         for section in sections:
@@ -45,11 +45,11 @@ def test_a_preset_changes_its_keys_and_no_comment(path: Path, name: str):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_there_and_back_is_the_shipped_file_and_twice_is_once(path: Path, name: str):
-    apply(path, name)
+    apply_preset(path, name)
     once = path.read_text(encoding="utf-8")
-    assert apply(path, name) == []
+    assert apply_preset(path, name) == []
     assert path.read_text(encoding="utf-8") == once
-    apply(path, "cpu-demo")
+    apply_preset(path, "cpu-demo")
     assert load_params(path) == Params()
 
 
@@ -60,7 +60,7 @@ def test_what_a_person_has_set_besides_stays(path: Path):
     )
     text = text.replace("path: null ", "path: mine ", 1)
     path.write_text("# mine\n" + text, encoding="utf-8")
-    changes = apply(path, "gpu-128")
+    changes = apply_preset(path, "gpu-128")
     found = load_params(path)
     assert (found.scrape.source, found.generate.count, found.scrape.snapshot) == ("folder", 640, "2027-01-02")
     assert found.train.seed == 7
@@ -73,7 +73,7 @@ def test_what_a_person_has_set_besides_stays(path: Path):
 
 def test_sections_that_a_file_leaves_out_are_added_where_they_differ(path: Path):
     path.write_text("train: {kimg: 7}  # short\n", encoding="utf-8")
-    apply(path, "gpu-128")
+    apply_preset(path, "gpu-128")
     assert load_params(path).train.dcgan.ngf == 160
     assert "# short" in path.read_text(encoding="utf-8")
 
@@ -88,10 +88,10 @@ def test_a_wrong_file_is_named_and_stays(path: Path):
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(AtelierError, match=reason):
-            apply(path, "gpu-128")
+            apply_preset(path, "gpu-128")
         assert path.read_text(encoding="utf-8") == text
     with pytest.raises(AtelierError, match=r"no preset 'gpu-129'.* lists cpu-demo, laptop-64"):
-        apply(path, "gpu-129")
+        apply_preset(path, "gpu-129")
 
 
 def test_the_demonstration_is_what_is_shipped():
@@ -102,6 +102,6 @@ def test_the_demonstration_is_what_is_shipped():
 def test_a_preset_leaves_no_recipe_of_another_architecture(path: Path):
     text = SHIPPED.replace("loss: auto ", "loss: nonsaturating").replace("beta1: auto", "beta1: 0.5 ")
     path.write_text(text, encoding="utf-8")
-    apply(path, "gpu-256")
+    apply_preset(path, "gpu-256")
     train = load_params(path).train
     assert (train.arch, train.loss, train.beta1) == ("r3gan", "auto", "auto")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from atelier.web.client import FetchError, PoliteClient, Redirected, Stopped
 from atelier.web.pace import Pace, Paces
 from tests.bare import bare
@@ -123,7 +123,7 @@ def test_lasting_trouble_is_given_up_after_the_set_retries(site, client, fault):
     site.fail(path(site), *[fault] * 9)
     error = refusal(client, path(site))
     assert error.kind == "error" and "3 tries" in error.reason
-    assert isinstance(error, PassingError)
+    assert isinstance(error, TransientError)
     assert site.asked(path(site)) == 3
     assert site.base_url not in error.reason and site.base_url in str(error)
 
@@ -133,7 +133,7 @@ def test_a_clear_no_is_not_asked_twice(site, client, answer, kind):
     site.fail(path(site), answer)
     error = refusal(client, path(site))
     assert error.kind == kind
-    assert not isinstance(error, PassingError)
+    assert not isinstance(error, TransientError)
     assert site.asked(path(site)) == 1
 
 
@@ -220,7 +220,7 @@ def test_a_redirect_to_the_sites_error_page_is_not_followed(site, client):
     for is_data in (False, True):
         with pytest.raises(Redirected, match=ERROR_PAGE) as caught:
             client.fetch(path(site), max_bytes=MAX_BYTES, is_data=is_data)
-        assert not isinstance(caught.value, PassingError)
+        assert not isinstance(caught.value, TransientError)
     assert site.asked(path(site)) == 2 and not site.asked(ERROR_PAGE)
 
 
@@ -235,7 +235,7 @@ def test_a_challenge_pauses_its_host_and_says_so(site, client):
     site.fail(path(site), *["challenge"] * 9)
     for _ in range(3):
         error = refusal(client, path(site))
-        assert isinstance(error, PassingError) and "Cloudflare" in error.reason
+        assert isinstance(error, TransientError) and "Cloudflare" in error.reason
     assert site.asked(path(site)) == 1
     assert "left alone for 3,600 s" in error.reason or "left alone for 3,599 s" in error.reason
 
@@ -273,7 +273,7 @@ def test_an_error_is_the_same_in_another_process(site, client):
     again = copy.copy(error)  # as pickle does it
     assert (str(again), again.kind, again.reason, again.status) == (str(error), "missing", "HTTP 404", 404)
     site.fail(path(site), *["500"] * 9)
-    assert isinstance(copy.copy(refusal(client, path(site))), PassingError)
+    assert isinstance(copy.copy(refusal(client, path(site))), TransientError)
 
 
 def test_where_nobody_listens_the_error_says_so():
@@ -282,7 +282,7 @@ def test_where_nobody_listens_the_error_says_so():
     ) as client:
         error = refusal(client, "/")  # already robots.txt does not come
         assert "no connection (2 tries)" in error.reason
-        assert isinstance(error, PassingError)
+        assert isinstance(error, TransientError)
 
 
 def test_loopback_is_asked_without_the_proxy(site, client, monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.errors import PassingError
+from atelier.errors import TransientError
 from atelier.web.client import FetchError, PoliteClient
 from tests.lookalike import Offer, Site, lookalike
 from tests.pictures import jpeg
@@ -102,7 +102,7 @@ def test_a_socks_proxy_is_used_and_resolves_names_itself(site, monkeypatch, vari
 def test_an_encrypted_connection_goes_through_a_socks_proxy_too(monkeypatch):
     with serving(lambda client: None) as nobody, socks_proxy(f"http://127.0.0.1:{nobody}") as (port, asked):
         monkeypatch.setenv("https_proxy", f"socks5h://127.0.0.1:{port}")
-        with client_of("https://www.wikiart.org", retries=0) as client, pytest.raises(PassingError):
+        with client_of("https://www.wikiart.org", retries=0) as client, pytest.raises(TransientError):
             client.fetch("/", max_bytes=1000)
     assert set(asked) == {"www.wikiart.org"}
 
@@ -124,7 +124,7 @@ def test_an_encrypted_connection_that_is_dropped_is_tried_again():
     with (
         serving(drop) as port,
         client_of(f"https://127.0.0.1:{port}") as client,
-        pytest.raises(PassingError, match="3 tries"),
+        pytest.raises(TransientError, match="3 tries"),
     ):
         client.fetch("/robots.txt", max_bytes=1000)
     assert len(met) == 3
@@ -151,7 +151,7 @@ def test_a_certificate_that_nobody_vouches_for_is_final(tmp_path: Path):
         pytest.raises(FetchError, match="certificate is not accepted") as caught,
     ):
         client.fetch("/robots.txt", max_bytes=1000)
-    assert not isinstance(caught.value, PassingError) and len(met) == 1
+    assert not isinstance(caught.value, TransientError) and len(met) == 1
 
 
 def test_a_mirror_of_ones_own_network_is_asked_and_nobody_elses_private_address(site, monkeypatch):

@@ -10,8 +10,8 @@ from zlib import crc32
 
 import pytest
 
-from atelier.data.coverage import Found, coverage
-from atelier.errors import PassingError
+from atelier.data.coverage import SourceWorks, coverage_report
+from atelier.errors import TransientError
 from atelier.web.client import PoliteClient
 from atelier.web.pace import Budget
 from atelier.wikiart.asking import Asker, Store
@@ -28,7 +28,7 @@ SMALL = {"cap": 180}  # the list ends there, in a full page, and claims 420
 
 def ask(
     site: Archive, state: Path | None = None, *, snapshot: str = "2026-11-22", budget=None, **settings
-) -> Found:
+) -> SourceWorks:
     with (
         PoliteClient(
             site.base_url, contact="", rate_per_s=None, retries=3, timeout_s=5, backoff_s=0.01,
@@ -39,11 +39,11 @@ def ask(
         return harvest(Asker(client, store, snapshot), STYLE, **{"tell": lambda sentence: None, **settings})
 
 
-def report(found: Found) -> dict:
-    return json.loads(json.dumps(coverage("wikiart", "", found)))
+def report(found: SourceWorks) -> dict:
+    return json.loads(json.dumps(coverage_report("wikiart", "", found)))
 
 
-def ids(found: Found) -> set[str]:
+def ids(found: SourceWorks) -> set[str]:
     return {work.id for work in found.works}
 
 
@@ -290,7 +290,7 @@ def test_where_robots_txt_shuts_the_app_layer_the_plain_list_stays_and_the_repor
 def test_a_site_that_fails_stops_the_harvest_and_the_next_goes_on(tmp_path):
     with archive(WORKS, **SMALL) as site:
         site.rule = lambda path, asked: "500" if "page=3" in path and asked <= 4 else None
-        with pytest.raises(PassingError, match=r"HTTP 500.*run again to go on"):
+        with pytest.raises(TransientError, match=r"HTTP 500.*run again to go on"):
             ask(site, tmp_path)
         assert len(ask(site, tmp_path).works) == 420
         assert {path for path, count in site.asked.items() if count > 1} <= {"/robots.txt"} | {

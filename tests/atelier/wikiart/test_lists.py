@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from atelier.errors import PassingError
+from atelier.errors import TransientError
 from atelier.web.client import FetchError, PoliteClient
 from atelier.wikiart.asking import Asker, Gone, Store
 from atelier.wikiart.formats import FOREIGN, MALFORMED
@@ -144,7 +144,7 @@ def test_a_list_that_is_no_json_says_so():
         site.fail(MARINA, "html-200", "html-200")
         with pytest.raises(Gone, match=r"not JSON.*DOCTYPE.*try again later") as caught:
             ask(site)
-    assert isinstance(caught.value, PassingError)  # a page for maintenance, for example
+    assert isinstance(caught.value, TransientError)  # a page for maintenance, for example
 
 
 def test_a_list_whose_later_page_stays_html_ends_there_with_a_note():

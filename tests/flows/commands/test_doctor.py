@@ -80,7 +80,7 @@ def test_a_config_that_dvc_emptied_at_an_umlaut_is_named(
     command = [sys.executable, "-m", "dvc", "remote", "add", "-d", "r", "../störe"]
     assert subprocess.run(command, capture_output=True, env=studio.environment).returncode
     found = report._remote()
-    assert found.state == "wrong" and "git checkout .dvc/config" in found.mend
+    assert found.state == "wrong" and "git checkout .dvc/config" in found.fix
 
 
 def test_the_states_that_trainings_resume_from_are_counted_with_their_size(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_states_that_trainings_resume_from_are_counted_with_their_size(tmp_p
         (tmp_path / place / "state-000000001.safetensors").write_bytes(b"x" * size)
         if finished:
             (tmp_path / place / "finished").touch()
-    here, clone = [finding.said for finding in report.kept_states(root)]
+    here, clone = [finding.message for finding in report.kept_states(root)]
     assert "2 trainings in .atelier/train, 3.0 MB, 1 not finished" in here
     assert f"1 training in {tmp_path}/studio.explore/.atelier/train, 5.0 kB, 1 not finished" in clone
     assert not [*report.kept_states(tmp_path)]
@@ -110,7 +110,7 @@ def test_what_belongs_to_another_user_is_named(studio: Tree) -> None:
         "from flows.commands import doctor; print(*doctor._user())",
     ]
     done = subprocess.run(command, cwd=studio.root, env=studio.environment, capture_output=True, text=True)
-    assert "said='.atelier/train may not be written by this user (uid " in done.stdout, done.stderr
+    assert "message='.atelier/train may not be written by this user (uid " in done.stdout, done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tree to another user")

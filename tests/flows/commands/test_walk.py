@@ -20,7 +20,7 @@ from atelier.canvas.render import exact
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.film.encode import FilmFacts, read_facts, write_film
-from atelier.model_store import BASE
+from atelier.model_store import BASE_MODEL
 from atelier.networks import load_generator
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read, write_png
 from flows import cli
@@ -192,7 +192,7 @@ def test_directions_are_drawn_from_any_folder_of_the_studio(
 
 
 def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Path):
-    shutil.copytree(ROOT / BASE, BASE)
+    shutil.copytree(ROOT / BASE_MODEL, BASE_MODEL)
     said, _ = atelier("paint", "--count", "3", "--seed", "5", "--canvas", "1x2").communicate()
     folder = Path(".atelier/painted/base-5")
     assert f"3 pictures of 128 × 64 px in {folder}" in said
@@ -200,14 +200,14 @@ def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Pat
         "5-00000.png", "5-00001.png", "5-00002.png", "contact_sheet.png",
     ]  # fmt: skip
     made = read(folder / "5-00002.png")
-    assert made.model.sha256 == digest(BASE / "generator.safetensors")
+    assert made.model.sha256 == digest(BASE_MODEL / "generator.safetensors")
     assert (made.latent.seed, made.latent.index, made.latent.canvas, made.latent.truncation) == (
         5,
         2,
         (1, 2),
         0.7,
     )
-    generator, _ = load_generator(BASE / "generator.safetensors")
+    generator, _ = load_generator(BASE_MODEL / "generator.safetensors")
     with Image.open(folder / "5-00002.png") as picture:
         assert np.array_equal(np.array(picture), paint(exact(generator, torch.device("cpu")), made.latent))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.model_store import keep_model
+from atelier.model_store import store_model
 from atelier.settings.schema import Params
 from flows.clones.night_clone import set_params
 from flows.night.champion import Champion, champion, model, night_params, promote
@@ -29,7 +29,7 @@ def write_model(directory: Path, facts: Mapping[str, object], weights: str = "we
 
 def kept(root: Path, **facts: object) -> Champion:
     """A champion of the shipped settings, or with other facts."""
-    path = keep_model(root / "models", "champion", lambda place: (write_model(place, facts), None)[1])
+    path = store_model(root / "models", "champion", lambda place: (write_model(place, facts), None)[1])
     found = model(path)
     return Champion(
         path.relative_to(root), "1.2.3", found.generator_sha256, found.dataset_sha256, NIGHT, found.paintings

@@ -18,7 +18,7 @@ for settings in json.loads(sys.argv[1]):
     os.environ.update(settings)
     refresh_global_settings_context()
     found = server.look()
-    print(f"{found.said}: {found.mend}")
+    print(f"{found.message}: {found.fix}")
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from configobj import ConfigObj
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from flows.commands import doctor
 from flows.repo import remote_errors, stages, storage
 from flows.repo import storage as objects
@@ -83,7 +83,7 @@ def told() -> AtelierError:
 def test_an_endpoint_that_does_not_answer_may_answer_later(inside: Tree) -> None:
     s3(CLOSED)
     error = told()
-    assert isinstance(error, PassingError)
+    assert isinstance(error, TransientError)
     assert str(error).startswith(
         "r, s3://bucket/studio, cannot be reached: Could not connect to the endpoint"
     )
@@ -96,20 +96,20 @@ def test_an_endpoint_that_does_not_answer_may_answer_later(inside: Tree) -> None
 def test_a_server_in_trouble_may_recover(inside: Tree, bucket: Bucket) -> None:
     bucket.status = 503
     s3(bucket.url)
-    assert isinstance(told(), PassingError)
+    assert isinstance(told(), TransientError)
 
 
 def test_refused_credentials_do_not_pass_by_themselves(inside: Tree, bucket: Bucket) -> None:
     bucket.status = 403
     s3(bucket.url)
     error = told()
-    assert not isinstance(error, PassingError)
+    assert not isinstance(error, TransientError)
     assert "r, s3://bucket/studio, refuses access: " in str(error) and "dvc remote modify" in str(error)
     Path("a.txt").write_text("a sea")
     tracked = storage.track(inside.root, inside.root / "a.txt")
     with pytest.raises(AtelierError, match="Forbidden") as caught:
         storage.push(inside.root, [tracked], print)
-    assert not isinstance(caught.value, PassingError)
+    assert not isinstance(caught.value, TransientError)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_wrong_settings_are_a_sentence_and_do_not_pass(
 ) -> None:
     set_remote(url, **settings)
     error = told()
-    assert words.replace("`", "") in str(error).replace("`", "") and not isinstance(error, PassingError)
+    assert words.replace("`", "") in str(error).replace("`", "") and not isinstance(error, TransientError)
 
 
 class ServiceRequestError(Exception):
@@ -180,7 +180,7 @@ def test_exceptions_of_all_kinds_of_remotes_are_told_apart(error: Exception, pas
         remote_errors.in_words("r", "gs://b"),
     ):
         raise error
-    assert isinstance(caught.value, PassingError) == passes
+    assert isinstance(caught.value, TransientError) == passes
     assert str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -204,7 +204,7 @@ def test_a_path_that_dvc_itself_fails_at_is_named(inside: Tree) -> None:
 def test_the_doctor_says_it_too(inside: Tree) -> None:
     s3(CLOSED)
     found = doctor._remote()
-    assert found.state == "wrong" and "cannot be reached" in found.said
+    assert found.state == "wrong" and "cannot be reached" in found.message
 
 
 def _write_url(place: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import psutil
 import pytest
 
-from atelier.errors import AtelierError, PassingError
+from atelier.errors import AtelierError, TransientError
 from flows.commands import doctor
 from flows.repo import stages
 from tests.flows.toys import ROOT, Tree, left_of
@@ -109,14 +109,14 @@ def test_a_failing_stage_says_why(inside, kind, sentence):
     with pytest.raises(AtelierError) as caught:
         stages.repro("scrape", "run", Notes())
     assert str(caught.value) == sentence
-    assert not isinstance(caught.value, PassingError)
+    assert not isinstance(caught.value, TransientError)
 
 
 def test_a_site_that_does_not_answer_is_trouble_that_may_pass(inside):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # and nobody listens
         inside.trouble(f"scrape ask http://127.0.0.1:{probe.getsockname()[1]}")
-        with pytest.raises(PassingError) as caught:
+        with pytest.raises(TransientError) as caught:
             stages.repro("scrape", "run", Notes())
     assert str(caught.value).startswith("scrape: http://127.0.0.1:")
     assert str(caught.value).endswith("no connection (1 try)")
@@ -209,7 +209,7 @@ def test_a_conflict_that_git_left_is_named_with_its_line(inside, name):
     with pytest.raises(AtelierError, match=rf"^{name}:2: git left a conflict here"):
         stages.plan([], print)
     found = doctor._stages()
-    assert found.state == "wrong" and found.said.startswith(f"{name}:2: ")
+    assert found.state == "wrong" and found.message.startswith(f"{name}:2: ")
 
 
 def test_a_lock_that_is_none_says_how_to_have_it_back(inside):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from atelier.errors import AtelierError
-from flows.runtime.process import Child, server_needed, with_words
+from flows.runtime.process import Child, run_for_exit_code, server_needed
 
 
 @pytest.fixture(autouse=True)
@@ -23,20 +23,20 @@ def test_a_mistake_is_its_sentence_and_a_ctrl_c_says_how_to_go_on(capsys: pytest
     def ends(error: BaseException) -> int:
         raise error
 
-    assert with_words(lambda: 0, "run again") == 0
-    assert with_words(lambda: ends(AtelierError("the sky is missing")), "run again") == 1
-    assert with_words(lambda: ends(KeyboardInterrupt()), "run again") == 130
-    assert with_words(lambda: ends(KeyboardInterrupt()), "") == 130
+    assert run_for_exit_code(lambda: 0, "run again") == 0
+    assert run_for_exit_code(lambda: ends(AtelierError("the sky is missing")), "run again") == 1
+    assert run_for_exit_code(lambda: ends(KeyboardInterrupt()), "run again") == 130
+    assert run_for_exit_code(lambda: ends(KeyboardInterrupt()), "") == 130
     assert capsys.readouterr().err == "the sky is missing\nstopped; run again\nstopped\n"
-    assert with_words(lambda: ends(FileNotFoundError(2, "No such file", "here/walk.mp4")), "") == 1
+    assert run_for_exit_code(lambda: ends(FileNotFoundError(2, "No such file", "here/walk.mp4")), "") == 1
     assert capsys.readouterr().err == "No such file: here/walk.mp4\n"
     with pytest.raises(ZeroDivisionError):  # a bug stays one
-        with_words(lambda: ends(ZeroDivisionError()), "run again")
+        run_for_exit_code(lambda: ends(ZeroDivisionError()), "run again")
 
 
 def test_sigterm_is_143() -> None:
     with pytest.raises(SystemExit) as ended:
-        with_words(lambda: signal.raise_signal(signal.SIGTERM) or 0, "run again")
+        run_for_exit_code(lambda: signal.raise_signal(signal.SIGTERM) or 0, "run again")
     assert ended.value.code == 143
 
 
