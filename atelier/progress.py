@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,15 @@ from rich.progress import Progress as Bars
 
 FILE_INTERVAL_S = 0.2  # a watcher reads at most five states a second
 LINE_INTERVAL_S = 10.0  # a log gets a line this often, and the first and last always
+
+ProgressCallback = Callable[
+    [float], None
+]  # units just finished, or the share finished so far, as its user says
+CountCallback = Callable[[int, int], None]  # units finished so far, units expected
+
+
+def ignore_progress(*_: object) -> None:
+    """A progress callback that does nothing."""
 
 
 class Progress:

@@ -5,7 +5,6 @@ then stand still. A picture of the trained size is too small to have any, and a 
 """
 
 import copy
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from atelier.canvas.tiling import Plane, Window
 from atelier.errors import AtelierError
 from atelier.networks.latent_field import FieldGenerator
 from atelier.networks.weights import read_weights, save_weights
+from atelier.progress import ProgressCallback
 
 FORMAT = "atelier-statistics/1"
 
@@ -56,7 +56,7 @@ def by_own_statistics(
     generator: FieldGenerator,
     plane: Plane,
     side_px: int,
-    told: Callable[[float], None],
+    told: ProgressCallback,
     kept: Path | None = None,
 ) -> FieldGenerator:
     """The generator with the statistics of this picture, taken in pieces of `side_px`, in place of those it learned.

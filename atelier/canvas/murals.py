@@ -7,7 +7,6 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +15,7 @@ import numpy as np
 from atelier.canvas.recipe import Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
-from atelier.progress import Progress
+from atelier.progress import Progress, ProgressCallback
 from atelier.provenance.facts import Provenance, canonical, write_tiff
 from atelier.settings.messages import counted
 
@@ -26,8 +25,6 @@ TILE_PX = 1024  # seconds of painting, which is what a kill costs
 WORST = 1.4  # a TIFF's bytes for each of its pixels' bytes, its smaller levels included, where deflate finds nothing
 MEGA = 1e6
 STATISTICS = "statistics.safetensors"  # of a canvas, in its mural's folder, while they are taken
-
-Done = Callable[[int], None]  # told of so many more pixels that are finished
 
 
 class Source(Protocol):
@@ -97,7 +94,7 @@ def begun_px(source: Source, path: Path) -> int:
     return sum(tile.height * tile.width for tile in _tiles(source)[: _count(path)])
 
 
-def paint(source: Source, path: Path, done: Done) -> None:
+def paint(source: Source, path: Path, done: ProgressCallback) -> None:
     """Paint all of a source into numpy's file `path`, (H, W, 3) of uint8, going on where an earlier run stopped.
 
     Which tiles are finished stands beside it, a byte each. Memory is bounded by a tile.

@@ -25,6 +25,7 @@ from atelier.device import machine_memory
 from atelier.errors import AtelierError
 from atelier.networks.latent_field import FieldGenerator, Lattice
 from atelier.pictures import Pixels
+from atelier.progress import ProgressCallback, ignore_progress
 
 PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing
 WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
@@ -91,7 +92,7 @@ class Painting:
         self,
         generator: nn.Module,
         recipe: Recipe,
-        told: Callable[[float], None] = lambda share: None,
+        told: ProgressCallback = ignore_progress,
         kept: Path | None = None,
     ) -> None:
         self._generator, self._normalise = _known(generator), recipe.normalise

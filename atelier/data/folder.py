@@ -11,7 +11,7 @@ import io
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +21,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.images.kinds import kind_of_name, unreadable
 from atelier.pictures.untrusted import shown
+from atelier.progress import CountCallback, ignore_progress
 from atelier.text import clean, slug, unescape_csv_cell
 
 COLUMNS = ("file", "title", "artist", "year", "genre", "style")
@@ -56,8 +57,6 @@ _UNREAD = """
 .ori .pef .ptx .raf .rw2 .rwl .rwz .sr2 .srf .srw .x3f
 """
 UNREAD = frozenset(_UNREAD.split())
-
-Report = Callable[[int, int], None]  # files read so far, files to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class _Left:
 def read_folder(
     folder: Path,
     catalog: Path | None = None,
-    report: Report = lambda done, expected: None,
+    report: CountCallback = ignore_progress,
     studio: Path | None = None,
 ) -> SourceWorks:
     """The images below `folder` as works, their addresses relative to it; with a `catalog`, those that it names.

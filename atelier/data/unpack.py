@@ -15,6 +15,7 @@ from atelier.data.folder import COLUMNS
 from atelier.data.shards import Item, find_picture, read_shards
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
+from atelier.progress import ignore_progress
 from atelier.text import escape_csv_cell
 
 TABLE = "catalog.csv"
@@ -36,7 +37,7 @@ def unpack(
     folder: Path,
     ids: Collection[str],
     names: Mapping[str, str],
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = ignore_progress,
 ) -> dict[str, Path]:
     """Write the pictures of `ids` into `folder` under `names` (see `stems`); the files by id, sorted by it.
 

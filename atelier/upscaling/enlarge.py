@@ -24,6 +24,7 @@ from torch import Tensor
 from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels, Samples
+from atelier.progress import ProgressCallback, ignore_progress
 from atelier.upscaling.network import SRVGGNetCompact
 
 
@@ -59,19 +60,13 @@ def _fits(work: Callable[[int], None], side_px: int) -> bool:
     return True
 
 
-Done = Callable[[float], None]  # told of so many more pixels that are finished
-
 DTYPES = {8: np.uint8, 16: np.uint16}
-
-
-def unheard(pixels: float) -> None:
-    """Where nobody asks how far it is."""
 
 
 class Counted:
     """Tells how many more pixels are finished, and takes it back where the work starts again."""
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: ProgressCallback) -> None:
         self._done, self._count = done, 0
 
     def start(self) -> None:
@@ -153,7 +148,7 @@ def enlarge_into(
     network: SRVGGNetCompact,
     picture: Pixels,
     tile_px: int | None = None,
-    done: Done = unheard,
+    done: ProgressCallback = ignore_progress,
 ) -> None:
     """Fill the result, some times larger than the picture, on the network's device.
 

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels, Samples
-from atelier.upscaling.enlarge import Counted, Done, Span, halves, in_memory, passes, put, to_images, unheard
+from atelier.progress import ProgressCallback, ignore_progress
+from atelier.upscaling.enlarge import Counted, Span, halves, in_memory, passes, put, to_images
 
 if TYPE_CHECKING:
     import spandrel
@@ -93,7 +94,11 @@ def open_external(path: Path, sha256: str, device: torch.device) -> External:
 
 
 def external_into(
-    result: Samples, external: External, picture: Pixels, tile_px: int | None = None, done: Done = unheard
+    result: Samples,
+    external: External,
+    picture: Pixels,
+    tile_px: int | None = None,
+    done: ProgressCallback = ignore_progress,
 ) -> int | None:
     """Fill the result, some times larger than the picture; the tiles' side, or None where the whole went at once.
 

@@ -20,12 +20,13 @@ from atelier.device import machine_memory, versions
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import Pixels, Samples
+from atelier.progress import ProgressCallback, ignore_progress
 from atelier.provenance.facts import Scalar, SoftwareFacts, UpscaleFacts
 from atelier.settings.messages import counted
 from atelier.settings.schema import Print, Upscale
 from atelier.upscaling import enlarge as lanczos
 from atelier.upscaling import external
-from atelier.upscaling.enlarge import Done, blank, enlarge_into, lanczos_into, passes, unheard
+from atelier.upscaling.enlarge import blank, enlarge_into, lanczos_into, passes
 from atelier.upscaling.external import External, external_into, open_external
 from atelier.upscaling.network import SRVGGNetCompact, load_upscaler
 
@@ -42,7 +43,7 @@ class Press:
     upscaler: Upscaler
 
     def print(
-        self, picture: Pixels, seamless: bool = False, done: Done = unheard
+        self, picture: Pixels, seamless: bool = False, done: ProgressCallback = ignore_progress
     ) -> tuple[Samples, UpscaleFacts]:
         """The print (H, W, 3) of a picture, 8 or 16 bits a colour, and what it says of itself.
 

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
 
 from atelier.data.catalog import Work
 from atelier.data.coverage import Reach, SourceWorks, YearSpan
 from atelier.errors import AtelierError
+from atelier.progress import ignore_progress
 from atelier.web.client import FetchError
 from atelier.wikiart.asking import Asker, Gone, Unreadable
 from atelier.wikiart.formats import (
@@ -40,12 +40,6 @@ THREADS = 4  # enough to keep ten requests a second under way; the client's pace
 NOT_FREE = "not known to be free"
 
 
-class Report(Protocol):
-    """Is told how many works are kept of how many expected, and in a few words where the harvest is."""
-
-    def __call__(self, done: int, expected: int, note: str = "") -> None: ...
-
-
 def harvest(
     asker: Asker,
     query: Query,
@@ -53,7 +47,7 @@ def harvest(
     free_only: bool = False,
     limit: int | None = None,
     tell: Callable[[str], None] = print,
-    report: Report = lambda done, expected, note="": None,
+    report: Callable[[int, int, str], None] = ignore_progress,
 ) -> SourceWorks:
     """The works of `query`, at most `limit`, with `free_only` those known to be public domain.
 
@@ -83,7 +77,7 @@ class _Harvest:
         threads: ThreadPoolExecutor,
         free_only: bool,
         limit: int | None,
-        report: Report,
+        report: Callable[[int, int, str], None],
     ) -> None:
         self.asker, self.query, self.threads = asker, query, threads
         self.free_only, self.limit, self.report = free_only, limit, report

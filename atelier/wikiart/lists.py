@@ -20,6 +20,7 @@ from urllib.parse import quote
 from atelier.data.catalog import Work
 from atelier.data.coverage import SourceWorks
 from atelier.errors import TransientError
+from atelier.progress import CountCallback, ignore_progress
 from atelier.web.pace import BudgetSpent
 from atelier.wikiart.asking import Asker, Gone, Unreadable
 from atelier.wikiart.asking import Kind as Asked
@@ -27,8 +28,6 @@ from atelier.wikiart.formats import Page, is_dated, parse_page
 from atelier.wikiart.slugs import union
 
 Kind = Literal["genre", "style", "artist"]
-
-Report = Callable[[int, int], None]  # works so far, works expected
 
 PAGES, PAGE_SIZE = 60, 60  # the site's own cap: 3,600 works a list
 
@@ -158,9 +157,7 @@ class Listing:
         return list(new.values())
 
 
-def collect(
-    asker: Asker, queries: Sequence[Query], report: Report = lambda done, expected: None
-) -> SourceWorks:
+def collect(asker: Asker, queries: Sequence[Query], report: CountCallback = ignore_progress) -> SourceWorks:
     """The works of several lists as far as they show them, merged by id."""
     works: dict[str, Work] = {}
     skipped: Counter[str] = Counter()
