@@ -19,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 
 from atelier.errors import AtelierError, Finding, ignore_output_errors
 from atelier.settings.schema import Params, load_params
-from atelier.web.client import FetchError, PoliteClient
+from atelier.web.client import PoliteClient
+from atelier.web.response import FetchError
 
 NEEDED_BYTES = 3e9  # the default gallery's run
 COMFORTABLE_BYTES = 20e9  # a genre of WikiArt with its trainings

@@ -17,7 +17,7 @@ from atelier.gallery.server import serve
 from atelier.images.verify import ImageLimits
 from atelier.settings.messages import counted
 from atelier.settings.schema import Download, Params
-from atelier.web.wire import is_loopback
+from atelier.web.hosts import is_loopback
 from tasks.stage import DATA, STATE, Stage, main
 
 ASK_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing else"

@@ -14,7 +14,7 @@ from atelier.gallery.server import GENRE, serve, virtual_url
 from atelier.settings.messages import counted
 from atelier.settings.schema import Folder, Gallery, WikiArt
 from atelier.web.client import PoliteClient
-from atelier.web.pace import Budget
+from atelier.web.rate_limit import Budget
 from atelier.wikiart.asking import Asker, Store
 from atelier.wikiart.harvest import harvest
 from atelier.wikiart.lists import Query, collect

@@ -37,7 +37,7 @@ from atelier.download.arrivals import Limits
 from atelier.download.fetch import PASSING, Answer, ask
 from atelier.download.sources import Opening, Source, is_of_site
 from atelier.errors import AtelierError
-from atelier.web.pace import Stopped
+from atelier.web.rate_limit import Stopped
 
 GO_ON = "what has arrived is kept, and `dvc repro` goes on from there"
 

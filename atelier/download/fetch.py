@@ -15,7 +15,7 @@ from atelier.data.catalog import Work
 from atelier.download.arrivals import Arrival, Limits
 from atelier.download.sources import Source, addresses, catalogued_size, is_copy
 from atelier.images.verify import ImageLimits, Refused, is_placeholder_url, jpeg, verify
-from atelier.web.client import FetchError, Redirected
+from atelier.web.response import FetchError, Redirected
 
 # a false or damaged picture may be the site's bad moment: as many looks, or until one repeats itself
 LOOKS = 3

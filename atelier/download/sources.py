@@ -26,7 +26,8 @@ import PIL
 import atelier.gallery
 from atelier.data.catalog import Work
 from atelier.gallery.server import VIRTUAL, live_url
-from atelier.web.client import Fetched, FetchError, PoliteClient
+from atelier.web.client import PoliteClient
+from atelier.web.response import Fetched, FetchError
 
 FORBIDDEN = (401, 403)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from atelier.errors import AtelierError
 from atelier.settings.messages import describe_errors, join_with_or, read_yaml, to_plain
-from atelier.web.wire import is_loopback
+from atelier.web.hosts import is_loopback
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1000)]

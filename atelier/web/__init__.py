@@ -1,1 +1,1 @@
-"""How a site is asked: politely, within its rules and ours. Knows no archive."""
+"""A polite HTTP client: rate limits, retries, robots.txt, and bounds on what a response may cost."""

@@ -1,6 +1,7 @@
-"""An HTTP client that a site can live with: a pace for each host, retries that wait, rules that are obeyed.
+"""A polite HTTP client for one site: a rate limit for each host, retries with back-off, redirects, and robots.txt.
 
-Knows nothing of what it fetches. What an answer is worth is answers.py's, what robots may do is robots.py's.
+Retries are not urllib3's: here all threads slow down together, a wait ends at once when the client is stopped, and a
+site that limits our requests is waited for by the clock instead of a count of tries.
 """
 
 import random
@@ -18,61 +19,50 @@ import urllib3
 
 from atelier import __version__
 from atelier.errors import AtelierError
-from atelier.web.answers import (
+from atelier.web.connections import GuardedAdapter, PrivateAddressError
+from atelier.web.hosts import is_allowed, is_loopback, is_wikiart
+from atelier.web.rate_limit import Budget, HostRateLimiters, Permit, Stopped, WaitTooLong
+from atelier.web.response import (
     LEADS_TO,
-    Bounds,
     Challenged,
     Fetched,
     FetchError,
-    NoAnswer,
     Redirected,
-    Transient,
+    ResponseLimits,
+    Retryable,
+    TransientFetchError,
     Validators,
-    read,
+    read_response,
 )
-from atelier.web.pace import Budget, Closed, Paces, Stopped, Turn
-from atelier.web.robots import MAX_BYTES as ROBOTS_MAX_BYTES
-from atelier.web.robots import SIGNALS, Robots, RobotsRefused, refuses_training, unwanted
-from atelier.web.wire import PrivatePeer, Wire, is_allowed, is_loopback, is_wikiart
+from atelier.web.robots import ROBOTS_TXT_MAX_BYTES, RobotsCache, RobotsRefused, training_refusal
 
-__all__ = [
-    "FetchError",
-    "Fetched",
-    "NoAnswer",
-    "PoliteClient",
-    "Redirected",
-    "RobotsRefused",
-    "Stopped",
-    "Validators",
-]
-
-REDIRECTS = 5
-FOR_GOOD = (  # another try would not help
+MAX_REDIRECTS = 5
+MAX_BACKOFF_S = 60.0
+MAX_THROTTLED_BACKOFF_S = 10.0  # shorter: all threads have slowed down by then
+MAX_THROTTLED_S = 600.0  # how long a site may answer 429 or 503 before a request fails
+CHALLENGE_PAUSE_S = 3600.0
+REDIRECT_STATUS = 302
+ERROR_PAGE = re.compile(r"/(?:[^/]*error[^/]*|[^/]*not-?found[^/]*|404|410|500)(?:[/.]|$)", re.IGNORECASE)
+PERMANENT_ERRORS = (  # another try would fail as well
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidProxyURL,
     requests.exceptions.InvalidSchema,
     UnicodeError,
 )
-ERROR_PAGE = re.compile(r"/(?:[^/]*error[^/]*|[^/]*not-?found[^/]*|404|410|500)(?:[/.]|$)", re.IGNORECASE)
-LONGEST_BACKOFF_S = 60.0
-LONGEST_DELAY_S = 10.0  # where a site puts us off: its pace has fallen by then, and all threads share that
-PATIENCE_S = 600.0  # how long a site may put us off before a request is given up
-REDIRECT = 302
-WITH_LEAVE = "if its owner has allowed you to train on it, set scrape.wikiart.may_train: true"
 CHALLENGE = (
     "asks whether a person is at a browser (a Cloudflare challenge), and Atelier does not pretend to be one"
 )
-CHALLENGE_PAUSE_S = 3600.0  # how long a host that asks for a person is left alone
+WITH_PERMISSION = "if its owner has allowed you to train on it, set scrape.wikiart.may_train: true"
 
 
 class PoliteClient:
-    """GETs from one site, from any number of threads, no host asked faster than `rate_per_s` (None: no limit).
+    """Send GET requests to one site, from any number of threads, at most `rate_per_s` to each host (None: no limit).
 
-    429, 5xx and broken connections slow all threads down at that host and are tried again, `retries` times; a site
-    that only asks for patience (429, 503) gets it, up to `patience_s`. The pace comes back when the trouble stays
-    away. Redirects are followed only to hosts that `base_url` may send us to; each host's robots.txt is obeyed, and
-    so is its wish that nothing be trained on its pages, unless its owner has allowed it (`may_train`).
+    429, 5xx and broken connections slow all threads down at that host and are tried again, `retries` times; 429 and
+    503 for up to `max_throttled_s`. The rate recovers when the errors stop. Redirects are followed to hosts that
+    `base_url` may lead to (see `is_allowed`). The robots.txt of each host is obeyed, and so is its wish that nothing
+    be trained on its pages, unless `may_train` says that its owner has allowed it.
     """
 
     def __init__(
@@ -85,7 +75,7 @@ class PoliteClient:
         timeout_s: float,
         budget: Budget | None = None,
         backoff_s: float = 1.0,
-        patience_s: float = PATIENCE_S,
+        max_throttled_s: float = MAX_THROTTLED_S,
         may_train: bool = False,
     ) -> None:
         if not contact and not is_loopback(base_url):
@@ -94,16 +84,16 @@ class PoliteClient:
             )
         self.base_url = base_url
         self.retries, self.timeout_s = retries, timeout_s
-        self.backoff_s, self.patience_s = backoff_s, patience_s
+        self.backoff_s, self.max_throttled_s = backoff_s, max_throttled_s
         self.may_train = may_train
         self.user_agent = f"Mozilla/5.0 (compatible; Atelier/{__version__}; +{contact or 'local'})"
         self._budget = budget or Budget(None, None)
         self._stop = threading.Event()
-        self._paces = Paces(rate_per_s, patience_s, self._stop)
-        self._robots = Robots(self._robots_txt)
+        self._limiters = HostRateLimiters(rate_per_s, max_throttled_s, self._stop)
+        self._robots = RobotsCache(self._fetch_robots_txt)
         self._local = threading.local()
-        self._wires: list[Wire] = []
-        self._wires_lock = threading.Lock()
+        self._adapters: list[GuardedAdapter] = []
+        self._adapters_lock = threading.Lock()
 
     def fetch(
         self,
@@ -114,31 +104,31 @@ class PoliteClient:
         validators: Validators | None = None,
         is_data: bool = False,
     ) -> Fetched:
-        """The answer of `url` (absolute, or relative to the base), or that it is still what `validators` name.
+        """Fetch `url`, absolute or relative to the base URL; with `validators` by a conditional request.
 
-        A redirect to the site's error page raises Redirected, and so does any redirect to another page where the
-        address is one of data (`is_data`: JSON). Raises FetchError, BudgetSpent, or Stopped after `stop`.
+        A redirect to the site's error page raises Redirected; with `is_data` (for JSON) so does a redirect to any
+        other page. Raises FetchError, BudgetSpent, or Stopped after `stop`.
         """
         url = _joined(self.base_url, url)
-        return self._insist(
-            _Request(url, max_bytes, headers or {}, validators, is_ruled=True, is_data=is_data)
+        return self._fetch_with_retries(
+            _Request(url, max_bytes, headers or {}, validators, obeys_robots=True, is_data=is_data)
         )
 
     def rate_per_s(self, url: str) -> float:
-        """The present pace at the host of `url`; infinite where none is set. Below the set one while it has trouble."""
-        return self._paces.of(_joined(self.base_url, url)).rate_per_s
+        """The present rate at the host of `url`, below the set one after errors; infinite if none is set."""
+        return self._limiters.for_url(_joined(self.base_url, url)).rate_per_s
 
     def stop(self) -> None:
-        """Make every waiting and coming `fetch` raise Stopped; a body being read ends at its next piece."""
+        """Make present and later calls of `fetch` raise Stopped, within one read of a response."""
         self._stop.set()
 
     def close(self) -> None:
         """Stop, and close the connections."""
         self.stop()
-        with self._wires_lock:
-            for wire in self._wires:
-                wire.close()
-            self._wires.clear()
+        with self._adapters_lock:
+            for adapter in self._adapters:
+                adapter.close()
+            self._adapters.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -146,130 +136,129 @@ class PoliteClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _robots_txt(self, url: str) -> Fetched:
-        return self._insist(_Request(url, ROBOTS_MAX_BYTES, {}, None, is_ruled=False))
+    def _fetch_robots_txt(self, url: str) -> Fetched:
+        return self._fetch_with_retries(_Request(url, ROBOTS_TXT_MAX_BYTES, {}, None, obeys_robots=False))
 
-    def _insist(self, request: "_Request") -> Fetched:
-        """The answer, after as many tries as it takes."""
+    def _fetch_with_retries(self, request: "_Request") -> Fetched:
         failures = delays = 0
-        delayed_s: float | None = None  # since when
+        throttled_since_s: float | None = None
         while True:
             try:
-                return self._follow(request)
-            except Transient as trouble:
-                if trouble.throttled:
-                    # bounded by the clock: while a site puts everybody off, a count of tries is used up in no time
+                return self._follow_redirects(request)
+            except Retryable as error:
+                if error.throttled:
+                    # limited by the clock: a site that throttles everybody would use up a count of tries at once
                     now_s = time.monotonic()
-                    delayed_s = delayed_s or now_s
-                    if now_s - delayed_s > self.patience_s:
-                        reason = f"{trouble} for {now_s - delayed_s:,.0f} s"
-                        raise NoAnswer("error", request.url, reason) from None
-                    tries, delays, longest_s = delays, delays + 1, LONGEST_DELAY_S
+                    throttled_since_s = throttled_since_s or now_s
+                    if now_s - throttled_since_s > self.max_throttled_s:
+                        reason = f"{error} for {now_s - throttled_since_s:,.0f} s"
+                        raise TransientFetchError("error", request.url, reason) from None
+                    tries, delays, max_s = delays, delays + 1, MAX_THROTTLED_BACKOFF_S
                 else:
-                    tries, failures, longest_s = failures, failures + 1, LONGEST_BACKOFF_S
+                    tries, failures, max_s = failures, failures + 1, MAX_BACKOFF_S
                     if failures > self.retries:
-                        reason = f"{trouble} ({failures} {'tries' if failures > 1 else 'try'})"
-                        raise NoAnswer("error", request.url, reason) from None
-            # jitter keeps the threads that failed together from coming back together
-            wait_s = min(self.backoff_s * 2 ** min(tries, 30), longest_s) * random.uniform(0.5, 1.5)
+                        reason = f"{error} ({failures} {'tries' if failures > 1 else 'try'})"
+                        raise TransientFetchError("error", request.url, reason) from None
+            # with jitter, or threads that failed together would try again together
+            wait_s = min(self.backoff_s * 2 ** min(tries, 30), max_s) * random.uniform(0.5, 1.5)
             if self._stop.wait(wait_s):
                 raise Stopped(f"{request.url}: stopped")
 
-    def _follow(self, request: "_Request") -> Fetched:
-        """The answer of one try, behind as many redirects as are allowed."""
+    def _follow_redirects(self, request: "_Request") -> Fetched:
         url = request.url
-        for _ in range(REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             if not is_allowed(url, self.base_url):
                 reason = f"leads to {url}, which is not a host of {self.base_url}"
                 raise FetchError("refused", request.url, reason)
-            if request.is_ruled:
-                self._obey_robots(url)
-            answer = self._ask(url, request)
+            if request.obeys_robots:
+                self._check_robots(url)
+            answer = self._send(url, request)
             if isinstance(answer, Fetched):
                 return answer
             before, url = url, _joined(url, answer)
-            if leaves_encryption(before, url):
-                raise FetchError(
-                    "refused", request.url, f"leads from https to {url[:200]}, which is not encrypted"
-                )
-            if request.is_ruled and is_allowed(url, self.base_url) and _ends_here(request, url):
-                raise Redirected("error", request.url, f"{LEADS_TO}{url[:200]}", REDIRECT)
-        raise FetchError("refused", request.url, f"more than {REDIRECTS} redirects")
+            if is_downgrade(before, url):
+                reason = f"leads from https to {url[:200]}, which is not encrypted"
+                raise FetchError("refused", request.url, reason)
+            if request.obeys_robots and is_allowed(url, self.base_url) and _leads_elsewhere(request, url):
+                raise Redirected("error", request.url, f"{LEADS_TO}{url[:200]}", REDIRECT_STATUS)
+        raise FetchError("refused", request.url, f"more than {MAX_REDIRECTS} redirects")
 
-    def _obey_robots(self, url: str) -> None:
+    def _check_robots(self, url: str) -> None:
         rules = self._robots.rules(url)
         if not rules.allow(url):
             raise RobotsRefused("refused", url, "its site's robots.txt asks us to stay away")
         if not self.may_train and not rules.allow_training(url):
-            raise RobotsRefused("refused", url, f"its site's robots.txt says ai-train=no; {WITH_LEAVE}")
+            raise RobotsRefused("refused", url, f"its site's robots.txt says ai-train=no; {WITH_PERMISSION}")
         if rules.crawl_delay_s:
-            self._paces.of(url).limit(1 / rules.crawl_delay_s)
+            self._limiters.for_url(url).cap(1 / rules.crawl_delay_s)
 
-    def _ask(self, url: str, request: "_Request") -> Fetched | str:
-        """One request that leaves when its time has come: the answer, or where it sends us."""
-        pace = self._paces.of(url)
+    def _send(self, url: str, request: "_Request") -> Fetched | str:
+        """Send one request when the rate allows it; returns the response, or the target of a redirect."""
+        limiter = self._limiters.for_url(url)
         try:
-            turn = pace.turn()
-        except Closed as closed:
-            raise NoAnswer("error", url, f"its site {closed}") from None
+            permit = limiter.acquire()
+        except WaitTooLong as error:
+            raise TransientFetchError("error", url, f"its site {error}") from None
         try:
             self._budget.spend()
-            return self._answer(url, request, turn)
-        except Transient as trouble:
-            pace.slow_down()
-            if trouble.retry_after_s is not None:
-                pace.pause(trouble.retry_after_s)
+            return self._exchange(url, request, permit)
+        except Retryable as error:
+            limiter.slow_down()
+            if error.retry_after_s is not None:
+                limiter.pause(error.retry_after_s)
             raise
         finally:
-            turn.left()
+            permit.sent()
 
-    def _answer(self, url: str, request: "_Request", turn: Turn) -> Fetched | str:
-        wire = self._wire()
-        bounds = Bounds(url, request.max_bytes, self.timeout_s, self._stop)
-        wire.on_sent, wire.on_received = turn.left, bounds.received
+    def _exchange(self, url: str, request: "_Request", permit: Permit) -> Fetched | str:
+        adapter = self._adapter()
+        limits = ResponseLimits(url, request.max_bytes, self.timeout_s, self._stop)
+        adapter.on_sent, adapter.on_received = permit.sent, limits.received
         try:
-            with wire.get(url, request.all_headers, self.timeout_s) as response:
+            with adapter.get(url, request.all_headers, self.timeout_s) as response:
                 if response.headers.get("cf-mitigated", "").strip().lower() == "challenge":
-                    self._paces.of(url).pause(CHALLENGE_PAUSE_S, CHALLENGE)
+                    self._limiters.for_url(url).pause(CHALLENGE_PAUSE_S, CHALLENGE)
                     raise Challenged("error", url, f"its site {CHALLENGE}")
                 if response.is_redirect:
                     return response.headers["Location"].encode("latin-1").decode()
-                if request.is_ruled and not self.may_train and (wish := _wish(response)):
-                    raise RobotsRefused("refused", url, f"its {wish}; {WITH_LEAVE}")
-                return read(response, bounds, request.validators)
-        except PrivatePeer as private:
-            raise FetchError("refused", url, str(private)) from None
-        except FOR_GOOD as error:
+                checks_training = request.obeys_robots and not self.may_train and response.status_code == 200
+                if checks_training and (refusal := training_refusal(response.raw.headers)):
+                    raise RobotsRefused("refused", url, f"its {refusal}; {WITH_PERMISSION}")
+                return read_response(response, limits, request.validators)
+        except PrivateAddressError as error:
+            raise FetchError("refused", url, str(error)) from None
+        except PERMANENT_ERRORS as error:
             raise FetchError("error", url, str(error)[:200]) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             for cause in _causes(error):
                 if isinstance(cause, ssl.SSLCertVerificationError):
-                    raise FetchError(
-                        "error", url, f"its certificate is not accepted: {cause}"[:300]
-                    ) from None
-            raise Transient(_in_short(error)) from None
+                    reason = f"its certificate is not accepted: {cause}"[:300]
+                    raise FetchError("error", url, reason) from None
+            raise Retryable(_summary(error)) from None
 
-    def _wire(self) -> Wire:
-        """This thread's own connections: requests does not promise that an adapter may be shared."""
-        own: Wire | None = getattr(self._local, "own", None)
+    def _adapter(self) -> GuardedAdapter:
+        """The connections of this thread; requests does not promise that an adapter is safe to share."""
+        own: GuardedAdapter | None = getattr(self._local, "own", None)
         if own is None:
-            # the host that a person wrote into params.yaml may be one of their own network
-            mirror = "" if is_wikiart(self.base_url) else urlsplit(self.base_url).hostname or ""
-            own = self._local.own = Wire(self.user_agent, is_local=is_loopback(self.base_url), mirror=mirror)
-            with self._wires_lock:
-                self._wires.append(own)
+            # a host in params.yaml other than WikiArt's is the user's choice, and may be in a private network
+            trusted = "" if is_wikiart(self.base_url) else urlsplit(self.base_url).hostname or ""
+            own = self._local.own = GuardedAdapter(
+                self.user_agent, is_local=is_loopback(self.base_url), trusted_host=trusted
+            )
+            with self._adapters_lock:
+                self._adapters.append(own)
         return own
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is asked for; `is_ruled` by robots.txt, as all but robots.txt itself; `is_data`: no page for people."""
+    """One call of `fetch`. Requests for robots.txt itself do not obey it; `is_data` is as in `fetch`."""
 
     url: str
     max_bytes: int
     headers: dict[str, str]
     validators: Validators | None
-    is_ruled: bool
+    obeys_robots: bool
     is_data: bool = False
 
     @property
@@ -284,47 +273,36 @@ def _joined(base: str, url: str) -> str:
         raise FetchError("refused", url[:200], f"is no address: {error}") from None
 
 
-def leaves_encryption(before: str, url: str) -> bool:
-    return urlsplit(before).scheme == "https" and urlsplit(url).scheme == "http"
+def is_downgrade(url: str, target: str) -> bool:
+    """Whether a redirect from `url` to `target` leads from https to http."""
+    return urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http"
 
 
-def _wish(response: requests.Response) -> str:
-    """Which header of a good answer asks that nothing be trained on it; empty where none does."""
-    if response.status_code != 200:
-        return ""
-    headers = response.raw.headers
-    if tag := unwanted(headers.getlist("X-Robots-Tag")):
-        return f"X-Robots-Tag says {tag}"
-    for name in SIGNALS:
-        if any(refuses_training(value) for value in headers.getlist(name)):
-            return f"{name.title()} says that nothing is to be trained on it"
-    return ""
-
-
-def _ends_here(request: "_Request", target: str) -> bool:
-    """Whether a redirect to `target`, on the same site, is an answer by itself and not the way to one."""
-    asked, led = unquote(urlsplit(request.url).path), unquote(urlsplit(target).path)
-    if asked.rstrip("/").lower() == led.rstrip("/").lower():  # another host of the site, or another spelling
+def _leads_elsewhere(request: _Request, target: str) -> bool:
+    """Whether a redirect to `target`, on the same site, leads to other content: an error page, for data any page."""
+    path, target_path = unquote(urlsplit(request.url).path), unquote(urlsplit(target).path)
+    if (
+        path.rstrip("/").lower() == target_path.rstrip("/").lower()
+    ):  # another host or spelling of the same page
         return False
-    return request.is_data or (ERROR_PAGE.search(led) is not None and ERROR_PAGE.search(asked) is None)
+    return request.is_data or (ERROR_PAGE.search(target_path) is not None and ERROR_PAGE.search(path) is None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The exceptions inside an exception of requests or urllib3, from the outside in."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        inner = waiting.pop()
-        if not isinstance(inner, BaseException) or id(inner) in seen:
-            continue
-        seen.add(id(inner))
-        yield inner
-        waiting += [inner.__cause__, inner.__context__, getattr(inner, "reason", None), *inner.args]
+    """The exceptions nested in an exception of requests or urllib3, outermost first."""
+    visited: set[int] = set()
+    pending = [error]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, BaseException) and id(inner) not in visited:
+            visited.add(id(inner))
+            yield inner
+            pending += [inner.__cause__, inner.__context__, getattr(inner, "reason", None), *inner.args]
 
 
-def _in_short(error: Exception) -> str:
-    """A network error without the object addresses and nesting that urllib3 puts into it."""
-    for words, sentence in (
+def _summary(error: Exception) -> str:
+    """A network error in a few words, without the object addresses and nesting that urllib3 puts into its text."""
+    for words, summary in (
         ("NameResolution", "its host name cannot be resolved: is this machine online?"),
         ("SSLEOFError", "the encrypted connection was dropped"),
         ("SSLError", "the encrypted connection could not be made"),
@@ -336,5 +314,5 @@ def _in_short(error: Exception) -> str:
         ("reset by peer", "the connection was dropped"),
     ):
         if words in repr(error):
-            return sentence
+            return summary
     return f"{type(error).__name__}: {str(error)[:200]}"

@@ -28,8 +28,9 @@ from urllib.parse import urlsplit
 from atelier.data.database import Database
 from atelier.errors import AtelierError
 from atelier.text import slug
-from atelier.web.client import FetchError, NoAnswer, PoliteClient, Redirected, Validators
-from atelier.web.pace import BudgetSpent
+from atelier.web.client import PoliteClient
+from atelier.web.rate_limit import BudgetSpent
+from atelier.web.response import FetchError, Redirected, TransientFetchError, Validators
 from atelier.wikiart.formats import NotAPage
 
 LAYOUT = 1  # of the table: another number is another file
@@ -125,7 +126,7 @@ class Gone(AtelierError):
     """The site has no such thing."""
 
 
-class Unreadable(NoAnswer):
+class Unreadable(TransientFetchError):
     """The site answers with something else than was asked for, which may pass."""
 
 

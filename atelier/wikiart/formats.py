@@ -21,7 +21,7 @@ from requests.utils import requote_uri
 from atelier.data.catalog import EARLIEST, LATEST, Work, parse_year
 from atelier.errors import AtelierError
 from atelier.text import clean
-from atelier.web.wire import is_allowed
+from atelier.web.hosts import is_allowed
 
 ID = re.compile(r"[0-9a-f]{24}")
 

@@ -15,7 +15,7 @@ from atelier.data.catalog import Work
 from atelier.data.coverage import Reach, SourceWorks, YearSpan
 from atelier.errors import AtelierError
 from atelier.progress import ignore_progress
-from atelier.web.client import FetchError
+from atelier.web.response import FetchError
 from atelier.wikiart.asking import Asker, Gone, Unreadable
 from atelier.wikiart.formats import (
     ALPHABET,

@@ -21,7 +21,7 @@ from atelier.data.catalog import Work
 from atelier.data.coverage import SourceWorks
 from atelier.errors import TransientError
 from atelier.progress import CountCallback, ignore_progress
-from atelier.web.pace import BudgetSpent
+from atelier.web.rate_limit import BudgetSpent
 from atelier.wikiart.asking import Asker, Gone, Unreadable
 from atelier.wikiart.asking import Kind as Asked
 from atelier.wikiart.formats import Page, is_dated, parse_page

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from atelier.errors import AtelierError, TransientError
-from atelier.web.client import FetchError, RobotsRefused
-from atelier.web.pace import BudgetSpent
+from atelier.web.rate_limit import BudgetSpent
+from atelier.web.response import FetchError
+from atelier.web.robots import RobotsRefused
 from atelier.wikiart.asking import Gone
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atelier.download.sources import CLOSED_AFTER, CLOSED_LATER, Folder, gallery_edition
-from atelier.web.client import FetchError
+from atelier.web.response import FetchError
 from tests.downloads import LIMITS, bring, offers, source_of, work
 from tests.lookalike import lookalike
 from tests.pictures import jpeg

@@ -16,7 +16,8 @@ from PIL import Image
 from atelier.data.catalog import ID_PATTERN
 from atelier.gallery.painter import describe
 from atelier.gallery.server import GENRE, live_url, painted, serve, virtual_url, work_id
-from atelier.web.client import FetchError, PoliteClient
+from atelier.web.client import PoliteClient
+from atelier.web.response import FetchError
 from atelier.wikiart.asking import Asker, Store
 from atelier.wikiart.lists import Query, collect
 from atelier.wikiart.slugs import index

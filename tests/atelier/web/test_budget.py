@@ -1,4 +1,4 @@
-"""A budget of requests, kept over threads, processes and kills."""
+"""The request budget, over threads, processes and kills."""
 
 import os
 import signal
@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from atelier.web.client import PoliteClient
-from atelier.web.pace import Budget, BudgetSpent
+from atelier.web.rate_limit import Budget, BudgetSpent
 from tests.lookalike import Offer, lookalike
 from tests.pictures import jpeg
 
 SPENDING = """
 import pathlib, sys
-from atelier.web.pace import Budget
+from atelier.web.rate_limit import Budget
 budget = Budget(int(sys.argv[1]), pathlib.Path(sys.argv[2]))
 while True:
     budget.spend()
@@ -24,7 +24,7 @@ while True:
 
 
 @pytest.mark.parametrize("written", [True, False])
-def test_sixty_four_threads_send_exactly_what_the_budget_allows(tmp_path, written):
+def test_many_threads_send_exactly_as_many_requests_as_the_budget_allows(tmp_path, written):
     ledger = tmp_path / "state" / "ledger" if written else None
     offer = Offer(id="0" * 24, image=jpeg((20, 60, 160)), faults=("500", "redirect"))
     with lookalike({"genre/marina": [offer]}) as site:
@@ -52,10 +52,10 @@ def test_sixty_four_threads_send_exactly_what_the_budget_allows(tmp_path, writte
         ):
             answered = sum(pool.map(ask, [client] * 64))
         assert budget.spent == 100 == len(site.requests) + len(site.robots_requests)
-        assert answered == 97  # retries, redirects and robots.txt cost as well
+        assert answered == 97  # retries, redirects and robots.txt count as well
 
 
-def test_what_is_spent_stays_spent_over_processes_and_kills(tmp_path):
+def test_the_count_survives_processes_and_kills(tmp_path):
     ledger = tmp_path / "ledger"
     command = [sys.executable, "-c", SPENDING]
     killed = [subprocess.Popen([*command, "50000", str(ledger)]) for _ in range(2)]
@@ -72,7 +72,7 @@ def test_what_is_spent_stays_spent_over_processes_and_kills(tmp_path):
     assert Budget(None, ledger).spent == spent + 100
 
 
-def test_the_sentence_says_what_to_do(tmp_path):
+def test_the_error_names_the_limit_and_its_setting(tmp_path):
     budget = Budget(1, tmp_path / "ledger")
     budget.spend()
     with pytest.raises(BudgetSpent, match=r"budget of 1 request .*scrape\.wikiart\.max_requests"):

@@ -1,4 +1,4 @@
-"""The polite client against a look-alike that counts, fails and attacks."""
+"""The polite client against a server that counts requests, fails and attacks."""
 
 import copy
 import re
@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from atelier.errors import AtelierError, TransientError
-from atelier.web.client import FetchError, PoliteClient, Redirected, Stopped
-from atelier.web.pace import Pace, Paces
+from atelier.web.client import PoliteClient
+from atelier.web.rate_limit import HostRateLimiters, RateLimiter, Stopped
+from atelier.web.response import FetchError, Redirected
 from tests.bare import bare
 from tests.lookalike import ERROR_PAGE, PLACEHOLDER, Offer, Site, lookalike
 from tests.pictures import jpeg
@@ -48,18 +49,18 @@ def refusal(client: PoliteClient, url: str, max_bytes: int = MAX_BYTES) -> Fetch
     return caught.value
 
 
-def test_a_good_answer_arrives_whole(site, client):
+def test_fetch_returns_the_complete_body_with_its_type_and_url(site, client):
     fetched = client.fetch(path(site), max_bytes=MAX_BYTES)
     assert (fetched.content, fetched.content_type) == (SEA, "image/jpeg")
     assert fetched.url == site.base_url + path(site)
 
 
-def test_an_answer_of_exactly_the_limit_is_not_too_large(site, client):
+def test_a_body_of_exactly_max_bytes_is_allowed(site, client):
     assert client.fetch(path(site), max_bytes=len(SEA)).content == SEA
     assert refusal(client, path(site), max_bytes=len(SEA) - 1).kind == "too-large"
 
 
-def test_the_user_agent_says_who_asks(site):
+def test_the_user_agent_names_atelier_and_the_contact(site):
     with PoliteClient(
         site.base_url, contact="me@example.org", rate_per_s=None, retries=0, timeout_s=5
     ) as client:
@@ -71,13 +72,13 @@ def test_the_user_agent_says_who_asks(site):
     assert request.headers["X-Requested-With"] == "XMLHttpRequest"
 
 
-def test_a_site_that_is_not_ours_is_never_asked_anonymously():
+def test_a_remote_site_is_not_requested_without_a_contact():
     with pytest.raises(AtelierError, match=r"scrape\.wikiart\.contact"):
         PoliteClient("https://www.wikiart.org", contact="", rate_per_s=1, retries=0, timeout_s=1)
 
 
 @pytest.mark.parametrize(("workers", "rate_per_s", "at_least"), [(1, 20, 20), (16, 20, 20), (64, 50, 50)])
-def test_the_server_never_sees_more_than_the_set_rate_in_any_second(site, workers, rate_per_s, at_least):
+def test_the_server_receives_at_most_the_set_rate_in_any_second(site, workers, rate_per_s, at_least):
     until_s = time.monotonic() + 1.6
 
     def ask(client: PoliteClient) -> None:
@@ -87,13 +88,11 @@ def test_the_server_never_sees_more_than_the_set_rate_in_any_second(site, worker
     with client_of(site, rate_per_s) as client, ThreadPoolExecutor(workers) as pool:
         list(pool.map(ask, [client] * workers))
     assert site.peak_per_s() <= rate_per_s
-    assert len(site.requests) >= at_least  # the pace is used, on a machine that may be busy
+    assert len(site.requests) >= at_least  # the rate is used, also on a busy machine
 
 
-def test_a_site_that_puts_everybody_off_for_ten_seconds_loses_no_request_and_gets_its_pace_back(
-    site, monkeypatch
-):
-    monkeypatch.setattr("atelier.web.client.LONGEST_DELAY_S", 1.0)
+def test_after_ten_seconds_of_429_all_requests_succeed_and_the_rate_recovers(site, monkeypatch):
+    monkeypatch.setattr("atelier.web.client.MAX_THROTTLED_BACKOFF_S", 1.0)
     site.retry_after = ""
     with client_of(site, rate_per_s=50, retries=0) as client, ThreadPoolExecutor(16) as pool:
         client.fetch(path(site), max_bytes=MAX_BYTES)
@@ -102,7 +101,7 @@ def test_a_site_that_puts_everybody_off_for_ten_seconds_loses_no_request_and_get
         time.sleep(9.5)
         assert client.rate_per_s(site.base_url) < 25
         assert len(site.requests) < 200  # the set rate would have made 475 of it
-        monkeypatch.setattr(Pace, "RISE_S", 0.1)  # 2 s, or the rest would take a minute
+        monkeypatch.setattr(RateLimiter, "INCREASE_EVERY_S", 0.1)  # 2 s, or the rest would take a minute
         assert all(future.result().content == SEA for future in asked)
         assert 0 < time.monotonic() - over_s < 10
         while client.rate_per_s(site.base_url) < 50:
@@ -112,14 +111,14 @@ def test_a_site_that_puts_everybody_off_for_ten_seconds_loses_no_request_and_get
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "drop", "truncate", "gzip-cut"])
-def test_passing_trouble_is_tried_again(site, client, fault):
+def test_a_temporary_failure_is_tried_again(site, client, fault):
     site.fail(path(site), fault)
     assert client.fetch(path(site), max_bytes=MAX_BYTES).content == SEA
     assert site.asked(path(site)) == 2
 
 
 @pytest.mark.parametrize("fault", ["500", "drop", "truncate"])
-def test_lasting_trouble_is_given_up_after_the_set_retries(site, client, fault):
+def test_a_lasting_failure_is_given_up_after_the_set_retries(site, client, fault):
     site.fail(path(site), *[fault] * 9)
     error = refusal(client, path(site))
     assert error.kind == "error" and "3 tries" in error.reason
@@ -129,7 +128,7 @@ def test_lasting_trouble_is_given_up_after_the_set_retries(site, client, fault):
 
 
 @pytest.mark.parametrize(("answer", "kind"), [("404", "missing"), ("403", "refused")])
-def test_a_clear_no_is_not_asked_twice(site, client, answer, kind):
+def test_404_and_403_are_not_tried_again(site, client, answer, kind):
     site.fail(path(site), answer)
     error = refusal(client, path(site))
     assert error.kind == kind
@@ -138,7 +137,7 @@ def test_a_clear_no_is_not_asked_twice(site, client, answer, kind):
 
 
 @pytest.mark.parametrize("answer", ["huge", "endless", "gzip-bomb"])
-def test_too_many_bytes_are_cut_off(site, client, answer):
+def test_a_body_that_is_too_large_is_cut_off(site, client, answer):
     site.fail(path(site), answer)
     began_s = time.monotonic()
     assert refusal(client, path(site)).kind == "too-large"
@@ -146,7 +145,7 @@ def test_too_many_bytes_are_cut_off(site, client, answer):
     assert site.asked(path(site)) == 1
 
 
-def test_an_answer_that_trickles_is_given_up(site):
+def test_a_body_that_is_too_slow_is_given_up(site):
     site.fail(path(site), "drip")
     with client_of(site, retries=0) as client:
         began_s = time.monotonic()
@@ -161,7 +160,7 @@ def test_gzip_is_unpacked_and_other_encodings_are_refused(site, client):
     assert "encoding 'br'" in refusal(client, path(site)).reason
 
 
-def test_redirects_are_followed_on_the_same_site(site, client):
+def test_redirects_on_the_same_site_are_followed(site, client):
     site.fail(path(site), "redirect", "placeholder")
     assert client.fetch(path(site), max_bytes=MAX_BYTES).url.endswith(PLACEHOLDER)
 
@@ -175,15 +174,13 @@ def test_redirects_are_followed_on_the_same_site(site, client):
     ],
 )  # fmt: skip
 def test_redirects_to_private_addresses_are_refused(target):
-    with bare([b"HTTP/1.1 302 Found\r\nLocation: " + target.encode() + b"\r\n\r\n"]) as site:
+    with bare([b"HTTP/1.1 302 SourceWorks\r\nLocation: " + target.encode() + b"\r\n\r\n"]) as site:
         with PoliteClient(site.base_url, contact="", rate_per_s=None, retries=0, timeout_s=1) as client:
             assert refusal(client, "/").kind == "refused"
         assert len(site.heads) == 1
 
 
-def test_a_name_of_wikiarts_that_leads_to_a_private_address_is_refused_before_anything_is_said(
-    site, monkeypatch
-):
+def test_a_wikiart_name_that_resolves_to_a_private_address_gets_no_request(site, monkeypatch):
     address = ("127.0.0.1", int(site.base_url.rpartition(":")[2]))
     inward = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **settings: inward)
@@ -205,7 +202,7 @@ def test_redirects_to_foreign_hosts_are_refused(site, client):
     assert error.kind == "refused" and "elsewhere.invalid" in error.reason
 
 
-def test_behind_a_proxy_names_are_the_proxys_business(site, monkeypatch):
+def test_behind_a_proxy_the_proxy_resolves_the_names(site, monkeypatch):
     monkeypatch.setenv("http_proxy", site.base_url)
     monkeypatch.setenv("no_proxy", "")
     with PoliteClient(
@@ -224,23 +221,23 @@ def test_a_redirect_to_the_sites_error_page_is_not_followed(site, client):
     assert site.asked(path(site)) == 2 and not site.asked(ERROR_PAGE)
 
 
-def test_a_redirect_of_data_leads_nowhere_but_to_the_same_address(site, client):
+def test_for_data_only_a_redirect_to_the_same_path_is_followed(site, client):
     site.fail(path(site), "placeholder", "redirect")
     with pytest.raises(Redirected, match=PLACEHOLDER):
         client.fetch(path(site), max_bytes=MAX_BYTES, is_data=True)
     assert client.fetch(path(site), max_bytes=MAX_BYTES, is_data=True).content == SEA
 
 
-def test_a_challenge_pauses_its_host_and_says_so(site, client):
+def test_a_challenge_pauses_its_host_for_an_hour(site, client):
     site.fail(path(site), *["challenge"] * 9)
     for _ in range(3):
         error = refusal(client, path(site))
         assert isinstance(error, TransientError) and "Cloudflare" in error.reason
     assert site.asked(path(site)) == 1
-    assert "left alone for 3,600 s" in error.reason or "left alone for 3,599 s" in error.reason
+    assert "no requests for 3,600 s" in error.reason or "no requests for 3,599 s" in error.reason
 
 
-def test_a_challenge_in_place_of_robots_txt_allows_nothing(site, client):
+def test_a_challenge_instead_of_robots_txt_allows_no_request(site, client):
     site.fail("/robots.txt", "challenge")
     assert "Cloudflare" in refusal(client, path(site)).reason
     assert not site.requests
@@ -267,7 +264,7 @@ def test_foreign_addresses_are_refused_without_a_request(site, client, url):
     assert not site.requests
 
 
-def test_an_error_is_the_same_in_another_process(site, client):
+def test_errors_survive_pickling(site, client):
     site.fail(path(site), "404")
     error = refusal(client, path(site))
     again = copy.copy(error)  # as pickle does it
@@ -276,21 +273,21 @@ def test_an_error_is_the_same_in_another_process(site, client):
     assert isinstance(copy.copy(refusal(client, path(site))), TransientError)
 
 
-def test_where_nobody_listens_the_error_says_so():
+def test_a_refused_connection_is_a_temporary_error():
     with PoliteClient(
         "http://127.0.0.1:9", contact="", rate_per_s=None, retries=1, timeout_s=1, backoff_s=0.01
     ) as client:
-        error = refusal(client, "/")  # already robots.txt does not come
+        error = refusal(client, "/")  # fails at robots.txt
         assert "no connection (2 tries)" in error.reason
         assert isinstance(error, TransientError)
 
 
-def test_loopback_is_asked_without_the_proxy(site, client, monkeypatch):
+def test_loopback_is_requested_without_the_proxy(site, client, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert client.fetch(path(site), max_bytes=MAX_BYTES).content == SEA
 
 
-def test_retry_after_holds_all_threads(site):
+def test_retry_after_delays_all_threads(site):
     site.retry_after = "1"
     site.fail(path(site), "429")
     with client_of(site) as client, ThreadPoolExecutor(4) as pool:
@@ -304,36 +301,36 @@ def test_retry_after_holds_all_threads(site):
     assert times[1] - times[0] >= 0.99
 
 
-def test_a_site_that_puts_us_off_for_good_is_given_up_in_time(site):
+def test_a_site_that_keeps_answering_429_is_given_up_in_time(site):
     site.retry_after = "0"
     site.fail(path(site), *["429"] * 99)
-    with client_of(site, patience_s=0.3) as client:
+    with client_of(site, max_throttled_s=0.3) as client:
         error = refusal(client, path(site))
     assert error.kind == "error" and "HTTP 429 for" in error.reason
 
 
-def test_a_retry_after_of_a_year_is_neither_waited_for_nor_disobeyed(site):
+def test_a_retry_after_of_a_year_fails_at_once_and_sends_no_request(site):
     site.retry_after = str(365 * 24 * 3600)
     site.fail(path(site), "503")
     with client_of(site) as client:
         for _ in range(2):
             error = refusal(client, path(site))
-            assert error.kind == "error" and "left alone for 31,5" in error.reason
+            assert error.kind == "error" and "a pause of 31,5" in error.reason
     assert site.asked(path(site)) == 1
 
 
-def test_trouble_at_one_host_slows_no_other():
-    paces = Paces(10, 600, threading.Event())
-    paces.of("https://uploads1.wikiart.org/a.jpg").slow_down()
-    paces.of("https://uploads1.wikiart.org/b.jpg").pause(60)
-    assert paces.of("https://UPLOADS1.wikiart.org:443/c.jpg").rate_per_s < 10
-    assert paces.of("https://uploads2.wikiart.org/a.jpg").rate_per_s == 10
+def test_an_error_at_one_host_does_not_slow_another():
+    limiters = HostRateLimiters(10, 600, threading.Event())
+    limiters.for_url("https://uploads1.wikiart.org/a.jpg").slow_down()
+    limiters.for_url("https://uploads1.wikiart.org/b.jpg").pause(60)
+    assert limiters.for_url("https://UPLOADS1.wikiart.org:443/c.jpg").rate_per_s < 10
+    assert limiters.for_url("https://uploads2.wikiart.org/a.jpg").rate_per_s == 10
     began_s = time.monotonic()
-    paces.of("https://uploads2.wikiart.org/a.jpg").turn()
+    limiters.for_url("https://uploads2.wikiart.org/a.jpg").acquire()
     assert time.monotonic() - began_s < 1
 
 
-def test_a_stopped_client_lets_waiting_threads_go(site):
+def test_closing_the_client_ends_waiting_requests(site):
     site.retry_after = "60"
     site.fail(path(site), *["429"] * 9)
     client = client_of(site)

@@ -1,8 +1,8 @@
-"""Which addresses may be asked."""
+"""Which URLs may be requested, and which addresses are public."""
 
 import pytest
 
-from atelier.web.wire import is_allowed, is_loopback, is_public
+from atelier.web.hosts import is_allowed, is_loopback, is_public
 
 WIKIART = "https://www.wikiart.org"
 
@@ -17,7 +17,7 @@ WIKIART = "https://www.wikiart.org"
         "https://WWW.WIKIART.ORG:443/",
     ],
 )
-def test_wikiarts_own_hosts_are_allowed(url):
+def test_urls_of_wikiart_are_allowed(url):
     assert is_allowed(url, WIKIART)
 
 
@@ -61,11 +61,11 @@ def test_wikiarts_own_hosts_are_allowed(url):
         "",
     ],
 )
-def test_everything_else_is_not(url):
+def test_other_urls_are_not_allowed(url):
     assert not is_allowed(url, WIKIART)
 
 
-def test_a_loopback_site_may_name_itself_only():
+def test_a_loopback_site_may_lead_to_itself_only():
     base = "http://127.0.0.1:8123"
     assert is_allowed("http://127.0.0.1:8123/images/a.jpg", base)
     for url in ("http://127.0.0.1:8124/", "http://127.0.0.1/", "http://localhost:8123/", WIKIART):
@@ -73,7 +73,7 @@ def test_a_loopback_site_may_name_itself_only():
 
 
 @pytest.mark.parametrize("base", ["https://mirror.example", "http://10.0.0.5:8000", "http://[fd00::5]:8000/"])
-def test_a_mirror_may_name_itself_and_wikiart(base):
+def test_a_mirror_may_lead_to_itself_and_to_wikiart(base):
     assert is_allowed(f"{base.rstrip('/')}/images/a.jpg", base)
     assert is_allowed("https://uploads0.wikiart.org/images/a/b.jpg", base)
     for url in (
@@ -84,7 +84,7 @@ def test_a_mirror_may_name_itself_and_wikiart(base):
         assert not is_allowed(url, base)
 
 
-def test_a_mirrors_usual_port_is_the_same_written_or_not():
+def test_a_default_port_may_be_written_or_omitted():
     assert is_allowed("https://mirror.example:443/a", "https://MIRROR.example/")
     assert is_allowed("http://mirror.example/a", "https://mirror.example")
     assert not is_allowed("http://mirror.example/a", "https://mirror.example:8443")
@@ -102,7 +102,7 @@ def test_a_mirrors_usual_port_is_the_same_written_or_not():
         ("https://www.wikiart.org/", False),
     ],
 )
-def test_loopback_is_told_by_name_and_number(url, expected):
+def test_loopback_is_recognised_by_name_and_address(url, expected):
     assert is_loopback(url) is expected
 
 
@@ -138,5 +138,5 @@ def test_loopback_is_told_by_name_and_number(url, expected):
         ("ff0e::1", False),
     ],
 )
-def test_public_addresses_are_told_from_private_ones(address, expected):
+def test_public_and_private_addresses_are_distinguished(address, expected):
     assert is_public(address) is expected

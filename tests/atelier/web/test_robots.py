@@ -1,4 +1,4 @@
-"""What a site asks of robots is known before anything else is asked, and obeyed."""
+"""robots.txt and response headers are read before content is requested, and obeyed."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from atelier.web.client import FetchError, PoliteClient, RobotsRefused
-from atelier.web.robots import MAX_BYTES, Rules, unwanted
+from atelier.web.client import PoliteClient
+from atelier.web.response import FetchError
+from atelier.web.robots import ROBOTS_TXT_MAX_BYTES, RobotsRefused, RobotsRules, no_training_directive
 from tests.lookalike import Offer, Site, lookalike
 from tests.pictures import jpeg
 
@@ -49,7 +50,7 @@ def refusal(site: Site, client: PoliteClient) -> FetchError:
         "User-agent: *\nAllow: /\nDisallow: /images/anna-ancher",
     ],
 )
-def test_what_robots_txt_refuses_is_not_asked_for(site, rules):
+def test_a_disallowed_url_is_not_requested(site, rules):
     site.pages[ROBOTS] = rules.encode()
     with client_of(site) as client:
         error = refusal(site, client)
@@ -69,13 +70,13 @@ def test_what_robots_txt_refuses_is_not_asked_for(site, rules):
         "",
     ],
 )
-def test_what_robots_txt_does_not_refuse_is_asked_for(site, rules):
+def test_a_url_that_is_not_disallowed_is_requested(site, rules):
     site.pages[ROBOTS] = rules.encode()
     with client_of(site) as client:
         assert fetch(site, client) == SEA
 
 
-def test_robots_txt_is_asked_for_once_by_as_many_threads_as_there_are(site):
+def test_many_threads_request_robots_txt_once(site):
     with client_of(site, rate_per_s=500) as client, ThreadPoolExecutor(16) as pool:
         assert list(pool.map(lambda _: fetch(site, client), range(32))) == [SEA] * 32
     assert len(site.robots_requests) == 1
@@ -91,7 +92,7 @@ def test_a_site_without_robots_txt_allows_everything(site, answer):
     assert len(site.robots_requests) == 1
 
 
-def test_passing_trouble_with_robots_txt_is_waited_out(site):
+def test_a_temporary_failure_of_robots_txt_is_tried_again(site):
     site.fail(ROBOTS, "500", "429", "drop", "redirect")
     with client_of(site) as client:
         assert fetch(site, client) == SEA
@@ -100,9 +101,14 @@ def test_passing_trouble_with_robots_txt_is_waited_out(site):
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [("500", "HTTP 500"), ("drop", "dropped"), ("huge", "10,000,000,000"), ("endless", f"{MAX_BYTES:,}")],
+    [
+        ("500", "HTTP 500"),
+        ("drop", "dropped"),
+        ("huge", "10,000,000,000"),
+        ("endless", f"{ROBOTS_TXT_MAX_BYTES:,}"),
+    ],
 )
-def test_where_robots_txt_cannot_be_read_nothing_else_is_asked(site, answer, reason):
+def test_without_a_readable_robots_txt_nothing_is_requested(site, answer, reason):
     site.fail(ROBOTS, *[answer] * 3)
     with client_of(site) as client:
         error = refusal(site, client)
@@ -110,10 +116,10 @@ def test_where_robots_txt_cannot_be_read_nothing_else_is_asked(site, answer, rea
         assert sea(site) in str(error) and not site.requests
         if answer in ("500", "drop"):
             assert error.kind == "error"
-            assert fetch(site, client) == SEA  # its trouble has passed
+            assert fetch(site, client) == SEA  # robots.txt can be read again
 
 
-def test_threads_that_wait_for_robots_txt_do_not_fail_one_after_the_other(site):
+def test_threads_waiting_for_robots_txt_share_its_failure(site):
     site.fail(ROBOTS, *["500"] * 99)
     with client_of(site, backoff_s=0.1) as client, ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(refusal, site, client) for _ in range(8)]
@@ -121,7 +127,7 @@ def test_threads_that_wait_for_robots_txt_do_not_fail_one_after_the_other(site):
     assert len(site.robots_requests) == 3
 
 
-def test_a_redirect_into_what_is_refused_is_not_followed(site):
+def test_a_redirect_to_a_disallowed_url_is_not_followed(site):
     site.pages[ROBOTS] = b"User-agent: *\nDisallow: /Content/"
     site.fail(sea(site), "placeholder")
     with client_of(site) as client:
@@ -129,7 +135,7 @@ def test_a_redirect_into_what_is_refused_is_not_followed(site):
     assert len(site.requests) == 1
 
 
-def test_crawl_delay_lowers_the_pace(site):
+def test_crawl_delay_lowers_the_rate(site):
     site.pages[ROBOTS] = b"User-agent: *\nCrawl-delay: 0.4"
     with client_of(site) as client:
         began_s = time.monotonic()
@@ -140,23 +146,25 @@ def test_crawl_delay_lowers_the_pace(site):
     assert site.peak_per_s() <= 3
 
 
-def test_a_crawl_delay_of_a_day_is_a_sentence(site):
+def test_a_crawl_delay_of_a_day_fails_at_once(site):
     site.pages[ROBOTS] = b"User-agent: *\nCrawl-delay: 86400"
     with client_of(site) as client:
         assert (
-            "left alone for 86," in refusal(site, client).reason
-            or "left alone for 89," in refusal(site, client).reason
+            "a pause of 86," in refusal(site, client).reason
+            or "a pause of 89," in refusal(site, client).reason
         )
     assert not site.requests
 
 
-def test_a_small_file_of_very_many_rules_is_refused_and_a_large_true_one_is_read():
+def test_a_robots_txt_with_too_many_rules_is_refused_and_a_large_one_is_read():
     agents = "".join(f"User-agent: {n:x}\n" for n in range(15_000))
     began_s = time.monotonic()
     with pytest.raises(ValueError, match="too many rules"):
-        Rules(agents + "Disallow: /a\n" * 15_000)
+        RobotsRules(agents + "Disallow: /a\n" * 15_000)
     assert time.monotonic() - began_s < 1
-    rules = Rules("User-agent: *\n" + "".join(f"Disallow: /private/{n}/*.jpg$\n" for n in range(10_000)))
+    rules = RobotsRules(
+        "User-agent: *\n" + "".join(f"Disallow: /private/{n}/*.jpg$\n" for n in range(10_000))
+    )
     assert rules.allow("https://www.wikiart.org/en/a") and not rules.allow(
         "https://www.wikiart.org/private/9/a.jpg"
     )
@@ -184,7 +192,7 @@ def test_a_small_file_of_very_many_rules_is_refused_and_a_large_true_one_is_read
         ),
     ],
 )
-def test_a_wish_that_nothing_be_trained_is_obeyed_until_a_person_says_that_it_may(site, rules, allowed):
+def test_a_training_signal_in_robots_txt_is_obeyed_unless_may_train_is_set(site, rules, allowed):
     site.pages[ROBOTS] = rules.encode()
     with client_of(site) as client:
         if allowed:
@@ -199,7 +207,7 @@ def test_a_wish_that_nothing_be_trained_is_obeyed_until_a_person_says_that_it_ma
 
 
 @pytest.mark.parametrize("name", ["Content-Signal", "Content-Usage"])
-def test_the_same_wish_in_a_header_is_obeyed(site, name):
+def test_a_training_signal_in_a_header_is_obeyed_unless_may_train_is_set(site, name):
     site.headers[name] = "search=yes, ai-train=no" if name == "Content-Signal" else "train-ai=n"
     with client_of(site) as client:
         assert f"its {name} says" in refusal(site, client).reason
@@ -222,8 +230,8 @@ def test_the_same_wish_in_a_header_is_obeyed(site, name):
         ([], None),
     ],
 )
-def test_x_robots_tag_is_read_with_its_scopes(tags, directive):
-    assert unwanted(tags) == directive
+def test_x_robots_tag_applies_to_the_named_robots(tags, directive):
+    assert no_training_directive(tags) == directive
 
 
 def test_a_page_marked_noai_is_refused(site):

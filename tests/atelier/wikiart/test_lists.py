@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from atelier.errors import TransientError
-from atelier.web.client import FetchError, PoliteClient
+from atelier.web.client import PoliteClient
+from atelier.web.response import FetchError
 from atelier.wikiart.asking import Asker, Gone, Store
 from atelier.wikiart.formats import FOREIGN, MALFORMED
 from atelier.wikiart.lists import TWICE, Query, collect, merge

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.web.client import FetchError, PoliteClient
+from atelier.web.client import PoliteClient
+from atelier.web.response import FetchError
 from atelier.wikiart.rights import parse_mark
 from atelier.wikiart.slugs import Slug, index, parse_index, table, unknown_slug
 from tests.lookalike import lookalike

@@ -1,4 +1,4 @@
-"""Connections: through SOCKS proxies, encrypted ones that break, and a mirror of one's own network."""
+"""Connections through SOCKS proxies, broken TLS connections, and a mirror in a private network."""
 
 import socket
 import socketserver
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import TransientError
-from atelier.web.client import FetchError, PoliteClient
+from atelier.web.client import PoliteClient
+from atelier.web.response import FetchError
 from tests.lookalike import Offer, Site, lookalike
 from tests.pictures import jpeg
 
@@ -22,7 +23,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 @pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch):
+def without_proxies(monkeypatch):
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -46,7 +47,7 @@ def serving(handle: Callable[[socket.socket], None]) -> Iterator[int]:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            with suppress(OSError):  # hanging up is what some tests want
+            with suppress(OSError):  # some tests close the connection early
                 handle(self.request)
 
     class Server(socketserver.ThreadingTCPServer):
@@ -61,7 +62,7 @@ def serving(handle: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @contextmanager
 def socks_proxy(target: str) -> Iterator[tuple[int, list[str]]]:
-    """A SOCKS5 proxy (RFC 1928) that connects everybody to `target`, and the names or addresses it was asked for."""
+    """The port of a SOCKS5 proxy (RFC 1928) that always connects to `target`, and the hosts that clients requested."""
     asked: list[str] = []
 
     def handle(client: socket.socket) -> None:
@@ -91,7 +92,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy", "HTTP_PROXY"])
-def test_a_socks_proxy_is_used_and_resolves_names_itself(site, monkeypatch, variable):
+def test_a_socks_proxy_is_used_and_resolves_host_names(site, monkeypatch, variable):
     with socks_proxy(site.base_url) as (port, asked):
         monkeypatch.setenv(variable, f"socks5h://127.0.0.1:{port}")
         with client_of("http://www.wikiart.org") as client:
@@ -99,7 +100,7 @@ def test_a_socks_proxy_is_used_and_resolves_names_itself(site, monkeypatch, vari
     assert asked == ["www.wikiart.org"]
 
 
-def test_an_encrypted_connection_goes_through_a_socks_proxy_too(monkeypatch):
+def test_https_uses_the_socks_proxy_as_well(monkeypatch):
     with serving(lambda client: None) as nobody, socks_proxy(f"http://127.0.0.1:{nobody}") as (port, asked):
         monkeypatch.setenv("https_proxy", f"socks5h://127.0.0.1:{port}")
         with client_of("https://www.wikiart.org", retries=0) as client, pytest.raises(TransientError):
@@ -108,18 +109,18 @@ def test_an_encrypted_connection_goes_through_a_socks_proxy_too(monkeypatch):
 
 
 @pytest.mark.parametrize("proxy", ["socks9://127.0.0.1:9", "http://[", "nonsense://x"])
-def test_a_proxy_that_cannot_be_is_a_sentence(monkeypatch, proxy):
+def test_an_invalid_proxy_is_a_fetch_error(monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
     with client_of("http://www.wikiart.org", retries=0) as client, pytest.raises(FetchError):
         client.fetch("/", max_bytes=1000)
 
 
-def test_an_encrypted_connection_that_is_dropped_is_tried_again():
-    met: list[int] = []
+def test_a_dropped_tls_connection_is_tried_again():
+    connections: list[int] = []
 
     def drop(client: socket.socket) -> None:
-        met.append(1)
-        client.recv(10_000)  # the client's greeting; an end of the connection is no answer to it
+        connections.append(1)
+        client.recv(10_000)  # the TLS greeting, which gets no answer
 
     with (
         serving(drop) as port,
@@ -127,10 +128,10 @@ def test_an_encrypted_connection_that_is_dropped_is_tried_again():
         pytest.raises(TransientError, match="3 tries"),
     ):
         client.fetch("/robots.txt", max_bytes=1000)
-    assert len(met) == 3
+    assert len(connections) == 3
 
 
-def test_a_certificate_that_nobody_vouches_for_is_final(tmp_path: Path):
+def test_an_untrusted_certificate_is_a_permanent_error(tmp_path: Path):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate),
@@ -139,10 +140,10 @@ def test_a_certificate_that_nobody_vouches_for_is_final(tmp_path: Path):
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    met: list[int] = []
+    connections: list[int] = []
 
     def greet(client: socket.socket) -> None:
-        met.append(1)
+        connections.append(1)
         context.wrap_socket(client, server_side=True).recv(100)
 
     with (
@@ -151,10 +152,10 @@ def test_a_certificate_that_nobody_vouches_for_is_final(tmp_path: Path):
         pytest.raises(FetchError, match="certificate is not accepted") as caught,
     ):
         client.fetch("/robots.txt", max_bytes=1000)
-    assert not isinstance(caught.value, TransientError) and len(met) == 1
+    assert not isinstance(caught.value, TransientError) and len(connections) == 1
 
 
-def test_a_mirror_of_ones_own_network_is_asked_and_nobody_elses_private_address(site, monkeypatch):
+def test_a_mirror_may_have_a_private_address_and_other_hosts_may_not(site, monkeypatch):
     port = int(site.base_url.rpartition(":")[2])
     inward = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **settings: inward)

@@ -1,4 +1,4 @@
-"""What one answer is worth: read whole, within bounds, or given up in time, whatever a server sends."""
+"""Reading responses: complete, within limits, and given up in time, whatever a server sends."""
 
 import gzip
 import threading
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from atelier.web.answers import Bounds, Validators, _gunzip, retry_after_s
-from atelier.web.client import FetchError, PoliteClient, leaves_encryption
+from atelier.web.client import PoliteClient, is_downgrade
+from atelier.web.response import FetchError, ResponseLimits, Validators, _gunzip, retry_after_s
 from tests.bare import OK, Bare, Pieces, bare
 from tests.pictures import gzip_bomb
 
@@ -24,12 +24,18 @@ WHOLE = OK + b"Content-Length: 7\r\nConnection: close\r\n"
 
 def client_of(site: Bare) -> PoliteClient:
     return PoliteClient(
-        site.base_url, contact="", rate_per_s=None, retries=0, timeout_s=0.5, backoff_s=0.01, patience_s=1
+        site.base_url,
+        contact="",
+        rate_per_s=None,
+        retries=0,
+        timeout_s=0.5,
+        backoff_s=0.01,
+        max_throttled_s=1,
     )
 
 
 def refusal(pieces: Pieces) -> FetchError:
-    """Why an answer of these pieces is no answer, in well under the time that they would take."""
+    """The error for a response of these pieces, raised in well under the time that sending them takes."""
     with bare(pieces) as site, client_of(site) as client:
         began_s = time.monotonic()
         with pytest.raises(FetchError) as caught:
@@ -38,7 +44,7 @@ def refusal(pieces: Pieces) -> FetchError:
     return caught.value
 
 
-def test_what_is_asked_again_may_be_unchanged():
+def test_a_conditional_request_may_be_answered_by_not_modified():
     named = Validators('"abc"', "Wed, 21 Oct 2015 07:28:00 GMT")
     first = [WHOLE + b'ETag: "abc"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\r\n' + SEA]
     unchanged = [b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n"]
@@ -63,7 +69,7 @@ def packed(*members: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("members", [1, 2, 3, 1000])
 @pytest.mark.parametrize("padding", [b"", b"\0" * 50])
-def test_all_members_of_a_gzip_answer_are_read(members, padding):
+def test_all_members_of_a_gzip_body_are_read(members, padding):
     pieces = packed(*[gzip.compress(SEA)] * members, padding)
     with bare(pieces) as site, client_of(site) as client:
         assert client.fetch("/sea", max_bytes=100_000).content == SEA * members
@@ -78,7 +84,7 @@ def test_all_members_of_a_gzip_answer_are_read(members, padding):
         ((gzip.compress(b""),) * 300, ""),
     ],
 )
-def test_a_gzip_answer_that_is_not_whole_is_no_answer(members, reason):
+def test_a_damaged_or_too_large_gzip_body_is_an_error(members, reason):
     if reason:
         assert reason in refusal(packed(*members)).reason
     else:
@@ -86,29 +92,29 @@ def test_a_gzip_answer_that_is_not_whole_is_no_answer(members, reason):
             assert client.fetch("/sea", max_bytes=MAX_BYTES).content == b""
 
 
-def test_very_many_empty_members_take_no_time():
+def test_a_gzip_body_of_very_many_empty_members_is_refused_in_time():
     body = gzip.compress(b"") * 400_000
     began_s = time.monotonic()
     with pytest.raises(FetchError, match="more than 10,000 gzip members"):
-        _gunzip(body, Bounds("http://x/", 10_000_000, 1.0, threading.Event()))
+        _gunzip(body, ResponseLimits("http://x/", 10_000_000, 1.0, threading.Event()))
     assert time.monotonic() - began_s < 3
 
 
-def test_a_redirect_out_of_encryption_is_refused():
-    assert not leaves_encryption("http://a.example/", "https://a.example/")
-    assert not leaves_encryption("https://a.example/", "https://b.example/")
-    assert leaves_encryption("https://a.example/", "http://a.example/")
-    assert leaves_encryption("HTTPS://a.example/", "HTTP://a.example/")
+def test_only_a_redirect_from_https_to_http_is_a_downgrade():
+    assert not is_downgrade("http://a.example/", "https://a.example/")
+    assert not is_downgrade("https://a.example/", "https://b.example/")
+    assert is_downgrade("https://a.example/", "http://a.example/")
+    assert is_downgrade("HTTPS://a.example/", "HTTP://a.example/")
 
 
-@pytest.mark.parametrize("asked_with", [None, Validators()])
-def test_unchanged_is_no_answer_to_whoever_has_nothing(asked_with):
+@pytest.mark.parametrize("validators", [None, Validators()])
+def test_not_modified_is_an_error_unless_the_request_was_conditional(validators):
     unchanged = [b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n"]
     with bare(unchanged) as site, client_of(site) as client, pytest.raises(FetchError, match="HTTP 304"):
-        client.fetch("/sea", max_bytes=MAX_BYTES, validators=asked_with)
+        client.fetch("/sea", max_bytes=MAX_BYTES, validators=validators)
 
 
-def test_validators_from_a_damaged_store_are_a_sentence():
+def test_validators_that_are_no_header_values_are_an_error():
     with bare([WHOLE + b"\r\n" + SEA]) as site, client_of(site) as client:
         with pytest.raises(FetchError):
             client.fetch("/sea", max_bytes=MAX_BYTES, validators=Validators("a\r\nHost: elsewhere"))
@@ -126,7 +132,7 @@ DRIPS = {
 
 
 @pytest.mark.parametrize("part", DRIPS)
-def test_a_drip_is_given_up_wherever_it_comes(part):
+def test_a_response_that_is_too_slow_is_given_up_in_every_part(part):
     error = refusal(chain.from_iterable((piece, 0.05) for piece in DRIPS[part]))
     assert error.kind == "error" and "slower than 1,000 bytes a second" in error.reason
 
@@ -145,14 +151,14 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("part", FLOODS)
-def test_a_flood_is_cut_off_wherever_it_comes(part):
+def test_a_response_that_is_too_large_is_cut_off_in_every_part(part):
     pieces, kind = FLOODS[part]
     assert refusal(pieces).kind == kind
 
 
-def test_a_redirects_body_is_not_even_read():
+def test_the_body_of_a_redirect_is_not_read():
     bomb = gzip_bomb()
-    head = b"HTTP/1.1 302 Found\r\nLocation: /shore\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    head = b"HTTP/1.1 302 SourceWorks\r\nLocation: /shore\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     with bare([head % len(bomb) + bomb], [WHOLE + b"\r\n" + SEA]) as site, client_of(site) as client:
         tracemalloc.start()
         try:
@@ -165,15 +171,15 @@ def test_a_redirects_body_is_not_even_read():
 @pytest.mark.parametrize(
     "target", [b"/\xff\xfe", b"http://[", b"", b"http://127.0.0.1:99999/", b"x" * 60_000]
 )
-def test_a_redirect_to_nonsense_is_an_error(target):
-    head = b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\nConnection: close\r\n\r\n"
+def test_a_redirect_to_a_malformed_url_is_an_error(target):
+    head = b"HTTP/1.1 302 SourceWorks\r\nLocation: " + target + b"\r\nConnection: close\r\n\r\n"
     assert refusal([head]).kind in ("error", "refused")
 
 
 @pytest.mark.parametrize(
     "length", [b"10000000000", b"9" * 5000, b"-1", b"7, 8", b"seven", b"0x7", "٧".encode()]
 )
-def test_a_false_length_is_never_believed(length):
+def test_a_wrong_content_length_changes_no_content(length):
     pieces = [OK + b"Content-Length: " + length + b"\r\nConnection: close\r\n\r\n" + SEA]
     with bare(pieces) as site, client_of(site) as client:
         try:
@@ -186,7 +192,7 @@ def test_a_false_length_is_never_believed(length):
     "head",
     [b"SSH-2.0-OpenSSH_9.6\r\n", b"\0" * 100, b"HTTP/9.9 200 OK\r\n\r\n", b"HTTP/1.1 2OO OK\r\n\r\n", b""],
 )
-def test_what_is_no_http_is_an_error(head):
+def test_a_response_that_is_not_http_is_an_error(head):
     assert refusal([head]).kind == "error"
 
 
@@ -210,7 +216,7 @@ NUMBERS = st.integers(0, 99_999)
 @example("Wed", 31, "Dec", 9999, (23, 59, 59), "-", 2359)
 @example("Wed", 1, "Jan", 2030, (0, 0, 0), "+", 9999)
 @example("Wed", 1, "Jan", 2030, (0, 0, 0), "-", 99_999)
-def test_no_date_of_retry_after_is_too_strange(day_name, day, month, year, time_of_day, sign, zone):
+def test_every_date_in_retry_after_gives_seconds_or_none(day_name, day, month, year, time_of_day, sign, zone):
     for hours, minutes, seconds in (time_of_day, tuple(number % 24 for number in time_of_day)):
         for number in (day, day % 28 + 1):
             date = f"{number:02} {month} {year % 10_000:04} {hours:02}:{minutes:02}:{seconds:02}"
@@ -221,6 +227,6 @@ def test_no_date_of_retry_after_is_too_strange(day_name, day, month, year, time_
 @given(
     st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,6} \d+:\d+:\d+ [-+]?\d*"))
 )
-def test_no_retry_after_is_too_strange(value):
+def test_every_text_in_retry_after_gives_seconds_or_none(value):
     seconds = retry_after_s(value)
     assert seconds is None or seconds >= 0
