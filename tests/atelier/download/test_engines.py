@@ -100,17 +100,17 @@ def test_every_module_of_the_package_is_part_of_the_code_that_workers_must_share
     same = digest_of_package(copy)
     assert same == digest_of_package(package)
     for name in (
-        "images.py",
-        "download/fetching.py",
-        "download/engines/shard.py",
-        "web/polite.py",
-        "gallery/sea.py",
+        "images/verify.py",
+        "download/fetch.py",
+        "download/engines.py",
+        "web/client.py",
+        "gallery/scenery.py",
     ):
         content = (copy / name).read_bytes()
         (copy / name).write_bytes(content + b"# changed\n")
         assert digest_of_package(copy) != same, name
         (copy / name).write_bytes(content)
-    (copy / "web/wire.py").rename(copy / "web/cable.py")
+    (copy / "web/hosts.py").rename(copy / "web/names.py")
     assert digest_of_package(copy) != same
 
 
