@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from atelier.canvas.render import painted
+from atelier.canvas.render import render_seed
 from atelier.data.dataset import open_dataset
 from atelier.files import write_json
 from atelier.metrics.bootstrap import contest
@@ -130,7 +130,7 @@ def pools(place: Path, lengths_kimg: Sequence[int], size: int, works: int) -> li
         model = place / f"{name}.safetensors"
         shutil.copyfile(place / "data" / "model" / "generator.safetensors", model)
         generator, _ = load_generator(model, CPU)
-        pictures = np.concatenate([*painted(generator, 0, size)])
+        pictures = np.concatenate([*render_seed(generator, 0, size)])
         np.save(place / f"{name}.npy", pictures)
         print(f"gate: {name} has painted {size:,} pictures", flush=True)
     return names

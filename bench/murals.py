@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from atelier.canvas import murals
-from atelier.canvas.paint import Painting, field, paint
+from atelier.canvas.paint import Painting, latent_field, paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import exact, render
+from atelier.canvas.render import in_double_precision, render
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.provenance.facts import PixelFacts
 from atelier.settings.schema import Params, Sketch
@@ -86,20 +86,20 @@ def main() -> None:
 
 def whole(recipe: Recipe) -> np.ndarray:
     """All cells through the generator at once."""
-    generator = exact(load_generator(GENERATOR)[0], torch.device("cpu"))
-    return render(generator, field(generator, recipe))
+    generator = in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu"))
+    return render(generator, latent_field(generator, recipe))
 
 
 def pieces(recipe: Recipe) -> np.ndarray:
     """What an artwork below a mural's size is painted by."""
-    return paint(exact(load_generator(GENERATOR)[0], torch.device("cpu")), recipe)
+    return paint(in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu")), recipe)
 
 
 def tiled(recipe: Recipe) -> np.ndarray:
     """Tile by tile into a file, each on the disk before the next."""
-    source = Painting(exact(load_generator(GENERATOR)[0], torch.device("cpu")), recipe)
+    source = Painting(in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu")), recipe)
     path = Path(f"{os.getpid()}.npy")
-    murals.paint(source, path, lambda px: None)
+    murals.paint_tiles(source, path, lambda px: None)
     return np.load(path, mmap_mode="r")
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from atelier.canvas.render import painted
+from atelier.canvas.render import render_seed
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.metrics.features import Features, Reference
 from atelier.metrics.panel import QuickPanel
@@ -78,7 +78,7 @@ def main() -> None:
         for seed in range(given.seeds):
             trainer, cpu_s = trained(dataset, RECIPES[name], given.seconds, seed)
             judge = judge or Judge(dataset)
-            pictures = np.concatenate([*painted(trainer.painter(), SEED, PICTURES)])
+            pictures = np.concatenate([*render_seed(trainer.painter(), SEED, PICTURES)])
             if given.out:
                 given.out.mkdir(parents=True, exist_ok=True)
                 write_sheet(given.out / f"{name.replace(' ', '-')}-{seed}.png", pictures[:SHOWN])

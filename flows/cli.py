@@ -70,7 +70,7 @@ def show(
 ) -> None:
     """Take paintings out of the shards to look at: where each went, what is known of it, how its download went."""
     from atelier.data import unpack
-    from atelier.provenance.facts import plain
+    from atelier.provenance.facts import printable
 
     here = Path.cwd()
     work_tree.enter()
@@ -79,13 +79,13 @@ def show(
     names = unpack.file_stems(works)
     for id in dict.fromkeys(ids):
         work = works[id]
-        print(plain(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
+        print(printable(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
         facts = f"{work.genre or 'no genre'}, {work.style or 'no style'}, {work.rights}, {work.page_url}"
-        print(f"  {plain(facts)}")
+        print(f"  {printable(facts)}")
         if (entry := entries.get(id)) is None:
             print("  not downloaded yet: `dvc repro download`")
             continue
-        print(f"  {plain(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
+        print(f"  {printable(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
         for path in unpack.unpack(SHARDS, folder, [id], names).values():
             print(f"  {path}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas.render import painted
+from atelier.canvas.render import render_seed
 from atelier.data.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_bytes, write_json
@@ -40,7 +40,7 @@ def run(stage: Stage) -> str:
     inception = inception_for(params, device)
     with stage.progress(params.samples, "pictures") as progress:
         pieces = []
-        for piece in painted(generator, params.seed, params.samples):
+        for piece in render_seed(generator, params.seed, params.samples):
             pieces.append(piece)
             progress.advance(len(piece))
         progress.update(params.samples, "comparing")

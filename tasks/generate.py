@@ -7,11 +7,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from atelier.canvas.artworks import SHOWN, SHOWN_PX, Judge, Pick, name, picked, write_artworks
-from atelier.canvas.murals import STATISTICS, folder_of, is_mural, make, refuse_what_the_disk_lacks
-from atelier.canvas.paint import Painting, paint, size
+from atelier.canvas.artworks import (
+    SHEET_PICTURE_PX,
+    SHEET_PICTURES,
+    Judge,
+    Pick,
+    artwork_name,
+    best_of,
+    write_artworks,
+)
+from atelier.canvas.murals import STATISTICS_FILE, check_disk_space, folder_name, is_mural, make_mural
+from atelier.canvas.paint import Painting, paint, size_px
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.device import versions
 from atelier.files import digest, link_or_copy, replacing_directory
 from atelier.networks import load_generator
@@ -36,11 +44,11 @@ def run(stage: Stage) -> str:
     params = stage.params.generate
     device = deterministic_device(stage.name, params.device)
     generator, header = load_generator(GENERATOR)
-    generator = exact(generator, device)
+    generator = in_double_precision(generator, device)
     indices = _indices(params, generator, device)  # says so where there is no discriminator to pick by
     model, pick = ModelFacts.of(GENERATOR, header), pick_facts(params)
     made = (provenance(params, index, model, pick) for index in indices)
-    height, width = size(generator, recipe(params, 0))
+    height, width = size_px(generator, recipe(params, 0))
     if is_mural(height, width):
         return murals(stage, generator, [*made], height, width)
     with (
@@ -54,20 +62,20 @@ def run(stage: Stage) -> str:
 def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: int, width: int) -> str:
     """The same of pictures too large for PNGs: TIFFs, each kept in the stage's state until all are made."""
     code = key_of(facts_of(stage, {"device": next(generator.parameters()).device.type}))
-    folders = {stage.state / folder_of(each, code): each for each in made}
+    folders = {stage.state / folder_name(each, code): each for each in made}
     for stale in {*stage.state.iterdir()} - {*folders}:
         shutil.rmtree(stale)
-    refuse_what_the_disk_lacks(stage.state, height, width, len(made))
+    check_disk_space(stage.state, height, width, len(made))
     shown: list[Pixels] = []
     with stage.progress(round(len(made) * height * width / 1e6, 3), "Mpx") as progress:
         finished = {}
         for number, (folder, each) in enumerate(folders.items(), 1):
             note = f"mural {number:,} of {len(made):,}"
-            painting = Painting(generator, each.latent, _told(progress, note), folder / STATISTICS)
-            tif = make(painting, each, folder, progress, note)
-            finished[f"{name(each)}.tif"] = tif
-            if len(shown) < SHOWN:
-                shown.append(thumbnail(preview(tif, SHOWN_PX), SHOWN_PX))
+            painting = Painting(generator, each.latent, _told(progress, note), folder / STATISTICS_FILE)
+            tif = make_mural(painting, each, folder, progress, note)
+            finished[f"{artwork_name(each)}.tif"] = tif
+            if len(shown) < SHEET_PICTURES:
+                shown.append(thumbnail(preview(tif, SHEET_PICTURE_PX), SHEET_PICTURE_PX))
         with replacing_directory(ARTWORKS) as directory:
             for to, tif in finished.items():
                 link_or_copy(tif, directory / to)
@@ -124,7 +132,7 @@ def _indices(params: Generate, generator: nn.Module, device: torch.device) -> It
     def score(index: int) -> float:
         return judge.score(paint(generator, recipe(params, index)))
 
-    return picked(Pick.read(params.pick), params.count, score)
+    return best_of(Pick.read(params.pick), params.count, score)
 
 
 if __name__ == "__main__":

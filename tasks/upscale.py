@@ -10,7 +10,14 @@ from atelier.errors import AtelierError
 from atelier.files import link_or_copy, replacing_directory
 from atelier.images.verify import read_rgb
 from atelier.pictures import Pixels
-from atelier.provenance.facts import PixelFacts, Provenance, canonical, printed, read, write_png
+from atelier.provenance.facts import (
+    PixelFacts,
+    Provenance,
+    canonical_json,
+    provenance_of_print,
+    read_provenance,
+    write_png,
+)
 from atelier.settings.messages import counted
 from atelier.settings.schema import Upscale
 from atelier.upscaling.prints import Press, dpi_of, new_press, too_coarse
@@ -28,7 +35,7 @@ def run(stage: Stage) -> str:
     Prints that are made already are kept until the last one is: a stage that was stopped goes on from there.
     """
     params = stage.params.upscale
-    artworks = {path: read(path) for path in sorted(ARTWORKS.glob("*.png"))}
+    artworks = {path: read_provenance(path) for path in sorted(ARTWORKS.glob("*.png"))}
     murals = len([*ARTWORKS.glob("*.tif")])
     if not artworks and not murals:
         raise AtelierError(f"{ARTWORKS} holds no pictures: `dvc repro generate` makes them")
@@ -54,7 +61,7 @@ def run(stage: Stage) -> str:
             picture = read_artwork(path, provenance)
             samples, facts = press.print(picture, provenance.latent.seamless, told)
             dpi = dpi_of(samples.shape[1], params.print)
-            write_png(made / path.name, samples, printed(provenance, facts), dpi)
+            write_png(made / path.name, samples, provenance_of_print(provenance, facts), dpi)
     with replacing_directory(PRINTS) as directory:
         for path in artworks:
             link_or_copy(made / path.name, directory / path.name)
@@ -79,7 +86,7 @@ def key_of(stage: Stage, press: Press, artworks: list[Provenance]) -> str:
     settings = {
         "upscaler": press.facts.model_dump(),
         "upscale": stage.params.upscale.model_dump(),
-        "artworks": [canonical(artwork) for artwork in artworks],
+        "artworks": [canonical_json(artwork) for artwork in artworks],
     }
     return states.key_of(states.facts_of(stage, settings))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from atelier.canvas.render import grain, inputs_of, latents
+from atelier.canvas.render import draw_grain, draw_latents, inputs_of
 from atelier.networks import NetworkConfig, make_networks, save_network
 from atelier.networks.latent_field import FieldGenerator
 
@@ -19,10 +19,10 @@ def canvas_inputs(
     """All that a plain canvas is painted from at once, (1, inputs, rows, columns)."""
     assert isinstance(generator, FieldGenerator)
     rows, columns = canvas
-    z = latents(seed, index, generator.nz, canvas, truncation).reshape(1, -1, rows, columns)
+    z = draw_latents(seed, index, generator.nz, canvas, truncation).reshape(1, -1, rows, columns)
     numbers = generator.inputs - generator.nz
     cells = [
-        torch.stack([grain(seed, index, row, column, numbers) for column in range(columns)], 1)
+        torch.stack([draw_grain(seed, index, row, column, numbers) for column in range(columns)], 1)
         for row in range(rows)
     ]
     return torch.cat([z, torch.stack(cells, 1)[None]], 1)

@@ -95,7 +95,7 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
     assert len(prints) == 3
     for path in prints:
         assert Image.open(path).size == (128, 128)
-        assert facts.read(path).print is not None
+        assert facts.read_provenance(path).print is not None
     status = subprocess.run(
         ["git", "status", "--short"], cwd=studio, text=True, capture_output=True, check=True
     )

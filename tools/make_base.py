@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas.render import painted
+from atelier.canvas.render import render_seed
 from atelier.files import digest, write_json
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, store_model
 from atelier.networks import FORMAT, load_generator, read_model
@@ -55,7 +55,7 @@ def main(source: Path, name: str) -> None:
     for directory in (source, path):
         generator, _ = load_generator(directory / GENERATOR_FILE)
         with torch.inference_mode():
-            pictures.append(np.concatenate([*painted(generator, 1, 64)]).astype(int))
+            pictures.append(np.concatenate([*render_seed(generator, 1, 64)]).astype(int))
     moved = np.abs(pictures[0] - pictures[1])
     print(
         f"{path}: {size:,} bytes; float16 moves a value by {moved.mean():.3f} of 255, by {moved.max()} at most"

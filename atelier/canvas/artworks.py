@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from atelier.canvas.murals import is_mural
-from atelier.canvas.paint import paint, size
+from atelier.canvas.paint import paint, size_px
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.networks import load_discriminator, load_generator
@@ -31,9 +31,9 @@ from atelier.progress import Progress
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, write_png
 from atelier.settings.messages import counted
 
-SHOWN = 64  # pictures on the contact sheet, at most
+SHEET_PICTURES = 64  # pictures on the contact sheet, at most
 
-SHOWN_PX = 256  # longer side there, at most
+SHEET_PICTURE_PX = 256  # longer side there, at most
 
 
 def write_artworks(
@@ -43,15 +43,15 @@ def write_artworks(
     shown: list[Pixels] = []
     for each in pictures:
         picture = paint(generator, each.latent)
-        write_png(directory / f"{name(each)}.png", picture, each)
-        if len(shown) < SHOWN:
-            shown.append(thumbnail(picture, SHOWN_PX))
+        write_png(directory / f"{artwork_name(each)}.png", picture, each)
+        if len(shown) < SHEET_PICTURES:
+            shown.append(thumbnail(picture, SHEET_PICTURE_PX))
         progress.advance()
     write_sheet(sheet, np.stack(shown))
     progress.show_picture(sheet)
 
 
-def name(made: Provenance) -> str:
+def artwork_name(made: Provenance) -> str:
     """A picture's file name without its ending."""
     return f"{made.latent.seed}-{made.latent.index:05d}"
 
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _painted(given: argparse.Namespace) -> int:
     generator, header = load_generator(given.generator)
     device, _ = pick_deterministic_device(given.device)
-    generator, model = exact(generator, device), ModelFacts.of(given.generator, header)
-    height, width = size(generator, given.recipe)
+    generator, model = in_double_precision(generator, device), ModelFacts.of(given.generator, header)
+    height, width = size_px(generator, given.recipe)
     if is_mural(height, width):
         raise AtelierError(
             f"a picture of {width:,} × {height:,} px is a mural, which stage generate paints: name a smaller --canvas, "
@@ -114,7 +114,7 @@ class Pick:
         return cls(int(keep), int(of))
 
 
-def picked(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[int]:
+def best_of(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[int]:
     """The indices of `count` candidates: of 0 … of − 1 the best, of the next `of` the best, and so on.
 
     They come group by group, the best of each first; of two that score alike the first.
@@ -134,7 +134,7 @@ class Judge:
         """Raises AtelierError where the file is absent, damaged, or not one of ours."""
         discriminator, header = load_discriminator(path)
         self.resolution = header["resolution"]
-        self._discriminator = exact(discriminator, device)
+        self._discriminator = in_double_precision(discriminator, device)
 
     @torch.inference_mode()
     def score(self, picture: Pixels) -> float:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.canvas.recipe import Canvas, Easing, Move, Station, Walk
-from atelier.canvas.render import TRAINED_SIZE, latents
+from atelier.canvas.render import TRAINED_SIZE, draw_latents
 from atelier.errors import AtelierError
 from atelier.networks.r3gan import R3ganGenerator
 from atelier.settings.schema import Layout
@@ -30,7 +30,7 @@ SPAN = (
 TINY = 1e-300  # in place of the length of nothing
 
 
-def lay(
+def draw_field(
     layout: Layout, seed: int, index: int, nz: int, canvas: Canvas, truncation: float, seamless: bool
 ) -> Tensor:
     """The field of picture `index`: (1, nz) for one cell, (1, nz, rows, columns) for more, float32 on the CPU.
@@ -40,7 +40,7 @@ def lay(
     the width, every row alike. A seamless field goes on at its other edge.
     """
     if layout == "random" or canvas == TRAINED_SIZE:
-        return latents(seed, index, nz, canvas, truncation)
+        return draw_latents(seed, index, nz, canvas, truncation)
     rows, columns = canvas
     match layout:
         case "line":
@@ -57,7 +57,7 @@ def lay(
         case "panorama":
             down, across = _still(rows), _steps(columns, seamless)
             anchors = (1, across.anchors)
-    drawn = latents(seed, index, nz, anchors, truncation).double().reshape(nz, *anchors)
+    drawn = draw_latents(seed, index, nz, anchors, truncation).double().reshape(nz, *anchors)
     return _between(drawn, down, across)
 
 
@@ -128,7 +128,7 @@ def _lengths(latents: Tensor) -> Tensor:
 PARALLEL = 1e-9  # below this sine two latents lie on one line, and no arc between them is the shortest
 
 
-def between(walk: Walk) -> tuple[Station, Station, float]:
+def walk_position(walk: Walk) -> tuple[Station, Station, float]:
     """The stations before and after the walk's frame, and the eased way from the one to the other, from 0 to 1.
 
     All ways take equally long. The first frame is the first station; the last is the last station, and where
@@ -138,10 +138,10 @@ def between(walk: Walk) -> tuple[Station, Station, float]:
     ways, steps = len(stops) - 1, walk.frames if walk.loop else walk.frames - 1
     way = min(walk.frame * ways // steps, ways - 1)
     gone = (walk.frame * ways - way * steps) / steps  # whole numbers until here: the same on every machine
-    return stops[way], stops[way + 1], eased(gone, walk.easing)
+    return stops[way], stops[way + 1], ease(gone, walk.easing)
 
 
-def eased(gone: float, easing: Easing) -> float:
+def ease(gone: float, easing: Easing) -> float:
     """`gone` itself for linear; for smooth it starts slowly from a station and comes slowly to the next."""
     return gone * gone * (3 - 2 * gone) if easing == "smooth" else gone
 
@@ -178,12 +178,12 @@ def directions(generator: nn.Module) -> Tensor:
     The same rows for the same weights on every machine: the largest number of each is positive, the last digits are
     rounded away.
     """
-    return factorised(generator)[0]
+    return directions_with_shares(generator)[0]
 
 
-def factorised(generator: nn.Module) -> tuple[Tensor, Tensor]:
+def directions_with_shares(generator: nn.Module) -> tuple[Tensor, Tensor]:
     """`directions`, and what share of the first layer's whole effect each has, (k,)."""
-    layer = first_layer(generator)
+    layer = first_layer_weight(generator)
     effects, columns = torch.linalg.eigh(
         layer @ layer.T
     )  # of all unit vectors, those that become the longest
@@ -194,7 +194,7 @@ def factorised(generator: nn.Module) -> tuple[Tensor, Tensor]:
     return (rows * largest.sign()).round(decimals=DECIMALS), effects[known] / effects.sum()
 
 
-def moved(field: Tensor, generator: nn.Module, moves: Sequence[Move]) -> Tensor:
+def move_latents(field: Tensor, generator: nn.Module, moves: Sequence[Move]) -> Tensor:
     """The field, (1, nz) or (1, nz, rows, columns) in float32, with each of its latents moved.
 
     A latent's place along a direction is standard normal, so a move by 1 is one standard deviation.
@@ -214,7 +214,7 @@ def moved(field: Tensor, generator: nn.Module, moves: Sequence[Move]) -> Tensor:
     return (field.double() + way.view(1, -1, *(1,) * (field.ndim - 2))).float()
 
 
-def first_layer(generator: nn.Module) -> Tensor:
+def first_layer_weight(generator: nn.Module) -> Tensor:
     """What the generator does to a latent before anything bends it: (nz, features), float64 on the CPU.
 
     It goes as far as the first layer is linear: with its batch norm's scale, or what it is multiplied by.

@@ -16,15 +16,15 @@ from atelier.canvas.recipe import Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
 from atelier.progress import Progress, ProgressCallback
-from atelier.provenance.facts import Provenance, canonical, write_tiff
+from atelier.provenance.facts import Provenance, canonical_json, write_tiff
 from atelier.settings.messages import counted
 
 MURAL_PX = (1 << 30) // 12  # a larger PNG is a decompression bomb to Pillow, and to others by its example
 MAX_PX = 1 << 32  # hours of painting, 12 GiB of pixels: what a recipe may ask for, whoever wrote it
 TILE_PX = 1024  # seconds of painting, which is what a kill costs
 WORST = 1.4  # a TIFF's bytes for each of its pixels' bytes, its smaller levels included, where deflate finds nothing
-MEGA = 1e6
-STATISTICS = "statistics.safetensors"  # of a canvas, in its mural's folder, while they are taken
+PX_PER_MPX = 1e6
+STATISTICS_FILE = "statistics.safetensors"  # of a canvas, in its mural's folder, while they are taken
 
 
 class Source(Protocol):
@@ -46,7 +46,7 @@ def is_mural(height: int, width: int) -> bool:
     return height * width > MURAL_PX
 
 
-def refuse_what_the_disk_lacks(folder: Path, height: int, width: int, count: int) -> None:
+def check_disk_space(folder: Path, height: int, width: int, count: int) -> None:
     """Raise AtelierError where `count` murals may not fit beside what is in `folder` of them already."""
     there = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
     needed = round(3 * height * width * (1 + WORST * count)) - there
@@ -58,43 +58,43 @@ def refuse_what_the_disk_lacks(folder: Path, height: int, width: int, count: int
         )
 
 
-def folder_of(made: Provenance, code: str) -> str:
+def folder_name(made: Provenance, code: str) -> str:
     """What a mural's own folder is called: changes with all that decides its pixels, `code` included."""
-    return hashlib.sha256(f"{code} {canonical(made)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{code} {canonical_json(made)}".encode()).hexdigest()[:16]
 
 
-def make(source: Source, provenance: Provenance, folder: Path, progress: Progress, note: str) -> Path:
+def make_mural(source: Source, provenance: Provenance, folder: Path, progress: Progress, note: str) -> Path:
     """The TIFF of a mural, made in `folder`, which is this mural's own; what is done of it already is kept.
 
     `progress` counts millions of pixels.
     """
     finished = folder / "mural.tif"
     if finished.exists():
-        progress.count_resumed(source.height * source.width / MEGA, note)
+        progress.count_resumed(source.height * source.width / PX_PER_MPX, note)
         return finished
-    pixels = paint_in(source, folder, progress, note)
+    pixels = paint_in_folder(source, folder, progress, note)
     write_tiff(finished, pixels, provenance, lambda share: progress.advance(0, f"{note}, file {share:.0%}"))
     for scratch in {*folder.iterdir()} - {finished}:
         scratch.unlink()
     return finished
 
 
-def paint_in(source: Source, folder: Path, progress: Progress, note: str) -> Path:
+def paint_in_folder(source: Source, folder: Path, progress: Progress, note: str) -> Path:
     """Numpy's file of a mural's pixels, in its own folder, where an earlier run may have begun; as `make`."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = folder / "pixels.npy"
-    if begun := begun_px(source, pixels):
-        progress.count_resumed(begun / MEGA, note)
-    paint(source, pixels, lambda px: progress.advance(px / MEGA, note))
+    if begun := painted_px(source, pixels):
+        progress.count_resumed(begun / PX_PER_MPX, note)
+    paint_tiles(source, pixels, lambda px: progress.advance(px / PX_PER_MPX, note))
     return pixels
 
 
-def begun_px(source: Source, path: Path) -> int:
+def painted_px(source: Source, path: Path) -> int:
     """How many pixels of the source `path` holds already, by an earlier `paint` that was stopped."""
     return sum(tile.height * tile.width for tile in _tiles(source)[: _count(path)])
 
 
-def paint(source: Source, path: Path, done: ProgressCallback) -> None:
+def paint_tiles(source: Source, path: Path, done: ProgressCallback) -> None:
     """Paint all of a source into numpy's file `path`, (H, W, 3) of uint8, going on where an earlier run stopped.
 
     Which tiles are finished stands beside it, a byte each. Memory is bounded by a tile.

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from atelier.canvas.batch_statistics import base, by_own_statistics, refuse_without_statistics, uneven
-from atelier.canvas.latents import between, lay, moved, slerp
+from atelier.canvas.latents import draw_field, move_latents, slerp, walk_position
 from atelier.canvas.recipe import Canvas, Recipe, Rectangle, Variation, cut
-from atelier.canvas.render import grain, render
+from atelier.canvas.render import draw_grain, render
 from atelier.canvas.tiling import Plane
 from atelier.canvas.tiling import size as size_on
 from atelier.device import machine_memory
@@ -30,11 +30,13 @@ from atelier.progress import ProgressCallback, ignore_progress
 PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing
 WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
 SMALL_PX = 256  # pictures of this side are one piece, without asking what it takes
-OWN = 3 / 4  # of a picture's strength (squared) at least so much stays where a larger canvas reaches into it
+MIN_OWN_VARIANCE = (
+    3 / 4
+)  # of a picture's strength (squared) at least so much stays where a larger canvas reaches into it
 DRAWING, MIXING = 12, 32  # bytes a number of a field: while it is drawn, and while it is mixed with another
 
 
-def field(generator: nn.Module, recipe: Recipe) -> Tensor:
+def latent_field(generator: nn.Module, recipe: Recipe) -> Tensor:
     """The latents of a recipe: (1, nz), or (1, nz, rows, columns) for a larger canvas, float32 on the CPU.
 
     Raises AtelierError where it does not fit into memory, where a canvas is to grow from a larger one, or where it is
@@ -58,10 +60,10 @@ def field(generator: nn.Module, recipe: Recipe) -> Tensor:
         inner = latents.reshape(1, generator.nz, *own)
         latents = _grown(around, inner, generator.lattice, recipe.seamless)
     latents = _varied(recipe, latents, recipe.canvas, recipe.grown_varied, recipe.variations)
-    return moved(latents, generator, recipe.moves)
+    return move_latents(latents, generator, recipe.moves)
 
 
-def size(generator: nn.Module, recipe: Recipe) -> tuple[int, int]:
+def size_px(generator: nn.Module, recipe: Recipe) -> tuple[int, int]:
     """Height and width of the picture in pixels, without painting it."""
     return size_on(recipe.canvas, _known(generator).lattice, recipe.seamless)
 
@@ -72,7 +74,7 @@ def paint(generator: nn.Module, recipe: Recipe) -> Pixels:
     Raises AtelierError where it does not fit into memory, before anything is allocated, where the generator paints no
     numbers, and as `field` and `Painting` do.
     """
-    height, width = size(generator, recipe)
+    height, width = size_px(generator, recipe)
     _refuse_what_does_not_fit(recipe.canvas, f"a picture of {width:,} × {height:,} px", 3 * height * width)
     return Painting(generator, recipe).region(0, 0, height, width)
 
@@ -99,8 +101,8 @@ class Painting:
         self._told, self._kept = told, kept
         if recipe.normalise == "batch":
             refuse_without_statistics(self._generator, recipe.canvas)
-        latents = field(generator, recipe).reshape(1, -1, *recipe.canvas)
-        grain = grain_of(self._generator, recipe)
+        latents = latent_field(generator, recipe).reshape(1, -1, *recipe.canvas)
+        grain = grain_function(self._generator, recipe)
         self._plane = Plane(latents, self._generator.lattice, recipe.seamless, grain)
         self.height, self.width = self._plane.whole.height, self._plane.whole.width
         self._side_px = _piece_px(self._generator, max(self.height, self.width))
@@ -137,15 +139,15 @@ def _drawn(recipe: Recipe, nz: int, canvas: Canvas) -> Tensor:
     """The field that chance gives: of the recipe's picture, or between a walk's stations."""
 
     def drawn(seed: int, index: int) -> Tensor:
-        return lay(recipe.layout, seed, index, nz, canvas, recipe.truncation, recipe.seamless)
+        return draw_field(recipe.layout, seed, index, nz, canvas, recipe.truncation, recipe.seamless)
 
     if recipe.walk is None:
         return drawn(recipe.seed, recipe.index)
-    start, end, position = between(recipe.walk)
+    start, end, position = walk_position(recipe.walk)
     return slerp(drawn(start.seed, start.index), drawn(end.seed, end.index), position)
 
 
-def grain_of(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, int], Tensor]:
+def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, int], Tensor]:
     """The grain (n,) of the cell at a row and a column of the recipe's canvas; n is 0 for a generator without.
 
     It is the picture's own, whatever its latent is varied or moved to. A canvas that grew has the smaller one's grain
@@ -159,12 +161,12 @@ def grain_of(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, int], 
     )
 
     def drawn(seed: int, index: int, row: int, column: int) -> Tensor:
-        return grain(seed, index, row - top, column - left, numbers)
+        return draw_grain(seed, index, row - top, column - left, numbers)
 
     walk = recipe.walk
     if walk is None:
         return functools.partial(drawn, recipe.seed, recipe.index)
-    start, end, position = between(walk)
+    start, end, position = walk_position(walk)
     if walk.grain == "still" or start == end:
         station = walk.stations[0] if walk.grain == "still" else start
         return functools.partial(drawn, station.seed, station.index)
@@ -186,7 +188,7 @@ def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> T
     rows, columns = inner.shape[2:]
     reach, overlap = lattice.overhang, (lattice.overhang + 1) ** 2
     inside = min(rows, reach + 1) * min(columns, reach + 1)  # how many of those that overlap are its own
-    own = max(OWN * overlap, inside)
+    own = max(MIN_OWN_VARIANCE * overlap, inside)
     quieter = math.sqrt((overlap - own) / (overlap - inside)) if overlap > inside else 1.0
     starts = [
         _middle(*lengths, lattice, seamless)
@@ -236,7 +238,7 @@ def _varied(
         key = ":".join(map(str, ("atelier-variation/1", recipe.seed, recipe.index, *(v.number for v in way))))
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
         drawn = (recipe.layout, seed, variation.number, latents.shape[1], canvas)
-        others = lay(*drawn, recipe.truncation, recipe.seamless)
+        others = draw_field(*drawn, recipe.truncation, recipe.seamless)
         angle = variation.strength * math.pi / 2
         latents = (math.cos(angle) * latents.double() + math.sin(angle) * others.double()).float()
     return latents

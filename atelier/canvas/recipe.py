@@ -20,9 +20,9 @@ Cells = Annotated[int, Field(ge=1, le=4096)]
 
 Canvas = tuple[Cells, Cells]
 
-MOST_MOVES, MOST_VARIED = 16, 16  # that a recipe holds
+MAX_MOVES, MAX_VARIATIONS = 16, 16  # that a recipe holds
 
-MOST_STATIONS, MOST_FRAMES = 64, 1_000_000  # of a walk
+MAX_STATIONS, MAX_FRAMES = 64, 1_000_000  # of a walk
 
 Easing = Literal["linear", "smooth"]
 
@@ -63,9 +63,9 @@ class Walk(Facts):
     station's to the next one's.
     """
 
-    stations: Annotated[tuple[Station, ...], Field(min_length=2, max_length=MOST_STATIONS)]
+    stations: Annotated[tuple[Station, ...], Field(min_length=2, max_length=MAX_STATIONS)]
     frame: Natural
-    frames: Annotated[int, Field(ge=2, le=MOST_FRAMES)]
+    frames: Annotated[int, Field(ge=2, le=MAX_FRAMES)]
     loop: bool
     easing: Easing
     grain: Grain = "still"
@@ -94,10 +94,10 @@ class Recipe(Facts):
     normalise: Normalise = "overlap"
     seamless: bool = False
     grown_from: Canvas | None = None
-    grown_varied: Annotated[tuple[Variation, ...], Field(max_length=MOST_VARIED)] = ()
-    varied: Annotated[tuple[Variation, ...], Field(max_length=MOST_VARIED)] = ()
+    grown_varied: Annotated[tuple[Variation, ...], Field(max_length=MAX_VARIATIONS)] = ()
+    varied: Annotated[tuple[Variation, ...], Field(max_length=MAX_VARIATIONS)] = ()
     variation: Variation | None = None
-    moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES)] = ()
+    moves: Annotated[tuple[Move, ...], Field(max_length=MAX_MOVES)] = ()
     walk: Walk | None = None
 
     @property

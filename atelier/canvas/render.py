@@ -19,7 +19,7 @@ STRIDE = 0x9E3779B1  # odd, so index · STRIDE meets no 32-bit number twice; 2³
 BATCH = 100  # pictures painted at once where their last bits do not matter
 
 
-def latents(
+def draw_latents(
     seed: int, index: int, nz: int, canvas: tuple[int, int] = TRAINED_SIZE, truncation: float = 1.0
 ) -> Tensor:
     """The latent of picture `index`: (1, nz), or (1, nz, rows, columns) for a larger canvas, float32 on the CPU.
@@ -35,7 +35,7 @@ def latents(
     return torch.randn(shape, generator=generator, dtype=torch.float64).mul_(truncation).float()
 
 
-def grain(seed: int, index: int, row: int, column: int, numbers: int) -> Tensor:
+def draw_grain(seed: int, index: int, row: int, column: int, numbers: int) -> Tensor:
     """The grain of one latent cell of picture `index`, (numbers,), standard normal, float32 on the CPU.
 
     Every cell has a CPU generator of its own, so that any part of a canvas is painted without the rest.
@@ -53,11 +53,13 @@ def inputs_of(generator: nn.Module) -> int:
     return generator.inputs
 
 
-def inputs(generator: nn.Module, seed: int, index: int) -> Tensor:
+def draw_inputs(generator: nn.Module, seed: int, index: int) -> Tensor:
     """All that a picture of the trained size is painted from, (1, nz + grain): see `latents` and `grain`."""
     assert isinstance(generator, FieldGenerator)
     numbers = generator.inputs - generator.nz
-    return torch.cat([latents(seed, index, generator.nz), grain(seed, index, 0, 0, numbers)[None]], 1)
+    return torch.cat(
+        [draw_latents(seed, index, generator.nz), draw_grain(seed, index, 0, 0, numbers)[None]], 1
+    )
 
 
 def render(generator: nn.Module, z: Tensor) -> Pixels:
@@ -84,11 +86,11 @@ def render_batch(generator: nn.Module, z: Tensor) -> Pixels:
     return to_pixels(images)
 
 
-def painted(generator: nn.Module, seed: int, count: int) -> Iterator[Pixels]:
+def render_seed(generator: nn.Module, seed: int, count: int) -> Iterator[Pixels]:
     """Pictures 0 to count − 1 of the seed, in batches (see `render_batch`)."""
     for start in range(0, count, BATCH):
         indices = range(start, min(start + BATCH, count))
-        yield render_batch(generator, torch.cat([inputs(generator, seed, index) for index in indices]))
+        yield render_batch(generator, torch.cat([draw_inputs(generator, seed, index) for index in indices]))
 
 
 def to_pixels(images: Tensor) -> Pixels:
@@ -97,7 +99,7 @@ def to_pixels(images: Tensor) -> Pixels:
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def exact(generator: nn.Module, device: torch.device) -> nn.Module:
+def in_double_precision(generator: nn.Module, device: torch.device) -> nn.Module:
     """The generator in eval mode on `device`, in float64 where the device has it.
 
     Rounded to 8 bits, double precision leaves no say to the device, the number of threads or the CPU's vector units;

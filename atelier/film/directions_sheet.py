@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from atelier.canvas.latents import factorised
+from atelier.canvas.latents import directions_with_shares
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import run_for_exit_code
 from atelier.networks import load_generator
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _directed(given: argparse.Namespace) -> int:
     generator, header = load_generator(given.generator)
-    shares = factorised(generator)[1].tolist()[: given.count]
+    shares = directions_with_shares(generator)[1].tolist()[: given.count]
     device, _ = pick_deterministic_device(given.device)
-    model, generator = ModelFacts.of(given.generator, header), exact(generator, device)
+    model, generator = ModelFacts.of(given.generator, header), in_double_precision(generator, device)
     steps = amounts(given.amount)
     with Progress("directions", len(shares) * len(steps) * len(given.recipes), "pictures") as progress:
         panels = []

@@ -31,7 +31,7 @@ from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Pixels
 from atelier.pictures.untrusted import opened, shown
-from atelier.provenance.facts import Provenance, first_line
+from atelier.provenance.facts import Provenance, first_error
 
 BIT = 16  # of the fixed point in which colours are converted
 
@@ -39,7 +39,7 @@ LUMA = (11966, 40254, 4064)  # 219/255 of ITU-R BT.709's shares of red, green an
 
 BLUE, RED = (-6596, -22189, 28785), (28785, -26145, -2640)  # 224/255 of its differences; each sums to 0
 
-MOST_PX = 8192  # a side; beyond that few players follow
+MAX_SIDE_PX = 8192  # a side; beyond that few players follow
 
 MOST_COMMENT = 1 << 18  # signs of it that are read
 
@@ -56,7 +56,7 @@ class Kind:
     container_options: dict[str, str]
 
 
-KINDS = {
+FORMATS = {
     ".mp4": Kind(
         "mp4",
         "libx264",
@@ -68,16 +68,16 @@ KINDS = {
 }
 
 
-def kind_of(path: Path) -> Kind:
+def format_of(path: Path) -> Kind:
     """What a file of this name is to be. Raises AtelierError for other endings than .mp4 and .webm."""
-    if (kind := KINDS.get(path.suffix.lower())) is None:
-        raise AtelierError(f"{shown(path)} ends in no film's name: let it end in {' or '.join(KINDS)}")
+    if (kind := FORMATS.get(path.suffix.lower())) is None:
+        raise AtelierError(f"{shown(path)} ends in no film's name: let it end in {' or '.join(FORMATS)}")
     return kind
 
 
 def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> None:
     """Write frames (H, W, 3), all of one even size, as a film that carries `comment`: whole or not at all."""
-    kind = kind_of(path)
+    kind = format_of(path)
     with (
         replacing(path) as temporary,
         av.open(str(temporary), "w", format=kind.container, options=kind.container_options) as film,
@@ -87,7 +87,7 @@ def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> 
         for index, frame in enumerate(frames):
             if stream is None:
                 stream = _stream(film, kind, frame.shape[:2], fps)
-            picture = av.VideoFrame.from_ndarray(planes(frame), format="yuv420p")
+            picture = av.VideoFrame.from_ndarray(to_yuv420p(frame), format="yuv420p")
             picture.pts, picture.time_base = index, Fraction(1, fps)
             film.mux(stream.encode(picture))
         if stream is None:
@@ -121,7 +121,7 @@ def frames_sha256(path: Path) -> str:
 @contextmanager
 def _reading(path: Path) -> Iterator[InputContainer]:
     """A film that anybody may have made, by the reader of its own kind."""
-    kind = kind_of(path)
+    kind = format_of(path)
     with opened(path, "name a film that Atelier made") as file:
         try:
             with av.open(
@@ -134,14 +134,14 @@ def _reading(path: Path) -> Iterator[InputContainer]:
             ) from None
 
 
-def planes(frame: Pixels) -> Pixels:
+def to_yuv420p(frame: Pixels) -> Pixels:
     """RGB (H, W, 3) with even sides → the planes Y, Cb, Cr of BT.709 one below the other, (3 H / 2, W), video range.
 
     Colour is kept once for each 2×2 pixels, their mean.
     """
     height, width, _ = frame.shape
-    if height % 2 or width % 2 or max(height, width) > MOST_PX:
-        raise ValueError(f"a film's sides are even and at most {MOST_PX} px, not {width} × {height}")
+    if height % 2 or width % 2 or max(height, width) > MAX_SIDE_PX:
+        raise ValueError(f"a film's sides are even and at most {MAX_SIDE_PX} px, not {width} × {height}")
     whole = frame.astype(np.int32)
     quarters = whole.reshape(height // 2, 2, width // 2, 2, 3).sum((1, 3), dtype=np.int32)
     parts = [_weighed(whole, LUMA, 16, BIT), *(_weighed(quarters, to, 128, BIT + 2) for to in (BLUE, RED))]
@@ -167,9 +167,9 @@ def _stream(film: OutputContainer, kind: Kind, size: tuple[int, int], fps: int) 
     return stream
 
 
-MOST_WALKERS, MOST_FPS, LEAST_PX = 256, 240, 16
+MAX_WALKERS, MOST_FPS, LEAST_PX = 256, 240, 16
 
-Walkers = Annotated[int, Field(ge=1, le=MOST_WALKERS)]
+Walkers = Annotated[int, Field(ge=1, le=MAX_WALKERS)]
 
 
 class FilmFacts(Facts):
@@ -182,14 +182,14 @@ class FilmFacts(Facts):
     first: Provenance
     walkers: tuple[Walkers, Walkers]
     fps: Annotated[int, Field(ge=1, le=MOST_FPS)]
-    side: Annotated[int, Field(ge=LEAST_PX, le=MOST_PX)] = 512  # the first films did not say
+    side: Annotated[int, Field(ge=LEAST_PX, le=MAX_SIDE_PX)] = 512  # the first films did not say
 
     @model_validator(mode="after")
     def _it_is_a_walk(self) -> Self:
         if self.first.latent.walk is None:
             raise ValueError("its first frame belongs to no walk")
-        if self.walkers[0] * self.walkers[1] > MOST_WALKERS:
-            raise ValueError(f"there are at most {MOST_WALKERS} walkers")
+        if self.walkers[0] * self.walkers[1] > MAX_WALKERS:
+            raise ValueError(f"there are at most {MAX_WALKERS} walkers")
         return self
 
 
@@ -202,6 +202,6 @@ def read_facts(path: Path) -> FilmFacts:
         return FilmFacts.model_validate_json(read_comment(path))
     except ValueError as error:
         raise AtelierError(
-            f"{shown(path)} says nothing of a walk that this version knows ({first_line(error)}): name a film as "
+            f"{shown(path)} says nothing of a walk that this version knows ({first_error(error)}): name a film as "
             "`atelier walk` wrote it"
         ) from None

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from atelier.canvas.paint import paint, size
+from atelier.canvas.paint import paint, size_px
 from atelier.canvas.recipe import Recipe, Station, Walk
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, run_for_exit_code
-from atelier.film.encode import MOST_PX, FilmFacts, kind_of, write_film
+from atelier.film.encode import MAX_SIDE_PX, FilmFacts, format_of, write_film
 from atelier.networks import load_generator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, thumbnail, write_panels
@@ -28,8 +28,8 @@ from atelier.provenance.facts import (
     PixelFacts,
     Provenance,
     SoftwareFacts,
-    read,
     read_pixels,
+    read_provenance,
     write_png,
 )
 
@@ -71,7 +71,7 @@ class Walkers:
         return picture
 
 
-def beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
+def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
     """The recipes of `count` walkers: the given one, and others of the same seeds through other pictures.
 
     The second goes through pictures that lie further on by as many as the first's stations span, the third by twice
@@ -98,7 +98,7 @@ def at_frame(recipe: Recipe, frame: int) -> Recipe:
     return recipe.model_copy(update={"walk": _walk(recipe).model_copy(update={"frame": frame})})
 
 
-def enlarged(picture: Pixels, scale: float) -> Pixels:
+def enlarge(picture: Pixels, scale: float) -> Pixels:
     """The picture with even sides, enlarged smoothly where `scale` is above 1, never reduced."""
     height, width = (_even(side, scale) for side in picture.shape[:2])
     if picture.shape[:2] == (height, width):
@@ -111,7 +111,7 @@ def _even(side_px: int, scale: float) -> int:
     return 2 * round(side_px * max(scale, 1.0) / 2)
 
 
-def tiled(pictures: Sequence[Pixels], rows: int) -> Pixels:
+def tile(pictures: Sequence[Pixels], rows: int) -> Pixels:
     """Pictures of one size as one, row by row, with dark seams."""
     if len(pictures) == 1:
         return pictures[0]
@@ -126,9 +126,9 @@ def tiled(pictures: Sequence[Pixels], rows: int) -> Pixels:
     return whole
 
 
-def film(walkers: Walkers, path: Path, fps: int, side_px: int, kept: Path | None) -> Path:
+def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, kept: Path | None) -> Path:
     """Write the film and the strip beside it; frames go to the folder `kept`, or come from it. Returns the strip."""
-    kind_of(path)
+    format_of(path)
     scale = _scale(walkers, side_px)
     shown = dict.fromkeys(_on_strip(walkers))
     with Progress("walk", walkers.frames * len(walkers.recipes), "pictures") as progress:
@@ -138,9 +138,9 @@ def film(walkers: Walkers, path: Path, fps: int, side_px: int, kept: Path | None
                 pictures = []
                 for walker in range(len(walkers.recipes)):
                     file = kept and kept / named(f"{number:05d}.png", walker, walkers)
-                    pictures.append(enlarged(walkers.picture(walker, number, file), scale))
+                    pictures.append(enlarge(walkers.picture(walker, number, file), scale))
                     progress.advance()
-                frame = tiled(pictures, walkers.rows)
+                frame = tile(pictures, walkers.rows)
                 if number in shown:
                     shown[number] = thumbnail(frame, STRIP_PX)
                 yield frame
@@ -176,13 +176,13 @@ def _walked(given: argparse.Namespace) -> int:
     device, _ = pick_deterministic_device(given.device)
     rows, columns = given.walkers
     walkers = Walkers(
-        exact(generator, device),
+        in_double_precision(generator, device),
         ModelFacts.of(given.generator, header),
-        beside(given.recipe, rows * columns),
+        walks_beside(given.recipe, rows * columns),
         rows,
     )
     if given.frame is None:
-        strip = film(walkers, given.out, given.fps, given.side, given.frames)
+        strip = write_walk(walkers, given.out, given.fps, given.side, given.frames)
         print(f"{given.out}, {walkers.frames:,} frames at {given.fps} a second; {strip} shows some")
         if given.frames:
             print(f"{given.frames} has every frame as it was painted, which `atelier reproduce` paints again")
@@ -200,7 +200,7 @@ def _walked(given: argparse.Namespace) -> int:
 def _read_again(path: Path, made: Provenance) -> Pixels | None:
     """The pixels of a PNG that is what `made` says, whole and unedited; else None."""
     try:
-        facts, picture = read(path), read_pixels(path)
+        facts, picture = read_provenance(path), read_pixels(path)
     except AtelierError:
         return None
     same = facts.model_copy(update={"pixels": None}) == made and PixelFacts.of(picture) == facts.pixels
@@ -212,15 +212,15 @@ def _scale(walkers: Walkers, side_px: int) -> float:
 
     Raises AtelierError where the film, with its pictures' sides made even and the seams between them, is too large.
     """
-    height, width = size(walkers.generator, walkers.recipes[0])
+    height, width = size_px(walkers.generator, walkers.recipes[0])
     rows, columns = walkers.rows, len(walkers.recipes) // walkers.rows
     scale = side_px / max(height * rows, width * columns)
     film_height = rows * (_even(height, scale) + GAP_PX) - GAP_PX
     film_width = columns * (_even(width, scale) + GAP_PX) - GAP_PX
-    if max(film_height, film_width) > MOST_PX:
+    if max(film_height, film_width) > MAX_SIDE_PX:
         raise AtelierError(
             f"a film of {film_width:,} × {film_height:,} px is more than players follow, "
-            f"{MOST_PX:,} px a side: say a smaller --canvas, --grid or --side"
+            f"{MAX_SIDE_PX:,} px a side: say a smaller --canvas, --grid or --side"
         )
     return scale
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.canvas.render import painted
+from atelier.canvas.render import render_seed
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, run_for_exit_code
@@ -48,7 +48,7 @@ def paint_both(
                     f"{path} paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
                     "only models of the data's size can be compared"
                 )
-            for piece in painted(generator, seed, samples):
+            for piece in render_seed(generator, seed, samples):
                 pieces.append(piece)
                 progress.advance(len(piece))
             pictures.append(np.concatenate(pieces))

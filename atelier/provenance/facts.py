@@ -150,7 +150,7 @@ class Provenance(Facts):
     print: PrintFacts | None = None
 
 
-def printed(original: Provenance, upscale: UpscaleFacts) -> Provenance:
+def provenance_of_print(original: Provenance, upscale: UpscaleFacts) -> Provenance:
     """The provenance of a print of the picture that carries `original`; all that made the picture stays in it."""
     if original.pixels is None or original.print is not None:
         raise ValueError("a print is made of a written artwork")
@@ -164,7 +164,7 @@ def write_png(path: Path, pixels: Samples, provenance: Provenance, dpi: float | 
     With `dpi` it is a print: it says how large it is, and that its colours are sRGB.
     """
     facts = provenance.model_copy(update={"pixels": PixelFacts.of(pixels)})
-    png.write(path, pixels, canonical(facts), dpi)
+    png.write(path, pixels, canonical_json(facts), dpi)
 
 
 def write_tiff(path: Path, raw: Path, provenance: Provenance, told: Callable[[float], None]) -> None:
@@ -176,10 +176,10 @@ def write_tiff(path: Path, raw: Path, provenance: Provenance, told: Callable[[fl
         facts = provenance.model_copy(
             update={"pixels": PixelFacts.of_bands(_rows(file, offset, width, height))}
         )
-        tiff.write(path, file, offset, width, height, canonical(facts), told)
+        tiff.write(path, file, offset, width, height, canonical_json(facts), told)
 
 
-def read(path: Path) -> Provenance:
+def read_provenance(path: Path) -> Provenance:
     """The provenance that a picture carries; its pixels are neither decoded nor compared (see `read_bands`).
 
     Raises AtelierError where the file is absent, neither PNG nor TIFF, or carries nothing that this version can read.
@@ -194,7 +194,7 @@ def read(path: Path) -> Provenance:
         facts = Provenance.model_validate_json(text)
     except (ValidationError, ValueError) as error:
         raise AtelierError(
-            f"{shown(path)} carries a provenance that is not {FORMAT} ({first_line(error)}): "
+            f"{shown(path)} carries a provenance that is not {FORMAT} ({first_error(error)}): "
             "it was altered, or another version of Atelier made it"
         ) from None
     if facts.pixels is None:
@@ -226,7 +226,7 @@ def read_pixels(path: Path) -> Samples:
     return cast(Samples, np.concatenate([*read_bands(path)]))
 
 
-def canonical(provenance: Provenance) -> str:
+def canonical_json(provenance: Provenance) -> str:
     """ASCII JSON with sorted keys and no spaces: one text for one content."""
     content = provenance.model_dump(mode="json")
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -242,12 +242,12 @@ def _rows(file: BinaryIO, offset: int, width: int, height: int) -> Iterator[Samp
 
 
 def _named(path: Path) -> PixelFacts:
-    facts = read(path).pixels
+    facts = read_provenance(path).pixels
     assert facts is not None  # `read` refuses it
     return facts
 
 
-def first_line(error: ValueError) -> str:
+def first_error(error: ValueError) -> str:
     """Where a stranger's claim breaks its schema first, and how."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
@@ -258,13 +258,13 @@ def first_line(error: ValueError) -> str:
 NEUTRAL = {"layout": "random", "normalise": "overlap", "seamless": False}  # said only where it is otherwise
 
 
-def picture(made: Provenance) -> str:
+def describe_picture(made: Provenance) -> str:
     """One line: what it is a picture of, and whether it is a print."""
     enlarged = f", as a print ×{made.print.upscale.scale}" if made.print else ""
-    return f"{latent(made.latent)}{enlarged}"
+    return f"{describe_recipe(made.latent)}{enlarged}"
 
 
-def latent(recipe: Recipe) -> str:
+def describe_recipe(recipe: Recipe) -> str:
     """Which latent, and what was done to it, in that order."""
     if recipe.walk:
         walk = recipe.walk
@@ -293,18 +293,18 @@ def _near(variation: Variation) -> str:
     return f"its neighbour {variation.number}, {variation.strength:g} quarter turns away"
 
 
-def enlargement(upscale: UpscaleFacts) -> str:
+def describe_enlargement(upscale: UpscaleFacts) -> str:
     """How a print was made of a picture."""
     by = f", by the network of SHA-256 {upscale.upscaler_sha256[:12]}…" if upscale.upscaler_sha256 else ""
-    return f"×{upscale.scale} {plain(upscale.method)}{by}; {settings(upscale.settings)}"
+    return f"×{upscale.scale} {printable(upscale.method)}{by}; {describe_settings(upscale.settings)}"
 
 
-def settings(values: Settings) -> str:
+def describe_settings(values: Settings) -> str:
     """`nz 100, ngf 64`, in alphabetical order."""
-    return ", ".join(f"{plain(name)} {plain(value)}" for name, value in sorted(values.items()))
+    return ", ".join(f"{printable(name)} {printable(value)}" for name, value in sorted(values.items()))
 
 
-def plain(text: object) -> str:
+def printable(text: object) -> str:
     """A stranger's text on one line, with nothing in it that would move a terminal's cursor."""
     return shown(clean(str(text)))
 

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from atelier import __version__
-from atelier.canvas.murals import MEGA, STATISTICS, folder_of, is_mural, paint_in
-from atelier.canvas.paint import Painting, paint, size
-from atelier.canvas.render import exact
+from atelier.canvas.murals import PX_PER_MPX, STATISTICS_FILE, folder_name, is_mural, paint_in_folder
+from atelier.canvas.paint import Painting, paint, size_px
+from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, ignore_output_errors
 from atelier.files import link_or_copy
@@ -66,7 +66,7 @@ class _Generator:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         network, header = load_generator(path)
-        self.network: nn.Module = exact(network, device)
+        self.network: nn.Module = in_double_precision(network, device)
         self.built = (header["arch"], header["resolution"], header["settings"])
 
 
@@ -87,7 +87,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
     def answer(pixels: PixelFacts, original: PixelFacts | None = None) -> Answer:
         return Answer(name=job.name, pixels=pixels, original=original, software=SoftwareFacts(**versions()))
 
-    height, width = size(generator.network, made.latent)
+    height, width = size_px(generator.network, made.latent)
     named = made.print.original if made.print else made.pixels
     if named and (named.height, named.width) != (height, width):  # before hours are spent on a mere claim
         raise AtelierError(
@@ -107,7 +107,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
 
 def _paint_mural(network: nn.Module, made: Provenance, job: Job) -> PixelFacts:
     """In bounded memory; lines say how far it is. A stopped run's is gone on with, unless another is at it now."""
-    folder = (job.kept or job.to.parent) / folder_of(made, _code(next(network.parameters()).device.type))
+    folder = (job.kept or job.to.parent) / folder_name(made, _code(next(network.parameters()).device.type))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
@@ -129,15 +129,15 @@ def _code(device: str) -> str:
 
 
 def _paint_in(network: nn.Module, made: Provenance, folder: Path, to: Path) -> None:
-    height, width = size(network, made.latent)
-    with Progress("painting", round(height * width / MEGA, 3), "Mpx") as progress:
+    height, width = size_px(network, made.latent)
+    with Progress("painting", round(height * width / PX_PER_MPX, 3), "Mpx") as progress:
         source = Painting(
             network,
             made.latent,
             lambda share: progress.advance(0, f"statistics {share:.0%}"),
-            folder / STATISTICS,
+            folder / STATISTICS_FILE,
         )
-        link_or_copy(paint_in(source, folder, progress, "tiles"), to)
+        link_or_copy(paint_in_folder(source, folder, progress, "tiles"), to)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from atelier.canvas.render import inputs, inputs_of, render_batch
+from atelier.canvas.render import draw_inputs, inputs_of, render_batch
 from atelier.data.dataset import PackedDataset
 from atelier.metrics.panel import QuickPanel
 from atelier.pictures import Pixels
@@ -122,5 +122,5 @@ class Showing:
     def _paint(self, seed: int, count: int, batch: int) -> Pixels:
         """Pictures of the painter, always the same latents: (count, H, W, 3)."""
         painter = self.painter()
-        z = torch.cat([inputs(painter, seed, index) for index in range(count)])
+        z = torch.cat([draw_inputs(painter, seed, index) for index in range(count)])
         return np.concatenate([render_batch(painter, part) for part in torch.split(z, batch)])

@@ -121,7 +121,7 @@ def _lines(picture: "Picture") -> list[str]:
     made = picture.provenance
     names = [*_names(picture)]
     lines = [
-        f"{shown(picture.path)}: {facts.picture(made)}",
+        f"{shown(picture.path)}: {facts.describe_picture(made)}",
         f"by the model {made.model.md5[:12]} ({shown(made.model.arch)}, {made.model.resolution} px)"
         + (f", named by {', '.join(names)}" if names else ""),
     ]

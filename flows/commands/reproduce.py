@@ -50,9 +50,9 @@ def _station(word: str, here: Path, model: Path) -> "Station":
 def _of_file(path: Path, model: Path) -> "Station":
     from atelier.canvas.recipe import Station
     from atelier.files import digest
-    from atelier.provenance.facts import read
+    from atelier.provenance.facts import read_provenance
 
-    made = read(path)
+    made = read_provenance(path)
     latent = made.latent
     if latent.walk or latent.variation or latent.grown_varied or latent.moves:
         raise AtelierError(

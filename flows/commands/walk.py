@@ -99,19 +99,19 @@ def walk(
     frames: Frames = None,
 ) -> None:
     """From picture to picture: a film, a strip of it, and any frame of it again, which `atelier reproduce` knows."""
-    from atelier.canvas.recipe import MOST_FRAMES, MOST_STATIONS, Walk
-    from atelier.film.encode import MOST_WALKERS
+    from atelier.canvas.recipe import MAX_FRAMES, MAX_STATIONS, Walk
+    from atelier.film.encode import MAX_WALKERS
 
     here = Path.cwd()
     work_tree.enter()
     generator = here / model if model else GENERATOR
     stops = reproduce.stations(seeds, here, generator)
-    if not 2 <= len(stops) <= MOST_STATIONS:
-        raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MOST_STATIONS} stations, 3,14,15")
+    if not 2 <= len(stops) <= MAX_STATIONS:
+        raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MAX_STATIONS} stations, 3,14,15")
     total = round(seconds * fps)
-    if not 2 <= total <= MOST_FRAMES:
+    if not 2 <= total <= MAX_FRAMES:
         raise AtelierError(
-            f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MOST_FRAMES:,}"
+            f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MAX_FRAMES:,}"
         )
     path = here / out if out else PLACE / _name(stops, frame)
     _check(frame, frames, total, out)
@@ -119,8 +119,8 @@ def walk(
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing, grain=grain)
     recipe = recipe.model_copy(update={"walk": course})
     rows, columns = reproduce.rows_by_columns(grid, "--grid")
-    if rows * columns > MOST_WALKERS:
-        raise AtelierError(f"--grid {grid}: at most {MOST_WALKERS} walkers are told apart")
+    if rows * columns > MAX_WALKERS:
+        raise AtelierError(f"--grid {grid}: at most {MAX_WALKERS} walkers are told apart")
     command = [str(generator), recipe.model_dump_json(), f"--out={path}", f"--fps={fps}", f"--side={side}"]
     command += [f"--device={device}", "--walkers", str(rows), str(columns)]
     sys.exit(_walked(command, here, frame, frames))

@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from atelier.provenance.facts import plain
+from atelier.provenance.facts import printable
 from flows.repo.git import git, git_bytes, holds
 from flows.repo.stages import LOCK_FILE
 
@@ -128,7 +128,7 @@ def reigns(root: Path = Path()) -> list[Reign]:
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if SHA256.fullmatch(sha256):
-            found.append(Reign(plain(version), sha256, plain(night), tuple(by[id])))
+            found.append(Reign(printable(version), sha256, printable(night), tuple(by[id])))
     return found
 
 
@@ -174,7 +174,7 @@ def commits(root: Path) -> Iterator[Commit]:
     for age, line in enumerate(line for line in told if line and not line.startswith("commit ")):
         id, date, subject = line.split(" ", 2)
         own = (tuple(tags.get(id, ())), tuple(experiments.get(id, ())))
-        yield Commit(id, age, min(int(date), LAST_S), plain(subject), *own, id in trusted)
+        yield Commit(id, age, min(int(date), LAST_S), printable(subject), *own, id in trusted)
 
 
 def read_lock(text: bytes) -> dict[str, Locked] | None:
@@ -242,7 +242,7 @@ def _names(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     for line in filter(None, git(root, "for-each-ref", form, "refs/tags", "refs/exps").split("\n")):
         name, id, peeled = line.split(" ")
         if name.startswith("refs/tags/"):
-            tags.setdefault(peeled or id, []).append(plain(name.removeprefix("refs/tags/")))
+            tags.setdefault(peeled or id, []).append(printable(name.removeprefix("refs/tags/")))
         elif match := EXPERIMENT.fullmatch(name):
-            experiments.setdefault(id, []).append(plain(match[1]))
+            experiments.setdefault(id, []).append(printable(match[1]))
     return tags, experiments

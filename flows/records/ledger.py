@@ -344,12 +344,12 @@ def _copied(path: Path) -> sqlite3.Connection:
 def _read_picture(path: Path, md5: str) -> tuple[str | None, str | None, str | None]:
     """The digest of its pixels, its model's and its provenance; nothing where it is no picture of ours, or damaged."""
     try:
-        facts = provenance.read(path) if digest(path, "md5") == md5 else None
+        facts = provenance.read_provenance(path) if digest(path, "md5") == md5 else None
     except (AtelierError, OSError):
         facts = None
     if facts is None or facts.pixels is None:
         return None, None, None
-    return facts.pixels.sha256, facts.model.md5, provenance.canonical(facts)
+    return facts.pixels.sha256, facts.model.md5, provenance.canonical_json(facts)
 
 
 def _all(locks: Iterable[Held]) -> tuple[tuple[Commit, ...], bool]:

@@ -19,7 +19,7 @@ from atelier.data.catalog import CATALOG_SCHEMA, Work, read_catalog, read_table
 from atelier.data.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError
 from atelier.provenance import facts as telling
-from atelier.provenance.facts import Provenance, plain
+from atelier.provenance.facts import Provenance, printable
 from atelier.settings.messages import counted
 from atelier.text import escape_csv_cell
 from flows.records import history
@@ -68,17 +68,17 @@ def explain(
         ("parents", _parents(header, root)),
     ]
     if keep and paintings:
-        sections.append(("", [f"{plain(keep(_table(paintings)))} lists the paintings"]))
+        sections.append(("", [f"{printable(keep(_table(paintings)))} lists the paintings"]))
     return "\n".join(_laid_out(sections))
 
 
 def _picture(made: Provenance) -> list[str]:
     pixels, software = made.print.original if made.print else made.pixels, made.software
-    lines = [telling.latent(made.latent)]
+    lines = [telling.describe_recipe(made.latent)]
     if pixels:
         lines.append(
-            f"{pixels.width:,} × {pixels.height:,} px, by Atelier {plain(software.atelier)} "
-            f"and torch {plain(software.torch)}"
+            f"{pixels.width:,} × {pixels.height:,} px, by Atelier {printable(software.atelier)} "
+            f"and torch {printable(software.torch)}"
         )
     if made.pick:
         lines.append(
@@ -91,11 +91,13 @@ def _picture(made: Provenance) -> list[str]:
 def _print(made: Provenance, root: Path) -> list[str]:
     assert made.print
     upscale = made.print.upscale
-    lines = [telling.enlargement(upscale)]
+    lines = [telling.describe_enlargement(upscale)]
     if made.pixels:
         bits = f", {made.pixels.bits} bits" if made.pixels.bits != 8 else ""
         lines.append(f"{made.pixels.width:,} × {made.pixels.height:,} px{bits}")
-    lines[-1] += f", by Atelier {plain(upscale.software.atelier)} and torch {plain(upscale.software.torch)}"
+    lines[-1] += (
+        f", by Atelier {printable(upscale.software.atelier)} and torch {printable(upscale.software.torch)}"
+    )
     if upscale.upscaler_md5:
         lock = _best(history.locks(root, naming=upscale.upscaler_md5))
         lines += [f"its network's training: {line}" for line in _training(lock, UPSCALER_STAGE)]
@@ -105,13 +107,13 @@ def _print(made: Provenance, root: Path) -> list[str]:
 def _model(made: Provenance, header: Mapping[str, Any], why_not: str) -> list[str]:
     model = made.model
     lines = [
-        f"{plain(model.arch)} of {model.resolution} px: {telling.settings(model.settings)}",
+        f"{printable(model.arch)} of {model.resolution} px: {telling.describe_settings(model.settings)}",
         f"MD5 {model.md5}, SHA-256 {model.sha256}",
     ]
     if not header:
         return [*lines, f"how it was trained is not known: {why_not}"]
     versions = header.get("versions")
-    by = ", ".join(f"{plain(key)} {plain(value)}" for key, value in sorted(_map(versions).items()))
+    by = ", ".join(f"{printable(key)} {printable(value)}" for key, value in sorted(_map(versions).items()))
     return [*lines, f"{_course(header)}; by {by or 'an unknown version'}"]
 
 
@@ -121,7 +123,7 @@ def _training(lock: Lock | None, stage: str) -> list[str]:
         return [f"its settings are not known: no dvc.lock here says how the stage {stage} made it"]
     told = {key: value for values in lock.stages[stage].params.values() for key, value in values.items()}
     words = [
-        f"{plain(key.removeprefix(f'{stage}.').removeprefix(stage)).strip()} {plain(_flat(value))}".strip()
+        f"{printable(key.removeprefix(f'{stage}.').removeprefix(stage)).strip()} {printable(_flat(value))}".strip()
         for key, value in sorted(told.items())
     ]
     return [f"{', '.join(words) or 'no settings'} ({_where(lock)})"]
@@ -133,7 +135,7 @@ def _named_by(made: Provenance, found: Sequence[Lock], root: Path) -> list[str]:
     versions = [
         reign.version for reign in history.reigns(root) if reign.generator_sha256 == made.model.sha256
     ]
-    lines = [f"champion {plain(version)}" for version in dict.fromkeys(versions)]
+    lines = [f"champion {printable(version)}" for version in dict.fromkeys(versions)]
     lines += [f"tag {tag}" for commit in newest for tag in commit.tags]
     lines += [f"experiment {name}" for commit in newest for name in commit.experiments]
     lines += ["dvc.lock of the work tree"] if any(lock.in_work_tree for lock in found) else []
@@ -149,7 +151,7 @@ def _data_set(lock: Lock | None, header: Mapping[str, Any]) -> list[str]:
     if header:
         mirrored = ", each mirrored too" if header.get("mirror") else ""
         lines.append(f"{_number(header.get('paintings'))} paintings to train on{mirrored}")
-        lines.append(f"SHA-256 {plain(header.get('dataset_sha256', 'not told'))}")
+        lines.append(f"SHA-256 {printable(header.get('dataset_sha256', 'not told'))}")
     md5 = lock.md5_of(DATASET) if lock else None
     return [*lines, f"MD5 {md5} ({_where(lock)})" if lock and md5 else "no dvc.lock here names it"]
 
@@ -169,7 +171,7 @@ def _paintings(lock: Lock | None, say: Say, root: Path) -> tuple[list[Painting],
         works = {work.id: work for work in read_catalog(brought[catalog])} if catalog in brought else {}
         table = read_table(index, INDEX_SCHEMA)
     except AtelierError as error:
-        return [], [f"not known: {plain(error)}"]
+        return [], [f"not known: {printable(error)}"]
     pairs = zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True)
     paintings = [Painting(id, split, works.get(id)) for id, split in pairs]
     if not works:
@@ -199,7 +201,7 @@ def _told(paintings: Sequence[Painting]) -> list[str]:
         lines.append(_most("artist", [work.artist for work in works]))
         lines.append((f"of {min(years)} to {max(years)}" if years else "of unknown years") + undated)
         lines.append(_most("genre", [work.genre for work in works if work.genre]))
-        lines.append(f"from {', '.join(sorted({plain(work.source) for work in works}))}")
+        lines.append(f"from {', '.join(sorted({printable(work.source) for work in works}))}")
     return lines
 
 
@@ -209,9 +211,9 @@ def _parents(header: Mapping[str, Any], root: Path) -> list[str]:
     told = header.get("start")
     versions = {reign.generator_sha256: reign.version for reign in history.reigns(root)} if told else {}
     while isinstance(told, Mapping) and len(lines) < MOST_PARENTS:
-        sha256 = plain(told.get("generator_sha256", ""))
-        champion = f", champion {plain(versions[sha256])}" if sha256 in versions else ""
-        imported = f", imported: {plain(_flat(told['imported']))}" if told.get("imported") else ""
+        sha256 = printable(told.get("generator_sha256", ""))
+        champion = f", champion {printable(versions[sha256])}" if sha256 in versions else ""
+        imported = f", imported: {printable(_flat(told['imported']))}" if told.get("imported") else ""
         lines.append(f"SHA-256 {sha256[:12]}…{champion}: {_course(told)}{imported}")
         told = told.get("start")
     if not header:
@@ -230,7 +232,7 @@ def _header(made: Provenance, say: Say, root: Path) -> tuple[Mapping[str, Any], 
     except AtelierError as error:
         return {}, str(error)
     except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
-        return {}, f"its file is no model of ours ({plain(error)})"
+        return {}, f"its file is no model of ours ({printable(error)})"
     return (told, "") if isinstance(told, dict) else ({}, "its file is no model of ours")
 
 
@@ -254,7 +256,7 @@ def _table(paintings: Sequence[Painting]) -> str:
 
 
 def _cell(fact: object) -> object:
-    return escape_csv_cell(plain(fact)) if isinstance(fact, str) else fact
+    return escape_csv_cell(printable(fact)) if isinstance(fact, str) else fact
 
 
 def _best(found: Sequence[Lock]) -> Lock | None:
@@ -271,7 +273,7 @@ def _where(lock: Lock) -> str:
 
 
 def _most(what: str, names: Sequence[str]) -> str:
-    counted = Counter(map(plain, names)).most_common()
+    counted = Counter(map(printable, names)).most_common()
     shown = ", ".join(f"{name} {count:,}" for name, count in counted[:MOST_SHOWN])
     more = f", and {len(counted) - MOST_SHOWN:,} more" if len(counted) > MOST_SHOWN else ""
     return (
@@ -292,7 +294,7 @@ def _map(value: object) -> Mapping[str, Any]:
 
 def _number(value: object) -> str:
     fits = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:,.10g}" if fits else plain(value)
+    return f"{value:,.10g}" if fits else printable(value)
 
 
 def _laid_out(sections: Sequence[Section]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from atelier.canvas.recipe import MOST_MOVES, MOST_VARIED, Canvas, Move, Recipe, Variation
+from atelier.canvas.recipe import MAX_MOVES, MAX_VARIATIONS, Canvas, Move, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.images.verify import read_rgb
 from atelier.pictures import Samples
@@ -74,9 +74,9 @@ def look(files: Mapping[str, Path], say: Say) -> dict[str, Given | str]:
 
 
 def _film(name: str, path: Path) -> str | None:
-    from atelier.film.encode import KINDS  # and with it PyAV, which no picture needs
+    from atelier.film.encode import FORMATS  # and with it PyAV, which no picture needs
 
-    named_so = path.suffix.lower() in KINDS
+    named_so = path.suffix.lower() in FORMATS
     return (
         f"{shown(name)} is a film: `atelier refilm` makes films again, or a frame of them"
         if named_so
@@ -85,7 +85,7 @@ def _film(name: str, path: Path) -> str | None:
 
 
 def _look(name: str, path: Path) -> Given:
-    made = facts.read(path)
+    made = facts.read_provenance(path)
     try:
         return Given(name, path, made, PixelFacts.of_bands(facts.read_bands(path)))
     except AtelierError as error:
@@ -116,17 +116,17 @@ def relatives(recipe: Recipe, changes: Changes) -> dict[str, Recipe]:
         recipe = _grown(recipe, changes.canvas)
         name += f"-{rows}x{columns}"
     if changes.moves:
-        if len(recipe.moves) + len(changes.moves) > MOST_MOVES:
+        if len(recipe.moves) + len(changes.moves) > MAX_MOVES:
             raise AtelierError(
-                f"it would be moved {len(recipe.moves) + len(changes.moves)} times: at most {MOST_MOVES} are kept"
+                f"it would be moved {len(recipe.moves) + len(changes.moves)} times: at most {MAX_MOVES} are kept"
             )
         recipe = recipe.model_copy(update={"moves": (*recipe.moves, *changes.moves)})
         name += "".join(f"-moved-{move.direction}-{move.amount:g}" for move in changes.moves)
     if not changes.variations:
         return {name: recipe}
-    if (times := len(recipe.grown_varied) + len(recipe.variations)) > MOST_VARIED:
+    if (times := len(recipe.grown_varied) + len(recipe.variations)) > MAX_VARIATIONS:
         raise AtelierError(
-            f"it is a neighbour of a neighbour, {times} times over: at most {MOST_VARIED} are kept, "
+            f"it is a neighbour of a neighbour, {times} times over: at most {MAX_VARIATIONS} are kept, "
             f"so ask for neighbours of an earlier one, or of picture {recipe.index} of seed {recipe.seed}"
         )
     if recipe.variation is not None:  # else the key is not named, as in `_grown`

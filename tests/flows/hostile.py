@@ -22,11 +22,11 @@ from safetensors.torch import save
 
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.networks import load_generator
 from atelier.pictures import tiff
 from atelier.pictures.png import SIGNATURE
-from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read, write_png
+from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read_provenance, write_png
 from tests.flows.kept_studio import KeptStudio
 from tests.models import save_small_generator
 
@@ -56,11 +56,11 @@ class Workshop:
         save_small_generator(generator)
         studio.keep(generator.read_bytes())
         network, header = load_generator(generator)
-        self.pixels = paint(exact(network, torch.device("cpu")), RECIPE)
+        self.pixels = paint(in_double_precision(network, torch.device("cpu")), RECIPE)
         made = Provenance(model=ModelFacts.of(generator, header), latent=RECIPE, software=SOFTWARE)
         self.good = folder / "good.png"
         write_png(self.good, self.pixels, made)
-        self.facts: Json = json.loads(read(self.good).model_dump_json())
+        self.facts: Json = json.loads(read_provenance(self.good).model_dump_json())
 
     def all(self) -> list[Hostile]:
         for make in (

@@ -21,8 +21,8 @@ from atelier.provenance.facts import (
     Provenance,
     SoftwareFacts,
     UpscaleFacts,
-    printed,
-    read,
+    provenance_of_print,
+    read_provenance,
     write_png,
 )
 from tests.flows.histories import Repository
@@ -102,7 +102,7 @@ class KeptStudio(Repository):
         upscale = UpscaleFacts(
             method="lanczos", scale=2, upscaler_sha256=None, settings={"pillow": "12"}, software=SOFTWARE
         )
-        write_png(path, np.ascontiguousarray(pixels), printed(read(path), upscale))
+        write_png(path, np.ascontiguousarray(pixels), provenance_of_print(read_provenance(path), upscale))
         return path.read_bytes()
 
     def dataset(self, works: list[Work]) -> tuple[str, str]:

@@ -104,7 +104,7 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
     """What the generator of seed 0 paints: a training that comes to seed 0 is as good as can be. One is for later."""
     from PIL import Image
 
-    from atelier.canvas.render import painted
+    from atelier.canvas.render import render_seed
     from atelier.networks import load_generator
     from tests.models import save_small_generator
 
@@ -113,7 +113,7 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
     generator, _ = load_generator(folder / "later/generator.safetensors")
     (folder / "later/generator.safetensors").unlink()
     number = 0
-    for piece in painted(generator, 7, count + 1):
+    for piece in render_seed(generator, 7, count + 1):
         for pixels in piece:
             place = folder if number < count else folder / "later"
             Image.fromarray(pixels).save(place / f"p{number:03d}.png")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from atelier.pictures import png
-from atelier.provenance.facts import canonical, read, read_pixels, write_png
+from atelier.provenance.facts import canonical_json, read_pixels, read_provenance, write_png
 from tests.flows.painted_studio import PaintedStudio
 
 # DVC five times, and each command starts Python, torch and a Prefect flow: half a minute, on a busy machine ten
@@ -127,7 +127,7 @@ def test_what_is_not_as_it_was_made_is_named(studio: PaintedStudio, clone: Clone
     edited, feared, lost = (tmp_path / name for name in ("edited.png", "feared.png", "lost.png"))
     artwork = studio.gallery / "tile/artworks/1-00001.png"
     _repainted(artwork, edited)
-    made = read(artwork)
+    made = read_provenance(artwork)
     write_png(feared, 255 - read_pixels(artwork), made)  # as the feared code would have it
     model = made.model.model_copy(update={"md5": "0" * 32, "sha256": "0" * 64})
     write_png(lost, read_pixels(artwork), made.model_copy(update={"model": model}))
@@ -156,7 +156,7 @@ def test_a_picture_has_relatives_and_they_are_reproducible(
     assert (status, row["verdict"]) == (0, "identical"), said
     names = ["9-00002-2x2-moved-0-1.5-variation-0.png", "9-00002-2x2-moved-0-1.5-variation-1.png"]
     assert [Path(path).name for path in family["relatives"]] == [*names, "9-00002-variations.png"]
-    recipe = read(tmp_path / "out" / names[1]).latent
+    recipe = read_provenance(tmp_path / "out" / names[1]).latent
     assert (recipe.canvas, recipe.grown_from) == ((2, 2), (1, 1))
     assert recipe.variation and recipe.variation.number == 1
     status, rows, said = clone.reproduce(*(tmp_path / "out" / name for name in names))
@@ -202,9 +202,9 @@ def test_what_cannot_be_written_or_crashes_is_exit_code_1_and_every_file_has_a_v
 
 def _repainted(source: Path, target: Path) -> None:
     """The same file with other pixels, as an editor that keeps what it does not know leaves it."""
-    made, pixels = read(source), np.array(Image.open(source))
+    made, pixels = read_provenance(source), np.array(Image.open(source))
     pixels[7:9, 3:6] ^= 255
-    png.write(target, pixels, canonical(made))
+    png.write(target, pixels, canonical_json(made))
 
 
 def _feared_branch(studio: PaintedStudio) -> None:

@@ -11,11 +11,11 @@ from atelier.canvas import paint as painting
 from atelier.canvas.artworks import Judge
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
-from atelier.provenance.facts import PixelFacts, read
+from atelier.provenance.facts import PixelFacts, read_provenance
 from atelier.settings.schema import Params
 from tasks.generate import DISCRIMINATOR, GENERATOR, run
 from tasks.stage import Stage
@@ -46,12 +46,13 @@ def test_artworks_are_named_by_seed_and_index_in_order() -> None:
 
 def test_a_picture_alone_equals_the_same_picture_among_64() -> None:
     run(stage(count=64))
-    among = read(ARTWORKS / "1-00007.png"), np.asarray(Image.open(ARTWORKS / "1-00007.png"))
+    among = read_provenance(ARTWORKS / "1-00007.png"), np.asarray(Image.open(ARTWORKS / "1-00007.png"))
     run(stage(count=8))
-    assert read(ARTWORKS / "1-00007.png") == among[0]
+    assert read_provenance(ARTWORKS / "1-00007.png") == among[0]
     generator, _ = load_generator(GENERATOR)
     alone = paint(
-        exact(generator, torch.device("cpu")), Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0)
+        in_double_precision(generator, torch.device("cpu")),
+        Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0),
     )
     assert np.array_equal(alone, among[1])
 
@@ -88,10 +89,10 @@ def test_another_seed_another_model_and_another_truncation_give_other_pictures()
 
 def test_every_artwork_carries_what_remakes_it() -> None:
     run(stage(canvas=[1, 4], truncation=0.7))
-    facts = read(ARTWORKS / "1-00003.png")
+    facts = read_provenance(ARTWORKS / "1-00003.png")
     assert facts.model.md5 == digest(GENERATOR, "md5") and facts.model.sha256 == digest(GENERATOR)
     generator, _ = load_generator(GENERATOR)
-    remade = paint(exact(generator, torch.device("cpu")), facts.latent)
+    remade = paint(in_double_precision(generator, torch.device("cpu")), facts.latent)
     assert remade.shape == (32, 56, 3)
     assert PixelFacts.of(remade) == facts.pixels
 
@@ -107,9 +108,9 @@ def test_every_artwork_carries_what_remakes_it() -> None:
 def test_artworks_of_every_network_carry_what_remakes_them(network: NetworkConfig) -> None:
     save_small_generator(network=network)
     run(stage(count=1, canvas=[1, 2], seed=3))
-    facts = read(ARTWORKS / "3-00000.png")
+    facts = read_provenance(ARTWORKS / "3-00000.png")
     assert (facts.model.arch, facts.model.settings) == (network.arch, network.settings)
-    remade = paint(exact(load_generator(GENERATOR)[0], torch.device("cpu")), facts.latent)
+    remade = paint(in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu")), facts.latent)
     assert remade.shape == (32, 64, 3) and len(np.unique(remade)) > 100
     assert PixelFacts.of(remade) == facts.pixels
 
@@ -124,9 +125,9 @@ def test_artworks_of_every_network_carry_what_remakes_them(network: NetworkConfi
 )
 def test_artworks_of_every_layout_and_normalisation_carry_what_remakes_them(how: dict[str, object]) -> None:
     run(stage(count=1, canvas=[2, 5], **how))
-    facts = read(ARTWORKS / "1-00000.png")
+    facts = read_provenance(ARTWORKS / "1-00000.png")
     assert how.items() <= facts.latent.model_dump().items()
-    remade = paint(exact(load_generator(GENERATOR)[0], torch.device("cpu")), facts.latent)
+    remade = paint(in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu")), facts.latent)
     assert PixelFacts.of(remade) == facts.pixels
     assert facts.pixels.height == (16 if facts.latent.seamless else 40)
 
@@ -184,7 +185,7 @@ def test_of_each_four_the_best_is_made_and_more_pictures_keep_the_earlier() -> N
     run(stage(count=2, truncation=0.8, pick="1 of 4"))
     two = artworks()
     assert sorted(two) == sorted(best)
-    facts = read(ARTWORKS / best[1])
+    facts = read_provenance(ARTWORKS / best[1])
     assert facts.latent.index == int(best[1][2:7]) and facts.pick is not None
     assert (facts.pick.keep, facts.pick.of) == (1, 4)
     assert facts.pick.discriminator_sha256 == digest(DISCRIMINATOR)

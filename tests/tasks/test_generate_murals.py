@@ -11,12 +11,12 @@ from PIL import Image
 
 from atelier.canvas import murals
 from atelier.canvas.paint import Painting, paint
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.networks import load_generator
 from atelier.provenance import repaint
 from atelier.provenance.contract import LOCK, Job, Jobs
-from atelier.provenance.facts import PixelFacts, canonical, read, read_pixels, write_tiff
+from atelier.provenance.facts import PixelFacts, canonical_json, read_pixels, read_provenance, write_tiff
 from atelier.settings.schema import Params
 from tasks import upscale
 from tasks.generate import ARTWORKS, GENERATOR, run
@@ -47,9 +47,9 @@ def test_murals_are_the_pictures_that_their_recipes_paint_whole() -> None:
     summary = run(stage(seed=4, layout="smooth"))
     assert [*artworks()] == ["4-00000.tif", "4-00001.tif", "4-00002.tif"]
     assert summary == "3 murals of 184 × 64 px, seed 4"
-    generator = exact(load_generator(GENERATOR)[0], torch.device("cpu"))
+    generator = in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu"))
     for path in ARTWORKS.iterdir():
-        assert np.array_equal(read_pixels(path), paint(generator, read(path).latent))
+        assert np.array_equal(read_pixels(path), paint(generator, read_provenance(path).latent))
     assert Image.open("data/contact_sheet.png").size == (184 + 4, 3 * 66 + 2)
     assert not STATE.exists()
 
@@ -88,7 +88,7 @@ def test_what_is_begun_of_other_murals_goes(monkeypatch: pytest.MonkeyPatch) -> 
     (begun,) = STATE.iterdir()
     (begun / "mural.tif").write_bytes(b"of seed 6")
     run(stage(seed=5))
-    assert [read(path).latent.seed for path in ARTWORKS.iterdir()] == [5, 5, 5]
+    assert [read_provenance(path).latent.seed for path in ARTWORKS.iterdir()] == [5, 5, 5]
 
 
 def test_more_than_the_disk_holds_is_refused_and_the_artworks_of_the_last_run_stay() -> None:
@@ -109,7 +109,7 @@ def test_murals_are_passed_over_by_the_upscaler() -> None:
 def job_of(path: Path) -> Job:
     return Job(
         name="1",
-        provenance=json.loads(canonical(read(path))),
+        provenance=json.loads(canonical_json(read_provenance(path))),
         generator=GENERATOR.resolve(),
         to=Path("again.npy"),
         kept=Path("kept"),
@@ -125,7 +125,7 @@ def painted_again(job: Job) -> PixelFacts | None:
 def test_a_mural_is_painted_again_from_what_it_says_of_itself_to_the_same_file() -> None:
     run(stage(count=1, layout="smooth"))
     (path,) = ARTWORKS.iterdir()
-    made, job = read(path), job_of(path)
+    made, job = read_provenance(path), job_of(path)
     assert painted_again(job) == made.pixels
     write_tiff(Path("again.tif"), job.to, made, lambda share: None)
     assert Path("again.tif").read_bytes() == path.read_bytes()
@@ -145,7 +145,7 @@ def test_painting_a_mural_again_goes_on_where_it_was_stopped(monkeypatch: pytest
     monkeypatch.setattr(Painting, "region", counted)
     with pytest.raises(KeyboardInterrupt):
         painted_again(job_of(path))
-    assert painted_again(job_of(path)) == read(path).pixels
+    assert painted_again(job_of(path)) == read_provenance(path).pixels
     assert len(asked) == 8 + 1 and len({*asked}) == 8
 
 
@@ -158,5 +158,5 @@ def test_a_mural_that_another_process_paints_is_painted_apart() -> None:
     job.to.unlink()
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     with FileLock(folder / LOCK):
-        assert painted_again(job) == read(path).pixels
+        assert painted_again(job) == read_provenance(path).pixels
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before

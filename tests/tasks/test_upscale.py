@@ -16,8 +16,8 @@ from atelier.provenance.facts import (
     PixelFacts,
     Provenance,
     SoftwareFacts,
-    read,
     read_pixels,
+    read_provenance,
     write_png,
 )
 from atelier.settings.schema import Params
@@ -62,7 +62,7 @@ def test_each_artwork_becomes_a_print_of_its_name(method: str, scale: int) -> No
 
 def test_a_print_says_what_made_it_and_what_enlarged_it() -> None:
     run(stage(method="learned", scale=4))
-    original, print_ = read(ARTWORKS / "1-00001.png"), read(PRINTS / "1-00001.png")
+    original, print_ = read_provenance(ARTWORKS / "1-00001.png"), read_provenance(PRINTS / "1-00001.png")
     assert (print_.model, print_.latent) == (original.model, original.latent)
     assert print_.print is not None
     assert print_.print.original == original.pixels
@@ -76,7 +76,7 @@ def test_a_print_says_what_made_it_and_what_enlarged_it() -> None:
 def test_lanczos_needs_no_upscaler() -> None:
     UPSCALER.unlink()
     run(stage(method="lanczos"))
-    print_ = read(PRINTS / "1-00000.png").print
+    print_ = read_provenance(PRINTS / "1-00000.png").print
     assert print_ is not None
     assert (print_.upscale.method, print_.upscale.upscaler_sha256) == ("lanczos", None)
     with pytest.raises(AtelierError, match="is missing: `dvc repro train_upscaler` makes it"):
@@ -97,7 +97,7 @@ def test_an_altered_artwork_is_refused_and_the_prints_before_stay() -> None:
     run(stage(scale=2))
     before = {path.name: path.read_bytes() for path in PRINTS.iterdir()}
     path = ARTWORKS / "1-00001.png"
-    write_png(path, np.zeros((32, 48, 3), np.uint8), read(path))
+    write_png(path, np.zeros((32, 48, 3), np.uint8), read_provenance(path))
     path.write_bytes(path.read_bytes().replace(digest_of_zeros(), b"f" * 64))
     with pytest.raises(AtelierError, match=r"1-00001\.png"):
         run(stage(scale=2))
@@ -112,7 +112,7 @@ def test_a_print_is_made_again_from_what_it_says_of_itself(method: str, bits: in
     summary = run(stage(method=method, bits=bits, scale=4, external=external))
     assert ("16 bits" in summary) == (bits == 16)
     for name in ("1-00000.png", "1-00001.png"):
-        facts = read(PRINTS / name)
+        facts = read_provenance(PRINTS / name)
         assert facts.print is not None and facts.pixels is not None
         assert facts.pixels.bits == bits
         network = None if method == "lanczos" else UPSCALER
@@ -123,7 +123,7 @@ def test_a_print_is_made_again_from_what_it_says_of_itself(method: str, bits: in
 
 def test_an_external_network_is_named_by_its_digest_and_the_tiles_it_was_given() -> None:
     run(stage(method="external", external={"path": str(UPSCALER), "sha256": digest(UPSCALER)}))
-    print_ = read(PRINTS / "1-00000.png").print
+    print_ = read_provenance(PRINTS / "1-00000.png").print
     assert print_ is not None
     assert print_.upscale.upscaler_sha256 == digest(UPSCALER)
     assert print_.upscale.settings == {
@@ -214,8 +214,8 @@ def test_prints_of_other_settings_or_artworks_are_not_gone_on_from(monkeypatch: 
     write_artwork(3)
     (ARTWORKS / "1-00003.png").rename(ARTWORKS / "1-00000.png")
     run(stage(scale=2))
-    print_ = read(PRINTS / "1-00000.png").print
-    assert print_ is not None and print_.original == read(ARTWORKS / "1-00000.png").pixels
+    print_ = read_provenance(PRINTS / "1-00000.png").print
+    assert print_ is not None and print_.original == read_provenance(ARTWORKS / "1-00000.png").pixels
 
 
 def test_murals_are_passed_over() -> None:

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from atelier.canvas.latents import directions, factorised, first_layer, moved
+from atelier.canvas.latents import directions, directions_with_shares, first_layer_weight, move_latents
 from atelier.canvas.recipe import Move
-from atelier.canvas.render import exact, latents
+from atelier.canvas.render import draw_latents, in_double_precision
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator
 from tests.models import SMALL, save_small_generator
@@ -48,25 +48,25 @@ def first_features(generator: torch.nn.Module, z: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_first_layer_is_what_the_generator_does_before_anything_bends_it(generator):
-    generator = exact(generator, torch.device("cpu"))
-    z, other = latents(0, 0, 16).double(), latents(0, 1, 16).double()
+    generator = in_double_precision(generator, torch.device("cpu"))
+    z, other = draw_latents(0, 0, 16).double(), draw_latents(0, 1, 16).double()
     seen = first_features(generator, z) - first_features(generator, other)
-    assert torch.allclose((z - other) @ first_layer(generator), seen)
+    assert torch.allclose((z - other) @ first_layer_weight(generator), seen)
 
 
 def test_directions_are_unit_rows_at_right_angles_the_strongest_first(generator):
-    rows, shares = factorised(generator)
+    rows, shares = directions_with_shares(generator)
     assert rows.shape == (16, 16) and rows.dtype == torch.float64
     assert torch.allclose(rows @ rows.T, torch.eye(16, dtype=torch.float64), atol=1e-7)
-    effects = (rows @ first_layer(generator)).norm(dim=1)
+    effects = (rows @ first_layer_weight(generator)).norm(dim=1)
     assert torch.equal(effects, effects.sort(descending=True).values)
     assert torch.allclose(effects**2 / (effects**2).sum(), shares)
 
 
 def test_directions_are_the_same_for_either_precision_and_any_turn_of_the_features(generator):
     rows = directions(generator)
-    assert torch.equal(directions(exact(generator, torch.device("cpu"))), rows)
-    layer = first_layer(generator)
+    assert torch.equal(directions(in_double_precision(generator, torch.device("cpu"))), rows)
+    layer = first_layer_weight(generator)
     shuffled = layer[:, torch.randperm(layer.shape[1], generator=torch.Generator().manual_seed(0))]
     _, columns = torch.linalg.eigh(
         shuffled @ shuffled.T
@@ -77,10 +77,12 @@ def test_directions_are_the_same_for_either_precision_and_any_turn_of_the_featur
 
 
 def test_the_strongest_direction_moves_a_picture_more_than_the_weakest(generator):
-    z = latents(1, 0, 16)
+    z = draw_latents(1, 0, 16)
     still = painted(generator, z)
     strong, weak = (
-        (painted(generator, moved(z, generator, [Move(direction=d, amount=2.0)])) - still).square().mean()
+        (painted(generator, move_latents(z, generator, [Move(direction=d, amount=2.0)])) - still)
+        .square()
+        .mean()
         for d in (0, 15)
     )
     assert strong > weak
@@ -95,16 +97,16 @@ def test_a_latent_that_no_feature_depends_on_is_no_direction(generator):
 
 
 def test_every_cell_of_a_field_is_moved_by_the_sum_of_the_moves(generator):
-    field = latents(1, 0, 16, (2, 3))
+    field = draw_latents(1, 0, 16, (2, 3))
     rows = directions(generator)
-    there = moved(field, generator, [Move(direction=1, amount=2.0), Move(direction=4, amount=-1.5)])
+    there = move_latents(field, generator, [Move(direction=1, amount=2.0), Move(direction=4, amount=-1.5)])
     way = (2 * rows[1] - 1.5 * rows[4]).view(1, 16, 1, 1).float()
     assert there.dtype == torch.float32 and torch.allclose(there - field, way.expand_as(field), atol=1e-6)
-    back = moved(field, generator, [Move(direction=1, amount=2.0), Move(direction=1, amount=-2.0)])
+    back = move_latents(field, generator, [Move(direction=1, amount=2.0), Move(direction=1, amount=-2.0)])
     assert torch.equal(back, field)
-    assert moved(field, generator, []) is field
+    assert move_latents(field, generator, []) is field
 
 
 def test_a_direction_that_is_not_there_is_a_sentence(generator):
     with pytest.raises(AtelierError, match="direction 16 is not there: the model has 16, from 0 to 15"):
-        moved(latents(1, 0, 16), generator, [Move(direction=16, amount=1.0)])
+        move_latents(draw_latents(1, 0, 16), generator, [Move(direction=16, amount=1.0)])

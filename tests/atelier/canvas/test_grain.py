@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.canvas.paint import grain_of, paint
+from atelier.canvas.paint import grain_function, paint
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
-from atelier.canvas.render import exact, grain, inputs, painted, render, to_pixels
+from atelier.canvas.render import draw_grain, draw_inputs, in_double_precision, render, render_seed, to_pixels
 from atelier.networks import NetworkConfig, load_generator
 from tests.models import save_small_generator
 
@@ -20,7 +20,7 @@ STATIONS = (Station(seed=1, index=5), Station(seed=3, index=2))
 def generator(tmp_path_factory: pytest.TempPathFactory) -> torch.nn.Module:
     path = tmp_path_factory.mktemp("grain") / "g.safetensors"
     save_small_generator(path, network=SKETCH)
-    return exact(load_generator(path)[0], torch.device("cpu"))
+    return in_double_precision(load_generator(path)[0], torch.device("cpu"))
 
 
 def recipe(canvas: tuple[int, int] = (1, 1), **facts: Any) -> Recipe:
@@ -35,57 +35,59 @@ def walk(frame: int, **facts: Any) -> Walk:
 
 def test_every_cell_of_every_picture_has_a_grain_of_its_own_that_is_standard_normal():
     places = [(1, 5, 0, 0), (1, 5, 0, 1), (1, 5, 1, 0), (1, 6, 0, 0), (2, 5, 0, 0), (1, 5, -1, 0)]
-    drawn = torch.stack([grain(*place, 4096) for place in places])
-    assert torch.equal(drawn[0], grain(1, 5, 0, 0, 4096))
+    drawn = torch.stack([draw_grain(*place, 4096) for place in places])
+    assert torch.equal(drawn[0], draw_grain(1, 5, 0, 0, 4096))
     assert torch.allclose(torch.corrcoef(drawn), torch.eye(len(places)), atol=0.07)
     assert drawn.mean().abs() < 0.03 and drawn.std().item() == pytest.approx(1, abs=0.03)
 
 
 def test_a_picture_alone_is_the_one_in_a_batch_and_its_grain_shows(generator):
-    alone = render(generator, inputs(generator, 1, 7))
-    pictures = np.concatenate([*painted(generator, 1, 8)])
+    alone = render(generator, draw_inputs(generator, 1, 7))
+    pictures = np.concatenate([*render_seed(generator, 1, 8)])
     assert np.array_equal(pictures[7], alone)
-    other = inputs(generator, 1, 7)
-    other[:, 16:] = inputs(generator, 1, 8)[:, 16:]
+    other = draw_inputs(generator, 1, 7)
+    other[:, 16:] = draw_inputs(generator, 1, 8)[:, 16:]
     with torch.inference_mode():
         assert not np.array_equal(to_pixels(generator(other.double()))[0], alone)
 
 
 def test_variations_and_moves_keep_the_grain_and_a_grown_canvas_has_it_in_its_middle(generator):
-    plain = grain_of(generator, recipe())(0, 0)
+    plain = grain_function(generator, recipe())(0, 0)
     for facts in (
         {"variation": Variation(number=2, strength=0.4)},
         {"moves": (Move(direction=1, amount=2.0),)},
     ):
-        assert torch.equal(grain_of(generator, recipe(**facts))(0, 0), plain)
+        assert torch.equal(grain_function(generator, recipe(**facts))(0, 0), plain)
     for seamless in (False, True):
-        grown = grain_of(generator, recipe((3, 5), grown_from=(1, 1), seamless=seamless))
+        grown = grain_function(generator, recipe((3, 5), grown_from=(1, 1), seamless=seamless))
         assert torch.equal(grown(1, 2), plain) and not torch.equal(grown(0, 0), plain)
-    small = grain_of(generator, recipe((1, 2)))
-    grown = grain_of(generator, recipe((3, 4), grown_from=(1, 2)))
+    small = grain_function(generator, recipe((1, 2)))
+    grown = grain_function(generator, recipe((3, 4), grown_from=(1, 2)))
     assert torch.equal(grown(1, 1), small(0, 0)) and torch.equal(grown(1, 2), small(0, 1))
 
 
 def test_a_still_walk_keeps_the_first_stations_grain_and_holds_still_where_the_latent_does(generator):
-    first = grain_of(generator, recipe())(0, 0)
+    first = grain_function(generator, recipe())(0, 0)
     for frame in range(5):
-        assert torch.equal(grain_of(generator, recipe(walk=walk(frame)))(0, 0), first)
+        assert torch.equal(grain_function(generator, recipe(walk=walk(frame)))(0, 0), first)
     stays = [recipe(walk=walk(frame, stations=(STATIONS[0],) * 2, loop=True)) for frame in (1, 3)]
     assert np.array_equal(paint(generator, stays[0]), paint(generator, stays[1]))
 
 
 def test_a_moving_walk_passes_from_one_grain_to_the_next_and_stays_as_strong(generator):
-    numbers = [grain_of(generator, recipe(walk=walk(frame, grain="moving")))(0, 0) for frame in range(5)]
-    one, other = (grain(station.seed, station.index, 0, 0, len(numbers[0])) for station in STATIONS)
+    numbers = [
+        grain_function(generator, recipe(walk=walk(frame, grain="moving")))(0, 0) for frame in range(5)
+    ]
+    one, other = (draw_grain(station.seed, station.index, 0, 0, len(numbers[0])) for station in STATIONS)
     assert torch.equal(numbers[0], one) and torch.allclose(numbers[4], other, atol=1e-6)
     assert [drawn.std().item() for drawn in numbers] == pytest.approx([1] * 5, abs=0.08)
     towards = [torch.cosine_similarity(drawn, other, dim=0).item() for drawn in numbers]
     assert towards == sorted(towards)
     same = recipe(walk=walk(2, stations=(STATIONS[0],) * 2, grain="moving"))
-    assert torch.equal(grain_of(generator, same)(0, 0), one)
+    assert torch.equal(grain_function(generator, same)(0, 0), one)
 
 
 def test_a_generator_without_noise_has_no_grain(tmp_path):
     save_small_generator(tmp_path / "g.safetensors")
     dcgan, _ = load_generator(tmp_path / "g.safetensors")
-    assert grain_of(dcgan, recipe((2, 2)))(1, 1).shape == (0,)
+    assert grain_function(dcgan, recipe((2, 2)))(1, 1).shape == (0,)

@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 import torch
 
-from atelier.canvas.latents import lay
-from atelier.canvas.render import latents
+from atelier.canvas.latents import draw_field
+from atelier.canvas.render import draw_latents
 from atelier.settings.schema import Layout
 
 NZ = 100
@@ -25,7 +25,7 @@ LAST_CELLS = {
 
 
 def laid(layout: Layout, canvas: tuple[int, int], seamless: bool = False, index: int = 0) -> torch.Tensor:
-    return lay(layout, 1, index, NZ, canvas, 1.0, seamless)
+    return draw_field(layout, 1, index, NZ, canvas, 1.0, seamless)
 
 
 def likeness(field: torch.Tensor, one: tuple[int, int], other: tuple[int, int]) -> float:
@@ -35,8 +35,8 @@ def likeness(field: torch.Tensor, one: tuple[int, int], other: tuple[int, int]) 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_one_cell_is_the_pictures_own_latent_in_every_layout(layout: Layout) -> None:
-    assert torch.equal(laid(layout, (1, 1)), latents(1, 0, NZ))
-    assert torch.equal(laid(layout, (1, 1), seamless=True), latents(1, 0, NZ))
+    assert torch.equal(laid(layout, (1, 1)), draw_latents(1, 0, NZ))
+    assert torch.equal(laid(layout, (1, 1), seamless=True), draw_latents(1, 0, NZ))
 
 
 @pytest.mark.parametrize("canvas", [(4, 7), (7, 4), (1, 2), (2, 1), (1, 9), (16, 16)])
@@ -50,7 +50,7 @@ def test_latents_are_as_long_as_those_that_training_showed(layout: Layout, canva
 
 
 def test_random_cells_have_nothing_in_common() -> None:
-    assert torch.equal(laid("random", (4, 7)), latents(1, 0, NZ, (4, 7)))
+    assert torch.equal(laid("random", (4, 7)), draw_latents(1, 0, NZ, (4, 7)))
     assert abs(likeness(laid("random", (4, 7)), (0, 0), (0, 1))) < 0.4
 
 

@@ -17,15 +17,15 @@ from atelier.canvas import murals
 from atelier.canvas.murals import (
     MAX_PX,
     MURAL_PX,
-    begun_px,
+    check_disk_space,
     is_mural,
-    make,
-    paint,
-    refuse_what_the_disk_lacks,
+    make_mural,
+    paint_tiles,
+    painted_px,
 )
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.provenance.facts import PixelFacts, read, read_pixels, write_tiff
+from atelier.provenance.facts import PixelFacts, read_pixels, read_provenance, write_tiff
 from tests.atelier.pictures.test_tiff import MADE
 
 TILE_PX = 64
@@ -56,7 +56,7 @@ def made(source: Waves, folder: Path) -> Path:
     with Progress(
         "generate", source.height * source.width / 1e6, "Mpx", folder.parent / "progress"
     ) as progress:
-        return make(source, MADE, folder, progress, "mural 1 of 1")
+        return make_mural(source, MADE, folder, progress, "mural 1 of 1")
 
 
 def test_what_is_too_large_for_a_png_is_a_mural_and_what_is_too_large_for_both_is_refused() -> None:
@@ -70,7 +70,7 @@ def test_a_mural_in_tiles_is_the_whole_and_says_what_made_it(tmp_path) -> None:
     path = made(source, tmp_path / "mural")
     assert source.asked == 5 * 8
     assert np.array_equal(read_pixels(path), source.whole())
-    assert read(path).pixels == PixelFacts.of(source.whole())
+    assert read_provenance(path).pixels == PixelFacts.of(source.whole())
     assert [file.name for file in (tmp_path / "mural").iterdir()] == ["mural.tif"]
 
 
@@ -84,13 +84,13 @@ def test_a_mural_that_is_finished_is_not_painted_again(tmp_path) -> None:
 def test_a_kill_costs_the_tile_that_was_being_painted_and_the_bytes_are_the_same(tmp_path) -> None:
     """Waits for a child that paints slowly."""
     program = (
-        "import sys, pathlib; from tests.atelier import test_canvas_murals as it\n"
+        "import sys, pathlib; from tests.atelier.canvas import test_murals as it\n"
         "it.murals.TILE_PX = it.TILE_PX; it.made(it.Waves(300, 500, 0.02), pathlib.Path(sys.argv[1]))"
     )
     folder = tmp_path / "killed"
     child = subprocess.Popen([sys.executable, "-c", program, folder], stdout=subprocess.DEVNULL)
     pixels = folder / "pixels.npy"
-    while begun_px(Waves(300, 500), pixels) < 10 * TILE_PX**2:
+    while painted_px(Waves(300, 500), pixels) < 10 * TILE_PX**2:
         assert child.poll() is None
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
@@ -112,7 +112,7 @@ def test_what_was_begun_is_said_and_its_rate_is_that_of_this_run(tmp_path, capsy
 
     with pytest.raises(KeyboardInterrupt):
         made(Stopping(300, 500), tmp_path / "mural")
-    assert begun_px(Waves(300, 500), tmp_path / "mural" / "pixels.npy") == 64 * 500 + 4 * 64 * 64
+    assert painted_px(Waves(300, 500), tmp_path / "mural" / "pixels.npy") == 64 * 500 + 4 * 64 * 64
     capsys.readouterr()
     made(Waves(300, 500), tmp_path / "mural")
     first, *_, last = capsys.readouterr().out.splitlines()
@@ -123,14 +123,14 @@ def test_what_was_begun_is_said_and_its_rate_is_that_of_this_run(tmp_path, capsy
 def test_pixels_without_their_notes_are_painted_from_the_beginning(tmp_path) -> None:
     source, path = Waves(100, 100), tmp_path / "pixels.npy"
     path.write_bytes(b"what a crash left")
-    paint(source, path, lambda px: None)
+    paint_tiles(source, path, lambda px: None)
     assert np.array_equal(np.load(path), source.whole())
 
 
 def test_memory_is_bounded_by_a_tile(tmp_path) -> None:
     """A picture of 72 MB within 50 MB of memory of its own, by the kernel's limit on what a child may ask for."""
     program = (
-        "import resource, sys, pathlib, numpy as np; from tests.atelier import test_canvas_murals as it\n"
+        "import resource, sys, pathlib, numpy as np; from tests.atelier.canvas import test_murals as it\n"
         "class Plain(it.Waves):\n"
         "    def region(self, top, left, height, width):\n"
         "        return np.full((height, width, 3), top // 1024, np.uint8)\n"
@@ -145,14 +145,14 @@ def test_memory_is_bounded_by_a_tile(tmp_path) -> None:
     command = [sys.executable, "-c", program, tmp_path]
     child = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
-    facts = read(tmp_path / "second" / "mural.tif").pixels
+    facts = read_provenance(tmp_path / "second" / "mural.tif").pixels
     assert facts is not None and (facts.width, facts.height) == (4_000, 6_000)
 
 
 def test_a_disk_that_is_too_small_is_a_sentence_before_the_work(tmp_path) -> None:
     with pytest.raises(AtelierError, match=r"9,000 murals of 60,000 × 60,000 px may need .* GiB are free"):
-        refuse_what_the_disk_lacks(tmp_path, 60_000, 60_000, 9_000)
-    refuse_what_the_disk_lacks(tmp_path, 100, 100, 1)
+        check_disk_space(tmp_path, 60_000, 60_000, 9_000)
+    check_disk_space(tmp_path, 100, 100, 1)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_disk_that_fills_up_before_the_painting_is_a_sentence(small_disk, tmp_
     with pytest.raises(
         AtelierError, match=r"no room for 0\.00 GiB of pixels \(.*\): free some, or make the canvas"
     ):
-        paint(Waves(200, 300), tmp_path / "pixels.npy", lambda px: None)
+        paint_tiles(Waves(200, 300), tmp_path / "pixels.npy", lambda px: None)
     assert not [*tmp_path.iterdir()]
 
 

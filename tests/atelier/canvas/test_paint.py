@@ -10,9 +10,9 @@ import torch
 
 from atelier.canvas import paint as painting
 from atelier.canvas.latents import directions
-from atelier.canvas.paint import Painting, field, paint, size
+from atelier.canvas.paint import Painting, latent_field, paint, size_px
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
-from atelier.canvas.render import exact, inputs_of, latents, render
+from atelier.canvas.render import draw_latents, in_double_precision, inputs_of, render
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks, r3gan
 from tests.models import canvas_inputs
@@ -34,7 +34,7 @@ def generators() -> dict[str, torch.nn.Module]:
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setitem(r3gan.PRESETS, "narrow", (32, 1))
         patch.setitem(r3gan.PRESETS, "narrow and deep", (32, 2))
-        return {name: exact(_painter(config), CPU) for name, config in NETWORKS.items()}
+        return {name: in_double_precision(_painter(config), CPU) for name, config in NETWORKS.items()}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -144,13 +144,13 @@ def test_what_does_not_repeat_ends_at_its_edge(generator) -> None:
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3), (1, 4)])
 def test_a_size_is_known_before_it_is_painted(generator, canvas, seamless) -> None:
     wanted = recipe(canvas, seamless=seamless)
-    assert size(generator, wanted) == paint(generator, wanted).shape[:2]
+    assert size_px(generator, wanted) == paint(generator, wanted).shape[:2]
 
 
 def test_a_seamless_dcgan_shows_no_overhang(generators) -> None:
-    assert size(generators["dcgan"], recipe((4, 8))) == (7 * 8, 11 * 8)
-    assert size(generators["dcgan"], recipe((4, 8), seamless=True)) == (4 * 8, 8 * 8)
-    assert size(generators["sketch"], recipe((4, 8), seamless=True)) == (4 * 32, 8 * 32)
+    assert size_px(generators["dcgan"], recipe((4, 8))) == (7 * 8, 11 * 8)
+    assert size_px(generators["dcgan"], recipe((4, 8), seamless=True)) == (4 * 8, 8 * 8)
+    assert size_px(generators["sketch"], recipe((4, 8), seamless=True)) == (4 * 32, 8 * 32)
 
 
 def test_by_its_own_statistics_the_canvas_leaves_every_batch_norm_at_mean_0_and_variance_1(normed) -> None:
@@ -232,10 +232,12 @@ def test_painting_by_a_canvass_statistics_leaves_those_of_the_generator_alone(no
 
 def test_where_latents_meet_their_strength_is_evened_unless_normalise_is_none(generators) -> None:
     generator = generators["dcgan"]
-    raw = generator.project(latents(1, 5, NZ, (6, 6)).double())
+    raw = generator.project(draw_latents(1, 5, NZ, (6, 6)).double())
     uneven = Painting(generator, recipe((6, 6), normalise="none"))._painter
-    assert torch.equal(uneven.base(latents(1, 5, NZ, (6, 6)).double()), raw)
-    assert torch.allclose(generator.base(latents(1, 5, NZ, (6, 6)).double())[..., 4, 4], raw[..., 4, 4] / 4)
+    assert torch.equal(uneven.base(draw_latents(1, 5, NZ, (6, 6)).double()), raw)
+    assert torch.allclose(
+        generator.base(draw_latents(1, 5, NZ, (6, 6)).double())[..., 4, 4], raw[..., 4, 4] / 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,12 +271,12 @@ def test_a_canvas_grows_from_a_smaller_one_only(generators) -> None:
     with pytest.raises(AtelierError, match=r"\[2, 3\] cells cannot grow from one of \[3, 3\]"):
         paint(generators["sketch"], recipe((2, 3), grown_from=(3, 3)))
     same = recipe((2, 3), grown_from=(2, 3))
-    assert torch.equal(field(generators["sketch"], same), field(generators["sketch"], recipe()))
+    assert torch.equal(latent_field(generators["sketch"], same), latent_field(generators["sketch"], recipe()))
 
 
 def test_a_larger_field_is_the_smaller_ones_and_all_around_its_own(generators) -> None:
-    inner, around = (field(generators["sketch"], recipe(canvas)) for canvas in ((2, 3), (6, 7)))
-    grown = field(generators["sketch"], recipe((6, 7), grown_from=(2, 3)))
+    inner, around = (latent_field(generators["sketch"], recipe(canvas)) for canvas in ((2, 3), (6, 7)))
+    grown = latent_field(generators["sketch"], recipe((6, 7), grown_from=(2, 3)))
     assert torch.equal(grown[:, :, 2:4, 2:5], inner)
     grown[:, :, 2:4, 2:5] = around[:, :, 2:4, 2:5]
     assert torch.equal(grown, around)
@@ -282,11 +284,13 @@ def test_a_larger_field_is_the_smaller_ones_and_all_around_its_own(generators) -
 
 def test_a_varied_field_that_grew_is_still_there_in_the_middle(generators) -> None:
     near = Variation(number=2, strength=0.4)
-    inner = field(generators["sketch"], recipe((2, 3), variation=near))
-    grown = field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=(near,)))
+    inner = latent_field(generators["sketch"], recipe((2, 3), variation=near))
+    grown = latent_field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=(near,)))
     assert torch.equal(grown[:, :, 2:4, 2:5], inner)
     own, other = (
-        field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=way, variation=near))
+        latent_field(
+            generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=way, variation=near)
+        )
         for way in ((near,), ())
     )
     assert not torch.allclose(own[:, :, 0], other[:, :, 0])  # neighbours of its own
@@ -294,10 +298,10 @@ def test_a_varied_field_that_grew_is_still_there_in_the_middle(generators) -> No
 
 def test_variations_lie_around_the_picture_as_far_as_they_are_strong(generators) -> None:
     generator, canvas = generators["sketch"], (8, 8)
-    plain = field(generator, recipe(canvas))
+    plain = latent_field(generator, recipe(canvas))
     for strength in (0.1, 0.5, 1.0):
         varied = [
-            field(generator, recipe(canvas, variation=Variation(number=number, strength=strength)))
+            latent_field(generator, recipe(canvas, variation=Variation(number=number, strength=strength)))
             for number in range(2)
         ]
         for one in varied:
@@ -305,7 +309,7 @@ def test_variations_lie_around_the_picture_as_far_as_they_are_strong(generators)
             assert cosine == pytest.approx(np.cos(strength * np.pi / 2), abs=0.1)
             assert one.std() == pytest.approx(1, abs=0.1)
         assert not torch.equal(*varied)
-    tame = field(generator, recipe(canvas, truncation=0.0, variation=Variation(number=0, strength=1)))
+    tame = latent_field(generator, recipe(canvas, truncation=0.0, variation=Variation(number=0, strength=1)))
     assert (tame == 0).all()
 
 
@@ -313,7 +317,9 @@ def test_a_neighbours_neighbours_lie_around_it_and_are_nobody_elses(generators) 
     near = [Variation(number=number, strength=0.3) for number in range(2)]
 
     def varied(*way: Variation) -> torch.Tensor:
-        return field(generators["sketch"], recipe((8, 8), varied=way[:-1], variation=way[-1])).flatten()
+        return latent_field(
+            generators["sketch"], recipe((8, 8), varied=way[:-1], variation=way[-1])
+        ).flatten()
 
     first, other = varied(near[0]), varied(near[1])
     own, others, same_way = varied(near[0], near[1]), varied(near[1], near[1]), varied(near[0], near[0])
@@ -324,28 +330,30 @@ def test_a_neighbours_neighbours_lie_around_it_and_are_nobody_elses(generators) 
     turns = [own - first * np.cos(0.15 * np.pi), others - other * np.cos(0.15 * np.pi)]
     assert abs(torch.cosine_similarity(*turns, dim=0)) < 0.1
     assert torch.equal(
-        varied(near[0]), field(generators["sketch"], recipe((8, 8), variation=near[0])).flatten()
+        varied(near[0]), latent_field(generators["sketch"], recipe((8, 8), variation=near[0])).flatten()
     )
 
 
 def test_a_walks_frame_is_its_station_where_it_stands_on_one(generators) -> None:
     stations = (Station(seed=1, index=5), Station(seed=3, index=2))
     frames = [
-        field(
+        latent_field(
             generators["sketch"],
             recipe((2, 3), walk=Walk(stations=stations, frame=frame, frames=5, loop=False, easing="linear")),
         )
         for frame in range(5)
     ]
-    assert torch.allclose(frames[0], latents(1, 5, NZ, (2, 3)), atol=1e-6)
-    assert torch.allclose(frames[4], latents(3, 2, NZ, (2, 3)), atol=1e-6)
+    assert torch.allclose(frames[0], draw_latents(1, 5, NZ, (2, 3)), atol=1e-6)
+    assert torch.allclose(frames[4], draw_latents(3, 2, NZ, (2, 3)), atol=1e-6)
     steps = [(after - before).norm() for before, after in itertools.pairwise(frames)]
     assert max(steps) < 1.3 * min(steps)
 
 
 def test_every_cell_is_moved_along_a_direction(generators) -> None:
     generator = generators["dcgan"]
-    moved = field(generator, recipe(moves=(Move(direction=2, amount=1.5),))) - field(generator, recipe())
+    moved = latent_field(generator, recipe(moves=(Move(direction=2, amount=1.5),))) - latent_field(
+        generator, recipe()
+    )
     row = 1.5 * directions(generator)[2].float()
     assert torch.allclose(moved, row[:, None, None].expand(NZ, 2, 3), atol=1e-5)
 
@@ -359,7 +367,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_anything_is_drawn(gener
         with pytest.raises(AtelierError, match=rf"{words}; there are 1\.0 GiB.*generate\.canvas"):
             paint(generator, recipe(canvas))
     with pytest.raises(AtelierError, match=r"latents.*generate\.canvas"):
-        field(generators["dcgan"], recipe((4096, 4096)))
+        latent_field(generators["dcgan"], recipe((4096, 4096)))
 
 
 @pytest.mark.gpu
@@ -368,7 +376,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_anything_is_drawn(gener
 def test_cuda_paints_what_the_cpu_paints(generator, normalise) -> None:
     if normalise == "batch" and not any(isinstance(m, torch.nn.BatchNorm2d) for m in generator.modules()):
         pytest.skip("the network has no batch norms")
-    on_cuda = exact(copy.deepcopy(generator), torch.device("cuda"))
+    on_cuda = in_double_precision(copy.deepcopy(generator), torch.device("cuda"))
     for index in range(8):
         wanted = recipe((3, 4), normalise=normalise).model_copy(update={"index": index})
         here, there = paint(generator, wanted).astype(int), paint(on_cuda, wanted).astype(int)

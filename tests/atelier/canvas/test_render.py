@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.canvas.render import exact, latents, render, render_batch, to_pixels
+from atelier.canvas.render import draw_latents, in_double_precision, render, render_batch, to_pixels
 from atelier.errors import AtelierError
 from atelier.networks.dcgan import DcganGenerator
 
@@ -25,7 +25,7 @@ def generator() -> torch.nn.Module:
             for _ in range(4):
                 network(torch.randn(64, 32))
             network.layers[-2].weight.mul_(12)  # fresh weights paint grey: give them contrast
-    return exact(network, CPU)
+    return in_double_precision(network, CPU)
 
 
 def single(generator: torch.nn.Module) -> torch.nn.Module:
@@ -33,47 +33,47 @@ def single(generator: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_a_picture_has_its_own_latent() -> None:
-    assert torch.equal(latents(1, 7, 100), latents(1, 7, 100))
-    assert not torch.equal(latents(1, 7, 100), latents(1, 8, 100))
-    assert not torch.equal(latents(1, 7, 100), latents(2, 7, 100))
+    assert torch.equal(draw_latents(1, 7, 100), draw_latents(1, 7, 100))
+    assert not torch.equal(draw_latents(1, 7, 100), draw_latents(1, 8, 100))
+    assert not torch.equal(draw_latents(1, 7, 100), draw_latents(2, 7, 100))
 
 
 def test_making_latents_leaves_torchs_own_random_numbers_alone() -> None:
     before = torch.random.get_rng_state()
-    latents(1, 7, 100)
+    draw_latents(1, 7, 100)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_no_two_of_many_pictures_share_a_latent() -> None:
-    many = torch.cat([latents(1, index, 3) for index in range(5000)])
+    many = torch.cat([draw_latents(1, index, 3) for index in range(5000)])
     assert len(torch.unique(many, dim=0)) == 5000
 
 
 def test_latents_are_standard_normal_and_independent_of_their_neighbours() -> None:
-    many = torch.cat([latents(5, index, 100) for index in range(500)])
+    many = torch.cat([draw_latents(5, index, 100) for index in range(500)])
     assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.02
     assert abs((many[1:] * many[:-1]).mean()) < 0.02
 
 
 def test_a_canvas_of_one_cell_is_a_plain_latent_and_a_larger_one_a_field() -> None:
-    assert latents(1, 7, 100, (1, 1)).shape == (1, 100)
-    assert latents(1, 7, 100, (2, 5)).shape == (1, 100, 2, 5)
+    assert draw_latents(1, 7, 100, (1, 1)).shape == (1, 100)
+    assert draw_latents(1, 7, 100, (2, 5)).shape == (1, 100, 2, 5)
 
 
 def test_truncation_scales_the_latent() -> None:
-    assert torch.allclose(latents(1, 7, 100, truncation=0.5), 0.5 * latents(1, 7, 100))
-    assert (latents(1, 7, 100, truncation=0.0) == 0).all()
+    assert torch.allclose(draw_latents(1, 7, 100, truncation=0.5), 0.5 * draw_latents(1, 7, 100))
+    assert (draw_latents(1, 7, 100, truncation=0.0) == 0).all()
 
 
 def test_a_recipe_keeps_meaning_the_same_latent() -> None:
     """A change here changes every picture ever made: raise the name in the hash instead."""
-    first = latents(1, 7, 100)[0, :3]
+    first = draw_latents(1, 7, 100)[0, :3]
     assert torch.allclose(first, torch.tensor(FIRST_THREE), atol=1e-6)
 
 
 def test_the_canvas_decides_the_size(generator) -> None:
     for canvas, shape in {(1, 1): (32, 32, 3), (1, 8): (32, 88, 3), (3, 2): (48, 40, 3)}.items():
-        picture = render(generator, latents(1, 0, 32, canvas))
+        picture = render(generator, draw_latents(1, 0, 32, canvas))
         assert picture.shape == shape and picture.dtype == np.uint8
 
 
@@ -83,7 +83,7 @@ def test_the_same_bytes_for_one_thread_and_for_two(generator) -> None:
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            pictures.append([render(generator, latents(1, index, 32, (4, 4))) for index in range(8)])
+            pictures.append([render(generator, draw_latents(1, index, 32, (4, 4))) for index in range(8)])
     finally:
         torch.set_num_threads(threads)
     assert np.array_equal(*pictures)
@@ -92,14 +92,14 @@ def test_the_same_bytes_for_one_thread_and_for_two(generator) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_cuda_paints_the_bytes_that_the_cpu_paints(generator) -> None:
-    on_cuda = exact(copy.deepcopy(generator), torch.device("cuda"))
+    on_cuda = in_double_precision(copy.deepcopy(generator), torch.device("cuda"))
     for index in range(8):
-        z = latents(1, index, 32, (3, 3))
+        z = draw_latents(1, index, 32, (3, 3))
         assert np.array_equal(render(on_cuda, z), render(generator, z))
 
 
 def test_double_precision_differs_from_single_by_a_level_at_most(generator) -> None:
-    z = torch.cat([latents(1, index, 32) for index in range(16)])
+    z = torch.cat([draw_latents(1, index, 32) for index in range(16)])
     difference = np.abs(
         render_batch(generator, z).astype(int) - render_batch(single(generator), z).astype(int)
     )
@@ -109,10 +109,12 @@ def test_double_precision_differs_from_single_by_a_level_at_most(generator) -> N
 def test_a_large_canvas_keeps_the_statistics_of_the_trained_size(generator) -> None:
     network, spreads = single(generator), []
     network.layers[0].register_forward_hook(lambda _, inputs, __: spreads.append(inputs[0].std().item()))
-    small = render_batch(network, torch.cat([latents(1, index, 32) for index in range(64)])).astype(float)
-    large = render_batch(network, torch.cat([latents(2, index, 32, (4, 4)) for index in range(24)])).astype(
+    small = render_batch(network, torch.cat([draw_latents(1, index, 32) for index in range(64)])).astype(
         float
     )
+    large = render_batch(
+        network, torch.cat([draw_latents(2, index, 32, (4, 4)) for index in range(24)])
+    ).astype(float)
     assert spreads[1] / spreads[0] == pytest.approx(1, abs=0.1)  # 3.98 without normalisation
     assert large.std() / small.std() == pytest.approx(1, abs=0.15)
     assert abs(large.mean() - small.mean()) < 0.1 * small.std()
@@ -127,7 +129,7 @@ def test_a_generator_that_paints_nan_is_refused() -> None:
     broken = DcganGenerator(32, 32, 8).eval().requires_grad_(False)
     broken.project.weight.fill_(float("nan"))
     with pytest.raises(AtelierError, match="diverged"):
-        render(broken, latents(1, 0, 32))
+        render(broken, draw_latents(1, 0, 32))
 
 
 def test_pixels_are_rounded_and_clamped() -> None:

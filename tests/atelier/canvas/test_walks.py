@@ -7,15 +7,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from atelier.canvas.latents import between, slerp
+from atelier.canvas.latents import slerp, walk_position
 from atelier.canvas.recipe import Easing, Station, Walk
-from atelier.canvas.render import latents
+from atelier.canvas.render import draw_latents
 
 A, B, C = (Station(seed=seed, index=0) for seed in (3, 14, 15))
 
 
 def stands(frame: int, frames: int = 7, *, loop: bool = False, easing: Easing = "linear"):
-    return between(Walk(stations=(A, B, C), frame=frame, frames=frames, loop=loop, easing=easing))
+    return walk_position(Walk(stations=(A, B, C), frame=frame, frames=frames, loop=loop, easing=easing))
 
 
 def test_a_walk_begins_at_its_first_station_and_ends_at_its_last():
@@ -52,14 +52,14 @@ def test_a_frame_beyond_the_last_is_refused():
 
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3)])
 def test_the_ends_of_the_way_are_the_stations_to_the_last_bit(canvas: tuple[int, int]):
-    one, other = latents(3, 0, 16, canvas), latents(14, 0, 16, canvas)
+    one, other = draw_latents(3, 0, 16, canvas), draw_latents(14, 0, 16, canvas)
     assert torch.equal(slerp(one, other, 0.0), one)
     assert torch.equal(slerp(one, other, 1.0), other)
 
 
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3)])
 def test_every_cell_turns_evenly_and_keeps_the_length_between(canvas: tuple[int, int]):
-    one, other = latents(3, 0, 16, canvas), latents(14, 0, 16, canvas)
+    one, other = draw_latents(3, 0, 16, canvas), draw_latents(14, 0, 16, canvas)
     walked = torch.stack([slerp(one, other, step / 8) for step in range(9)]).double()
     lengths = walked.norm(dim=2)
     wanted = torch.stack([torch.lerp(lengths[0], lengths[-1], step / 8) for step in range(9)])
@@ -69,7 +69,7 @@ def test_every_cell_turns_evenly_and_keeps_the_length_between(canvas: tuple[int,
 
 
 def test_latents_on_one_line_are_mixed_without_dividing_by_nothing():
-    z = latents(3, 0, 16)
+    z = draw_latents(3, 0, 16)
     assert torch.allclose(slerp(z, 3 * z, 0.5), 2 * z)
     assert torch.equal(slerp(z, z, 0.3), z)
     assert slerp(z, -z, 0.5).isfinite().all()

@@ -9,10 +9,10 @@ from PIL import Image
 
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.film import directions_sheet
 from atelier.networks import load_generator
-from atelier.provenance.facts import read
+from atelier.provenance.facts import read_provenance
 from tests.models import save_small_generator
 
 PICTURES = [Recipe(seed=1, index=index, canvas=(1, 1), truncation=1.0) for index in (0, 4)]
@@ -37,12 +37,12 @@ def test_every_picture_of_the_sheet_may_be_kept_and_is_painted_again_from_its_ow
     names = sorted(path.name for path in Path("kept").iterdir())
     assert len(names) == 2 * (1 + 2 * 6)
     assert {"1-00000.png", "1-00004.png", "1-00004-d1+1.5.png", "1-00000-d0-0.5.png"} < set(names)
-    generator = exact(load_generator(Path("g.safetensors"))[0], torch.device("cpu"))
-    moved = read(Path("kept/1-00004-d1+1.5.png"))
+    generator = in_double_precision(load_generator(Path("g.safetensors"))[0], torch.device("cpu"))
+    moved = read_provenance(Path("kept/1-00004-d1+1.5.png"))
     assert moved.latent.moves == (Move(direction=1, amount=1.5),)
     pictures = {name: np.asarray(Image.open(f"kept/{name}")) for name in names}
     for name in names[::5]:
-        assert np.array_equal(paint(generator, read(Path("kept") / name).latent), pictures[name])
+        assert np.array_equal(paint(generator, read_provenance(Path("kept") / name).latent), pictures[name])
     assert len({picture.tobytes() for picture in pictures.values()}) == len(names)
 
 

@@ -12,7 +12,7 @@ import pytest
 from av.video.reformatter import Colorspace
 
 from atelier.errors import AtelierError
-from atelier.film.encode import frames_sha256, planes, write_film
+from atelier.film.encode import frames_sha256, to_yuv420p, write_film
 
 KINDS = ("mp4", "webm")
 
@@ -99,6 +99,6 @@ def test_another_ending_is_a_sentence(tmp_path: Path) -> None:
      ((255, 0, 0), (63, 102, 240)), ((0, 255, 0), (173, 42, 26)), ((0, 0, 255), (32, 240, 118))],
 )  # fmt: skip
 def test_colours_become_what_the_standard_says(colour: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    flat = planes(np.broadcast_to(np.array(colour, np.uint8), (2, 2, 3)).copy())
+    flat = to_yuv420p(np.broadcast_to(np.array(colour, np.uint8), (2, 2, 3)).copy())
     assert flat.shape == (3, 2)
     assert tuple(flat.ravel()[[0, 4, 5]].tolist()) == wanted

@@ -10,12 +10,12 @@ from PIL import Image
 
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe, Station, Walk
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.film import walk as walking
 from atelier.film.encode import FilmFacts
 from atelier.networks import load_generator
-from atelier.provenance.facts import PixelFacts, read
+from atelier.provenance.facts import PixelFacts, read_provenance
 from tests.models import save_small_generator
 
 GENERATOR = Path("g.safetensors")
@@ -39,7 +39,7 @@ def walk(*options: str, asked: Recipe | None = None) -> int:
 
 def painted_again(path: Path) -> np.ndarray:
     generator, _ = load_generator(GENERATOR)
-    return paint(exact(generator, torch.device("cpu")), read(path).latent)
+    return paint(in_double_precision(generator, torch.device("cpu")), read_provenance(path).latent)
 
 
 def test_a_film_shows_the_pictures_that_are_kept_and_each_is_painted_again_from_its_own_recipe() -> None:
@@ -51,18 +51,18 @@ def test_a_film_shows_the_pictures_that_are_kept_and_each_is_painted_again_from_
         facts = FilmFacts.model_validate_json(film.metadata["comment"])
     pictures = [np.asarray(Image.open(file)) for file in files]
     for picture, file in zip(pictures, files, strict=True):
-        assert PixelFacts.of(picture) == read(file).pixels
+        assert PixelFacts.of(picture) == read_provenance(file).pixels
         assert np.array_equal(painted_again(file), picture)
-    shown = np.stack([walking.enlarged(picture, 2) for picture in pictures]).astype(int)
+    shown = np.stack([walking.enlarge(picture, 2) for picture in pictures]).astype(int)
     for number, frame in enumerate(seen):  # colours are coarser in a film, and these toys are all colour
         assert np.abs(shown - frame).mean((1, 2, 3)).argmin() == number
     assert (facts.fps, facts.walkers, facts.side) == (5, (1, 1), 64)
-    assert facts.first == read(files[0]).model_copy(update={"pixels": None})
+    assert facts.first == read_provenance(files[0]).model_copy(update={"pixels": None})
 
 
 def test_a_walk_passes_through_the_pictures_of_its_stations() -> None:
     walk("--out=walk.mp4", "--frames=kept")
-    generator = exact(load_generator(GENERATOR)[0], torch.device("cpu"))
+    generator = in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu"))
     for frame, (seed, index) in {0: (3, 0), 2: (14, 2), 4: (15, 1)}.items():
         alone = paint(generator, Recipe(seed=seed, index=index, canvas=(1, 1), truncation=0.9))
         assert np.array_equal(np.asarray(Image.open(f"kept/0000{frame}.png")), alone)
@@ -101,7 +101,7 @@ def test_a_loop_goes_on_where_it_began() -> None:
 
 
 def test_walkers_side_by_side_share_no_station() -> None:
-    recipes = walking.beside(recipe(), 6)
+    recipes = walking.walks_beside(recipe(), 6)
     assert recipes[0] == recipe()
     stations = [station for each in recipes for station in each.walk.stations]
     assert len(set(stations)) == 18
@@ -112,7 +112,7 @@ def test_walkers_side_by_side_share_no_station() -> None:
         )}
     )  # fmt: skip
     with pytest.raises(AtelierError, match="there are not 3 walks"):
-        walking.beside(late, 3)
+        walking.walks_beside(late, 3)
 
 
 def test_a_grid_of_walkers_is_one_film_and_a_file_each() -> None:
@@ -157,13 +157,13 @@ def test_a_film_that_is_too_large_once_its_sides_are_even_is_refused_before_it_i
 def test_a_film_is_as_large_as_its_size_was_checked_to_be(rows: int, columns: int) -> None:
     generator, _ = load_generator(GENERATOR)
     small = np.zeros((16, 16, 3), np.uint8)
-    walkers = walking.Walkers(generator, None, walking.beside(recipe(), rows * columns), rows)
+    walkers = walking.Walkers(generator, None, walking.walks_beside(recipe(), rows * columns), rows)
     for side in range(8130, 8193, 9):
         try:
             scale = walking._scale(walkers, side)
         except AtelierError:
             continue
-        whole = walking.tiled([walking.enlarged(small, scale)[:, :, :1].repeat(3, 2)] * rows * columns, rows)
+        whole = walking.tile([walking.enlarge(small, scale)[:, :, :1].repeat(3, 2)] * rows * columns, rows)
         assert max(whole.shape) <= 8192 and whole.shape[0] % 2 == whole.shape[1] % 2 == 0
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from atelier.canvas.render import exact, inputs_of, render
+from atelier.canvas.render import in_double_precision, inputs_of, render
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.networks.latent_field import latent_per_cell
@@ -126,7 +126,7 @@ def test_settings_that_fit_no_network_are_refused_in_words(arch, resolution, set
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_architecture_paints_canvases(arch):
-    generator = exact(_trained_once(arch), torch.device("cpu"))
+    generator = in_double_precision(_trained_once(arch), torch.device("cpu"))
     assert render(generator, canvas_inputs(generator, 1, 0, (1, 1))).shape == (32, 32, 3)
     canvas = render(generator, canvas_inputs(generator, 1, 0, (2, 5)))
     assert canvas.shape == ((64, 160, 3) if arch in TILING else (40, 64, 3))

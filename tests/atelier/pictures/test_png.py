@@ -21,10 +21,10 @@ from atelier.provenance.facts import (
     PixelFacts,
     Provenance,
     SoftwareFacts,
-    canonical,
-    read,
+    canonical_json,
     read_bands,
     read_pixels,
+    read_provenance,
     write_png,
 )
 
@@ -51,7 +51,7 @@ def test_a_print_holds_every_sample_its_size_on_paper_and_its_colour_space(pixel
     assert np.array_equal(elsewhere.numpy(), pixels)
     assert elsewhere.xres * 25.4 == pytest.approx(300, abs=0.01)
     assert elsewhere.get("icc-profile-data") == srgb()
-    assert read(path).pixels == PixelFacts.of(pixels) == PixelFacts.of_bands(read_bands(path))
+    assert read_provenance(path).pixels == PixelFacts.of(pixels) == PixelFacts.of_bands(read_bands(path))
 
 
 @BOTH
@@ -68,7 +68,7 @@ def test_the_same_print_gives_the_same_file_whose_chunks_stand_in_one_order(pixe
 def test_an_artwork_is_the_file_that_pillow_writes_and_says_that_it_is_srgb(tmp_path) -> None:
     write_png(tmp_path / "artwork.png", RGB, MADE)
     text = PngInfo()
-    text.add_itxt("atelier", canonical(MADE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
+    text.add_itxt("atelier", canonical_json(MADE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
     Image.fromarray(RGB).save(tmp_path / "pillows.png", compress_level=6, pnginfo=text)
     content = (tmp_path / "artwork.png").read_bytes()
     start = content.index(b"iCCP") - 4
@@ -78,7 +78,7 @@ def test_an_artwork_is_the_file_that_pillow_writes_and_says_that_it_is_srgb(tmp_
     with Image.open(tmp_path / "artwork.png") as picture:
         assert picture.info["icc_profile"] == srgb() and "dpi" not in picture.info
     for path in (tmp_path / "artwork.png", tmp_path / "pillows.png"):
-        assert read(path).pixels == PixelFacts.of(read_pixels(path)) == PixelFacts.of(RGB)
+        assert read_provenance(path).pixels == PixelFacts.of(read_pixels(path)) == PixelFacts.of(RGB)
         assert pixels_sha256(path) == PixelFacts.of(RGB).sha256
 
 

@@ -22,10 +22,10 @@ from atelier.provenance.facts import (
     PixelFacts,
     Provenance,
     SoftwareFacts,
-    canonical,
-    read,
+    canonical_json,
     read_bands,
     read_pixels,
+    read_provenance,
     write_tiff,
 )
 
@@ -58,7 +58,7 @@ def written(folder: Path) -> Path:
 
 def test_a_mural_holds_its_pixels_and_what_made_them(mural) -> None:
     assert np.array_equal(read_pixels(mural), RGB)
-    facts = read(mural)
+    facts = read_provenance(mural)
     assert facts.pixels == PixelFacts.of(RGB) == PixelFacts.of_bands(read_bands(mural))
     assert facts.model_copy(update={"pixels": None}) == MADE
 
@@ -66,7 +66,7 @@ def test_a_mural_holds_its_pixels_and_what_made_them(mural) -> None:
 def test_other_programs_open_it_as_a_pyramid(mural) -> None:
     with Image.open(mural) as picture:
         assert np.array_equal(np.asarray(picture), RGB)
-        assert picture.tag_v2[270] == canonical(read(mural))
+        assert picture.tag_v2[270] == canonical_json(read_provenance(mural))
         assert picture.info["dpi"] == (300, 300) and picture.info["icc_profile"] == srgb()
         sizes = []
         for level in range(picture.n_frames):
@@ -116,10 +116,12 @@ def test_a_mural_whose_pixels_were_edited_no_longer_matches(classic) -> None:
     edited = RGB.copy()
     edited[3, 4] ^= 1
     image = pyvips.Image.new_from_array(edited).copy(interpretation="srgb")
-    image.set_type(pyvips.GValue.gstr_type, "image-description", canonical(read(classic)))
+    image.set_type(pyvips.GValue.gstr_type, "image-description", canonical_json(read_provenance(classic)))
     layout = {"compression": "deflate", "predictor": "horizontal", "tile": True, "pyramid": True}
     image.tiffsave(str(classic), tile_width=256, tile_height=256, **layout)
-    assert PixelFacts.of_bands(read_bands(classic)) == PixelFacts.of(edited) != read(classic).pixels
+    assert (
+        PixelFacts.of_bands(read_bands(classic)) == PixelFacts.of(edited) != read_provenance(classic).pixels
+    )
     image.tiffsave(str(classic), compression="lzw")
     with pytest.raises(AtelierError, match="TIFF of another kind: another program saved it"):
         read_pixels(classic)
@@ -132,7 +134,7 @@ def test_damaged_tiles_are_a_sentence(classic) -> None:
     content = bytearray(classic.read_bytes())
     content[1000:5000] = bytes(4000)
     classic.write_bytes(content)
-    assert read(classic).latent == MADE.latent
+    assert read_provenance(classic).latent == MADE.latent
     with pytest.raises(AtelierError, match=r"mural\.tif is damaged: its pixels cannot be decoded"):
         read_pixels(classic)
 
@@ -173,7 +175,7 @@ def test_a_hostile_file_is_refused_with_a_sentence(content, words, tmp_path) -> 
     path = tmp_path / "hostile.tif"
     path.write_bytes(content)
     with pytest.raises(AtelierError, match=words):
-        read(path)
+        read_provenance(path)
 
 
 @pytest.mark.parametrize("tag", [tiff.WIDTH, tiff.HEIGHT, *tiff.AS_WRITTEN])
@@ -193,4 +195,4 @@ def test_no_bytes_whatever_raise_anything_but_a_sentence(tmp_path_factory, signa
     path = tmp_path_factory.getbasetemp() / "any.tif"
     path.write_bytes(signature + content)
     with pytest.raises(AtelierError):
-        read(path)
+        read_provenance(path)

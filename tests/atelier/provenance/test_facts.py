@@ -19,9 +19,9 @@ from atelier.provenance.facts import (
     Provenance,
     SoftwareFacts,
     UpscaleFacts,
-    canonical,
-    printed,
-    read,
+    canonical_json,
+    provenance_of_print,
+    read_provenance,
     write_png,
 )
 
@@ -50,7 +50,7 @@ def artwork(tmp_path: Path) -> Path:
 
 
 def test_a_picture_says_what_made_it(artwork) -> None:
-    facts = read(artwork)
+    facts = read_provenance(artwork)
     assert facts.model_copy(update={"pixels": None}) == RECIPE
     assert facts.pixels == PixelFacts.of(np.asarray(Image.open(artwork)))
 
@@ -59,7 +59,7 @@ def test_any_png_reader_finds_the_chunk(artwork) -> None:
     text = Image.open(artwork).info["atelier"]
     latent = json.loads(text)["latent"]
     assert (latent["canvas"], latent["index"], latent["seed"], latent["truncation"]) == ([1, 8], 7, 1, 0.7)
-    assert text == canonical(read(artwork))
+    assert text == canonical_json(read_provenance(artwork))
     assert text.isascii() and ": " not in text
 
 
@@ -70,25 +70,25 @@ def test_the_same_content_gives_the_same_file_anywhere(artwork, tmp_path) -> Non
 
 
 def test_a_picture_of_the_first_format_is_read_with_what_was_so_then(tmp_path) -> None:
-    content = json.loads(canonical(RECIPE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
+    content = json.loads(canonical_json(RECIPE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
     content["format"] = "atelier-provenance/1"
     content["latent"] = {"canvas": [1, 8], "index": 7, "seed": 1, "truncation": 0.7}
     del content["pick"], content["pixels"]["bits"]
     (tmp_path / "old.png").write_bytes(SIGNATURE + claim(json.dumps(content).encode()) + chunk(b"IDAT", b""))
-    assert read(tmp_path / "old.png").latent == RECIPE.latent
+    assert read_provenance(tmp_path / "old.png").latent == RECIPE.latent
 
 
 def test_a_change_of_one_pixel_no_longer_matches_the_digest(artwork) -> None:
     other = RGB.copy()
     other[0, 0, 0] ^= 1
-    assert read(artwork).pixels != PixelFacts.of(other)
+    assert read_provenance(artwork).pixels != PixelFacts.of(other)
 
 
 def test_a_print_keeps_all_that_made_the_picture(artwork, tmp_path) -> None:
-    original = read(artwork)
+    original = read_provenance(artwork)
     large = RGB.repeat(4, 0).repeat(4, 1)
-    write_png(tmp_path / "print.png", large, printed(original, UPSCALE))
-    facts = read(tmp_path / "print.png")
+    write_png(tmp_path / "print.png", large, provenance_of_print(original, UPSCALE))
+    facts = read_provenance(tmp_path / "print.png")
     assert (facts.model, facts.latent, facts.software) == (original.model, original.latent, original.software)
     assert facts.print is not None
     assert facts.print.original == original.pixels
@@ -97,9 +97,9 @@ def test_a_print_keeps_all_that_made_the_picture(artwork, tmp_path) -> None:
 
 
 def test_a_print_of_a_print_is_no_print(artwork) -> None:
-    once = printed(read(artwork), UPSCALE)
+    once = provenance_of_print(read_provenance(artwork), UPSCALE)
     with pytest.raises(ValueError, match="artwork"):
-        printed(once, UPSCALE)
+        provenance_of_print(once, UPSCALE)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -111,7 +111,7 @@ def claim(text: bytes, head: bytes = KEYWORD + b"\0\0\0\0\0") -> bytes:
 
 
 def altered(**changes: object) -> bytes:
-    content = json.loads(canonical(RECIPE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
+    content = json.loads(canonical_json(RECIPE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
     for place, value in changes.items():
         *path, last = place.split("__")
         node = content
@@ -156,13 +156,13 @@ def test_a_hostile_file_is_refused_with_a_sentence(content, tmp_path) -> None:
     path = tmp_path / "hostile.png"
     path.write_bytes(content)
     with pytest.raises(AtelierError) as caught:
-        read(path)
+        read_provenance(path)
     assert str(path) in str(caught.value) and len(str(caught.value)) < 500 + len(str(path))
 
 
 def test_a_missing_file_is_a_sentence(tmp_path) -> None:
     with pytest.raises(AtelierError, match="is missing"):
-        read(tmp_path / "none.png")
+        read_provenance(tmp_path / "none.png")
 
 
 @given(st.binary(max_size=400), st.booleans())
@@ -170,11 +170,11 @@ def test_no_bytes_whatever_raise_anything_but_a_sentence(tmp_path_factory, conte
     path = tmp_path_factory.getbasetemp() / "any.png"
     path.write_bytes(SIGNATURE + (claim(content) + chunk(b"IDAT", b"") if as_claim else content))
     with pytest.raises(AtelierError):
-        read(path)
+        read_provenance(path)
 
 
 def test_a_png_saved_by_another_program_carries_nothing(artwork, tmp_path) -> None:
     Image.open(artwork).copy().save(tmp_path / "resaved.png")
     with pytest.raises(AtelierError, match="no Atelier provenance"):
-        read(tmp_path / "resaved.png")
+        read_provenance(tmp_path / "resaved.png")
     assert digest(artwork) != digest(tmp_path / "resaved.png")

@@ -29,7 +29,7 @@ WALK = Walk(stations=STATIONS, frame=11, frames=1200, loop=True, easing="smooth"
     ],
 )
 def test_a_recipe_in_words_says_what_is_unusual_in_the_order_in_which_it_is_done(changes, words) -> None:
-    assert telling.latent(PLAIN.model_copy(update=changes)).endswith(words)
+    assert telling.describe_recipe(PLAIN.model_copy(update=changes)).endswith(words)
 
 
 def test_an_enlargement_in_words_names_its_network() -> None:
@@ -42,8 +42,8 @@ def test_an_enlargement_in_words_names_its_network() -> None:
         software=software,
     )
     told = "×4 learned, by the network of SHA-256 222222222222…; bits 16, passes 2"
-    assert telling.enlargement(upscale) == told
+    assert telling.describe_enlargement(upscale) == told
 
 
 def test_strangers_texts_are_told_on_one_line() -> None:
-    assert telling.plain("a\n\x1b[2J \u202e b") == r"a [2J \u202e b"
+    assert telling.printable("a\n\x1b[2J \u202e b") == r"a [2J \u202e b"

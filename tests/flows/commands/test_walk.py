@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from atelier import __version__
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe, Station, Walk
-from atelier.canvas.render import exact
+from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.film.encode import FilmFacts, read_facts, write_film
 from atelier.model_store import BASE_MODEL
 from atelier.networks import load_generator
-from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read, write_png
+from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read_provenance, write_png
 from flows import cli
 from tests.models import SMALL, save_small_generator
 
@@ -92,7 +92,7 @@ def test_an_artwork_may_be_a_station_unless_its_seed_alone_does_not_give_it() ->
     assert "moved.png is no picture as its seed gives it" in refused("walk", "--seeds=3,moved.png")
     walk = atelier("walk", "--seeds=3:2,one.png", "--seconds=1", "--frame=10", "--out=f.png")
     assert walk.wait(100) == 0, walk.stderr.read()
-    latent = read(Path("f.png")).latent
+    latent = read_provenance(Path("f.png")).latent
     assert latent.walk.stations == (Station(seed=3, index=2), Station(seed=1, index=7))
     assert (latent.walk.frame, latent.walk.frames, latent.truncation) == (10, 30, 0.7)
     save_small_generator(GENERATOR, seed=1)
@@ -147,7 +147,7 @@ def test_what_is_no_film_of_ours_is_a_sentence(film: str, words: list[str], sent
         stations=(Station(seed=3, index=0), Station(seed=14, index=0)),
         frame=0, frames=4, loop=False, easing="smooth",
     )  # fmt: skip
-    made = read(Path("one.png")).model_copy(update={"pixels": None})
+    made = read_provenance(Path("one.png")).model_copy(update={"pixels": None})
     first = made.model_copy(update={"latent": made.latent.model_copy(update={"walk": course})})
     nobody = first.model.model_copy(update={"sha256": "0" * 64, "md5": "0" * 32})
     facts = FilmFacts(first=first, walkers=(1, 1), fps=4)
@@ -199,7 +199,7 @@ def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Pat
     assert sorted(path.name for path in folder.iterdir()) == [
         "5-00000.png", "5-00001.png", "5-00002.png", "contact_sheet.png",
     ]  # fmt: skip
-    made = read(folder / "5-00002.png")
+    made = read_provenance(folder / "5-00002.png")
     assert made.model.sha256 == digest(BASE_MODEL / "generator.safetensors")
     assert (made.latent.seed, made.latent.index, made.latent.canvas, made.latent.truncation) == (
         5,
@@ -209,13 +209,15 @@ def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Pat
     )
     generator, _ = load_generator(BASE_MODEL / "generator.safetensors")
     with Image.open(folder / "5-00002.png") as picture:
-        assert np.array_equal(np.array(picture), paint(exact(generator, torch.device("cpu")), made.latent))
+        assert np.array_equal(
+            np.array(picture), paint(in_double_precision(generator, torch.device("cpu")), made.latent)
+        )
 
 
 def test_any_model_paints_and_what_is_none_is_a_sentence(studio: Path):
     said, _ = atelier("paint", "--from", "data/model", "--count", "2", "--out", "mine").communicate()
     assert "2 pictures of 32 × 32 px in" in said
-    assert read(Path("mine/1-00001.png")).model.sha256 == digest(GENERATOR)
+    assert read_provenance(Path("mine/1-00001.png")).model.sha256 == digest(GENERATOR)
     assert "--out mine holds files, which pictures might replace" in refused(
         "paint", "--from", "data/model", "--out", "mine"
     )

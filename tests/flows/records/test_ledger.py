@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures.compare import pixels_sha256
-from atelier.provenance.facts import canonical, read
+from atelier.provenance.facts import canonical_json, read_provenance
 from flows import cli
 from flows.records import ledger
 from tests.flows.kept_studio import KeptStudio
@@ -64,7 +64,7 @@ def test_a_picture_whose_provenance_was_stripped_is_found_by_its_pixels(studio, 
         with ledger.opened(quiet) as book:
             (picture,) = book.of_pixels(sha256)
         assert picture.path == f"data/{folder}/1-00001.png"
-        assert picture.provenance == read(tmp_path / name) == ledger.find(sha256, quiet)
+        assert picture.provenance == read_provenance(tmp_path / name) == ledger.find(sha256, quiet)
         assert [commit.subject for commit in picture.commits] == ["champion", "first"]
 
 
@@ -198,7 +198,7 @@ def test_what_only_a_remotes_branch_names_costs_no_download(studio, tmp_path) ->
 def test_the_ledger_keeps_a_provenance_as_the_picture_has_it(studio, tmp_path) -> None:
     with ledger.opened(quiet) as book:
         (picture,) = book.of_file(_md5(tmp_path / "print.png"))
-    assert canonical(picture.provenance) == canonical(read(tmp_path / "print.png"))
+    assert canonical_json(picture.provenance) == canonical_json(read_provenance(tmp_path / "print.png"))
 
 
 def test_a_person_asks_what_files_are(studio, tmp_path) -> None:

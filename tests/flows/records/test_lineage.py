@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.provenance.facts import Provenance, read
+from atelier.provenance.facts import Provenance, read_provenance
 from flows.records import lineage
 from flows.repaint.destination import Shelf
 from tests.flows.kept_studio import KeptStudio, work
@@ -46,7 +46,7 @@ def told(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.Monkey
     champion = '{"version": "1.0.0", "generator_sha256": "%s", "night": "2026-11-24"}'
     studio.commit("a night", **{"models/champion.json": champion % model.sha256})
     (tmp_path / "print.png").write_bytes(studio.print_of(artwork))
-    return Told(studio, read(tmp_path / "print.png"))
+    return Told(studio, read_provenance(tmp_path / "print.png"))
 
 
 def test_a_prints_whole_lineage_is_told(told) -> None:
