@@ -18,7 +18,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from atelier.errors import AtelierError, Finding, ignore_output_errors
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 from atelier.web.client import PoliteClient
 from atelier.web.response import FetchError
 

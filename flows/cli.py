@@ -180,7 +180,7 @@ def compare(
     ] = None,
 ) -> None:
     """Which of two models is better, and whether by more than chance, on the paintings that neither has seen."""
-    from atelier.settings.schema import load_params
+    from atelier.settings.load import load_params
     from flows.night import report as judging
 
     here = Path.cwd()
@@ -264,7 +264,7 @@ def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, DownloadRecord
 
 
 def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
-    from atelier.settings.schema import load_params
+    from atelier.settings.load import load_params
     from atelier.wikiart import slugs as index
 
     if live:

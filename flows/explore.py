@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.errors import AtelierError, TransientError
+from atelier.settings.load import load_params
 from atelier.settings.messages import counted
-from atelier.settings.schema import load_params
 from flows import studio
 from flows.clones import trials_clone
 from flows.orchestration.page import Follower, Page

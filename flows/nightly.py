@@ -25,7 +25,8 @@ from atelier.data.catalog import read_downloads
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
 from atelier.settings.edit import Change
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 from flows.clones import night_clone
 from flows.clones.night_clone import Clone
 from flows.night import champion

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atelier.errors import AtelierError
-from atelier.settings.schema import load_params
+from atelier.settings.load import load_params
 from flows.runtime import process, work_tree
 
 

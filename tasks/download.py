@@ -15,6 +15,7 @@ from atelier.download.sources import FolderOpening, Opening, SiteOpening, Source
 from atelier.errors import AtelierError
 from atelier.gallery.server import serve
 from atelier.images.verify import ImageLimits
+from atelier.settings.load import image_folder
 from atelier.settings.messages import counted
 from atelier.settings.schema import Download, Params
 from atelier.web.hosts import is_loopback
@@ -69,7 +70,7 @@ def opening_of(params: Params) -> Iterator[Opening]:
     )
     match scrape.source:
         case "folder":
-            yield FolderOpening(scrape.folder.image_folder().absolute(), section.max_bytes)
+            yield FolderOpening(image_folder(scrape.folder).absolute(), section.max_bytes)
         case "wikiart":
             wikiart = scrape.wikiart
             yield site(wikiart.base_url, wikiart.contact, section.rate_per_s, may_train=wikiart.may_train)

@@ -11,6 +11,7 @@ from atelier.data.folder import read_folder
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.gallery.server import GENRE, serve, virtual_url
+from atelier.settings.load import csv_file, image_folder
 from atelier.settings.messages import counted
 from atelier.settings.schema import Folder, Gallery, WikiArt
 from atelier.web.client import PoliteClient
@@ -138,7 +139,7 @@ def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, SourceWorks]:
             progress.total = expected
             progress.update(done)
 
-        found = read_folder(folder.image_folder(), folder.catalog_file(), report, studio=Path.cwd())
+        found = read_folder(image_folder(folder), csv_file(folder), report, studio=Path.cwd())
     return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
 
 

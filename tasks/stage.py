@@ -13,7 +13,8 @@ from pathlib import Path
 from atelier.errors import AtelierError, TransientError, describe_os_error, ignore_output_errors
 from atelier.files import write_bytes, write_json
 from atelier.progress import Progress
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
 
 DATA = Path("data")

@@ -9,7 +9,8 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from atelier.settings.schema import ARCHS, Params, Train, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import ARCHS, Params, Train
 from tools import code_deps
 
 

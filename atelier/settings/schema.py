@@ -1,30 +1,31 @@
-"""params.yaml as typed sections: every knob, what it may hold, and an error a person can act on.
-
-The comments of params.yaml say what each knob means; this file says what it may hold.
-"""
+"""The sections of params.yaml as pydantic models: types, ranges and defaults. Its comments say what each key means."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atelier.errors import AtelierError
-from atelier.settings.messages import describe_errors, join_with_or, read_yaml, to_plain
+from atelier.settings.messages import join_with_or
 from atelier.web.hosts import is_loopback
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]  # a share, a momentum or a decay
+Share = Annotated[float, Field(ge=0, le=1)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
 Resolution = Literal[32, 64, 128, 256, 512]
 Arch = Literal["dcgan", "r3gan", "sketch"]  # each has its section of that name in `train`
+Augmentation = Literal["translation", "brightness", "saturation", "contrast", "cutout"]
 Layout = Literal["random", "line", "smooth", "panorama"]
 Normalise = Literal["overlap", "batch", "none"]
 ARCHS: tuple[str, ...] = get_args(Arch)
 
 
 class Section(BaseModel):
-    """A part of params.yaml: unknown keys are refused, "3" is no number, nothing changes after reading."""
+    """A part of params.yaml. Frozen; unknown keys are errors, and so are values of another type ("3" for 3)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -35,24 +36,14 @@ class WikiArt(Section):
         pattern=r"^https?://[^/\s]+/?$",
         description="an address like https://www.wikiart.org",
     )
-    genre: str | None = Field(
-        "landscape", pattern=r"^[a-z0-9-]+$", description="null or a slug that `atelier genres` lists"
-    )
-    style: str | None = Field(
-        None, pattern=r"^[a-z0-9-]+$", description="null or a slug that `atelier styles` lists"
-    )
-    artist: str | None = Field(
-        None,
-        pattern=r"^[a-z0-9-]+$",
-        description="null or an artist as in WikiArt's addresses, claude-monet say",
-    )
+    genre: Slug | None = Field("landscape", description="null or a slug that `atelier genres` lists")
+    style: Slug | None = Field(None, description="null or a slug that `atelier styles` lists")
+    artist: Slug | None = Field(None, description="null or an artist's slug at WikiArt like claude-monet")
     rights: Literal["public-domain", "any"] = "any"
     limit: Annotated[int, Field(ge=1)] | None = None
     rate_per_s: Rate = 1.0
     max_requests: Annotated[int, Field(ge=1)] | None = None
-    contact: str = Field(
-        "", max_length=200, pattern=r"^[\x21-\x7e]*$", description="an e-mail address or a URL"
-    )
+    contact: str = Field("", max_length=200, pattern=r"^[!-~]*$", description="an e-mail address or a URL")
     may_train: bool = False
 
 
@@ -66,37 +57,6 @@ class Folder(Section):
     path: str | None = None
     catalog: str | None = None
 
-    def image_folder(self) -> Path:
-        """The folder that `path` names, relative to the current directory, which is the studio's root.
-
-        Raises AtelierError where `path` is empty, or names the studio itself or a place where its stages write.
-        """
-        key = f"scrape.folder.path holds {self.path!r}"
-        if not self.path or not self.path.strip():
-            raise AtelierError(f"{key}: name the folder that your pictures lie in")
-        folder = _expanded(self.path, key)
-        try:
-            target, studio = folder.resolve(), Path.cwd().resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL
-            raise AtelierError(f"{key}, which leads nowhere ({error})") from None
-        if target == studio:
-            raise AtelierError(
-                f"{key}, which is the studio itself with all that it made: name the folder that your pictures lie in"
-            )
-        for written in ("data", ".atelier", ".dvc", ".git"):
-            if target.is_relative_to(studio / written):
-                raise AtelierError(
-                    f"{key}, which lies in {written}/, where the studio keeps what it makes: "
-                    "move your pictures into a folder of their own and name that"
-                )
-        return folder
-
-    def catalog_file(self) -> Path | None:
-        """The CSV that `catalog` names; None where it names none."""
-        return (
-            _expanded(self.catalog, f"scrape.folder.catalog holds {self.catalog!r}") if self.catalog else None
-        )
-
 
 class Scrape(Section):
     source: Literal["gallery", "wikiart", "folder"] = "gallery"
@@ -108,28 +68,23 @@ class Scrape(Section):
     folder: Folder = Folder()
 
     @model_validator(mode="after")
-    def _a_folder_is_named(self) -> Self:
+    def _check_source(self) -> Self:
         if self.source == "folder" and not (self.folder.path or "").strip():
             raise ValueError(
-                f"scrape.folder.path holds {self.folder.path!r}; it may hold the folder that your pictures lie in, "
+                f"scrape.folder.path holds {self.folder.path!r}; it may hold the folder that your pictures are in, "
                 "since scrape.source holds folder"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _wikiart_can_be_asked(self) -> Self:
-        if self.source != "wikiart":
-            return self
-        asked = [name for name in ("genre", "style", "artist") if getattr(self.wikiart, name)]
-        if len(asked) != 1:
-            held = ", ".join(asked) or "none"
-            raise ValueError(
-                f"scrape.wikiart: set exactly one of genre, style and artist, the others null; set now: {held}"
-            )
-        if not self.wikiart.contact and not is_loopback(self.wikiart.base_url):
-            raise ValueError(
-                "scrape.wikiart.contact holds ''; it may hold an e-mail address or a URL, so that WikiArt can reach you"
-            )
+        if self.source == "wikiart":
+            named = [name for name in ("genre", "style", "artist") if getattr(self.wikiart, name)]
+            if len(named) != 1:
+                raise ValueError(
+                    "scrape.wikiart: set exactly one of genre, style and artist, the others null; "
+                    f"set now: {', '.join(named) or 'none'}"
+                )
+            if not self.wikiart.contact and not is_loopback(self.wikiart.base_url):
+                raise ValueError(
+                    "scrape.wikiart.contact holds ''; it may hold an e-mail address or a URL for WikiArt to reach you"
+                )
         return self
 
 
@@ -138,9 +93,7 @@ class Download(Section):
     workers: int = Field(8, ge=1, le=256)
     engine: Literal["threads", "processes", "dask"] = "threads"
     dask_address: str | None = Field(
-        None,
-        pattern=r"^(tcp|tls)://[^/\s]+:\d+$",
-        description="null or a Dask scheduler's address like tcp://10.0.0.5:8786",
+        None, pattern=r"^(tcp|tls)://[^/\s]+:\d+$", description="null or an address like tcp://10.0.0.5:8786"
     )
     rate_per_s: Rate = 2.0
     retries: int = Field(6, ge=0, le=50)
@@ -176,7 +129,7 @@ class Sketch(Section):
     noise: Annotated[int, Field(ge=0, le=1024)] | None = 8
 
     @model_validator(mode="after")
-    def _noise_has_features_to_be_as_strong_as(self) -> Self:
+    def _check_noise(self) -> Self:
         if self.noise is not None and self.noise > self.ngf:
             raise ValueError(
                 f"train.sketch.noise holds {self.noise}; it may hold at most {self.ngf} (train.sketch.ngf)"
@@ -195,46 +148,27 @@ class Train(Section):
         description="auto, base, null or a model in models/, as `atelier import` names it",
     )
     kimg: float = Field(64, ge=0, le=1e7)
-    batch: Annotated[int, Field(ge=2, le=8192)] | Literal["auto"] = Field(
-        "auto", description="auto, or a whole number at least 2 and at most 8192"
-    )
+    batch: Annotated[int, Field(ge=2, le=8192)] | Literal["auto"] = "auto"
     seed: Seed = 0
     generation: int = Field(0, ge=0)
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    gpus: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
-        "auto", description="auto or a whole number from 1 up"
-    )
+    gpus: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
     snapshot_kimg: float = Field(20, gt=0)
-    lr: float = Field(2e-4, gt=0, le=1)
-    lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
-    lr_decay: Annotated[float, Field(ge=0, le=1)] | Literal["auto", "cosine"] = Field(
-        "auto", description="auto, a number at least 0 and at most 1, or cosine"
-    )
-    beta1: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
-        "auto", description="auto, or a number at least 0 and below 1"
-    )
-    beta2: Annotated[float, Field(ge=0, lt=1)] | Literal["auto", "rising"] = Field(
-        "auto", description="auto, a number at least 0 and below 1, or rising"
-    )
+    lr: LearningRate = 2e-4
+    lr_discriminator: LearningRate | None = None
+    lr_decay: Share | Literal["auto", "cosine"] = "auto"
+    beta1: BelowOne | Literal["auto"] = "auto"
+    beta2: BelowOne | Literal["auto", "rising"] = "auto"
     optimizer: Literal["auto", "adam", "muon"] = "auto"
-    muon_lr: float = Field(0.01, gt=0, le=1)
-    muon_lr_discriminator: Annotated[float, Field(gt=0, le=1)] | None = None
-    warm_start: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
-        "auto", description="auto, or a number at least 0 and below 1"
-    )
+    muon_lr: LearningRate = 0.01
+    muon_lr_discriminator: LearningRate | None = None
+    warm_start: BelowOne | Literal["auto"] = "auto"
     loss: Literal["auto", "nonsaturating", "relativistic"] = "auto"
     gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
-    ema: Annotated[float, Field(ge=0, lt=1)] | Literal["auto", "power"] = Field(
-        "auto", description="auto, a number at least 0 and below 1, or power"
-    )
-    augment: list[Literal["translation", "brightness", "saturation", "contrast", "cutout"]] = [
-        "translation",
-        "brightness",
-    ]
-    augment_probability: Annotated[float, Field(ge=0, le=1)] | Literal["auto", "by-size", "adaptive"] = Field(
-        "auto", description="auto, a number at least 0 and at most 1, by-size or adaptive"
-    )
+    ema: BelowOne | Literal["auto", "power"] = "auto"
+    augment: list[Augmentation] = ["translation", "brightness"]
+    augment_probability: Share | Literal["auto", "by-size", "adaptive"] = "auto"
     pick: Literal["last", "best"] = "last"
     minutes: Annotated[float, Field(gt=0)] | None = None
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
@@ -244,21 +178,17 @@ class Train(Section):
 
     @property
     def step_batch(self) -> int:
-        """Pictures a step: `batch`, or what the architecture has for auto."""
+        """Pictures per step: `batch`, or the architecture's own number where that is auto."""
         return AUTO_BATCH[self.arch] if self.batch == "auto" else self.batch
 
     @model_validator(mode="after")
-    def _a_batch_has_equal_parts(self) -> Self:
+    def _check_batch_and_length(self) -> Self:
         which = f", {self.step_batch} for {self.arch}" if self.batch == "auto" else ""
         if self.gpus != "auto" and self.step_batch % self.gpus:
             raise ValueError(
                 f"train.batch holds {self.batch}{which}; it may hold a multiple of {self.gpus} (train.gpus), "
                 "so that each has an equal part"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _something_paints(self) -> Self:
         if self.kimg == 0 and self.init_from in (None, "auto"):
             raise ValueError(
                 "train.kimg holds 0; it may hold a number above 0, and 0 only where train.init_from is base or a model"
@@ -288,7 +218,7 @@ class Generate(Section):
     device: Device = "cpu"
 
     @model_validator(mode="after")
-    def _a_pick_is_a_choice(self) -> Self:
+    def _check_pick(self) -> Self:
         if self.pick is None:
             return self
         keep, of = map(int, self.pick.split(" of "))
@@ -307,7 +237,7 @@ class TrainUpscaler(Section):
     blocks: int = Field(8, ge=1, le=64)
     patch_px: int = Field(32, ge=8, le=512)
     batch: int = Field(4, ge=1, le=1024)
-    lr: float = Field(1e-3, gt=0, le=1)
+    lr: LearningRate = 1e-3
     blur_px: float = Field(0.5, ge=0, le=3)
     seed: Seed = 0
     paintings: int = Field(1000, ge=2, le=100_000)
@@ -316,9 +246,7 @@ class TrainUpscaler(Section):
 
 class External(Section):
     path: str | None = None
-    sha256: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", description="null or the file's SHA-256, 64 of 0-9 and a-f"
-    )
+    sha256: Sha256 | None = Field(None, description="null or the file's SHA-256, 64 of 0-9 and a-f")
 
 
 class Print(Section):
@@ -335,7 +263,7 @@ class Upscale(Section):
     device: Device = "cpu"
 
     @model_validator(mode="after")
-    def _an_external_network_is_named(self) -> Self:
+    def _check_external(self) -> Self:
         if self.method == "external" and None in (self.external.path, self.external.sha256):
             raise ValueError(
                 "upscale.method holds external; upscale.external may then hold no null: a path and its file's sha256"
@@ -374,11 +302,13 @@ class Params(Section):
     nightly: Nightly = Nightly()
 
     @model_validator(mode="after")
-    def _sections_fit_each_other(self) -> Self:
-        if self.upscale.method == "learned" and self.upscale.scale not in _powers(self.train_upscaler.scale):
+    def _check_across_sections(self) -> Self:
+        network = self.train_upscaler.scale
+        reachable = [network**passes for passes in (1, 2, 3) if network**passes <= 8]
+        if self.upscale.method == "learned" and self.upscale.scale not in reachable:
             raise ValueError(
-                f"upscale.scale holds {self.upscale.scale}; with train_upscaler.scale {self.train_upscaler.scale} "
-                f"it may hold {join_with_or(_powers(self.train_upscaler.scale))}"
+                f"upscale.scale holds {self.upscale.scale}; with train_upscaler.scale {network} "
+                f"it may hold {join_with_or(reachable)}"
             )
         size_px = self.download.size_px
         if size_px is not None and size_px < self.augment.resolution:
@@ -387,33 +317,3 @@ class Params(Section):
                 f"from {self.augment.resolution} (augment.resolution) up"
             )
         return self
-
-
-def _expanded(path: str, key: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # an unknown user, or one without a home directory
-        raise AtelierError(
-            f"{key}: no home directory is known for {Path(path).parts[0]}: write the whole path"
-        ) from None
-
-
-def load_params(path: Path, content: bytes | None = None) -> Params:
-    """Read and check params.yaml, or `content` in its place, in whose errors `path` stands for it.
-
-    Raises AtelierError naming every bad key, its line, what it holds and what it may hold.
-    """
-    try:
-        document = read_yaml(path, content)
-    except FileNotFoundError:
-        raise AtelierError(f"{path} is missing: restore it with `git checkout {path}`") from None
-    if not isinstance(document, Mapping):
-        raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
-    try:
-        return Params.model_validate(to_plain(document))
-    except ValidationError as error:
-        raise AtelierError("\n".join(describe_errors(path, document, error, Params))) from None
-
-
-def _powers(scale: int) -> list[int]:
-    return [scale**n for n in (1, 2, 3) if scale**n <= 8]

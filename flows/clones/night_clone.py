@@ -10,7 +10,8 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.settings import edit as editing
-from atelier.settings.schema import Nightly, Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Nightly, Params
 from flows.clones import sibling
 from flows.clones.sibling import RESULTS
 from flows.repo import stages

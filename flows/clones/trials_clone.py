@@ -17,7 +17,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
-from atelier.settings.schema import load_params
+from atelier.settings.load import load_params
 from flows.clones import sibling
 from flows.clones.sibling import NEEDED, RESULTS
 from flows.repo import experiments, stages, storage

@@ -190,7 +190,7 @@ def directions(
 def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
     """A picture as params.yaml's `generate` has it, on another canvas where that is asked for; and the device."""
     from atelier.canvas.recipe import Recipe
-    from atelier.settings.schema import load_params
+    from atelier.settings.load import load_params
 
     asked = load_params(Path("params.yaml")).generate
     rows, columns = reproduce.rows_by_columns(canvas, "--canvas") if canvas else asked.canvas

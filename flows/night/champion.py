@@ -23,7 +23,8 @@ from atelier.model_store import (
     content_hash,
     store_model,
 )
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 from flows.clones.night_clone import Clone
 from flows.clones.sibling import RESULTS
 from flows.records.history import CHAMPION_FILE

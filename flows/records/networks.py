@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.settings.schema import load_params
+from atelier.settings.load import load_params
 from flows.records import history
 from flows.repo import storage
 

@@ -23,7 +23,7 @@ import psutil
 
 from atelier.errors import AtelierError, TransientError
 from atelier.files import replacing
-from atelier.settings.messages import read_yaml, to_plain
+from atelier.settings.load import read_yaml, to_plain
 from flows.repo import remote_errors
 from flows.runtime import work_tree
 from flows.runtime.process import Child, is_dvc

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from atelier.errors import AtelierError, TransientError
 from atelier.files import digest, write_bytes
-from atelier.settings.messages import read_yaml
+from atelier.settings.load import read_yaml
 from flows.repo import remote_errors, stages
 from flows.repo.stages import TICK_S
 from flows.runtime import work_tree

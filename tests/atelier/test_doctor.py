@@ -10,7 +10,8 @@ import torch
 
 from atelier import doctor
 from atelier.doctor import disk, packages, processors, torch_build, wikiart
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 from tests.lookalike import lookalike
 
 PARAMS = Path("params.yaml")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from ruamel.yaml import YAML
 
-from atelier.settings.schema import load_params
+from atelier.settings.load import load_params
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from tasks import generate, upscale
 from tasks.stage import Stage

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from atelier.settings.schema import load_params
+from atelier.settings.load import load_params
 from flows.clones.night_clone import Clone, prepare, set_params
 from flows.night.champion import Champion, Promotion, champion, night_params, promote
 

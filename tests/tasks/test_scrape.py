@@ -15,7 +15,8 @@ import pytest
 
 from atelier.data.catalog import read_catalog
 from atelier.errors import AtelierError
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 from tasks.scrape import run
 from tasks.stage import Stage
 from tests.archive import archive, painted
@@ -179,9 +180,9 @@ def test_a_folder_becomes_a_catalog_with_the_same_bytes_wherever_it_is():
         (".", "the studio itself"),
         ("pictures/..", "the studio itself"),
         ("itself", "the studio itself"),
-        ("data/artworks", "lies in data/, where the studio keeps what it makes"),
-        ("prints", "lies in data/"),
-        (".atelier/unpacked", "lies in .atelier/"),
+        ("data/artworks", "is inside data/, where the studio keeps what it makes"),
+        ("prints", "is inside data/"),
+        (".atelier/unpacked", "is inside .atelier/"),
         (
             "~nobody-of-that-name/x",
             "no home directory is known for ~nobody-of-that-name: write the whole path",

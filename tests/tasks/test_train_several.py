@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.settings.schema import load_params
+from atelier.settings.load import load_params
 from tasks.stage import Stage
 from tasks.train import run
 from tests.datasets import pack_blots

@@ -14,7 +14,8 @@ from atelier.importers.__main__ import import_model
 from atelier.model_store import BASE_MODEL, content_hash
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from atelier.networks.weights import save_weights
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 from atelier.training.initial import BASE_NETWORK, open_start, start_path
 from tasks import generate
 from tasks.stage import Stage

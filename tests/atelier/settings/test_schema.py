@@ -1,4 +1,4 @@
-"""params.yaml: what is refused, in which words, and the page that describes it."""
+"""Reading params.yaml: messages about mistakes, and docs/params.md, the table of its keys."""
 
 import re
 from dataclasses import asdict
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.settings.schema import ARCHS, Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import ARCHS, Params
 from atelier.training.config import RECIPES
 from tools.params_table import markdown
 
@@ -33,7 +34,7 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
     [
         ("kimg: 64", "kimg: -3", "train.kimg holds -3; it may hold a number at least 0 and at most 10000000"),
         ("kimg: 64", "kimg: .nan", "train.kimg holds nan; it may hold a number at least 0"),
-        ("batch: auto", 'batch: "64"', "train.batch holds '64'; it may hold auto, or a whole number at least 2"),
+        ("batch: auto", 'batch: "64"', "train.batch holds '64'; it may hold auto or a whole number at least 2"),
         ("mirror: true", "mirror: 1", "augment.mirror holds 1; it may hold true or false"),
         ("source: gallery", "source: museum", "scrape.source holds 'museum'; it may hold gallery, wikiart or folder"),
         ('"2026-11-22"', "2026-11-22", "it may hold a quoted date like"),
@@ -41,7 +42,7 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
         ("canvas: [1, 1]", "canvas: [0, 1]", "generate.canvas.0 holds 0"),
         ("count: 64", "cuont: 64", "generate.cuont is an unknown key; did you mean count?"),
         ("lr_discriminator: null", "lr_discriminator: 2", "it may hold null or a number above 0 and at most 1"),
-        ("gpus: auto", "gpus: all", "train.gpus holds 'all'; it may hold auto or a whole number from 1 up"),
+        ("gpus: auto", "gpus: all", "train.gpus holds 'all'; it may hold auto or a whole number at least 1"),
         ("[translation, brightness]", "[rotation]", "train.augment.0 holds 'rotation'"),
         ("genre: landscape", "genre: Land Scape", "it may hold null or a slug that `atelier genres` lists"),
         ("generate:\n", "generate: 5\nunknown:\n", "generate holds 5; it may hold a section with the keys count"),

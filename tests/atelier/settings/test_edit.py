@@ -7,7 +7,8 @@ import pytest
 
 from atelier.errors import AtelierError
 from atelier.settings.edit import PRESETS, apply_preset, preset_values
-from atelier.settings.schema import Params, load_params
+from atelier.settings.load import load_params
+from atelier.settings.schema import Params
 
 SHIPPED = Path("params.yaml").read_text(encoding="utf-8")
 

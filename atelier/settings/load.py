@@ -1,0 +1,201 @@
+"""Read params.yaml into `Params`. Every mistake is reported with its line, what the key holds and what it may hold."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
+
+from atelier.errors import AtelierError
+from atelier.settings.messages import allowed_values, fields_at
+from atelier.settings.schema import Folder, Params
+
+GIT_CONFLICT = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
+STUDIO_FOLDERS = ("data", ".atelier", ".dvc", ".git")  # written by the stages, DVC and git
+
+Keys = Sequence[int | str]
+
+
+def load_params(path: Path, content: bytes | None = None) -> Params:
+    """Read and check params.yaml.
+
+    `content`, if given, is parsed instead of the file; `path` then only names it in messages. Raises AtelierError
+    with one line for each wrong key.
+    """
+    try:
+        document = read_yaml(path, content)
+    except FileNotFoundError:
+        raise AtelierError(f"{path} is missing: restore it with `git checkout {path}`") from None
+    if not isinstance(document, Mapping):
+        raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
+    try:
+        return Params.model_validate(to_plain(document))
+    except ValidationError as error:
+        raise AtelierError("\n".join(describe_errors(path, document, error, Params))) from None
+
+
+def image_folder(section: Folder) -> Path:
+    """Return the folder that scrape.folder.path names, relative to the current directory, the root of the studio.
+
+    Raises AtelierError where the key is empty, or names the studio itself or a folder that its stages write to.
+    """
+    key = f"scrape.folder.path holds {section.path!r}"
+    if not section.path or not section.path.strip():
+        raise AtelierError(f"{key}: name the folder that your pictures are in")
+    folder = _expand_home(section.path, key)
+    try:
+        target, studio = folder.resolve(), Path.cwd().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL
+        raise AtelierError(f"{key}, which leads nowhere ({error})") from None
+    if target == studio:
+        raise AtelierError(
+            f"{key}, which is the studio itself with all that it made: name the folder that your pictures are in"
+        )
+    for written in STUDIO_FOLDERS:
+        if target.is_relative_to(studio / written):
+            raise AtelierError(
+                f"{key}, which is inside {written}/, where the studio keeps what it makes: "
+                "move your pictures into a folder of their own and name that"
+            )
+    return folder
+
+
+def csv_file(section: Folder) -> Path | None:
+    """Return the CSV that scrape.folder.catalog names, or None where the key is null or empty."""
+    if not section.catalog:
+        return None
+    return _expand_home(section.catalog, f"scrape.folder.catalog holds {section.catalog!r}")
+
+
+def read_yaml(path: Path, content: bytes | None = None) -> Any:
+    """Parse a YAML file, or `content` in its place, with ruamel.yaml's round-trip loader, which keeps line numbers.
+
+    Raises AtelierError naming the file and, where possible, the line. FileNotFoundError is not caught.
+    """
+    try:
+        text = (path.read_bytes() if content is None else content).decode()
+    except UnicodeDecodeError as error:
+        raise AtelierError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    if conflict := GIT_CONFLICT.search(text):
+        raise AtelierError(
+            f"{path}:{_line_at(text, conflict.start())}: git left a conflict here ({conflict[0].strip()}): keep one of "
+            "the two versions, and remove the lines with <<<<<<<, ======= and >>>>>>>"
+        )
+    try:
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise AtelierError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except ReaderError as error:
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise AtelierError(
+            f"{path}:{_line_at(text, text.find(chr(code)))}: not valid YAML: remove the control character {code:#04x}"
+        ) from None
+    except RecursionError:
+        raise AtelierError(f"{path}: not valid YAML: its brackets nest too deeply") from None
+    except (
+        YAMLError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:  # for example an impossible date
+        raise AtelierError(f"{path}: not valid YAML: {error}") from None
+
+
+def to_plain(node: Any) -> Any:
+    """Convert ruamel.yaml's round-trip types to dict, list, bool, int, float and str, as strict validation needs."""
+    if isinstance(node, Mapping):
+        return {str(key): to_plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [to_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def describe_errors(
+    path: Path, document: Any, error: ValidationError, model: type[BaseModel]
+) -> Iterator[str]:
+    """Yield a sentence for each mistake that `model` found in `document`, which `read_yaml` returned."""
+    seen = set()
+    for problem in error.errors():
+        keys = _keys_in_document(document, problem["loc"])
+        if keys in seen:  # a union reports each of its branches
+            continue
+        seen.add(keys)
+        name = ".".join(str(key) for key in keys)
+        if (
+            problem["type"] == "value_error"
+        ):  # raised by a validator of ours, whose message begins with the key
+            message = str(problem["ctx"]["error"])
+            named = tuple(message.split(" ", 1)[0].rstrip(":").split("."))
+            yield f"{path}:{_line_of(document, named)}: {message}"
+        elif problem["type"] == "extra_forbidden":
+            known = list(fields_at(model, keys[:-1]))
+            close = difflib.get_close_matches(str(keys[-1]), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            yield f"{path}:{_line_of(document, keys)}: {name} is an unknown key; {hint}"
+        else:
+            value, allowed = _value_at(document, keys), allowed_values(model, keys)
+            yield f"{path}:{_line_of(document, keys)}: {name} holds {value!r}; it may hold {allowed}"
+
+
+def _keys_in_document(document: Any, location: Keys) -> tuple[int | str, ...]:
+    """Return the part of pydantic's location that exists in the document; pydantic appends names of union branches."""
+    keys: list[int | str] = []
+    node: Any = document
+    for key in location:
+        if isinstance(node, Mapping) and (found := [own for own in node if str(own) == key] or not keys):
+            key = found[0] if isinstance(found, list) else key  # null, true and 3 are keys as well
+            node = node.get(key)
+        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        else:
+            break
+        keys.append(key)
+    return tuple(keys)
+
+
+def _value_at(document: Any, keys: Keys) -> Any:
+    for key in keys:
+        document = document[key]
+    return to_plain(document)
+
+
+def _line_of(document: Any, keys: Keys) -> int:
+    """Return the line, from 1, of the last of these keys that the document has."""
+    line = 0
+    for key in keys:
+        try:
+            if isinstance(document, Mapping) and key in document:
+                line = document.lc.key(key)[0]  # type: ignore[attr-defined]  # an attribute of ruamel.yaml's nodes
+            elif isinstance(document, list) and isinstance(key, int):
+                line = document.lc.item(key)[0]  # type: ignore[attr-defined]
+            else:
+                break
+        except (KeyError, TypeError):  # the key was merged in from elsewhere (<<): keep the section's line
+            break
+        document = document[key]
+    return line + 1
+
+
+def _line_at(text: str, position: int) -> int:
+    return text.count("\n", 0, max(position, 0)) + 1
+
+
+def _expand_home(path: str, key: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # an unknown user, or one without a home directory
+        raise AtelierError(
+            f"{key}: no home directory is known for {Path(path).parts[0]}: write the whole path"
+        ) from None
