@@ -36,7 +36,6 @@ import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from atelier.canvas.render import render_seed
 from atelier.data.dataset import open_dataset
 from atelier.files import write_json
 from atelier.metrics.bootstrap import contest
@@ -44,6 +43,7 @@ from atelier.metrics.compare import SPACE_PAINTINGS
 from atelier.metrics.distances import kid
 from atelier.metrics.features import Features, Seen, Space
 from atelier.networks import load_generator
+from atelier.networks.latent_field import render_seed
 from atelier.settings.schema import Params
 
 ROOT = Path(__file__).resolve().parents[1]

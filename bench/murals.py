@@ -23,8 +23,8 @@ import torch
 from atelier.canvas import murals
 from atelier.canvas.paint import Painting, latent_field, paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import in_double_precision, render
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
+from atelier.networks.latent_field import in_double_precision, render
 from atelier.provenance.facts import PixelFacts
 from atelier.settings.schema import Params, Sketch
 from tasks.generate import ARTWORKS, GENERATOR, run

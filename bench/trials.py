@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from atelier.canvas.render import render_seed
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.metrics.features import Features, Reference
 from atelier.metrics.panel import QuickPanel
+from atelier.networks.latent_field import render_seed
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.schema import Train
 from atelier.training.config import TrainingPlan, pick_precision

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas.render import render_seed
 from atelier.data.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_bytes, write_json
@@ -14,6 +13,7 @@ from atelier.metrics.distances import softness
 from atelier.metrics.inception import Inception, NotHad, read_weights
 from atelier.metrics.panel import Kin, Measure, Quality, Scores, judge
 from atelier.networks import load_generator
+from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.messages import counted

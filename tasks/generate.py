@@ -19,10 +19,10 @@ from atelier.canvas.artworks import (
 from atelier.canvas.murals import STATISTICS_FILE, check_disk_space, folder_name, is_mural, make_mural
 from atelier.canvas.paint import Painting, paint, size_px
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import in_double_precision
 from atelier.device import versions
 from atelier.files import digest, link_or_copy, replacing_directory
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from atelier.canvas.render import draw_grain, draw_latents, inputs_of
 from atelier.networks import NetworkConfig, make_networks, save_network
-from atelier.networks.latent_field import FieldGenerator
+from atelier.networks.latent_field import FieldGenerator, draw_grain, draw_latents, inputs_of
 
 SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atelier.canvas.render import render_seed
 from atelier.files import digest, write_json
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, store_model
 from atelier.networks import FORMAT, load_generator, read_model
+from atelier.networks.latent_field import render_seed
 from atelier.networks.weights import save_weights
 
 MOST = 6_000_000  # bytes of both networks together

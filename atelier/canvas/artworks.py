@@ -21,10 +21,10 @@ from torch import nn
 from atelier.canvas.murals import is_mural
 from atelier.canvas.paint import paint, size_px
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.networks import load_discriminator, load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.progress import Progress

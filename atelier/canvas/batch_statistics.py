@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from atelier.canvas.recipe import Canvas, cut
-from atelier.canvas.render import TRAINED_SIZE
 from atelier.canvas.tiling import Plane, Window
 from atelier.errors import AtelierError
-from atelier.networks.latent_field import FieldGenerator
+from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator
 from atelier.networks.weights import read_weights, save_weights
 from atelier.progress import ProgressCallback
 

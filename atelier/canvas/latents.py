@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from atelier.canvas.recipe import Canvas, Easing, Move, Station, Walk
-from atelier.canvas.render import TRAINED_SIZE, draw_latents
 from atelier.errors import AtelierError
+from atelier.networks.latent_field import TRAINED_SIZE, draw_latents
 from atelier.networks.r3gan import R3ganGenerator
 from atelier.settings.schema import Layout
 

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from atelier.canvas.batch_statistics import base, by_own_statistics, refuse_without_statistics, uneven
 from atelier.canvas.latents import draw_field, move_latents, slerp, walk_position
 from atelier.canvas.recipe import Canvas, Recipe, Rectangle, Variation, cut
-from atelier.canvas.render import draw_grain, render
 from atelier.canvas.tiling import Plane
 from atelier.canvas.tiling import size as size_on
 from atelier.device import machine_memory
 from atelier.errors import AtelierError
-from atelier.networks.latent_field import FieldGenerator, Lattice
+from atelier.networks.latent_field import FieldGenerator, Lattice, draw_grain, render
 from atelier.pictures import Pixels
 from atelier.progress import ProgressCallback, ignore_progress
 

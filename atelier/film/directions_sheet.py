@@ -11,10 +11,10 @@ from torch import nn
 from atelier.canvas.latents import directions_with_shares
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
-from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import run_for_exit_code
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, fitted, sheet, write_panels
 from atelier.progress import Progress

@@ -15,11 +15,11 @@ from torch import nn
 
 from atelier.canvas.paint import paint, size_px
 from atelier.canvas.recipe import Recipe, Station, Walk
-from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.film.encode import MAX_SIDE_PX, FilmFacts, format_of, write_film
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, thumbnail, write_panels
 from atelier.progress import Progress

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.canvas.render import render_seed
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, run_for_exit_code
@@ -21,6 +20,7 @@ from atelier.metrics.distances import kid
 from atelier.metrics.features import Features, Seen, Space
 from atelier.metrics.panel import BLURS_PX, kid_in_words
 from atelier.networks import load_generator
+from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
 from atelier.pictures.blur import blurred_pictures
 from atelier.pictures.sheets import Panel, grid, write_panels

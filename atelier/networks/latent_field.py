@@ -5,15 +5,29 @@ other: a (h, w) field becomes a picture of h · resolution × w · resolution px
 it would have in a picture of its own, so that the layers above see only what they were trained on.
 """
 
+import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atelier.errors import AtelierError
+from atelier.pictures import Pixels
+
 BASE = 4  # side of the coarsest feature map of one picture
 PICTURE = 3  # channels of a picture
+TRAINED_SIZE = (
+    1,
+    1,
+)  # rows and columns of latents in a picture of the size that the generator was trained on
+# odd, so no two indices below 2**32 share a seed; 2**32 / golden ratio, so the seeds of neighbours are far apart
+INDEX_STRIDE = 0x9E3779B1
+BATCH_PICTURES = 100  # rendered at once where the last bits do not matter
+MIN_LENGTH = 1e-30  # of a vector, so that a zero vector is divided by something
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,14 @@ def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
         return z
     if not normalise_overlap:
         return _widened(z)
-    lengths = torch.linalg.vector_norm(z, dim=1, keepdim=True)
-    mixed, wanted = _widened(z), _widened(lengths)
-    stretched: Tensor = mixed * (
-        wanted / torch.linalg.vector_norm(mixed, dim=1, keepdim=True).clamp_min(1e-12)
-    )
-    return stretched
+    return with_length(_widened(z), _widened(torch.linalg.vector_norm(z, dim=1, keepdim=True)))
+
+
+def with_length(vectors: Tensor, length: Tensor, dim: int = 1) -> Tensor:
+    """Scale the vectors along `dim` to the given length, which has size 1 there. Zero vectors stay zero."""
+    norm = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
+    scaled: Tensor = vectors * (length / norm.clamp_min(MIN_LENGTH))
+    return scaled
 
 
 def tiled(cells: Tensor, like: Tensor) -> Tensor:
@@ -107,3 +123,93 @@ def tiled(cells: Tensor, like: Tensor) -> Tensor:
 
 def _widened(field: Tensor) -> Tensor:
     return functional.interpolate(field, scale_factor=float(BASE), mode="bilinear", align_corners=False)
+
+
+def draw_latents(
+    seed: int, index: int, nz: int, canvas: tuple[int, int] = TRAINED_SIZE, truncation: float = 1.0
+) -> Tensor:
+    """Draw the latents of picture `index`: (1, nz), or (1, nz, rows, columns) for a larger canvas, float32 on the CPU.
+
+    They are truncation · N(0, 1), from a CPU generator that is seeded with (SHA-256 of the seed +
+    index · INDEX_STRIDE) mod 2³². torch uses only 32 bits of a CPU seed: a hash of seed and index together would
+    give two among some 100,000 pictures the same latent. This way all pictures of one seed differ.
+    """
+    base = int.from_bytes(hashlib.sha256(f"atelier-latent/1:{seed}".encode()).digest()[:4], "big")
+    generator = torch.Generator("cpu").manual_seed((base + index * INDEX_STRIDE) % 2**32)
+    shape = (1, nz) if canvas == TRAINED_SIZE else (1, nz, *canvas)
+    # drawn in float64: in float32, CPUs with and without AVX2 disagree in the last bit
+    return torch.randn(shape, generator=generator, dtype=torch.float64).mul_(truncation).float()
+
+
+def draw_grain(seed: int, index: int, row: int, column: int, numbers: int) -> Tensor:
+    """Draw the grain of one latent cell of picture `index`: (numbers,), standard normal, float32 on the CPU.
+
+    Every cell has a CPU generator of its own, so that any part of a canvas can be painted without the rest.
+    """
+    if not numbers:  # a canvas may have a million cells
+        return torch.empty(0)
+    key = hashlib.sha256(f"atelier-grain/1:{seed}:{index}:{row}:{column}".encode()).digest()
+    generator = torch.Generator("cpu").manual_seed(int.from_bytes(key[:4], "big"))
+    return torch.randn(numbers, generator=generator, dtype=torch.float64).float()
+
+
+def draw_inputs(generator: nn.Module, seed: int, index: int) -> Tensor:
+    """Draw all inputs of a picture of the trained size, (1, nz + grain): see `draw_latents` and `draw_grain`."""
+    assert isinstance(generator, FieldGenerator)
+    numbers = generator.inputs - generator.nz
+    return torch.cat(
+        [draw_latents(seed, index, generator.nz), draw_grain(seed, index, 0, 0, numbers)[None]], 1
+    )
+
+
+def inputs_of(generator: nn.Module) -> int:
+    """How many numbers the generator takes for one picture: its latent, and its grain if it has any."""
+    assert isinstance(generator, FieldGenerator)
+    return generator.inputs
+
+
+def in_double_precision(generator: nn.Module, device: torch.device) -> nn.Module:
+    """Put the generator in eval mode on `device`, in float64 where the device supports it; it is changed in place.
+
+    Rounded to 8 bits, pictures in float64 are the same bytes on every device, with any number of threads and any vector
+    units. float32 differs in about one value of a million, and takes half the time.
+    """
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return generator.eval().requires_grad_(False).to(device=device, dtype=dtype)
+
+
+def render(generator: nn.Module, z: Tensor) -> Pixels:
+    """Render one picture (H, W, 3) from the inputs of one. Raises AtelierError where the generator returns NaN."""
+    if len(z) != 1:
+        raise ValueError("pictures are rendered one at a time, so that none depends on its neighbours")
+    picture: Pixels = render_batch(generator, z)[0]
+    return picture
+
+
+@torch.inference_mode()
+def render_batch(generator: nn.Module, z: Tensor) -> Pixels:
+    """Render n pictures (n, H, W, 3) at once: fast, but their last bits may depend on n, so not for artworks.
+
+    Raises AtelierError where the generator returns NaN.
+    """
+    weight = next(generator.parameters())
+    images = generator(z.to(weight.device, weight.dtype))
+    if not images.isfinite().all():
+        raise AtelierError(
+            "the generator paints NaN: its training diverged; lower train.lr or raise train.generation, "
+            "then `dvc repro train`"
+        )
+    return to_pixels(images)
+
+
+def render_seed(generator: nn.Module, seed: int, count: int) -> Iterator[Pixels]:
+    """Render pictures 0 to count − 1 of a seed, in batches (see `render_batch`)."""
+    for start in range(0, count, BATCH_PICTURES):
+        indices = range(start, min(start + BATCH_PICTURES, count))
+        yield render_batch(generator, torch.cat([draw_inputs(generator, seed, index) for index in indices]))
+
+
+def to_pixels(images: Tensor) -> Pixels:
+    """Convert images (n, 3, H, W) in [−1, 1] to uint8 (n, H, W, 3), rounded half to even."""
+    levels = ((images.detach() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())

@@ -19,11 +19,11 @@ from torch import nn
 from atelier import __version__
 from atelier.canvas.murals import PX_PER_MPX, STATISTICS_FILE, folder_name, is_mural, paint_in_folder
 from atelier.canvas.paint import Painting, paint, size_px
-from atelier.canvas.render import in_double_precision
 from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, ignore_output_errors
 from atelier.files import link_or_copy
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
 from atelier.provenance.contract import LOCK, Answer, Job, Jobs

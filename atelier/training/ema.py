@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from atelier.canvas.render import draw_inputs, inputs_of, render_batch
 from atelier.data.dataset import PackedDataset
 from atelier.metrics.panel import QuickPanel
+from atelier.networks.latent_field import draw_inputs, inputs_of, render_batch
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.training.state import generator_for

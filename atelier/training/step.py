@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from atelier.canvas.render import inputs_of
 from atelier.data.dataset import PackedDataset
 from atelier.device import is_out_of_memory
+from atelier.networks.latent_field import inputs_of
 from atelier.training.augment import Adaptive, Augment, by_size
 from atelier.training.config import TrainingPlan, computed_in
 from atelier.training.data import ResidentData, sent

@@ -14,7 +14,7 @@ stages:
   train:
     cmd: python -m tasks.train
     deps:
-    - path: atelier/canvas/render.py
+    - path: atelier/networks/latent_field.py
       hash: md5
       md5: {"d" * 32}
       size: 7

@@ -22,8 +22,8 @@ from safetensors.torch import save
 
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import in_double_precision
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import tiff
 from atelier.pictures.png import SIGNATURE
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read_provenance, write_png

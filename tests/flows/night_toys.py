@@ -104,8 +104,8 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
     """What the generator of seed 0 paints: a training that comes to seed 0 is as good as can be. One is for later."""
     from PIL import Image
 
-    from atelier.canvas.render import render_seed
     from atelier.networks import load_generator
+    from atelier.networks.latent_field import render_seed
     from tests.models import save_small_generator
 
     (folder / "later").mkdir(parents=True)

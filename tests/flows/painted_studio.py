@@ -21,7 +21,9 @@ from tests.flows.histories import Repository
 from tests.flows.toys import ROOT
 from tests.models import save_small_generator
 
-DRAWN = "atelier-latent/1:"  # words of atelier/canvas/render.py that decide which latent a picture has
+DRAWN = (
+    "atelier-latent/1:"  # words of atelier/networks/latent_field.py that decide which latent a picture has
+)
 ONCE_DRAWN = "atelier-latent/0:"
 
 
@@ -71,7 +73,7 @@ class PaintedStudio(Repository):
 
     def draws_otherwise(self, before: bool) -> None:
         """The code gives every picture another latent, or the one that it has now."""
-        path = self.root / "atelier/canvas/render.py"
+        path = self.root / "atelier/networks/latent_field.py"
         old, new = (DRAWN, ONCE_DRAWN) if before else (ONCE_DRAWN, DRAWN)
         text = path.read_text()
         assert old in text

@@ -11,10 +11,10 @@ from atelier.canvas import paint as painting
 from atelier.canvas.artworks import Judge
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe
-from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
+from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import PixelFacts, read_provenance
 from atelier.settings.schema import Params
 from tasks.generate import DISCRIMINATOR, GENERATOR, run

@@ -11,9 +11,9 @@ from PIL import Image
 
 from atelier.canvas import murals
 from atelier.canvas.paint import Painting, paint
-from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.provenance import repaint
 from atelier.provenance.contract import LOCK, Job, Jobs
 from atelier.provenance.facts import PixelFacts, canonical_json, read_pixels, read_provenance, write_tiff

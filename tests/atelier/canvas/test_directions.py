@@ -7,9 +7,9 @@ import torch
 
 from atelier.canvas.latents import directions, directions_with_shares, first_layer_weight, move_latents
 from atelier.canvas.recipe import Move
-from atelier.canvas.render import draw_latents, in_double_precision
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator
+from atelier.networks.latent_field import draw_latents, in_double_precision
 from tests.models import SMALL, save_small_generator
 
 NETWORKS = [

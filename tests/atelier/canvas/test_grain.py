@@ -8,8 +8,15 @@ import torch
 
 from atelier.canvas.paint import grain_function, paint
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
-from atelier.canvas.render import draw_grain, draw_inputs, in_double_precision, render, render_seed, to_pixels
 from atelier.networks import NetworkConfig, load_generator
+from atelier.networks.latent_field import (
+    draw_grain,
+    draw_inputs,
+    in_double_precision,
+    render,
+    render_seed,
+    to_pixels,
+)
 from tests.models import save_small_generator
 
 SKETCH = NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 4, "noise": 4})

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from atelier.canvas.latents import draw_field
-from atelier.canvas.render import draw_latents
+from atelier.networks.latent_field import draw_latents
 from atelier.settings.schema import Layout
 
 NZ = 100

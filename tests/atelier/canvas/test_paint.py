@@ -12,9 +12,9 @@ from atelier.canvas import paint as painting
 from atelier.canvas.latents import directions
 from atelier.canvas.paint import Painting, latent_field, paint, size_px
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
-from atelier.canvas.render import draw_latents, in_double_precision, inputs_of, render
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks, r3gan
+from atelier.networks.latent_field import draw_latents, in_double_precision, inputs_of, render
 from tests.models import canvas_inputs
 
 NZ = 16

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from atelier.canvas.latents import slerp, walk_position
 from atelier.canvas.recipe import Easing, Station, Walk
-from atelier.canvas.render import draw_latents
+from atelier.networks.latent_field import draw_latents
 
 A, B, C = (Station(seed=seed, index=0) for seed in (3, 14, 15))
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
-from atelier.canvas.render import in_double_precision
 from atelier.film import directions_sheet
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import read_provenance
 from tests.models import save_small_generator
 

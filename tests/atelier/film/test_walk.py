@@ -10,11 +10,11 @@ from PIL import Image
 
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe, Station, Walk
-from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.film import walk as walking
 from atelier.film.encode import FilmFacts
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import PixelFacts, read_provenance
 from tests.models import save_small_generator
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from atelier.canvas.render import in_double_precision, inputs_of, render
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
-from atelier.networks.latent_field import latent_per_cell
+from atelier.networks.latent_field import in_double_precision, inputs_of, latent_per_cell, render
 from atelier.networks.r3gan import Block, Down, Up
 from atelier.networks.sketch import DoubleAndConvolve
 from atelier.settings.schema import ARCHS

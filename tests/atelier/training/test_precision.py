@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from atelier.canvas.render import inputs_of
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks
+from atelier.networks.latent_field import inputs_of
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan, computed_in, pick_precision
 from atelier.training.losses import Game, NonSaturating, Relativistic

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from atelier import __version__
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe, Station, Walk
-from atelier.canvas.render import in_double_precision
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.film.encode import FilmFacts, read_facts, write_film
 from atelier.model_store import BASE_MODEL
 from atelier.networks import load_generator
+from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read_provenance, write_png
 from flows import cli
 from tests.models import SMALL, save_small_generator

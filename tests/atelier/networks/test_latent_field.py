@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.canvas.render import draw_latents, in_double_precision, render, render_batch, to_pixels
 from atelier.errors import AtelierError
 from atelier.networks.dcgan import DcganGenerator
+from atelier.networks.latent_field import draw_latents, in_double_precision, render, render_batch, to_pixels
 
 CPU = torch.device("cpu")
 FIRST_THREE = [1.7141123, 2.0535135, -0.6668865]
