@@ -265,14 +265,14 @@ def _archive(ids: list[str]) -> "tuple[dict[str, Work], dict[str, DownloadRecord
 
 def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
     from atelier.settings.load import load_params
-    from atelier.wikiart import slugs as index
+    from atelier.wikiart.slugs import read_slugs
 
     if live:
         work_tree.enter()
         wikiart = load_params(Path("params.yaml")).scrape.wikiart
-        slugs = index.table(kind, live=True, base_url=wikiart.base_url, contact=wikiart.contact)
+        slugs = read_slugs(kind, live=True, base_url=wikiart.base_url, contact=wikiart.contact)
     else:
-        slugs = index.table(kind)
+        slugs = read_slugs(kind)
     table = Table(f"{kind} (for params.yaml)", "title", "works")
     table.columns[2].justify = "right"
     for entry in slugs:

@@ -1,4 +1,4 @@
-"""Stage scrape: the source's metadata becomes the catalog and its coverage report."""
+"""Stage scrape: reads the source's metadata and writes the catalog and its coverage report."""
 
 import hashlib
 from contextlib import closing
@@ -16,86 +16,89 @@ from atelier.settings.messages import counted
 from atelier.settings.schema import Folder, Gallery, WikiArt
 from atelier.web.client import PoliteClient
 from atelier.web.rate_limit import Budget
-from atelier.wikiart.asking import Asker, Store
+from atelier.wikiart.cached_client import CachedClient, ResponseCache
 from atelier.wikiart.harvest import harvest
 from atelier.wikiart.lists import Query, collect
-from atelier.wikiart.slugs import index, unknown_slug
+from atelier.wikiart.slugs import fetch_slugs, unknown_slug
 from tasks.stage import DATA, Stage, main
 
-RETRIES = 5  # with back-off half a minute: a site that hiccups comes back, a machine that is offline hears it
+RETRIES = (
+    5  # half a minute with back-off: enough for a short failure, short enough for a machine that is offline
+)
 TIMEOUT_S = 30.0
 
 
 def run(stage: Stage) -> str:
-    """Ask the source that params.yaml names; write the catalog and what it covers."""
+    """Read the source named in params.yaml; write data/catalog.parquet and data/catalog.json."""
     params = stage.params.scrape
     if params.source == "wikiart":
-        asked, found = _ask_wikiart(stage, params.wikiart, params.snapshot)
+        source, found = _read_wikiart(stage, params.wikiart, params.snapshot)
     elif params.source == "gallery":
-        asked, found = _ask_gallery(stage, params.gallery)
+        source, found = _read_gallery(stage, params.gallery)
     else:
-        asked, found = _ask_folder(stage, params.folder)
+        source, found = _read_folder(stage, params.folder)
     skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(found.skipped.items()))
     incomplete = "; ".join(found.incomplete)
     if not found.works:
         why = "; ".join(reason for reason in (skipped, incomplete) if reason)
-        raise AtelierError(f"{asked} gave no works{f' ({why})' if why else ''}: {_advice(params.source)}")
+        raise AtelierError(f"{source} gave no works{f' ({why})' if why else ''}: {_advice(params.source)}")
     write_catalog(found.works, DATA / "catalog.parquet")
-    write_json(DATA / "catalog.json", coverage_report(params.source, asked, found))
+    write_json(DATA / "catalog.json", coverage_report(params.source, source, found))
     for note in found.notes:
-        _say(note)
-    summary = f"{counted(len(found.works), 'work')} of {asked}{f'; left out: {skipped}' if skipped else ''}"
+        _print(note)
+    summary = f"{counted(len(found.works), 'work')} of {source}{f'; left out: {skipped}' if skipped else ''}"
     if incomplete:
         summary += f"; INCOMPLETE: {incomplete}"
-        if found.reach and (found.reach.failed or not found.reach.not_asked):  # a budget is raised instead
+        if found.reach and (
+            found.reach.failed or not found.reach.not_asked
+        ):  # not for a budget, which is raised
             summary += ". `dvc repro --force --single-item scrape` goes on from there"
     return summary
 
 
-def _ask_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, SourceWorks]:
+def _read_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, SourceWorks]:
     query = _query(wikiart)
     if query.kind != "artist" and (hint := unknown_slug(query.kind, query.slug)):
-        _say(f"{hint}; asking all the same")
-    # what one question may cost is counted over all runs of it; another snapshot is another question
+        _print(f"{hint}; asking all the same")
+    # a budget counts over all runs with the same list and snapshot
     question = "\n".join((wikiart.base_url, query.kind, query.slug, snapshot))
     ledger = stage.state / f"{hashlib.sha256(question.encode()).hexdigest()[:16]}.requests"
     budget = Budget(wikiart.max_requests, ledger)
     before = budget.spent
-    client = PoliteClient(
-        wikiart.base_url,
-        contact=wikiart.contact,
-        rate_per_s=wikiart.rate_per_s,
-        retries=RETRIES,
-        timeout_s=TIMEOUT_S,
-        budget=budget,
-        may_train=wikiart.may_train,
-    )
     with (
-        client,
-        closing(Store.of_site(stage.state, wikiart.base_url, _say)) as store,
+        PoliteClient(
+            wikiart.base_url,
+            contact=wikiart.contact,
+            rate_per_s=wikiart.rate_per_s,
+            retries=RETRIES,
+            timeout_s=TIMEOUT_S,
+            budget=budget,
+            may_train=wikiart.may_train,
+        ) as client,
+        closing(ResponseCache.of_site(stage.state, wikiart.base_url, _print)) as cache,
         stage.progress(wikiart.limit or 1, "works") as progress,
     ):
 
-        def report(done: int, expected: int, note: str = "") -> None:
+        def report_progress(done: int, expected: int, note: str = "") -> None:
             progress.total = expected
             progress.update(done, note)
 
         found = harvest(
-            Asker(client, store, snapshot),
+            CachedClient(client, cache, snapshot),
             query,
             free_only=wikiart.rights == "public-domain",
             limit=wikiart.limit,
-            tell=_say,
-            report=report,
+            tell=_print,
+            on_progress=report_progress,
         )
-    _say(
+    _print(
         f"{counted(budget.spent - before, 'request')} in this run, {budget.spent:,} for this question in all"
     )
     return f"the {query.kind} {query.slug} at {wikiart.base_url}", found
 
 
 def _query(wikiart: WikiArt) -> Query:
-    """The one list that is asked for; params.py has seen to it that it is one."""
+    """The one list named in params.yaml; the schema has checked that it is one."""
     if wikiart.genre:
         return Query("genre", wikiart.genre)
     if wikiart.style:
@@ -104,25 +107,25 @@ def _query(wikiart: WikiArt) -> Query:
     return Query("artist", wikiart.artist)
 
 
-def _ask_gallery(stage: Stage, gallery: Gallery) -> tuple[str, SourceWorks]:
+def _read_gallery(stage: Stage, gallery: Gallery) -> tuple[str, SourceWorks]:
     with (
         serve(gallery.seed, gallery.works, gallery.size_px) as base_url,
         PoliteClient(base_url, contact="", rate_per_s=None, retries=RETRIES, timeout_s=TIMEOUT_S) as client,
-        closing(Store()) as store,
+        closing(ResponseCache()) as cache,  # in memory: the port differs from run to run
         stage.progress(gallery.works, "works") as progress,
     ):
-        styles = [Query("style", style.slug) for style in index("style", client)]
+        styles = [Query("style", style.slug) for style in fetch_slugs("style", client)]
         found = collect(
-            Asker(client, store, ""),  # nothing to resume: the port differs each time
+            CachedClient(client, cache, ""),
             [Query("genre", GENRE), *styles],
-            report=lambda done, expected: progress.update(done),
+            on_progress=lambda done, expected: progress.update(done),
         )
-    works = [_of_gallery(work, base_url) for work in found.works]
+    works = [_as_gallery_work(work, base_url) for work in found.works]
     return f"the built-in archive {gallery.seed}", replace(found, works=works)
 
 
-def _of_gallery(work: Work, base_url: str) -> Work:
-    """Addresses without the port, and the rights that the list format has no word for: these painters never lived."""
+def _as_gallery_work(work: Work, base_url: str) -> Work:
+    """The work with URLs without the port, and in the public domain: its painter is fictional."""
     return replace(
         work,
         image_url=virtual_url(work.image_url, base_url),
@@ -132,18 +135,18 @@ def _of_gallery(work: Work, base_url: str) -> Work:
     )
 
 
-def _ask_folder(stage: Stage, folder: Folder) -> tuple[str, SourceWorks]:
+def _read_folder(stage: Stage, folder: Folder) -> tuple[str, SourceWorks]:
     with stage.progress(1, "files") as progress:
 
-        def report(done: int, expected: int) -> None:
+        def report_progress(done: int, expected: int) -> None:
             progress.total = expected
             progress.update(done)
 
-        found = read_folder(image_folder(folder), csv_file(folder), report, studio=Path.cwd())
+        found = read_folder(image_folder(folder), csv_file(folder), report_progress, studio=Path.cwd())
     return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     print(f"scrape: {sentence}")
 
 

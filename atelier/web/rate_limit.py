@@ -56,7 +56,7 @@ class RateLimiter:
     DECREASE_FACTOR, INCREASE_RATIO = (
         0.8,
         0.05,
-    )  # x 0.8 after an error; +5 % of the set rate per INCREASE_EVERY_S
+    )  # × 0.8 after an error; +5 % of the set rate per INCREASE_EVERY_S
     INCREASE_EVERY_S = 2.0
     DECREASE_EVERY_S = 1.0  # errors within a second of the last decrease have the same cause
     MIN_RATIO = 1 / 20  # of the set rate

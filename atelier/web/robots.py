@@ -17,7 +17,7 @@ from atelier.web.response import Fetched, FetchError
 
 USER_AGENT = "Atelier"  # the name in robots.txt that rules for this client use
 ROBOTS_TXT_MAX_BYTES = 500_000
-MAX_RULES = 1_000_000  # user agents x lines: parsing takes time in proportion
+MAX_RULES = 1_000_000  # user agents × lines: parsing takes time in proportion
 AGENT_LINE = re.compile(r"user.?agent", re.IGNORECASE)
 NO_TRAINING_DIRECTIVES = ("noai", "noimageai")
 TRAINING_SIGNAL = re.compile(r"(?<![\w-])(?:ai-train|train-ai|ai)\s*=\s*(\w+)", re.IGNORECASE)

@@ -1,1 +1,1 @@
-"""WikiArt's wire formats as works of the catalog."""
+"""WikiArt's lists and oeuvres as works of the catalog."""

@@ -1,9 +1,6 @@
-"""WikiArt's list JSON, from bytes that nobody vouches for to catalog rows. Opens no connection.
+"""Parsing WikiArt's JSON: list pages, artists, oeuvres, and the details of a work. All content is untrusted.
 
-JSON of WikiArt's App layer, from bytes that nobody vouches for: artists, an oeuvre, the details of a work.
-
-Opens no connection. The App layer numbers works by `contentId`, the lists by 24 hex digits: only the image's path is
-the same in both.
+The lists identify works by 24 hex digits, the App layer by `contentId`; only the path of the image is the same in both.
 """
 
 import hashlib
@@ -23,95 +20,160 @@ from atelier.errors import AtelierError
 from atelier.text import clean
 from atelier.web.hosts import is_allowed
 
-ID = re.compile(r"[0-9a-f]{24}")
-
-ARTIST_PATH = re.compile(r"/[a-z]{2}/([^/\s]{1,200})")
-
-VARIANT = re.compile(r"(\.\w{1,5})(?:!|%21)[A-Za-z]{1,20}\.jpg$")
-
-LARGEST_SIDE = 1_000_000
-
-LONGEST_URL = 2000
-
+ARTISTS_PATH = "/en/App/Artist/AlphabetJson?v=new"
+MAX_ARTISTS_BYTES = 16_000_000  # five times the size of 5,755 artists of some 600 bytes
+MAX_URL_CHARS = 2000
+MAX_CONTENT_ID = 2**63 - 1
+MAX_SIDE_PX = 1_000_000
+ALIVE_YEAR = 9999  # the year of death of the living, as WikiArt writes it: 253402300799999 ms
 MALFORMED = "malformed record"
-
 FOREIGN = "image on a foreign host"
+
+HEX_ID = re.compile(r"[0-9a-f]{24}")
+ARTIST_PATH = re.compile(r"/[a-z]{2}/([^/\s]{1,200})")
+VARIANT_SUFFIX = re.compile(r"(\.\w{1,5})(?:!|%21)[A-Za-z]{1,20}\.jpg$")
+JSON_DATE = re.compile(r"/Date\((-?\d{1,16})\)/")
+YEAR = re.compile(r"(?<!\d)\d{3,4}(?!\d)")
+PLAIN_YEAR = re.compile(r"(?:\d{3,4}\s*[-–—]\s*)?\d{3,4}")
+
+
+class UnexpectedContent(AtelierError):
+    """A response is not the JSON or the page that was requested."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One answer of a list: how many works the site says the list has, and the records of this page.
+class ListPage:
+    """One page of a list: how many works the site claims for the whole list, and the records of this page.
 
-    A record is a Work, or the reason why it is none.
+    A record is a Work, or the reason why it cannot be read as one.
     """
 
     claimed: int | None
     records: Sequence[Work | str]
 
 
-class NotAPage(AtelierError):
-    """The answer is not WikiArt's list JSON."""
+@dataclass(frozen=True, slots=True)
+class Artist:
+    """An artist; `died` is the year of death, None if unknown or alive."""
+
+    slug: str
+    name: str
+    died: int | None
 
 
-def parse_page(content: bytes, base_url: str) -> Page:
-    """Read one page. Raises NotAPage for anything but the list's envelope; a bad record spoils only itself."""
-    envelope = parse_object(content)
+@dataclass(frozen=True, slots=True)
+class OeuvreWork:
+    """A work of an artist's oeuvre. The id of `work` is its contentId; its genre and style are empty.
+
+    `fingerprint` is a hash of the record: cached details of the work are valid while it is the same.
+    """
+
+    work: Work
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Genre and style of a work, as titles joined by commas, and the URL of its page."""
+
+    genre: str
+    style: str
+    page_url: str
+
+
+def oeuvre_path(artist_slug: str) -> str:
+    return f"/en/App/Painting/PaintingsByArtist?artistUrl={quote(artist_slug, safe='')}&json=2"
+
+
+def details_path(content_id: str) -> str:
+    return f"/en/App/Painting/ImageJson/{content_id}"
+
+
+def artist_path(artist_slug: str) -> str:
+    return f"/en/{quote(artist_slug, safe='')}?json=2"
+
+
+def parse_list_page(content: bytes, base_url: str) -> ListPage:
+    """Parse one page of a list; a malformed record affects only itself. Raises UnexpectedContent."""
+    envelope = _parse_object(content)
     if "Paintings" not in envelope:
-        raise NotAPage("a JSON object without Paintings")
-    paintings, claimed = envelope["Paintings"], envelope.get("AllPaintingsCount")
-    if paintings is None:
-        paintings = []
-    if not isinstance(paintings, list):
-        raise NotAPage("Paintings is neither a list nor null")
-    return Page(integer(claimed, 0, 10**9), [_work(record, base_url) for record in paintings])
+        raise UnexpectedContent("a JSON object without Paintings")
+    records = envelope["Paintings"]
+    if records is None:
+        records = []
+    if not isinstance(records, list):
+        raise UnexpectedContent("Paintings is neither a list nor null")
+    claimed = _int_in_range(envelope.get("AllPaintingsCount"), 0, 10**9)
+    return ListPage(claimed, [_list_work(record, base_url) for record in records])
 
 
-def parse_object(content: bytes) -> dict[str, Any]:
-    """A JSON object from a site's answer. Raises NotAPage."""
-    parsed = parse_json(content)
-    if not isinstance(parsed, dict):
-        raise NotAPage(f"JSON, but a {type(parsed).__name__}, not an object")
-    return parsed
+def parse_artists(content: bytes) -> dict[str, Artist]:
+    """Parse the site's list of all artists, by slug; malformed entries are skipped. Raises UnexpectedContent."""
+    artists = {}
+    for entry in _parse_list(content, "Artists"):
+        if isinstance(entry, dict) and (slug := _slug(entry.get("url"))):
+            name = entry.get("artistName")
+            artists[slug] = Artist(slug, clean(name) if isinstance(name, str) else "", year_of_death(entry))
+    return artists
 
 
-def parse_json(content: bytes) -> Any:
-    """JSON from a site's answer. Raises NotAPage, also for nesting and numbers made to hurt the parser."""
-    try:
-        return json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise NotAPage(f"not UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise NotAPage("JSON nested too deep") from None
-    except ValueError as error:  # JSONDecodeError, and integers of more than 4,300 digits
-        start = content[:40].decode("utf-8", "replace")
-        raise NotAPage(f"not JSON ({error}); it begins with {start!r}") from None
+def parse_oeuvre(content: bytes, artist: Artist, base_url: str) -> Sequence[OeuvreWork | str]:
+    """Parse the works of an artist; a malformed record becomes its reason. Raises UnexpectedContent."""
+    return [_oeuvre_work(record, artist, base_url) for record in _parse_list(content, "Paintings")]
 
 
-def address(value: Any, base_url: str) -> str:
-    """`value` as an absolute address in ASCII; empty where it is none, or one that we must not ask."""
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_URL:
-        return ""
-    try:
-        url: str = requote_uri(urljoin(base_url, value.strip()))
-        url.encode("ascii")
-    except ValueError:  # UnicodeError too: a lone surrogate, a host name with letters of another script
-        return ""
-    # what is allowed depends on scheme, host and port alone: a few for all the works of a site
-    return url if _is_allowed("/".join(url.split("/", 3)[:3]) + "/", base_url) else ""
+def parse_details(content: bytes, content_id: str, base_url: str) -> Details:
+    """Parse the details of the work `content_id`. Raises UnexpectedContent, also for those of another work."""
+    details = _parse_object(content)
+    if "contentId" not in details:
+        raise UnexpectedContent(f"a JSON object without contentId: {content[:80].decode('utf-8', 'replace')}")
+    if str(details["contentId"]) != content_id:
+        raise UnexpectedContent("the details of another work")
+    genre, style, page = details.get("genre"), details.get("style"), details.get("url")
+    artist = _slug(details.get("artistUrl"))
+    page_url = ""
+    if isinstance(page, str) and artist and (work := _slug(page.rpartition("/")[2])):
+        page_url = _resolve_url(f"/en/{quote(artist, safe='')}/{quote(work, safe='')}", base_url)
+    return Details(
+        clean(genre) if isinstance(genre, str) else "",
+        clean(style) if isinstance(style, str) else "",
+        page_url,
+    )
+
+
+def parse_year_of_death(content: bytes) -> int | None:
+    """The year of death in the JSON of one artist, see `year_of_death`. Raises UnexpectedContent."""
+    artist = _parse_object(content)
+    if not artist.keys() & {"contentId", "url", "artistName", "deathDay", "deathDayAsString"}:
+        raise UnexpectedContent(f"a JSON object of no artist: {content[:80].decode('utf-8', 'replace')}")
+    return year_of_death(artist)
+
+
+def year_of_death(artist: dict[str, Any]) -> int | None:
+    """The later year of `deathDay` and `deathDayAsString`; None if neither has one, or the artist is alive."""
+    day, text = artist.get("deathDay"), artist.get("deathDayAsString")
+    years = [int(year) for year in YEAR.findall(text)] if isinstance(text, str) else []
+    if isinstance(day, str) and (match := JSON_DATE.fullmatch(day)):
+        try:
+            years.append((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(match[1]))).year)
+        except OverflowError:  # outside the years 1 to 9999
+            years.append(0 if match[1].startswith("-") else ALIVE_YEAR)
+    died = max(years, default=None)
+    return None if died is None or died >= ALIVE_YEAR else died
+
+
+def is_dated(work: Work) -> bool:
+    """Whether the work has a plain year. For others ("XX cent.") the site only estimates the place in its order."""
+    return work.year is not None and PLAIN_YEAR.fullmatch(work.year_text) is not None
 
 
 def image_key(url: str) -> str:
-    """What all addresses of one work's image have in common: the path on whichever host, of whichever size."""
-    return original(unquote(urlsplit(url).path))
+    """The path of the original image, which is the same on all hosts and for all sizes of a work's image."""
+    return _original_url(unquote(urlsplit(url).path))
 
 
-def original(url: str) -> str:
-    """The address of the image as it was given to the site: without `!Large.jpg` or the like at its end."""
-    return VARIANT.sub(r"\1", url)
-
-
-def artist_slug(value: Any) -> str:
-    """The artist's slug out of `/en/<slug>`; empty where it has another form."""
+def _artist_slug(value: Any) -> str:
+    """The slug in an artist's path `/en/<slug>`; empty if the value has another form."""
     if not isinstance(value, str):
         return ""
     try:
@@ -121,214 +183,128 @@ def artist_slug(value: Any) -> str:
     return clean(match[1]) if match and match[1] not in (".", "..") else ""
 
 
-def integer(value: Any, low: int, high: int) -> int | None:
-    """`value` where it is a whole number in that range, else None."""
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-        return value
-    return None
+def _resolve_url(value: Any, base_url: str) -> str:
+    """`value` as an absolute URL in ASCII; empty if it is no URL, or one that may not be requested."""
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_URL_CHARS:
+        return ""
+    try:
+        url: str = requote_uri(urljoin(base_url, value.strip()))
+        url.encode("ascii")
+    except ValueError:  # also UnicodeError: a lone surrogate, or a host name in another script
+        return ""
+    # what is allowed depends only on scheme, host and port, which few values of a site differ in
+    return url if _is_allowed("/".join(url.split("/", 3)[:3]) + "/", base_url) else ""
 
 
-def _work(record: Any, base_url: str) -> Work | str:
-    if not isinstance(record, dict):
-        return MALFORMED
-    identity, image = record.get("id"), record.get("image")
-    title, artist = record.get("title") or "", record.get("artistName") or ""
-    year = record.get("year")
-    if isinstance(year, int) and not isinstance(year, bool) and abs(year) < 10**6:
-        year = str(year)
-    texts = (identity, image, title, artist, "" if year is None else year)
-    if not all(isinstance(text, str) for text in texts) or not ID.fullmatch(str(identity)) or not image:
-        return MALFORMED
-    image_url = address(str(image), base_url)
-    if not image_url:
-        return FOREIGN
-    year_text = clean(str(year or ""))
-    return Work(
-        id=str(identity),
-        title=clean(str(title)),
-        artist=clean(str(artist)),
-        artist_slug=artist_slug(record.get("artistUrl")),
-        year_text=year_text,
-        year=parse_year(year_text),
-        genre="",
-        style="",
-        width=integer(record.get("width"), 1, LARGEST_SIDE),
-        height=integer(record.get("height"), 1, LARGEST_SIDE),
-        image_url=image_url,
-        page_url=address(record.get("paintingUrl"), base_url),
-        rights="unknown",  # the list does not say
-        source="wikiart",
-    )
+def _parse_json(content: bytes) -> Any:
+    """Parse JSON. Raises UnexpectedContent, also for nesting and numbers beyond the parser's limits."""
+    try:
+        return json.loads(content.decode("utf-8-sig"), parse_constant=_reject_constant)
+    except UnicodeDecodeError as error:
+        raise UnexpectedContent(f"not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise UnexpectedContent("JSON nested too deep") from None
+    except ValueError as error:  # JSONDecodeError, and integers of more than 4,300 digits
+        start = content[:40].decode("utf-8", "replace")
+        raise UnexpectedContent(f"not JSON ({error}); it begins with {start!r}") from None
 
 
-_is_allowed = lru_cache(1024)(is_allowed)
+def _parse_object(content: bytes) -> dict[str, Any]:
+    parsed = _parse_json(content)
+    if not isinstance(parsed, dict):
+        raise UnexpectedContent(f"JSON, but a {type(parsed).__name__}, not an object")
+    return parsed
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-ALPHABET = "/en/App/Artist/AlphabetJson?v=new"
-
-MAX_ALPHABET_BYTES = 16_000_000  # 5,755 artists of some 600 bytes are a fifth of it
-
-LARGEST_ID = 2**63 - 1
-
-DATE = re.compile(r"/Date\((-?\d{1,16})\)/")
-
-YEAR = re.compile(r"(?<!\d)\d{3,4}(?!\d)")
-
-PLAIN_YEAR = re.compile(r"(?:\d{3,4}\s*[-–—]\s*)?\d{3,4}")
-
-ALIVE = 9999  # WikiArt writes 253402300799999 for "alive"
-
-
-@dataclass(frozen=True, slots=True)
-class Artist:
-    """An artist of the site; `died` None where it does not say, or the artist is alive."""
-
-    slug: str
-    name: str
-    died: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A work of an oeuvre. As a Work it has its contentId for an id, and neither genre nor style.
-
-    `record` stands for what the oeuvre says of it: as long as that is the same, so are its details.
-    """
-
-    work: Work
-    record: str
-
-
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What only a work's own answer tells: titles joined by commas, and its page."""
-
-    genre: str
-    style: str
-    page_url: str
-
-
-def oeuvre_path(slug: str) -> str:
-    return f"/en/App/Painting/PaintingsByArtist?artistUrl={quote(slug, safe='')}&json=2"
-
-
-def details_path(content_id: str) -> str:
-    return f"/en/App/Painting/ImageJson/{content_id}"
-
-
-def artist_path(slug: str) -> str:
-    return f"/en/{quote(slug, safe='')}?json=2"
-
-
-def parse_alphabet(content: bytes) -> dict[str, Artist]:
-    """All artists by slug; what is none is passed over. Raises NotAPage."""
-    artists = {}
-    for entry in _listed(content, "Artists"):
-        if isinstance(entry, dict) and (slug := _slug(entry.get("url"))):
-            name = entry.get("artistName")
-            artists[slug] = Artist(slug, clean(name) if isinstance(name, str) else "", year_of_death(entry))
-    return artists
-
-
-def parse_oeuvre(content: bytes, artist: Artist, base_url: str) -> Sequence[Piece | str]:
-    """The works of an artist; a record that is none is the reason why. Raises NotAPage."""
-    return [_piece(record, artist, base_url) for record in _listed(content, "Paintings")]
-
-
-def parse_details(content: bytes, content_id: str, base_url: str) -> Details:
-    """The details of one work. Raises NotAPage, also where they are of another, or of none."""
-    details = parse_object(content)
-    if "contentId" not in details:
-        raise NotAPage(f"a JSON object without contentId: {content[:80].decode('utf-8', 'replace')}")
-    if str(details["contentId"]) != content_id:
-        raise NotAPage("the details of another work")
-    genre, style, page = details.get("genre"), details.get("style"), details.get("url")
-    artist = _slug(details.get("artistUrl"))
-    page_url = ""
-    if isinstance(page, str) and artist and (work := _slug(page.rpartition("/")[2])):
-        page_url = address(f"/en/{quote(artist, safe='')}/{quote(work, safe='')}", base_url)
-    return Details(
-        clean(genre) if isinstance(genre, str) else "",
-        clean(style) if isinstance(style, str) else "",
-        page_url,
-    )
-
-
-def parse_death(content: bytes) -> int | None:
-    """The year of death in one artist's own answer, see year_of_death. Raises NotAPage."""
-    artist = parse_object(content)
-    if not artist.keys() & {"contentId", "url", "artistName", "deathDay", "deathDayAsString"}:
-        raise NotAPage(f"a JSON object of no artist: {content[:80].decode('utf-8', 'replace')}")
-    return year_of_death(artist)
-
-
-def year_of_death(artist: dict[str, Any]) -> int | None:
-    """The later of `deathDay` and `deathDayAsString`; None where neither tells, or the artist is alive."""
-    day, text = artist.get("deathDay"), artist.get("deathDayAsString")
-    years = [int(year) for year in YEAR.findall(text)] if isinstance(text, str) else []
-    if isinstance(day, str) and (match := DATE.fullmatch(day)):
-        try:
-            years.append((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(match[1]))).year)
-        except OverflowError:  # outside the years 1 to 9999
-            years.append(0 if match[1].startswith("-") else ALIVE)
-    died = max(years, default=None)
-    return None if died is None or died >= ALIVE else died
-
-
-def is_dated(work: Work) -> bool:
-    """Whether its year is a year: of "XX cent." the site itself only guesses a place in the order."""
-    return work.year is not None and PLAIN_YEAR.fullmatch(work.year_text) is not None
-
-
-def _listed(content: bytes, name: str) -> list[Any]:
-    """A bare list, or the list that an object holds under `name`."""
-    parsed = parse_json(content)
+def _parse_list(content: bytes, name: str) -> list[Any]:
+    """A bare list, or the list under the key `name` of an object."""
+    parsed = _parse_json(content)
     if isinstance(parsed, dict):
         parsed = parsed.get(name)
     if not isinstance(parsed, list):
-        raise NotAPage(f"JSON, but no list of {name}")
+        raise UnexpectedContent(f"JSON, but no list of {name}")
     return parsed
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _list_work(record: Any, base_url: str) -> Work | str:
+    if not isinstance(record, dict):
+        return MALFORMED
+    identity, image, year = record.get("id"), record.get("image"), record.get("year")
+    title, artist = record.get("title") or "", record.get("artistName") or ""
+    if isinstance(year, int) and not isinstance(year, bool) and abs(year) < 10**6:
+        year = str(year)
+    texts = (identity, image, title, artist, "" if year is None else year)
+    if not all(isinstance(text, str) for text in texts) or not HEX_ID.fullmatch(str(identity)) or not image:
+        return MALFORMED
+    image_url = _resolve_url(str(image), base_url)
+    if not image_url:
+        return FOREIGN
+    year_text = clean(str(year or ""))
+    return _new_work(
+        record,
+        id=str(identity),
+        title=clean(str(title)),
+        artist=clean(str(artist)),
+        artist_slug=_artist_slug(record.get("artistUrl")),
+        year_text=year_text,
+        year=parse_year(year_text),
+        image_url=image_url,
+        page_url=_resolve_url(record.get("paintingUrl"), base_url),
+    )
+
+
+def _oeuvre_work(record: Any, artist: Artist, base_url: str) -> OeuvreWork | str:
+    if not isinstance(record, dict):
+        return MALFORMED
+    content_id = _int_in_range(record.get("contentId"), 1, MAX_CONTENT_ID)
+    title, image, name = record.get("title") or "", record.get("image"), record.get("artistName") or ""
+    year, text = _int_in_range(record.get("completitionYear"), EARLIEST, LATEST), record.get("yearAsString")
+    if content_id is None or not all(isinstance(value, str) for value in (title, image, name)):
+        return MALFORMED
+    image_url = _resolve_url(_original_url(str(image)), base_url)
+    if not image_url:
+        return FOREIGN if image else MALFORMED
+    year_text = clean(text) if isinstance(text, str) and text.strip() else str(year or "")
+    work = _new_work(
+        record,
+        id=str(content_id),
+        title=clean(str(title)),
+        artist=artist.name or clean(str(name)),
+        artist_slug=artist.slug,
+        year_text=year_text,
+        year=year or parse_year(year_text),
+        image_url=image_url,
+        page_url="",
+    )
+    facts = repr((work.title, year_text, work.year, image_url, work.width, work.height))
+    return OeuvreWork(work, hashlib.sha256(facts.encode()).hexdigest()[:16])
+
+
+def _new_work(record: dict[str, Any], **known: Any) -> Work:
+    """A Work with the size in `record`; neither lists nor oeuvres have genre, style or rights."""
+    width, height = (_int_in_range(record.get(side), 1, MAX_SIDE_PX) for side in ("width", "height"))
+    return Work(**known, genre="", style="", width=width, height=height, rights="unknown", source="wikiart")
 
 
 def _slug(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
         return ""
-    return artist_slug(value if value.startswith("/") else f"/en/{value}")
+    return _artist_slug(value if value.startswith("/") else f"/en/{value}")
 
 
-def _piece(record: Any, artist: Artist, base_url: str) -> Piece | str:
-    if not isinstance(record, dict):
-        return MALFORMED
-    content_id = integer(record.get("contentId"), 1, LARGEST_ID)
-    title, image, name = record.get("title") or "", record.get("image"), record.get("artistName") or ""
-    completed, text = integer(record.get("completitionYear"), EARLIEST, LATEST), record.get("yearAsString")
-    if content_id is None or not (
-        isinstance(title, str) and isinstance(image, str) and isinstance(name, str)
-    ):
-        return MALFORMED
-    image_url = address(original(image), base_url)
-    if not image_url:
-        return FOREIGN if image else MALFORMED
-    year_text = clean(text) if isinstance(text, str) and text.strip() else str(completed or "")
-    work = Work(
-        id=str(content_id),
-        title=clean(title),
-        artist=artist.name or clean(name),
-        artist_slug=artist.slug,
-        year_text=year_text,
-        year=completed or parse_year(year_text),
-        genre="",
-        style="",
-        width=integer(record.get("width"), 1, LARGEST_SIDE),
-        height=integer(record.get("height"), 1, LARGEST_SIDE),
-        image_url=image_url,
-        page_url="",
-        rights="unknown",
-        source="wikiart",
-    )
-    said = repr((work.title, year_text, work.year, image_url, work.width, work.height))
-    return Piece(work, hashlib.sha256(said.encode()).hexdigest()[:16])
+def _original_url(url: str) -> str:
+    """The URL without a variant suffix such as `!Large.jpg`."""
+    return VARIANT_SUFFIX.sub(r"\1", url)
+
+
+def _int_in_range(value: Any, low: int, high: int) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    return None
+
+
+_is_allowed = lru_cache(1024)(is_allowed)

@@ -1,9 +1,9 @@
-"""All works of a genre or style, beyond the 3,600 that a list shows: the rest artist by artist.
+"""Finding all works of a genre or style, also beyond the 3,600 that its list shows.
 
-A list that was cut has shown its earliest works. What lies beyond is looked for in the oeuvre of each artist, joined
-with what the list showed by the image's path; where the list cannot tell whether a work is of the genre or style,
-its details are asked for, a request a work. The order is fixed and results are taken in it, so that neither threads
-nor kills change the catalog.
+A cut list has shown its earliest works. The others are looked for in the oeuvre of each artist and matched with the
+list by the path of the image. Where the list cannot tell whether a work is of the genre or style, its details are
+requested, one request a work. Requests are made in threads but their results are used in a fixed order, so the catalog
+depends neither on timing nor on interruptions.
 """
 
 from collections import Counter
@@ -16,298 +16,305 @@ from atelier.data.coverage import Reach, SourceWorks, YearSpan
 from atelier.errors import AtelierError
 from atelier.progress import ignore_progress
 from atelier.web.response import FetchError
-from atelier.wikiart.asking import Asker, Gone, Unreadable
+from atelier.wikiart.cached_client import CachedClient, NotFound, UnexpectedResponse
+from atelier.wikiart.failures import FAILURES, Failure, FailureLog, attempt, describe_cost, stop_error
 from atelier.wikiart.formats import (
-    ALPHABET,
-    MAX_ALPHABET_BYTES,
+    ARTISTS_PATH,
+    MAX_ARTISTS_BYTES,
     Artist,
     Details,
-    Piece,
+    OeuvreWork,
     details_path,
     image_key,
     is_dated,
     oeuvre_path,
-    parse_alphabet,
+    parse_artists,
     parse_details,
     parse_oeuvre,
 )
-from atelier.wikiart.lists import TWICE, Listing, Query, edge_of, in_order
-from atelier.wikiart.misses import MISSES, Miss, Misses, announcement, attempt, given_up
-from atelier.wikiart.rights import ByPage, Judge, by_death
-from atelier.wikiart.slugs import is_among, slugs
+from atelier.wikiart.lists import LISTED_TWICE, Listing, Query, cutoff_year, map_in_order
+from atelier.wikiart.rights import RightsByPage, RightsOf, rights_by_death
+from atelier.wikiart.slugs import titles_to_slugs
 
-THREADS = 4  # enough to keep ten requests a second under way; the client's pace is what limits
+THREADS = 4  # enough for ten requests a second, which the client's rate limits
 NOT_FREE = "not known to be free"
 
 
 def harvest(
-    asker: Asker,
+    client: CachedClient,
     query: Query,
     *,
     free_only: bool = False,
     limit: int | None = None,
     tell: Callable[[str], None] = print,
-    report: Callable[[int, int, str], None] = ignore_progress,
+    on_progress: Callable[[int, int, str], None] = ignore_progress,
 ) -> SourceWorks:
-    """The works of `query`, at most `limit`, with `free_only` those known to be public domain.
+    """Return the works of `query`, at most `limit`; with `free_only` those known to be in the public domain.
 
-    `tell` gets a sentence before a long way begins. Raises AtelierError where the list does not exist, or where the
-    site fails before the list has ended or any work is kept. Where it fails later, the works so far are returned, with
-    the reason in `incomplete`. What arrived is stored in any case, and a second call goes on from there.
+    `tell` is called with a sentence on the cost before the artists' oeuvres are requested, `on_progress` with the
+    numbers of works kept and expected, and a note on what was read. Raises AtelierError if the list does not exist, or
+    if the site fails before the list has ended or any work is kept. If it fails later, the works so far are returned
+    with the reason in `incomplete`. Responses are cached in any case, and a second call goes on from there.
     """
     with ThreadPoolExecutor(THREADS) as threads:
-        run = _Harvest(asker, query, threads, free_only, limit, report)
+        run = _Harvest(client, query, threads, free_only, limit, on_progress)
         try:
-            run.walk_the_list()
+            run.read_list()
             if run.listing.is_cut and not run.is_full and query.kind != "artist":
-                run.walk_the_artists(tell)
+                run.read_oeuvres(tell)
         except AtelierError as error:
-            if error is not run.misses.gave_up or not run.kept:
+            if error is not run.failures.stopped_by or not run.kept:
                 raise
-    return run.found()
+    return run.result()
 
 
 class _Harvest:
-    """What has been found so far. One thread keeps it; only asking is handed to `threads`."""
+    """The works found so far. One thread changes it; only requests are made in `threads`."""
 
     def __init__(
         self,
-        asker: Asker,
+        client: CachedClient,
         query: Query,
         threads: ThreadPoolExecutor,
         free_only: bool,
         limit: int | None,
-        report: Callable[[int, int, str], None],
+        on_progress: Callable[[int, int, str], None],
     ) -> None:
-        self.asker, self.query, self.threads = asker, query, threads
-        self.free_only, self.limit, self.report = free_only, limit, report
-        self.listing = Listing(asker, query)
+        self.client, self.query, self.threads = client, query, threads
+        self.free_only, self.limit, self.on_progress = free_only, limit, on_progress
+        self.listing = Listing(client, query)
         self.artists: dict[str, Artist] = {}
-        self.lacks_artists: FetchError | None = None  # why, where the site has a list of them
-        self.judge: Judge = lambda work: "unknown"
-        self.kept: dict[str, Work] = {}
-        self.seen: set[str] = set()  # image paths of works of the genre or style, kept or not
-        self.plain = YearSpan.of(())
+        self.artists_error: FetchError | None = None  # why the site's list of artists could not be read
+        self.rights_of: RightsOf = lambda work: "unknown"
+        self.kept: dict[str, Work] = {}  # by id
+        self.found_images: set[str] = set()  # image keys of works of the genre or style, kept or not
+        self.plain_span = YearSpan.of(())
         self.by_route: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
-        self.misses = Misses()
+        self.failures = FailureLog()
         self.notes: list[str] = []
-        self.edge: int | None = None
-        self.dated_before = 0
+        self.cutoff_year: int | None = None
+        self.before_cutoff = 0  # works
 
     @property
     def is_full(self) -> bool:
         return self.limit is not None and len(self.kept) >= self.limit
 
-    def walk_the_list(self) -> None:
-        """The plain list, as far as the site shows it."""
+    def read_list(self) -> None:
+        """Read the list as far as the site shows it."""
         try:
             for number, works in enumerate(self.listing.pages(), 1):
                 if number == 1:
-                    self._ask_for_the_artists()
-                self.seen.update(image_key(work.image_url) for work in works)
+                    self._read_artists()
+                self.found_images.update(image_key(work.image_url) for work in works)
                 self._keep(works, "lists")
-                self._progress(f"page {number} of the list")
+                self._report_progress(f"page {number} of the list")
                 if self.is_full:
                     break
         except FetchError as error:
-            raise given_up(error, str(error)) from None
+            raise stop_error(error, str(error)) from None
         finally:
-            self.plain = YearSpan.of(self.kept.values())
+            self.plain_span = YearSpan.of(self.kept.values())
         if self.listing.budget_spent:
-            self.misses.note(self.listing.budget_spent, "", "pages of the list", self.listing.pages_left)
+            pages = self.listing.pages_not_requested
+            self.failures.add(self.listing.budget_spent, "", "pages of the list", pages)
 
-    def walk_the_artists(self, tell: Callable[[str], None]) -> None:
-        """Every artist's works that the list did not show."""
-        if self.lacks_artists:
-            self.misses.gave_up = given_up(self.lacks_artists, self.misses.this_time[0])
-            raise self.misses.gave_up
+    def read_oeuvres(self, tell: Callable[[str], None]) -> None:
+        """Read the oeuvre of every artist and keep the works that the list did not show."""
+        if self.artists_error:
+            self.failures.stopped_by = stop_error(self.artists_error, self.failures.temporary[0])
+            raise self.failures.stopped_by
         listed = Counter(work.artist_slug for work in self.listing.works.values() if work.artist_slug)
         first = sorted(listed, key=lambda slug: (-listed[slug], slug))
         others = sorted(self.artists.keys() - listed.keys())
         artists = [self.artists.get(slug, Artist(slug, "", None)) for slug in [*first, *others]]
-        self.edge = edge_of(list(self.listing.works.values()))
+        self.cutoff_year = cutoff_year(list(self.listing.works.values()))
         if not self.artists:
             self.notes.append(
                 f"{self.query}: completed only from the {len(first):,} artists whom its list shows"
             )
         tell(
-            announcement(
+            describe_cost(
                 str(self.query),
-                shown=self.listing.seen,
+                listed=self.listing.listed,
                 claimed=self.listing.claimed,
-                edge=self.edge,
+                cutoff_year=self.cutoff_year,
                 artists=len(artists),
-                rate_per_s=self.asker.client.rate_per_s("/"),
+                rate_per_s=self.client.client.rate_per_s("/"),
                 free_only=self.free_only,
             )
         )
-        oeuvres = in_order(self.threads, lambda artist: attempt(lambda: self._oeuvre(artist)), artists)
+        oeuvres = map_in_order(self.threads, lambda artist: attempt(lambda: self._oeuvre(artist)), artists)
         for number, (artist, oeuvre) in enumerate(zip(artists, oeuvres, strict=False)):
-            if number >= len(first) and self._has_what_is_claimed():
+            if number >= len(first) and self._is_complete():
                 self.notes.append(
                     f"{self.query}: all {self.listing.claimed:,} works that the site claims are found; "
                     f"{len(artists) - number:,} artists whom its list does not show were left out"
                 )
                 break
-            if isinstance(oeuvre, MISSES):
-                self.misses.note(oeuvre, oeuvre_path(artist.slug), "artists")
+            if isinstance(oeuvre, FAILURES):
+                self.failures.add(oeuvre, oeuvre_path(artist.slug), "artists")
             else:
-                self.misses.none()
-                self._take(artist, oeuvre)
-            self._progress(f"artist {number + 1:,} of {len(artists):,}")
+                self.failures.add_success()
+                self._keep_matching(artist, oeuvre)
+            self._report_progress(f"artist {number + 1:,} of {len(artists):,}")
             if self.is_full:
                 break
         oeuvres.close()
 
-    def found(self) -> SourceWorks:
-        skipped = self.skipped + self.listing.skipped  # without what is nought
-        self.misses.unconfirmed = self.asker.unconfirmed()
+    def result(self) -> SourceWorks:
+        skipped = self.skipped + self.listing.skipped  # drops zero counts
+        self.failures.unconfirmed = self.client.confirm_redirects()
+        unreadable = self.listing.unreadable_page
         return SourceWorks(
             works=list(self.kept.values()),
             listed=len(self.kept) + skipped.total(),
             claimed=self.listing.claimed,
             skipped=dict(skipped),
             cut_at_cap=self.listing.is_cut,
-            notes=[*self.listing.notes, *self.notes, *self.misses.sentences()],
-            incomplete=[*([self.listing.unread] if self.listing.unread else []), *self.misses.incomplete()],
+            notes=[*self.listing.notes, *self.notes, *self.failures.notes()],
+            incomplete=[*([unreadable] if unreadable else []), *self.failures.incomplete_because()],
             reach=Reach(
-                plain_lists=self.plain,
+                plain_lists=self.plain_span,
                 by_route={"lists": 0, "artists": 0} | self.by_route,
-                requests=self.asker.answered,
-                failed_for_good=self.misses.for_good,
-                failed=self.misses.this_time,
-                not_asked=self.misses.not_asked,
-                dated_before=self.edge,
-                dated_before_works=self.dated_before,
+                requests=self.client.responses,
+                failed_for_good=self.failures.permanent,
+                failed=self.failures.temporary,
+                not_asked=self.failures.not_requested,
+                dated_before=self.cutoff_year,
+                dated_before_works=self.before_cutoff,
             ),
         )
 
-    def _ask_for_the_artists(self) -> None:
-        """All artists of the site in one request: who is dead for how long, and whose oeuvre there is to ask for."""
-        asked = attempt(
-            lambda: self.asker.ask("artists", ALPHABET, parse_alphabet, max_bytes=MAX_ALPHABET_BYTES)
+    def _read_artists(self) -> None:
+        """Request the list of all artists, with their years of death, in one request."""
+        artists = attempt(
+            lambda: self.client.fetch("artists", ARTISTS_PATH, parse_artists, max_bytes=MAX_ARTISTS_BYTES)
         )
-        if isinstance(asked, MISSES):
-            self.misses.note(asked, ALPHABET, "lists of all artists")
+        if isinstance(artists, FAILURES):
+            self.failures.add(artists, ARTISTS_PATH, "lists of all artists")
             self.notes.append("the site's list of artists did not come: deaths are unknown")
-            if isinstance(asked, FetchError) and asked.kind == "error" and not isinstance(asked, Unreadable):
-                self.lacks_artists = asked
+            if isinstance(artists, FetchError) and not isinstance(artists, UnexpectedResponse):
+                self.artists_error = artists if artists.kind == "error" else None
         else:
-            self.artists = asked
-        year = int(self.asker.snapshot[:4])  # not the clock: same params, same catalog
-        by_page = ByPage(self.asker, self.artists, year)
-        self.judge = by_page if self.free_only else by_death(self.artists, year)
+            self.artists = artists
+        year = int(self.client.snapshot[:4])  # not the clock, so that the same params give the same catalog
+        by_page = RightsByPage(self.client, self.artists, year)
+        self.rights_of = by_page if self.free_only else rights_by_death(self.artists, year)
 
-    def _has_what_is_claimed(self) -> bool:
+    def _is_complete(self) -> bool:
+        """Whether all works that the site claims are found."""
         claimed = self.listing.claimed or 0
-        return self.listing.seen < claimed <= len(self.seen)
+        return self.listing.listed < claimed <= len(self.found_images)
 
-    def _oeuvre(self, artist: Artist) -> Sequence[Piece | str]:
-        def read(content: bytes) -> Sequence[Piece | str]:
-            return parse_oeuvre(content, artist, self.asker.base_url)
+    def _oeuvre(self, artist: Artist) -> Sequence[OeuvreWork | str]:
+        def parse(content: bytes) -> Sequence[OeuvreWork | str]:
+            return parse_oeuvre(content, artist, self.client.base_url)
 
-        return self.asker.ask("oeuvres", oeuvre_path(artist.slug), read)
+        return self.client.fetch("oeuvres", oeuvre_path(artist.slug), parse)
 
-    def _take(self, artist: Artist, oeuvre: Sequence[Piece | str]) -> None:
-        """What of an oeuvre is of the genre or style."""
-        pieces = list(self._in_question(oeuvre))
-        asked = in_order(self.threads, lambda piece: attempt(lambda: self._details(piece)), pieces)
-        hits: dict[str, tuple[Piece, Details]] = {}
-        for piece, details in zip(pieces, asked, strict=True):
-            if isinstance(details, MISSES):
-                self.misses.note(details, details_path(piece.work.id), "works")
+    def _keep_matching(self, artist: Artist, oeuvre: Sequence[OeuvreWork | str]) -> None:
+        """Keep the works of an oeuvre that are of the genre or style."""
+        kind = self.query.kind
+        assert kind != "artist"
+        undecided = list(self._undecided(oeuvre))
+        all_details = map_in_order(
+            self.threads, lambda found: attempt(lambda: self._details(found)), undecided
+        )
+        matching: dict[str, tuple[OeuvreWork, Details]] = {}
+        for found, details in zip(undecided, all_details, strict=True):
+            if isinstance(details, FAILURES):
+                self.failures.add(details, details_path(found.work.id), "works")
                 continue
-            self.misses.none()
-            titles = details.genre if self.query.kind == "genre" else details.style
-            if self.query.kind != "artist" and is_among(self.query.kind, self.query.slug, titles):
-                hits[image_key(piece.work.image_url)] = piece, details
-        if hits:
-            self.seen |= hits.keys()
-            self._keep(self._identified(artist, hits), "artists")
+            self.failures.add_success()
+            if self.query.slug in titles_to_slugs(kind, details.genre if kind == "genre" else details.style):
+                matching[image_key(found.work.image_url)] = found, details
+        if matching:
+            self.found_images |= matching.keys()
+            self._keep(self._with_list_ids(artist, matching), "artists")
 
-    def _in_question(self, oeuvre: Iterable[Piece | str]) -> Iterable[Piece]:
-        """Those that the list neither showed nor would have shown."""
+    def _undecided(self, oeuvre: Iterable[OeuvreWork | str]) -> Iterable[OeuvreWork]:
+        """Works that the list did not show, and would not have shown if they were of the genre or style."""
         here: set[str] = set()
-        for piece in oeuvre:
-            if isinstance(piece, str):
-                self.skipped[piece] += 1
+        for found in oeuvre:
+            if isinstance(found, str):
+                self.skipped[found] += 1
                 continue
-            key = image_key(piece.work.image_url)
-            if key in self.seen:
+            key, work = image_key(found.work.image_url), found.work
+            if key in self.found_images:
                 continue
             if key in here:
-                self.skipped[TWICE] += 1
-            elif self.edge is not None and is_dated(piece.work) and (piece.work.year or 0) < self.edge:
-                self.dated_before += 1
+                self.skipped[LISTED_TWICE] += 1
+            elif self.cutoff_year is not None and is_dated(work) and (work.year or 0) < self.cutoff_year:
+                self.before_cutoff += 1
             else:
                 here.add(key)
-                yield piece
+                yield found
 
-    def _details(self, piece: Piece) -> Details:
-        def read(content: bytes) -> Details:
-            return parse_details(content, piece.work.id, self.asker.base_url)
+    def _details(self, found: OeuvreWork) -> Details:
+        def parse(content: bytes) -> Details:
+            return parse_details(content, found.work.id, self.client.base_url)
 
-        return self.asker.ask("details", details_path(piece.work.id), read, record=piece.record)
+        path = details_path(found.work.id)
+        return self.client.fetch("details", path, parse, fingerprint=found.fingerprint)
 
-    def _identified(self, artist: Artist, hits: dict[str, tuple[Piece, Details]]) -> list[Work]:
-        """The works of `hits`, each by the id that the artist's list has for its image, else by its contentId."""
-        listing = Listing(self.asker, Query("artist", artist.slug))
+    def _with_list_ids(self, artist: Artist, matching: dict[str, tuple[OeuvreWork, Details]]) -> list[Work]:
+        """The matching works with the ids of the artist's list, or with their contentIds if the list lacks them."""
+        listing = Listing(self.client, Query("artist", artist.slug))
         listed: dict[str, Work] = {}
-        missed: Miss | None = None
+        failure: Failure | None = None
         try:
             for works in listing.pages():
-                keys = {image_key(work.image_url): work for work in works}
-                listed |= {key: work for key, work in keys.items() if key in hits}
-                if len(listed) == len(hits):
+                by_key = {image_key(work.image_url): work for work in works}
+                listed |= {key: work for key, work in by_key.items() if key in matching}
+                if len(listed) == len(matching):
                     break
-        except MISSES as miss:
-            missed = miss
-        missed = missed or listing.budget_spent
-        if missed:
-            left = len(hits) - len(listed)
-            self.misses.note(missed, listing.query.path(1), "works", left)
-        # an id must not depend on what was in the budget, or failed today
+        except FAILURES as error:
+            failure = error
+        failure = failure or listing.budget_spent
+        if failure:
+            self.failures.add(failure, listing.query.path(1), "works", len(matching) - len(listed))
+        # an id must depend neither on the budget nor on a temporary failure: such works are left to the next run
         return [
-            self._work(piece, details, listed.get(key))
-            for key, (piece, details) in hits.items()
-            if key in listed or missed is None or isinstance(missed, Gone)
+            self._merged(found, details, listed.get(key))
+            for key, (found, details) in matching.items()
+            if key in listed or failure is None or isinstance(failure, NotFound)
         ]
 
-    def _work(self, piece: Piece, details: Details, listed: Work | None) -> Work:
-        """The row of a work, its list's words before the oeuvre's."""
-        work = listed or replace(piece.work, page_url=details.page_url)
+    def _merged(self, found: OeuvreWork, details: Details, listed: Work | None) -> Work:
+        """The catalog's work: the list's fields where it has them, else those of the oeuvre and the details."""
+        work = listed or replace(found.work, page_url=details.page_url)
         if work.year is None:
-            work = replace(work, year_text=work.year_text or piece.work.year_text, year=piece.work.year)
+            work = replace(work, year_text=work.year_text or found.work.year_text, year=found.work.year)
         return replace(
             work,
-            genre=", ".join(slugs("genre", details.genre)),
-            style=", ".join(slugs("style", details.style)),
+            genre=", ".join(titles_to_slugs("genre", details.genre)),
+            style=", ".join(titles_to_slugs("style", details.style)),
             page_url=work.page_url or details.page_url,
-            width=work.width or piece.work.width,
-            height=work.height or piece.work.height,
+            width=work.width or found.work.width,
+            height=work.height or found.work.height,
         )
 
     def _keep(self, works: Iterable[Work], route: str) -> None:
-        """Keep what may be kept, in order, judging no more works than there is room for."""
+        """Keep works in order, up to the limit, finding the rights of no more works than may be kept."""
         works = list(works)
         waiting = [work for work in works if work.id not in self.kept]
-        self.skipped[TWICE] += len(works) - len(waiting)  # the same work under another image
+        self.skipped[LISTED_TWICE] += len(works) - len(waiting)  # the same work with another image
         while waiting and not self.is_full:
             room = len(waiting) if self.limit is None else self.limit - len(self.kept)
             batch, waiting = waiting[:room], waiting[room:]
-            judged = in_order(self.threads, lambda work: attempt(lambda: self.judge(work)), batch)
-            for work, rights in zip(batch, judged, strict=True):
-                if isinstance(rights, MISSES):
-                    self.misses.note(rights, work.page_url, "works")
+            found = map_in_order(self.threads, lambda work: attempt(lambda: self.rights_of(work)), batch)
+            for work, rights in zip(batch, found, strict=True):
+                if isinstance(rights, FAILURES):
+                    self.failures.add(rights, work.page_url, "works")
                     continue
-                self.misses.none()
+                self.failures.add_success()
                 if self.free_only and rights != "public-domain":
                     self.skipped[NOT_FREE] += 1
                 else:
                     self.kept[work.id] = replace(work, rights=rights)
                     self.by_route[route] += 1
 
-    def _progress(self, note: str) -> None:
+    def _report_progress(self, note: str) -> None:
         known = [number for number in (self.limit, self.listing.claimed) if number]
-        self.report(len(self.kept), max(min(known, default=0), len(self.kept)), note)
+        self.on_progress(len(self.kept), max(min(known, default=0), len(self.kept)), note)

@@ -1,11 +1,7 @@
-"""WikiArt's lists, page by page, as works of the catalog: what came, what was left out and why.
+"""Reading WikiArt's lists of a genre, style or artist, page by page, as works of the catalog.
 
-One list of a genre or style shows at most PAGES × PAGE_SIZE works, the earliest ones; `is_cut` says when that, or a
-page that cannot be read, cut it short. harvest.py gets the rest.
-
-Where a cut list ends in time: what is dated well before was shown by the list, or is not of it.
-
-Work for many threads whose results come in the order in which it was given. Knows nothing of what it is.
+A list of a genre or style shows at most MAX_PAGES × PAGE_SIZE works, the earliest ones. `Listing.is_cut` tells that a
+list has more; harvest.py finds the rest through the artists.
 """
 
 import statistics
@@ -22,31 +18,34 @@ from atelier.data.coverage import SourceWorks
 from atelier.errors import TransientError
 from atelier.progress import CountCallback, ignore_progress
 from atelier.web.rate_limit import BudgetSpent
-from atelier.wikiart.asking import Asker, Gone, Unreadable
-from atelier.wikiart.asking import Kind as Asked
-from atelier.wikiart.formats import Page, is_dated, parse_page
-from atelier.wikiart.slugs import union
+from atelier.wikiart.cached_client import CachedClient, NotFound, RequestKind, UnexpectedResponse
+from atelier.wikiart.formats import ListPage, is_dated, parse_list_page
+from atelier.wikiart.slugs import join_slugs
 
-Kind = Literal["genre", "style", "artist"]
+S = TypeVar("S")
+T = TypeVar("T")
 
-PAGES, PAGE_SIZE = 60, 60  # the site's own cap: 3,600 works a list
-
-ARTIST_PAGES = 2000  # an artist's list has no cap; one that does not end has
-
-TWICE = "listed twice"
-
-CHECK = "check the slug (`atelier genres`, `atelier styles`) and scrape.wikiart.base_url"
+MAX_PAGES, PAGE_SIZE = 60, 60  # the site's own cap: 3,600 works a list
+MAX_ARTIST_PAGES = 2000  # an artist's list has no cap; this one ends a list that does not end
+LISTED_TWICE = "listed twice"
+CHECK_SLUG = "check the slug (`atelier genres`, `atelier styles`) and scrape.wikiart.base_url"
+NEIGHBOURS = 30  # works on either side whose median year is the year that a place in the list stands for
+MIN_MARGIN_YEARS = 20  # of 512 works of a real list the latest stood 10 years behind its place
+WORKS_PER_OUTLIER = (
+    1000  # one of so many may stand further behind: a typing error must not cost 100,000 requests
+)
+LOOK_AHEAD = 8  # results computed before the first of them is used
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """One list of the site."""
 
-    kind: Kind
+    kind: Literal["genre", "style", "artist"]
     slug: str
 
     def path(self, page: int) -> str:
-        """The address of one page of it, relative to the site."""
+        """The path of one page, from 1."""
         slug = quote(self.slug, safe="")
         if self.kind == "artist":
             return f"/en/{slug}/mode/all-paintings?json=2&layout=new&page={page}&resultType=masonry"
@@ -56,32 +55,32 @@ class Query:
         return f"{self.kind} {self.slug!r}"
 
 
-class UnreadableList(Gone, TransientError):
-    """The first page of a list comes as something else, which may pass or may mean that the address is wrong."""
+class UnreadableList(NotFound, TransientError):
+    """The first page of a list has unexpected content: a temporary failure, or a wrong slug."""
 
 
 class Listing:
-    """One list as it is walked: `pages` gives works, the rest says what has been seen up to there."""
+    """One list and what has been read of it: `pages` reads it, the attributes describe the pages read so far."""
 
-    def __init__(self, asker: Asker, query: Query) -> None:
+    def __init__(self, client: CachedClient, query: Query) -> None:
         self.query = query
-        self.works: dict[str, Work] = {}  # each once, in the list's order
-        self.skipped: Counter[str] = Counter()
+        self.works: dict[str, Work] = {}  # by id, in the list's order
+        self.skipped: Counter[str] = Counter()  # records by reason
         self.notes: list[str] = []
-        self.unread = ""  # which page could not be read, where the list owes works behind it
+        self.unreadable_page = ""  # a note on a page with unexpected content, if works are missing after it
         self.claimed: int | None = None
-        self.seen = 0  # records
+        self.listed = 0  # records read
         self.is_cut = False
         self.budget_spent: BudgetSpent | None = None
-        self.pages_left = 0  # that the budget did not allow
-        self._asker = asker
+        self.pages_not_requested = 0  # for want of budget
+        self._client = client
 
     def pages(self) -> Iterator[Sequence[Work]]:
-        """The works of one page after the other, without those that came before.
+        """Read one page after the other and yield its works, without those of earlier pages.
 
-        Raises Gone where there is no such list, FetchError where the site fails.
+        Raises NotFound if there is no such list, FetchError if the site fails.
         """
-        last = ARTIST_PAGES if self.query.kind == "artist" else PAGES
+        last = MAX_ARTIST_PAGES if self.query.kind == "artist" else MAX_PAGES
         size = 0
         for number in range(1, last + 1):
             page = self._page(number)
@@ -89,55 +88,57 @@ class Listing:
                 break
             size = len(page.records)
             self.claimed = page.claimed or self.claimed
-            self.seen += size
-            new = self._new(page)
+            self.listed += size
+            new = self._new_works(page)
             if not new and any(isinstance(record, Work) for record in page.records):
                 self.notes.append(f"{self.query}: page {number} only repeats earlier works; stopped there")
                 break
             yield new
-            self.is_cut = number == last and (size >= PAGE_SIZE or self._owes)
-            # a claim below what was already shown is wrong: full pages go on
+            self.is_cut = number == last and (size >= PAGE_SIZE or self._has_more)
+            # a claim below what is already listed is wrong: go on as long as pages are full
             if self.claimed is not None and (
-                self.seen == self.claimed or (self.seen > self.claimed and size < PAGE_SIZE)
+                self.listed == self.claimed or (self.listed > self.claimed and size < PAGE_SIZE)
             ):
                 break
         claims = f"claims {self.claimed:,}" if self.claimed else "does not say how many it has"
         if self.is_cut:
-            self.notes.append(f"{self.query}: cut at the site's cap of {self.seen:,} works; it {claims}")
-        elif self._owes and not self.budget_spent:
-            self.notes.append(f"{self.query}: the site {claims} works and listed {self.seen:,}")
-            # a list that ends in a full page was cut; one that ends in another has ended, and its count is off
+            self.notes.append(f"{self.query}: cut at the site's cap of {self.listed:,} works; it {claims}")
+        elif self._has_more and not self.budget_spent:
+            self.notes.append(f"{self.query}: the site {claims} works and listed {self.listed:,}")
+            # a list that ends in a full page was cut; otherwise it has ended and its claim is wrong
             self.is_cut = size >= PAGE_SIZE
 
     @property
-    def _owes(self) -> bool:
-        return self.claimed is not None and self.seen < self.claimed
+    def _has_more(self) -> bool:
+        return self.claimed is not None and self.listed < self.claimed
 
-    def _page(self, number: int) -> Page | None:
-        """One page; None where the list ends in something that is no page."""
-        asker, path = self._asker, self.query.path(number)
-        kind: Asked = "artist lists" if self.query.kind == "artist" else "lists"
+    def _page(self, number: int) -> ListPage | None:
+        """Read one page; None if the list ends there."""
+        client, path = self._client, self.query.path(number)
+        kind: RequestKind = "artist lists" if self.query.kind == "artist" else "lists"
         try:
-            return asker.ask(kind, path, lambda content: parse_page(content, asker.base_url))
-        except Gone as error:
+            return client.fetch(kind, path, lambda content: parse_list_page(content, client.base_url))
+        except NotFound as error:
             if number == 1:
-                raise Gone(f"{self.query}: {error}; {CHECK}") from None
+                raise NotFound(f"{self.query}: {error}; {CHECK_SLUG}") from None
             self.notes.append(f"{self.query}: page {number}: {error}; stopped there")
-        except Unreadable as error:
-            # an artist's list is asked for the ids of works, which must not depend on the day
-            if self.query.kind == "artist" and (number == 1 or self._owes):
+        except UnexpectedResponse as error:
+            # an artist's list is read for the ids of works, which must not differ from day to day
+            if self.query.kind == "artist" and (number == 1 or self._has_more):
                 raise
             if number == 1:
-                raise UnreadableList(f"{self.query}: {error.reason}; try again later, or {CHECK}") from None
-            # a list may end in a page of HTML
+                raise UnreadableList(
+                    f"{self.query}: {error.reason}; try again later, or {CHECK_SLUG}"
+                ) from None
+            # some lists end in a page of HTML
             self.notes.append(f"{self.query}: page {number}: {error.reason}; stopped there")
-            self.unread = self.notes[-1] if self._owes else ""
-        except BudgetSpent as spent:
-            claimed_pages = min(-(-(self.claimed or 0) // PAGE_SIZE), PAGES)
-            self.budget_spent, self.pages_left = spent, max(claimed_pages - number, 0) + 1
+            self.unreadable_page = self.notes[-1] if self._has_more else ""
+        except BudgetSpent as error:
+            claimed_pages = min(-(-(self.claimed or 0) // PAGE_SIZE), MAX_PAGES)
+            self.budget_spent, self.pages_not_requested = error, max(claimed_pages - number, 0) + 1
         return None
 
-    def _new(self, page: Page) -> list[Work]:
+    def _new_works(self, page: ListPage) -> list[Work]:
         new: dict[str, Work] = {}
         for record in page.records:
             if isinstance(record, str):
@@ -148,32 +149,34 @@ class Listing:
             elif self.query.kind == "style":
                 record = replace(record, style=self.query.slug)
             if record.id in new:
-                new[record.id] = merge(new[record.id], record)
+                new[record.id] = merge_works(new[record.id], record)
             if record.id in new or record.id in self.works:
-                self.skipped[TWICE] += 1
+                self.skipped[LISTED_TWICE] += 1
             else:
                 new[record.id] = record
         self.works |= new
         return list(new.values())
 
 
-def collect(asker: Asker, queries: Sequence[Query], report: CountCallback = ignore_progress) -> SourceWorks:
-    """The works of several lists as far as they show them, merged by id."""
+def collect(
+    client: CachedClient, queries: Sequence[Query], on_progress: CountCallback = ignore_progress
+) -> SourceWorks:
+    """Read several lists, without going beyond their cap, and merge their works by id."""
     works: dict[str, Work] = {}
     skipped: Counter[str] = Counter()
     notes: list[str] = []
-    unread: list[str] = []
+    incomplete: list[str] = []
     claimed, is_cut = 0, False
     for query in queries:
-        listing = Listing(asker, query)
+        listing = Listing(client, query)
         for new in listing.pages():
             for work in new:
-                works[work.id] = merge(works[work.id], work) if work.id in works else work
+                works[work.id] = merge_works(works[work.id], work) if work.id in works else work
             claimed = max(claimed, listing.claimed or 0)
-            report(len(works), max(claimed, len(works)))
+            on_progress(len(works), max(claimed, len(works)))
         skipped += listing.skipped
         notes += listing.notes
-        unread += [listing.unread] if listing.unread else []
+        incomplete += [listing.unreadable_page] if listing.unreadable_page else []
         is_cut |= listing.is_cut
     return SourceWorks(
         works=list(works.values()),
@@ -182,66 +185,58 @@ def collect(asker: Asker, queries: Sequence[Query], report: CountCallback = igno
         skipped=dict(skipped),
         cut_at_cap=is_cut,
         notes=notes,
-        incomplete=unread,
+        incomplete=incomplete,
     )
 
 
-def merge(first: Work, second: Work) -> Work:
-    """One row of two with the same id: the more complete, the first where equal, with the genres and styles of both."""
-    base = second if _completeness(second) > _completeness(first) else first
-    return replace(base, genre=union(first.genre, second.genre), style=union(first.style, second.style))
+def merge_works(first: Work, second: Work) -> Work:
+    """Merge two works of the same id: the one with more fields set, with the genres and styles of both."""
+    base = second if _fields_set(second) > _fields_set(first) else first
+    return replace(
+        base, genre=join_slugs(first.genre, second.genre), style=join_slugs(first.style, second.style)
+    )
 
 
-def _completeness(work: Work) -> int:
+def _fields_set(work: Work) -> int:
     return sum(value not in ("", None) for value in astuple(work))
 
 
-NEIGHBOURS = 30  # on either side, whose middle year says which year belongs at a place of the list
+def cutoff_year(works: Sequence[Work]) -> int | None:
+    """The year before which all dated works of a cut list are among `works`, its first ones in its order.
 
-LEAST_MARGIN = 20  # years; of 512 works of a real list the latest stood 10 years behind its place
-
-PASSED_OVER = (
-    1000  # one work in so many may stand further behind: a slip of the pen should not cost 100,000 requests
-)
-
-
-def edge_of(works: Sequence[Work]) -> int | None:
-    """The year before which a dated work would have been in `works`, a list's first ones in its order.
-
-    Lists ascend by year but for a few works that stand later than their year; how much later in this list is the
-    margin. None where too little is dated to tell.
+    Lists ascend by year, except for a few works that stand later than their year. How much later they stand in this
+    list is the margin. None if fewer than 4 × NEIGHBOURS works are dated.
     """
     years = [work.year for work in works if is_dated(work) and work.year is not None]
     if len(years) < 4 * NEIGHBOURS:
         return None
-    behind = sorted(
+    delays = sorted(
         (
             statistics.median(years[max(0, place - NEIGHBOURS) : place + NEIGHBOURS + 1]) - year
             for place, year in enumerate(years)
         ),
         reverse=True,
     )
-    margin = max(behind[len(years) // PASSED_OVER], LEAST_MARGIN)
+    margin = max(delays[len(years) // WORKS_PER_OUTLIER], MIN_MARGIN_YEARS)
     return int(statistics.median(years[-2 * NEIGHBOURS :]) - margin)
 
 
-S = TypeVar("S")
-
-T = TypeVar("T")
-
-AHEAD = 8  # begun before the first of them is taken
-
-
-def in_order(
-    threads: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S]
+def map_in_order(
+    threads: ThreadPoolExecutor, function: Callable[[S], T], items: Iterable[S]
 ) -> Generator[T, None, None]:
-    """`work` of each item, at most AHEAD of them beyond the one that is taken; those are finished in any case."""
-    coming = iter(items)
-    begun: deque[Future[T]] = deque(threads.submit(work, item) for item in islice(coming, AHEAD))
+    """Yield `function` of each item in order, computed in threads at most LOOK_AHEAD items ahead.
+
+    Calls that were started are finished also if the caller closes the generator: so what is requested does not depend
+    on timing.
+    """
+    remaining = iter(items)
+    started: deque[Future[T]] = deque(
+        threads.submit(function, item) for item in islice(remaining, LOOK_AHEAD)
+    )
     try:
-        while begun:
-            value = begun.popleft().result()
-            begun.extend(threads.submit(work, item) for item in islice(coming, 1))
+        while started:
+            value = started.popleft().result()
+            started.extend(threads.submit(function, item) for item in islice(remaining, 1))
             yield value
     finally:
-        wait(begun)  # a caller that has enough leaves: what was asked is the same every time
+        wait(started)

@@ -1,9 +1,7 @@
-"""WikiArt's genres and styles: the slugs that can be asked for, live from its index or from the shipped table.
+"""WikiArt's genres and styles: their slugs, titles and numbers of works, from its index page or the shipped table.
 
-Slugs cannot be computed from titles ("Naïve Art (Primitivism)" is `na-ve-art-primitivism`), so slugs.json keeps
-them, with the counts of 2019 (genres, where 3,600 means "at least") and 2020 (styles).
-
-Genres and styles as the App layer writes them, titles joined by commas, told apart as slugs.
+Slugs cannot be computed from titles ("Naïve Art (Primitivism)" is `na-ve-art-primitivism`), so slugs.json lists them,
+with the counts of 2019 (genres, where 3,600 means "at least") and 2020 (styles).
 """
 
 import difflib
@@ -24,39 +22,37 @@ from atelier.web.client import PoliteClient
 
 Kind = Literal["genre", "style"]
 
-MAX_BYTES = 2_000_000  # a real page has 26 kB
-
+MAX_INDEX_BYTES = 2_000_000  # a real page has 26 kB
 SLUG = re.compile(r"[a-z0-9-]{1,100}")
-
 TAGS = ("ul", "li", "a", "sup")
 
 
 @dataclass(frozen=True, slots=True)
 class Slug:
-    """A genre or style: what to write into params.yaml, what WikiArt calls it, how many works it counts."""
+    """A genre or style: its slug, as in params.yaml, its title, and WikiArt's number of works."""
 
     slug: str
     title: str
     count: int | None
 
 
-def table(
+def read_slugs(
     kind: Kind, live: bool = False, *, base_url: str = "https://www.wikiart.org", contact: str = ""
 ) -> list[Slug]:
-    """Genres or styles, sorted by slug: the shipped table, or what the site says now."""
+    """Genres or styles, sorted by slug, from the shipped table or, with `live`, from the site."""
     if live:
-        # nothing is trained on the names of genres and styles
+        # may_train: nothing is trained on the index page
         with PoliteClient(
             base_url, contact=contact, rate_per_s=1.0, retries=2, timeout_s=30.0, may_train=True
         ) as client:
-            return index(kind, client)
+            return fetch_slugs(kind, client)
     rows = json.loads((files("atelier.wikiart") / "slugs.json").read_text(encoding="utf-8"))[kind]
     return [Slug(**row) for row in rows]
 
 
-def index(kind: Kind, client: PoliteClient) -> list[Slug]:
-    """The site's present genres or styles, by slug. Raises FetchError, or AtelierError where the page changed."""
-    fetched = client.fetch(f"/en/paintings-by-{kind}", max_bytes=MAX_BYTES)
+def fetch_slugs(kind: Kind, client: PoliteClient) -> list[Slug]:
+    """Fetch the site's genres or styles, sorted by slug. Raises FetchError; AtelierError if the page lists none."""
+    fetched = client.fetch(f"/en/paintings-by-{kind}", max_bytes=MAX_INDEX_BYTES)
     slugs = parse_index(fetched.content, kind)
     if not slugs:
         raise AtelierError(
@@ -66,7 +62,7 @@ def index(kind: Kind, client: PoliteClient) -> list[Slug]:
 
 
 def parse_index(page: bytes, kind: Kind) -> list[Slug]:
-    """The entries of an index page; those that do not look like one are passed over."""
+    """Parse an index page; links that are no entries are skipped."""
     found = {}
     soup = BeautifulSoup(keep_only_tags(page, TAGS), "html.parser")
     for link in soup.select("ul.dictionaries-list a[href], li.dottedItem a[href]"):
@@ -84,8 +80,8 @@ def parse_index(page: bytes, kind: Kind) -> list[Slug]:
 
 
 def unknown_slug(kind: Kind, slug: str) -> str | None:
-    """A sentence where the shipped table does not know `slug`, with the closest it knows; None where it does."""
-    known = [entry.slug for entry in table(kind)]
+    """A warning with the closest slugs if `slug` is not in the shipped table, else None."""
+    known = [entry.slug for entry in read_slugs(kind)]
     if slug in known:
         return None
     close: Sequence[str] = difflib.get_close_matches(slug, known, 3)
@@ -93,37 +89,34 @@ def unknown_slug(kind: Kind, slug: str) -> str | None:
     return f"scrape.wikiart.{kind} holds {slug!r}, which is not among the {len(known)} {kind}s known here; {hint}"
 
 
+def titles_to_slugs(kind: Kind, titles: str) -> list[str]:
+    """The slugs of titles joined by commas, "Realism, Trompe-l'œil"; of an unknown title the likeliest slug."""
+    likeliest = (slug(_without_variable_characters(title)) for title in titles.split(",") if title.strip())
+    return sorted({_slugs_by_likeliest(kind).get(name, name) for name in likeliest})
+
+
+def join_slugs(*fields: str) -> str:
+    """Merge fields of the catalog such as "marina" and "marina, sketch" into one, sorted and without repetition."""
+    return ", ".join(sorted({name for field in fields for name in field.split(", ")} - {""}))
+
+
+@cache
+def _slugs_by_likeliest(kind: Kind) -> dict[str, str]:
+    """The site's slugs by the slugs that their titles suggest, and by themselves."""
+    entries = read_slugs(kind)
+    suggested = {
+        slug(_without_variable_characters(entry.title)): entry.slug for entry in entries if entry.title
+    }
+    return suggested | {entry.slug: entry.slug for entry in entries}
+
+
+def _without_variable_characters(title: str) -> str:
+    """The title without what the site does not always write in the same way."""
+    return title.replace("'", "").replace("’", "").replace("œ", "oe").replace("Œ", "Oe")
+
+
 def _path(href: str) -> str:
     try:
         return urlsplit(href).path.rstrip("/")
     except ValueError:
         return ""
-
-
-def slugs(kind: Kind, joined: str) -> list[str]:
-    """The slugs of "Realism, Trompe-l'œil"; of a title that the shipped table does not know, the likeliest."""
-    likeliest = (slug(_plain(title)) for title in joined.split(",") if title.strip())
-    return sorted({_known(kind).get(name, name) for name in likeliest})
-
-
-def is_among(kind: Kind, asked: str, joined: str) -> bool:
-    """Whether the genre or style `asked` for is one of those named."""
-    return asked in slugs(kind, joined)
-
-
-def union(*fields: str) -> str:
-    """One field of the catalog out of several: "marina, sketch"."""
-    return ", ".join(sorted({name for field in fields for name in field.split(", ")} - {""}))
-
-
-@cache
-def _known(kind: Kind) -> dict[str, str]:
-    """What a title looks like as a slug → the slug that the site gave it."""
-    return {slug(_plain(entry.title)): entry.slug for entry in table(kind) if entry.title} | {
-        entry.slug: entry.slug for entry in table(kind)
-    }
-
-
-def _plain(title: str) -> str:
-    """Without what is written now so, now so."""
-    return title.replace("'", "").replace("’", "").replace("œ", "oe").replace("Œ", "Oe")

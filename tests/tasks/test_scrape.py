@@ -1,4 +1,4 @@
-"""The stage scrape: params in, catalog and coverage report out."""
+"""The stage scrape, from params to catalog and coverage report."""
 
 import json
 import os
@@ -96,13 +96,13 @@ def test_wikiart_becomes_a_catalog(capsys):
     assert "the site claims 2,000 works and listed 66" in capsys.readouterr().out
 
 
-def test_a_style_an_artist_and_a_limit_can_be_asked_for():
+def test_a_style_or_an_artist_with_a_limit_can_be_scraped():
     with lookalike({"style/cubism": offers(5), "artist/anna-ancher": offers(4)}) as site:
         assert scrape(**wikiart(site, style="cubism", limit=3)).startswith("3 works of the style cubism")
         assert scrape(**wikiart(site, artist="anna-ancher")).startswith("4 works of the artist anna-ancher")
 
 
-def test_a_site_that_is_down_is_told_as_what_may_pass():
+def test_a_site_that_is_down_is_a_temporary_error():
     with lookalike({"genre/marina": offers(1)}) as site:
         site.retry_after = "86400"
         site.fail("/robots.txt", "503")
@@ -116,7 +116,7 @@ def test_a_site_that_is_down_is_told_as_what_may_pass():
     assert "Traceback" not in said
 
 
-def test_a_slug_that_the_table_does_not_know_is_asked_with_a_warning(capsys):
+def test_an_unknown_slug_is_requested_with_a_warning(capsys):
     with lookalike({"genre/marine": offers(1)}) as site:
         scrape(**wikiart(site, genre="marine"))
     assert (
@@ -125,14 +125,14 @@ def test_a_slug_that_the_table_does_not_know_is_asked_with_a_warning(capsys):
     )
 
 
-def test_a_capped_list_is_not_passed_over_in_silence(capsys):
+def test_a_capped_list_is_reported(capsys):
     with lookalike({"genre/marina": offers(3601)}) as site:
         scrape(**wikiart(site))
     assert report()["cut_at_cap"] is True and report()["claimed"] == 3601 and report()["found"] == 3600
     assert "cut at the site's cap of 3,600 works; it claims 3,601" in capsys.readouterr().out
 
 
-def test_the_present_is_the_snapshots_year():
+def test_rights_are_judged_in_the_snapshots_year():
     artists = {"anna-ancher": {"deathDayAsString": "15 April 1935"}}
     with lookalike({"genre/marina": offers(2)}, artists=artists) as site:
         free = wikiart(site, rights="public-domain")
@@ -144,7 +144,7 @@ def test_the_present_is_the_snapshots_year():
             scrape(snapshot="2005-12-31", **free)
 
 
-def test_an_empty_answer_is_an_error_that_says_what_to_check():
+def test_no_works_is_an_error_that_says_what_to_check():
     with (
         lookalike({"genre/marina": []}) as site,
         pytest.raises(AtelierError, match="gave no works: check the slug"),
@@ -192,7 +192,7 @@ def test_a_folder_becomes_a_catalog_with_the_same_bytes_wherever_it_is():
         ("nowhere", "there is no such folder"),
     ],
 )
-def test_a_folder_that_cannot_be_meant_is_refused_with_a_sentence(path, words):
+def test_an_unsuitable_folder_is_an_error_that_says_why(path, words):
     for name in ("data/artworks", "pictures", ".atelier/unpacked"):
         Path(name).mkdir(parents=True)
         Path(name, "1-00000.png").write_bytes(jpeg((1, 60, 160)))
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_meant_is_refused_with_a_sentence(path, words):
     assert not Path("data/catalog.parquet").exists()
 
 
-def test_the_folder_around_the_studio_may_be_named(monkeypatch):
+def test_the_folder_may_contain_the_studio(monkeypatch):
     Path("pictures/studio/data/artworks").mkdir(parents=True)
     Path("pictures/studio/data/artworks/1-00000.png").write_bytes(jpeg((1, 60, 160)))
     Path("pictures/sea.png").write_bytes(jpeg((2, 60, 160)))
@@ -213,7 +213,7 @@ def test_the_folder_around_the_studio_may_be_named(monkeypatch):
     assert report()["notes"] == ["passed over, since the names promise no picture: 1 folder of this studio"]
 
 
-def test_no_folder_is_a_sentence_with_its_line():
+def test_a_missing_folder_setting_is_an_error_with_its_line():
     Path("params.yaml").write_text("scrape:\n  source: folder\n  folder:\n    path: null\n")
     with pytest.raises(
         AtelierError, match=r"params\.yaml:4: scrape\.folder\.path holds None; it may hold the folder"
@@ -248,7 +248,7 @@ def stage() -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_budget_is_counted_over_all_runs_of_a_question_and_raising_it_goes_on(capsys):
+def test_the_budget_counts_over_all_runs_of_a_list_and_a_larger_one_goes_on(capsys):
     with archive(painted(420, artists=8, others=80), cap=180) as site:
         for _ in range(3):
             scrape(**wikiart(site, style="impressionism", max_requests=150))
@@ -261,7 +261,7 @@ def test_the_budget_is_counted_over_all_runs_of_a_question_and_raising_it_goes_o
         assert report()["found"] == 420  # another snapshot is another question, and asks for no details again
 
 
-def test_where_the_site_fails_on_the_long_way_the_catalog_has_what_the_list_gave(capsys):
+def test_if_the_site_fails_at_the_oeuvres_the_catalog_has_the_works_of_the_list(capsys):
     with archive(painted(420, artists=8, others=80), cap=180) as site:
         site.rule = lambda path, asked: "html" if "/App/Painting/" in path else None
         summary = scrape(**wikiart(site, style="impressionism"))
@@ -275,7 +275,7 @@ def test_where_the_site_fails_on_the_long_way_the_catalog_has_what_the_list_gave
 
 
 @pytest.mark.slow
-def test_sixteen_thousand_works_of_one_style_are_all_catalogued():
+def test_all_sixteen_thousand_works_of_a_style_are_catalogued():
     """Waits for some 14,000 requests: WikiArt shows 3,600 of its 16,212 impressionist works."""
     works = painted(16_212, artists=300, others=800)
     with archive(works) as site:
@@ -295,7 +295,7 @@ def test_sixteen_thousand_works_of_one_style_are_all_catalogued():
 
 
 @pytest.mark.slow
-def test_a_scrape_killed_at_random_moments_ends_with_the_same_bytes_and_asks_for_nothing_that_was_stored(
+def test_a_scrape_killed_at_random_moments_gives_the_same_bytes_and_requests_nothing_twice(
     tmp_path,
 ):
     """Waits for seven real stage processes, six of them killed on the way."""

@@ -8,7 +8,7 @@ import pytest
 
 from atelier.data.catalog import Work
 from atelier.download.sources import addresses, is_copy
-from atelier.wikiart.formats import parse_page
+from atelier.wikiart.formats import parse_list_page
 
 URL = "https://uploads3.wikiart.org/images/claude-monet/the-sea-1887(1).jpg"
 WORK = Work(
@@ -90,7 +90,7 @@ def test_no_copy_is_asked_for_that_the_real_records_say_is_absent(
 ) -> None:
     text = (wikiart_samples / "list_records_socialist-realism.json").read_text(encoding="utf-8")
     maps = {record["id"]: record["map"] for record in json.loads(text)}
-    page = parse_page(b'{"Paintings": ' + text.encode() + b"}", "https://www.wikiart.org")
+    page = parse_list_page(b'{"Paintings": ' + text.encode() + b"}", "https://www.wikiart.org")
     copies = 0
     for work in page.records:
         assert isinstance(work, Work)

@@ -18,9 +18,9 @@ from atelier.gallery.painter import describe
 from atelier.gallery.server import GENRE, live_url, painted, serve, virtual_url, work_id
 from atelier.web.client import PoliteClient
 from atelier.web.response import FetchError
-from atelier.wikiart.asking import Asker, Store
+from atelier.wikiart.cached_client import CachedClient, ResponseCache
 from atelier.wikiart.lists import Query, collect
-from atelier.wikiart.slugs import index
+from atelier.wikiart.slugs import fetch_slugs
 
 SIZE_PX = 128
 
@@ -36,7 +36,7 @@ def gallery():
 
 
 def listed(client, *queries):
-    return collect(Asker(client, Store(), ""), queries or [Query("genre", GENRE)])
+    return collect(CachedClient(client, ResponseCache(), ""), queries or [Query("genre", GENRE)])
 
 
 def test_the_list_holds_every_work_in_order_of_its_year(gallery):
@@ -58,8 +58,8 @@ def test_a_record_says_what_the_painter_says(gallery):
 
 def test_the_indices_count_what_the_lists_hold(gallery):
     _, client = gallery
-    (genre,) = index("genre", client)
-    styles = index("style", client)
+    (genre,) = fetch_slugs("genre", client)
+    styles = fetch_slugs("style", client)
     assert (genre.slug, genre.count) == (GENRE, 130)
     assert sum(style.count or 0 for style in styles) == 130
     found = listed(client, Query("genre", GENRE), *[Query("style", style.slug) for style in styles])
@@ -122,8 +122,8 @@ if __name__ == "__main__":
         base, contact="", rate_per_s=None, retries=0, timeout_s=60
     ) as client:
         from atelier.wikiart.lists import Query, collect
-        from atelier.wikiart.asking import Asker
-        from atelier.wikiart.asking import Store
+        from atelier.wikiart.cached_client import CachedClient
+        from atelier.wikiart.cached_client import ResponseCache
         work = collect(Asker(client, Store(), ""), [Query("genre", "marina")]).works[0]
         client.fetch(work.image_url, max_bytes=10**7)
         print("painted", flush=True)

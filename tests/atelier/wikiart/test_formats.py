@@ -1,4 +1,4 @@
-"""List JSON, real and hostile, as works."""
+"""Parsing the JSON of lists, real and hostile, as works."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atelier.data.catalog import Work, read_catalog, write_catalog
-from atelier.wikiart.formats import FOREIGN, MALFORMED, NotAPage, parse_page
+from atelier.wikiart.formats import FOREIGN, MALFORMED, UnexpectedContent, parse_list_page
 
 BASE = "https://www.wikiart.org"
 GOOD = {
@@ -22,7 +22,7 @@ GOOD = {
 
 def read(**changes) -> Work | str:
     content = json.dumps({"Paintings": [{**GOOD, **changes}], "AllPaintingsCount": 1}).encode()
-    return parse_page(content, BASE).records[0]
+    return parse_list_page(content, BASE).records[0]
 
 
 def test_a_record_becomes_a_work():
@@ -39,7 +39,7 @@ def test_all_real_records_are_works(wikiart_samples, tmp_path):
     records = json.loads(
         (wikiart_samples / "list_records_socialist-realism.json").read_text(encoding="utf-8")
     )
-    page = parse_page(json.dumps({"Paintings": records, "AllPaintingsCount": 512}).encode(), BASE)
+    page = parse_list_page(json.dumps({"Paintings": records, "AllPaintingsCount": 512}).encode(), BASE)
     works = [work for work in page.records if isinstance(work, Work)]
     assert page.claimed == len(works) == len(records) == 512
     assert not any("&" in work.title and ";" in work.title for work in works)
@@ -49,20 +49,20 @@ def test_all_real_records_are_works(wikiart_samples, tmp_path):
     assert read_catalog(tmp_path / "catalog.parquet") == sorted(works, key=lambda work: work.id)
 
 
-def test_all_real_image_addresses_are_allowed(wikiart_samples):
+def test_all_real_image_urls_are_allowed(wikiart_samples):
     urls = (wikiart_samples / "image_urls_self-portrait.txt").read_text(encoding="utf-8").split()
     works = [read(image=url) for url in urls]
     assert len(works) == 2148
     assert all(isinstance(work, Work) and work.image_url.isascii() for work in works)
 
 
-def test_html_in_titles_is_resolved():
+def test_html_entities_in_titles_are_decoded():
     work = read(title="Th&#233;o&#39;s &quot;sea&quot; &amp; sky", artistName="Andr&#233; &amp; Co")
     assert isinstance(work, Work)
     assert (work.title, work.artist) == ('Théo\'s "sea" & sky', "André & Co")
 
 
-def test_control_characters_and_lone_surrogates_do_not_survive():
+def test_control_characters_and_lone_surrogates_are_removed():
     work = read(title="a\x00b\n\x1b[31mc \ud800 d")
     assert isinstance(work, Work)
     assert work.title == "a b [31mc ? d"
@@ -86,14 +86,14 @@ def test_control_characters_and_lone_surrogates_do_not_survive():
         {"image": 7},
     ],
 )
-def test_a_malformed_record_is_counted_not_fatal(changes):
+def test_a_malformed_record_becomes_its_reason(changes):
     assert read(**changes) == MALFORMED
 
 
 @pytest.mark.parametrize("record", [None, 7, "text", [], [GOOD], True])
 def test_a_record_of_another_type_is_malformed(record):
     content = json.dumps({"Paintings": [record, GOOD]}).encode()
-    first, second = parse_page(content, BASE).records
+    first, second = parse_list_page(content, BASE).records
     assert first == MALFORMED and isinstance(second, Work)
 
 
@@ -118,7 +118,7 @@ def test_an_image_on_a_foreign_host_is_refused(image):
     assert read(image=image) == FOREIGN
 
 
-def test_non_ascii_image_addresses_are_encoded_once():
+def test_non_ascii_image_urls_are_percent_encoded_once():
     for image in ("https://uploads1.wikiart.org/images/a/mer bleu\u00e9(1).jpg",
                   "https://uploads1.wikiart.org/images/a/mer%20bleu%C3%A9(1).jpg"):  # fmt: skip
         work = read(image=image)
@@ -133,14 +133,14 @@ def test_an_impossible_size_is_unknown(side):
 
 
 @pytest.mark.parametrize("address", [None, 7, "", "/en/..", "/en/a/b", "//evil", "http://[", "/en/ "])
-def test_an_odd_artist_address_leaves_the_slug_empty(address):
+def test_an_unusual_artist_url_leaves_the_slug_empty(address):
     work = read(artistUrl=address)
     assert isinstance(work, Work) and work.artist_slug == ""
 
 
 def test_a_list_ends_in_null_or_nothing():
     for end in (b"null", b"[]"):
-        page = parse_page(b'{"Paintings": ' + end + b', "AllPaintingsCount": "many"}', BASE)
+        page = parse_list_page(b'{"Paintings": ' + end + b', "AllPaintingsCount": "many"}', BASE)
         assert (page.claimed, list(page.records)) == (None, [])
 
 
@@ -161,9 +161,9 @@ def test_a_list_ends_in_null_or_nothing():
         (b'{"Paintings": "all"}', "neither a list nor null"),
     ],
 )
-def test_what_is_no_page_is_refused_with_a_sentence(content, words):
-    with pytest.raises(NotAPage, match=words):
-        parse_page(content, BASE)
+def test_content_that_is_no_list_page_raises_unexpected_content(content, words):
+    with pytest.raises(UnexpectedContent, match=words):
+        parse_list_page(content, BASE)
 
 
 JSON = st.recursive(
@@ -174,7 +174,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, max_size=4))
-def test_any_record_gives_a_storable_work_or_a_reason(changes):
+def test_every_record_becomes_a_storable_work_or_a_reason(changes):
     record = read(**changes)
     if isinstance(record, Work):
         for text in (record.title, record.artist, record.artist_slug, record.image_url, record.page_url):

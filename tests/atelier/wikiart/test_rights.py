@@ -1,4 +1,4 @@
-"""Rights from deaths and from the marks of painting pages."""
+"""Rights from years of death and from the marks of works' pages."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from atelier.data.catalog import Work
 from atelier.wikiart.formats import Artist
-from atelier.wikiart.rights import by_death, parse_mark
+from atelier.wikiart.rights import parse_mark, rights_by_death
 
 WORK = Work(
     id="a" * 24, title="", artist="", artist_slug="", year_text="", year=None, genre="", style="", width=None,
@@ -33,7 +33,7 @@ MARK = '<div class="{}"><a class="copyright" href="#"><i class="{}"></i> {}</a><
         ("<html><body>A page about the public domain, copyright-icon-public-domain</body></html>", "unknown"),
     ],
 )
-def test_the_mark_of_a_page(page, rights):
+def test_the_mark_of_a_page_decides_the_rights(page, rights):
     assert parse_mark(page.encode()) == rights
 
 
@@ -50,9 +50,9 @@ def test_a_hostile_page_has_no_mark(page):
     assert parse_mark(page) == "unknown"
 
 
-def test_seventy_full_calendar_years_must_have_passed():
+def test_public_domain_begins_after_seventy_full_calendar_years():
     artists = {"a": Artist("a", "", 1955), "b": Artist("b", "", 1956), "c": Artist("c", "", None)}
-    judge = by_death(artists, 2026)
-    assert [judge(replace(WORK, artist_slug=slug)) for slug in ("a", "b", "c", "", "stranger")] == [
+    rights_of = rights_by_death(artists, 2026)
+    assert [rights_of(replace(WORK, artist_slug=slug)) for slug in ("a", "b", "c", "", "unknown-artist")] == [
         "public-domain", "unknown", "unknown", "unknown", "unknown",
     ]  # fmt: skip

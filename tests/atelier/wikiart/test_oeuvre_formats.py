@@ -1,4 +1,4 @@
-"""The App layer's JSON as artists, oeuvres and details; titles as slugs; where a cut list ends."""
+"""Parsing the App layer's JSON, titles as slugs, and the year before which a cut list is complete."""
 
 import json
 from dataclasses import replace
@@ -8,17 +8,17 @@ import pytest
 from atelier.data.catalog import Work
 from atelier.wikiart.formats import (
     Artist,
-    NotAPage,
-    Piece,
+    OeuvreWork,
+    UnexpectedContent,
     image_key,
     is_dated,
-    parse_alphabet,
+    parse_artists,
     parse_details,
     parse_oeuvre,
     year_of_death,
 )
-from atelier.wikiart.lists import edge_of
-from atelier.wikiart.slugs import is_among, slugs
+from atelier.wikiart.lists import cutoff_year
+from atelier.wikiart.slugs import titles_to_slugs
 
 BASE = "https://www.wikiart.org"
 MONET = Artist("claude-monet", "Claude Monet", 1926)
@@ -29,13 +29,13 @@ RECORD = {
 }  # fmt: skip
 
 
-def piece(**changes) -> Piece | str:
+def oeuvre_work(**changes) -> OeuvreWork | str:
     return parse_oeuvre(json.dumps([{**RECORD, **changes}]).encode(), MONET, BASE)[0]
 
 
 def work(**changes) -> Work:
-    found = piece(**changes)
-    assert isinstance(found, Piece)
+    found = oeuvre_work(**changes)
+    assert isinstance(found, OeuvreWork)
     return found.work
 
 
@@ -48,13 +48,13 @@ def test_a_record_of_an_oeuvre_becomes_a_work():
     )  # fmt: skip
 
 
-def test_its_mark_changes_with_what_the_oeuvre_says_and_with_nothing_else():
-    def mark(**changes) -> str:
-        found = piece(**changes)
-        assert isinstance(found, Piece)
-        return found.record
+def test_the_fingerprint_changes_only_with_the_fields_that_are_used():
+    def fingerprint(**changes) -> str:
+        found = oeuvre_work(**changes)
+        assert isinstance(found, OeuvreWork)
+        return found.fingerprint
 
-    assert mark() == mark(artistContentId=1, somethingNew=[1])
+    assert fingerprint() == fingerprint(artistContentId=1, somethingNew=[1])
     changes = (
         {"title": "Cliff"},
         {"completitionYear": 1884},
@@ -62,7 +62,7 @@ def test_its_mark_changes_with_what_the_oeuvre_says_and_with_nothing_else():
         {"height": 1},
         {"image": "/images/b.jpg"},
     )
-    assert len({mark(), *(mark(**change) for change in changes)}) == 6
+    assert len({fingerprint(), *(fingerprint(**change) for change in changes)}) == 6
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_its_mark_changes_with_what_the_oeuvre_says_and_with_nothing_else():
         ({"completitionYear": "1883", "yearAsString": ["1883"]}, None, False),
     ],
 )
-def test_only_a_plain_year_dates_a_work(said, year, dated):
+def test_only_a_work_with_a_plain_year_is_dated(said, year, dated):
     assert (work(**said).year, is_dated(work(**said))) == (year, dated)
 
 
-def test_one_image_has_one_key_whatever_its_address_looks_like():
+def test_all_urls_of_an_image_have_the_same_key():
     keys = {
         image_key(address)
         for address in (
@@ -94,60 +94,60 @@ def test_one_image_has_one_key_whatever_its_address_looks_like():
     assert image_key("https://uploads8.wikiart.org/images/a/stop!.jpg") == "/images/a/stop!.jpg"
 
 
-def test_the_alphabet_names_artists_and_passes_over_what_is_none():
+def test_the_list_of_artists_is_parsed_and_malformed_entries_are_skipped():
     entries = [
         {"url": "claude-monet", "artistName": "Claude Monet", "deathDay": "/Date(-1359936000000)/"},
         {"url": "/en/anna-ancher", "artistName": 7, "deathDayAsString": "1935"},
         {"url": ".."}, {"url": "a/b"}, {"url": None}, {"artistName": "Nobody"}, [], 7, None,
     ]  # fmt: skip
-    artists = parse_alphabet(json.dumps(entries).encode())
+    artists = parse_artists(json.dumps(entries).encode())
     assert artists == {"claude-monet": MONET, "anna-ancher": Artist("anna-ancher", "", 1935)}
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"<html>", b"7", b"{}", b'{"Artists": {}}', b"[" * 1_000_000, b'["\xff"]']
 )
-def test_what_is_no_list_is_no_answer(content):
-    with pytest.raises(NotAPage):
-        parse_alphabet(content)
-    with pytest.raises(NotAPage):
+def test_content_that_is_no_list_raises_unexpected_content(content):
+    with pytest.raises(UnexpectedContent):
+        parse_artists(content)
+    with pytest.raises(UnexpectedContent):
         parse_oeuvre(content, MONET, BASE)
 
 
-def test_details_tell_titles_and_page_and_belong_to_their_work():
-    told = {
+def test_details_have_titles_and_a_page_and_must_be_of_the_requested_work():
+    details_json = {
         "contentId": 7,
         "genre": "cityscape, sketch and study",
         "style": None,
         "artistUrl": "claude-monet",
         "url": "x",
     }
-    details = parse_details(json.dumps(told).encode(), "7", BASE)
+    details = parse_details(json.dumps(details_json).encode(), "7", BASE)
     assert (details.genre, details.style, details.page_url) == (
-        told["genre"],
+        details_json["genre"],
         "",
         f"{BASE}/en/claude-monet/x",
     )
-    with pytest.raises(NotAPage, match="another work"):
-        parse_details(json.dumps(told).encode(), "8", BASE)
+    with pytest.raises(UnexpectedContent, match="another work"):
+        parse_details(json.dumps(details_json).encode(), "8", BASE)
     for odd in ({"url": ".."}, {"artistUrl": ".."}, {"url": 7}, {"artistUrl": None}):
-        assert parse_details(json.dumps({**told, **odd}).encode(), "7", BASE).page_url == ""
+        assert parse_details(json.dumps({**details_json, **odd}).encode(), "7", BASE).page_url == ""
 
 
-def test_titles_are_told_apart_as_the_sites_own_slugs():
-    assert slugs("style", "Impressionism, Naïve Art (Primitivism)") == [
+def test_titles_become_the_sites_own_slugs():
+    assert titles_to_slugs("style", "Impressionism, Naïve Art (Primitivism)") == [
         "impressionism",
         "na-ve-art-primitivism",
     ]
-    assert slugs("genre", "sculpture, sketch and study,, ") == ["sculpture", "sketch-and-study"]
-    assert slugs("style", "A Style of 2031") == ["a-style-of-2031"]
-    assert is_among("style", "art-nouveau-modern", "Art Nouveau (Modern)")
-    assert not is_among("style", "impressionism", "Post-Impressionism")
+    assert titles_to_slugs("genre", "sculpture, sketch and study,, ") == ["sculpture", "sketch-and-study"]
+    assert titles_to_slugs("style", "A Style of 2031") == ["a-style-of-2031"]
+    assert "art-nouveau-modern" in titles_to_slugs("style", "Art Nouveau (Modern)")
+    assert "impressionism" not in titles_to_slugs("style", "Post-Impressionism")
 
 
 @pytest.mark.parametrize("title", ["trompe-l'œil", "Trompe-l’œil"])
-def test_a_title_is_known_however_its_apostrophe_is_written(title):
-    assert is_among("genre", "trompe-loeil", title)
+def test_a_title_is_recognised_with_either_apostrophe(title):
+    assert "trompe-loeil" in titles_to_slugs("genre", title)
 
 
 def dated(*years: int | None) -> list[Work]:
@@ -157,20 +157,20 @@ def dated(*years: int | None) -> list[Work]:
     ]
 
 
-def test_a_cut_list_ends_some_years_before_its_last_ones():
-    assert edge_of(dated(*range(1700, 1900))) == 1869 - 20
-    assert edge_of(dated(*range(1700, 1800), *[None] * 50, *range(1800, 1900))) == 1869 - 20
+def test_the_cutoff_year_is_a_margin_before_the_last_works():
+    assert cutoff_year(dated(*range(1700, 1900))) == 1869 - 20
+    assert cutoff_year(dated(*range(1700, 1800), *[None] * 50, *range(1800, 1900))) == 1869 - 20
 
 
-def test_works_that_stand_far_behind_their_year_widen_the_margin():
+def test_works_that_stand_far_behind_their_year_increase_the_margin():
     years = list(range(1700, 1900))
     years[100] = 1750
-    assert edge_of(dated(*years)) == 1869 - 49
+    assert cutoff_year(dated(*years)) == 1869 - 49
 
 
-def test_a_list_that_is_not_in_order_or_hardly_dated_tells_nothing():
-    assert edge_of(dated(*range(1900, 1700, -1), *range(1700, 1900, 5))) < 1750  # type: ignore[operator]
-    assert edge_of(dated(*range(1800, 1900), *[None] * 3500)) is None
+def test_a_list_without_order_or_with_few_dates_has_an_early_or_no_cutoff_year():
+    assert cutoff_year(dated(*range(1900, 1700, -1), *range(1700, 1900, 5))) < 1750  # type: ignore[operator]
+    assert cutoff_year(dated(*range(1800, 1900), *[None] * 3500)) is None
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_a_list_that_is_not_in_order_or_hardly_dated_tells_nothing():
         ({}, None),
     ],
 )
-def test_the_year_of_death_is_the_later_of_what_is_told(artist, year):
+def test_the_year_of_death_is_the_later_of_the_two_fields(artist, year):
     assert year_of_death(json.loads(json.dumps(artist))) == year
