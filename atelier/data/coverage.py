@@ -1,4 +1,7 @@
-"""What a source was asked for, what it gave, and what became of the difference. Content only: no clock, no path."""
+"""The works that a source gave, and data/catalog.json, which counts them and explains those that are missing.
+
+The report depends on content alone: it contains no date and no path.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,12 +9,12 @@ from typing import Any
 
 from atelier.data.catalog import Work
 
-EXAMPLES = 20  # of what failed, by name; all are counted
+MAX_NAMED_FAILURES = 20  # in the report; all are counted
 
 
 @dataclass(frozen=True, slots=True)
 class YearSpan:
-    """How many works, and the years they cover."""
+    """A number of works and the years that they cover; `undated` of them have no year."""
 
     works: int
     first: int | None
@@ -27,36 +30,34 @@ class YearSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How far beyond its plain lists a site was followed, and what that rests on."""
+    """How the works of a site were found beyond its lists, which end at a cap, and what could not be fetched."""
 
-    plain_lists: YearSpan  # what the lists alone would have given
-    by_route: Mapping[str, int]  # lists, artists → works
-    requests: Mapping[str, int]  # kind → addresses that the catalog rests on, kept or asked
-    failed_for_good: Sequence[str] = ()  # address: reason; not asked again at this snapshot
-    failed: Sequence[str] = ()  # address: reason; the next run asks again
-    not_asked: Mapping[str, int] = field(default_factory=dict)  # what the budget did not allow
-    dated_before: int | None = None  # works dated before were taken for none of the list's, unasked
+    plain_lists: YearSpan  # the works that the lists alone give
+    by_route: Mapping[str, int]  # "lists" or "artists" → number of works
+    requests: Mapping[str, int]  # kind → number of addresses used, stored or fetched
+    failed_for_good: Sequence[str] = ()  # "address: reason"; not fetched again at this snapshot
+    failed: Sequence[str] = ()  # "address: reason"; the next run fetches them again
+    not_asked: Mapping[str, int] = field(default_factory=dict)  # kind → number left out by the budget
+    dated_before: int | None = None  # works with an earlier year were not fetched: the list has them all
     dated_before_works: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceWorks:
-    """Works of one source. `listed` records were looked at: `len(works)` kept, the others counted in `skipped`."""
+    """The works of one source. Of the `listed` records, `len(works)` were kept; `skipped` counts the others."""
 
     works: Sequence[Work]
     listed: int
-    claimed: int | None = None  # how many the source says it has
+    claimed: int | None = None  # number of works that the source says it has
     skipped: Mapping[str, int] = field(default_factory=dict)  # reason → count
-    cut_at_cap: bool = False  # the source's list stopped before its end
+    cut_at_cap: bool = False  # whether the source's list stops before its end
     notes: Sequence[str] = ()
-    incomplete: Sequence[
-        str
-    ] = ()  # why works may be missing: what failed or was not asked; none: all was asked
-    reach: Reach | None = None  # of a source that has more than lists
+    incomplete: Sequence[str] = ()  # reasons why works may be missing; empty where none are
+    reach: Reach | None = None  # for a site that was searched beyond its lists
 
 
 def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, Any]:
-    """The coverage report as it stands in data/catalog.json."""
+    """Return the content of data/catalog.json; `asked` describes the question, for example "genre landscape"."""
     report = {
         "source": source,
         "asked": asked,
@@ -66,28 +67,28 @@ def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, An
         "skipped": dict(sorted(found.skipped.items())),
         "cut_at_cap": found.cut_at_cap,
         "notes": list(found.notes),
-        "years": _years(YearSpan.of(found.works)),
+        "years": _year_facts(YearSpan.of(found.works)),
     }
     if found.reach or found.incomplete:
         report |= {"complete": not found.incomplete, "incomplete_because": list(found.incomplete)}
-    return report | (_reach(found.reach) if found.reach else {})
+    return report | (_reach_facts(found.reach) if found.reach else {})
 
 
-def _reach(reach: Reach) -> dict[str, Any]:
+def _reach_facts(reach: Reach) -> dict[str, Any]:
     return {
-        "plain_lists": {"works": reach.plain_lists.works, **_years(reach.plain_lists)},
+        "plain_lists": {"works": reach.plain_lists.works, **_year_facts(reach.plain_lists)},
         "by_route": dict(sorted(reach.by_route.items())),
         "requests": {**dict(sorted(reach.requests.items())), "all": sum(reach.requests.values())},
-        "failed_for_good": _counted(reach.failed_for_good),
-        "failed": _counted(reach.failed),
+        "failed_for_good": _first_of(reach.failed_for_good),
+        "failed": _first_of(reach.failed),
         "not_asked": dict(sorted(reach.not_asked.items())),
         "not_asked_because_dated": {"before": reach.dated_before, "works": reach.dated_before_works},
     }
 
 
-def _years(span: YearSpan) -> dict[str, int | None]:
+def _year_facts(span: YearSpan) -> dict[str, int | None]:
     return {"from": span.first, "to": span.last, "undated": span.undated}
 
 
-def _counted(failures: Sequence[str]) -> dict[str, Any]:
-    return {"count": len(failures), "first": list(failures[:EXAMPLES])}
+def _first_of(failures: Sequence[str]) -> dict[str, Any]:
+    return {"count": len(failures), "first": list(failures[:MAX_NAMED_FAILURES])}

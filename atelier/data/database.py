@@ -1,4 +1,4 @@
-"""A SQLite file that many threads and processes write to, and that is set aside where it is damaged."""
+"""A SQLite file that many threads and processes write to, and that replaces itself where it is damaged."""
 
 import sqlite3
 import threading
@@ -10,49 +10,49 @@ from typing import Any
 
 from atelier.errors import AtelierError
 
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 SHRINK_PAGES = 10_000  # of 4 KiB
-BUSY_S = 30.0  # how long a statement waits for another process
+BUSY_TIMEOUT_S = 30.0  # for a statement to wait for another process
 
 Row = tuple[Any, ...]
 
 
 class Database:
-    """Tables in the file at `path`; None keeps them in memory.
+    """Tables in the file at `path`, or in memory where it is None.
 
-    `create` are the statements that make the tables where they are missing. Each statement is a transaction: what it
-    wrote survives a kill at once, and a power cut after a moment. A damaged file is renamed to `<name>.damaged`,
-    `tell` gets a sentence that calls the content `what`, and a new file with all rows that can still be read takes its
-    place.
+    `create` are the statements that create the tables where they are missing. Each statement is a transaction: what
+    it wrote survives a kill at once, and a power cut after a moment. A damaged file is renamed to `<name>.damaged` and
+    replaced by a new one with all rows that can still be read; `say` is called with a sentence about it, in which
+    `what` names the content, for example "the kept answers".
     """
 
     def __init__(
-        self, path: Path | None, create: Sequence[str], what: str, tell: Callable[[str], None] = print
+        self, path: Path | None, create: Sequence[str], what: str, say: Callable[[str], None] = print
     ) -> None:
-        self.path, self._create, self._what, self._tell = path, create, what, tell
+        self.path, self._create, self._what, self._say = path, create, what, say
         self._lock = threading.Lock()
         self._connection = self._open()
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
-        """The rows that a statement gives. Raises AtelierError where the disk is full or the file cannot be used."""
-        return self._guarded(lambda: self._execute(statement, values))
+        """Return a statement's rows. Raises AtelierError where the disk is full or the file cannot be used."""
+        return self._run(lambda: self._execute(statement, values))
 
     def row(self, statement: str, values: Sequence[object] = ()) -> Row | None:
-        """The first row of a statement, or None."""
+        """Return the first row of a statement, or None."""
         return next(iter(self.rows(statement, values)), None)
 
     def write_all(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each of `rows`, in one transaction."""
         rows = list(rows)
-        self._guarded(lambda: self._execute_many(statement, rows))
+        self._run(lambda: self._execute_many(statement, rows))
 
     def shrink(self) -> None:
-        """Give the space of deleted rows back to the disk, in steps that need little space themselves."""
+        """Return the space of deleted rows to the disk, in steps that need little space themselves."""
         while (before := self._free_pages()) > 0:
             self.rows(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
             self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
             if self._free_pages() >= before:
-                return  # a file of an earlier version, or another process reads it: later writes use the space
+                return  # created without auto_vacuum, or read by another process: later writes use the space
 
     def _free_pages(self) -> int:
         row = self.row("PRAGMA freelist_count")
@@ -63,19 +63,19 @@ class Database:
         with self._lock:
             self._connection.close()
 
-    def _guarded(self, work: Callable[[], list[Row]]) -> list[Row]:
-        """Do `work`; where the file is damaged, set it aside and do it on an empty one."""
+    def _run(self, work: Callable[[], list[Row]]) -> list[Row]:
+        """Run `work`; where the file is damaged, replace it and run `work` again."""
         with self._lock:
             try:
                 return work()
             except sqlite3.Error as error:
                 self._raise_unless_damage(error)
                 self._connection.close()
-                self._connection = self._open()  # another process may have set the file aside already
+                self._connection = self._open()  # another process may have replaced the file already
             try:
                 return work()
             except sqlite3.Error as error:
-                self._set_aside(error)
+                self._replace_damaged(error)
                 return work()
 
     def _execute(self, statement: str, values: Sequence[object]) -> list[Row]:
@@ -90,35 +90,35 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return self._connected()
+            return self._connect()
         except sqlite3.Error as error:
-            self._set_aside(error)
+            self._replace_damaged(error)
             return self._connection
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        # autocommit: every statement is a transaction; _lock keeps the threads apart
+        # isolation_level None: every statement is a transaction; self._lock keeps the threads apart
         connection = sqlite3.connect(
-            self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=BUSY_S
+            self.path or ":memory:", isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
         )
         try:
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
-            if not pages:  # only a new file can be told to let `shrink` shrink it
+            if not pages:  # auto_vacuum, which `shrink` needs, can only be set on a new file
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            _use_log(connection)
+            _use_write_ahead_log(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             for statement in self._create:
                 connection.execute(statement)
-            for name in _tables(connection):  # finds most damage before anything is written
+            for name in _table_names(connection):  # finds most damage before anything is written
                 connection.execute(f'SELECT count(*) FROM (SELECT 1 FROM "{name}" LIMIT 1)')
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        """Rename a damaged file and begin an empty one. Raises AtelierError for trouble of another kind."""
+    def _replace_damaged(self, error: sqlite3.Error) -> None:
+        """Rename a damaged file, create a new one and copy what can be read. Raises AtelierError for other errors."""
         self._raise_unless_damage(error)
         assert self.path
         if hasattr(self, "_connection"):
@@ -127,15 +127,15 @@ class Database:
         self.path.replace(aside)
         for ending in ("-wal", "-shm"):
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
-        self._connection = self._connected()
-        rescued = sum(self._rescue(aside, table) for table in _tables(self._connection))
-        self._tell(
+        self._connection = self._connect()
+        rescued = sum(self._rescue(aside, table) for table in _table_names(self._connection))
+        self._say(
             f"{self._what} in {self.path} are damaged ({error}); set aside as {aside.name}, {rescued:,} entries of it "
-            "could be read over, asking again for the others"
+            "could be copied, the others are fetched again"
         )
 
     def _rescue(self, aside: Path, table: str) -> int:
-        """Copy a table's rows from a damaged file, from both ends up to the damage. Returns how many there were."""
+        """Copy a table's rows from a damaged file, from both ends up to the damage, and return how many were copied."""
         rescued = 0
         with closing(sqlite3.connect(f"{aside.absolute().as_uri()}?immutable=1", uri=True)) as damaged:
             for order in ("ASC", "DESC"):
@@ -151,7 +151,7 @@ class Database:
 
     def _raise_unless_damage(self, error: sqlite3.Error) -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if self.path is not None and code in DAMAGE:
+        if self.path is not None and code in DAMAGE_CODES:
             return
         where = self.path or "memory"
         if code == sqlite3.SQLITE_FULL:
@@ -165,16 +165,16 @@ class Database:
         raise AtelierError(f"{where}: {error}: see to the disk, then run again") from None
 
 
-def _tables(connection: sqlite3.Connection) -> list[str]:
+def _table_names(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
 
-def _use_log(connection: sqlite3.Connection) -> None:
-    """Write-ahead logging: a commit is an append without a sync. A kill loses nothing, a power cut little.
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Turn on write-ahead logging: a commit is an append without a sync. A kill loses nothing, a power cut little.
 
-    Where two processes open a new file at once, SQLite refuses one of them without waiting.
+    Tries again for BUSY_TIMEOUT_S: SQLite does not wait where two processes open a new file at the same moment.
     """
-    deadline_s = time.monotonic() + BUSY_S
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")

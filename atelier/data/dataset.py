@@ -1,11 +1,8 @@
-"""The packed training set: squares of one size in one memory-mapped array, split once into train and held-out.
+"""The packed training set: squares of one size in a memory-mapped array, split into training and held-out pictures.
 
-Knows neither how it was packed nor tensors.
-
-Which side of the split each painting was on, remembered from one data set to the next.
-
-The file lies outside DVC's outputs. Without it a painting's side follows from the hash of its id alone, which is the
-same in most cases: it matters where other scans of a painting come and go.
+`data/dataset` has images.npy (N, H, W, 3) uint8, index.parquet (row, id, crop box, split) and dataset.json (facts).
+Placements record on which side of the split each painting was. They are kept outside DVC's outputs, so that a painting
+stays on its side when other scans of it come and go; without them its side follows from the hash of its id.
 """
 
 import json
@@ -23,6 +20,7 @@ from atelier.errors import AtelierError
 from atelier.pictures import Pixels
 
 Crop = Literal["center", "random"]
+TRAIN, HELD_OUT = "train", "held-out"  # the two sides of the split
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -35,10 +33,14 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 
+PLACEMENTS_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("id", "phash", "split")]
+)
+
 
 @dataclass(frozen=True)
 class View:
-    """One side of the split: `images` (n, H, W, 3) uint8, a slice of the memory map; mirrors are made on reading."""
+    """One side of the split: `images` (n, H, W, 3) uint8, a slice of the memory map. Mirroring happens on access."""
 
     images: Pixels
     ids: list[str]
@@ -48,7 +50,7 @@ class View:
         return len(self.ids) * (2 if self.mirror else 1)
 
     def __getitem__(self, item: int) -> Pixels:
-        """With `mirror`, item 2i is picture i and item 2i + 1 its mirror image; else item i is picture i."""
+        """Return pixels (H, W, 3). With `mirror`, item 2i is picture i, 2i + 1 its mirror image; else item i is i."""
         if not 0 <= item < len(self):
             raise IndexError(item)
         picture, mirrored = divmod(item, 2) if self.mirror else (item, 0)
@@ -58,7 +60,7 @@ class View:
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """`data/dataset`, opened."""
+    """An opened training set, see `open_dataset`."""
 
     resolution: int
     crop: Crop
@@ -68,7 +70,7 @@ class PackedDataset:
 
 
 def open_dataset(path: Path) -> PackedDataset:
-    """Open what `write_dataset` wrote. Raises AtelierError where it is absent or damaged."""
+    """Open a directory that `atelier.data.pack.write_dataset` wrote. Raises AtelierError if missing or damaged."""
     try:
         facts = json.loads((path / "dataset.json").read_bytes())
         images = np.load(path / "images.npy", mmap_mode="r")
@@ -77,7 +79,7 @@ def open_dataset(path: Path) -> PackedDataset:
     except ValueError as error:
         raise AtelierError(f"{path} is damaged ({error}): `dvc repro augment` makes it again") from None
     index = read_table(path / "index.parquet", INDEX_SCHEMA)
-    ids, train = index["id"].to_pylist(), index["split"].to_pylist().count("train")
+    ids, train = index["id"].to_pylist(), index["split"].to_pylist().count(TRAIN)
     resolution, mirror = facts["resolution"], facts["mirror"]
     if images.dtype != np.uint8 or images.shape != (len(ids), resolution, resolution, 3):
         raise AtelierError(
@@ -92,16 +94,9 @@ def open_dataset(path: Path) -> PackedDataset:
     )
 
 
-TRAIN, HELD_OUT = "train", "held-out"
-
-PLACEMENTS_SCHEMA = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in ("id", "phash", "split")]
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A painting, its perceptual hash, and its side: "train" or "held-out"."""
+    """A painting, its perceptual hash in hexadecimal, and its side of the split, TRAIN or HELD_OUT."""
 
     id: str
     phash: str
@@ -109,7 +104,7 @@ class Placement:
 
 
 def read_placements(path: Path) -> list[Placement]:
-    """What is remembered; nothing where the file is missing or damaged, which prints a sentence."""
+    """Read the placements; an empty list where the file is missing, or damaged, which prints a warning."""
     if not path.exists():
         return []
     try:
@@ -122,7 +117,7 @@ def read_placements(path: Path) -> list[Placement]:
 def write_placements(
     path: Path, known: Sequence[Placement], pictures: Iterable[Picture], sides: Iterable[tuple[str, str]]
 ) -> None:
-    """Remember `sides`, pairs of an id of `pictures` and a side, beside what is `known` of other pictures."""
+    """Write `known` placements together with `sides`, pairs of the id of one of `pictures` and its side."""
     hashes = {picture.id: picture.phash for picture in pictures}
     placed = {(placement.id, placement.phash): placement.split for placement in known}
     placed |= {(id, hashes[id]): split for id, split in sides}

@@ -1,8 +1,6 @@
-"""Pictures that look like one another, by perceptual hashes. Knows accounts and hashes; opens no picture.
+"""Find pictures with the same bytes, and pictures that look alike by their 64-bit perceptual hashes.
 
-What can be said of a download once every work has its lot: which bytes came more than once, what looks alike.
-
-Knows accounts; opens no picture.
+All functions work on download records and hashes alone.
 """
 
 from collections import defaultdict
@@ -14,18 +12,18 @@ import numpy.typing as npt
 
 from atelier.data.catalog import DownloadRecord, Work
 
-# 197 real paintings, each against itself made smaller, brighter, paler or cut by 1 %: at least 97 of 100 stay within;
-# of two works of one shape the closest are 10 bits apart among 1,374 real ones, 6 among 3,000 of the built-in gallery
+# Of 197 real paintings made smaller, brighter, paler or cut by 1 %, at least 97 % are at most 4 bits from the original.
+# Different works of one shape are at least 10 bits apart among 1,374 real ones, 6 among 3,000 of the built-in gallery.
 LOOK_ALIKE_BITS = 4
-
-LOOK_ALIKE_SHAPE = 0.03  # width : height may differ by this share
-
-GROUP_BITS = 6  # what the split keeps together
+LOOK_ALIKE_ASPECT = 0.03  # largest difference of the logarithms of width : height
+GROUP_BITS = 6  # pictures so close stay on one side of the split
+PLACEHOLDER_ARTISTS = 3  # the same bytes for works of so many artists are a placeholder image of the site
+LOOKS_LIKE_PREFIX = "looks like "  # begins the reason of a look-alike
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is known of a picture before it is read."""
+    """The id, the size in pixels and the perceptual hash (hexadecimal) of a picture."""
 
     id: str
     width: int
@@ -35,25 +33,25 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class LookAlike:
-    """Whom a picture looks like: a larger one (or an equal one of a smaller id), so many bits of its hash apart."""
+    """The picture that another one looks like, and the number of bits by which their hashes differ."""
 
     id: str
     bits: int
 
 
-def downloaded_pictures(entries: Sequence[DownloadRecord]) -> list[Picture]:
-    """The pictures that an account says are there."""
+def downloaded_pictures(records: Sequence[DownloadRecord]) -> list[Picture]:
+    """Return the pictures of the records whose status is ok."""
     return [
-        Picture(entry.id, entry.width or 0, entry.height or 0, entry.phash or "0")
-        for entry in entries
-        if entry.status == "ok"
+        Picture(record.id, record.width or 0, record.height or 0, record.phash or "0")
+        for record in records
+        if record.status == "ok"
     ]
 
 
 def find_look_alikes(pictures: Sequence[Picture]) -> dict[str, LookAlike]:
-    """Whom each picture looks like that is not the best of its kind: the largest area, then the smallest id.
+    """Map the id of each look-alike to the best picture that it looks like: of the largest area, then the smallest id.
 
-    Each is itself close to the one it names, which is no look-alike: nothing is linked by way of a third.
+    A best picture is never a look-alike itself, and each look-alike is close to it directly, not by way of a third.
     """
     ordered = sorted(pictures, key=lambda picture: (-picture.width * picture.height, picture.id))
     hashes = _hashes(ordered)
@@ -65,78 +63,75 @@ def find_look_alikes(pictures: Sequence[Picture]) -> dict[str, LookAlike]:
             continue
         bits = np.bitwise_count(hashes[first + 1 :] ^ hashes[first])
         for later in first + 1 + np.flatnonzero(bits <= LOOK_ALIKE_BITS):
-            if free[later] and abs(shapes[later] - shapes[first]) <= LOOK_ALIKE_SHAPE:
+            if free[later] and abs(shapes[later] - shapes[first]) <= LOOK_ALIKE_ASPECT:
                 free[later] = False
                 found[ordered[later].id] = LookAlike(picture.id, int(bits[later - first - 1]))
     return found
 
 
 def group_near_duplicates(pictures: Sequence[Picture]) -> list[list[Picture]]:
-    """Families of pictures linked by perceptual hashes at most FAMILY_BITS apart, each and all sorted by id."""
+    """Group pictures that are linked by hashes at most GROUP_BITS apart; groups and members are sorted by id."""
     ordered = sorted(pictures, key=lambda picture: picture.id)
     hashes = _hashes(ordered)
-    left, left_hashes = np.arange(len(ordered)), hashes  # who has no family yet
-    found = []
+    left, left_hashes = np.arange(len(ordered)), hashes  # the pictures without a group
+    groups = []
     while len(left):
-        family, left, left_hashes = [int(left[0])], left[1:], left_hashes[1:]
-        for member in family:  # which grows as it is gone through
+        group, left, left_hashes = [int(left[0])], left[1:], left_hashes[1:]
+        for member in group:  # grows during the loop
             near = np.bitwise_count(left_hashes ^ hashes[member]) <= GROUP_BITS
             if near.any():
-                family += left[near].tolist()
+                group += left[near].tolist()
                 left, left_hashes = left[~near], left_hashes[~near]
-        found.append([ordered[member] for member in sorted(family)])
-    return found
+        groups.append([ordered[member] for member in sorted(group)])
+    return groups
+
+
+def mark_duplicates(records: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
+    """Return the records of a whole download sorted by id, with duplicates marked.
+
+    The same bytes for works of PLACEHOLDER_ARTISTS artists become placeholders. Of other identical bytes the first id
+    keeps its picture, the others become duplicates. A picture that looks like another stays ok; its reason names that.
+    """
+    records = _mark_same_bytes(sorted(records, key=lambda record: record.id), works)
+    alike = find_look_alikes(downloaded_pictures(records))
+    return [
+        replace(
+            record, reason=_join(f"{LOOKS_LIKE_PREFIX}{other.id}, {other.bits} bits apart", record.reason)
+        )
+        if (other := alike.get(record.id))
+        else record
+        for record in records
+    ]
+
+
+def _mark_same_bytes(records: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
+    artists = {work.id: work.artist_slug or work.artist for work in works}
+    ids_by_sha256: defaultdict[str, list[str]] = defaultdict(list)
+    for record in records:
+        if record.sha256:
+            ids_by_sha256[record.sha256].append(record.id)
+    artist_counts = {sha256: len({artists[id] for id in ids} - {""}) for sha256, ids in ids_by_sha256.items()}
+    return [
+        _mark(record, ids_by_sha256[record.sha256], artist_counts[record.sha256]) if record.sha256 else record
+        for record in records
+    ]
+
+
+def _mark(record: DownloadRecord, same: Sequence[str], artists: int) -> DownloadRecord:
+    """Mark a record, given the ids of all records with the same bytes, itself included, and their number of artists."""
+    if artists >= PLACEHOLDER_ARTISTS:
+        reason = (
+            f"the same bytes for {len(same):,} works of {artists:,} artists, the first {same[0]}: a stand-in"
+        )
+        return DownloadRecord(id=record.id, status="placeholder", reason=reason)
+    if record.id != same[0]:
+        return replace(record, status="duplicate", reason=f"the same bytes as {same[0]}")
+    return record
+
+
+def _join(reason: str, note: str) -> str:
+    return f"{reason}; {note}" if note else reason
 
 
 def _hashes(pictures: Sequence[Picture]) -> npt.NDArray[np.uint64]:
     return np.array([int(picture.phash, 16) for picture in pictures], dtype=np.uint64)
-
-
-LOOKS_LIKE_PREFIX = "looks like "  # how the reason of a look-alike begins
-
-STAND_IN = 3  # the same bytes under works of so many artists are a site's stand-in, and show none of them
-
-
-def mark_duplicates(entries: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
-    """The entries sorted by id, once all are known and can be compared.
-
-    The same bytes under works of STAND_IN artists are placeholders; of other identical bytes the first id keeps its
-    picture, the others are duplicates of it. What is left and looks like another stays ok, and its reason names that.
-    """
-    entries = _without_duplicates(sorted(entries, key=lambda entry: entry.id), works)
-    alike = find_look_alikes(downloaded_pictures(entries))
-    return [
-        replace(entry, reason=_and(f"{LOOKS_LIKE_PREFIX}{other.id}, {other.bits} bits apart", entry.reason))
-        if (other := alike.get(entry.id))
-        else entry
-        for entry in entries
-    ]
-
-
-def _and(reason: str, note: str) -> str:
-    return f"{reason}; {note}" if note else reason
-
-
-def _without_duplicates(entries: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
-    artists = {work.id: work.artist_slug or work.artist for work in works}
-    same: defaultdict[str, list[str]] = defaultdict(list)
-    for entry in entries:
-        if entry.sha256:
-            same[entry.sha256].append(entry.id)
-    hands = {sha256: len({artists[id] for id in ids} - {""}) for sha256, ids in same.items()}
-    return [
-        _beside(entry, same[entry.sha256], hands[entry.sha256]) if entry.sha256 else entry
-        for entry in entries
-    ]
-
-
-def _beside(entry: DownloadRecord, same: Sequence[str], hands: int) -> DownloadRecord:
-    """An entry in view of all that have the same bytes, itself among them: their ids and the number of artists."""
-    if hands >= STAND_IN:
-        reason = (
-            f"the same bytes for {len(same):,} works of {hands:,} artists, the first {same[0]}: a stand-in"
-        )
-        return DownloadRecord(id=entry.id, status="placeholder", reason=reason)
-    if entry.id != same[0]:
-        return replace(entry, status="duplicate", reason=f"the same bytes as {same[0]}")
-    return entry

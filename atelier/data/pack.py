@@ -1,7 +1,4 @@
-"""Pictures of every size become the packed training set: squares cut, resized, and split into train and held-out.
-
-Knows shards and pictures; turns nothing into tensors.
-"""
+"""Pack pictures of any size into the training set: cut a square from each, resize it, split into train and held-out."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,12 +21,12 @@ from atelier.images.verify import pixels_of, read_rgb, room_for
 from atelier.pictures import Pixels
 from atelier.settings.messages import counted
 
-_CHUNK = 256  # pictures on their way through the threads
+CHUNK_PICTURES = 256  # read ahead of the threads that resize them
 
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """The square that a picture gives."""
+    """The square that is cut from a picture, in its pixels."""
 
     left: int
     top: int
@@ -50,15 +47,16 @@ def write_dataset(
     advance: Callable[[], None],
     placed: Sequence[Placement] = (),
 ) -> Mapping[str, Any]:
-    """Pack `pictures` from `items` (their bytes, in any order; others are passed over) and return the facts of it.
+    """Write the training set of `pictures` to the directory `path` and return the content of its dataset.json.
 
-    Rows are the training pictures by id, then the held-out ones by id, so that both views are slices. `look_alikes`
-    are left out and counted, and so is a picture whose shorter side is below half of `resolution`; between that and
-    `resolution` it is enlarged. `placed` are the sides of the split that paintings had before. Raises AtelierError
-    where too few are left for two sides, or some have no bytes.
+    `items` are the picture files, in any order; files of other pictures are ignored. Rows are the training pictures by
+    id, then the held-out ones by id. Left out and counted are `look_alikes`, and pictures whose shorter side is below
+    half of `resolution`; sides between that and `resolution` are enlarged. `held_out` is the share to hold out, and
+    `placed` gives the sides on which paintings were before, see `split`. `advance` is called after each picture.
+    Raises AtelierError where too few pictures are left to split, or some have no file.
     """
-    unlike = [picture for picture in pictures if picture.id not in look_alikes]
-    usable = [picture for picture in unlike if 2 * min(picture.width, picture.height) >= resolution]
+    distinct = [picture for picture in pictures if picture.id not in look_alikes]
+    usable = [picture for picture in distinct if 2 * min(picture.width, picture.height) >= resolution]
     relatives = sorted({*pictures} - {*usable}, key=lambda picture: picture.id)
     train, held = split(usable, held_out, relatives, placed)
     if not train or not held:
@@ -80,8 +78,8 @@ def write_dataset(
         "pictures": len(rows),
         "train": len(train),
         "held_out": len(held),
-        "left_out_look_alike": len(pictures) - len(unlike),
-        "left_out_too_small": len(unlike) - len(usable),
+        "left_out_look_alike": len(pictures) - len(distinct),
+        "left_out_too_small": len(distinct) - len(usable),
         "enlarged": sum(cut.side < resolution for cut in cuts.values()),
         "length": len(rows) * (2 if mirror else 1),
     }
@@ -95,12 +93,12 @@ def split(
     relatives: Sequence[Picture] = (),
     placed: Sequence[Placement] = (),
 ) -> tuple[list[Picture], list[Picture]]:
-    """Training and held-out pictures, each sorted by id; near-duplicates stay together.
+    """Split pictures into training and held-out ones, each list sorted by id; near-duplicates stay together.
 
-    A family of near-duplicates, to which `relatives` belong that are in no data set, keeps the side on which one of
-    its members was `placed` before. Where some were trained on, all are: no model may be judged by a picture that it,
-    or the one it is trained on from, has seen. A new family is held out where the hash of each id says so, which is a
-    share of `share` for single pictures. A family that would fill the whole held-out share alone is trained on.
+    A group of near-duplicates, which `relatives` outside the data set may link, keeps the side on which one of its
+    members was `placed` before. If any was trained on, all are: no model is evaluated on a picture that it, or the
+    model it continues from, has seen. A new group is held out where the hash of each of its ids is below `share`, so
+    that single pictures are held out with that probability. A group larger than the held-out share is trained on.
     """
     present = {(picture.id, picture.phash) for picture in pictures}
     known = {(one.id, one.phash) for one in relatives} | {(one.id, one.phash) for one in placed}
@@ -113,19 +111,15 @@ def split(
             return not ids & trained
         return all(_uniform(id, "split") < share for id in ids)
 
-    motifs: list[
-        tuple[set[str], list[Picture]]
-    ] = []  # the ids of a family, and those of `pictures` that belong to it
-    for family in group_near_duplicates([*pictures, *others]):
-        if own := [picture for picture in family if (picture.id, picture.phash) in present]:
-            motifs.append(({picture.id for picture in family}, own))
-    small = [(ids, own) for ids, own in motifs if len(own) <= max(1, share * len(pictures))]
+    groups: list[tuple[set[str], list[Picture]]] = []  # all ids of a group, and its members among `pictures`
+    for group in group_near_duplicates([*pictures, *others]):
+        if own := [picture for picture in group if (picture.id, picture.phash) in present]:
+            groups.append(({picture.id for picture in group}, own))
+    small = [(ids, own) for ids, own in groups if len(own) <= max(1, share * len(pictures))]
     held = [own for ids, own in small if is_held(ids)]
-    if not held and small and len(motifs) > 1:
-        _, last_resort = min(
-            small, key=lambda motif: (bool(motif[0] & trained), _uniform(min(motif[0]), "split"))
-        )
-        held = [last_resort]
+    if not held and small and len(groups) > 1:  # hold out at least one, if possible one never trained on
+        _, own = min(small, key=lambda group: (bool(group[0] & trained), _uniform(min(group[0]), "split")))
+        held = [own]
     held_ids = {picture.id for own in held for picture in own}
     ordered = sorted(pictures, key=lambda picture: picture.id)
     return (
@@ -135,7 +129,7 @@ def split(
 
 
 def square_crop(picture: Picture, crop: Crop) -> CropBox:
-    """The largest square of a picture: in the middle, or where a hash of the id puts it."""
+    """Return the largest square of a picture: in the middle, or at a place that a hash of the id decides."""
     side = min(picture.width, picture.height)
     spare = picture.width - side, picture.height - side
     if crop == "random":
@@ -154,7 +148,7 @@ def _write_images(
     shape = (len(rows), resolution, resolution, 3)
     missing = set(rows)
     with replacing(path) as temporary:
-        # written, not mapped: a disk that fills up is an error here, and would be a crash there
+        # written, not memory-mapped: a full disk raises OSError here, and would kill the process there
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -186,12 +180,12 @@ def _resized(
                 "`dvc repro download` makes both again"
             )
         box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
-        # Pillow's own: antialiased, the square's edges weighed with what lies beyond them as in the whole picture
-        # made smaller, byte-equal everywhere, and without the seconds that torch takes to start
+        # Pillow rather than torch: antialiased with the pixels beyond the square's edges, the same bytes on every
+        # machine, and without the seconds that importing torch takes
         return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
 
     with ThreadPool(workers) as pool:
-        for chunk in _chunks(items):  # a pool alone would read every shard ahead
+        for chunk in _chunks(items):  # imap alone would read all shards ahead
             yield from pool.imap_unordered(resize, chunk)
 
 
@@ -199,7 +193,7 @@ def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     chunk: list[Item] = []
     for item in items:
         chunk.append(item)
-        if len(chunk) == _CHUNK:
+        if len(chunk) == CHUNK_PICTURES:
             yield chunk
             chunk = []
     yield chunk
@@ -218,5 +212,5 @@ def _write_index(path: Path, ids: list[str], cuts: Mapping[str, CropBox], train:
 
 
 def _uniform(id: str, purpose: str) -> float:
-    """A number in [0, 1) that belongs to an id; another purpose, another number."""
+    """Return a number in [0, 1) from a hash of the purpose and the id."""
     return int.from_bytes(hashlib.sha256(f"{purpose}:{id}".encode()).digest()[:6]) / 2**48

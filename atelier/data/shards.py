@@ -1,4 +1,8 @@
-"""Deterministic tar shards of pictures named by id (WebDataset's convention). Decodes nothing, extracts to no path."""
+"""Tar shards of picture files named `<id>.<extension>`, as WebDataset has them; same pictures, same bytes.
+
+A new shard begins after an id whose hash says so, so that a work that joins or leaves changes one shard only, and DVC
+stores and sends only that one.
+"""
 
 import bisect
 import hashlib
@@ -15,11 +19,11 @@ from atelier.errors import AtelierError
 from atelier.files import replacing
 
 WORKS_PER_SHARD = 1000  # on average
-_NAME = re.compile(rf"({ID_PATTERN.pattern})\.([a-z0-9]{{1,8}})")
+MEMBER_NAME = re.compile(rf"({ID_PATTERN.pattern})\.([a-z0-9]{{1,8}})")
 
 
 class Item(NamedTuple):
-    """One picture of a shard."""
+    """One picture file of a shard: its id, its extension without the dot, and its bytes."""
 
     id: str
     extension: str
@@ -31,13 +35,13 @@ class Item(NamedTuple):
 
 
 def write_shards(items: Iterable[Item], directory: Path) -> list[Path]:
-    """Write items, which come sorted by id, to `directory`/00000.tar, 00001.tar, …; other shards there are removed.
+    """Write items, sorted by id, to 00000.tar, 00001.tar, … in `directory`, and remove all other shards there.
 
-    Raises ValueError where ids are unsorted or unfit for a file name.
+    Returns the paths. Raises ValueError where the ids are not sorted, occur twice or cannot be file names.
     """
     directory.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for _, shard in itertools.groupby(_checked(items), key=_Boundaries()):
+    for _, shard in itertools.groupby(_check(items), key=_ShardNumbers()):
         path = directory / f"{len(written):05d}.tar"
         with replacing(path) as temporary, temporary.open("wb") as file:
             _write_tar(shard, file)
@@ -48,14 +52,14 @@ def write_shards(items: Iterable[Item], directory: Path) -> list[Path]:
 
 
 def read_shards(directory: Path) -> Iterator[Item]:
-    """All pictures under `directory`, sorted by id. Raises AtelierError where a shard is absent or damaged."""
-    for path in _paths(directory):
+    """Yield all pictures of the shards in `directory`, sorted by id. Raises AtelierError if missing or damaged."""
+    for path in _shard_paths(directory):
         yield from _read_tar(path)
 
 
 def find_picture(directory: Path, id: str) -> tuple[str, bytes] | None:
-    """File name and bytes of one picture, or None where there is no such id."""
-    paths = _paths(directory)
+    """Return the file name and the bytes of one picture, or None where no shard has the id."""
+    paths = _shard_paths(directory)
     firsts = [next((item.id for item in _read_tar(path, content=False)), "") for path in paths]
     at = bisect.bisect_right(firsts, id) - 1
     if at < 0 or not any(item.id == id for item in _read_tar(paths[at], content=False)):
@@ -64,11 +68,8 @@ def find_picture(directory: Path, id: str) -> tuple[str, bytes] | None:
     return item.name, item.content
 
 
-class _Boundaries:
-    """A shard's number for each item in turn; a new one begins after an id whose hash says so.
-
-    So a work that joins or leaves changes one shard, and DVC stores and sends only that one.
-    """
+class _ShardNumbers:
+    """Returns the number of the shard for each item, called in order."""
 
     def __init__(self) -> None:
         self._shard, self._ended = 0, False
@@ -81,19 +82,19 @@ class _Boundaries:
         return self._shard
 
 
-def _checked(items: Iterable[Item]) -> Iterator[Item]:
-    before = ""
+def _check(items: Iterable[Item]) -> Iterator[Item]:
+    previous = ""
     for item in items:
-        if not _NAME.fullmatch(item.name) or item.id <= before:
-            raise ValueError(f"{item.name!r} after {before!r}: shards need fit, rising ids")
-        before = item.id
+        if not MEMBER_NAME.fullmatch(item.name) or item.id <= previous:
+            raise ValueError(f"{item.name!r} after {previous!r}: ids must be sorted and fit for file names")
+        previous = item.id
         yield item
 
 
 def _write_tar(items: Iterable[Item], file: io.BufferedWriter) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for item in items:
-            member = tarfile.TarInfo(item.name)  # its defaults: mtime 0, uid and gid 0, mode 0644, no names
+            member = tarfile.TarInfo(item.name)  # with mtime 0, uid and gid 0, mode 0644 and no user names
             member.size = len(item.content)
             tar.addfile(member, io.BytesIO(item.content))
 
@@ -102,7 +103,7 @@ def _read_tar(path: Path, content: bool = True, only: str | None = None) -> Iter
     try:
         with tarfile.open(path, mode="r:") as tar:
             for member in tar:
-                match = _NAME.fullmatch(member.name)
+                match = MEMBER_NAME.fullmatch(member.name)
                 if not match or not member.isreg():
                     raise AtelierError(
                         f"{path} holds {member.name!r}, which is no picture named by its id: "
@@ -114,7 +115,7 @@ def _read_tar(path: Path, content: bool = True, only: str | None = None) -> Iter
         raise AtelierError(f"{path} is damaged ({error}): `dvc repro download` writes it again") from None
 
 
-def _paths(directory: Path) -> list[Path]:
+def _shard_paths(directory: Path) -> list[Path]:
     paths = sorted(directory.glob("*.tar"))
     if not paths:
         raise AtelierError(f"{directory} holds no shards: `dvc repro download` writes them")

@@ -1,7 +1,6 @@
-"""Pictures out of the shards as files for a person to look at, and a table that says what they show.
+"""Copy pictures out of the shards into a folder, with a CSV that describes them and that scrape.folder.catalog accepts.
 
-Names come from ids alone, so nothing lands outside the folder; ids that differ in case alone get names that do not.
-The table is one that `scrape.folder.catalog` takes. Decodes nothing.
+File names are made from ids, so nothing is written outside the folder.
 """
 
 import hashlib
@@ -18,12 +17,12 @@ from atelier.files import write_bytes
 from atelier.progress import ignore_progress
 from atelier.text import escape_csv_cell
 
-TABLE = "catalog.csv"
-MAX_SINGLE_LOOKUPS = 50  # so many are looked up one by one; for more, all shards are read through
+CSV_NAME = "catalog.csv"
+MAX_SINGLE_LOOKUPS = 50  # pictures; for more, reading through all shards is faster
 
 
 def file_stems(ids: Iterable[str]) -> dict[str, str]:
-    """A file name without its extension for each id: the id, made distinct where a disk that knows no case needs it."""
+    """Map each id to a file name without extension: the id, with a suffix where two ids differ in capitals alone."""
     ids = list(ids)
     alike = Counter(id.lower() for id in ids)
     return {
@@ -39,14 +38,15 @@ def unpack(
     names: Mapping[str, str],
     advance: Callable[[], None] = ignore_progress,
 ) -> dict[str, Path]:
-    """Write the pictures of `ids` into `folder` under `names` (see `stems`); the files by id, sorted by it.
+    """Write the pictures of `ids` into `folder` under `names`, which `file_stems` returned.
 
-    Ids that the shards lack are passed over. Raises AtelierError where `folder` cannot be written to.
+    Returns the files by id, sorted by id; ids that the shards do not have are left out. `advance` is called after each
+    file. Raises AtelierError where `folder` cannot be written to.
     """
     written: dict[str, Path] = {}
-    with _folder_explained(folder):
+    with _explain_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for item in _items(shards, set(ids)):
+        for item in _read(shards, set(ids)):
             written[item.id] = folder / f"{names[item.id]}.{item.extension}"
             _replace(written[item.id], item.content)
             advance()
@@ -54,22 +54,22 @@ def unpack(
 
 
 def write_csv(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
-    """Say in `folder`/catalog.csv what the unpacked files show. No cell is a formula to a spreadsheet (`text.cell`)."""
-    works_as_given = catalog_frame(works[id] for id in files).drop(columns="year")
-    frame = works_as_given.rename(columns={"year_text": "year"})
+    """Describe the unpacked files in `folder`/catalog.csv, with formulas escaped (see `text.escape_csv_cell`)."""
+    frame = catalog_frame(works[id] for id in files)
+    frame = frame.drop(columns="year").rename(columns={"year_text": "year"})
     frame["file"] = [path.name for path in files.values()]
     table = (
         frame[[*COLUMNS, "id", "page_url", "rights"]]
         .map(escape_csv_cell)
         .to_csv(index=False, lineterminator="\n")
     )
-    with _folder_explained(folder):
-        write_bytes(folder / TABLE, table.encode())
-    return folder / TABLE
+    with _explain_os_errors(folder):
+        write_bytes(folder / CSV_NAME, table.encode())
+    return folder / CSV_NAME
 
 
 @contextmanager
-def _folder_explained(folder: Path) -> Iterator[None]:
+def _explain_os_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -77,7 +77,7 @@ def _folder_explained(folder: Path) -> Iterator[None]:
         raise AtelierError(f"{where}: {error.strerror}; choose another folder or make room") from None
 
 
-def _items(shards: Path, ids: set[str]) -> Iterator[Item]:
+def _read(shards: Path, ids: set[str]) -> Iterator[Item]:
     if len(ids) > MAX_SINGLE_LOOKUPS:
         yield from (item for item in read_shards(shards) if item.id in ids)
         return
@@ -87,7 +87,7 @@ def _items(shards: Path, ids: set[str]) -> Iterator[Item]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Whole or absent, and never through a link that lies there; without the fsyncs of `files.write_bytes`."""
+    """Write a whole file or none, replacing a link rather than following it. Unlike `files.write_bytes`, no fsync."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     with part.open("xb") as file:

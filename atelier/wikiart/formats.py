@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from requests.utils import requote_uri
 
-from atelier.data.catalog import EARLIEST, LATEST, Work, parse_year
+from atelier.data.catalog import EARLIEST_YEAR, LATEST_YEAR, Work, parse_year
 from atelier.errors import AtelierError
 from atelier.text import clean
 from atelier.web.hosts import is_allowed
@@ -262,7 +262,10 @@ def _oeuvre_work(record: Any, artist: Artist, base_url: str) -> OeuvreWork | str
         return MALFORMED
     content_id = _int_in_range(record.get("contentId"), 1, MAX_CONTENT_ID)
     title, image, name = record.get("title") or "", record.get("image"), record.get("artistName") or ""
-    year, text = _int_in_range(record.get("completitionYear"), EARLIEST, LATEST), record.get("yearAsString")
+    year, text = (
+        _int_in_range(record.get("completitionYear"), EARLIEST_YEAR, LATEST_YEAR),
+        record.get("yearAsString"),
+    )
     if content_id is None or not all(isinstance(value, str) for value in (title, image, name)):
         return MALFORMED
     image_url = _resolve_url(_original_url(str(image)), base_url)

@@ -67,7 +67,7 @@ def test_shards_of_an_earlier_and_longer_run_are_removed(tmp_path: Path) -> None
     ],
 )
 def test_unsorted_or_unfit_names_are_refused_and_leave_no_shard(tmp_path: Path, wrong: list[Item]) -> None:
-    with pytest.raises(ValueError, match="rising ids"):
+    with pytest.raises(ValueError, match="ids must be sorted"):
         write_shards(wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

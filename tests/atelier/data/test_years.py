@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.data.catalog import EARLIEST, LATEST, parse_year
+from atelier.data.catalog import EARLIEST_YEAR, LATEST_YEAR, parse_year
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_year_is_read_as(text, year):
     assert parse_year(text) == year
 
 
-@given(st.integers(1000, LATEST))
+@given(st.integers(1000, LATEST_YEAR))
 def test_a_plain_year_is_itself_and_its_negative_before_christ(year):
     assert parse_year(str(year)) == year
     assert parse_year(f"{year} BC") == -year
@@ -56,4 +56,4 @@ def test_a_range_is_its_last_year(year, length):
 @given(st.text() | st.text(alphabet="0123456789-–/ .cXIVBCents?"))
 def test_any_text_gives_a_storable_year_or_none(text):
     year = parse_year(text)
-    assert year is None or EARLIEST <= year <= LATEST
+    assert year is None or EARLIEST_YEAR <= year <= LATEST_YEAR

@@ -174,7 +174,7 @@ def test_redirects_on_the_same_site_are_followed(site, client):
     ],
 )  # fmt: skip
 def test_redirects_to_private_addresses_are_refused(target):
-    with bare([b"HTTP/1.1 302 SourceWorks\r\nLocation: " + target.encode() + b"\r\n\r\n"]) as site:
+    with bare([b"HTTP/1.1 302 Found\r\nLocation: " + target.encode() + b"\r\n\r\n"]) as site:
         with PoliteClient(site.base_url, contact="", rate_per_s=None, retries=0, timeout_s=1) as client:
             assert refusal(client, "/").kind == "refused"
         assert len(site.heads) == 1

@@ -158,7 +158,7 @@ def test_a_response_that_is_too_large_is_cut_off_in_every_part(part):
 
 def test_the_body_of_a_redirect_is_not_read():
     bomb = gzip_bomb()
-    head = b"HTTP/1.1 302 SourceWorks\r\nLocation: /shore\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    head = b"HTTP/1.1 302 Found\r\nLocation: /shore\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     with bare([head % len(bomb) + bomb], [WHOLE + b"\r\n" + SEA]) as site, client_of(site) as client:
         tracemalloc.start()
         try:
@@ -172,7 +172,7 @@ def test_the_body_of_a_redirect_is_not_read():
     "target", [b"/\xff\xfe", b"http://[", b"", b"http://127.0.0.1:99999/", b"x" * 60_000]
 )
 def test_a_redirect_to_a_malformed_url_is_an_error(target):
-    head = b"HTTP/1.1 302 SourceWorks\r\nLocation: " + target + b"\r\nConnection: close\r\n\r\n"
+    head = b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\nConnection: close\r\n\r\n"
     assert refusal([head]).kind in ("error", "refused")
 
 
