@@ -36,7 +36,7 @@ DVC = (*PYTHON, "dvc", "repro")
 FLOW = (*PYTHON, "flows.studio")
 ATELIER = (sys.executable, "-c", "from flows.cli import main; main()")
 NIGHT = (*ATELIER, "nightly", "run", "--night", "2026-11-30")
-EXPLORATION = (*ATELIER, "explore", "--grid", "train.lr=1e-4,2e-4", "--name", "kills")
+EXPLORATION = (*ATELIER, "explore", "grid", "train.lr=1e-4,2e-4", "--name", "kills")
 VICTIMS = ("stage", "dvc", "flow", "server")
 TORN = "dvc.lock half written"
 SECOND_KILL = 0.3  # the share of rounds in which the recovering run is killed as well

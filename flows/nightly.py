@@ -1,8 +1,8 @@
-"""The night as Prefect sees it: harvest, train, judge, then promote or keep, in a clone beside the user's tree.
+"""One night: harvest, train, compare with the champion, then promote the challenger or keep the champion.
 
-Enter the tree (flows.runtime.work_tree) before this module is imported: Prefect reads its settings when it is.
-A runner or a worker imports this file by its name and calls `nightly` in a process of its own, which starts in the
-user's tree.
+A night works in a clone beside the user's tree (flows.clones.night_clone). Enter the tree (flows.runtime.work_tree)
+before importing this module: Prefect reads its settings on import. Prefect's runners and workers import the flow by
+its module's name and call it in a process of its own, which starts in the user's tree.
 """
 
 import contextlib
@@ -30,46 +30,54 @@ from atelier.settings.schema import Params
 from flows.clones import night_clone
 from flows.clones.night_clone import Clone
 from flows.night import champion
-from flows.night import report as judging
 from flows.night.champion import Champion, Promotion
-from flows.night.report import Harvest, Night, Outcome, Report, Verdict
-from flows.orchestration.page import Logger, Page, tell
-from flows.orchestration.stage_tasks import WAITS_S, Course, failed, may_pass
-from flows.repo import stages as dvc
+from flows.night.report import Comparison, Harvest, Night, Outcome, Report, compare_command
+from flows.orchestration.notify import notifier
+from flows.orchestration.run_page import Logger, RunPage
+from flows.orchestration.stage_tasks import RETRY_DELAYS_S, PipelineRun, failed, is_retried
+from flows.repo import stages
 from flows.runtime import process, work_tree
-from flows.runtime.process import in_words
+from flows.runtime.process import TICK_S, in_words
 
 PARAMS = Path("params.yaml")
 GENERATOR = champion.MODEL / model_store.GENERATOR_FILE
 CONTACT_SHEET = Path("data/contact_sheet.png")
-PAPERS = Path(".atelier/nightly")  # in the clone, of the night at work
+RESULTS = Path(".atelier/nightly")  # in the clone, of the latest night
+COMPARISON, SHEET, REPORT = RESULTS / "verdict.json", RESULTS / "sheet.png", RESULTS / "report.md"
 T = TypeVar("T")
-VERDICT, SHEET, REPORT = PAPERS / "verdict.json", PAPERS / "sheet.png", PAPERS / "report.md"
+
+notify = notifier(
+    lambda: night_clone.committed_params(Path.cwd()).nightly.notify,
+    quiet=lambda state: state.is_completed() and state.name != "Promoted",
+)
 
 
-def scheduled() -> datetime:
-    """When this run was to start, in local time; it may have started later."""
+def scheduled_start() -> datetime:
+    """The time for which the current flow run was scheduled, in local time; it may have started later."""
     start: datetime = runtime.flow_run.scheduled_start_time
     return start.astimezone()
 
 
 def run_name() -> str:
-    """What Prefect's page calls the run."""
-    return f"night of {runtime.flow_run.parameters.get('night') or scheduled().date()}"
+    """The flow run's name in Prefect's UI."""
+    return f"night of {runtime.flow_run.parameters.get('night') or scheduled_start().date()}"
 
 
 @flow(
     name="nightly",
     flow_run_name=run_name,
     persist_result=False,
-    on_completion=[tell],
-    on_failure=[tell],
-    on_cancellation=[tell],
-    on_crashed=[tell],
+    on_completion=[notify],
+    on_failure=[notify],
+    on_cancellation=[notify],
+    on_crashed=[notify],
 )
 def nightly(night: date | None = None) -> State:
-    """Promote a better model, or keep the champion and say why. `night` is a date, else that of the scheduled start."""
-    if runtime.deployment.id is not None:  # a process of a runner's or a worker's
+    """Promote a better model, or keep the champion and say why. `night` defaults to the date of the scheduled start.
+
+    The state's name is `Promoted`, `Kept`, `Nothing new`, `Skipped` or `Failed`.
+    """
+    if runtime.deployment.id is not None:  # in a process of a runner or a worker
         process.end_with_starter()
     started = datetime.now(UTC)
     try:
@@ -77,179 +85,177 @@ def nightly(night: date | None = None) -> State:
         user = Path.cwd()
         with work_tree.only_flow("night"):
             last = Night.last(user)
-            if last and scheduled() < last.started:
+            if last and scheduled_start() < last.started:
                 return Completed(
-                    name="Skipped", message=f"the night of {last.night} was had since: {last.message}"
+                    name="Skipped", message=f"superseded by the night of {last.night}: {last.message}"
                 )
-            which = night or scheduled().date()
+            which = night or scheduled_start().date()
             outcome, message = _night(user, which)
-            untold = _said_in_words(lambda: Night(which, outcome, message, started).write(user))
-            return Completed(name=outcome, message=f"{message}{untold}")
+            incomplete = _try_to_report(lambda: Night(which, outcome, message, started).write(user))
+            return Completed(name=outcome, message=f"{message}{incomplete}")
     except work_tree.AtWorkError as error:
         return Completed(name="Skipped", message=str(error))
-    except (AtelierError, OSError) as error:  # a sentence for a person, not a traceback
+    except (AtelierError, OSError) as error:  # expected: a sentence without a traceback
         return Failed(message=in_words(error))
 
 
 def _night(user: Path, night: date) -> tuple[Outcome, str]:
-    """What came of it, in a word and in a sentence. Raises AtelierError where nothing did."""
+    """Run a night in its clone. Returns its outcome and a sentence; raises AtelierError if it failed."""
     logger = get_run_logger()
-    ours = night_clone.prepare(user, night_clone.committed_params(user).nightly)
-    logger.info("the night of %s, from commit %s, in %s", night, ours.base[:10], ours.root)
-    if ours.uncommitted:
-        logger.warning("not committed, so no part of this night: %s", ", ".join(ours.uncommitted))
-    with contextlib.chdir(ours.root), work_tree.only_flow():
-        asked = load_params(PARAMS)
-        before = champion.champion(ours, logger.info)
-        settings = champion.night_params(asked, before, night.isoformat())
-        changes = night_clone.set_params(ours, settings)
-        attempt = _Attempt(ours, before, night, load_params(PARAMS), logger)
-        outcome, message = attempt.go()
-        untold = _said_in_words(lambda: attempt.tell(outcome, message, changes))
-        return outcome, f"{message}{untold}"
+    clone = night_clone.prepare(user, night_clone.committed_params(user).nightly)
+    logger.info("the night of %s, from commit %s, in %s", night, clone.base[:10], clone.root)
+    if clone.uncommitted:
+        logger.warning("not committed, so no part of this night: %s", ", ".join(clone.uncommitted))
+    with contextlib.chdir(clone.root), work_tree.only_flow():
+        before = champion.load_champion(clone, logger.info)
+        settings = champion.night_params(load_params(PARAMS), before, night.isoformat())
+        changes = night_clone.set_params(clone, settings)
+        challenge = _Challenge(clone, before, night, load_params(PARAMS), logger)
+        outcome, message = challenge.run()
+        incomplete = _try_to_report(lambda: challenge.report(outcome, message, changes))
+        return outcome, f"{message}{incomplete}"
 
 
-def _said_in_words(tell: Callable[[], None]) -> str:
-    """Call `tell`. Where it fails, log why and return a half-sentence that says so: the night's outcome stands."""
-    try:
-        tell()
-    except (AtelierError, OSError) as error:
-        get_run_logger().warning("the night's report is incomplete: %s", in_words(error))
-        return f"; its report is incomplete: {in_words(error)}"
-    except Exception as error:  # noqa: BLE001  (a promotion has happened, whatever its report fails by)
-        get_run_logger().warning("the night's report is incomplete", exc_info=True)
-        return f"; its report is incomplete: {type(error).__name__}: {error}"
-    return ""
-
-
-class _Attempt:
-    """A challenger in the making, and what is known of it so far."""
+class _Challenge:
+    """A night's challenger: its training, the comparison with the champion and the promotion."""
 
     def __init__(
-        self, ours: Clone, before: Champion | None, night: date, params: Params, logger: Logger
+        self, clone: Clone, before: Champion | None, night: date, params: Params, logger: Logger
     ) -> None:
-        self._clone, self._before, self._night, self._params = ours, before, night, params
-        self._page = Page(logger)
-        self._course = Course(dvc.plan([], logger.info))
-        self._verdict: Verdict | None = None
+        self._clone, self._champion, self._night, self._params = clone, before, night, params
+        self._page = RunPage(logger)
+        self._pipeline = PipelineRun(stages.plan([], logger.info))
+        self._comparison: Comparison | None = None
         self._promotion: Promotion | None = None
 
-    def go(self) -> tuple[Outcome, str]:
-        """Run the stages as far as they are needed, the contest and the promotion."""
+    def run(self) -> tuple[Outcome, str]:
+        """Run the stages as far as they are needed, the comparison and the promotion."""
         try:
-            return self._decide()
+            return self._run()
         except AtelierError:
-            self._course.show(self._page)
+            self._pipeline.show(self._page)
             raise
 
-    def tell(self, outcome: Outcome, message: str, changes: Sequence[Change]) -> None:
-        """Show the stages' table, the night's report and its pictures, on Prefect's page and in the clone."""
-        self._course.show(self._page)
+    def _run(self) -> tuple[Outcome, str]:
+        old = self._champion
+        self._run_stages("train")  # and before it the harvest: scrape, download, augment
+        if old and digest(GENERATOR) == old.generator_sha256:
+            return (
+                "Nothing new",
+                f"v{old.version} stays: the same paintings, settings and code make its bytes",
+            )
+        self._run_stages("evaluate")
+        reason = self._compare()
+        if reason is None:
+            assert old and self._comparison
+            return "Kept", f"v{old.version} stays: {self._comparison.short}"
+        self._run_stages()  # the artworks and prints of the new champion
+        state = promote(
+            self._clone, old, self._night, reason, wait_for=self._pipeline.leaves, return_state=True
+        )
+        self._promotion = _result(Promotion, state)
+        return "Promoted", f"{self._promotion.tag}: {reason}"
+
+    def _run_stages(self, *targets: str) -> None:
+        if stopped := self._pipeline.run(*targets):
+            raise AtelierError(stopped.message or "a stage failed")
+
+    def _compare(self) -> str | None:
+        """The reason to promote the challenger, or None to keep the champion."""
+        if self._champion is None:
+            return "the first champion"
+        old, new = champion.read_model(self._champion.path), champion.read_model(champion.MODEL)
+        if not new.is_comparable(old):
+            return f"{new.arch} of {new.resolution} px follows {old.arch} of {old.resolution} px, uncompared"
+        state = compare(
+            self._champion.path / model_store.GENERATOR_FILE,
+            self._params,
+            wait_for=self._pipeline.leaves,
+            return_state=True,
+        )
+        self._comparison = comparison = _result(Comparison, state)
+        if SHEET.is_file():
+            self._page.picture("champion-and-challenger", SHEET, comparison.short)
+            self._page.link("sheet", SHEET, "champion and challenger, the same seeds")
+        return comparison.short if comparison.wins else None
+
+    def report(self, outcome: Outcome, message: str, changes: Sequence[Change]) -> None:
+        """Show the stages' table, the report and the pictures on the run page; write the report into the clone."""
+        self._pipeline.show(self._page)
         report = Report(
-            night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=_harvest(self._before),
-            changes=changes, champion=f"v{self._before.version}" if self._before else None, verdict=self._verdict,
-            where=self._where(), uncommitted=self._clone.uncommitted,
+            night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=self._harvest(),
+            changes=changes, champion=f"v{self._champion.version}" if self._champion else None,
+            comparison=self._comparison, places=self._places(), uncommitted=self._clone.uncommitted,
         )  # fmt: skip
         write_bytes(REPORT, report.markdown().encode())
         self._page.markdown("night", report.markdown())
-        self._page.link("report", REPORT, "the same words as a file")
+        self._page.link("report", REPORT, "the same report as a file")
         if self._promotion:
             self._page.link("champion", GENERATOR, f"the generator of {self._promotion.tag}")
             if CONTACT_SHEET.is_file():
                 self._page.picture("artworks", CONTACT_SHEET, f"artworks of {self._promotion.tag}")
                 self._page.link("contact-sheet", CONTACT_SHEET, f"artworks of {self._promotion.tag}")
 
-    def _decide(self) -> tuple[Outcome, str]:
-        self._run("train")
-        if self._before and digest(GENERATOR) == self._before.generator_sha256:
-            return (
-                "Nothing new",
-                f"v{self._before.version} stays: the same paintings, settings and code make its bytes",
-            )
-        self._run("evaluate")
-        reason = self._reason_to_promote()
-        if reason is None:
-            assert self._before and self._verdict
-            return "Kept", f"v{self._before.version} stays: {self._verdict.short}"
-        self._run()
-        promoted = promote(
-            self._clone, self._before, self._night, reason, wait_for=self._course.ends, return_state=True
-        )
-        self._promotion = _result(Promotion, promoted)
-        return "Promoted", f"{self._promotion.tag}: {reason}"
+    def _harvest(self) -> Harvest:
+        """Count what the stages before the training collected."""
+        catalog = json.loads(Path("data/catalog.json").read_text())
+        arrived = sum(entry.status == "ok" for entry in read_downloads(Path("data/downloads.parquet")))
+        dataset = json.loads(Path("data/dataset/dataset.json").read_text())
+        return Harvest(
+            catalog["found"], arrived, dataset["train"], dataset["held_out"],
+            self._champion.paintings if self._champion else None, catalog.get("incomplete_because", ()),
+        )  # fmt: skip
 
-    def _reason_to_promote(self) -> str | None:
-        """None where the champion stays."""
-        if self._before is None:
-            return "the first champion"
-        was, now = champion.model(self._before.path), champion.model(champion.MODEL)
-        if not now.paints_like(was):
-            return f"{now.arch} of {now.resolution} px follows {was.arch} of {was.resolution} px, uncompared"
-        judged = contest(
-            self._before.path / model_store.GENERATOR_FILE,
-            self._params,
-            wait_for=self._course.ends,
-            return_state=True,
-        )
-        self._verdict = verdict = _result(Verdict, judged)
-        if SHEET.is_file():
-            self._page.picture("champion-and-challenger", SHEET, verdict.short)
-            self._page.link("sheet", SHEET, "champion and challenger, the same seeds")
-        return verdict.short if verdict.wins else None
-
-    def _run(self, *stages: str) -> None:
-        if stopped := self._course.run(*stages):
-            raise AtelierError(stopped.message or "a stage failed")
-
-    def _where(self) -> dict[str, str]:
-        where = {"the night's tree": str(self._clone.root)}
+    def _places(self) -> dict[str, str]:
+        """Where the night's results are, for the report."""
+        places = {"the night's tree": str(self._clone.root)}
         if self._promotion:
-            where |= {
+            places |= {
                 "tag": self._promotion.tag,
                 "commit": self._promotion.commit,
                 "branch": self._clone.branch,
             }
-            where["data"] = self._promotion.pushed or "on this machine, for no DVC remote is set"
-            where["to take it over"] = f"git merge {self._promotion.tag} && dvc checkout"
-        return where
+            places["data"] = self._promotion.pushed or "on this machine, for no DVC remote is set"
+            places["to take it over"] = f"git merge {self._promotion.tag} && dvc checkout"
+        return places
 
 
-@task(task_run_name="contest", cache_policy=NO_CACHE, persist_result=False)
-def contest(before: Path, params: Params) -> State:
-    """Champion and challenger paint the same seeds; both are held against the held-out paintings."""
+@task(task_run_name="compare", cache_policy=NO_CACHE, persist_result=False)
+def compare(champion_generator: Path, params: Params) -> State:
+    """Compare the champion with the challenger on the held-out paintings, in a child process that loads torch."""
     logger = get_run_logger()
-    command = [*judging.command(before, GENERATOR, params, sheet=SHEET), f"--json={VERDICT}"]
-    PAPERS.mkdir(parents=True, exist_ok=True)
-    for paper in (VERDICT, SHEET):  # an earlier night's
-        paper.unlink(missing_ok=True)
+    command = [*compare_command(champion_generator, GENERATOR, params, sheet=SHEET), f"--json={COMPARISON}"]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for path in (COMPARISON, SHEET):  # of an earlier night
+        path.unlink(missing_ok=True)
     last = ""
     with process.Child(command, work_tree.environment()) as child:
-        for line in child.lines(dvc.TICK_S):
+        for line in child.lines(TICK_S):
             if line:
                 last = line
                 logger.info(line)
         status = child.wait()
     if status:
-        return Failed(message=f"contest: {last}" if status > 0 else f"contest: killed by signal {-status}")
+        return Failed(message=f"compare: {last}" if status > 0 else f"compare: killed by signal {-status}")
     try:
-        verdict = Verdict.read(VERDICT)
+        comparison = Comparison.read(COMPARISON)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return Failed(message=f"contest: it ended without a verdict that can be read: {in_words(error)}")
-    return Completed(message=verdict.reason, data=verdict)
+        return Failed(message=f"compare: it ended without a result that can be read: {in_words(error)}")
+    return Completed(message=comparison.reason, data=comparison)
 
 
 @task(
     task_run_name="promote",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=len(WAITS_S),
-    retry_delay_seconds=list(WAITS_S),
-    retry_condition_fn=may_pass,
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S),
+    retry_condition_fn=is_retried,
 )
-def promote(ours: Clone, before: Champion | None, night: date, reason: str) -> State:
-    """The challenger becomes the champion: its bytes, a commit, a tag, pushed together."""
+def promote(clone: Clone, before: Champion | None, night: date, reason: str) -> State:
+    """Make the challenger the champion: push its bytes, a commit and a tag together."""
     try:
-        promotion = champion.promote(ours, before, night.isoformat(), reason, get_run_logger().info)
+        promotion = champion.promote(clone, before, night.isoformat(), reason, get_run_logger().info)
     except AtelierError as error:
         return failed(type(error)(f"won, but not promoted: {error}"))
     except OSError as error:
@@ -257,31 +263,33 @@ def promote(ours: Clone, before: Champion | None, night: date, reason: str) -> S
     return Completed(message=f"{promotion.tag}, commit {promotion.commit[:10]}", data=promotion)
 
 
-def _harvest(before: Champion | None) -> Harvest:
-    """What the stages before the training left. Catalog and account name each work and what became of it."""
-    catalog = json.loads(Path("data/catalog.json").read_text())
-    arrived = sum(entry.status == "ok" for entry in read_downloads(Path("data/downloads.parquet")))
-    packed = json.loads(Path("data/dataset/dataset.json").read_text())
-    return Harvest(
-        catalog["found"], arrived, packed["train"], packed["held_out"], before.paintings if before else None,
-        catalog.get("incomplete_because", ()),
-    )  # fmt: skip
+def _try_to_report(write: Callable[[], None]) -> str:
+    """Call `write`. If it fails, log why and return a clause that says so: the night's outcome does not change."""
+    try:
+        write()
+    except (AtelierError, OSError) as error:
+        get_run_logger().warning("the night's report is incomplete: %s", in_words(error))
+        return f"; its report is incomplete: {in_words(error)}"
+    except Exception as error:  # noqa: BLE001  (a promotion that has happened stays one, whatever the report raises)
+        get_run_logger().warning("the night's report is incomplete", exc_info=True)
+        return f"; its report is incomplete: {type(error).__name__}: {error}"
+    return ""
 
 
 def _result(kind: type[T], state: object) -> T:
-    """What a task of ours made. Raises AtelierError with its sentence where it failed."""
-    assert isinstance(state, State)  # as return_state=True has it
+    """Return a task's result. Raises AtelierError with the task's message if it failed."""
+    assert isinstance(state, State)  # because of return_state=True
     if not state.is_completed():
         raise AtelierError(state.message or "a task failed and did not say why")
-    made = state.result()
-    assert isinstance(made, kind)
-    return made
+    result = state.result()
+    assert isinstance(result, kind)
+    return result
 
 
-def _in_words(record: logging.LogRecord) -> bool:
-    """A night that failed has said why: a runner's or a worker's process would say it again, with a traceback."""
+def _is_not_failed_run(record: logging.LogRecord) -> bool:
+    """Drop the traceback with which a runner's or a worker's process reports a failed night a second time."""
     return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 for name in ("prefect.flow_runs", "prefect.engine"):
-    get_logger(name).addFilter(_in_words)
+    get_logger(name).addFilter(_is_not_failed_run)

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from atelier.errors import AtelierError
-from flows.orchestration.page import Page
+from flows.orchestration.run_page import RunPage
 from flows.records import lineage
 from flows.records.networks import Networks
 from flows.repaint import job
@@ -143,7 +143,7 @@ def reproduce(sittings: Sequence[Sitting], studio: Studio, account: Account) -> 
     why = "; ".join(failures)
     if failures:
         account.give_up(why)
-    Page(get_run_logger()).table("pictures", account.rows)
+    RunPage(get_run_logger()).table("pictures", account.rows)
     if failures:
         return Failed(message=why)
     return Completed(name="Completed" if account.all_well else NOT_ALL)

@@ -22,7 +22,7 @@ from flows.clones import sibling
 from flows.clones.sibling import NEEDED, RESULTS
 from flows.repo import experiments, stages, storage
 from flows.repo.git import git, git_bytes, holds
-from flows.trials.record import Explored
+from flows.trials.record import Exploration
 
 BASE = "refs/atelier/explored"  # in the user's repository and in the clone: what an exploration began with
 KIND = "explore"
@@ -119,7 +119,7 @@ def _forget_removed(user: Path, root: Path, name: str) -> None:
     needed = {name, *(experiment.rpartition("-")[0] for experiment in experiments_)}
     for ref in git(user, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
         other = ref.removeprefix(f"{BASE}/")
-        if other not in needed and not Explored(user, other).is_there:
+        if other not in needed and not Exploration(user, other).exists:
             git(user, "update-ref", "-d", ref)
     for ref in git(root, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
         if ref != f"{BASE}/{name}":

@@ -1,59 +1,68 @@
-"""`atelier nightly …`: what goes before a night and its exit code, the schedule that starts nights, and how it stands.
-
-Knows nothing of Prefect until the tree is entered and the params are read, and of `status` nothing at all.
-"""
+"""`atelier nightly …`: run one night now, serve a schedule of nights, show the champion and the last night."""
 
 import json
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from atelier.errors import AtelierError
 from atelier.settings.messages import counted
-from flows.clones import night_clone
-from flows.night.report import Night
 from flows.repo import git
 from flows.runtime import process, work_tree
 
-
-def run(night: str | None) -> int:
-    """One night, now: 0 where it came to an end, 1 failed or refused, 130 and 143 stopped."""
-
-    def work() -> int:
-        which = None if night is None else _date(night)
-        work_tree.enter()
-        night_clone.committed_params(Path.cwd())
-        return _run(which)
-
-    return process.run_for_exit_code(work, "the next night goes on from here")
+app = typer.Typer(
+    help="Scheduled retraining: each night a better model is promoted, or the old one stays and the report says why.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
-def serve(cron: str, timezone: str) -> int:
-    """Start a night at each time of the schedule, one after another, until we are stopped."""
+@app.command()
+def run(
+    night: Annotated[str | None, typer.Option(help="a date like 2026-11-30; today by default")] = None,
+) -> None:
+    """Run one night now."""
+    sys.exit(process.run_for_exit_code(lambda: _run(night), "the next night goes on from here"))
+
+
+@app.command()
+def serve(
+    cron: Annotated[str, typer.Option(help="minute, hour, day, month, weekday")] = "0 2 * * *",
+    timezone: Annotated[str, typer.Option(help="time zone of --cron, for example Europe/Paris")] = "UTC",
+) -> None:
+    """Run nights on a schedule until this command is stopped; needs a Prefect server."""
+    from flows.clones import night_clone
+
     work_tree.enter()
     night_clone.committed_params(Path.cwd())
+    from flows.night import schedule
+    from flows.nightly import nightly
     from flows.orchestration import server
 
-    found = server.look()
-    from flows.night import schedule
-
     plan = schedule.checked(cron, timezone)
+    found = server.look()
     if found is None or found.state != "ok":
         why = f"{found.message}; " if found else ""
         raise AtelierError(
             f"{why}a schedule needs a Prefect server, and none answers: type `prefect server start` in another "
             f'terminal, in this directory, then here `atelier nightly serve --cron "{cron}" --timezone {timezone}`'
         )
-    name = schedule.deployment()
+    name = schedule.deployment_name()
     with process.server_needed("the same command begins anew"):
-        schedule.bury(name)
+        schedule.mark_crashed(nightly, name)
         print(f"{plan.cron} ({plan.timezone}): nightly/{name} is at {server.page()}", flush=True)
-        schedule.serve(name, plan)
-    return 0
+        schedule.serve(nightly, name, plan)
 
 
-def status() -> int:
-    """Print the champion, where it is, and what the last night came to."""
+@app.command()
+def status() -> None:
+    """Print the champion, the branch that has it, and how the last night ended."""
+    from flows.clones import night_clone
+    from flows.night.report import Night
+
     work_tree.enter()
     here = Path.cwd()
     branch = night_clone.committed_params(here).nightly.branch
@@ -74,17 +83,20 @@ def status() -> int:
         if last
         else "last      no night yet"
     )
-    return 0
 
 
-def _run(night: date | None) -> int:
+def _run(night: str | None) -> int:
+    which = None if night is None else _date(night)
+    work_tree.enter()
+    from flows.clones import night_clone
+
+    night_clone.committed_params(Path.cwd())
+    from flows.nightly import nightly
     from flows.orchestration import server
 
     server.start()()
-    from flows.nightly import nightly
-
     with process.server_needed("the next night goes on from there"):
-        state = nightly(night, return_state=True)
+        state = nightly(which, return_state=True)
     if state.is_completed() and state.name != "Skipped":
         print(f"{state.name}: {state.message}")
         return 0
@@ -96,4 +108,4 @@ def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise AtelierError(f"--night {text}: no date; one like 2026-11-30 is asked for") from None
+        raise AtelierError(f"--night {text}: not a date; write one like 2026-11-30") from None

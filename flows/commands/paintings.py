@@ -1,48 +1,165 @@
-"""The command `atelier clean`: drop arrived pictures that no recent catalog names."""
+"""Commands about paintings: show, unpack, clean, and the genres and styles that can be scraped."""
 
 import sqlite3
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from atelier.errors import AtelierError
 from flows.runtime import work_tree
 
+if TYPE_CHECKING:
+    from atelier.data.catalog import DownloadRecord, Work
 
-def add(app: typer.Typer) -> None:
-    """Add the command to `app`."""
+app = typer.Typer()
 
-    @app.command()
-    def clean(
-        days: Annotated[
-            int | None,
-            typer.Option(min=0, help="keep what a download's catalog named within so many days; else 30"),
-        ] = None,
-        yes: Annotated[
-            bool, typer.Option("--yes", help="drop it; without this, only say what would go")
-        ] = False,
-    ) -> None:
-        """Drop downloaded pictures of .atelier/images that no recent catalog names (other genres, sizes, sources)."""
-        from atelier.download import arrivals
-        from atelier.download.report import size_of
-        from atelier.errors import AtelierError
+SHARDS = Path("data/images")
 
+Live = Annotated[bool, typer.Option("--live", help="ask WikiArt now instead of reading the built-in table")]
+
+
+@app.command()
+def show(
+    ids: Annotated[list[str], typer.Argument(help="ids of data/catalog.parquet")],
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the pictures; .atelier/show by default")
+    ] = None,
+) -> None:
+    """Extract paintings from the shards, and print what the catalog says of them and how their download went."""
+    from atelier.data import unpack
+    from atelier.provenance.facts import printable
+
+    here = Path.cwd()
+    work_tree.enter()
+    folder = here / out if out else Path(".atelier/show")
+    works, entries = _works_and_entries(ids)
+    names = unpack.file_stems(works)
+    for id in dict.fromkeys(ids):
+        work = works[id]
+        print(printable(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
+        facts = f"{work.genre or 'no genre'}, {work.style or 'no style'}, {work.rights}, {work.page_url}"
+        print(f"  {printable(facts)}")
+        if (entry := entries.get(id)) is None:
+            print("  not downloaded yet: `dvc repro download`")
+            continue
+        print(f"  {printable(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
+        for path in unpack.unpack(SHARDS, folder, [id], names).values():
+            print(f"  {path}")
+
+
+@app.command()
+def unpack(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="ids of data/catalog.parquet; all paintings by default")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="folder for the files; .atelier/unpacked by default")
+    ] = None,
+    look_alikes: Annotated[
+        bool, typer.Option("--look-alikes", help="only pictures that look like another one, and those others")
+    ] = False,
+) -> None:
+    """Extract the shards into files named by id, with a catalog.csv that describes them."""
+    from atelier.data import unpack
+    from atelier.data.duplicates import downloaded_pictures, find_look_alikes
+    from atelier.progress import Progress
+    from atelier.settings.messages import counted
+
+    here = Path.cwd()
+    work_tree.enter()
+    folder = here / to if to else Path(".atelier/unpacked")
+    works, entries = _works_and_entries(ids or [])
+    arrived = downloaded_pictures([entry for entry in entries.values() if entry.id in works])
+    wanted = {picture.id for picture in arrived}
+    if look_alikes:
+        alike = find_look_alikes(arrived)
+        wanted = {*alike, *(other.id for other in alike.values())}
+    if ids:
+        wanted &= set(ids)
+    with Progress("unpack", len(wanted), "pictures") as progress:
+        files = unpack.unpack(SHARDS, folder, wanted, unpack.file_stems(works), progress.advance)
+    table = unpack.write_csv(folder, files, works)
+    print(f"{counted(len(files), 'picture')} in {folder}, described in {table}")
+    if lacking := sorted(set(ids or ()) - files.keys()):
+        print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")
+
+
+@app.command()
+def clean(
+    days: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="keep pictures that a download's catalog named in the last DAYS; default 30"
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="remove them; without this, only list what would be removed")
+    ] = False,
+) -> None:
+    """Remove downloaded pictures from .atelier/images that no recent catalog names (other genres, sizes, sources)."""
+    from atelier.download import arrivals
+    from atelier.download.report import size_of
+
+    work_tree.enter()
+    directory = Path(".atelier/images")
+    try:
+        since = arrivals.since(directory, arrivals.RECENT_DAYS if days is None else days)
+        kept = arrivals.survey(directory, since)
+        unnamed = [file for file in kept if file.unnamed_bytes or file.unnamed_works]
+        for file in unnamed:
+            works = f"{file.unnamed_works:,} of {file.works:,} works, " if file.works else ""
+            print(f"{file.path}: {works}{size_of(file.unnamed_bytes) or '0 B'}")
+        total = size_of(sum(file.unnamed_bytes for file in unnamed)) or "0 B"
+        if not unnamed:
+            print(f"nothing to drop: a catalog since {since} names all that is kept in {directory}")
+        elif yes:
+            arrivals.drop(directory, since)
+            print(f"dropped {total} that no catalog since {since} names")
+        else:
+            print(f"{total} that no catalog since {since} names; `atelier clean --yes` drops it")
+    except sqlite3.Error as error:
+        raise AtelierError(f"{directory}: {error}: is it yours to read and write?") from None
+
+
+@app.command()
+def genres(live: Live = False) -> None:
+    """List the values of scrape.wikiart.genre, with WikiArt's counts."""
+    _print_slugs("genre", live)
+
+
+@app.command()
+def styles(live: Live = False) -> None:
+    """List the values of scrape.wikiart.style, with WikiArt's counts."""
+    _print_slugs("style", live)
+
+
+def _works_and_entries(ids: list[str]) -> "tuple[dict[str, Work], dict[str, DownloadRecord]]":
+    """The catalog's works and the downloads' entries by id. Raises AtelierError if the catalog lacks one of `ids`."""
+    from atelier.data.catalog import read_catalog, read_downloads
+
+    works = {work.id: work for work in read_catalog(Path("data/catalog.parquet"))}
+    if unknown := [id for id in ids if id not in works]:
+        raise AtelierError(
+            f"data/catalog.parquet has no {', '.join(unknown)}: its column id lists what it has"
+        )
+    return works, {entry.id: entry for entry in read_downloads(Path("data/downloads.parquet"))}
+
+
+def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
+    from atelier.settings.load import load_params
+    from atelier.wikiart.slugs import read_slugs
+
+    if live:
         work_tree.enter()
-        directory = Path(".atelier/images")
-        try:
-            since = arrivals.since(directory, arrivals.RECENT_DAYS if days is None else days)
-            kept = arrivals.survey(directory, since)
-            unnamed = [file for file in kept if file.unnamed_bytes or file.unnamed_works]
-            for file in unnamed:
-                works = f"{file.unnamed_works:,} of {file.works:,} works, " if file.works else ""
-                print(f"{file.path}: {works}{size_of(file.unnamed_bytes) or '0 B'}")
-            total = size_of(sum(file.unnamed_bytes for file in unnamed)) or "0 B"
-            if not unnamed:
-                print(f"nothing to drop: a catalog since {since} names all that is kept in {directory}")
-            elif yes:
-                arrivals.drop(directory, since)
-                print(f"dropped {total} that no catalog since {since} names")
-            else:
-                print(f"{total} that no catalog since {since} names; `atelier clean --yes` drops it")
-        except sqlite3.Error as error:
-            raise AtelierError(f"{directory}: {error}: is it yours to read and write?") from None
+        wikiart = load_params(Path("params.yaml")).scrape.wikiart
+        slugs = read_slugs(kind, live=True, base_url=wikiart.base_url, contact=wikiart.contact)
+    else:
+        slugs = read_slugs(kind)
+    table = Table(f"{kind} (for params.yaml)", "title", "works")
+    table.columns[2].justify = "right"
+    for entry in slugs:
+        table.add_row(entry.slug, entry.title, "?" if entry.count is None else f"{entry.count:,}")
+    Console().print(table, markup=False)

@@ -1,7 +1,7 @@
-"""The champion: the best model so far, tracked by DVC beside the stages, and how another takes its place.
+"""The champion: the best model so far, tracked by DVC in models/, and its replacement by a better one.
 
-`models/champion.json` says which it is, `models/champion-<hash>.dvc` where DVC keeps it. Works in a clone that
-flows.clones.night_clone made, whose repository hears of a promotion with its last step, or not at all.
+`models/champion.json` describes the champion, `models/champion-<hash>.dvc` is DVC's pointer to its files. A promotion
+works in a clone that flows.clones.night_clone made; only its last step, a push, changes the user's repository.
 """
 
 import json
@@ -40,7 +40,7 @@ Version = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The model to beat: where it lies in the clone, its version, and of which night it is."""
+    """The model to beat. `path` is its folder, relative to the clone; `night` the date of its promotion."""
 
     path: Path
     version: str
@@ -51,8 +51,8 @@ class Champion:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """What a model's model.json says of it, as far as nights compare it."""
+class ModelFacts:
+    """The fields of a model's model.json that nights use."""
 
     arch: str
     resolution: int
@@ -61,14 +61,14 @@ class Model:
     dataset_sha256: str
     generator_sha256: str
 
-    def paints_like(self, other: "Model") -> bool:
-        """Whether the two can be compared: the same architecture and size."""
+    def is_comparable(self, other: "ModelFacts") -> bool:
+        """Whether both models have the same architecture and picture size."""
         return (self.arch, self.resolution) == (other.arch, other.resolution)
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What a promotion made: `commit` on the branch, `tag` on it; `pushed` is the DVC remote's address, if any."""
+    """A promotion's `commit` and the `tag` on it; `pushed` is the address of the DVC remote, or None without one."""
 
     version: str
     tag: str
@@ -76,40 +76,43 @@ class Promotion:
     pushed: str | None
 
 
-def champion(clone: Clone, say: Callable[[str], None] = print) -> Champion | None:
-    """The champion of the branch, its files in their place; None before the first.
+def load_champion(clone: Clone, say: Callable[[str], None] = print) -> Champion | None:
+    """Return the champion of the clone's branch, with its files checked out; None before the first promotion.
 
-    Raises AtelierError where it is told of and cannot be had.
+    Raises AtelierError if its files are neither in DVC's cache nor in the remote.
     """
     if not (clone.root / CHAMPION_FILE).exists():
         return None
-    told = _read_told(clone.root / CHAMPION_FILE)
-    tracked = told.path.with_name(f"{told.path.name}.dvc")
-    place = clone.root / told.path
-    if _is_whole(place):
+    champion = _read_champion(clone.root / CHAMPION_FILE)
+    tracked = champion.path.with_name(f"{champion.path.name}.dvc")
+    folder = clone.root / champion.path
+    if _is_whole(folder):
         storage.hold(clone.root, tracked)
-        return told
-    shutil.rmtree(place, ignore_errors=True)
+        return champion
+    shutil.rmtree(folder, ignore_errors=True)
     remote = stages.remote(clone.root)
     try:
         storage.bring(clone.root, [tracked], say)
     except AtelierError as error:
-        raise AtelierError(_gone(clone, told, remote, str(error))) from None
-    if not _is_whole(place):
-        raise AtelierError(_gone(clone, told, remote, "what came is another model"))
-    return told
+        raise AtelierError(_missing(clone, champion, remote, str(error))) from None
+    if not _is_whole(folder):
+        raise AtelierError(_missing(clone, champion, remote, "what came is another model"))
+    return champion
 
 
-def model(directory: Path) -> Model:
-    """What the model in `directory` is: a champion's path in the clone, or data/model, the challenger's."""
+def read_model(directory: Path) -> ModelFacts:
+    """Read what model.json says of the model in `directory`: a champion's folder, or data/model for the challenger.
+
+    Raises AtelierError if there is no model.
+    """
     try:
-        told = json.loads((directory / FACTS_FILE).read_text(encoding="utf-8"))
-        return Model(
-            told["arch"],
-            told["resolution"],
-            told["settings"],
-            told["paintings"],
-            told["dataset_sha256"],
+        facts = json.loads((directory / FACTS_FILE).read_text(encoding="utf-8"))
+        return ModelFacts(
+            facts["arch"],
+            facts["resolution"],
+            facts["settings"],
+            facts["paintings"],
+            facts["dataset_sha256"],
             digest(directory / GENERATOR_FILE),
         )
     except (OSError, ValueError, KeyError) as error:
@@ -121,18 +124,19 @@ def model(directory: Path) -> Model:
 def night_params(
     params: Params, champion: Champion | None, night: str, root: Path = Path()
 ) -> dict[str, object]:
-    """What the night of `night`, "YYYY-MM-DD", changes in params.yaml, so that it differs from others by data in git.
+    """Return the changes of params.yaml for the night `night` (YYYY-MM-DD), by dotted key.
 
-    `params` are those of the user's commit, `root` the clone's.
+    `params` are those of the user's commit, and `champion.path` is relative to `root`, the clone. Everything in which
+    nights differ is in params.yaml, so that each can be repeated from its commit.
     """
     changes: dict[str, object] = {"scrape.snapshot": night}
     if champion is None:
         return changes
-    if params.nightly.mode == "continue" and _fits(model(root / champion.path), params):
+    if params.nightly.mode == "continue" and _fits(read_model(root / champion.path), params):
         changes["train.init_from"] = champion.path.as_posix()
         changes["train.generation"] = int(night.replace("-", ""))
     elif Path(params.train.init_from or "").name.startswith(f"{NAME}-"):
-        changes["train.init_from"] = "auto"  # an earlier night set it, in a commit that the user took over
+        changes["train.init_from"] = "auto"  # set by an earlier night, in a commit that the user has merged
     if params.nightly.kimg is not None:
         changes["train.kimg"] = params.nightly.kimg
     return changes
@@ -141,48 +145,48 @@ def night_params(
 def promote(
     clone: Clone, before: Champion | None, night: str, reason: str, say: Callable[[str], None]
 ) -> Promotion:
-    """Make data/model of the clone the champion: kept, sent to the remote, committed, tagged, pushed, in this order.
+    """Make the clone's data/model the champion: copy it to models/, push it to the DVC remote, commit, tag, push.
 
-    Every stage is fresh by now. Until the push, which brings branch and tag or neither, nothing has happened in the
-    user's repository. Raises AtelierError where any of it fails.
+    All stages must be up to date. The user's repository is not changed before the last step, which pushes the branch
+    and the tag together or neither. `say` reports progress. Raises AtelierError if a step fails.
     """
     root = clone.root
     if behind := stages.stale([str(root / "dvc.yaml")], say, root):
         raise AtelierError(f"{', '.join(sorted(behind))} is stale: the stages come before the promotion")
-    told = _keep(clone, before, night, reason)
-    storage.track(root, told.path)
-    _forget_others(root, told.path)
+    champion = _keep_challenger(clone, before, night, reason)
+    storage.track(root, champion.path)
+    _remove_others(root, champion.path)
     if remote := stages.remote(root):
         storage.push(root, sorted((root / CHAMPION_FILE.parent).glob(f"{NAME}-*.dvc")), say)
-    tag = f"atelier@v{told.version}"
-    commit = _commit(clone, f"{tag}: {reason}\n\nThe champion of the night of {night}, {told.path}.\n")
+    tag = f"atelier@v{champion.version}"
+    commit = _commit(clone, f"{tag}: {reason}\n\nThe champion of the night of {night}, {champion.path}.\n")
     git(root, "tag", "-a", "-f", "--no-sign", "-F", "-", tag, commit, given=f"{tag}, {night}: {reason}\n")
     git(root, "update-ref", "--no-deref", "HEAD", commit)
     refs = (f"{commit}:refs/heads/{clone.branch}", f"refs/tags/{tag}")
     git(root, "push", "-q", "--atomic", "--no-follow-tags", "origin", *refs)
-    return Promotion(told.version, tag, commit, remote)
+    return Promotion(champion.version, tag, commit, remote)
 
 
-def _fits(found: Model, params: Params) -> bool:
-    """Whether a training as params.yaml asks for it can start from such a model."""
+def _fits(facts: ModelFacts, params: Params) -> bool:
+    """Whether a training with these params can start from such a model."""
     train = params.train
     wanted = (train.arch, params.augment.resolution, getattr(train, train.arch).model_dump())
-    return (found.arch, found.resolution, found.settings) == wanted
+    return (facts.arch, facts.resolution, facts.settings) == wanted
 
 
-def _read_told(path: Path) -> Champion:
+def _read_champion(path: Path) -> Champion:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
         champion = Champion(
-            Path(told["path"]),
-            str(told["version"]),
-            str(told["generator_sha256"]),
-            str(told["dataset_sha256"]),
-            str(told["night"]),
-            int(told["paintings"]),
+            Path(record["path"]),
+            str(record["version"]),
+            str(record["generator_sha256"]),
+            str(record["dataset_sha256"]),
+            str(record["night"]),
+            int(record["paintings"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise AtelierError(f"{path} is damaged ({error}): it is the robot's, restore it from git") from None
+        raise AtelierError(f"{path} is damaged ({error}): nights write it; restore it from git") from None
     match = STORED_NAME.fullmatch(champion.path.name)
     if (
         champion.path.parent != CHAMPION_FILE.parent
@@ -190,38 +194,38 @@ def _read_told(path: Path) -> Champion:
         or match[1] != NAME
         or not _version(champion.version)
     ):
-        raise AtelierError(f"{path} names no champion: it is the robot's, restore it from git")
+        raise AtelierError(f"{path} names no champion: nights write it; restore it from git")
     return champion
 
 
-def _is_whole(place: Path) -> bool:
-    match = STORED_NAME.fullmatch(place.name)
-    return bool(match and (place / GENERATOR_FILE).is_file() and content_hash(place) == match[2])
+def _is_whole(folder: Path) -> bool:
+    """Whether a kept model is complete: its content has the hash that its folder is named after."""
+    match = STORED_NAME.fullmatch(folder.name)
+    return bool(match and (folder / GENERATOR_FILE).is_file() and content_hash(folder) == match[2])
 
 
-def _gone(clone: Clone, told: Champion, remote: str | None, error: str) -> str:
-    asked = f"nor in the remote {remote}" if remote else "and no remote is set that might have it"
+def _missing(clone: Clone, champion: Champion, remote: str | None, error: str) -> str:
+    elsewhere = f"nor in the remote {remote}" if remote else "and no remote is set that might have it"
     return (
-        f"the champion, {told.path} of atelier@v{told.version}, is neither in DVC's cache {asked} ({error}): "
-        f"bring it back (`dvc fetch` where it still is), or begin anew with `git branch -D {clone.branch}`"
+        f"the champion, {champion.path} of atelier@v{champion.version}, is neither in DVC's cache {elsewhere} "
+        f"({error}): bring it back (`dvc fetch` where it still is), or begin anew with `git branch -D {clone.branch}`"
     )
 
 
-def _keep(clone: Clone, before: Champion | None, night: str, reason: str) -> Champion:
-    """The challenger as a kept model in models/, and champion.json that says so."""
+def _keep_challenger(clone: Clone, before: Champion | None, night: str, reason: str) -> Champion:
+    """Copy the challenger to models/champion-<hash> and write champion.json."""
     root = clone.root
-    challenger = model(root / MODEL)
-    path = store_model(
-        root / CHAMPION_FILE.parent, NAME, lambda directory: _copy(root / MODEL, directory)
-    ).relative_to(root)
+    challenger = read_model(root / MODEL)
+    folder = store_model(root / CHAMPION_FILE.parent, NAME, lambda directory: _copy(root / MODEL, directory))
+    path = folder.relative_to(root)
     if before and path == before.path:
         raise AtelierError(f"{path} is the champion already")
     version = _next_version(clone, before, challenger)
-    told = Champion(
+    champion = Champion(
         path, version, challenger.generator_sha256, challenger.dataset_sha256, night, challenger.paintings
     )
-    write_json(root / CHAMPION_FILE, {**asdict(told), "path": path.as_posix(), "reason": reason})
-    return told
+    write_json(root / CHAMPION_FILE, {**asdict(champion), "path": path.as_posix(), "reason": reason})
+    return champion
 
 
 def _copy(source: Path, directory: Path) -> None:
@@ -230,8 +234,11 @@ def _copy(source: Path, directory: Path) -> None:
             shutil.copyfile(source / name, directory / name)
 
 
-def _next_version(clone: Clone, before: Champion | None, challenger: Model) -> str:
-    """Major: another architecture or size; minor: other paintings; patch: the same ones. Never one that was given."""
+def _next_version(clone: Clone, before: Champion | None, challenger: ModelFacts) -> str:
+    """Return the next version that no tag has yet.
+
+    The major number counts architectures and sizes, the minor number sets of paintings, the patch number the rest.
+    """
     taken = {
         version
         for tag in git(clone.root, "tag", "--list", "atelier@v*").splitlines()
@@ -239,11 +246,11 @@ def _next_version(clone: Clone, before: Champion | None, challenger: Model) -> s
     }
     if before is None:
         return f"{max(taken)[0] + 1 if taken else 1}.0.0"
-    given = _version(before.version)
-    assert given
-    major, minor, patch = given
+    version = _version(before.version)
+    assert version
+    major, minor, patch = version
     following: Iterator[Version]
-    if not challenger.paints_like(model(clone.root / before.path)):
+    if not challenger.is_comparable(read_model(clone.root / before.path)):
         following = ((number, 0, 0) for number in count(major + 1))
     elif challenger.dataset_sha256 != before.dataset_sha256:
         following = ((major, number, 0) for number in count(minor + 1))
@@ -257,18 +264,18 @@ def _version(text: str) -> Version | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def _forget_others(root: Path, path: Path) -> None:
-    """The new champion stays, and the one it was trained on from; those before are in the branch's history."""
+def _remove_others(root: Path, path: Path) -> None:
+    """Remove all champions but the new one and the one it was trained from; the branch's history has the others."""
     start = load_params(root / "params.yaml").train.init_from
-    stay = {path.name, Path(start).name if start else ""}
+    kept = {path.name, Path(start).name if start else ""}
     for tracked in (root / CHAMPION_FILE.parent).glob(f"{NAME}-*.dvc"):
-        if tracked.stem not in stay:
+        if tracked.stem not in kept:
             tracked.unlink()
             shutil.rmtree(tracked.with_suffix(""), ignore_errors=True)
 
 
 def _commit(clone: Clone, message: str) -> str:
-    """The user's tree and the robot's files, on top of the branch and of the user's commit; no ref is moved."""
+    """Commit the user's tree with the promotion's files, on top of the branch and the user's commit; move no ref."""
     root, tip = clone.root, clone.tip
     results = [name for name in RESULTS if (root / name).is_file()]
     names = (":(glob)models/champion-*.dvc", CHAMPION_FILE.as_posix(), "params.yaml", *results)

@@ -1,7 +1,4 @@
-"""A night's result as data and as text: its date and outcome, the contest's verdict, the report.
-
-The command that holds two models against each other, with what params.yaml says of judging.
-"""
+"""A night's result: its record on disk, the comparison of two models, and the report in Markdown."""
 
 import json
 import sys
@@ -16,16 +13,15 @@ from atelier.settings.edit import Change
 from atelier.settings.messages import counted
 from atelier.settings.schema import Params
 
-LAST = Path(".atelier/last_night.json")  # in the user's tree: what the last finished night came to
-
-DISTANCES = ("kid", "kid_coarse")  # the contest's, as atelier.metrics.bootstrap names them
+LAST_NIGHT = Path(".atelier/last_night.json")  # in the user's tree
+DISTANCES = ("kid", "kid_coarse")  # as atelier.metrics.bootstrap names them
 
 Outcome = Literal["Promoted", "Kept", "Nothing new"]
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A finished night. `started` says when it really began, whatever it had been scheduled for."""
+    """A finished night. `started` is when it really began, which may be later than scheduled."""
 
     night: date
     outcome: Outcome
@@ -34,27 +30,27 @@ class Night:
 
     @classmethod
     def last(cls, user: Path) -> Self | None:
-        """The last one of the studio at `user`, None before the first."""
+        """Read the most recent night of the studio at `user`; None before the first."""
         try:
-            told = json.loads((user / LAST).read_text())
+            record = json.loads((user / LAST_NIGHT).read_text())
             return cls(
-                date.fromisoformat(told["night"]),
-                told["outcome"],
-                told["message"],
-                datetime.fromisoformat(told["started"]),
+                date.fromisoformat(record["night"]),
+                record["outcome"],
+                record["message"],
+                datetime.fromisoformat(record["started"]),
             )
-        except (OSError, ValueError, KeyError, TypeError):  # absent, or another version's
+        except (OSError, ValueError, KeyError, TypeError):  # missing, or of another version
             return None
 
     def write(self, user: Path) -> None:
-        """Be the last one of the studio at `user`."""
-        told = asdict(self) | {"night": self.night.isoformat(), "started": self.started.isoformat()}
-        write_json(user / LAST, told)
+        """Record this as the most recent night of the studio at `user`."""
+        record = asdict(self) | {"night": self.night.isoformat(), "started": self.started.isoformat()}
+        write_json(user / LAST_NIGHT, record)
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """One distance of both models to the paintings, and the bootstrap interval of champion − challenger."""
+    """A distance of both models to the paintings, and the bootstrap interval of champion minus challenger."""
 
     name: str
     champion: float
@@ -65,8 +61,8 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A contest's result, read from the file that `atelier.metrics.compare` writes."""
+class Comparison:
+    """The result of comparing champion and challenger, from the JSON file that atelier.metrics.compare writes."""
 
     wins: bool
     reason: str
@@ -74,9 +70,10 @@ class Verdict:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        gains = (Gain(name, **told[name]) for name in DISTANCES)
-        return cls(told["wins"], told["reason"], tuple(gains))
+        """Read the file. Raises OSError, ValueError, KeyError or TypeError if that fails."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        gains = (Gain(name, **content[name]) for name in DISTANCES)
+        return cls(content["wins"], content["reason"], tuple(gains))
 
     @property
     def short(self) -> str:
@@ -87,11 +84,25 @@ class Verdict:
         )
 
 
+def compare_command(
+    champion: Path, challenger: Path, params: Params, *, sheet: Path | None = None
+) -> list[str]:
+    """Return the command line of atelier.metrics.compare for two generators, with the settings of params.yaml.
+
+    `sheet` is a PNG file to write. The comparison runs in a child process because it loads torch.
+    """
+    evaluate = params.evaluate
+    command = [sys.executable, "-m", "atelier.metrics.compare", str(champion), str(challenger)]
+    command += [f"--samples={evaluate.samples}", f"--seed={evaluate.seed}", f"--device={evaluate.device}"]
+    command += [f"--confidence={params.nightly.gate}"]
+    return [*command, f"--sheet={sheet}"] if sheet else command
+
+
 @dataclass(frozen=True, slots=True)
 class Harvest:
-    """What the source gave: works in the catalog, pictures that arrived, paintings trained on and held out.
+    """What the source gave: works in the catalog, pictures downloaded, paintings to train on and held out.
 
-    `champion_train` is the number of paintings that the champion was trained on, None where there is none yet;
+    `champion_train` is the number of paintings that the champion was trained on, None without a champion;
     `incomplete` says why the catalog lacks works that the source has.
     """
 
@@ -105,7 +116,7 @@ class Harvest:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a night's page says."""
+    """The contents of a night's report; `places` maps a description to a path, commit or command."""
 
     night: date
     outcome: Outcome
@@ -114,26 +125,24 @@ class Report:
     harvest: Harvest
     changes: Sequence[Change]
     champion: str | None
-    verdict: Verdict | None
-    where: Mapping[str, str]
+    comparison: Comparison | None
+    places: Mapping[str, str]
     uncommitted: Sequence[str]
 
     def markdown(self) -> str:
-        """The page."""
-        return "\n\n".join(part for part in self._parts() if part) + "\n"
-
-    def _parts(self) -> Sequence[str]:
-        return (
+        """Return the report in Markdown."""
+        sections = (
             f"# {self.outcome}, night of {self.night.isoformat()}",
             self.message,
-            self._contest(),
+            self._comparison(),
             self._harvest(),
             self._params(),
-            _table(("what", "where"), [(what, f"`{where}`") for what, where in self.where.items()]),
+            _table(("what", "where"), [(what, f"`{place}`") for what, place in self.places.items()]),
         )
+        return "\n\n".join(section for section in sections if section) + "\n"
 
-    def _contest(self) -> str:
-        if self.verdict is None:
+    def _comparison(self) -> str:
+        if self.comparison is None:
             return ""
         rows = [
             (
@@ -143,14 +152,14 @@ class Report:
                 f"{gain.low:.3g} to {gain.high:.3g}",
                 gain.verdict,
             )
-            for gain in self.verdict.gains
+            for gain in self.comparison.gains
         ]
         head = ("distance", f"champion {self.champion}", "challenger", "gain", "verdict")
-        words = (
-            "Distances to the held-out paintings; smaller is better. `kid` sees detail and grain, `kid_coarse` "
+        text = (
+            "Distances to the held-out paintings; smaller is better. `kid` measures detail and grain, `kid_coarse` "
             "forms and colours. The gain is an interval: better or worse means that 0 lies outside it."
         )
-        return f"## Champion and challenger\n\n{_table(head, rows)}\n\n{words}"
+        return f"## Champion and challenger\n\n{_table(head, rows)}\n\n{text}"
 
     def _harvest(self) -> str:
         got = self.harvest
@@ -174,12 +183,3 @@ class Report:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def command(champion: Path, challenger: Path, params: Params, *, sheet: Path | None = None) -> list[str]:
-    """`python -m atelier.metrics.compare …`: a process of its own, since it needs torch and a flow does not."""
-    judge = params.evaluate
-    words = [sys.executable, "-m", "atelier.metrics.compare", str(champion), str(challenger)]
-    words += [f"--samples={judge.samples}", f"--seed={judge.seed}", f"--device={judge.device}"]
-    words += [f"--confidence={params.nightly.gate}"]
-    return [*words, f"--sheet={sheet}"] if sheet else words

@@ -1,7 +1,8 @@
-"""The nights of one studio as a deployment of a Prefect server: when they begin, and what became of unfinished ones.
+"""The schedule of a studio's nights: a deployment of the nightly flow on a Prefect server, and the runs it starts.
 
-No more than one runs at a time, because this runner starts one at a time and a night holds its tree's lock. Prefect's
-own limit of a deployment is not asked for: it ends a training whose server was away when a lease was to be renewed.
+Nights never overlap: this process starts one at a time, and a night holds a lock in its studio. Prefect's own
+concurrency limit of a deployment is not used, because it cancels a training when the server is down while the lease
+of the limit has to be renewed.
 """
 
 import contextlib
@@ -16,7 +17,9 @@ import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -35,93 +38,68 @@ from pydantic import ValidationError
 
 from atelier.errors import AtelierError
 from atelier.files import write_json
-from flows.nightly import nightly
 from flows.orchestration import server
 from flows.runtime import work_tree
 
-# Prefect's runner does so where it is told to stop, which it then does
+# Prefect's runner does that when it is stopped, and stops all the same
 warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
 
-LOOK_EVERY_S = 10.0
-IDENTITY = Path(".atelier/studio.json")  # what tells this studio from others of a Prefect server
-AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
+CHECK_EVERY_S = 10.0
+IDENTITY = Path(".atelier/studio.json")  # a random id that distinguishes studios on one Prefect server
+UNFINISHED = (StateType.RUNNING, StateType.CANCELLING)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """When nights begin: a cron line, and the time zone it is meant in."""
+    """When nights begin: a cron expression in a time zone."""
 
     cron: str
     timezone: str
 
 
 def checked(cron: str, timezone: str) -> Plan:
-    """The plan of these two. Raises AtelierError where either cannot be read, and where the time never comes."""
+    """Return the plan. Raises AtelierError for an invalid cron expression or time zone, or a time that never comes."""
     wanted = 'minute, hour, day, month, weekday: "0 2 * * *" is each night at 2'
-    if (fields := len(cron.split())) != 5:  # a sixth would be seconds: 60 nights in a minute
+    if (fields := len(cron.split())) != 5:  # a sixth field would be seconds: 60 nights in a minute
         raise AtelierError(f'--cron "{cron}": {fields} fields in place of five, {wanted}')
     try:
         CronSchedule(cron=cron)
     except ValidationError:
         raise AtelierError(f'--cron "{cron}" is no cron line: {wanted}') from None
-    if not _comes(cron):
+    if not _has_a_time(cron):
         raise AtelierError(f'--cron "{cron}" names a date that never comes: {wanted}')
     try:
         zone = CronSchedule(cron=cron, timezone=timezone).timezone
     except ValidationError:
         zone = ""
     if not zone:
-        raise AtelierError(f'--timezone "{timezone}" is no time zone; one like Europe/Paris is asked for')
+        raise AtelierError(f'--timezone "{timezone}" is no time zone: write one like Europe/Paris')
     return Plan(cron, timezone)
 
 
-def _comes(cron: str) -> bool:
-    """Whether there is a time that a cron line names: 30 February is none."""
-    from prefect._vendor.croniter import croniter
-    from prefect._vendor.croniter.croniter import CroniterBadDateError
+def deployment_name() -> str:
+    """Return the name of this studio's deployment: the folder's name and a random id.
 
-    try:
-        croniter(cron, datetime.now()).get_next()
-    except CroniterBadDateError:
-        return False
-    return True
-
-
-def deployment() -> str:
-    """The name of this studio's deployment: its folder's, and what tells it from others that are called so.
-
-    A Prefect server has one deployment of a name. The second part is drawn once and kept in the studio; a copy of the
-    studio's folder draws another.
+    A Prefect server has one deployment of a name. The id is drawn once and kept in the studio; a copy of the studio's
+    folder draws its own.
     """
     here = Path.cwd().resolve()
     folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", here.name).strip("-") or "studio"
-    kept = _kept_identity()
-    was = Path(kept.get("path", here))
-    copied = was != here and (was / IDENTITY).is_file()
-    identity = kept.get("id") if not copied else None
-    if identity is None or was != here:
-        identity = identity or secrets.token_hex(4)
+    identity, path = _read_identity()
+    if path != here:  # moved, copied, or never drawn
+        if identity is None or (path is not None and (path / IDENTITY).is_file()):
+            identity = secrets.token_hex(4)
         write_json(IDENTITY, {"id": identity, "path": str(here)})
     return f"{folder}-{identity}"
 
 
-def _kept_identity() -> dict[str, str]:
-    """What was drawn and where; nothing where nothing was, or where the file is damaged."""
-    try:
-        told = json.loads(IDENTITY.read_text(encoding="utf-8"))
-        return (
-            {"id": str(told["id"]), "path": str(told["path"])}
-            if re.fullmatch(r"[0-9a-f]{8}", told["id"])
-            else {}
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def serve(nightly: Flow[Any, Any], name: str, plan: Plan) -> None:
+    """Run the flow `nightly` as planned, as the deployment `name`, until the process is stopped.
 
-
-def serve(name: str, plan: Plan) -> None:
-    """Start nights when they are due, until we are told to stop; after an outage of the server, we begin anew."""
-    threading.Thread(target=_begin_anew_after_outage, daemon=True, name="outage").start()
-    gone = False
+    After an outage of the server the process restarts itself.
+    """
+    threading.Thread(target=_restart_after_outage, daemon=True, name="outage").start()
+    lost_server = False
     try:
         nightly.serve(
             name=name,
@@ -132,46 +110,69 @@ def serve(name: str, plan: Plan) -> None:
             entrypoint_type=EntrypointType.MODULE_PATH,
             description="Harvests, trains and judges; promotes the challenger where it is better than the champion.",
         )
-    except* RuntimeError:  # what Prefect's runner ends with where its server was away for some minutes
-        gone = True
-    if gone:
-        threading.Event().wait()  # for that thread
+    except* RuntimeError:  # Prefect's runner raises it when the server was down for some minutes
+        lost_server = True
+    if lost_server:
+        threading.Event().wait()  # until the thread restarts the process
 
 
-def _begin_anew_after_outage() -> None:
-    """Start this program again between two nights, once a server that was away answers.
+def mark_crashed(nightly: Flow[Any, Any], name: str) -> None:
+    """Set the unfinished runs of this deployment to Crashed: their processes were killed or lost the server.
 
-    Prefect's runner survives a short outage, but hears of no cancelling any more.
+    Does nothing while a night is running in this studio.
     """
-    was_away = False
-    while True:
-        time.sleep(LOOK_EVERY_S)
-        found = server.look()
-        if found is None or found.state != "ok":
-            was_away = True
-        elif was_away:
-            with contextlib.suppress(work_tree.AtWorkError), work_tree.only_flow("night"):
-                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def bury(name: str) -> None:
-    """Mark as Crashed what nights of this deployment ended without a word: killed, or cut off from the server.
-
-    Nothing is marked while a night is at work in this studio.
-    """
-    at_work = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK))))
+    unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(UNFINISHED))))
     with (
         contextlib.suppress(work_tree.AtWorkError),
         work_tree.only_flow("night"),
         get_client(sync_client=True) as client,
     ):
         try:
-            ours = client.read_deployment_by_name(f"{nightly.name}/{name}").id
+            deployment = client.read_deployment_by_name(f"{nightly.name}/{name}")
         except ObjectNotFound:
             return
-        mine = DeploymentFilter(id=DeploymentFilterId(any_=[ours]))
-        for run in client.read_flow_runs(deployment_filter=mine, flow_run_filter=at_work):
-            ended: State[None] = Crashed(
+        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        for run in client.read_flow_runs(deployment_filter=of_deployment, flow_run_filter=unfinished):
+            crashed: State[None] = Crashed(
                 message="its process ended without a word; the next night goes on from there"
             )
-            client.set_flow_run_state(run.id, ended, force=True)
+            client.set_flow_run_state(run.id, crashed, force=True)
+
+
+def _has_a_time(cron: str) -> bool:
+    """Whether a cron expression matches any time; 30 February does not."""
+    # vendored by Prefect and not typed
+    from prefect._vendor.croniter import croniter  # type: ignore[attr-defined]
+    from prefect._vendor.croniter.croniter import CroniterBadDateError
+
+    try:
+        croniter(cron, datetime.now()).get_next()  # type: ignore[no-untyped-call]
+    except CroniterBadDateError:
+        return False
+    return True
+
+
+def _read_identity() -> tuple[str | None, Path | None]:
+    """The studio's id and the folder in which it was drawn; None twice if the file is missing or damaged."""
+    try:
+        content = json.loads(IDENTITY.read_text(encoding="utf-8"))
+        identity, path = str(content["id"]), Path(str(content["path"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+    return (identity, path) if re.fullmatch(r"[0-9a-f]{8}", identity) else (None, None)
+
+
+def _restart_after_outage() -> None:
+    """Restart this program between two nights once a server that was down answers again.
+
+    Prefect's runner survives a short outage, but no longer learns of cancelled runs.
+    """
+    was_down = False
+    while True:
+        time.sleep(CHECK_EVERY_S)
+        found = server.look()
+        if found is None or found.state != "ok":
+            was_down = True
+        elif was_down:
+            with contextlib.suppress(work_tree.AtWorkError), work_tree.only_flow("night"):
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,1 +1,1 @@
-"""What flows share of Prefect: tasks for stages, the server, the page that shows a run."""
+"""Prefect for all flows: a task per stage, the server, a run's artifacts, notifications."""

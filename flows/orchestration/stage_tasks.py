@@ -1,6 +1,6 @@
-"""The pipeline as Prefect sees it: one task per stage, in DVC's order. DVC alone decides what runs.
+"""The pipeline in Prefect: the flow `studio`, with one task per stage in DVC's order. DVC alone decides what runs.
 
-Enter the tree (flows.runtime.work_tree) before this module is imported: Prefect reads its settings when it is.
+Enter the work tree (flows.runtime.work_tree) before importing this module: Prefect reads its settings on import.
 """
 
 import logging
@@ -14,119 +14,118 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_logger
 from prefect.states import Completed, Failed
-from rich.console import Console
 
 from atelier.errors import AtelierError, TransientError
-from flows.orchestration.page import Follower, Logger, Page, Row, artifact_table, summary, terminal_table
+from flows.orchestration.run_page import Logger, RunPage, StageFollower
+from flows.orchestration.stage_table import StageRow, artifact_table, print_table, summary
 from flows.repo import stages
 from flows.runtime.process import in_words
 
-OUT_OF_REACH = "Out of reach"  # the state of a stage whose trouble may pass by itself
-WAITS_S = (30.0, 60.0, 120.0, 240.0)  # before it is tried again; it has been patient itself by then
+OUT_OF_REACH = (
+    "Out of reach"  # the state of a stage that failed for a reason that may pass, for example a network
+)
+RETRY_DELAYS_S = (30.0, 60.0, 120.0, 240.0)  # in addition to the retries within the stage itself
 
 
 @flow(name="studio", persist_result=False)
 def studio(plan: list[stages.PlannedStage]) -> State:
-    """Make each stage of DVC's plan fresh; stops at the first that fails."""
+    """Bring each stage of DVC's plan up to date; stop at the first that fails."""
     logger = get_run_logger()
-    course = Course(plan)
-    stopped = course.run()
-    course.show(Page(logger))
+    pipeline = PipelineRun(plan)
+    stopped = pipeline.run()
+    pipeline.show(RunPage(logger))
     if stopped:
         return Failed(message=stopped.message)
-    return Completed(message=summary(course.rows) + _changed_meanwhile(course.rows, logger))
+    return Completed(message=summary(pipeline.rows) + _stale_again(pipeline.rows, logger))
 
 
-class Course:
-    """A plan's way through its stages, in one go or in several; `rows` tell each stage's fate so far."""
+class PipelineRun:
+    """Runs a plan's stages as Prefect tasks of the current flow, all at once or in several calls of `run`."""
 
     def __init__(self, plan: Sequence[stages.PlannedStage]) -> None:
         self._plan = plan
-        self._run = uuid.uuid4().hex
+        self._run_id = uuid.uuid4().hex
         self._states: dict[str, State] = {}
-        self._ran: dict[str, Row] = {}
-        self._moving: set[str] = set()  # stale, or fed by something stale: DVC is asked again at their turn
+        self._rows: dict[str, StageRow] = {}
+        self._unsettled: set[str] = (
+            set()
+        )  # stale, or downstream of a stale stage: DVC decides again at their turn
 
     @property
-    def rows(self) -> list[Row]:
-        """One a stage of the plan, in its order."""
-        return [self._ran.get(stage.name, Row(stage.name, "Not run", 0.0, "")) for stage in self._plan]
+    def rows(self) -> list[StageRow]:
+        """A row for each stage of the plan, in its order."""
+        return [self._rows.get(stage.name, StageRow(stage.name, "Not run", 0.0, "")) for stage in self._plan]
 
     @property
-    def ends(self) -> list[State]:
-        """How those stages ended that no other has waited for so far."""
+    def leaves(self) -> list[State]:
+        """The final states of the stages that no other stage has waited for so far."""
         awaited = {name for stage in self._plan if stage.name in self._states for name in stage.upstream}
         return [state for name, state in self._states.items() if name not in awaited]
 
     def run(self, *targets: str) -> State | None:
-        """Make these stages and what they need fresh, or all; each has one turn. The first failure's state.
+        """Bring the targets and what they need up to date, or all stages without targets; no stage runs twice.
 
-        Raises AtelierError where the plan has no such stage.
+        Returns the state of the first stage that failed, or None. Raises AtelierError for an unknown target.
         """
         if unknown := set(targets) - {stage.name for stage in self._plan}:
             raise AtelierError(f"dvc.yaml has no stage {', '.join(sorted(unknown))}")
-        wanted = self._with_needs(targets) if targets else {stage.name for stage in self._plan}
+        wanted = self._with_upstream(targets) if targets else {stage.name for stage in self._plan}
         for stage in self._plan:
-            if stage.name in wanted and stage.name not in self._ran:
-                state = self._make_fresh(stage)
+            if stage.name in wanted and stage.name not in self._rows:
+                state = self._run_stage(stage)
                 if not state.is_completed():
                     return state
         return None
 
-    def show(self, page: Page) -> None:
-        """Print the rows, and put them on Prefect's page."""
-        Console().print(terminal_table(self.rows))
+    def show(self, page: RunPage) -> None:
+        """Show the rows in the terminal and on the run page."""
+        print_table(self.rows)
         page.table("stages", artifact_table(self.rows))
 
-    def _with_needs(self, targets: Collection[str]) -> set[str]:
+    def _with_upstream(self, targets: Collection[str]) -> set[str]:
         wanted = set(targets)
-        for stage in reversed(self._plan):  # a stage stands behind all that it needs
+        for stage in reversed(self._plan):  # a stage comes after all that it needs
             if stage.name in wanted:
                 wanted.update(stage.upstream)
         return wanted
 
-    def _make_fresh(self, stage: stages.PlannedStage) -> State:
+    def _run_stage(self, stage: stages.PlannedStage) -> State:
         began_s = time.monotonic()
-        if stage.stale or self._moving & set(stage.upstream):
-            self._moving.add(stage.name)
-        # called, not submitted: in the main thread Ctrl-C and SIGTERM reach the stage
+        if stage.stale or self._unsettled & set(stage.upstream):
+            self._unsettled.add(stage.name)
+        # called and not submitted: Ctrl-C and SIGTERM reach the stage only from the main thread
         state = run_stage.with_options(
-            name=stage.name, retries=len(WAITS_S), retry_delay_seconds=list(WAITS_S)
+            name=stage.name, retries=len(RETRY_DELAYS_S), retry_delay_seconds=list(RETRY_DELAYS_S)
         )(
             stage.name,
-            self._run,
-            stage.name in self._moving,
+            self._run_id,
+            stage.name in self._unsettled,
             wait_for=[self._states[name] for name in stage.upstream],
             return_state=True,
         )
-        key = (
-            stages.key(stage.name) if state.is_completed() else ""
-        )  # dvc.lock still holds the last success's
+        # after a failure dvc.lock still has the last success
+        key = stages.key(stage.name) if state.is_completed() else ""
         self._states[stage.name] = state
-        self._ran[stage.name] = Row(stage.name, state.name or "", time.monotonic() - began_s, key)
+        self._rows[stage.name] = StageRow(stage.name, state.name or "", time.monotonic() - began_s, key)
         return state
 
 
-def may_pass(task: Task[..., State], run: TaskRun, state: State) -> bool:
-    """Prefect's question whether a task should be tried again."""
+def is_retried(task: Task[..., State], run: TaskRun, state: State) -> bool:
+    """Whether Prefect runs a failed task again: only if the reason may pass."""
     return state.name == OUT_OF_REACH
 
 
-def failed(error: AtelierError | OSError) -> State:
-    """A task's state that says in a sentence what went wrong, without a traceback."""
-    return Failed(
-        name=OUT_OF_REACH if isinstance(error, TransientError) else "Failed", message=in_words(error)
-    )
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=is_retried)
+def run_stage(stage: str, run_id: str, unsettled: bool) -> State:
+    """Run one stage with DVC: `Completed` if it ran, `Cached` if DVC had its outputs.
 
-
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=may_pass)
-def run_stage(stage: str, run: str, moving: bool) -> State:
-    """`Cached` where DVC has the stage's outs already, `Completed` where the stage ran."""
+    A stage that is not `unsettled` was up to date when the flow began, so DVC is not asked again.
+    """
     verdict: stages.Verdict = "unchanged"
-    if moving:
-        follower = Follower(stage, get_run_logger())
+    if unsettled:
+        follower = StageFollower(stage, get_run_logger())
         try:
-            verdict = stages.repro(stage, run, follower)
+            verdict = stages.repro(stage, run_id, follower)
             follower.show()
         except (AtelierError, OSError) as error:
             return failed(error)
@@ -134,8 +133,15 @@ def run_stage(stage: str, run: str, moving: bool) -> State:
     return Completed(name=name, message=f"dvc: {verdict} {stages.key(stage)}")
 
 
-def _changed_meanwhile(rows: Sequence[Row], logger: Logger) -> str:
-    """Each stage read params.yaml when it began; what was edited since is stale again, and said so."""
+def failed(error: AtelierError | OSError) -> State:
+    """A failed task's state with the error's sentence as message, without a traceback."""
+    return Failed(
+        name=OUT_OF_REACH if isinstance(error, TransientError) else "Failed", message=in_words(error)
+    )
+
+
+def _stale_again(rows: Sequence[StageRow], logger: Logger) -> str:
+    """A clause naming the stages that are stale again because files were edited during the run; empty if none."""
     if all(row.state == "Cached" for row in rows):
         return ""
     try:
@@ -152,8 +158,8 @@ def _changed_meanwhile(rows: Sequence[Row], logger: Logger) -> str:
     return f"; {sentence}"
 
 
-def _in_words(record: logging.LogRecord) -> bool:
-    """A failed stage has said why: Prefect would say it again with an empty traceback, or as a repr with the time."""
+def _shorten(record: logging.LogRecord) -> bool:
+    """Drop Prefect's report of a failed task, which was logged already; log a retry without the state's repr."""
     if "Task run failed with state" in str(record.msg):
         return False
     match record.args:
@@ -162,10 +168,10 @@ def _in_words(record: logging.LogRecord) -> bool:
     return True
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Where Prefect's server fails, a full disk say, the flow's command ends with a sentence, which is enough."""
+def _is_no_http_error(record: logging.LogRecord) -> bool:
+    """Drop tracebacks of errors of Prefect's server: the flow's command ends with a sentence instead."""
     return not (record.exc_info and isinstance(record.exc_info[1], httpx.HTTPError))
 
 
-get_logger("prefect.task_runs").addFilter(_in_words)
-get_logger("prefect.flow_runs").addFilter(_without_traceback)
+get_logger("prefect.task_runs").addFilter(_shorten)
+get_logger("prefect.flow_runs").addFilter(_is_no_http_error)

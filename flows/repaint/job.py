@@ -31,9 +31,7 @@ from flows.repaint.destination import Shelf
 from flows.repaint.past_code import Code
 from flows.repaint.picture import Changes
 from flows.runtime import work_tree
-from flows.runtime.process import Child
-
-TICK_S = 1.0
+from flows.runtime.process import TICK_S, Child
 
 REMEMBERED = 20  # last lines, among which is why it failed
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from atelier.errors import AtelierError, TransientError
 from flows.repo import stages
-from flows.repo.stages import TICK_S, Watcher
+from flows.repo.stages import Watcher
 from flows.runtime import work_tree
-from flows.runtime.process import Child
+from flows.runtime.process import TICK_S, Child
 
 TARGETS = ("evaluate", "generate")  # a trial is made up to here; prints are of what is adopted
 METRICS = Path("metrics.json")

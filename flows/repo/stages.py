@@ -26,7 +26,7 @@ from atelier.files import replacing
 from atelier.settings.load import read_yaml, to_plain
 from flows.repo import remote_errors
 from flows.runtime import work_tree
-from flows.runtime.process import Child, is_dvc
+from flows.runtime.process import TICK_S, Child, is_dvc
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 LOCK_FILE = Path("dvc.lock")
 LOCK_FILE_COPY = Path(".atelier/dvc.lock")  # tasks/stage.py makes it when a stage begins
 EXECUTED = Path(".atelier/executed")  # tasks/stage.py writes <stage>.json with the id of the run it ran in
-TICK_S = 1.0
 WAITS_S = (1.0, 1.0, 2.0, 3.0, 5.0)  # between two tries for a stage that another dvc holds; the last repeats
 PASSING = f"exited with {os.EX_TEMPFAIL}"  # DVC's words for what tasks/stage.py says
 HINTS = (  # DVC's advice to whoever typed `dvc repro`

@@ -22,9 +22,8 @@ from atelier.errors import AtelierError, TransientError
 from atelier.files import digest, write_bytes
 from atelier.settings.load import read_yaml
 from flows.repo import remote_errors, stages
-from flows.repo.stages import TICK_S
 from flows.runtime import work_tree
-from flows.runtime.process import Child, is_dvc
+from flows.runtime.process import TICK_S, Child, is_dvc
 
 HINTS = ("Having any troubles?", "<https://error.dvc.org", "Is your cache up to date?")
 

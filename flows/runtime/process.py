@@ -24,6 +24,7 @@ from atelier.errors import AtelierError
 from atelier.errors import run_for_exit_code as run_for_exit_code
 
 LOOK_EVERY_S = 0.5
+TICK_S = 1.0  # between two looks at a running command that prints nothing
 
 GRACE_S = 6.0  # a stage that is asked to stop may write its state first; with Prefect's farewell, below 10 s
 

@@ -1,1 +1,1 @@
-"""Parts of an exploration: the settings to try, one trial, the record and the sheet."""
+"""The parts of an exploration: settings to try, one trial, Optuna's search, the record on disk, the sheet."""

@@ -1,7 +1,7 @@
-"""Which settings to try next, by Optuna: TPE proposes, a median pruner says when a trial is not worth its end.
+"""The settings of a search's next trial, from Optuna: TPE proposes, a median pruner stops bad trainings early.
 
-The only module that knows Optuna. The study lies in one SQLite file; what a kill left in it unfinished is proposed
-again. Draws depend on the seed and the trial's number alone, so that a killed search goes where it would have gone.
+The study is an SQLite file. A trial that a kill interrupted is proposed again. Proposals depend only on the seed, the
+trial's number and the results before it, so that a killed search continues as it would have.
 """
 
 import json
@@ -20,15 +20,15 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from flows.trials.record import Ending
-from flows.trials.search_space import Axis, Choice, Range, number, product
+from flows.trials.search_space import Axis, Choice, Range, product, round_value
 
-NUMBER = "number"  # the attribute that holds ours: Optuna counts what a kill left, too
-FIRST_AT_RANDOM = 5  # trials before TPE has anything to go by, and before anything is pruned
-TRIES = 20  # for settings that have not been tried, before they are looked for one by one
+NUMBER = "number"  # a user attribute with our trial number; Optuna's own also counts interrupted trials
+STARTUP_TRIALS = 5  # random trials before TPE proposes and before anything is pruned
+ATTEMPTS = 20  # proposals that were tried already, before the remaining combinations are enumerated
 
 
 class Search:
-    """A study over `axes`; the lower or the higher value is better."""
+    """A study over `axes`, in the SQLite file `path`, which is created if it does not exist."""
 
     def __init__(self, path: Path, axes: Sequence[Axis], seed: int, higher_is_better: bool) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -40,38 +40,41 @@ class Search:
                 storage=f"sqlite:///{path}",
                 study_name="explore",
                 direction="maximize" if higher_is_better else "minimize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST_AT_RANDOM, n_warmup_steps=1),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1),
                 load_if_exists=True,
             )
         self._trial: optuna.Trial | None = None
 
-    def next(self, number_: int) -> dict[str, Any] | None:
-        """The settings of trial `number_`: those it had when it was killed, else new ones; None when all are tried."""
-        self._take_up_what_was_left(number_)
-        for attempt in range(TRIES):
+    def next(self, number: int) -> dict[str, Any] | None:
+        """Start trial `number` and return its settings, those of before if it was interrupted.
+
+        Returns None if all combinations have been tried.
+        """
+        self._requeue_interrupted(number)
+        for attempt in range(ATTEMPTS):
             self._study.sampler = optuna.samplers.TPESampler(
-                seed=self._seed * 1_000_003 + number_ * 101 + attempt, n_startup_trials=FIRST_AT_RANDOM
+                seed=self._seed * 1_000_003 + number * 101 + attempt, n_startup_trials=STARTUP_TRIALS
             )
             trial = self._study.ask(self._distributions)
             if not self._was_tried(trial):
-                return self._take(trial, number_)
+                return self._start(trial, number)
             self._study.tell(trial, state=TrialState.FAIL)
         for changes in self._untried():
-            self._study.enqueue_trial(_texts(changes), {NUMBER: number_})
-            return self._take(self._study.ask(self._distributions), number_)
+            self._study.enqueue_trial(_as_json(changes), {NUMBER: number})
+            return self._start(self._study.ask(self._distributions), number)
         return None
 
     def is_hopeless(self, scores: Sequence[float]) -> bool:
-        """Whether the trial at work, with these scores of its snapshots so far, is worse than the median of others."""
+        """Whether the current trial should be stopped: its snapshots' `scores` are worse than the others' median."""
         if self._trial is None:
             return False
         known = self._study.get_trials(deepcopy=False)[self._trial.number].intermediate_values
         for step in range(len(known), len(scores)):
             self._trial.report(scores[step], step)
-        return bool(scores) and bool(self._trial.should_prune())  # numpy's own bool
+        return bool(scores) and bool(self._trial.should_prune())  # should_prune returns a numpy bool
 
     def tell(self, score: float | None, ending: Ending) -> None:
-        """How the trial at work ended; one that is run again, because its experiment is gone, was told before."""
+        """Report how the current trial ended. Does nothing without one: a repeated trial was reported before."""
         if self._trial is None:
             return
         if ending == "completed":
@@ -81,38 +84,37 @@ class Search:
             self._study.tell(self._trial, state=state)
         self._trial = None
 
-    def _take_up_what_was_left(self, number_: int) -> None:
+    def _requeue_interrupted(self, number: int) -> None:
         for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             self._study.tell(trial.number, state=TrialState.FAIL)
-            if trial.user_attrs.get(NUMBER) == number_:
-                self._study.enqueue_trial(trial.params, {NUMBER: number_})
+            if trial.user_attrs.get(NUMBER) == number:
+                self._study.enqueue_trial(trial.params, {NUMBER: number})
 
-    def _take(self, trial: optuna.Trial, number_: int) -> dict[str, Any]:
-        trial.set_user_attr(NUMBER, number_)
+    def _start(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
+        trial.set_user_attr(NUMBER, number)
         self._trial = trial
         return self._changes(trial.params)
 
     def _was_tried(self, trial: optuna.Trial) -> bool:
-        """Whether another trial had the same settings and came to something."""
-        if NUMBER in trial.user_attrs:  # enqueued on purpose
-            return False
-        ended = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-        mine = self._changes(trial.params)
-        return any(self._changes(other.params) == mine for other in ended)
+        """Whether a completed or pruned trial had the same settings."""
+        return NUMBER not in trial.user_attrs and self._changes(trial.params) in self._tried()
 
     def _untried(self) -> Iterator[dict[str, Any]]:
-        if any(isinstance(axis, Range) for axis in self._axes):
-            return
+        """The combinations that no completed or pruned trial had; none if an axis is a range."""
+        if not any(isinstance(axis, Range) for axis in self._axes):
+            tried = self._tried()
+            yield from (changes for changes in product(self._axes) if changes not in tried)
+
+    def _tried(self) -> list[dict[str, Any]]:
         ended = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-        had = [self._changes(trial.params) for trial in ended]
-        yield from (changes for changes in product(self._axes) if changes not in had)
+        return [self._changes(trial.params) for trial in ended]
 
     def _changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Optuna's values as params.yaml's."""
+        """Convert Optuna's values to those of params.yaml."""
         return {
             axis.key: json.loads(params[axis.key])
             if isinstance(axis, Choice)
-            else number(axis, params[axis.key])
+            else round_value(axis, params[axis.key])
             for axis in self._axes
         }
 
@@ -125,6 +127,6 @@ def _distribution(axis: Axis) -> BaseDistribution:
     return FloatDistribution(axis.low, axis.high, log=axis.kind == "log")
 
 
-def _texts(changes: Mapping[str, Any]) -> dict[str, str]:
-    """Choices as JSON: Optuna keeps no lists."""
+def _as_json(changes: Mapping[str, Any]) -> dict[str, str]:
+    """Choices as JSON texts, because Optuna's categories cannot be lists."""
     return {key: json.dumps(value) for key, value in changes.items()}

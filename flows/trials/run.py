@@ -1,7 +1,4 @@
-"""The course of an exploration: which trial is next, and what one is: settings, stages, an experiment, a score.
-
-Runs in the trials' tree (flows.clones.trials_clone), which must be the directory we are in. Knows no Prefect.
-"""
+"""Runs the trials of an exploration in the trials' clone: settings, stages, a DVC experiment, scores."""
 
 import json
 import traceback
@@ -14,11 +11,10 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.settings.edit import edit_params
 from flows.clones.trials_clone import Beside
-from flows.repo import experiments
-from flows.repo import stages as dvc
+from flows.repo import experiments, stages
 from flows.repo.experiments import StageError
 from flows.repo.stages import Watcher
-from flows.trials.record import Explored, Trial, Wish, scores_of
+from flows.trials.record import Exploration, Request, Trial, scores_of
 from flows.trials.search_space import product
 
 PARAMS, DVC_YAML = Path("params.yaml"), Path("dvc.yaml")
@@ -26,30 +22,35 @@ PROGRESS = Path(".atelier/progress/train.json")
 CONTACT_SHEET = Path("data/contact_sheet.png")
 
 Say = Callable[[str], None]
-Follow = Callable[[str], Watcher]
+Follow = Callable[[str], Watcher]  # makes the watcher of a stage, by its name
 
 
-class Trying:
-    """One exploration, trial by trial. A trial that ended and is still wanted is not run again."""
+class TrialRunner:
+    """Runs an exploration trial by trial; the current directory has to be the trials' clone.
 
-    def __init__(self, wish: Wish, beside: Beside, explored: Explored) -> None:
-        self.explored = explored
-        self.ended: list[Trial] = []  # in this run
-        self._wish, self._beside = wish, beside
-        self._grid = product(wish.axes) if wish.mode == "grid" else []
+    `next` gives the next trial and `run` runs it. A trial that ended and whose experiment still exists is skipped.
+    """
+
+    def __init__(self, request: Request, clone: Beside, exploration: Exploration) -> None:
+        self.exploration = exploration
+        self.ended: list[Trial] = []  # by this runner
+        self._request, self._clone = request, clone
+        self._grid = product(request.axes) if request.mode == "grid" else []
         self._number = 0
-        if wish.mode == "search":
-            from flows.trials.optuna_search import Search  # Optuna takes a second to load
+        if request.mode == "search":
+            from flows.trials.optuna_search import Search  # loading Optuna takes a second
 
-            self._search: Search | None = Search(explored.study, wish.axes, wish.seed, wish.higher_is_better)
+            self._search: Search | None = Search(
+                exploration.study, request.axes, request.seed, request.higher_is_better
+            )
         else:
             self._search = None
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
-        """The number and the settings of the next trial; None when there is none left."""
-        while self._number < (len(self._grid) or self._wish.trials):
+        """Return the number and the settings of the next trial, or None after the last."""
+        while self._number < (len(self._grid) or self._request.trials):
             self._number += 1
-            ended = self.explored.trial(self._number)
+            ended = self.exploration.trial(self._number)
             if ended is None:
                 changes = self._search.next(self._number) if self._search else self._grid[self._number - 1]
                 return None if changes is None else (self._number, changes)
@@ -58,82 +59,83 @@ class Trying:
         return None
 
     def run(self, number: int, changes: Mapping[str, Any], follow: Follow, say: Say) -> Trial:
-        """Bring a trial to its end, and keep it.
+        """Run a trial and record how it ended; an unexpected exception records it as failed.
 
-        An exception that no code expected ends it as failed, too. Raises AtelierError for what no other settings would
-        mend; then the trial has not ended, and the next run takes it up.
+        `follow` makes a watcher for each stage, `say` reports other lines. Raises AtelierError for what would fail
+        with any settings: then nothing is recorded, and the next run repeats the trial.
         """
-        self._beside.clean()
+        self._clone.clean()
         try:
-            trial, picture = self._try(number, dict(changes), follow, say)
+            trial, picture = self._run(number, dict(changes), follow, say)
         except AtelierError:
             raise
-        except Exception as error:  # noqa: BLE001  (it is written down, and the other trials go on)
+        except Exception as error:  # noqa: BLE001  (recorded, and the other trials continue)
             say(traceback.format_exc().rstrip())
             why = f"a mistake in the code: {type(error).__name__}: {error} (traceback in the log)"
             trial, picture = Trial(number, dict(changes), "failed", {}, why), None
         if trial.ending == "completed":
-            self._beside.give(self.explored.experiment(number))
-        self.explored.write(trial, picture)
+            self._clone.give(self.exploration.experiment(number))
+        self.exploration.write(trial, picture)
         if self._search:
-            self._search.tell(trial.scores.get(self._wish.by), trial.ending)
+            self._search.tell(trial.scores.get(self._request.by), trial.ending)
         self.ended.append(trial)
         return trial
 
-    def _try(
+    def _run(
         self, number: int, changes: dict[str, Any], follow: Follow, say: Say
     ) -> tuple[Trial, Path | None]:
         try:
-            edit_params(PARAMS, {**self._wish.fixed, **changes})
+            edit_params(PARAMS, {**self._request.fixed, **changes})
         except AtelierError as error:
             return Trial(number, changes, "failed", {}, str(error)), None
-        PROGRESS.unlink(missing_ok=True)  # another trial's
+        PROGRESS.unlink(missing_ok=True)  # of the trial before
         try:
-            experiments.run(self.explored.experiment(number), self._followed(follow), say)
+            experiments.run(self.exploration.experiment(number), self._with_pruning(follow), say)
         except StageError as error:
-            if error.stage not in self._of_the_trial(say):
+            if error.stage not in self._stages_that_differ(say):
                 raise
-            scores, _, picture = _last_look()
+            scores, _, picture = _last_snapshot()
             return Trial(number, changes, "failed", scores, str(error)), picture
         except _Hopeless:
-            scores, kimg, picture = _last_look()
-            return Trial(
-                number, changes, "pruned", scores, f"worse than the median at {kimg:g} kimg"
-            ), picture
+            scores, kimg, picture = _last_snapshot()
+            why = f"worse than the median at {kimg:g} kimg"
+            return Trial(number, changes, "pruned", scores, why), picture
         scores = scores_of(json.loads(experiments.METRICS.read_text(encoding="utf-8")))
-        if self._wish.by not in scores:
+        if self._request.by not in scores:
             raise AtelierError(
-                f"metrics.json has no number {self._wish.by}: --by may be {', '.join(sorted(scores))}"
+                f"metrics.json has no number {self._request.by}: --by may be {', '.join(sorted(scores))}"
             )
         return Trial(number, changes, "completed", scores), CONTACT_SHEET
 
-    def _followed(self, follow: Follow) -> Follow:
-        """The training of a search is also judged while it runs."""
+    def _with_pruning(self, follow: Follow) -> Follow:
+        """In a search, watch the training with a watcher that stops it when it is hopeless."""
         if (search := self._search) is None:
             return follow
 
-        def judged(stage: str) -> Watcher:
+        def pruning(stage: str) -> Watcher:
             watcher = follow(stage)
-            return _Judge(watcher, search.is_hopeless, self._wish.by) if stage == "train" else watcher
+            if stage != "train":
+                return watcher
+            return _PruningWatcher(watcher, search.is_hopeless, self._request.by)
 
-        return judged
+        return pruning
 
-    def _of_the_trial(self, say: Say) -> set[str]:
-        """The stages that may differ from trial to trial: what fails elsewhere fails in all."""
-        keys = [*self._wish.fixed, *(axis.key for axis in self._wish.axes)]
+    def _stages_that_differ(self, say: Say) -> set[str]:
+        """The stages that depend on the settings to try. A stage that fails elsewhere fails in every trial."""
+        keys = [*self._request.fixed, *(axis.key for axis in self._request.axes)]
         sections = {key.split(".")[0] for key in keys}
-        stages = YAML(typ="safe").load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
-        ours: set[str] = set()
-        for stage in dvc.plan(experiments.TARGETS, say):
-            params = stages[stage.name].get("params", [])
-            if sections & {str(param).split(".")[0] for param in params} or ours & set(stage.upstream):
-                ours.add(stage.name)
-        return ours
+        in_dvc_yaml = YAML(typ="safe").load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
+        differ: set[str] = set()
+        for stage in stages.plan(experiments.TARGETS, say):
+            params = in_dvc_yaml[stage.name].get("params", [])
+            if sections & {str(param).split(".")[0] for param in params} or differ & set(stage.upstream):
+                differ.add(stage.name)
+        return differ
 
     def _is_settled(self, trial: Trial) -> bool:
         match trial.ending:
             case "completed":
-                return self._beside.has_been_given(self.explored.experiment(trial.number))
+                return self._clone.has_been_given(self.exploration.experiment(trial.number))
             case "pruned":
                 return True
             case "failed":
@@ -141,15 +143,15 @@ class Trying:
 
 
 class _Hopeless(Exception):
-    """The training at work is not worth its end."""
+    """The current training should be stopped."""
 
 
-class _Judge:
-    """Follows a training, and stops it where its snapshots are worse than others' were."""
+class _PruningWatcher:
+    """Raises _Hopeless in `tick` when the snapshots' scores are hopeless."""
 
     def __init__(self, watcher: Watcher, is_hopeless: Callable[[list[float]], bool], by: str) -> None:
         self._watcher, self._is_hopeless, self._by = watcher, is_hopeless, by
-        self._seen = 0
+        self._snapshots = 0
 
     def line(self, text: str) -> None:
         self._watcher.line(text)
@@ -157,14 +159,14 @@ class _Judge:
     def tick(self) -> None:
         self._watcher.tick()
         scores = [row[self._by] for row in _progress().get("scores", []) if self._by in row]
-        if len(scores) > self._seen:
-            self._seen = len(scores)
+        if len(scores) > self._snapshots:
+            self._snapshots = len(scores)
             if self._is_hopeless(scores):
                 raise _Hopeless
 
 
-def _last_look() -> tuple[dict[str, float], float, Path | None]:
-    """The scores of the last snapshot of a training that did not end, when that was in kimg, and its picture."""
+def _last_snapshot() -> tuple[dict[str, float], float, Path | None]:
+    """The scores of the last snapshot of a training that was stopped, its kimg, and its picture."""
     progress = _progress()
     scores = dict((progress.get("scores") or [{}])[-1])
     kimg = scores.pop("kimg", 0.0)
@@ -173,7 +175,7 @@ def _last_look() -> tuple[dict[str, float], float, Path | None]:
 
 def _progress() -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads(PROGRESS.read_text())
-        return told
+        progress: dict[str, Any] = json.loads(PROGRESS.read_text())
+        return progress
     except FileNotFoundError:
         return {}

@@ -1,7 +1,4 @@
-"""What is to be tried: the words `train.lr=1e-4,2e-4` and `train.lr=log:1e-5,1e-3` as choices and ranges.
-
-Knows what params.yaml may hold, from atelier.settings.schema, and neither Prefect nor DVC nor Optuna.
-"""
+"""The settings to try: parses `train.lr=1e-4,2e-4` into choices and `train.lr=log:1e-5,1e-3` into ranges."""
 
 import itertools
 import re
@@ -17,21 +14,21 @@ from atelier.errors import AtelierError
 from atelier.settings.edit import format_value, with_values
 from atelier.settings.schema import Params
 
-MADE = (
+SECTIONS = (
     "scrape",
     "download",
     "augment",
     "train",
     "evaluate",
     "generate",
-)  # the sections that a trial depends on
+)  # of params.yaml, that trials use
 RANGE = re.compile(r"(?:(log|int|float):(.+),(.+)|(.+?)\.\.(.+))")
 Kind = Literal["float", "log", "int"]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A key and the values it may have."""
+    """A key of params.yaml and the values to choose from."""
 
     key: str
     values: tuple[Any, ...]
@@ -42,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A key and the ends of what it may hold; `log` is even in magnitude, where small values matter as large ones."""
+    """A key of params.yaml and the closed range to choose from; `log` draws evenly in log space."""
 
     key: str
     low: float
@@ -57,34 +54,29 @@ Axis = Choice | Range
 
 
 def read_axes(words: Sequence[str], ranges: bool) -> list[Axis]:
-    """One a word; `ranges` says whether `log:a,b`, `int:a,b`, `float:a,b` and `a..b` may stand for values.
+    """Parse words of the form KEY=VALUES; with `ranges` also `log:a,b`, `int:a,b`, `float:a,b` and `a..b`.
 
-    Raises AtelierError for what is no such word, a key that comes twice, and one that a trial does not depend on.
+    Raises AtelierError for a word that cannot be parsed, a key that comes twice, and a key that trials do not use.
     """
     axes = [_axis(word, ranges) for word in words]
     keys = [axis.key for axis in axes]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise AtelierError(
-            f"{twice} is named twice: give it all its values at once, {twice}={example(ranges)} say"
+            f"{twice} is named twice: give it all its values at once, for example {twice}={_example(ranges)}"
         )
     if not axes:
-        raise AtelierError(f"name at least one key with its values, train.lr={example(ranges)} say")
+        raise AtelierError(f"name at least one key with its values, for example train.lr={_example(ranges)}")
     return axes
 
 
-def example(ranges: bool) -> str:
-    """What may stand behind `train.lr=`."""
-    return "log:1e-5,1e-3" if ranges else "1e-4,2e-4"
-
-
 def product(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """Every combination of the choices, the last key's values changing first."""
+    """Return every combination of the choices; the last key varies fastest."""
     choices = [[(axis.key, value) for value in axis.values] for axis in axes if isinstance(axis, Choice)]
     return [dict(combination) for combination in itertools.product(*choices)]
 
 
 def check(params: Params, trials: Sequence[Mapping[str, Any]]) -> None:
-    """That each trial's settings may be had. Raises AtelierError with the sentence of the first that may not."""
+    """Raise AtelierError for the first trial whose settings are invalid."""
     for number, changes in enumerate(trials, 1):
         try:
             with_values(params, changes)
@@ -93,38 +85,44 @@ def check(params: Params, trials: Sequence[Mapping[str, Any]]) -> None:
 
 
 def ends(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """For each axis the values that stand for all of it, one at a time: its choices, or its ends."""
+    """Return settings that test each axis alone: every choice, or both ends of a range."""
     return [
         {axis.key: value}
         for axis in axes
         for value in (
-            axis.values if isinstance(axis, Choice) else (number(axis, axis.low), number(axis, axis.high))
+            axis.values
+            if isinstance(axis, Choice)
+            else (round_value(axis, axis.low), round_value(axis, axis.high))
         )
     ]
 
 
-def number(axis: Range, value: float) -> float | int:
-    """A value of the range as params.yaml would hold it: whole, or to four digits, which is more than matters."""
+def round_value(axis: Range, value: float) -> float | int:
+    """Round a value of the range for params.yaml: to an integer, or to four significant digits."""
     return round(value) if axis.kind == "int" else float(f"{value:.4g}")
 
 
 def described(changes: Mapping[str, Any]) -> str:
-    """`train.lr=0.0002 augment.crop=random`"""
+    """Format settings, for example `train.lr=0.0002 augment.crop=random`."""
     return " ".join(f"{key}={format_value(value)}" for key, value in changes.items())
 
 
 def _axis(word: str, ranges: bool) -> Axis:
     key, equals, text = word.partition("=")
     if not equals or not key or not text:
-        raise AtelierError(f"{word!r} is no key with its values: write train.lr={example(ranges)}, say")
-    section = key.split(".")[0]
-    if section not in MADE or "." not in key:
         raise AtelierError(
-            f"{key} is nothing that a trial depends on: name keys of {', '.join(MADE)}, train.lr say"
+            f"{word!r} is no key with its values: write for example train.lr={_example(ranges)}"
+        )
+    section = key.split(".")[0]
+    if section not in SECTIONS or "." not in key:
+        raise AtelierError(
+            f"{key} is nothing that a trial depends on: name keys of {', '.join(SECTIONS)}, for example train.lr"
         )
     if match := RANGE.fullmatch(text):
         if not ranges:
-            raise AtelierError(f"{word}: a range is for --search; --grid takes values, {key}=1,2 say")
+            raise AtelierError(
+                f"{word}: a range is for `atelier explore search`; a grid takes values, for example {key}=1,2"
+            )
         return _range(word, key, match)
     return Choice(key, _values(word, text))
 
@@ -134,7 +132,9 @@ def _range(word: str, key: str, match: "re.Match[str]") -> Range:
     try:
         range_ = Range(key, float(first or low), float(second or high), cast("Kind", kind or "float"))
     except ValueError:
-        raise AtelierError(f"{word}: the ends of a range are numbers, {key}=log:1e-5,1e-3 say") from None
+        raise AtelierError(
+            f"{word}: the ends of a range are numbers, for example {key}=log:1e-5,1e-3"
+        ) from None
     if not range_.low < range_.high:
         raise AtelierError(f"{word}: the first end of a range is the smaller one")
     if range_.kind == "log" and range_.low <= 0:
@@ -150,7 +150,12 @@ def _values(word: str, text: str) -> tuple[Any, ...]:
     values: list[Any] = []
     for value in read:
         plain = value.isoformat() if isinstance(value, date) else value
-        # 1 and true are equal, and not the same; a list cannot be hashed
+        # compares types too, because 1 == True; a set cannot hold lists
         if not any(plain == other and type(plain) is type(other) for other in values):
             values.append(plain)
     return tuple(values)
+
+
+def _example(ranges: bool) -> str:
+    """Example values of train.lr, for error messages."""
+    return "log:1e-5,1e-3" if ranges else "1e-4,2e-4"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atelier.settings.load import load_params
 from flows.clones.night_clone import Clone, prepare, set_params
-from flows.night.champion import Champion, Promotion, champion, night_params, promote
+from flows.night.champion import Champion, Promotion, load_champion, night_params, promote
 
 ROOT = Path(__file__).parents[2]
 NAME = 'Ann Ä. "Œil" O\'Sea; $(rm) # é'  # whom git, shells and files must all get right
@@ -106,9 +106,9 @@ class Studio:
         return prepare(self.root, load_params(self.root / "params.yaml").nightly)
 
     def evening(self, night: str) -> tuple[Clone, Champion | None]:
-        """A night up to the contest: all stages are fresh."""
+        """A night up to the promotion: all stages are up to date."""
         clone = self.prepare()
-        before = champion(clone)
+        before = load_champion(clone)
         params = load_params(clone.root / "params.yaml")
         set_params(clone, night_params(params, before, night, clone.root))
         self.at(clone.root).dvc("repro", "-q")

@@ -15,7 +15,7 @@ from tests.flows.toys import Started, left_of
 GRID = (
     "flows.cli",
     "explore",
-    "--grid",
+    "grid",
     "train.lr=1e-4,2e-4",
     "augment.crop=center,random",
     "train.batch=32",
@@ -98,7 +98,7 @@ def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tre
 @pytest.mark.slow
 def test_an_exploration_with_a_failed_trial_ends_as_failed_and_says_which(tree: ExploreTree):
     """Waits for three trials and a server's page."""
-    run = tree.run("flows.cli", "explore", "--grid", "train.batch=17,13,64", "--name", "luck")
+    run = tree.run("flows.cli", "explore", "grid", "train.batch=17,13,64", "--name", "luck")
     assert run.status == 1, run.output
     assert "2 failed" in run.output
     assert "luck-1 failed: a mistake in the code: AttributeError: " in run.output
@@ -114,7 +114,7 @@ def test_an_exploration_with_a_failed_trial_ends_as_failed_and_says_which(tree: 
 def test_one_exploration_at_a_time_and_ctrl_c_stops_it_with_all_it_started(tree: ExploreTree, start):
     tree.environment["TOY_SNAPSHOT_S"] = "3"
     run = start(*GRID).until("train: 1/5")
-    second = tree.run("flows.cli", "explore", "--grid", "train.lr=1e-3")
+    second = tree.run("flows.cli", "explore", "grid", "train.lr=1e-3")
     assert second.status == 1
     assert f"another exploration (PID {run.pid}) is at work" in second.output
     family = run.family()

@@ -16,7 +16,7 @@ def test_what_cannot_work_is_said_in_a_sentence_and_leaves_nothing(night_tree: N
     refused = night_tree.run("flows.cli", "nightly", "run", "--night", "tomorrow")
     assert (refused.status, refused.output) == (
         1,
-        "--night tomorrow: no date; one like 2026-11-30 is asked for\n",
+        "--night tomorrow: not a date; write one like 2026-11-30\n",
     )
     night_tree.environment = {**night_tree.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     served = night_tree.run("flows.cli", "nightly", "serve")

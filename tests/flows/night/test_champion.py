@@ -1,4 +1,4 @@
-"""The champion between nights: what a night changes for its sake, its version, and where its bytes are when needed."""
+"""The champion: the settings of a night that trains from it, its version, and fetching its files."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from atelier.errors import AtelierError
 from atelier.model_store import store_model
 from atelier.settings.schema import Params
 from flows.clones.night_clone import set_params
-from flows.night.champion import Champion, champion, model, night_params, promote
+from flows.night.champion import Champion, load_champion, night_params, promote, read_model
 from tests.flows.person import Studio
 
 NIGHT = "2026-11-24"
@@ -20,9 +20,9 @@ NIGHT = "2026-11-24"
 
 def write_model(directory: Path, facts: Mapping[str, object], weights: str = "weights") -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    told = {"arch": "sketch", "resolution": 64, "settings": {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8}}
-    told |= {"paintings": 540, "dataset_sha256": "d" * 64, **facts}
-    (directory / "model.json").write_text(json.dumps(told))
+    content = {"arch": "sketch", "resolution": 64, "settings": {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8}}
+    content |= {"paintings": 540, "dataset_sha256": "d" * 64, **facts}
+    (directory / "model.json").write_text(json.dumps(content))
     (directory / "generator.safetensors").write_text(weights)
     return directory
 
@@ -30,7 +30,7 @@ def write_model(directory: Path, facts: Mapping[str, object], weights: str = "we
 def kept(root: Path, **facts: object) -> Champion:
     """A champion of the shipped settings, or with other facts."""
     path = store_model(root / "models", "champion", lambda place: (write_model(place, facts), None)[1])
-    found = model(path)
+    found = read_model(path)
     return Champion(
         path.relative_to(root), "1.2.3", found.generator_sha256, found.dataset_sha256, NIGHT, found.paintings
     )
@@ -40,13 +40,13 @@ def params(**sections: Mapping[str, object]) -> Params:
     return Params.model_validate(sections)
 
 
-def test_a_first_night_differs_from_the_users_settings_by_its_date(tmp_path: Path):
+def test_the_first_night_changes_only_the_snapshot_date(tmp_path: Path):
     for mode in ("continue", "fresh"):
-        asked = params(nightly={"mode": mode, "kimg": 5})
-        assert night_params(asked, None, NIGHT, tmp_path) == {"scrape.snapshot": NIGHT}
+        wanted = params(nightly={"mode": mode, "kimg": 5})
+        assert night_params(wanted, None, NIGHT, tmp_path) == {"scrape.snapshot": NIGHT}
 
 
-def test_a_night_trains_on_from_the_champion_with_seeds_of_its_own(tmp_path: Path):
+def test_a_night_continues_from_the_champion_with_its_own_seeds(tmp_path: Path):
     best = kept(tmp_path)
     changes = {
         "scrape.snapshot": NIGHT, "train.init_from": best.path.as_posix(), "train.generation": 20261124,
@@ -56,14 +56,14 @@ def test_a_night_trains_on_from_the_champion_with_seeds_of_its_own(tmp_path: Pat
 
 
 @pytest.mark.parametrize("facts", [{"arch": "dcgan"}, {"resolution": 128}, {"settings": {"nz": 100}}])
-def test_where_the_champion_does_not_fit_the_settings_a_night_begins_anew(tmp_path: Path, facts: dict):
+def test_a_champion_of_other_settings_is_not_continued(tmp_path: Path, facts: dict):
     best = kept(tmp_path, **facts)
     assert night_params(params(), best, NIGHT, tmp_path) == {"scrape.snapshot": NIGHT}
     merged = params(train={"init_from": best.path.as_posix()})
     assert night_params(merged, best, NIGHT, tmp_path)["train.init_from"] == "auto"
 
 
-def test_a_fresh_night_starts_where_the_user_does_and_never_from_an_earlier_nights_champion(tmp_path: Path):
+def test_a_fresh_night_starts_from_the_users_model_and_never_from_a_champion(tmp_path: Path):
     best = kept(tmp_path)
     fresh: dict[str, object] = {"mode": "fresh"}
     own = params(nightly=fresh, train={"init_from": "models/barrat-0123456789abcdef", "generation": 3})
@@ -75,7 +75,7 @@ def test_a_fresh_night_starts_where_the_user_does_and_never_from_an_earlier_nigh
     }
 
 
-def test_a_nights_settings_keep_the_comments_and_quotes_of_the_file(person: Studio):
+def test_setting_a_nights_params_keeps_comments_and_quotes(person: Studio):
     clone = person.prepare()
     changes = set_params(clone, {"scrape.snapshot": NIGHT, "train.generation": 20261124})
     assert [change.after for change in changes] == [NIGHT, 20261124]
@@ -87,8 +87,8 @@ def test_a_nights_settings_keep_the_comments_and_quotes_of_the_file(person: Stud
     ]
 
 
-def test_versions_tell_what_changed_and_none_is_given_twice(promoted: Studio):
-    promoted.git("tag", "atelier@v1.0.1")  # of nobody knows whom
+def test_versions_follow_what_changed_and_skip_existing_tags(promoted: Studio):
+    promoted.git("tag", "atelier@v1.0.1")  # not made by a night
     promoted.git("checkout", "-q", "params.yaml")
     _, same = promoted.night("2026-11-25")
     assert same.version == "1.0.2"
@@ -103,39 +103,39 @@ def test_versions_tell_what_changed_and_none_is_given_twice(promoted: Studio):
     assert other.version == "2.0.0"
 
 
-def test_after_the_branch_was_deleted_everything_begins_anew_but_the_versions(promoted: Studio):
+def test_after_the_branch_is_deleted_nights_start_over_but_versions_continue(promoted: Studio):
     promoted.git("branch", "-q", "-D", "nightly")
     clone, best = promoted.evening("2026-11-25")
     assert best is None
     assert promote(clone, None, "2026-11-25", "the first", print).version == "2.0.0"
 
 
-def test_a_champion_comes_from_the_cache_then_from_the_remote_or_is_missed_in_words(promoted: Studio):
+def test_a_champion_comes_from_the_cache_then_from_the_remote_else_an_error_says_so(promoted: Studio):
     store, cache = promoted.root.parent / "store", promoted.root / ".dvc/cache"
     clone = promoted.prepare()
-    best = champion(clone)
+    best = load_champion(clone)
     assert best
     place = clone.root / best.path
 
-    shutil.rmtree(cache)  # but not the clone's own copy, which goes back into it
-    assert champion(clone) == best
+    shutil.rmtree(cache)  # the clone's own copy is added to the cache again
+    assert load_champion(clone) == best
     shutil.rmtree(place)
-    assert champion(clone) == best
+    assert load_champion(clone) == best
     (place / "generator.safetensors").chmod(0o644)
     (place / "generator.safetensors").write_text("somebody else's")
-    assert champion(clone) == best
-    assert model(place).generator_sha256 == best.generator_sha256
+    assert load_champion(clone) == best
+    assert read_model(place).generator_sha256 == best.generator_sha256
 
     promoted.dvc("remote", "add", "-d", "--local", "store", str(store))
     clone = promoted.prepare()
     promoted.at(clone.root).dvc("push", "-q", f"{best.path}.dvc")
     shutil.rmtree(cache)
     shutil.rmtree(place)
-    assert champion(clone) == best
+    assert load_champion(clone) == best
     for kept in (store, cache, place):
         shutil.rmtree(kept)
     with pytest.raises(AtelierError, match=r"nor in the remote .*store \(dvc pull"):
-        champion(clone)
+        load_champion(clone)
     assert not place.exists()
 
     (promoted.root / ".dvc/config.local").unlink()
@@ -143,11 +143,11 @@ def test_a_champion_comes_from_the_cache_then_from_the_remote_or_is_missed_in_wo
         rf"the champion, {best.path} of atelier@v1\.0\.0, is neither in DVC's cache and no remote is set"
     )
     with pytest.raises(AtelierError, match=sentence):
-        champion(promoted.prepare())
+        load_champion(promoted.prepare())
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
         "half a fi",
         "[]",
@@ -160,17 +160,17 @@ def test_a_champion_comes_from_the_cache_then_from_the_remote_or_is_missed_in_wo
         ),
     ],
 )  # fmt: skip
-def test_a_damaged_champion_json_is_no_champion(person: Studio, told: str):
+def test_a_damaged_champion_json_is_an_error(person: Studio, content: str):
     (person.root / "models").mkdir()
-    (person.root / "models/champion.json").write_text(told)
+    (person.root / "models/champion.json").write_text(content)
     person.commit("whatever")
     with pytest.raises(AtelierError, match=r"champion.json (is damaged|names no champion)"):
-        champion(person.prepare())
+        load_champion(person.prepare())
 
 
-def test_the_champion_itself_and_stale_stages_are_not_promoted(promoted: Studio):
+def test_neither_the_champion_itself_nor_stale_stages_are_promoted(promoted: Studio):
     clone = promoted.prepare()
-    best = champion(clone)
+    best = load_champion(clone)
     set_params(clone, {"scrape.snapshot": NIGHT})
     with pytest.raises(AtelierError, match=r"models/champion-[0-9a-f]{16} is the champion already"):
         promote(clone, best, NIGHT, "again", print)

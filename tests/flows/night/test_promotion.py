@@ -1,4 +1,4 @@
-"""A promotion: one commit, one tag, all or nothing in the user's repository, and nothing left to train."""
+"""A promotion: one commit and one tag in the user's repository, after which nothing has to run again."""
 
 import json
 import shutil
@@ -13,16 +13,16 @@ from tests.flows.person import NAME, Studio
 
 
 def tree(person: Studio, commit: str) -> dict[str, str]:
-    """What a commit holds: mode and name of each file's content."""
+    """The files of a commit: mode and hash by path."""
     lines = person.git("ls-tree", "-r", commit).splitlines()
     return {line.partition("\t")[2]: line.partition("\t")[0] for line in lines}
 
 
-def told(person: Studio, commit: str) -> dict:
+def champion_of(person: Studio, commit: str) -> dict:
     return json.loads(person.git("show", f"{commit}:models/champion.json"))
 
 
-def test_the_first_promotion_adds_the_robots_files_to_the_users_commit_and_nothing_else(promoted: Studio):
+def test_the_first_promotion_adds_only_a_nights_files_to_the_users_commit(promoted: Studio):
     base = promoted.git("rev-parse", "HEAD")
     assert promoted.git("rev-parse", "nightly") == promoted.git("rev-parse", "atelier@v1.0.0^{commit}")
     assert promoted.git("cat-file", "-t", "atelier@v1.0.0") == "tag"
@@ -30,7 +30,7 @@ def test_the_first_promotion_adds_the_robots_files_to_the_users_commit_and_nothi
         f"{base}|{NAME}|anna@example.org|atelier@v1.0.0: better"
     )
     before, after = tree(promoted, base), tree(promoted, "nightly")
-    champion = told(promoted, "nightly")
+    champion = champion_of(promoted, "nightly")
     changed = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
     assert changed == {
         "params.yaml", "dvc.lock", "metrics.json", "models/champion.json", f"{champion['path']}.dvc",
@@ -40,16 +40,16 @@ def test_the_first_promotion_adds_the_robots_files_to_the_users_commit_and_nothi
         '+  snapshot: "2026-11-24"     # a quoted date, any: change it to ask the source again'
     ]
     assert (champion["version"], champion["night"], champion["paintings"]) == ("1.0.0", "2026-11-24", 1)
-    assert promoted.git("status", "--porcelain") == "M params.yaml"  # what they were at work on
+    assert promoted.git("status", "--porcelain") == "M params.yaml"  # the user's own edit
     clone = promoted.at(promoted.root.with_name("my studio.nightly"))
     assert clone.git("status", "--porcelain") == "?? data/"
 
 
-def test_taking_a_night_over_restores_everything_and_runs_nothing(promoted: Studio):
+def test_merging_a_night_restores_all_outputs_and_runs_no_stage(promoted: Studio):
     person = promoted
     _, promotion = person.night("2026-11-25")
     assert person.ran() == ["scrape", "train", "evaluate", "generate"]
-    champion, start = told(person, "nightly"), told(person, "nightly~1")
+    champion, start = champion_of(person, "nightly"), champion_of(person, "nightly~1")
     assert (promotion.version, promotion.pushed) == ("1.0.1", None)
     assert {f"{path}.dvc" for path in (champion["path"], start["path"])} <= tree(person, "nightly").keys()
 
@@ -57,7 +57,7 @@ def test_taking_a_night_over_restores_everything_and_runs_nothing(promoted: Stud
     person.git("merge", "-q", "nightly")
     person.dvc("repro", "-q")
     assert person.ran() == []
-    person.dvc("checkout", "-q")  # the champion, to train on from
+    person.dvc("checkout", "-q")  # the champion's files
     assert person.dvc("status").strip() == "Data and pipelines are up to date."
     assert "2026" in (person.root / "data/model/generator.safetensors").read_text()
 
@@ -70,21 +70,21 @@ def test_taking_a_night_over_restores_everything_and_runs_nothing(promoted: Stud
     shown = json.loads(subprocess.check_output(gto, cwd=person.root, env=person.environment))
     assert shown["atelier"]["version"] == "v1.0.1"
 
-    person.git("rm", "-q", "--cached", "dvc.lock", "metrics.json")  # by the run cache alone
+    person.git("rm", "-q", "--cached", "dvc.lock", "metrics.json")  # only the run cache is left
     (person.root / "dvc.lock").unlink()
     shutil.rmtree(person.root / "data")
     person.dvc("repro", "-q")
     assert person.ran() == []
 
 
-def test_a_commit_of_the_users_is_merged_with_their_lock_and_settings_and_the_robots_champion(
+def test_a_new_commit_of_the_user_is_merged_with_its_settings_and_the_nights_champion(
     promoted: Studio,
 ):
     person, first = promoted, promoted.git("rev-parse", "nightly")
     person.set("seed: 1                    # another seed, other artworks", "seed: 2")
     (person.root / "dvc.yaml").write_text((person.root / "dvc.yaml").read_text() + "# mine\n")
     person.dvc("repro", "-q")
-    base = person.commit("my own way")  # with dvc.lock, of which the branch has another
+    base = person.commit("a change")  # with a dvc.lock that differs from the branch's
 
     person.paint("cliffs")
     clone, before = person.evening("2026-11-25")
@@ -93,24 +93,26 @@ def test_a_commit_of_the_users_is_merged_with_their_lock_and_settings_and_the_ro
     assert promotion.version == "1.1.0"  # other paintings
     assert person.git("log", "-1", "--format=%P", "nightly") == f"{first} {base}"
     after, mine = tree(person, "nightly"), tree(person, base)
-    robots = {"params.yaml", "dvc.lock", "metrics.json", "models/champion.json"}
-    assert {name for name in mine if after[name] != mine[name]} <= robots
+    of_nights = {"params.yaml", "dvc.lock", "metrics.json", "models/champion.json"}
+    assert {name for name in mine if after[name] != mine[name]} <= of_nights
     assert "seed: 2" in person.git("show", "nightly:params.yaml")
     assert person.git("show", "nightly:dvc.lock") != lock
-    assert len([name for name in after if name.endswith(".dvc")]) == 2  # and the one it was trained on from
+    assert (
+        len([name for name in after if name.endswith(".dvc")]) == 2
+    )  # the new champion and the one it was trained from
 
     person.git("merge", "-q", "nightly")
     person.ran()
     person.dvc("repro", "-q")
     assert person.ran() == []
-    person.git("commit", "-q", "--allow-empty", "-m", "on from there")
+    person.git("commit", "-q", "--allow-empty", "-m", "later")
     clone = person.prepare()
     assert clone.tip == promotion.commit
     assert person.at(clone.root).git("status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("kind", ["worktree", "shallow"])
-def test_a_worktree_and_a_shallow_clone_have_their_nights(person: Studio, kind: str):
+def test_nights_work_in_a_worktree_and_in_a_shallow_clone(person: Studio, kind: str):
     user = person.at(person.root.parent / "other")
     person.git("commit", "-q", "--allow-empty", "-m", "second")
     if kind == "worktree":

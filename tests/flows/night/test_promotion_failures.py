@@ -1,4 +1,4 @@
-"""A promotion that is killed, refused or cut off has not happened: the user's repository is as it was."""
+"""A promotion that is killed or fails leaves the user's repository unchanged."""
 
 import shutil
 import signal
@@ -31,7 +31,7 @@ champion.promote(clone, None, "2026-11-25", "better", print)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a process that kills itself")
-def test_killed_at_any_step_a_promotion_has_not_happened_and_the_next_night_is_clean(promoted: Studio):
+def test_a_promotion_killed_at_any_step_changes_nothing_and_the_next_night_starts_clean(promoted: Studio):
     """Waits for four processes, each killed at another step of a promotion."""
     clone, _ = promoted.evening("2026-11-25")
     evening = shutil.copytree(clone.root, promoted.root.parent / "evening", symlinks=True)
@@ -51,7 +51,7 @@ def test_killed_at_any_step_a_promotion_has_not_happened_and_the_next_night_is_c
         shutil.copytree(evening, clone.root, symlinks=True)
 
 
-def test_a_push_that_fails_changes_nothing_and_the_same_night_again_trains_nothing_again(person: Studio):
+def test_a_failed_push_changes_nothing_and_repeating_the_night_trains_nothing(person: Studio):
     clone, before = person.evening("2026-11-24")
     refs = person.refs()
     assert len(person.ran()) == 4
@@ -59,13 +59,13 @@ def test_a_push_that_fails_changes_nothing_and_the_same_night_again_trains_nothi
     hook.parent.mkdir(exist_ok=True)
     hook.write_text('#!/bin/sh\n[ "$1" != refs/heads/nightly ] || { echo not tonight; exit 1; }\n')
     hook.chmod(0o755)
-    with pytest.raises(AtelierError, match=r"git push in .*: (.|\n)*not tonight"):  # their own rule holds
+    with pytest.raises(AtelierError, match=r"git push in .*: (.|\n)*not tonight"):  # the user's own hook
         promote(clone, before, "2026-11-24", "better", print)
-    assert person.refs() == refs  # not even the tag, which the rule allows
+    assert person.refs() == refs  # not even the tag, which the hook would accept
     hook.unlink()
 
     person.git("branch", "nightly", person.git("commit-tree", "-m", "meanwhile", "HEAD^{tree}"))
-    with pytest.raises(AtelierError, match=r"git push in .*: (.|\n)*rejected"):  # never by force
+    with pytest.raises(AtelierError, match=r"git push in .*: (.|\n)*rejected"):  # never forced
         promote(clone, before, "2026-11-24", "better", print)
     person.git("branch", "-q", "-D", "nightly")
 
@@ -73,7 +73,7 @@ def test_a_push_that_fails_changes_nothing_and_the_same_night_again_trains_nothi
     assert person.ran() == []
 
 
-def test_a_remote_that_fails_at_the_end_changes_nothing_and_later_has_everything(person: Studio):
+def test_a_failed_push_to_the_remote_changes_nothing_and_the_next_one_is_complete(person: Studio):
     store = person.root.parent / "store"
     person.dvc("remote", "add", "-d", "--local", "store", str(store))
     clone, before = person.evening("2026-11-24")

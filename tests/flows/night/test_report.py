@@ -1,4 +1,4 @@
-"""What a night came to, in words."""
+"""A night's record and report, and the notification that a night sends."""
 
 import json
 import subprocess
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from atelier.settings.edit import Change
-from flows.night.report import Harvest, Night, Report, Verdict
+from flows.night.report import Comparison, Harvest, Night, Report
 from tests.flows.toys import Tree
 
-TOLD = {
+COMPARISON = {
     "kid": {"champion": 11.7, "challenger": 6.35, "low": 4.9, "high": 5.8, "verdict": "better"},
     "kid_coarse": {"champion": 3.75, "challenger": 3.6, "low": -0.1, "high": 0.4, "verdict": "even"},
     "wins": True,
@@ -20,22 +20,22 @@ TOLD = {
 
 
 @pytest.fixture
-def verdict(tmp_path: Path) -> Verdict:
-    (tmp_path / "verdict.json").write_text(json.dumps(TOLD))
-    return Verdict.read(tmp_path / "verdict.json")
+def comparison(tmp_path: Path) -> Comparison:
+    (tmp_path / "verdict.json").write_text(json.dumps(COMPARISON))
+    return Comparison.read(tmp_path / "verdict.json")
 
 
-def test_a_verdict_is_told_in_a_line(verdict: Verdict) -> None:
-    assert verdict.wins
-    assert verdict.short == "kid 11.7 -> 6.35 (better), kid_coarse 3.75 -> 3.6 (even)"
+def test_a_comparison_is_summarised_in_a_line(comparison: Comparison) -> None:
+    assert comparison.wins
+    assert comparison.short == "kid 11.7 -> 6.35 (better), kid_coarse 3.75 -> 3.6 (even)"
 
 
-def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) -> None:
+def test_a_report_sets_champion_and_challenger_side_by_side(comparison: Comparison) -> None:
     text = Report(
         night=date(2026, 11, 30), outcome="Promoted", message="atelier@v1.1.0: better", base="0123456789abcdef",
         harvest=Harvest(1204, 1198, 1080, 118, 1079, ["3 failures in a row"]),
-        changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")], champion="v1.0.0", verdict=verdict,
-        where={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
+        changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")], champion="v1.0.0", comparison=comparison,
+        places={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
     ).markdown()  # fmt: skip
     assert text.startswith("# Promoted, night of 2026-11-30\n\natelier@v1.1.0: better\n")
     assert "| distance | champion v1.0.0 | challenger | gain | verdict |" in text
@@ -49,7 +49,7 @@ def test_a_report_sets_champion_and_challenger_side_by_side(verdict: Verdict) ->
     assert text.endswith("| tag | `atelier@v1.1.0` |\n")
 
 
-def test_the_last_night_is_remembered_and_a_damaged_memory_is_none(tmp_path: Path) -> None:
+def test_the_last_night_is_read_back_and_a_damaged_record_is_ignored(tmp_path: Path) -> None:
     assert Night.last(tmp_path) is None
     night = Night(date(2026, 11, 30), "Kept", "v1.0.0 stays", datetime(2026, 11, 30, 2, 0, 1, tzinfo=UTC))
     night.write(tmp_path)
@@ -67,8 +67,9 @@ def test_a_message_that_cannot_be_sent_is_a_warning_without_its_address(served: 
         subprocess.run(["git", *command], cwd=served.root, env=served.environment, check=True)
     script = (
         "from uuid import uuid4; from prefect import flow; from prefect.client.schemas.objects import FlowRun;"
-        "from prefect.states import Failed; from flows.orchestration.page import tell;"
-        "run = FlowRun(flow_id=uuid4(), name='night'); tell(flow(lambda: None, name='nightly'), run, Failed())"
+        "from prefect.states import Failed; from flows import nightly;"
+        "run = FlowRun(flow_id=uuid4(), name='night');"
+        "nightly.notify(flow(lambda: None, name='nightly'), run, Failed())"
     )
     told = served.run("-c", script)
     assert told.status == 0, told.output

@@ -1,4 +1,4 @@
-"""Plans of nights as typed by a person, and this studio's place among others of one Prefect server."""
+"""Checking a schedule, and the deployment of a studio among those of others on one Prefect server."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from tests.flows.toys import Tree
 PLANS = """
 import sys, json
 from atelier.errors import AtelierError
-from flows import schedule
+from flows.night import schedule
 for cron, zone in json.loads(sys.argv[1]):
     try:
         schedule.checked(cron, zone)
@@ -19,15 +19,20 @@ for cron, zone in json.loads(sys.argv[1]):
 """
 NAMES = """
 import os, sys
-from flows import schedule
+from flows.night import schedule
 for root in sys.argv[1:]:
     os.chdir(root)
-    print(schedule.deployment())
+    print(schedule.deployment_name())
 """
-BURY = "import sys; from flows import schedule; schedule.bury(sys.argv[1])"
+MARK = """
+import sys
+from flows.night import schedule
+from flows.nightly import nightly
+schedule.mark_crashed(nightly, sys.argv[1])
+"""
 
 
-def test_a_plan_that_no_person_means_is_refused_in_a_sentence(studio: Tree) -> None:
+def test_an_invalid_schedule_is_refused_with_a_sentence(studio: Tree) -> None:
     refused = {
         ("0 0 2 * * *", "UTC"): ": 6 fields in place of five",
         ("0 0 2 * * * 2027", "UTC"): ": 7 fields in place of five",
@@ -46,7 +51,7 @@ def test_a_plan_that_no_person_means_is_refused_in_a_sentence(studio: Tree) -> N
         assert words in line
 
 
-def test_studios_of_one_name_have_a_deployment_each_and_only_ones_own_nights_are_marked_crashed(
+def test_each_studio_has_its_own_deployment_and_only_its_own_nights_are_marked_crashed(
     served: Tree,
 ) -> None:
     here, clone, copy = served.root, served.root.parent / "b/studio", served.root.parent / "c/studio"
@@ -66,8 +71,8 @@ def test_studios_of_one_name_have_a_deployment_each_and_only_ones_own_nights_are
         run = api.ask(f"deployments/{deployment}/create_flow_run", {})["id"]
         api.ask(f"flow_runs/{run}/set_state", {"state": {"type": "RUNNING"}, "force": True})
         runs[flow, name] = run
-    buried = served.run("-c", BURY, ours)
-    assert buried.status == 0, buried.output
+    marked = served.run("-c", MARK, ours)
+    assert marked.status == 0, marked.output
     states = {key: api.ask(f"flow_runs/{run}")["state"]["type"] for key, run in runs.items()}
     assert states == {
         ("nightly", ours): "CRASHED",

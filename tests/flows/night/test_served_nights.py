@@ -1,4 +1,4 @@
-"""Nights as a lab leaves them running: a real server, a schedule, and what its pages tell the next morning."""
+"""Nights on a real Prefect server: a schedule, artifacts, notifications, cancelling, and deployments for workers."""
 
 import json
 import os
@@ -132,9 +132,9 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     assert outcome == "Promoted", message
     assert message.startswith("atelier@v1.1.0: kid ")
     assert "better" in message
-    _until(lambda: second.tasks.keys() >= {*stages, "contest", "promote"})
+    _until(lambda: second.tasks.keys() >= {*stages, "compare", "promote"})
     assert {name: state for name, (state, _) in second.tasks.items()} == dict.fromkeys(
-        [*stages, "contest", "promote"], "Completed"
+        [*stages, "compare", "promote"], "Completed"
     )
     shown = second.artifacts
     assert "| kid | " in shown["night"]
@@ -155,7 +155,7 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
 
     missed = api.start(name, scheduled=(began - timedelta(days=1)).isoformat())
     outcome, message = missed.wait()
-    assert (outcome, message.startswith("the night of 2026-12-02 was had since")) == ("Skipped", True)
+    assert (outcome, message.startswith("superseded by the night of 2026-12-02: ")) == ("Skipped", True)
 
     assert [(message["subject"], message["path"]) for message in told] == [
         ("Atelier: promoted", "/hook?secret=anemone")

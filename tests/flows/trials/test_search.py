@@ -1,4 +1,4 @@
-"""What Optuna is asked, with a quality that is known beforehand in place of trainings."""
+"""Optuna's search, with a known score function instead of trainings."""
 
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ def distance(changes: dict[str, Any]) -> float:
     return abs(changes["train.lr"] - 2e-4) * 1e4 + (changes["train.batch"] == 32)
 
 
-def course(path: Path, kill_at: int | None = None, trials: int = 12) -> list[tuple[dict[str, Any], bool]]:
-    """The trials' settings, and whether they were pruned; a kill leaves one unfinished and begins anew."""
+def run_search(path: Path, kill_at: int | None = None, trials: int = 12) -> list[tuple[dict[str, Any], bool]]:
+    """Return each trial's settings and whether it was pruned. `kill_at` interrupts a trial and reopens the study."""
     study, had = search(path), []
     for number in range(1, trials + 1):
         changes = study.next(number)
@@ -39,16 +39,16 @@ def course(path: Path, kill_at: int | None = None, trials: int = 12) -> list[tup
     return had
 
 
-def test_settings_are_of_params_yamls_kinds_and_within_what_was_asked(tmp_path: Path):
-    for changes, _ in course(tmp_path / "study.db"):
+def test_settings_have_the_types_of_params_yaml_and_stay_in_range(tmp_path: Path):
+    for changes, _ in run_search(tmp_path / "study.db"):
         assert 1e-5 <= changes["train.lr"] <= 1e-3
         assert changes["train.batch"] in (32, 64)
         assert changes["train.augment"] in ([], ["cutout"])
         assert isinstance(changes["train.sketch.ngf"], int)
 
 
-def test_what_is_worse_than_the_median_is_pruned_but_not_before_there_is_one(tmp_path: Path):
-    had = course(tmp_path / "study.db")
+def test_trials_worse_than_the_median_are_pruned_after_the_first_five(tmp_path: Path):
+    had = run_search(tmp_path / "study.db")
     assert not any(pruned for _, pruned in had[:5])
     pruned = [distance(changes) for changes, pruned in had if pruned]
     kept = [distance(changes) for changes, pruned in had[5:] if not pruned]
@@ -57,11 +57,11 @@ def test_what_is_worse_than_the_median_is_pruned_but_not_before_there_is_one(tmp
     assert min(pruned) > min(kept)
 
 
-def test_a_killed_search_goes_where_it_would_have_gone(tmp_path: Path):
-    assert course(tmp_path / "one.db", trials=9) == course(tmp_path / "two.db", kill_at=7, trials=9)
+def test_a_killed_search_continues_as_if_it_had_not_been_killed(tmp_path: Path):
+    assert run_search(tmp_path / "one.db", trials=9) == run_search(tmp_path / "two.db", kill_at=7, trials=9)
 
 
-def test_no_settings_are_tried_twice_and_the_search_ends_when_all_were(tmp_path: Path):
+def test_no_settings_are_tried_twice_and_the_search_ends_after_all_combinations(tmp_path: Path):
     study, had = search(tmp_path / "study.db", ["train.batch=32,64", "augment.crop=center,random"]), []
     while (changes := study.next(len(had) + 1)) is not None:
         had.append(changes)
@@ -70,7 +70,7 @@ def test_no_settings_are_tried_twice_and_the_search_ends_when_all_were(tmp_path:
     assert all(had.count(changes) == 1 for changes in had)
 
 
-def test_what_failed_is_no_quality_and_may_be_proposed_again(tmp_path: Path):
+def test_failed_settings_have_no_score_and_may_be_proposed_again(tmp_path: Path):
     study = search(tmp_path / "study.db", ["train.batch=32"])
     assert study.next(1) == {"train.batch": 32}
     study.tell(None, "failed")

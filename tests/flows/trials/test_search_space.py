@@ -1,4 +1,4 @@
-"""The words of `atelier explore`: what they come to, and what is said of those that mean nothing."""
+"""Parsing `KEY=VALUES` into the settings to try, and the errors of what cannot be parsed."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from atelier.settings.schema import Params
 from flows.trials.search_space import Choice, Range, check, ends, product, read_axes
 
 
-def test_values_are_read_as_params_yaml_would_read_them():
+def test_values_are_parsed_as_in_params_yaml():
     axes = read_axes(
         [
             "train.lr=1e-4,2e-4",
@@ -28,14 +28,14 @@ def test_values_are_read_as_params_yaml_would_read_them():
     assert read_axes(["train.lr=1e-4,0.0001"], ranges=False) == [Choice("train.lr", (0.0001,))]
 
 
-def test_a_grid_is_every_combination():
+def test_a_grid_has_every_combination():
     axes = read_axes(["train.lr=1e-4,2e-4", "train.batch=32,64,128"], ranges=False)
     trials = product(axes)
     assert len(trials) == 6
     assert trials[1] == {"train.lr": 0.0001, "train.batch": 64}
 
 
-def test_ranges_are_for_a_search_and_are_stood_for_by_their_ends():
+def test_ranges_are_parsed_for_a_search_and_checked_at_their_ends():
     axes = read_axes(
         ["train.lr=log:1e-5,1e-3", "train.sketch.ngf=int:8,64", "train.beta1=0..0.9", "train.batch=32,64"],
         ranges=True,
@@ -53,7 +53,7 @@ def test_ranges_are_for_a_search_and_are_stood_for_by_their_ends():
     ("words", "sentence"),
     [
         ([], "name at least one key with its values"),
-        (["train.lr"], "'train.lr' is no key with its values: write train.lr="),
+        (["train.lr"], "'train.lr' is no key with its values: write for example train.lr=log:1e-5,1e-3"),
         (["train.lr=1", "train.lr=2"], "train.lr is named twice"),
         (["upscale.scale=2,4"], "upscale.scale is nothing that a trial depends on: name keys of scrape,"),
         (["train=1"], "train is nothing that a trial depends on"),
@@ -63,13 +63,13 @@ def test_ranges_are_for_a_search_and_are_stood_for_by_their_ends():
         (["train.lr=log:a,b"], "the ends of a range are numbers"),
     ],
 )
-def test_what_means_nothing_is_said_so(words, sentence):
+def test_words_that_cannot_be_parsed_are_refused(words, sentence):
     with pytest.raises(AtelierError, match=sentence):
         read_axes(words, ranges=True)
 
 
 def test_a_range_in_a_grid_is_refused():
-    with pytest.raises(AtelierError, match="a range is for --search"):
+    with pytest.raises(AtelierError, match="a range is for `atelier explore search`"):
         read_axes(["train.lr=log:1e-5,1e-3"], ranges=False)
 
 
@@ -82,12 +82,12 @@ def test_a_range_in_a_grid_is_refused():
         ("train.lr.x=1", "params.yaml has no train.lr.x: lr is no section"),
     ],
 )
-def test_settings_that_may_not_be_had_are_named_before_any_trial(word, sentence):
+def test_invalid_settings_are_refused_before_any_trial(word, sentence):
     with pytest.raises(AtelierError, match=sentence):
         check(Params(), product(read_axes([word], ranges=False)))
 
 
-def test_what_only_fits_together_is_checked_together():
+def test_settings_are_checked_in_combination():
     axes = read_axes(["download.size_px=64,256", "augment.resolution=64,256"], ranges=False)
     with pytest.raises(AtelierError, match=r"trial 2\): download.size_px holds 64; it may hold null or"):
         check(Params(), product(axes))
