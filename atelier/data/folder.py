@@ -1,9 +1,8 @@
-"""A folder of one's own pictures as a source: subfolders are genres, or a CSV says what is what. Decodes no picture.
+"""A folder of the user's own pictures as a source: subfolders are genres, or a CSV describes each file.
 
-A work's id is made of its file's bytes, not of its name: a file that is moved or renamed stays the same work, a file
-that is changed becomes another work (so that the stages after see the change), and copies of a file are one work.
-
-Every file that is not taken is counted by reason, and the first few are named with what to do about them.
+A work's id is a hash of its file's bytes: a file that is moved or renamed stays the same work, a changed file becomes
+another, which the later stages notice, and copies of a file are one work. Files that are left out are counted by
+reason, and the first few are named with what to do about them.
 """
 
 import csv
@@ -12,7 +11,9 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from atelier.data.catalog import Work, parse_year
@@ -25,9 +26,8 @@ from atelier.progress import CountCallback, ignore_progress
 from atelier.text import clean, slug, unescape_csv_cell
 
 COLUMNS = ("file", "title", "artist", "year", "genre", "style")
-NAMED = 5  # files that a note names; all are counted
-MOST_KINDS = 12  # of files that are no pictures, in the note about them
-
+MAX_NAMED_FILES = 5  # in a note; all are counted
+MAX_NAMED_KINDS = 12  # of other files, in the note about them
 OUTSIDE = "outside the folder"
 COPY = "copy of another file"
 NAMELESS = "file name is not UTF-8"
@@ -37,7 +37,6 @@ TWICE = "twice in the CSV"
 UNREADABLE = "not readable"
 BROKEN = "behind a link that leads nowhere"
 IRREGULAR = "a pipe, socket or device"
-
 ADVICE = {
     OUTSIDE: "move what it is to have into the folder",
     NAMELESS: "rename them",
@@ -48,60 +47,26 @@ ADVICE = {
     BROKEN: "put back what they led to, or delete the links",
 }
 SAVE_AS = "save them as JPEG, PNG or TIFF, for example with ImageMagick, XnConvert or darktable"
-# ends of file names of pictures that no stage reads: documents and layers; bitmaps; cameras' raw files
-_UNREAD = """
+# suffixes of pictures that no stage reads: documents and layers; bitmaps; raw files of cameras
+_UNREAD_SUFFIXES = """
 .psd .psb .xcf .kra .ora .clip .sai .procreate .afphoto .ai .eps .svg .svgz .pdf .djvu .cdr
 .jxl .jp2 .j2k .j2c .jpf .jpx .jpm .jxr .wdp .hdp .bpg .flif .qoi .tga .pcx .pict .pct .ppm .pgm .pbm .pnm .pfm
 .exr .hdr .dds .ico .icns .cur .dpx .cin .sgi .rgb .ras .xbm .xpm .fits .fit .apng .mpo .jps .wmf .emf
 .raw .dng .3fr .arw .bay .cr2 .cr3 .crw .dcr .dcs .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf
 .ori .pef .ptx .raf .rw2 .rwl .rwz .sr2 .srf .srw .x3f
 """
-UNREAD = frozenset(_UNREAD.split())
+UNREAD_SUFFIXES = frozenset(_UNREAD_SUFFIXES.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What is said of one file."""
+    """The description of one file. Unknown texts are empty."""
 
     title: str
-    artist: str
-    year: str
-    genre: str
-    style: str
-
-
-@dataclass
-class _Left:
-    """The files that are not taken, by reason, and those of other kinds than pictures."""
-
-    names: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    advice: dict[str, str] = field(default_factory=lambda: dict(ADVICE))
-    others: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # kind → files
-
-    def out(self, reason: str, name: str) -> None:
-        self.names[reason].append(name)
-
-    def of_unread_kind(self, suffix: str, name: str, advice: str) -> None:
-        reason = f"{suffix} (not read here)"
-        self.advice[reason] = advice
-        self.names[reason].append(name)
-
-    def counts(self) -> dict[str, int]:
-        return {reason: len(names) for reason, names in sorted(self.names.items())}
-
-    def notes(self) -> Iterator[str]:
-        """A sentence for each reason, with the first names and what to do."""
-        for reason, names in sorted(self.names.items()):
-            named = ", ".join(shown(name) for name in sorted(names)[:NAMED])
-            more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-            advice = f"; {self.advice[reason]}" if reason in self.advice else ""
-            yield f"left out, {reason}: {named}{more}{advice}"
-        if self.others:
-            kinds = sorted(self.others.items(), key=lambda kind: (-kind[1], kind[0]))
-            words = [f"{count:,} {shown(kind)}" for kind, count in kinds[:MOST_KINDS]]
-            rest = sum(count for _, count in kinds[MOST_KINDS:])
-            words += [f"{rest:,} of other kinds"] if rest else []
-            yield f"passed over, since the names promise no picture: {', '.join(words)}"
+    artist: str = ""
+    year: str = ""
+    genre: str = ""
+    style: str = ""
 
 
 def read_folder(
@@ -110,61 +75,92 @@ def read_folder(
     report: CountCallback = ignore_progress,
     studio: Path | None = None,
 ) -> SourceWorks:
-    """The images below `folder` as works, their addresses relative to it; with a `catalog`, those that it names.
+    """Return the images below `folder` as works; with a CSV `catalog`, only those that it names.
 
-    Links that lead out of the folder are not followed, hidden folders are not entered, and neither is `studio`. All
-    that is left out is counted. Raises AtelierError where the folder or the CSV is missing or the CSV cannot be
-    understood, naming its line.
+    A work's `image_url` is its path relative to the folder. Links that lead out of the folder are not followed; hidden
+    folders and `studio` are not entered. Raises AtelierError where the folder or the CSV is missing, or, naming the
+    line, where the CSV cannot be understood.
     """
     if not folder.is_dir():
         raise AtelierError(f"scrape.folder.path holds {str(folder)!r}: there is no such folder")
-    left = _Left()
-    passed_over = [path.resolve() for path in (studio, catalog) if path]
-    present = dict(_images(folder, left, passed_over))
-    labels = {name: _label_of_path(name) for name in present}
+    left_out = _LeftOut()
+    excluded = [path.resolve() for path in (studio, catalog) if path]
+    images = dict(_find_images(folder.resolve(), excluded, left_out))
+    labels = {name: _label_of_path(name) for name in images}
     if catalog is not None:
-        labels = _chosen(_read_csv(catalog), present, left)
+        labels = _match_rows(_read_csv(catalog), images, left_out)
     works: dict[str, Work] = {}
     for number, name in enumerate(sorted(labels), 1):
         try:
-            identity = digest(present[name])[:24]
+            id = digest(images[name])[:24]
         except OSError:
-            left.out(UNREADABLE, name)
+            left_out.add(UNREADABLE, name)
         else:
-            if identity in works:
-                left.out(COPY, name)
+            if id in works:
+                left_out.add(COPY, name)
             else:
-                works[identity] = _work(identity, name, labels[name])
+                works[id] = _work(id, name, labels[name])
         report(number, len(labels))
-    skipped = left.counts()
+    skipped = left_out.counts()
     return SourceWorks(
         works=list(works.values()),
         listed=len(works) + sum(skipped.values()),
         skipped=skipped,
-        notes=list(left.notes()),
+        notes=list(left_out.notes()),
     )
 
 
-def _images(folder: Path, left: _Left, passed_over: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Relative POSIX path and true path of each image that lies inside."""
-    root = folder.resolve()
+@dataclass
+class _LeftOut:
+    """The pictures that are left out, by reason, and the number of other files, by kind."""
 
-    def unread(error: OSError) -> None:
-        left.out(UNREADABLE, Path(error.filename).relative_to(root).as_posix() + "/")
+    names: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    advice: dict[str, str] = field(default_factory=lambda: dict(ADVICE))
+    others: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    for directory, subfolders, names in os.walk(root, onerror=unread, followlinks=False):
+    def add(self, reason: str, name: str) -> None:
+        self.names[reason].append(name)
+
+    def add_unread_kind(self, suffix: str, name: str, advice: str) -> None:
+        reason = f"{suffix} (not read here)"
+        self.advice[reason] = advice
+        self.add(reason, name)
+
+    def counts(self) -> dict[str, int]:
+        return {reason: len(names) for reason, names in sorted(self.names.items())}
+
+    def notes(self) -> Iterator[str]:
+        """Yield a sentence for each reason, with the first names and what to do."""
+        for reason, names in sorted(self.names.items()):
+            named = ", ".join(shown(name) for name in sorted(names)[:MAX_NAMED_FILES])
+            more = f" and {len(names) - MAX_NAMED_FILES:,} more" if len(names) > MAX_NAMED_FILES else ""
+            advice = f"; {self.advice[reason]}" if reason in self.advice else ""
+            yield f"left out, {reason}: {named}{more}{advice}"
+        if self.others:
+            kinds = sorted(self.others.items(), key=lambda kind: (-kind[1], kind[0]))
+            words = [f"{count:,} {shown(kind)}" for kind, count in kinds[:MAX_NAMED_KINDS]]
+            rest = sum(count for _, count in kinds[MAX_NAMED_KINDS:])
+            words += [f"{rest:,} of other kinds"] if rest else []
+            yield f"passed over, since the names promise no picture: {', '.join(words)}"
+
+
+def _find_images(root: Path, excluded: Sequence[Path], left_out: _LeftOut) -> Iterator[tuple[str, Path]]:
+    """Yield the relative POSIX path and the path of each image below `root`; all other files go into `left_out`."""
+
+    def on_error(error: OSError) -> None:
+        left_out.add(UNREADABLE, Path(error.filename).relative_to(root).as_posix() + "/")
+
+    for directory, subfolders, names in os.walk(root, onerror=on_error, followlinks=False):
         entered = []
         for name in sorted(subfolders):
             path = Path(directory, name)
-            if path.is_symlink():
-                if (
-                    reason := _amiss(path, root)
-                ) is not None:  # a link that stays inside shows works we meet anyway
-                    left.out(reason, path.relative_to(root).as_posix())
+            if path.is_symlink():  # one that stays inside leads to works that are found anyway
+                if reason := _problem_of_link(path, root):
+                    left_out.add(reason, path.relative_to(root).as_posix())
             elif name.startswith("."):
-                left.others["hidden folders"] += 1
-            elif path in passed_over:
-                left.others["folder of this studio"] += 1
+                left_out.others["hidden folders"] += 1
+            elif path in excluded:
+                left_out.others["folder of this studio"] += 1
             else:
                 entered.append(name)
         subfolders[:] = entered
@@ -172,93 +168,89 @@ def _images(folder: Path, left: _Left, passed_over: Sequence[Path]) -> Iterator[
             path = Path(directory, name)
             relative = path.relative_to(root).as_posix()
             if name.startswith("."):
-                left.others["hidden files"] += 1
-            elif path in passed_over or not _is_taken(path, relative, left):
+                left_out.others["hidden files"] += 1
+            elif path in excluded or not _has_image_suffix(path, relative, left_out):
                 continue
-            elif (reason := _amiss(path, root)) is not None:
-                left.out(reason, relative)
-            elif not _is_utf8(relative):
-                left.out(NAMELESS, relative)
+            elif reason := _problem_of_link(path, root):
+                left_out.add(reason, relative)
+            elif relative != relative.encode(errors="replace").decode():
+                left_out.add(NAMELESS, relative)
             elif not path.is_file():
-                left.out(IRREGULAR, relative)
+                left_out.add(IRREGULAR, relative)
             else:
                 yield relative, path
 
 
-def _is_taken(path: Path, relative: str, left: _Left) -> bool:
-    """Whether a file's name promises a picture of a kind that is read here; it is counted where not."""
+def _has_image_suffix(path: Path, relative: str, left_out: _LeftOut) -> bool:
+    """Return whether a file's name has the suffix of an image that can be read; if not, add it to `left_out`."""
     suffix = path.suffix.lower()
     if (kind := kind_of_name(path)) is not None:
         if advice := unreadable(kind):
-            left.of_unread_kind(suffix, relative, advice)
+            left_out.add_unread_kind(suffix, relative, advice)
         return not advice
-    if suffix in UNREAD:
-        left.of_unread_kind(suffix, relative, SAVE_AS)
+    if suffix in UNREAD_SUFFIXES:
+        left_out.add_unread_kind(suffix, relative, SAVE_AS)
     else:
-        left.others[suffix or "without a suffix"] += 1
+        left_out.others[suffix or "without a suffix"] += 1
     return False
 
 
-def _amiss(path: Path, root: Path) -> str | None:
-    """Why a path cannot be taken where it is a link; None where it can."""
+def _problem_of_link(path: Path, root: Path) -> str | None:
+    """Return the reason why a link cannot be used; None for a link that can, and for all that is no link."""
     if not path.is_symlink():
         return None
     try:
         target = path.resolve(strict=True)
     except PermissionError:
         return UNREADABLE
-    except (OSError, RuntimeError):  # RuntimeError: a loop, in Python before 3.13
-        return OUTSIDE if _leads_outside(path, root) else BROKEN
+    except (OSError, RuntimeError):  # it leads nowhere; RuntimeError: a loop, in Python before 3.13
+        with suppress(OSError, RuntimeError):
+            if not path.resolve().is_relative_to(root):
+                return OUTSIDE
+        return BROKEN
     return None if target.is_relative_to(root) else OUTSIDE
 
 
-def _leads_outside(path: Path, root: Path) -> bool:
-    """Whether a link that leads nowhere would lead out of the folder."""
-    try:
-        return not path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):
-        return False
+def _match_rows(
+    rows: Sequence[tuple[str, Label]], images: Mapping[str, Path], left_out: _LeftOut
+) -> dict[str, Label]:
+    """Return the label of each image that a row of the CSV names; rows and images without a match are left out.
 
-
-def _chosen(rows: Sequence[tuple[str, Label]], present: Mapping[str, Path], left: _Left) -> dict[str, Label]:
-    """The labels of the CSV's rows that name an image of the folder; the other rows, and images, are counted.
-
-    A name that no file has exactly finds the one file that differs in Unicode's normal form (a Mac writes é as two
+    A name that no file has exactly matches the one file that differs in Unicode's normal form (macOS writes é as two
     characters) or in capitals alone.
     """
-    alike = [_only(map(form, present), present) for form in (_composed, _folded)]
-    counted = {PurePosixPath(name) for names in left.names.values() for name in names}
-    chosen: dict[str, Label] = {}
+    alike = [_unique(map(form, images), images) for form in (_composed, _folded)]
+    counted = {PurePosixPath(name) for names in left_out.names.values() for name in names}
+    labels: dict[str, Label] = {}
     for name, label in rows:
         path = PurePosixPath(name.replace("\\", "/"))
         plain = path.as_posix()
         if path.is_absolute() or ".." in path.parts:
-            left.out(OUTSIDE, name)
+            left_out.add(OUTSIDE, name)
             continue
-        found = plain if plain in present else None
+        found = plain if plain in images else None
         found = found or alike[0].get(_composed(plain)) or alike[1].get(_folded(plain))
         if found is None:
-            if path not in counted:  # what is there and cannot be taken is counted already
-                left.out(ABSENT, name)
-        elif found in chosen:
-            left.out(TWICE, name)
+            if path not in counted:  # a file that exists and cannot be used is counted already
+                left_out.add(ABSENT, name)
+        elif found in labels:
+            left_out.add(TWICE, name)
         else:
-            chosen[found] = label
-    for name in present.keys() - chosen.keys():
-        left.out(UNLISTED, name)
-    return chosen
+            labels[found] = label
+    for name in images.keys() - labels.keys():
+        left_out.add(UNLISTED, name)
+    return labels
 
 
-def _only(keys: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """The name of each key that has one name only."""
+def _unique(keys: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """Map each key that occurs once to its name."""
     found: dict[str, str | None] = {}
     for key, name in zip(keys, names, strict=True):
         found[key] = None if key in found else name
     return {key: name for key, name in found.items() if name is not None}
 
 
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+_composed = partial(unicodedata.normalize, "NFC")
 
 
 def _folded(name: str) -> str:
@@ -266,7 +258,7 @@ def _folded(name: str) -> str:
 
 
 def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
-    """File name and label, row by row."""
+    """Return the file name and the label of each row."""
     try:
         text = catalog.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -278,11 +270,8 @@ def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if "file" not in header:
-            hint = (
-                "; its columns are separated by semicolons, commas are needed"
-                if ";" in "".join(header)
-                else ""
-            )
+            has_semicolons = ";" in "".join(header)
+            hint = "; its columns are separated by semicolons, commas are needed" if has_semicolons else ""
             raise AtelierError(
                 f"{catalog}:1: no column named file; the columns are {','.join(COLUMNS)}, of which file is needed{hint}"
             )
@@ -309,12 +298,12 @@ def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
 def _label_of_path(name: str) -> Label:
     path = PurePosixPath(name)
     title = clean(path.stem.replace("_", " ").replace("-", " "))
-    return Label(title, "", "", clean(path.parent.as_posix()) if path.parent.name else "", "")
+    return Label(title, genre=clean(path.parent.as_posix()) if path.parent.name else "")
 
 
-def _work(identity: str, name: str, label: Label) -> Work:
+def _work(id: str, name: str, label: Label) -> Work:
     return Work(
-        id=identity,
+        id=id,
         title=label.title or _label_of_path(name).title,
         artist=label.artist,
         artist_slug=slug(label.artist) if label.artist else "",
@@ -329,11 +318,3 @@ def _work(identity: str, name: str, label: Label) -> Work:
         rights="unknown",
         source="folder",
     )
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
