@@ -1,33 +1,36 @@
-"""Stage generate: new artworks, each carrying the recipe that made it; data/artworks, data/contact_sheet.png."""
+"""Stage generate: paint artworks (data/artworks) and a contact sheet (data/contact_sheet.png).
 
+Every picture carries the recipe that it was painted from.
+"""
+
+import functools
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import nn
 
-from atelier.canvas.artworks import (
+from atelier.canvas.artworks import Judge, Pick, best_of
+from atelier.canvas.murals import STATISTICS_FILE, check_disk_space, folder_name, is_mural, make_mural
+from atelier.canvas.paint import (
     SHEET_PICTURE_PX,
     SHEET_PICTURES,
-    Judge,
-    Pick,
+    Painting,
     artwork_name,
-    best_of,
+    load_painter,
+    paint,
+    provenance_of,
+    size_px,
     write_artworks,
 )
-from atelier.canvas.murals import STATISTICS_FILE, check_disk_space, folder_name, is_mural, make_mural
-from atelier.canvas.paint import Painting, paint, size_px
 from atelier.canvas.recipe import Recipe
-from atelier.device import versions
 from atelier.files import digest, link_or_copy, replacing_directory
-from atelier.networks import load_generator
-from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress
-from atelier.provenance.facts import ModelFacts, PickFacts, Provenance, SoftwareFacts
+from atelier.provenance.facts import PickFacts, Provenance
 from atelier.settings.messages import counted
 from atelier.settings.schema import Generate
 from tasks.stage import DATA, Stage, main
@@ -35,69 +38,32 @@ from tasks.states import facts_of, key_of
 from tasks.trainer import deterministic_device
 
 ARTWORKS = DATA / "artworks"
+CONTACT_SHEET = DATA / "contact_sheet.png"
 GENERATOR = DATA / "model" / "generator.safetensors"
-DISCRIMINATOR = DATA / "model" / "discriminator.safetensors"  # asked where pictures are picked
+DISCRIMINATOR = DATA / "model" / "discriminator.safetensors"  # read only if generate.pick is set
 
 
 def run(stage: Stage) -> str:
     """params `generate`; data/model/{generator,discriminator}.safetensors → data/artworks, data/contact_sheet.png."""
     params = stage.params.generate
     device = deterministic_device(stage.name, params.device)
-    generator, header = load_generator(GENERATOR)
-    generator = in_double_precision(generator, device)
-    indices = _indices(params, generator, device)  # says so where there is no discriminator to pick by
-    model, pick = ModelFacts.of(GENERATOR, header), pick_facts(params)
-    made = (provenance(params, index, model, pick) for index in indices)
-    height, width = size_px(generator, recipe(params, 0))
+    generator, model = load_painter(GENERATOR, device)
+    indices = _indices(params, generator, device)
+    pick = _pick_facts(params)
+    pictures = (provenance_of(model, _recipe(params, index), pick) for index in indices)
+    height, width = size_px(generator, _recipe(params, 0))
     if is_mural(height, width):
-        return murals(stage, generator, [*made], height, width)
+        return _write_murals(stage, generator, [*pictures], height, width)
     with (
         stage.progress(params.count, "artworks") as progress,
         replacing_directory(ARTWORKS) as directory,
     ):
-        write_artworks(generator, made, directory, DATA / "contact_sheet.png", progress)
+        write_artworks(generator, pictures, directory, CONTACT_SHEET, progress)
     return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
 
 
-def murals(stage: Stage, generator: nn.Module, made: list[Provenance], height: int, width: int) -> str:
-    """The same of pictures too large for PNGs: TIFFs, each kept in the stage's state until all are made."""
-    code = key_of(facts_of(stage, {"device": next(generator.parameters()).device.type}))
-    folders = {stage.state / folder_name(each, code): each for each in made}
-    for stale in {*stage.state.iterdir()} - {*folders}:
-        shutil.rmtree(stale)
-    check_disk_space(stage.state, height, width, len(made))
-    shown: list[Pixels] = []
-    with stage.progress(round(len(made) * height * width / 1e6, 3), "Mpx") as progress:
-        finished = {}
-        for number, (folder, each) in enumerate(folders.items(), 1):
-            note = f"mural {number:,} of {len(made):,}"
-            painting = Painting(generator, each.latent, _told(progress, note), folder / STATISTICS_FILE)
-            tif = make_mural(painting, each, folder, progress, note)
-            finished[f"{artwork_name(each)}.tif"] = tif
-            if len(shown) < SHEET_PICTURES:
-                shown.append(thumbnail(preview(tif, SHEET_PICTURE_PX), SHEET_PICTURE_PX))
-        with replacing_directory(ARTWORKS) as directory:
-            for to, tif in finished.items():
-                link_or_copy(tif, directory / to)
-            write_sheet(DATA / "contact_sheet.png", np.stack(shown))
-        progress.show_picture(DATA / "contact_sheet.png")
-    stage.refuse_changed()
-    shutil.rmtree(stage.state)
-    return f"{counted(len(made), 'mural')} of {width:,} × {height:,} px, seed {made[0].latent.seed}"
-
-
-def provenance(params: Generate, index: int, model: ModelFacts, pick: PickFacts | None = None) -> Provenance:
-    """What is known of picture `index` before it is painted."""
-    return Provenance(
-        model=model,
-        latent=recipe(params, index),
-        software=SoftwareFacts(**versions()),
-        pick=pick,
-    )
-
-
-def recipe(params: Generate, index: int) -> Recipe:
-    """What params.yaml makes of picture `index`."""
+def _recipe(params: Generate, index: int) -> Recipe:
+    """The recipe of picture `index`."""
     rows, columns = params.canvas
     return Recipe(
         seed=params.seed,
@@ -110,29 +76,62 @@ def recipe(params: Generate, index: int) -> Recipe:
     )
 
 
-def pick_facts(params: Generate) -> PickFacts | None:
-    """How pictures were chosen, where they were."""
-    if params.pick is None:
-        return None
-    pick = Pick.read(params.pick)
-    return PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
-
-
-def _told(progress: Progress, note: str) -> Callable[[float], None]:
-    """How far a canvas's own statistics are, beside the bar, which stands still for them."""
-    return lambda share: progress.advance(0, f"{note}, statistics {share:.0%}")
-
-
 def _indices(params: Generate, generator: nn.Module, device: torch.device) -> Iterable[int]:
-    """Which pictures of the seed are made: all from 0 on, or of each group the best."""
+    """The indices of the pictures to write: 0 to count − 1, or the best of each group of candidates.
+
+    Raises AtelierError at once if there is no discriminator to pick by.
+    """
     if params.pick is None:
         return range(params.count)
     judge = Judge(DISCRIMINATOR, device)
 
     def score(index: int) -> float:
-        return judge.score(paint(generator, recipe(params, index)))
+        return judge.score(paint(generator, _recipe(params, index)))
 
-    return best_of(Pick.read(params.pick), params.count, score)
+    return best_of(Pick.parse(params.pick), params.count, score)
+
+
+def _pick_facts(params: Generate) -> PickFacts | None:
+    """What the provenance stores of `generate.pick`."""
+    if params.pick is None:
+        return None
+    pick = Pick.parse(params.pick)
+    return PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
+
+
+def _write_murals(
+    stage: Stage, generator: nn.Module, pictures: list[Provenance], height: int, width: int
+) -> str:
+    """Paint pictures that are too large for PNGs as TIFFs, which stay in the stage's state until all are finished."""
+    code = key_of(facts_of(stage, {"device": next(generator.parameters()).device.type}))
+    folders = {stage.state / folder_name(picture, code): picture for picture in pictures}
+    for stale in {*stage.state.iterdir()} - {*folders}:
+        shutil.rmtree(stale)
+    check_disk_space(stage.state, height, width, len(pictures))
+    shown: list[Pixels] = []
+    with stage.progress(round(len(pictures) * height * width / 1e6, 3), "Mpx") as progress:
+        finished = {}
+        for number, (folder, picture) in enumerate(folders.items(), 1):
+            note = f"mural {number:,} of {len(pictures):,}"
+            on_statistics = functools.partial(_show_statistics, progress, note)
+            painting = Painting(generator, picture.latent, on_statistics, folder / STATISTICS_FILE)
+            tif = make_mural(painting, picture, folder, progress, note)
+            finished[f"{artwork_name(picture)}.tif"] = tif
+            if len(shown) < SHEET_PICTURES:
+                shown.append(thumbnail(preview(tif, SHEET_PICTURE_PX), SHEET_PICTURE_PX))
+        with replacing_directory(ARTWORKS) as directory:
+            for name, tif in finished.items():
+                link_or_copy(tif, directory / name)
+            write_sheet(CONTACT_SHEET, np.stack(shown))
+        progress.show_picture(CONTACT_SHEET)
+    stage.refuse_changed()
+    shutil.rmtree(stage.state)
+    return f"{counted(len(pictures), 'mural')} of {width:,} × {height:,} px, seed {pictures[0].latent.seed}"
+
+
+def _show_statistics(progress: Progress, note: str, share: float) -> None:
+    """Show the share of the canvas's statistics that is computed, beside the bar, which does not move meanwhile."""
+    progress.advance(0, f"{note}, statistics {share:.0%}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Latents become pictures of any size: what lies in a canvas, how it is painted, how one walks through it."""
+"""Paint pictures of any size from recipes: recipe, latents, pixels."""

@@ -1,103 +1,69 @@
-"""Paint pictures into a folder: for stage generate, and for `atelier paint`, which runs this module as a process.
+"""Paint several pictures into a folder (`atelier paint` runs this module as a process), and pick the best of several.
 
-Of so many candidates the best, by the score of the discriminator that the generator was trained against.
-
-Candidates are taken in groups, so that asking for more pictures later keeps those that were picked before.
+The best are those with the highest score of the discriminator that the generator was trained against. Candidates come
+in groups, so that a larger count keeps the pictures that a smaller one picked.
 """
 
 import argparse
 import heapq
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-from torch import nn
 
 from atelier.canvas.murals import is_mural
-from atelier.canvas.paint import paint, size_px
+from atelier.canvas.paint import load_painter, provenance_of, size_px, write_artworks
 from atelier.canvas.recipe import Recipe
-from atelier.device import pick_deterministic_device, versions
+from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, run_for_exit_code
-from atelier.networks import load_discriminator, load_generator
+from atelier.networks import load_discriminator
 from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
-from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.progress import Progress
-from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, write_png
 from atelier.settings.messages import counted
 
-SHEET_PICTURES = 64  # pictures on the contact sheet, at most
 
-SHEET_PICTURE_PX = 256  # longer side there, at most
-
-
-def write_artworks(
-    generator: nn.Module, pictures: Iterable[Provenance], directory: Path, sheet: Path, progress: Progress
-) -> None:
-    """Paint each picture into `directory` as `<seed>-<index>.png`, and the first 64 onto one contact sheet."""
-    shown: list[Pixels] = []
-    for each in pictures:
-        picture = paint(generator, each.latent)
-        write_png(directory / f"{artwork_name(each)}.png", picture, each)
-        if len(shown) < SHEET_PICTURES:
-            shown.append(thumbnail(picture, SHEET_PICTURE_PX))
-        progress.advance()
-    write_sheet(sheet, np.stack(shown))
-    progress.show_picture(sheet)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Paint pictures and print where they are. Returns the exit code: 1 after a message for a user's mistake."""
+    arguments = _parse(argv)
+    return run_for_exit_code(lambda: _paint_all(arguments), "")
 
 
-def artwork_name(made: Provenance) -> str:
-    """A picture's file name without its ending."""
-    return f"{made.latent.seed}-{made.latent.index:05d}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Paint and print where the pictures are; the exit code, 1 with a sentence for a user's mistake."""
-    given = _given(arguments)
-    return run_for_exit_code(lambda: _painted(given), "")
-
-
-def _painted(given: argparse.Namespace) -> int:
-    generator, header = load_generator(given.generator)
-    device, _ = pick_deterministic_device(given.device)
-    generator, model = in_double_precision(generator, device), ModelFacts.of(given.generator, header)
-    height, width = size_px(generator, given.recipe)
+def _paint_all(arguments: argparse.Namespace) -> int:
+    device, _ = pick_deterministic_device(arguments.device)
+    generator, model = load_painter(arguments.generator, device)
+    height, width = size_px(generator, arguments.recipe)
     if is_mural(height, width):
         raise AtelierError(
             f"a picture of {width:,} × {height:,} px is a mural, which stage generate paints: name a smaller --canvas, "
             f"or set generate.canvas and train.init_from in params.yaml and run `dvc repro generate`"
         )
     pictures = (
-        Provenance(
-            model=model,
-            latent=given.recipe.model_copy(update={"index": index}),
-            software=SoftwareFacts(**versions()),
-        )
-        for index in range(given.count)
+        provenance_of(model, arguments.recipe.model_copy(update={"index": index}))
+        for index in range(arguments.count)
     )
-    given.out.mkdir(parents=True, exist_ok=True)
-    sheet = given.out / "contact_sheet.png"
-    with Progress("paint", given.count, "pictures") as progress:
-        write_artworks(generator, pictures, given.out, sheet, progress)
-    print(
-        f"{counted(given.count, 'picture')} of {width:,} × {height:,} px in {given.out}, together in {sheet}"
-    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    sheet = arguments.out / "contact_sheet.png"
+    with Progress("paint", arguments.count, "pictures") as progress:
+        write_artworks(generator, pictures, arguments.out, sheet, progress)
+    pictures_made = f"{counted(arguments.count, 'picture')} of {width:,} × {height:,} px"
+    print(f"{pictures_made} in {arguments.out}, together in {sheet}")
     return 0
 
 
-def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="atelier.canvas.artworks")
     parser.add_argument("generator", type=Path)
     parser.add_argument("recipe", type=Recipe.model_validate_json, help="of the first picture, as JSON")
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, help="a folder")
     parser.add_argument("--device", default="cpu")
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 @dataclass(frozen=True)
@@ -108,16 +74,16 @@ class Pick:
     of: int
 
     @classmethod
-    def read(cls, words: str) -> Self:
-        """As params.yaml has it: "1 of 4"."""
-        keep, of = words.split(" of ")
+    def parse(cls, text: str) -> Self:
+        """Parse the form of params.yaml, for example "1 of 4"."""
+        keep, of = text.split(" of ")
         return cls(int(keep), int(of))
 
 
 def best_of(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[int]:
-    """The indices of `count` candidates: of 0 … of − 1 the best, of the next `of` the best, and so on.
+    """The indices of the `count` best candidates: the best of 0 to of − 1, then the best of the next `of`, and so on.
 
-    They come group by group, the best of each first; of two that score alike the first.
+    Within a group the best comes first; of equal scores, the first.
     """
     groups = (range(start, start + pick.of) for start in itertools.count(0, pick.of))
     best = (heapq.nlargest(pick.keep, group, key=score) for group in groups)
@@ -125,20 +91,23 @@ def best_of(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[i
 
 
 class Judge:
-    """A discriminator that looks at one picture at a time, as `canvas.exact` has it: the same scores everywhere.
+    """A discriminator that scores one picture at a time, in double precision: the same scores on every machine.
 
-    Its batch norms use what training has shown them, of paintings and of generated pictures alike.
+    Its batch norms use their running statistics, of real and generated pictures alike.
     """
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        """Raises AtelierError where the file is absent, damaged, or not one of ours."""
+        """Load the discriminator. Raises AtelierError if the file is absent, damaged, or not one of Atelier's."""
         discriminator, header = load_discriminator(path)
         self.resolution = header["resolution"]
         self._discriminator = in_double_precision(discriminator, device)
 
     @torch.inference_mode()
     def score(self, picture: Pixels) -> float:
-        """How much it takes a picture (H, W, 3) of its resolution for a painting, as a logit."""
+        """The logit of a picture (H, W, 3) of the discriminator's resolution; higher is more like a painting.
+
+        Raises AtelierError for another size, and where the discriminator returns NaN.
+        """
         if picture.shape != (self.resolution, self.resolution, 3):
             height, width, _ = picture.shape
             raise AtelierError(

@@ -1,204 +1,216 @@
-"""Fields of latents: what lies in each cell of a canvas, by layout. Knows no generator.
+"""The latents and the grain that a recipe describes.
 
-A cell is a function of the seed, the picture's index, the layout and the canvas alone.
-
-Walks through latent space: where a frame stands between two stations, and what lies between two latents.
-
-Knows no picture and no film; `atelier.canvas.paint` paints a frame, `atelier.film.walk` a film.
-
-Directions in latent space along which pictures change most, found in the generator's first layer alone.
-
-Closed-form factorisation (SeFa, Shen & Zhou, arXiv 2007.06600): no picture is painted, nothing is trained or labelled.
+Directions of a recipe's moves are those along which the generator's first layer changes most, by closed-form
+factorisation (SeFa, Shen & Zhou, arXiv 2007.06600): they need no pictures, no training and no labels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from atelier.canvas.recipe import Canvas, Easing, Move, Station, Walk
+from atelier.canvas.interpolation import interpolate, layout_axes, slerp, walk_position
+from atelier.canvas.recipe import Canvas, Move, Recipe, Variation
+from atelier.device import machine_memory
 from atelier.errors import AtelierError
-from atelier.networks.latent_field import TRAINED_SIZE, draw_latents
+from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, Lattice, draw_grain, draw_latents
 from atelier.networks.r3gan import R3ganGenerator
 from atelier.settings.schema import Layout
 
-SPAN = (
-    3  # cells from one anchor of a smooth field to the next, about: fewer are restless, more show the weave
+MIN_OWN_VARIANCE = (
+    0.75  # of a smaller canvas's latents, the least share kept where those around it overlap with it
 )
+DRAWING_BYTES, MIXING_BYTES = (
+    12,
+    32,
+)  # per number of a field: while it is drawn, and while it is mixed with another
+DIRECTION_DECIMALS = 9  # on which builds of LAPACK agree; a change of the sixth changes a picture
+MIN_EFFECT = 1e-9  # of the strongest direction's; weaker ones change no picture
 
-TINY = 1e-300  # in place of the length of nothing
+
+def as_field_generator(generator: nn.Module) -> FieldGenerator:
+    """The generator itself. Raises TypeError if it does not support fields of latents."""
+    if not isinstance(generator, FieldGenerator):
+        raise TypeError(f"{type(generator).__name__} has no lattice of latents: it is no FieldGenerator")
+    return generator
+
+
+def latent_field(generator: nn.Module, recipe: Recipe) -> Tensor:
+    """The latents of a recipe: (1, nz), or (1, nz, rows, columns) for a larger canvas, float32 on the CPU.
+
+    Raises AtelierError where they do not fit into memory, where a canvas is grown from a larger one, or where they are
+    moved along a direction that the generator does not have.
+    """
+    generator = as_field_generator(generator)
+    rows, columns = recipe.canvas
+    inner_rows, inner_columns = recipe.grown_from or (1, 1)
+    if inner_rows > rows or inner_columns > columns:
+        raise AtelierError(
+            f"a canvas of {[rows, columns]} cells cannot grow from one of {[inner_rows, inner_columns]}: "
+            "name a larger one"
+        )
+    mixed = recipe.walk or recipe.variation or recipe.grown_varied or recipe.moves
+    number_bytes = MIXING_BYTES if mixed else DRAWING_BYTES
+    check_memory(recipe.canvas, "a field of latents", number_bytes * generator.nz * rows * columns)
+    own = recipe.grown_from or recipe.canvas
+    latents = _drawn(recipe, generator.nz, own)
+    latents = _varied(recipe, latents, own, (), recipe.grown_varied)
+    if own != recipe.canvas:
+        around = _drawn(recipe, generator.nz, recipe.canvas).reshape(1, generator.nz, *recipe.canvas)
+        inner = latents.reshape(1, generator.nz, *own)
+        latents = _grown(around, inner, generator.lattice, recipe.seamless)
+    latents = _varied(recipe, latents, recipe.canvas, recipe.grown_varied, recipe.variations)
+    return move_latents(latents, generator, recipe.moves)
+
+
+def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, int], Tensor]:
+    """A function of a cell's row and column that returns its grain (n,); n is 0 for a generator without grain.
+
+    Variations and moves keep the picture's grain. A grown canvas has the smaller one's grain in its middle. A walk
+    keeps the grain of its first station, or with `grain: moving` changes it from one station's to the next one's.
+    """
+    numbers = generator.inputs - generator.nz
+    inner = recipe.grown_from or recipe.canvas
+    top, left = (
+        _middle(cells, own, generator.lattice, recipe.seamless)
+        for cells, own in zip(recipe.canvas, inner, strict=True)
+    )
+
+    def drawn(seed: int, index: int, row: int, column: int) -> Tensor:
+        return draw_grain(seed, index, row - top, column - left, numbers)
+
+    walk = recipe.walk
+    if walk is None:
+        return functools.partial(drawn, recipe.seed, recipe.index)
+    start, end, position = walk_position(walk)
+    if walk.grain == "still" or start == end:
+        station = walk.stations[0] if walk.grain == "still" else start
+        return functools.partial(drawn, station.seed, station.index)
+
+    def moving(row: int, column: int) -> Tensor:
+        one, other = (drawn(station.seed, station.index, row, column) for station in (start, end))
+        return _turned(one, other, position)
+
+    return moving
+
+
+def check_memory(canvas: Canvas, what: str, needed_bytes: int) -> None:
+    """Raise AtelierError where something of a canvas needs more memory than the machine has."""
+    there_bytes = machine_memory()
+    if needed_bytes > there_bytes:
+        raise AtelierError(
+            f"a canvas of {list(canvas)} cells means {what}, which needs about {needed_bytes / 2**30:,.1f} GiB; "
+            f"there are {there_bytes / 2**30:,.1f} GiB: make generate.canvas smaller"
+        )
 
 
 def draw_field(
     layout: Layout, seed: int, index: int, nz: int, canvas: Canvas, truncation: float, seamless: bool
 ) -> Tensor:
-    """The field of picture `index`: (1, nz) for one cell, (1, nz, rows, columns) for more, float32 on the CPU.
+    """Draw the latents of picture `index`: (1, nz) for one cell, (1, nz, rows, columns) for more; float32 on the CPU.
 
-    `random`: every cell a latent of its own. `line`: from one latent to another along the longer side, and back where
-    it is to be seamless. `smooth`: latents a few cells apart, and what lies between them. `panorama`: the same along
-    the width, every row alike. A seamless field goes on at its other edge.
+    With the layout "random" every cell has a latent of its own; the other layouts interpolate (see `layout_axes`).
     """
     if layout == "random" or canvas == TRAINED_SIZE:
         return draw_latents(seed, index, nz, canvas, truncation)
-    rows, columns = canvas
-    match layout:
-        case "line":
-            upright = rows > columns
-            down, across = _still(rows), _still(columns)
-            if upright:
-                down = _there(rows, seamless)
-            else:
-                across = _there(columns, seamless)
-            anchors = (2, 1) if upright else (1, 2)
-        case "smooth":
-            down, across = _steps(rows, seamless), _steps(columns, seamless)
-            anchors = (down.anchors, across.anchors)
-        case "panorama":
-            down, across = _still(rows), _steps(columns, seamless)
-            anchors = (1, across.anchors)
-    drawn = draw_latents(seed, index, nz, anchors, truncation).double().reshape(nz, *anchors)
-    return _between(drawn, down, across)
+    down, across = layout_axes(layout, canvas, seamless)
+    shape = (down.anchors, across.anchors)
+    anchors = draw_latents(seed, index, nz, shape, truncation).double().reshape(nz, *shape)
+    return interpolate(anchors, down, across)
 
 
-@dataclass(frozen=True)
-class Steps:
-    """For the cells along one axis: the anchors before and after each, and how far it is from the one to the other."""
+def _drawn(recipe: Recipe, nz: int, canvas: Canvas) -> Tensor:
+    """The random field of the recipe's picture at a canvas, or the one between two stations of its walk."""
 
-    anchors: int
-    before: Tensor
-    after: Tensor
-    way: Tensor
+    def drawn(seed: int, index: int) -> Tensor:
+        return draw_field(recipe.layout, seed, index, nz, canvas, recipe.truncation, recipe.seamless)
 
-
-def _still(cells: int) -> Steps:
-    """All cells at one anchor."""
-    zeros = torch.zeros(cells, dtype=torch.long)
-    return Steps(1, zeros, zeros, zeros.double())
+    if recipe.walk is None:
+        return drawn(recipe.seed, recipe.index)
+    start, end, position = walk_position(recipe.walk)
+    return slerp(drawn(start.seed, start.index), drawn(end.seed, end.index), position)
 
 
-def _there(cells: int, seamless: bool) -> Steps:
-    """From one anchor to a second; seamless: and back."""
-    still = _still(cells)
-    place = torch.arange(cells, dtype=torch.float64)
-    way = 1 - (2 * place / cells - 1).abs() if seamless else place / max(cells - 1, 1)
-    return Steps(2, still.before, still.before + 1, way)
+def _turned(one: Tensor, other: Tensor, quarters: float) -> Tensor:
+    """One turned towards the other by `quarters` · 90°, in float32. Mixed normal numbers stay normal."""
+    angle = quarters * math.pi / 2
+    return (math.cos(angle) * one.double() + math.sin(angle) * other.double()).float()
 
 
-def _steps(cells: int, seamless: bool) -> Steps:
-    """Past anchors about SPAN cells apart; seamless: from the last on to the first."""
-    if cells == 1:
-        return _still(cells)
-    ways = cells if seamless else cells - 1
-    anchors = max(round(ways / SPAN), 1 + seamless) + (not seamless)
-    place = torch.arange(cells) * (anchors if seamless else anchors - 1)
-    before, rest = place // ways, place % ways  # whole numbers: the same on every machine
-    after = (before + 1) % anchors if seamless else (before + 1).clamp_max(anchors - 1)
-    return Steps(anchors, before, after, rest.double() / ways)
+def _varied(
+    recipe: Recipe,
+    latents: Tensor,
+    canvas: Canvas,
+    before: Sequence[Variation],
+    variations: Sequence[Variation],
+) -> Tensor:
+    """The latents after each of the variations, which turn them towards other random fields of the same layout.
 
-
-def _between(anchors: Tensor, down: Steps, across: Steps) -> Tensor:
-    """Anchors (nz, a, b) mixed linearly, then stretched to the length that lengths mixed the same way have.
-
-    As `latent_per_cell` of `atelier.networks.latent_field` does it: mixed normal latents would be shorter than any that
-    training showed. A row at a time, because a mural has a million cells.
+    The other fields depend on the picture and on all variations `before`, so every picture has its own neighbours.
     """
-    lengths = _lengths(anchors)
-    field = torch.empty(1, len(anchors), len(down.way), len(across.way))
-    for row in range(len(down.way)):
-        mixed = _mixed(_row(anchors, down, row), across)
-        wanted = _mixed(_row(lengths, down, row), across)
-        field[0, :, row] = (mixed * (wanted / _lengths(mixed).clamp_min(TINY))).float()
+    for place, variation in enumerate(variations):
+        numbers = (v.number for v in (*before, *variations[:place]))
+        key = ":".join(map(str, ("atelier-variation/1", recipe.seed, recipe.index, *numbers)))
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
+        nz, number = latents.shape[1], variation.number
+        other = draw_field(recipe.layout, seed, number, nz, canvas, recipe.truncation, recipe.seamless)
+        latents = _turned(latents, other, variation.strength)
+    return latents
+
+
+def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> Tensor:
+    """A field (1, nz, rows, columns) with a smaller one in its middle.
+
+    Where cells overlap in the picture, as a DCGAN's do, the smaller field is amplified and its neighbours are
+    attenuated: the variance of the sum stays as it was, and the smaller picture keeps a share of MIN_OWN_VARIANCE.
+    """
+    rows, columns = inner.shape[2:]
+    reach, overlap = lattice.overhang, (lattice.overhang + 1) ** 2
+    inside = min(rows, reach + 1) * min(
+        columns, reach + 1
+    )  # how many of the overlapping cells are the inner field's
+    own = max(MIN_OWN_VARIANCE * overlap, inside)
+    quieter = math.sqrt((overlap - own) / (overlap - inside)) if overlap > inside else 1.0
+    starts = [
+        _middle(*lengths, lattice, seamless)
+        for lengths in zip(around.shape[2:], inner.shape[2:], strict=True)
+    ]
+    block = _cells(starts, (rows, columns), around, seamless)
+    wider = _cells(
+        [start - reach for start in starts], (rows + 2 * reach, columns + 2 * reach), around, seamless
+    )
+    field = around.clone()
+    field[wider] *= quieter
+    field[block] = math.sqrt(own / inside) * inner
     return field
 
 
-def _row(anchors: Tensor, down: Steps, row: int) -> Tensor:
-    return torch.lerp(anchors[:, down.before[row]], anchors[:, down.after[row]], down.way[row])
+def _middle(cells: int, inner: int, lattice: Lattice, seamless: bool) -> int:
+    """The first of the inner cells along an axis. A seamless picture cuts off the overhang: half of it earlier."""
+    return (cells - inner - (lattice.overhang if seamless else 0)) // 2
 
 
-def _mixed(row: Tensor, across: Steps) -> Tensor:
-    return torch.lerp(row[:, across.before], row[:, across.after], across.way)
-
-
-def _lengths(latents: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(latents, dim=0, keepdim=True)
-    return lengths
-
-
-PARALLEL = 1e-9  # below this sine two latents lie on one line, and no arc between them is the shortest
-
-
-def walk_position(walk: Walk) -> tuple[Station, Station, float]:
-    """The stations before and after the walk's frame, and the eased way from the one to the other, from 0 to 1.
-
-    All ways take equally long. The first frame is the first station; the last is the last station, and where
-    the walk loops one step before the first again, so that played over and over no frame comes twice.
-    """
-    stops = (*walk.stations, walk.stations[0]) if walk.loop else walk.stations
-    ways, steps = len(stops) - 1, walk.frames if walk.loop else walk.frames - 1
-    way = min(walk.frame * ways // steps, ways - 1)
-    gone = (walk.frame * ways - way * steps) / steps  # whole numbers until here: the same on every machine
-    return stops[way], stops[way + 1], ease(gone, walk.easing)
-
-
-def ease(gone: float, easing: Easing) -> float:
-    """`gone` itself for linear; for smooth it starts slowly from a station and comes slowly to the next."""
-    return gone * gone * (3 - 2 * gone) if easing == "smooth" else gone
-
-
-def slerp(start: Tensor, end: Tensor, position: float) -> Tensor:
-    """What lies between two fields of latents, (B, nz) or (B, nz, rows, columns), float32; 0 is `start`, 1 is `end`.
-
-    Every cell's latent turns evenly along the arc between its two, and its length passes evenly from the one's to the
-    other's: what is mixed linearly would be shorter in the middle than any latent that training showed.
-    """
-    one, other = start.double(), end.double()
-    length, wanted = _walks_lengths(one), _walks_lengths(other)
-    first, last = one / length.clamp_min(TINY), other / wanted.clamp_min(TINY)
-    # by both chords: an arc cosine would lose half the digits of a small angle
-    angle = 2 * torch.atan2(_walks_lengths(first - last), _walks_lengths(first + last))
-    turned = ((1 - position) * angle).sin() * first + (position * angle).sin() * last
-    arc = turned / angle.sin() * torch.lerp(length, wanted, position)
-    return torch.where(angle.sin() > PARALLEL, arc, torch.lerp(one, other, position)).float()
-
-
-def _walks_lengths(field: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(field, dim=1, keepdim=True)
-    return lengths
-
-
-DECIMALS = 9  # that builds of LAPACK agree on; a picture changes with the sixth
-
-NOTHING = 1e-9  # of the strongest: what is weaker changes no picture
-
-
-def directions(generator: nn.Module) -> Tensor:
-    """(k, nz) unit rows in float64 on the CPU, the one that changes the first features most first, at most nz.
-
-    The same rows for the same weights on every machine: the largest number of each is positive, the last digits are
-    rounded away.
-    """
-    return directions_with_shares(generator)[0]
-
-
-def directions_with_shares(generator: nn.Module) -> tuple[Tensor, Tensor]:
-    """`directions`, and what share of the first layer's whole effect each has, (k,)."""
-    layer = first_layer_weight(generator)
-    effects, columns = torch.linalg.eigh(
-        layer @ layer.T
-    )  # of all unit vectors, those that become the longest
-    effects, rows = effects.flip(0), columns.T.flip(0)
-    known = effects > NOTHING * effects[0]
-    rows = rows[known]
-    largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
-    return (rows * largest.sign()).round(decimals=DECIMALS), effects[known] / effects.sum()
+def _cells(
+    starts: Sequence[int], lengths: Sequence[int], field: Tensor, seamless: bool
+) -> tuple[slice, slice, Tensor, Tensor]:
+    """The index of a block of cells: cut off at the field's edges, or continued at the other edge if seamless."""
+    rows, columns = (
+        torch.arange(start, start + length) % cells
+        if seamless
+        else torch.arange(max(start, 0), min(start + length, cells))
+        for start, length, cells in zip(starts, lengths, field.shape[2:], strict=True)
+    )
+    return slice(None), slice(None), rows[:, None], columns
 
 
 def move_latents(field: Tensor, generator: nn.Module, moves: Sequence[Move]) -> Tensor:
-    """The field, (1, nz) or (1, nz, rows, columns) in float32, with each of its latents moved.
+    """Move every latent of a field (1, nz) or (1, nz, rows, columns), float32.
 
-    A latent's place along a direction is standard normal, so a move by 1 is one standard deviation.
-    Raises AtelierError for a direction that the generator has not.
+    A latent's coordinate along a direction is standard normal, so an amount of 1 is one standard deviation.
+    Raises AtelierError for a direction that the generator does not have.
     """
     if not moves:
         return field
@@ -214,20 +226,41 @@ def move_latents(field: Tensor, generator: nn.Module, moves: Sequence[Move]) -> 
     return (field.double() + way.view(1, -1, *(1,) * (field.ndim - 2))).float()
 
 
-def first_layer_weight(generator: nn.Module) -> Tensor:
-    """What the generator does to a latent before anything bends it: (nz, features), float64 on the CPU.
+def directions(generator: nn.Module) -> Tensor:
+    """At most nz unit rows (k, nz), float64 on the CPU; the one that changes the first features most comes first.
 
-    It goes as far as the first layer is linear: with its batch norm's scale, or what it is multiplied by.
+    Equal weights give equal rows on every machine: the largest number of each row is positive, and the last digits are
+    rounded away.
     """
-    weight = _numbers(generator.project.weight)  # type: ignore[union-attr, arg-type]
+    return directions_with_shares(generator)[0]
+
+
+def directions_with_shares(generator: nn.Module) -> tuple[Tensor, Tensor]:
+    """`directions`, and the share of each in the whole effect of the first layer, (k,)."""
+    weight = first_layer_weight(generator)
+    # the eigenvectors are the unit vectors whose images under the layer are longest
+    effects, columns = torch.linalg.eigh(weight @ weight.T)
+    effects, rows = effects.flip(0), columns.T.flip(0)
+    known = effects > MIN_EFFECT * effects[0]
+    rows = rows[known]
+    largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
+    return (rows * largest.sign()).round(decimals=DIRECTION_DECIMALS), effects[known] / effects.sum()
+
+
+def first_layer_weight(generator: nn.Module) -> Tensor:
+    """The matrix (nz, features) of the generator's first layer up to its first non-linearity, float64 on the CPU.
+
+    It includes the scale of a batch norm, or the learned features that the latent multiplies.
+    """
+    weight = _in_float64(generator.project.weight)  # type: ignore[union-attr, arg-type]
     if isinstance(generator, R3ganGenerator):
-        return (weight[:, :, 0, 0].T[:, :, None, None] * _numbers(generator.basis)).flatten(1)
+        return (weight[:, :, 0, 0].T[:, :, None, None] * _in_float64(generator.basis)).flatten(1)
     norm = generator.layers[0]  # type: ignore[index]
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None:
-        raise ValueError(f"{type(generator).__name__} has a first layer of a kind unknown here")
-    scale = _numbers(norm.weight) / (_numbers(norm.running_var) + norm.eps).sqrt()
+        raise ValueError(f"{type(generator).__name__} has a first layer of an unknown kind")
+    scale = _in_float64(norm.weight) / (_in_float64(norm.running_var) + norm.eps).sqrt()
     return (weight * scale.view(1, -1, 1, 1)).flatten(1)
 
 
-def _numbers(weights: Tensor) -> Tensor:
+def _in_float64(weights: Tensor) -> Tensor:
     return weights.detach().to("cpu", torch.float64)

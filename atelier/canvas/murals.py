@@ -1,7 +1,4 @@
-"""Murals: pictures too large for PNGs and for memory, painted a tile at a time into a file that a kill leaves good.
-
-Knows neither generators nor stages.
-"""
+"""Murals: pictures too large for PNGs and for memory, painted tile by tile into a file that survives a kill."""
 
 import hashlib
 import math
@@ -19,16 +16,18 @@ from atelier.progress import Progress, ProgressCallback
 from atelier.provenance.facts import Provenance, canonical_json, write_tiff
 from atelier.settings.messages import counted
 
-MURAL_PX = (1 << 30) // 12  # a larger PNG is a decompression bomb to Pillow, and to others by its example
-MAX_PX = 1 << 32  # hours of painting, 12 GiB of pixels: what a recipe may ask for, whoever wrote it
-TILE_PX = 1024  # seconds of painting, which is what a kill costs
-WORST = 1.4  # a TIFF's bytes for each of its pixels' bytes, its smaller levels included, where deflate finds nothing
+MURAL_PX = (1 << 30) // 12  # of a larger PNG, Pillow warns that it may be a decompression bomb
+MAX_PX = 1 << 32  # hours of painting and 12 GiB of pixels: the most that any recipe may describe
+TILE_PX = 1024  # side of a tile: seconds of painting, which a kill loses
+TIFF_WORST_RATIO = (
+    1.4  # bytes of a TIFF with its smaller levels, by those of its pixels, if deflate saves nothing
+)
 PX_PER_MPX = 1e6
-STATISTICS_FILE = "statistics.safetensors"  # of a canvas, in its mural's folder, while they are taken
+STATISTICS_FILE = "statistics.safetensors"  # in a mural's folder: unfinished statistics of its canvas
 
 
 class Source(Protocol):
-    """What paints any part of a picture (atelier.canvas.paint.Painting)."""
+    """What any part of a picture can be painted from; `atelier.canvas.paint.Painting` is one."""
 
     height: int
     width: int
@@ -37,7 +36,10 @@ class Source(Protocol):
 
 
 def is_mural(height: int, width: int) -> bool:
-    """Whether a picture is a TIFF, made here, rather than a PNG. Raises AtelierError where it is too large for both."""
+    """Whether a picture of this size in pixels is written as a TIFF rather than a PNG.
+
+    Raises AtelierError if it is too large for both.
+    """
     if height * width > MAX_PX:
         raise AtelierError(
             f"a picture of {width:,} × {height:,} px is larger than any that is painted, {MAX_PX:,} px: make its "
@@ -47,9 +49,9 @@ def is_mural(height: int, width: int) -> bool:
 
 
 def check_disk_space(folder: Path, height: int, width: int, count: int) -> None:
-    """Raise AtelierError where `count` murals may not fit beside what is in `folder` of them already."""
+    """Raise AtelierError if `count` murals may not fit on the disk, counting what `folder` has of them already."""
     there = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-    needed = round(3 * height * width * (1 + WORST * count)) - there
+    needed = round(3 * height * width * (1 + TIFF_WORST_RATIO * count)) - there
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise AtelierError(
@@ -58,15 +60,15 @@ def check_disk_space(folder: Path, height: int, width: int, count: int) -> None:
         )
 
 
-def folder_name(made: Provenance, code: str) -> str:
-    """What a mural's own folder is called: changes with all that decides its pixels, `code` included."""
-    return hashlib.sha256(f"{code} {canonical_json(made)}".encode()).hexdigest()[:16]
+def folder_name(provenance: Provenance, code: str) -> str:
+    """A name for a mural's folder: a hash of all that decides its pixels; `code` identifies the program."""
+    return hashlib.sha256(f"{code} {canonical_json(provenance)}".encode()).hexdigest()[:16]
 
 
 def make_mural(source: Source, provenance: Provenance, folder: Path, progress: Progress, note: str) -> Path:
-    """The TIFF of a mural, made in `folder`, which is this mural's own; what is done of it already is kept.
+    """Paint a mural and write its TIFF in `folder`, which belongs to this mural. Returns the TIFF's path.
 
-    `progress` counts millions of pixels.
+    What an earlier run has finished there is not done again. `progress` counts millions of pixels.
     """
     finished = folder / "mural.tif"
     if finished.exists():
@@ -80,7 +82,7 @@ def make_mural(source: Source, provenance: Provenance, folder: Path, progress: P
 
 
 def paint_in_folder(source: Source, folder: Path, progress: Progress, note: str) -> Path:
-    """Numpy's file of a mural's pixels, in its own folder, where an earlier run may have begun; as `make`."""
+    """Paint a mural's pixels into an .npy file in its folder, like `make_mural`. Returns the file's path."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = folder / "pixels.npy"
     if begun := painted_px(source, pixels):
@@ -90,57 +92,55 @@ def paint_in_folder(source: Source, folder: Path, progress: Progress, note: str)
 
 
 def painted_px(source: Source, path: Path) -> int:
-    """How many pixels of the source `path` holds already, by an earlier `paint` that was stopped."""
-    return sum(tile.height * tile.width for tile in _tiles(source)[: _count(path)])
+    """How many pixels an earlier `paint_tiles` of this source wrote to `path`."""
+    return sum(tile.height * tile.width for tile in _tiles(source)[: _finished_tiles(path)])
 
 
-def paint_tiles(source: Source, path: Path, done: ProgressCallback) -> None:
-    """Paint all of a source into numpy's file `path`, (H, W, 3) of uint8, going on where an earlier run stopped.
+def paint_tiles(source: Source, path: Path, on_progress: ProgressCallback) -> None:
+    """Paint a source into the .npy file `path`, (H, W, 3) uint8, and continue where an earlier run stopped.
 
-    Which tiles are finished stands beside it, a byte each. Memory is bounded by a tile.
+    A file beside it has one byte for each finished tile. Memory is bounded by a tile. `on_progress` receives the number
+    of pixels of each tile.
     """
-    tiles, count = _tiles(source), _count(path)
+    tiles, count = _tiles(source), _finished_tiles(path)
     if not count:
-        _make_room(path, (source.height, source.width, 3))
-    with _noted(path).open("ab") as noted:
+        _allocate(path, (source.height, source.width, 3))
+    with _tile_log(path).open("ab") as log:
         for tile in tiles[count:]:
             painted = source.region(tile.top, tile.left, tile.height, tile.width)
-            pixels = np.load(
-                path, mmap_mode="r+"
-            )  # anew for each tile, so that its pages leave memory with it
+            pixels = np.load(path, mmap_mode="r+")  # anew for each tile, which frees the memory of its pages
             pixels[tile.slices] = painted
             pixels.flush()
             del pixels
-            noted.write(b".")
-            noted.flush()
-            os.fsync(noted.fileno())
-            done(tile.height * tile.width)
+            log.write(b".")
+            log.flush()
+            os.fsync(log.fileno())
+            on_progress(tile.height * tile.width)
 
 
 def _tiles(source: Source) -> list[Rectangle]:
     return [*cut(Rectangle(0, 0, source.height, source.width), TILE_PX, TILE_PX)]
 
 
-def _count(path: Path) -> int:
-    """How many tiles are finished."""
-    noted = _noted(path)
-    return noted.stat().st_size if noted.exists() and path.exists() else 0
+def _finished_tiles(path: Path) -> int:
+    log = _tile_log(path)
+    return log.stat().st_size if log.exists() and path.exists() else 0
 
 
-def _noted(path: Path) -> Path:
+def _tile_log(path: Path) -> Path:
     return path.with_suffix(".tiles")
 
 
-def _make_room(path: Path, shape: tuple[int, int, int]) -> None:
-    """A file of numpy's for that many bytes, which are taken from the disk now: a full one is no crash later.
+def _allocate(path: Path, shape: tuple[int, int, int]) -> None:
+    """Create an .npy file and reserve its bytes on the disk, so that a full disk is noticed before the painting.
 
-    Raises AtelierError where they are not there.
+    Raises AtelierError if they are not available.
     """
-    _noted(path).unlink(missing_ok=True)
+    _tile_log(path).unlink(missing_ok=True)
     try:
         np.lib.format.open_memmap(path, "w+", np.uint8, shape)
         with path.open("r+b") as file:
-            if hasattr(os, "posix_fallocate"):  # macOS has none
+            if hasattr(os, "posix_fallocate"):  # not on macOS
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
         path.unlink(missing_ok=True)

@@ -1,13 +1,12 @@
-"""Recipes become pixels: the field of latents that a recipe means, and the picture, or any part of it, in pieces.
+"""Paint the picture of a recipe, whole or any part of it, in pieces of bounded memory; write pictures as PNGs.
 
-Networks here are convolutions, so a piece needs only the latents around it and is exact: no part of a picture depends
-on which parts it was painted in. Reads and writes no picture.
+The networks are convolutions, so a piece needs only the latents around it, and is exact: the pixels do not depend on
+how the picture is cut.
 """
 
-import functools
-import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -15,75 +14,88 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atelier.canvas.batch_statistics import base, by_own_statistics, refuse_without_statistics, uneven
-from atelier.canvas.latents import draw_field, move_latents, slerp, walk_position
-from atelier.canvas.recipe import Canvas, Recipe, Rectangle, Variation, cut
-from atelier.canvas.tiling import Plane
-from atelier.canvas.tiling import size as size_on
-from atelier.device import machine_memory
-from atelier.errors import AtelierError
-from atelier.networks.latent_field import FieldGenerator, Lattice, draw_grain, render
+from atelier.canvas.batch_statistics import (
+    check_has_statistics,
+    with_canvas_statistics,
+    without_normalised_overlap,
+)
+from atelier.canvas.latents import as_field_generator, check_memory, grain_function, latent_field
+from atelier.canvas.recipe import Canvas, Recipe, Rectangle, cut
+from atelier.device import versions
+from atelier.networks import load_generator
+from atelier.networks.latent_field import FieldGenerator, Lattice, in_double_precision, render
 from atelier.pictures import Pixels
-from atelier.progress import ProgressCallback, ignore_progress
+from atelier.pictures.sheets import thumbnail, write_sheet
+from atelier.progress import Progress, ProgressCallback, ignore_progress
+from atelier.provenance.facts import ModelFacts, PickFacts, Provenance, SoftwareFacts, write_png
 
-PIECE_BYTES = 1 << 29  # what painting a piece may take; the same on every machine, so that it decides nothing
-WORKSPACE = 3  # a convolution's buffers beside what it reads and writes, at worst
-SMALL_PX = 256  # pictures of this side are one piece, without asking what it takes
-MIN_OWN_VARIANCE = (
-    3 / 4
-)  # of a picture's strength (squared) at least so much stays where a larger canvas reaches into it
-DRAWING, MIXING = 12, 32  # bytes a number of a field: while it is drawn, and while it is mixed with another
+PIECE_BYTES = 1 << 29  # memory for painting a piece; a constant, so that every machine cuts pictures alike
+WORKSPACE_RATIO = (
+    3  # a convolution's memory, its buffers included, by what it reads and writes; the worst case
+)
+SMALL_PX = 256  # pictures with sides up to this are one piece, whatever they take
+SHEET_PICTURES = 64  # on a contact sheet, at most
+SHEET_PICTURE_PX = 256  # longer side of one there, at most
 
 
-def latent_field(generator: nn.Module, recipe: Recipe) -> Tensor:
-    """The latents of a recipe: (1, nz), or (1, nz, rows, columns) for a larger canvas, float32 on the CPU.
+def load_painter(path: Path, device: torch.device) -> tuple[nn.Module, ModelFacts]:
+    """Load a generator to paint with, in double precision, and what a provenance stores of it.
 
-    Raises AtelierError where it does not fit into memory, where a canvas is to grow from a larger one, or where it is
-    to be moved along a direction that the generator has not.
+    Raises AtelierError where the file is absent, damaged, or not one of Atelier's.
     """
-    generator = _known(generator)
-    rows, columns = recipe.canvas
-    inner_rows, inner_columns = recipe.grown_from or (1, 1)
-    if inner_rows > rows or inner_columns > columns:  # before anything of its size is drawn
-        raise AtelierError(
-            f"a canvas of {[rows, columns]} cells cannot grow from one of {[inner_rows, inner_columns]}: "
-            "name a larger one"
-        )
-    mixed = recipe.walk or recipe.variation or recipe.grown_varied or recipe.moves
-    needed = (MIXING if mixed else DRAWING) * generator.nz * rows * columns
-    _refuse_what_does_not_fit(recipe.canvas, "a field of latents", needed)
-    own = recipe.grown_from or recipe.canvas
-    latents = _varied(recipe, _drawn(recipe, generator.nz, own), own, (), recipe.grown_varied)
-    if own != recipe.canvas:
-        around = _drawn(recipe, generator.nz, recipe.canvas).reshape(1, generator.nz, *recipe.canvas)
-        inner = latents.reshape(1, generator.nz, *own)
-        latents = _grown(around, inner, generator.lattice, recipe.seamless)
-    latents = _varied(recipe, latents, recipe.canvas, recipe.grown_varied, recipe.variations)
-    return move_latents(latents, generator, recipe.moves)
+    generator, header = load_generator(path)
+    return in_double_precision(generator, device), ModelFacts.of(path, header)
 
 
-def size_px(generator: nn.Module, recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the picture in pixels, without painting it."""
-    return size_on(recipe.canvas, _known(generator).lattice, recipe.seamless)
+def provenance_of(model: ModelFacts, recipe: Recipe, pick: PickFacts | None = None) -> Provenance:
+    """The provenance of a picture that is painted now; its pixels' digest is added when it is written."""
+    return Provenance(model=model, latent=recipe, software=SoftwareFacts(**versions()), pick=pick)
+
+
+def write_artworks(
+    generator: nn.Module, pictures: Iterable[Provenance], directory: Path, sheet: Path, progress: Progress
+) -> None:
+    """Paint each picture into `directory` as `<seed>-<index>.png`, and the first 64 onto one contact sheet."""
+    shown: list[Pixels] = []
+    for provenance in pictures:
+        picture = paint(generator, provenance.latent)
+        write_png(directory / f"{artwork_name(provenance)}.png", picture, provenance)
+        if len(shown) < SHEET_PICTURES:
+            shown.append(thumbnail(picture, SHEET_PICTURE_PX))
+        progress.advance()
+    write_sheet(sheet, np.stack(shown))
+    progress.show_picture(sheet)
+
+
+def artwork_name(provenance: Provenance) -> str:
+    """A picture's file name without its extension."""
+    return f"{provenance.latent.seed}-{provenance.latent.index:05d}"
 
 
 def paint(generator: nn.Module, recipe: Recipe) -> Pixels:
-    """The whole picture, uint8 (H, W, 3), painted alone, in the arithmetic of the generator's weights (canvas.exact).
+    """Paint the whole picture: uint8 (H, W, 3), in the precision of the generator's weights (`load_painter`).
 
-    Raises AtelierError where it does not fit into memory, before anything is allocated, where the generator paints no
-    numbers, and as `field` and `Painting` do.
+    Raises AtelierError where it does not fit into memory, before any is allocated, where the generator returns NaN, and
+    as `latent_field` and `Painting` do.
     """
     height, width = size_px(generator, recipe)
-    _refuse_what_does_not_fit(recipe.canvas, f"a picture of {width:,} × {height:,} px", 3 * height * width)
+    check_memory(recipe.canvas, f"a picture of {width:,} × {height:,} px", 3 * height * width)
     return Painting(generator, recipe).region(0, 0, height, width)
 
 
-class Painting:
-    """A picture that is painted where one looks: any part of it is that part of the whole, in bounded memory.
+def size_px(generator: nn.Module, recipe: Recipe) -> tuple[int, int]:
+    """Height and width of the picture, without painting it."""
+    return _size_px(recipe.canvas, as_field_generator(generator).lattice, recipe.seamless)
 
-    A seamless picture has parts at any offset, negative ones too: the plane that it covers is endless.
-    Where the recipe asks for the canvas's own statistics, they are taken before the first part; `told` hears what share
-    of them is, and the file `kept` holds it (`normalising`). Raises AtelierError where there are none to take.
+
+class Painting:
+    """A picture of which any part can be painted, in bounded memory.
+
+    A seamless picture has parts at any offset, also negative ones: it repeats without end.
+
+    With `normalise: batch` the statistics of the whole canvas are computed before the first part is painted:
+    `on_progress` receives the share that is done, and `statistics_file` stores it so that another process can continue
+    (`batch_statistics`). Raises AtelierError where the network or the canvas has no such statistics.
     """
 
     height: int
@@ -93,21 +105,21 @@ class Painting:
         self,
         generator: nn.Module,
         recipe: Recipe,
-        told: ProgressCallback = ignore_progress,
-        kept: Path | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+        statistics_file: Path | None = None,
     ) -> None:
-        self._generator, self._normalise = _known(generator), recipe.normalise
-        self._told, self._kept = told, kept
+        self._generator, self._normalise = as_field_generator(generator), recipe.normalise
+        self._on_progress, self._statistics_file = on_progress, statistics_file
         if recipe.normalise == "batch":
-            refuse_without_statistics(self._generator, recipe.canvas)
+            check_has_statistics(self._generator, recipe.canvas)
         latents = latent_field(generator, recipe).reshape(1, -1, *recipe.canvas)
         grain = grain_function(self._generator, recipe)
-        self._plane = Plane(latents, self._generator.lattice, recipe.seamless, grain)
+        self._plane = _Plane(latents, self._generator.lattice, recipe.seamless, grain)
         self.height, self.width = self._plane.whole.height, self._plane.whole.width
         self._side_px = _piece_px(self._generator, max(self.height, self.width))
 
     def region(self, top: int, left: int, height: int, width: int) -> Pixels:
-        """This part of the picture, uint8 (height, width, 3)."""
+        """Paint this part of the picture, in pixels: uint8 (height, width, 3)."""
         part = Rectangle(top, left, height, width)
         if height < 1 or width < 1 or not (self._plane.seamless or part.within(self._plane.whole)):
             raise ValueError(f"{part} is no part of a picture of {self.height} × {self.width} px")
@@ -119,149 +131,109 @@ class Painting:
 
     @cached_property
     def _painter(self) -> FieldGenerator:
+        """The generator, with the batch statistics that the recipe asks for."""
         match self._normalise:
             case "overlap":
                 return self._generator
             case "none":
-                return uneven(self._generator)
+                return without_normalised_overlap(self._generator)
             case "batch":
-                return by_own_statistics(self._generator, self._plane, self._side_px, self._told, self._kept)
+                pieces = [*cut(self._plane.whole, self._side_px, self._side_px)]
+                return with_canvas_statistics(
+                    self._generator, pieces, self._plane.base, self._on_progress, self._statistics_file
+                )
 
     def _painted(self, piece: Rectangle) -> Pixels:
-        window = self._plane.window(piece)
-        part = window.part
-        pixels = render(self._painter.layers, base(self._painter, window))
-        return pixels[part.top : part.top + part.height, part.left : part.left + part.width]
+        features, part = self._plane.base(self._painter, piece)
+        return render(self._painter.layers, features)[part.slices]
 
 
-def _drawn(recipe: Recipe, nz: int, canvas: Canvas) -> Tensor:
-    """The field that chance gives: of the recipe's picture, or between a walk's stations."""
+@dataclass(frozen=True)
+class _Plane:
+    """A field of latents (1, nz, rows, columns), and the picture above it. A seamless one repeats without end.
 
-    def drawn(seed: int, index: int) -> Tensor:
-        return draw_field(recipe.layout, seed, index, nz, canvas, recipe.truncation, recipe.seamless)
-
-    if recipe.walk is None:
-        return drawn(recipe.seed, recipe.index)
-    start, end, position = walk_position(recipe.walk)
-    return slerp(drawn(start.seed, start.index), drawn(end.seed, end.index), position)
-
-
-def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, int], Tensor]:
-    """The grain (n,) of the cell at a row and a column of the recipe's canvas; n is 0 for a generator without.
-
-    It is the picture's own, whatever its latent is varied or moved to. A canvas that grew has the smaller one's grain
-    in its middle. A walk keeps the grain of its first station, or with `grain: moving` passes from one to the next.
+    `grain` returns the grain (n,) of the cell at a row and a column.
     """
-    numbers = generator.inputs - generator.nz
-    inner = recipe.grown_from or recipe.canvas
-    top, left = (
-        _middle(cells, own, generator.lattice, recipe.seamless)
-        for cells, own in zip(recipe.canvas, inner, strict=True)
-    )
 
-    def drawn(seed: int, index: int, row: int, column: int) -> Tensor:
-        return draw_grain(seed, index, row - top, column - left, numbers)
+    field: Tensor
+    lattice: Lattice
+    seamless: bool
+    grain: Callable[[int, int], Tensor]
 
-    walk = recipe.walk
-    if walk is None:
-        return functools.partial(drawn, recipe.seed, recipe.index)
-    start, end, position = walk_position(walk)
-    if walk.grain == "still" or start == end:
-        station = walk.stations[0] if walk.grain == "still" else start
-        return functools.partial(drawn, station.seed, station.index)
-    angle = position * math.pi / 2
+    @property
+    def whole(self) -> Rectangle:
+        """The picture in pixels; of a seamless one the part that repeats."""
+        rows, columns = self.field.shape[2:]
+        return Rectangle(0, 0, *_size_px((rows, columns), self.lattice, self.seamless))
 
-    def moving(row: int, column: int) -> Tensor:
-        one, other = (drawn(station.seed, station.index, row, column) for station in (start, end))
-        return (math.cos(angle) * one.double() + math.sin(angle) * other.double()).float()
+    @torch.inference_mode()
+    def base(self, generator: FieldGenerator, part: Rectangle) -> tuple[Tensor, Rectangle]:
+        """The base features that a part of the picture needs, (1, features, h, w), and the part's place above them.
 
-    return moving
+        They end at an edge of the field, so that the part ends there as the whole picture does.
+        """
+        rows, down = self._needed(part.top, part.height, self.field.shape[2])
+        columns, across = self._needed(part.left, part.width, self.field.shape[3])
+        weight = next(generator.parameters())
+        latents, grain = (
+            cells.to(weight.device, weight.dtype)
+            for cells in (self.field[:, :, rows][:, :, :, columns], self._grain(rows, columns))
+        )
+        complete = Rectangle(down.base, across.base, down.bases, across.bases)
+        features = generator.with_grain(generator.base(latents), grain)[..., *complete.slices]
+        return features, Rectangle(down.start_px, across.start_px, part.height, part.width)
 
+    def _grain(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The grain (1, n, rows, columns) of these cells."""
+        cells = [
+            torch.stack([self.grain(row, column) for column in columns.tolist()]) for row in rows.tolist()
+        ]
+        return torch.stack(cells).permute(2, 0, 1)[None]
 
-def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> Tensor:
-    """A field with a smaller one in its middle.
-
-    Where cells overlap in the picture, as a DCGAN's do, the smaller field is made louder and its neighbours quieter: so
-    the sum is as loud as before, and the smaller picture is still heard in it.
-    """
-    rows, columns = inner.shape[2:]
-    reach, overlap = lattice.overhang, (lattice.overhang + 1) ** 2
-    inside = min(rows, reach + 1) * min(columns, reach + 1)  # how many of those that overlap are its own
-    own = max(MIN_OWN_VARIANCE * overlap, inside)
-    quieter = math.sqrt((overlap - own) / (overlap - inside)) if overlap > inside else 1.0
-    starts = [
-        _middle(*lengths, lattice, seamless)
-        for lengths in zip(around.shape[2:], inner.shape[2:], strict=True)
-    ]
-    block = _cells(starts, (rows, columns), around, seamless)
-    wider = _cells(
-        [start - reach for start in starts], (rows + 2 * reach, columns + 2 * reach), around, seamless
-    )
-    field = around.clone()
-    field[wider] *= quieter
-    field[block] = math.sqrt(own / inside) * inner
-    return field
-
-
-def _middle(cells: int, inner: int, lattice: Lattice, seamless: bool) -> int:
-    """Where the inner cells begin. A seamless picture shows no overhang, so they begin earlier by half of it."""
-    return (cells - inner - (lattice.overhang if seamless else 0)) // 2
+    def _needed(self, start_px: int, length_px: int, latents: int) -> tuple[Tensor, "_Needed"]:
+        """The indices of the latents that a part needs along one axis, and where it is above them."""
+        lattice = self.lattice
+        first = start_px // lattice.px - lattice.context
+        last = -(-(start_px + length_px) // lattice.px) + lattice.context
+        if not self.seamless:
+            first, last = max(first, 0), min(last, latents * lattice.cells + lattice.overhang)
+        start = first // lattice.cells - lattice.before
+        end = -(-last // lattice.cells) + lattice.after
+        if not self.seamless:
+            start, end = max(start, 0), min(end, latents)
+        needed = _Needed(first - start * lattice.cells, last - first, start_px - first * lattice.px)
+        return torch.arange(start, end) % latents, needed
 
 
-def _cells(
-    starts: Sequence[int], lengths: Sequence[int], field: Tensor, seamless: bool
-) -> tuple[slice, slice, Tensor, Tensor]:
-    """The index of a block of cells, as far as the field has them; in a seamless one they go on at the other edge."""
-    rows, columns = (
-        torch.arange(start, start + length) % cells
-        if seamless
-        else torch.arange(max(start, 0), min(start + length, cells))
-        for start, length, cells in zip(starts, lengths, field.shape[2:], strict=True)
-    )
-    return slice(None), slice(None), rows[:, None], columns
+@dataclass(frozen=True)
+class _Needed:
+    """Along one axis: the first base cell, how many, and where the part begins above them."""
+
+    base: int
+    bases: int
+    start_px: int
 
 
-def _varied(
-    recipe: Recipe,
-    latents: Tensor,
-    canvas: Canvas,
-    before: Sequence[Variation],
-    variations: Sequence[Variation],
-) -> Tensor:
-    """The latents turned towards others that are drawn like them, one variation after the other.
-
-    By a quarter turn they are those others. Each picture has neighbours of its own, so what came `before` counts.
-    """
-    for place, variation in enumerate(variations):
-        way = (*before, *variations[:place])
-        key = ":".join(map(str, ("atelier-variation/1", recipe.seed, recipe.index, *(v.number for v in way))))
-        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
-        drawn = (recipe.layout, seed, variation.number, latents.shape[1], canvas)
-        others = draw_field(*drawn, recipe.truncation, recipe.seamless)
-        angle = variation.strength * math.pi / 2
-        latents = (math.cos(angle) * latents.double() + math.sin(angle) * others.double()).float()
-    return latents
-
-
-def _known(generator: nn.Module) -> FieldGenerator:
-    if not isinstance(generator, FieldGenerator):
-        raise TypeError(f"{type(generator).__name__} does not say how its latents lie")
-    return generator
+def _size_px(canvas: Canvas, lattice: Lattice, seamless: bool) -> tuple[int, int]:
+    """Height and width: what overhangs the last cell of a seamless picture is its beginning."""
+    overhang = 0 if seamless else lattice.overhang
+    rows, columns = canvas
+    return (rows * lattice.cells + overhang) * lattice.px, (columns * lattice.cells + overhang) * lattice.px
 
 
 def _piece_px(generator: FieldGenerator, longer_px: int) -> int:
-    """The side of a piece, in whole base cells, that is painted in PIECE_BYTES, by what the trained size takes."""
+    """The side of a piece that is painted in PIECE_BYTES, in whole base cells, by what the trained size takes."""
     if longer_px <= max(generator.resolution, SMALL_PX):
         return longer_px
     lattice = generator.lattice
-    bytes_a_px = WORKSPACE * _peak(generator) / generator.resolution**2
-    cells = int(math.sqrt(PIECE_BYTES / bytes_a_px)) // lattice.px
+    bytes_per_px = WORKSPACE_RATIO * _peak_bytes(generator) / generator.resolution**2
+    cells = int(math.sqrt(PIECE_BYTES / bytes_per_px)) // lattice.px
     return lattice.px * max(cells - 2 * lattice.context, 1)
 
 
 @torch.inference_mode()
-def _peak(generator: FieldGenerator) -> int:
-    """Bytes that a layer reads and writes at most when one picture of the trained size is painted."""
+def _peak_bytes(generator: FieldGenerator) -> int:
+    """The most bytes that one layer reads and writes when a picture of the trained size is painted."""
     peak = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -278,12 +250,3 @@ def _peak(generator: FieldGenerator) -> int:
         for hook in hooks:
             hook.remove()
     return peak
-
-
-def _refuse_what_does_not_fit(canvas: Canvas, what: str, needed: int) -> None:
-    there = machine_memory()
-    if needed > there:
-        raise AtelierError(
-            f"a canvas of {list(canvas)} cells means {what}, which needs about {needed / 2**30:,.1f} GiB; there are "
-            f"{there / 2**30:,.1f} GiB: make generate.canvas smaller"
-        )

@@ -1,9 +1,7 @@
-"""The recipe of a latent: everything that decides what a generator is given, and how, in the words of a provenance.
+"""The recipe of a picture, as its provenance stores it, and rectangles, the parts of a picture.
 
-A recipe read from a picture is a stranger's claim: each number is bounded here, and what it costs to paint is asked
-before anything is allocated (atelier.canvas.paint). Knows no tensor; `atelier.canvas.paint` follows it.
-
-Parts of pictures and of maps of features. Knows no array.
+A recipe that is read from a picture is untrusted input: every number is bounded here, and `atelier.canvas.paint` checks
+how much memory a recipe takes before it allocates any. Nothing here loads torch.
 """
 
 from collections.abc import Iterator
@@ -14,53 +12,50 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atelier.settings.schema import Layout, Normalise
 
+MAX_MOVES = 16
+MAX_VARIATIONS = 16
+MAX_STATIONS = 64  # of a walk
+MAX_FRAMES = 1_000_000  # of a walk
+
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
-
 Cells = Annotated[int, Field(ge=1, le=4096)]
-
-Canvas = tuple[Cells, Cells]
-
-MAX_MOVES, MAX_VARIATIONS = 16, 16  # that a recipe holds
-
-MAX_STATIONS, MAX_FRAMES = 64, 1_000_000  # of a walk
-
+Canvas = tuple[Cells, Cells]  # rows and columns of latents
 Easing = Literal["linear", "smooth"]
-
 Grain = Literal["still", "moving"]
 
 
 class Facts(BaseModel):
-    """A part of what a picture says of itself: unknown keys are refused, "3" is no number, NaN is none either."""
+    """Base class of the parts of a provenance: no unknown keys, no conversions ("3" is not a number), no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Variation(Facts):
-    """A neighbour in latent space: `number` of it, turned away from the picture by `strength` quarter turns."""
+    """A neighbour in latent space: the `number`-th one, turned away from the picture by `strength` · 90°."""
 
     number: Natural
     strength: Annotated[float, Field(gt=0, le=1)]
 
 
 class Move(Facts):
-    """So many standard deviations along a direction of the generator's first layer (0 is the strongest)."""
+    """A move by `amount` standard deviations along a direction of the generator's first layer (0 is the strongest)."""
 
     direction: Annotated[int, Field(ge=0, lt=4096)]
     amount: Annotated[float, Field(ge=-100, le=100)]
 
 
 class Station(Facts):
-    """A latent that a walk passes through."""
+    """A picture that a walk passes through."""
 
     seed: Natural
     index: Natural
 
 
 class Walk(Facts):
-    """Which frame of which walk: `frames` in all, at even times, through `stations` in order, back where it loops.
+    """One frame of a walk: `frames` frames at equal intervals pass through `stations` in order.
 
-    `grain` says what becomes of the noise for details: "still" keeps the first station's, "moving" passes from each
-    station's to the next one's.
+    With `loop` the walk returns to its first station. `grain` "still" keeps the first station's noise for details in
+    all frames; "moving" changes it from each station's to the next one's.
     """
 
     stations: Annotated[tuple[Station, ...], Field(min_length=2, max_length=MAX_STATIONS)]
@@ -71,19 +66,24 @@ class Walk(Facts):
     grain: Grain = "still"
 
     @model_validator(mode="after")
-    def _the_frame_is_one_of_them(self) -> Self:
+    def _check_frame(self) -> Self:
         if self.frame >= self.frames:
             raise ValueError(f"there is no frame {self.frame} of {self.frames}")
         return self
 
 
 class Recipe(Facts):
-    """What decides a latent, in the order in which it is done.
+    """All that decides a picture, besides the generator.
 
-    The field of `seed` and `index` is drawn at `canvas` as `layout` says, times `truncation`; where `grown_from` is
-    set, what that smaller canvas would have been, varied by `grown_varied`, lies in its middle. A walk's frame lies
-    between its stations' fields instead. Then it is varied: each of `varied`, which come only before a `variation`,
-    gives a neighbour of the one before. Then it is moved. `normalise` and `seamless` say how the generator paints it.
+    The latents are made in this order:
+
+    1. The field of picture `index` of `seed` is drawn at `canvas` with `layout`, and multiplied by `truncation`.
+       In a walk, the fields of two stations are drawn and interpolated.
+    2. If `grown_from` is set, the field of that smaller canvas, varied by `grown_varied`, replaces the middle.
+    3. The field is varied: by each of `varied`, then by `variation`.
+    4. The field is moved by each of `moves`.
+
+    `normalise` and `seamless` decide how the generator paints them.
     """
 
     seed: Natural
@@ -102,21 +102,21 @@ class Recipe(Facts):
 
     @property
     def variations(self) -> tuple[Variation, ...]:
-        """All that came after it grew, in order."""
+        """The variations of step 3, in order."""
         return self.varied if self.variation is None else (*self.varied, self.variation)
 
     @model_validator(mode="after")
-    def _neighbours_of_neighbours_are_neighbours(self) -> Self:
+    def _check_variations(self) -> Self:
         if self.varied and self.variation is None:
-            raise ValueError("there are neighbours on the way to no neighbour")
+            raise ValueError("varied is set without a variation")
         if self.grown_varied and self.grown_from is None:
-            raise ValueError("it was varied before it grew, and did not grow")
+            raise ValueError("grown_varied is set without grown_from")
         return self
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A part of a picture, or of a map of features."""
+    """A part of a picture, or of a feature map."""
 
     top: int
     left: int
@@ -125,14 +125,15 @@ class Rectangle:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Its rows and its columns."""
+        """The index of its rows and of its columns."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def divided(self, px: int) -> "Rectangle":
-        """The same part where one of these pixels is `px` of those."""
+        """The same part of a map that is smaller by the factor `px`."""
         return Rectangle(self.top // px, self.left // px, self.height // px, self.width // px)
 
     def within(self, other: "Rectangle") -> bool:
+        """Whether all of it is inside the other rectangle."""
         return (
             other.top <= self.top
             and other.left <= self.left
@@ -142,7 +143,7 @@ class Rectangle:
 
 
 def cut(whole: Rectangle, height: int, width: int) -> Iterator[Rectangle]:
-    """A rectangle in pieces of at most this size, row by row."""
+    """Cut a rectangle into pieces of at most this size, row by row."""
     bottom, right = whole.top + whole.height, whole.left + whole.width
     for top in range(whole.top, bottom, height):
         for left in range(whole.left, right, width):

@@ -1,6 +1,7 @@
-"""`python -m atelier.film.walk`: a walk through latent space as a film with a strip beside it, or as frames of it.
+"""Film a walk through latent space, with a strip of frames beside the film; or paint single frames of it.
 
-Every frame is painted alone, by its own recipe, as `atelier reproduce` would paint it; an enlarged copy is filmed.
+`atelier walk` runs this module as a process: `python -m atelier.film.walk`. Every frame is painted alone, from its own
+recipe, as `atelier reproduce` would paint it; the film shows enlarged copies.
 """
 
 import argparse
@@ -13,13 +14,11 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from atelier.canvas.paint import paint, size_px
+from atelier.canvas.paint import load_painter, paint, provenance_of, size_px
 from atelier.canvas.recipe import Recipe, Station, Walk
-from atelier.device import pick_deterministic_device, versions
+from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.film.encode import MAX_SIDE_PX, FilmFacts, format_of, write_film
-from atelier.networks import load_generator
-from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, thumbnail, write_panels
 from atelier.progress import Progress
@@ -27,21 +26,20 @@ from atelier.provenance.facts import (
     ModelFacts,
     PixelFacts,
     Provenance,
-    SoftwareFacts,
     read_pixels,
     read_provenance,
     write_png,
 )
 
-LAST = 2**31  # pictures of a seed
-GAP_PX = 4  # between the walkers of a grid; even, as a film's sides are
-GROUND = 16  # how dark it is there
-STRIP, STRIP_ROW, STRIP_PX = 12, 6, 224  # frames on the strip, a row of it, the longer side of one
+MAX_INDEX = 2**31  # of a picture of a seed, exclusive
+GAP_PX = 4  # between the walks of a grid; even, as the sides of a film have to be
+GAP_LEVEL = 16  # grey level there, of 255
+STRIP_FRAMES, STRIP_COLUMNS, STRIP_PICTURE_PX = 12, 6, 224  # the last is the longer side of one frame
 
 
 @dataclass(frozen=True)
 class Walkers:
-    """So many rows and columns of walkers, each with a generator's pictures of its own."""
+    """A grid of walks side by side, one recipe each, painted by one generator."""
 
     generator: nn.Module
     model: ModelFacts
@@ -50,47 +48,121 @@ class Walkers:
 
     @property
     def frames(self) -> int:
+        """How many frames every walk has."""
         return _walk(self.recipes[0]).frames
 
-    def provenance(self, walker: int, frame: int) -> Provenance:
-        """What is known of a frame before it is painted."""
-        return Provenance(
-            model=self.model,
-            latent=at_frame(self.recipes[walker], frame),
-            software=SoftwareFacts(**versions()),
-        )
+    @property
+    def columns(self) -> int:
+        return len(self.recipes) // self.rows
 
-    def picture(self, walker: int, frame: int, kept: Path | None = None) -> Pixels:
-        """A frame as it is painted; where `kept` is named, it is taken from there, or put there as a PNG."""
-        made = self.provenance(walker, frame)
-        if kept is not None and (there := _read_again(kept, made)) is not None:
+    def provenance(self, walker: int, frame: int) -> Provenance:
+        """The provenance of one walk's frame, without its pixels' digest."""
+        return provenance_of(self.model, at_frame(self.recipes[walker], frame))
+
+    def picture(self, walker: int, frame: int, file: Path | None = None) -> Pixels:
+        """Paint one walk's frame. If `file` is given, it is read from there, or written there as a PNG."""
+        provenance = self.provenance(walker, frame)
+        if file is not None and (there := _read_frame(file, provenance)) is not None:
             return there
-        picture = paint(self.generator, made.latent)
-        if kept is not None:
-            write_png(kept, picture, made)
+        picture = paint(self.generator, provenance.latent)
+        if file is not None:
+            write_png(file, picture, provenance)
         return picture
+
+    def file_name(self, name: str, walker: int) -> str:
+        """The name of one walk's file: walk.png if there is only one, else walk-1.png and so on, row by row."""
+        path = Path(name)
+        return name if len(self.recipes) == 1 else f"{path.stem}-{walker + 1}{path.suffix}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Film the walk and print where it is. Returns the exit code: 1 after a message, 130 or 143 if stopped."""
+    arguments = _parse(argv)
+    return run_for_exit_code(
+        lambda: _film_or_frame(arguments),
+        "with --frames what is painted is kept, and the same command goes on",
+    )
+
+
+def _film_or_frame(arguments: argparse.Namespace) -> int:
+    device, _ = pick_deterministic_device(arguments.device)
+    generator, model = load_painter(arguments.generator, device)
+    rows, columns = arguments.walkers
+    walkers = Walkers(generator, model, walks_beside(arguments.recipe, rows * columns), rows)
+    if arguments.frame is None:
+        strip = write_walk(walkers, arguments.out, arguments.fps, arguments.side, arguments.frames)
+        print(f"{arguments.out}, {walkers.frames:,} frames at {arguments.fps} a second; {strip} shows some")
+        if arguments.frames:
+            print(
+                f"{arguments.frames} has every frame as it was painted, which `atelier reproduce` paints again"
+            )
+        return 0
+    frame = arguments.frame
+    if frame >= walkers.frames:
+        raise AtelierError(f"--frame {frame} is none of {walkers.frames:,}, which are counted from 0")
+    for walker in range(len(walkers.recipes)):
+        file = arguments.out.with_name(walkers.file_name(arguments.out.name, walker))
+        write_png(file, walkers.picture(walker, frame), walkers.provenance(walker, frame))
+        print(file)
+    return 0
+
+
+def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, frames_folder: Path | None) -> Path:
+    """Write the film, and a strip of some frames as a PNG beside it. Returns the strip's path.
+
+    `side_px` is the longer side of the film, at least. If `frames_folder` is given, frames are written there as PNGs,
+    and frames that are already there are not painted again.
+    """
+    format_of(path)
+    scale = _scale(walkers, side_px)
+    shown = dict.fromkeys(_strip_frames(walkers))
+    with Progress("walk", walkers.frames * len(walkers.recipes), "pictures") as progress:
+
+        def frames() -> Iterator[Pixels]:
+            for number in range(walkers.frames):
+                pictures = []
+                for walker in range(len(walkers.recipes)):
+                    name = walkers.file_name(f"{number:05d}.png", walker)
+                    file = frames_folder and frames_folder / name
+                    pictures.append(enlarge(walkers.picture(walker, number, file), scale))
+                    progress.advance()
+                frame = tile(pictures, walkers.rows)
+                if number in shown:
+                    shown[number] = thumbnail(frame, STRIP_PICTURE_PX)
+                yield frame
+
+        facts = FilmFacts(
+            first=walkers.provenance(0, 0),
+            walkers=(walkers.rows, walkers.columns),
+            fps=fps,
+            side=side_px,
+        )
+        write_film(path, frames(), fps, facts.model_dump_json())
+    panels = [Panel(f"{n / fps:.1f} s", (), picture) for n, picture in shown.items() if picture is not None]
+    write_panels(strip := path.with_suffix(".png"), _heading(walkers), panels, STRIP_COLUMNS)
+    return strip
 
 
 def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
-    """The recipes of `count` walkers: the given one, and others of the same seeds through other pictures.
+    """The recipes of `count` walks: the given one, and others through other pictures of the same seeds.
 
-    The second goes through pictures that lie further on by as many as the first's stations span, the third by twice
-    as many, and so on: no picture is a station of two.
+    The second walk's indices are higher by the span of the first one's, the third's by twice that, and so on: no two
+    walks share a station.
     """
     walk = _walk(recipe)
     indices = [station.index for station in walk.stations]
     span = max(indices) - min(indices) + 1
-    if max(indices) + (count - 1) * span >= LAST:
+    if max(indices) + (count - 1) * span >= MAX_INDEX:
         raise AtelierError(
             f"there are not {count} walks of picture {max(indices)}: start from an earlier one"
         )
 
-    def further(on: int) -> Recipe:
-        stations = tuple(Station(seed=s.seed, index=s.index + on) for s in walk.stations)
+    def shifted(by: int) -> Recipe:
+        stations = tuple(Station(seed=s.seed, index=s.index + by) for s in walk.stations)
         other = walk.model_copy(update={"stations": stations})
         return recipe.model_copy(update={"walk": other, "index": stations[0].index})
 
-    return tuple(further(walker * span) for walker in range(count))
+    return tuple(shifted(walker * span) for walker in range(count))
 
 
 def at_frame(recipe: Recipe, frame: int) -> Recipe:
@@ -99,121 +171,49 @@ def at_frame(recipe: Recipe, frame: int) -> Recipe:
 
 
 def enlarge(picture: Pixels, scale: float) -> Pixels:
-    """The picture with even sides, enlarged smoothly where `scale` is above 1, never reduced."""
+    """The picture (H, W, 3) with even sides, enlarged by Lanczos if `scale` is above 1; never reduced."""
     height, width = (_even(side, scale) for side in picture.shape[:2])
     if picture.shape[:2] == (height, width):
         return picture
     return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _even(side_px: int, scale: float) -> int:
-    """A side of an enlarged picture."""
-    return 2 * round(side_px * max(scale, 1.0) / 2)
-
-
 def tile(pictures: Sequence[Pixels], rows: int) -> Pixels:
-    """Pictures of one size as one, row by row, with dark seams."""
+    """Pictures of one size as one picture, row by row, with dark gaps."""
     if len(pictures) == 1:
         return pictures[0]
     columns = len(pictures) // rows
     height, width, _ = pictures[0].shape
-    whole = np.full(
-        (rows * (height + GAP_PX) - GAP_PX, columns * (width + GAP_PX) - GAP_PX, 3), GROUND, np.uint8
-    )
+    size = (rows * (height + GAP_PX) - GAP_PX, columns * (width + GAP_PX) - GAP_PX, 3)
+    whole = np.full(size, GAP_LEVEL, np.uint8)
     for place, picture in enumerate(pictures):
         top, left = place // columns * (height + GAP_PX), place % columns * (width + GAP_PX)
         whole[top : top + height, left : left + width] = picture
     return whole
 
 
-def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, kept: Path | None) -> Path:
-    """Write the film and the strip beside it; frames go to the folder `kept`, or come from it. Returns the strip."""
-    format_of(path)
-    scale = _scale(walkers, side_px)
-    shown = dict.fromkeys(_on_strip(walkers))
-    with Progress("walk", walkers.frames * len(walkers.recipes), "pictures") as progress:
-
-        def frames() -> Iterator[Pixels]:
-            for number in range(walkers.frames):
-                pictures = []
-                for walker in range(len(walkers.recipes)):
-                    file = kept and kept / named(f"{number:05d}.png", walker, walkers)
-                    pictures.append(enlarge(walkers.picture(walker, number, file), scale))
-                    progress.advance()
-                frame = tile(pictures, walkers.rows)
-                if number in shown:
-                    shown[number] = thumbnail(frame, STRIP_PX)
-                yield frame
-
-        facts = FilmFacts(
-            first=walkers.provenance(0, 0),
-            walkers=(walkers.rows, len(walkers.recipes) // walkers.rows),
-            fps=fps,
-            side=side_px,
-        )
-        write_film(path, frames(), fps, facts.model_dump_json())
-    panels = [Panel(f"{n / fps:.1f} s", (), picture) for n, picture in shown.items() if picture is not None]
-    write_panels(strip := path.with_suffix(".png"), _heading(walkers), panels, STRIP_ROW)
-    return strip
+def _even(side_px: int, scale: float) -> int:
+    """An even side of an enlarged picture."""
+    return 2 * round(side_px * max(scale, 1.0) / 2)
 
 
-def named(name: str, walker: int, walkers: Walkers) -> str:
-    """A file's name for one of them: walk.png where there is one, else walk-1.png and so on, row by row."""
-    path = Path(name)
-    return name if len(walkers.recipes) == 1 else f"{path.stem}-{walker + 1}{path.suffix}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Do it and say what is where; 0, 1 with a sentence, 130 or 143 where it was stopped."""
-    given = _given(arguments)
-    return run_for_exit_code(
-        lambda: _walked(given), "with --frames what is painted is kept, and the same command goes on"
-    )
-
-
-def _walked(given: argparse.Namespace) -> int:
-    generator, header = load_generator(given.generator)
-    device, _ = pick_deterministic_device(given.device)
-    rows, columns = given.walkers
-    walkers = Walkers(
-        in_double_precision(generator, device),
-        ModelFacts.of(given.generator, header),
-        walks_beside(given.recipe, rows * columns),
-        rows,
-    )
-    if given.frame is None:
-        strip = write_walk(walkers, given.out, given.fps, given.side, given.frames)
-        print(f"{given.out}, {walkers.frames:,} frames at {given.fps} a second; {strip} shows some")
-        if given.frames:
-            print(f"{given.frames} has every frame as it was painted, which `atelier reproduce` paints again")
-        return 0
-    if given.frame >= walkers.frames:
-        raise AtelierError(f"--frame {given.frame} is none of {walkers.frames:,}, which are counted from 0")
-    for walker in range(len(walkers.recipes)):
-        file = given.out.with_name(named(given.out.name, walker, walkers))
-        picture = paint(walkers.generator, walkers.provenance(walker, given.frame).latent)
-        write_png(file, picture, walkers.provenance(walker, given.frame))
-        print(file)
-    return 0
-
-
-def _read_again(path: Path, made: Provenance) -> Pixels | None:
-    """The pixels of a PNG that is what `made` says, whole and unedited; else None."""
+def _read_frame(path: Path, provenance: Provenance) -> Pixels | None:
+    """The pixels of a PNG that has this provenance and is unedited; None for any other file, or none."""
     try:
         facts, picture = read_provenance(path), read_pixels(path)
     except AtelierError:
         return None
-    same = facts.model_copy(update={"pixels": None}) == made and PixelFacts.of(picture) == facts.pixels
+    same = facts.model_copy(update={"pixels": None}) == provenance and PixelFacts.of(picture) == facts.pixels
     return picture.astype(np.uint8) if same else None
 
 
 def _scale(walkers: Walkers, side_px: int) -> float:
-    """How much pictures are enlarged, so that the film's longer side is about `side_px`.
+    """The factor by which pictures are enlarged, so that the film's longer side is about `side_px`.
 
-    Raises AtelierError where the film, with its pictures' sides made even and the seams between them, is too large.
+    Raises AtelierError if the film, with even sides and gaps, is too large.
     """
     height, width = size_px(walkers.generator, walkers.recipes[0])
-    rows, columns = walkers.rows, len(walkers.recipes) // walkers.rows
+    rows, columns = walkers.rows, walkers.columns
     scale = side_px / max(height * rows, width * columns)
     film_height = rows * (_even(height, scale) + GAP_PX) - GAP_PX
     film_width = columns * (_even(width, scale) + GAP_PX) - GAP_PX
@@ -225,9 +225,9 @@ def _scale(walkers: Walkers, side_px: int) -> float:
     return scale
 
 
-def _on_strip(walkers: Walkers) -> list[int]:
-    """Frames at even times, the first and, unless it leads back to that, the last among them."""
-    shown = min(STRIP, walkers.frames)
+def _strip_frames(walkers: Walkers) -> list[int]:
+    """The frames on the strip, at equal intervals: the first, and the last unless the walk is a loop."""
+    shown = min(STRIP_FRAMES, walkers.frames)
     if _walk(walkers.recipes[0]).loop:
         return [place * walkers.frames // shown for place in range(shown)]
     return [place * (walkers.frames - 1) // (shown - 1) for place in range(shown)]
@@ -243,11 +243,11 @@ def _heading(walkers: Walkers) -> str:
 
 def _walk(recipe: Recipe) -> Walk:
     if recipe.walk is None:
-        raise ValueError("it is no walk's recipe")
+        raise ValueError("the recipe has no walk")
     return recipe.walk
 
 
-def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="atelier.film.walk")
     parser.add_argument("generator", type=Path)
     parser.add_argument("recipe", type=Recipe.model_validate_json, help="of the first frame, as JSON")
@@ -255,10 +255,10 @@ def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--walkers", type=int, nargs=2, default=(1, 1), metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--side", type=int, default=512, help="pixels of the film's longer side, at least")
-    parser.add_argument("--frame", type=int, help="only this one, as a PNG")
-    parser.add_argument("--frames", type=Path, help="a folder for all of them as PNGs")
+    parser.add_argument("--frame", type=int, help="write only this one, as a PNG")
+    parser.add_argument("--frames", type=Path, help="a folder for all frames as PNGs")
     parser.add_argument("--device", default="cpu")
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What made a picture, written into the picture, and painting a picture again from that."""
+"""What a picture is made of, written into it, and painting it again from that."""

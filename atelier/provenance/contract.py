@@ -1,7 +1,8 @@
-"""The JSON that `python -m atelier.provenance.repaint` reads and writes: the contract atelier-repainting/1.
+"""The JSON input and output of `python -m atelier.provenance.repaint`: the contract atelier-repainting/1.
 
-Later versions of the house ask earlier ones, out of git, to paint what those painted: a key may be added here, with a
-default that means what was so without it, and what does not know it overlooks it; none may change or go.
+Later versions of Atelier check out earlier ones from git and ask them to paint their pictures again. So keys may be
+added here, with defaults that mean what was true without them, and unknown keys are ignored; no key may change its
+meaning or be removed.
 """
 
 from pathlib import Path
@@ -14,18 +15,18 @@ from atelier.provenance.facts import PixelFacts, SoftwareFacts
 Format = Literal["atelier-repainting/1"]
 FORMAT: Format = "atelier-repainting/1"
 MODULE = "atelier.provenance.repaint"
-LOCK = "lock"  # in a mural's folder of `kept`: held by the process that paints there
+LOCK = "lock"  # in a mural's folder inside Job.kept: locked by the process that paints there
 
 
-class _Growing(BaseModel):
+class _Extensible(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Job(_Growing):
-    """A picture to paint into `to`, a file of numpy's, (H, W, 3) of uint8 or uint16.
+class Job(_Extensible):
+    """A picture to paint into the .npy file `to`, (H, W, 3) uint8 or uint16.
 
-    `provenance` is what the picture says of itself, word for word; whoever asks has found the networks' files. `kept`,
-    on the same disk, is a folder for what is painted of murals, where another process that is asked for them goes on.
+    `provenance` is the JSON that the picture carries. `generator` and `upscaler` are the files of the networks it names.
+    `kept` is a folder on the same disk for unfinished murals, so that a later process for the same job can continue.
     """
 
     name: str
@@ -36,18 +37,19 @@ class Job(_Growing):
     kept: Path | None = None
 
 
-class Jobs(_Growing):
-    """The file JOBS.json."""
+class Jobs(_Extensible):
+    """The contents of the file JOBS.json."""
 
     format: Format = FORMAT
     device: str = "cpu"
     jobs: list[Job]
 
 
-class Answer(_Growing):
-    """A line of the output, as soon as the job is done: the pixels' facts, or a sentence why there are none.
+class Answer(_Extensible):
+    """One line of the output, printed when a job is done. Lines that are not such JSON are for people.
 
-    `original` are those of the picture that a print enlarges. What else is printed is for a person.
+    `pixels` are the facts of the picture that was painted, and `original` those of the picture that a print enlarges.
+    If the job could not be done, `refused` is a sentence that says why, and both are None.
     """
 
     format: Format = FORMAT

@@ -1,17 +1,15 @@
-"""What made a picture, inside the picture: canonical JSON, in an iTXt chunk named `atelier` of a PNG, or as a mural's
-ImageDescription.
+"""The provenance of a picture: what it was made of, stored in the picture itself, and its description in words.
 
-Content facts only: no date, no path, no revision, so that the same work gives the same bytes.
-What is read back is a stranger's claim: bounded, checked against the schema, never used as a path.
+It is canonical JSON, in an iTXt chunk named `atelier` of a PNG, or in the ImageDescription of a mural's TIFF. It
+contains no date, no path and no git revision, so that the same inputs give the same bytes.
 
-What a picture says of itself, in a person's words. What it says is a stranger's claim, so its texts are cleaned.
-
-Knows no file and no history.
+What is read from a picture is untrusted input: it is bounded, checked against the schema and never used as a path, and
+its texts are cleaned before they are printed.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self, cast
 
@@ -24,40 +22,33 @@ from atelier.files import digest
 from atelier.pictures import Samples, png, tiff
 from atelier.pictures.untrusted import opened, shown
 from atelier.pictures.vips import BAND_BYTES
+from atelier.progress import ProgressCallback
 from atelier.text import clean
 
-# earlier formats lack keys, whose defaults are what they meant; format 4 added the grain
-Format = Literal[
-    "atelier-provenance/1", "atelier-provenance/2", "atelier-provenance/3", "atelier-provenance/4"
-]
-
+Format = Literal["atelier-provenance/4"]
 FORMAT: Format = "atelier-provenance/4"
-
-WHAT = "name a picture that Atelier made"
-
-MAX_PIXELS = 1 << 29  # that are read at once: 3 GiB of 16 bits
+HINT = "name a picture that Atelier made"  # in messages about a file that cannot be read
+MAX_PIXELS = 1 << 29  # read at once: 3 GiB of 16 bits
+# settings of a recipe that are described only where they differ from these
+USUAL_SETTINGS = {"layout": "random", "normalise": "overlap", "seamless": False}
 
 
 def _printable(text: str) -> str:
-    """It is told to a person some day, and must not move the cursor then."""
+    """The text itself; a ValueError if it contains control characters, which a terminal would obey."""
     if not text.isprintable():
-        raise ValueError("it holds signs that cannot be shown")
+        raise ValueError("it contains characters that cannot be printed")
     return text
 
 
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
-
 Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
-
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
-
 Scalar = bool | int | float | Name | None
-
 Settings = Annotated[dict[Name, Scalar | list[Scalar]], Field(max_length=64)]
 
 
 class ModelFacts(Facts):
-    """The generator: its file's digests (dvc.lock names the md5) and how it is built."""
+    """The generator: the digests of its file (the MD5 is the one in dvc.lock) and its architecture."""
 
     md5: Md5
     sha256: Sha256
@@ -67,7 +58,7 @@ class ModelFacts(Facts):
 
     @classmethod
     def of(cls, generator: Path, header: Mapping[str, Any]) -> Self:
-        """Of a generator's file and its header, as `load_generator` gives it."""
+        """The facts of a generator's file, whose header `load_generator` returned."""
         return cls(
             md5=digest(generator, "md5"),
             sha256=digest(generator),
@@ -78,7 +69,7 @@ class ModelFacts(Facts):
 
 
 class PickFacts(Facts):
-    """Why this picture and not its neighbours: among the best `keep` of `of` by a discriminator's score."""
+    """How the picture was picked: it was among the best `keep` of `of` by a discriminator's score."""
 
     keep: Annotated[int, Field(ge=1, le=10_000)]
     of: Annotated[int, Field(ge=1, le=10_000)]
@@ -86,7 +77,7 @@ class PickFacts(Facts):
 
 
 class PixelFacts(Facts):
-    """The picture itself: SHA-256 of its RGB samples, row by row, big-endian where they have 16 bits."""
+    """The pixels: SHA-256 of the RGB samples, row by row, big-endian if they have 16 bits."""
 
     width: Natural
     height: Natural
@@ -95,11 +86,12 @@ class PixelFacts(Facts):
 
     @classmethod
     def of(cls, pixels: Samples) -> Self:
+        """The facts of a picture (H, W, 3)."""
         return cls.of_bands([pixels])
 
     @classmethod
     def of_bands(cls, bands: Iterable[Samples]) -> Self:
-        """Of a picture that comes in parts, from the top."""
+        """The facts of a picture that comes in bands (h, W, 3), from the top."""
         sha256, width, height = hashlib.sha256(), 0, 0
         bits: Literal[8, 16] = 8
         for band in bands:
@@ -111,17 +103,14 @@ class PixelFacts(Facts):
 
 
 class SoftwareFacts(Facts):
-    """The versions that painted."""
+    """The versions of the software that made the picture."""
 
     atelier: Name
     torch: Name
 
 
 class UpscaleFacts(Facts):
-    """How a picture became a print: the upscaler's digests are None where no network was used.
-
-    `upscaler_md5`, by which DVC keeps the file, is also None where format 1 wrote it.
-    """
+    """How a picture was enlarged. The digests of the network's file are None if no network was used."""
 
     method: Name
     scale: Annotated[int, Field(ge=1, le=64)]
@@ -132,14 +121,14 @@ class UpscaleFacts(Facts):
 
 
 class PrintFacts(Facts):
-    """What a print adds: how it was enlarged, and the pixels of the picture that it enlarges."""
+    """What a print adds to the provenance: how it was enlarged, and the pixels of the picture that was."""
 
     upscale: UpscaleFacts
     original: PixelFacts
 
 
 class Provenance(Facts):
-    """All that made a picture. `pixels` is None only until it is written; `print` is None in an artwork."""
+    """All that a picture was made of. `pixels` is None only until it is written, `print` is None in an artwork."""
 
     format: Format = FORMAT
     model: ModelFacts
@@ -151,7 +140,10 @@ class Provenance(Facts):
 
 
 def provenance_of_print(original: Provenance, upscale: UpscaleFacts) -> Provenance:
-    """The provenance of a print of the picture that carries `original`; all that made the picture stays in it."""
+    """The provenance of a print, which contains that of the artwork that was enlarged.
+
+    Raises ValueError unless `original` is the provenance of an artwork that was written.
+    """
     if original.pixels is None or original.print is not None:
         raise ValueError("a print is made of a written artwork")
     facts = PrintFacts(upscale=upscale, original=original.pixels)
@@ -159,32 +151,35 @@ def provenance_of_print(original: Provenance, upscale: UpscaleFacts) -> Provenan
 
 
 def write_png(path: Path, pixels: Samples, provenance: Provenance, dpi: float | None = None) -> None:
-    """Write (H, W, 3) samples of 8 or 16 bits and what made them: whole or not at all, the same bytes every time.
+    """Write a picture (H, W, 3) and its provenance as a PNG, atomically; equal inputs give equal bytes.
 
-    With `dpi` it is a print: it says how large it is, and that its colours are sRGB.
+    With `dpi`, for prints, the file also contains its resolution and the sRGB profile.
     """
     facts = provenance.model_copy(update={"pixels": PixelFacts.of(pixels)})
     png.write(path, pixels, canonical_json(facts), dpi)
 
 
-def write_tiff(path: Path, raw: Path, provenance: Provenance, told: Callable[[float], None]) -> None:
-    """Write a mural, whose pixels numpy's file `raw` holds, and what made them; `told` hears which share is written."""
+def write_tiff(path: Path, raw: Path, provenance: Provenance, on_progress: ProgressCallback) -> None:
+    """Write a mural and its provenance as a TIFF, from the pixels in the .npy file `raw`, (H, W, 3) uint8.
+
+    `on_progress` receives the share that is written.
+    """
     mapped = np.load(raw, mmap_mode="r")
     (height, width, _), offset = mapped.shape, mapped.offset
-    del mapped  # of which only the header was looked at
+    del mapped  # only the header was read
     with raw.open("rb") as file:
         facts = provenance.model_copy(
             update={"pixels": PixelFacts.of_bands(_rows(file, offset, width, height))}
         )
-        tiff.write(path, file, offset, width, height, canonical_json(facts), told)
+        tiff.write(path, file, offset, width, height, canonical_json(facts), on_progress)
 
 
 def read_provenance(path: Path) -> Provenance:
-    """The provenance that a picture carries; its pixels are neither decoded nor compared (see `read_bands`).
+    """Read the provenance of a picture. Its pixels are neither decoded nor compared with it (see `read_bands`).
 
-    Raises AtelierError where the file is absent, neither PNG nor TIFF, or carries nothing that this version can read.
+    Raises AtelierError if the file is absent, neither PNG nor TIFF, or has no provenance of this format.
     """
-    with opened(path, WHAT) as file:
+    with opened(path, HINT) as file:
         is_tiff = tiff.is_tiff(file.read(4))
         file.seek(0)
         text = tiff.text(path, file) if is_tiff else png.text(path, file)
@@ -203,13 +198,13 @@ def read_provenance(path: Path) -> Provenance:
 
 
 def read_bands(path: Path) -> Iterator[Samples]:
-    """The pixels that a picture holds, in bands from the top; compared with nothing (see `PixelFacts.of_bands`).
+    """Read the pixels of a picture in bands (h, W, 3), from the top, without comparing them with their digest.
 
-    Raises AtelierError as `read` does, and where the file is damaged or has not the size and depth that its
+    Raises AtelierError like `read_provenance`, and if the file is damaged or has another size or depth than its
     provenance names.
     """
-    facts = _named(path)
-    with opened(path, WHAT) as file:
+    facts = _read_pixel_facts(path)
+    with opened(path, HINT) as file:
         is_tiff = tiff.is_tiff(file.read(4))
         if is_tiff:
             yield from tiff.read(path, file, facts.width, facts.height)
@@ -218,8 +213,8 @@ def read_bands(path: Path) -> Iterator[Samples]:
 
 
 def read_pixels(path: Path) -> Samples:
-    """All of `read_bands`. Raises AtelierError as it does, and where there are more than are read at once."""
-    facts = _named(path)
+    """Read all pixels of a picture, (H, W, 3). Raises AtelierError like `read_bands`, and for more than MAX_PIXELS."""
+    facts = _read_pixel_facts(path)
     if facts.width * facts.height > MAX_PIXELS:
         size = f"{facts.width:,} × {facts.height:,} px"
         raise AtelierError(f"{shown(path)} claims {size}, more than the {MAX_PIXELS:,} that are read at once")
@@ -227,13 +222,13 @@ def read_pixels(path: Path) -> Samples:
 
 
 def canonical_json(provenance: Provenance) -> str:
-    """ASCII JSON with sorted keys and no spaces: one text for one content."""
+    """ASCII JSON with sorted keys and no spaces: equal provenances give equal texts."""
     content = provenance.model_dump(mode="json")
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def _rows(file: BinaryIO, offset: int, width: int, height: int) -> Iterator[Samples]:
-    """The RGB samples that a file holds from `offset` on, some rows at a time."""
+    """The 8-bit RGB samples of a file from `offset` on, in bands of some rows."""
     file.seek(offset)
     rows = max(1, BAND_BYTES // (3 * width))
     for top in range(0, height, rows):
@@ -241,31 +236,28 @@ def _rows(file: BinaryIO, offset: int, width: int, height: int) -> Iterator[Samp
         yield np.frombuffer(file.read(3 * width * count), np.uint8).reshape(count, width, 3)
 
 
-def _named(path: Path) -> PixelFacts:
+def _read_pixel_facts(path: Path) -> PixelFacts:
     facts = read_provenance(path).pixels
-    assert facts is not None  # `read` refuses it
+    assert facts is not None  # otherwise read_provenance raised
     return facts
 
 
 def first_error(error: ValueError) -> str:
-    """Where a stranger's claim breaks its schema first, and how."""
+    """The first place where untrusted input violates its schema, and how; at most 200 characters."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]
     return str(error)[:200]
 
 
-NEUTRAL = {"layout": "random", "normalise": "overlap", "seamless": False}  # said only where it is otherwise
-
-
-def describe_picture(made: Provenance) -> str:
-    """One line: what it is a picture of, and whether it is a print."""
-    enlarged = f", as a print ×{made.print.upscale.scale}" if made.print else ""
-    return f"{describe_recipe(made.latent)}{enlarged}"
+def describe_picture(provenance: Provenance) -> str:
+    """Describe a picture in one line: its recipe, and whether it is a print."""
+    enlarged = f", as a print ×{provenance.print.upscale.scale}" if provenance.print else ""
+    return f"{describe_recipe(provenance.latent)}{enlarged}"
 
 
 def describe_recipe(recipe: Recipe) -> str:
-    """Which latent, and what was done to it, in that order."""
+    """Describe a recipe in one line: which picture it is, and what was done to its latents, in order."""
     if recipe.walk:
         walk = recipe.walk
         stations = " → ".join(f"{station.seed}-{station.index}" for station in walk.stations)
@@ -276,39 +268,36 @@ def describe_recipe(recipe: Recipe) -> str:
         words = [f"picture {recipe.index} of seed {recipe.seed}"]
     if recipe.canvas != (1, 1):
         words.append(f"on {recipe.canvas[0]} × {recipe.canvas[1]} cells")
-    words += [f"{key} {value}" if key != "seamless" else key for key, value in _unusual(recipe)]
+    for key, usual in USUAL_SETTINGS.items():
+        if (value := getattr(recipe, key)) != usual:
+            words.append(key if key == "seamless" else f"{key} {value}")
     if recipe.truncation != 1:
         words.append(f"truncation {recipe.truncation:g}")
     if recipe.grown_from:
         words += [
-            *map(_near, recipe.grown_varied),
+            *map(_describe_variation, recipe.grown_varied),
             f"grown from {recipe.grown_from[0]} × {recipe.grown_from[1]}",
         ]
-    words += map(_near, recipe.variations)
+    words += map(_describe_variation, recipe.variations)
     words += [f"moved {move.amount:+g} along direction {move.direction}" for move in recipe.moves]
     return ", ".join(words)
 
 
-def _near(variation: Variation) -> str:
+def _describe_variation(variation: Variation) -> str:
     return f"its neighbour {variation.number}, {variation.strength:g} quarter turns away"
 
 
 def describe_enlargement(upscale: UpscaleFacts) -> str:
-    """How a print was made of a picture."""
+    """Describe in one line how a print was enlarged."""
     by = f", by the network of SHA-256 {upscale.upscaler_sha256[:12]}…" if upscale.upscaler_sha256 else ""
     return f"×{upscale.scale} {printable(upscale.method)}{by}; {describe_settings(upscale.settings)}"
 
 
 def describe_settings(values: Settings) -> str:
-    """`nz 100, ngf 64`, in alphabetical order."""
+    """Describe settings in alphabetical order, for example `nz 100, preset S`."""
     return ", ".join(f"{printable(name)} {printable(value)}" for name, value in sorted(values.items()))
 
 
 def printable(text: object) -> str:
-    """A stranger's text on one line, with nothing in it that would move a terminal's cursor."""
+    """Make untrusted text safe to print: one line, without control characters that a terminal would obey."""
     return shown(clean(str(text)))
-
-
-def _unusual(recipe: Recipe) -> list[tuple[str, object]]:
-    told = ((key, getattr(recipe, key)) for key in NEUTRAL)
-    return [(key, value) for key, value in told if value != NEUTRAL[key]]

@@ -1,6 +1,7 @@
-"""`python -m atelier.provenance.repaint JOBS.json`: paint pictures again from their provenance, with this code.
+"""Paint pictures again from their provenance, with this version's code: `python -m atelier.provenance.repaint JOBS.json`.
 
-Speaks atelier.provenance.contract, in which later versions will ask it. Compares nothing, finds no file, knows no DVC.
+The input and output are those of `atelier.provenance.contract`, so that later versions can run this one from git.
+Finding the networks' files and comparing the pixels is up to the caller.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,37 +34,41 @@ from atelier.upscaling.prints import print_again
 
 
 def main(path: Path) -> int:
-    """Answer every job with a line; 0 also where some were refused, 1 where the file is no such file."""
+    """Print one answer per job. Returns 0 even if some were refused, and 1 if the file is not a valid JOBS.json."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     ignore_output_errors(line_buffering=True)
     try:
-        asked = Jobs.model_validate_json(path.read_bytes())
-        device, _ = pick_deterministic_device(asked.device)
+        jobs = Jobs.model_validate_json(path.read_bytes())
+        device, _ = pick_deterministic_device(jobs.device)
     except (ValidationError, OSError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 1
     except AtelierError as error:
         print(error, file=sys.stderr)
         return 1
-    for answer in answers(asked, device):
+    for answer in answers(jobs, device):
         print(answer.model_dump_json())
     return 0
 
 
-def answers(asked: Jobs, device: torch.device) -> Iterator[Answer]:
-    """One answer a job, in order; a generator's file is read once where jobs that share it follow each other."""
+def answers(jobs: Jobs, device: torch.device) -> Iterator[Answer]:
+    """Do the jobs in order. A generator's file is read once for consecutive jobs that share it."""
     loaded: tuple[Path, _Generator] | None = None
-    for job in asked.jobs:
+    for job in jobs.jobs:
         try:
             if loaded is None or loaded[0] != job.generator:
                 loaded = job.generator, _Generator(job.generator, device)
-            yield _paint(job, loaded[1], device)
+            yield _answer(job, loaded[1], device)
         except AtelierError as error:
-            yield Answer(name=job.name, software=SoftwareFacts(**versions()), refused=str(error))
+            yield Answer(name=job.name, software=_software(), refused=str(error))
+
+
+def _software() -> SoftwareFacts:
+    return SoftwareFacts(**versions())
 
 
 class _Generator:
-    """A generator as it paints, and what its file says that it is."""
+    """A generator in double precision, and the architecture, resolution and settings in its file."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
         network, header = load_generator(path)
@@ -70,57 +76,74 @@ class _Generator:
         self.built = (header["arch"], header["resolution"], header["settings"])
 
 
-def _paint(job: Job, generator: _Generator, device: torch.device) -> Answer:
+def _answer(job: Job, generator: _Generator, device: torch.device) -> Answer:
+    """Paint the job's picture, and print it if it is a print. Raises AtelierError if that is not possible."""
+    provenance = _validated(job.provenance, generator)
+    recipe, print_facts = provenance.latent, provenance.print
+    height, width = size_px(generator.network, recipe)
+
+    def answer(pixels: PixelFacts, original: PixelFacts | None = None) -> Answer:
+        return Answer(name=job.name, pixels=pixels, original=original, software=_software())
+
+    if is_mural(height, width) and print_facts is None:
+        return answer(_paint_mural(generator.network, provenance, job))
+    picture = paint(generator.network, recipe)
+    if print_facts is None:
+        np.save(job.to, picture)
+        return answer(PixelFacts.of(picture))
+    enlarged = print_again(print_facts.upscale, job.upscaler, picture, device)
+    np.save(job.to, enlarged)
+    return answer(PixelFacts.of(enlarged), PixelFacts.of(picture))
+
+
+def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
+    """The provenance of a job. Raises AtelierError if it is not valid, or contradicts the generator or itself.
+
+    The size is compared now, because painting may take hours.
+    """
     try:
-        made = Provenance.model_validate_json(json.dumps(job.provenance))
+        provenance = Provenance.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise AtelierError(
             f"this version, {__version__}, does not know such a provenance: {error.errors()[0]['msg']}"
         ) from None
-    model = made.model
+    model = provenance.model
     if (model.arch, model.resolution, model.settings) != generator.built:
         raise AtelierError(
             f"its provenance calls the model {model.arch} of {model.resolution} px with {model.settings}, and the "
             "model's file says otherwise: the provenance was edited"
         )
-
-    def answer(pixels: PixelFacts, original: PixelFacts | None = None) -> Answer:
-        return Answer(name=job.name, pixels=pixels, original=original, software=SoftwareFacts(**versions()))
-
-    height, width = size_px(generator.network, made.latent)
-    named = made.print.original if made.print else made.pixels
-    if named and (named.height, named.width) != (height, width):  # before hours are spent on a mere claim
+    height, width = size_px(generator.network, provenance.latent)
+    named = provenance.print.original if provenance.print else provenance.pixels
+    if named and (named.height, named.width) != (height, width):
         raise AtelierError(
             f"its provenance names a picture of {named.width:,} × {named.height:,} px and a recipe that paints "
             f"{width:,} × {height:,} px: it was edited"
         )
-    if is_mural(height, width) and made.print is None:
-        return answer(_paint_mural(generator.network, made, job))
-    picture = paint(generator.network, made.latent)
-    if made.print is None:
-        np.save(job.to, picture)
-        return answer(PixelFacts.of(picture))
-    enlarged = print_again(made.print.upscale, job.upscaler, picture, device)
-    np.save(job.to, enlarged)
-    return answer(PixelFacts.of(enlarged), PixelFacts.of(picture))
+    return provenance
 
 
-def _paint_mural(network: nn.Module, made: Provenance, job: Job) -> PixelFacts:
-    """In bounded memory; lines say how far it is. A stopped run's is gone on with, unless another is at it now."""
-    folder = (job.kept or job.to.parent) / folder_name(made, _code(next(network.parameters()).device.type))
+def _paint_mural(network: nn.Module, provenance: Provenance, job: Job) -> PixelFacts:
+    """Paint a mural in bounded memory, and print how far it is.
+
+    It continues what a stopped run left in `job.kept`, unless another process is painting there now.
+    """
+    folder = (job.kept or job.to.parent) / folder_name(
+        provenance, _code(next(network.parameters()).device.type)
+    )
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
-            _paint_in(network, made, folder, job.to)
+            _paint_in(network, provenance, folder, job.to)
     except Timeout:
-        _paint_in(network, made, job.to.with_suffix(".begun"), job.to)
+        _paint_in(network, provenance, job.to.with_suffix(".begun"), job.to)
     pixels = np.load(job.to, mmap_mode="r")
     rows = max(1, BAND_BYTES // pixels[0].nbytes)
     return PixelFacts.of_bands(pixels[top : top + rows] for top in range(0, len(pixels), rows))
 
 
 def _code(device: str) -> str:
-    """Changes with this device, the code that is loaded, and torch: a mural is finished by what began it."""
+    """A hash of the device, the code that is loaded and torch's version: a mural is finished by what began it."""
     code = hashlib.sha256(f"{device} {torch.__version__}".encode())
     for name in sorted(name for name in sys.modules if name.split(".")[0] == "atelier"):
         file = sys.modules[name].__file__
@@ -128,12 +151,13 @@ def _code(device: str) -> str:
     return code.hexdigest()[:16]
 
 
-def _paint_in(network: nn.Module, made: Provenance, folder: Path, to: Path) -> None:
-    height, width = size_px(network, made.latent)
+def _paint_in(network: nn.Module, provenance: Provenance, folder: Path, to: Path) -> None:
+    """Paint a mural's pixels in its folder, then link them to `to`."""
+    height, width = size_px(network, provenance.latent)
     with Progress("painting", round(height * width / PX_PER_MPX, 3), "Mpx") as progress:
         source = Painting(
             network,
-            made.latent,
+            provenance.latent,
             lambda share: progress.advance(0, f"statistics {share:.0%}"),
             folder / STATISTICS_FILE,
         )

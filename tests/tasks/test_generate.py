@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from atelier.canvas import paint as painting
 from atelier.canvas.artworks import Judge
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe
@@ -155,7 +154,7 @@ def test_no_artwork_of_an_earlier_run_stays() -> None:
 def test_a_run_that_fails_leaves_the_artworks_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     run(stage())
     before = artworks()
-    monkeypatch.setattr(painting, "machine_memory", lambda: 2**20)
+    monkeypatch.setattr("atelier.canvas.latents.machine_memory", lambda: 2**20)
     with pytest.raises(AtelierError, match=r"generate\.canvas"):
         run(stage(canvas=[4096, 4096]))
     assert artworks() == before

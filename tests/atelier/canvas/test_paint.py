@@ -359,7 +359,7 @@ def test_every_cell_is_moved_along_a_direction(generators) -> None:
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_anything_is_drawn(generators, monkeypatch) -> None:
-    monkeypatch.setattr(painting, "machine_memory", lambda: 2**30)
+    monkeypatch.setattr("atelier.canvas.latents.machine_memory", lambda: 2**30)
     for generator, canvas, words in [
         (generators["sketch"], (4096, 4096), "a picture of 131,072 × 131,072 px, which needs about 48.0 GiB"),
         (generators["dcgan"], (4096, 4096), "32,792 × 32,792 px, which needs about 3.0 GiB"),

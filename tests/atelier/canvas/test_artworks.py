@@ -15,7 +15,7 @@ SCORES = [3, 9, 9, 1, 5, 0, 7, 2, 4, 4, 4, 4]  # of the candidates 0, 1, 2 …
 
 
 def chosen(pick: str, count: int) -> list[int]:
-    return list(best_of(Pick.read(pick), count, lambda index: float(SCORES[index])))
+    return list(best_of(Pick.parse(pick), count, lambda index: float(SCORES[index])))
 
 
 def test_of_each_group_the_best_comes_and_of_equals_the_first() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from atelier.canvas.latents import slerp, walk_position
+from atelier.canvas.interpolation import slerp, walk_position
 from atelier.canvas.recipe import Easing, Station, Walk
 from atelier.networks.latent_field import draw_latents
 
