@@ -25,8 +25,8 @@ class _Extensible(BaseModel):
 class Job(_Extensible):
     """A picture to paint into the .npy file `to`, (H, W, 3) uint8 or uint16.
 
-    `provenance` is the JSON that the picture carries. `generator` and `upscaler` are the files of the networks it names.
-    `kept` is a folder on the same disk for unfinished murals, so that a later process for the same job can continue.
+    `provenance` is the JSON that the picture carries; `generator` and `upscaler` are the files of the networks that it
+    names. `kept` is a folder on the same disk for unfinished murals, where a later process for the same job continues.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""Paint pictures again from their provenance, with this version's code: `python -m atelier.provenance.repaint JOBS.json`.
+"""Paint pictures again from their provenance, with this version's code.
 
-The input and output are those of `atelier.provenance.contract`, so that later versions can run this one from git.
-Finding the networks' files and comparing the pixels is up to the caller.
+Run it as `python -m atelier.provenance.repaint JOBS.json`. The input and output are those of
+`atelier.provenance.contract`, so that later versions can run this one from git. Finding the networks' files and
+comparing the pixels is up to the caller.
 """
 
 import hashlib

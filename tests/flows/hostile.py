@@ -110,7 +110,9 @@ class Workshop:
         self.claim("path-as-arch", "refused", "the provenance was edited", model__arch=str(self.canary))
         named = {**self.facts["model"]["settings"], "file": str(self.canary)}
         self.claim("path-as-setting", "refused", "the provenance was edited", model__settings=named)
-        self.claim("escape-codes", "refused", "characters that cannot be printed", software__torch="\x1b[2J\r\u202e")
+        self.claim(
+            "escape-codes", "refused", "characters that cannot be printed", software__torch="\x1b[2J\r\u202e"
+        )
 
     def bad_chunks(self) -> None:
         text = chunk(b"iTXt", words(json.dumps(self.facts).encode()))

@@ -217,7 +217,7 @@ def test_statistics_whose_file_is_damaged_are_taken_anew(normed, small_pieces, t
     kept = tmp_path / "statistics.safetensors"
     kept.write_bytes(b"half a file")
     wanted = recipe(normalise="batch")
-    picture = Painting(normed, wanted, kept=kept).region(0, 0, 8, 8)
+    picture = Painting(normed, wanted, statistics_file=kept).region(0, 0, 8, 8)
     assert np.array_equal(picture, Painting(normed, wanted).region(0, 0, 8, 8))
 
 

@@ -1,3 +1,5 @@
+"""The provenance in a picture: written, read back, refused where it is not valid, and described in words."""
+
 import json
 import struct
 import zlib
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atelier.canvas.recipe import Recipe
+from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures.png import KEYWORD, SIGNATURE
@@ -20,6 +22,9 @@ from atelier.provenance.facts import (
     SoftwareFacts,
     UpscaleFacts,
     canonical_json,
+    describe_enlargement,
+    describe_recipe,
+    printable,
     provenance_of_print,
     read_provenance,
     write_png,
@@ -49,13 +54,13 @@ def artwork(tmp_path: Path) -> Path:
     return tmp_path / "artwork.png"
 
 
-def test_a_picture_says_what_made_it(artwork) -> None:
+def test_a_written_picture_has_its_provenance_and_its_pixels_digest(artwork) -> None:
     facts = read_provenance(artwork)
     assert facts.model_copy(update={"pixels": None}) == RECIPE
     assert facts.pixels == PixelFacts.of(np.asarray(Image.open(artwork)))
 
 
-def test_any_png_reader_finds_the_chunk(artwork) -> None:
+def test_other_png_readers_find_the_chunk_which_is_canonical_json(artwork) -> None:
     text = Image.open(artwork).info["atelier"]
     latent = json.loads(text)["latent"]
     assert (latent["canvas"], latent["index"], latent["seed"], latent["truncation"]) == ([1, 8], 7, 1, 0.7)
@@ -63,28 +68,19 @@ def test_any_png_reader_finds_the_chunk(artwork) -> None:
     assert text.isascii() and ": " not in text
 
 
-def test_the_same_content_gives_the_same_file_anywhere(artwork, tmp_path) -> None:
+def test_equal_pictures_are_equal_files_without_their_path(artwork, tmp_path) -> None:
     write_png(tmp_path / "elsewhere" / "other.png", RGB.copy(), RECIPE)
     assert (tmp_path / "elsewhere" / "other.png").read_bytes() == artwork.read_bytes()
     assert str(tmp_path).encode() not in artwork.read_bytes()
 
 
-def test_a_picture_of_the_first_format_is_read_with_what_was_so_then(tmp_path) -> None:
-    content = json.loads(canonical_json(RECIPE.model_copy(update={"pixels": PixelFacts.of(RGB)})))
-    content["format"] = "atelier-provenance/1"
-    content["latent"] = {"canvas": [1, 8], "index": 7, "seed": 1, "truncation": 0.7}
-    del content["pick"], content["pixels"]["bits"]
-    (tmp_path / "old.png").write_bytes(SIGNATURE + claim(json.dumps(content).encode()) + chunk(b"IDAT", b""))
-    assert read_provenance(tmp_path / "old.png").latent == RECIPE.latent
-
-
-def test_a_change_of_one_pixel_no_longer_matches_the_digest(artwork) -> None:
+def test_a_change_of_one_pixel_changes_the_digest(artwork) -> None:
     other = RGB.copy()
     other[0, 0, 0] ^= 1
     assert read_provenance(artwork).pixels != PixelFacts.of(other)
 
 
-def test_a_print_keeps_all_that_made_the_picture(artwork, tmp_path) -> None:
+def test_a_print_keeps_the_provenance_of_the_artwork(artwork, tmp_path) -> None:
     original = read_provenance(artwork)
     large = RGB.repeat(4, 0).repeat(4, 1)
     write_png(tmp_path / "print.png", large, provenance_of_print(original, UPSCALE))
@@ -96,7 +92,7 @@ def test_a_print_keeps_all_that_made_the_picture(artwork, tmp_path) -> None:
     assert facts.pixels == PixelFacts.of(large)
 
 
-def test_a_print_of_a_print_is_no_print(artwork) -> None:
+def test_a_print_cannot_be_printed(artwork) -> None:
     once = provenance_of_print(read_provenance(artwork), UPSCALE)
     with pytest.raises(ValueError, match="artwork"):
         provenance_of_print(once, UPSCALE)
@@ -152,7 +148,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_file_is_refused_with_a_sentence(content, tmp_path) -> None:
+def test_a_hostile_file_raises_a_short_message_that_names_it(content, tmp_path) -> None:
     path = tmp_path / "hostile.png"
     path.write_bytes(content)
     with pytest.raises(AtelierError) as caught:
@@ -160,21 +156,66 @@ def test_a_hostile_file_is_refused_with_a_sentence(content, tmp_path) -> None:
     assert str(path) in str(caught.value) and len(str(caught.value)) < 500 + len(str(path))
 
 
-def test_a_missing_file_is_a_sentence(tmp_path) -> None:
+def test_a_missing_file_raises_a_message(tmp_path) -> None:
     with pytest.raises(AtelierError, match="is missing"):
         read_provenance(tmp_path / "none.png")
 
 
 @given(st.binary(max_size=400), st.booleans())
-def test_no_bytes_whatever_raise_anything_but_a_sentence(tmp_path_factory, content, as_claim) -> None:
+def test_random_bytes_raise_nothing_but_messages(tmp_path_factory, content, as_claim) -> None:
     path = tmp_path_factory.getbasetemp() / "any.png"
     path.write_bytes(SIGNATURE + (claim(content) + chunk(b"IDAT", b"") if as_claim else content))
     with pytest.raises(AtelierError):
         read_provenance(path)
 
 
-def test_a_png_saved_by_another_program_carries_nothing(artwork, tmp_path) -> None:
+def test_a_png_saved_by_another_program_has_no_provenance(artwork, tmp_path) -> None:
     Image.open(artwork).copy().save(tmp_path / "resaved.png")
     with pytest.raises(AtelierError, match="no Atelier provenance"):
         read_provenance(tmp_path / "resaved.png")
     assert digest(artwork) != digest(tmp_path / "resaved.png")
+
+
+PLAIN = Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0)
+STATIONS = (Station(seed=3, index=0), Station(seed=14, index=2))
+WALK = Walk(stations=STATIONS, frame=11, frames=1200, loop=True, easing="smooth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "picture 7 of seed 1"),
+        ({"canvas": (3, 5), "layout": "smooth"}, "picture 7 of seed 1, on 3 × 5 cells, layout smooth"),
+        ({"normalise": "batch", "seamless": True}, "picture 7 of seed 1, normalise batch, seamless"),
+        (
+            {"truncation": 0.7, "moves": (Move(direction=2, amount=-1.5),)},
+            "0.7, moved -1.5 along direction 2",
+        ),
+        ({"canvas": (3, 5), "grown_from": (1, 2)}, "on 3 × 5 cells, grown from 1 × 2"),
+        ({"variation": Variation(number=4, strength=0.3)}, "its neighbour 4, 0.3 quarter turns away"),
+        (
+            {"varied": (Variation(number=4, strength=0.3),), "variation": Variation(number=1, strength=1)},
+            "its neighbour 4, 0.3 quarter turns away, its neighbour 1, 1 quarter turns away",
+        ),
+        ({"walk": WALK}, "frame 12 of 1,200 of a walk through 3-0 → 14-2 and back, eased"),
+    ],
+)
+def test_a_recipes_description_names_what_is_unusual_in_the_order_of_its_steps(changes, words) -> None:
+    assert describe_recipe(PLAIN.model_copy(update=changes)).endswith(words)
+
+
+def test_an_enlargements_description_names_its_network() -> None:
+    software = SoftwareFacts(atelier="0.1.0", torch="2.15.0")
+    upscale = UpscaleFacts(
+        method="learned",
+        scale=4,
+        upscaler_sha256="2" * 64,
+        settings={"passes": 2, "bits": 16},
+        software=software,
+    )
+    words = "×4 learned, by the network of SHA-256 222222222222…; bits 16, passes 2"
+    assert describe_enlargement(upscale) == words
+
+
+def test_untrusted_text_is_printed_on_one_line() -> None:
+    assert printable("a\n\x1b[2J \u202e b") == r"a [2J \u202e b"
