@@ -1,4 +1,4 @@
-"""The craft: WikiArt, images, networks, training, enlarging, provenance. Knows neither Prefect nor DVC."""
+"""The library: WikiArt, downloads, data sets, networks, training, metrics, canvases, upscaling and provenance."""
 
 import os
 

@@ -1,7 +1,4 @@
-"""Which device the arithmetic runs on, and why; what a process on a CPU does about its memory.
-
-The versions at work, as a picture tells them.
-"""
+"""The device that torch computes on: choosing it, determinism, memory, and the versions that provenance records."""
 
 import ctypes
 import os
@@ -13,20 +10,19 @@ import torch
 from atelier import __version__
 from atelier.errors import AtelierError
 
-# what is raised as a plain RuntimeError where memory does not suffice: by cuDNN and cuBLAS, CUDA itself, MPS, the CPU's
-# allocator, oneDNN
-REFUSALS = re.compile(
+# messages of RuntimeErrors about too little memory: of cuDNN and cuBLAS, CUDA, MPS, the CPU's allocator, oneDNN
+OUT_OF_MEMORY = re.compile(
     "alloc(ation)?_failed|out ?of ?memory|can't allocate memory|not enough memory|bad_alloc|could not create a",
     re.IGNORECASE,
 )
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from <malloc.h>
 
 
 def pick_device(wanted: str) -> tuple[torch.device, str]:
-    """The device for `auto`, `cpu`, `cuda` or `mps`, and a sentence that says which and why.
+    """Return the device for "auto", "cpu", "cuda" or "mps", and words for the log that say which it is and why.
 
-    Raises AtelierError where the wanted device is not there.
+    Raises AtelierError where the machine has no such device.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     match wanted:
@@ -50,38 +46,34 @@ def pick_device(wanted: str) -> tuple[torch.device, str]:
 
 
 def pick_deterministic_device(wanted: str) -> tuple[torch.device, str]:
-    """As `pick_device`, and torch set to give the same bytes there every time; the process stays so."""
+    """Do as `pick_device`, and make torch deterministic there for the rest of the process."""
     device, why = pick_device(wanted)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only so
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.use_deterministic_algorithms(True)
-    # nothing reads memory that nothing has written, and filling it takes a fortieth of a step
+    # no code of ours reads uninitialised memory, and filling it takes a fortieth of a training step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # float32 is float32: what is quicker and coarser is train.precision
+    # full float32; train.precision chooses faster, coarser arithmetic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return device, why
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that a device or the machine has no memory left; not every library has a class for it."""
+    """Return whether an error means that a device or the machine is out of memory. Not all libraries have a class."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and REFUSALS.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def machine_memory() -> int:
-    """Bytes of memory that the machine has."""
+    """Return the size of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _cuda_name() -> str:
-    return f"cuda ({torch.cuda.get_device_name()})"
-
-
 def keep_freed_memory() -> None:
-    """Have glibc's malloc keep what is freed for as long as the process lives; without glibc, nothing happens.
+    """Make glibc's malloc keep freed memory for the rest of the process; without glibc, do nothing.
 
-    A training step frees and asks for the same megabytes again and again, and each time the kernel would fill them
-    with zeros, page by page: a twentieth of a step on a CPU (bench/train.py).
+    A training step frees and allocates the same megabytes again and again. Each time the kernel would fill them with
+    zeros, which takes a twentieth of a step on a CPU (bench/train.py).
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -91,5 +83,9 @@ def keep_freed_memory() -> None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Atelier and torch, as provenance names them."""
+    """Return the versions of Atelier and torch, as provenance records them."""
     return {"atelier": __version__, "torch": torch.__version__}
+
+
+def _cuda_name() -> str:
+    return f"cuda ({torch.cuda.get_device_name()})"

@@ -1,8 +1,6 @@
-"""The exceptions whose messages are written for the person at the keyboard.
+"""Errors for people: exceptions that are shown without a traceback, how a command ends, and the findings of a check-up.
 
-How a command ends: an exit code and a sentence, no traceback for a mistake, a Ctrl-C or a failing terminal.
-
-What the doctor says of one thing. Imports nothing, so that a flow may hold it without torch.
+Imports the standard library only, so that every part of Atelier can use it at once.
 """
 
 import errno
@@ -16,20 +14,34 @@ from typing import Literal, TextIO, cast
 
 
 class AtelierError(Exception):
-    """What was wrong, where (file, key, line), and what to do; shown without a traceback."""
+    """A mistake or trouble whose message says what is wrong, where (file, key, line) and what to do.
+
+    Commands print the message without a traceback.
+    """
 
 
 class TransientError(AtelierError):
-    """A site or a network in trouble that may be over by itself: the same again, later, may succeed."""
+    """Trouble with a site or a network that may pass: the same work, run again later, may succeed."""
 
 
-def run_for_exit_code(work: Callable[[], int], goes_on: str) -> int:
-    """Run `work` for its exit code; 1 with the sentence of a mistake, 130 after Ctrl-C, 143 after SIGTERM.
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check of `atelier doctor`: what was checked, its state, details, and how to fix it."""
 
-    `goes_on` says how to go on after a Ctrl-C, empty where there is nothing to go on with.
+    what: str
+    state: Literal["ok", "warning", "wrong"]
+    message: str
+    fix: str = ""
+
+
+def run_for_exit_code(work: Callable[[], int], resume_hint: str) -> int:
+    """Run `work` and return its exit code, turning errors for people into messages on stderr.
+
+    Returns 1 after an AtelierError or an OSError, and 130 after Ctrl-C, with `resume_hint`, unless it is empty. Raises
+    SystemExit(143) on SIGTERM. All other exceptions pass.
     """
     ignore_output_errors()
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         return work()
     except AtelierError as error:
@@ -41,12 +53,12 @@ def run_for_exit_code(work: Callable[[], int], goes_on: str) -> int:
         print(sentence, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"stopped; {goes_on}" if goes_on else "stopped", file=sys.stderr)
+        print(f"stopped; {resume_hint}" if resume_hint else "stopped", file=sys.stderr)
         return 130
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """What the operating system refused, and where; None for an OSError that says neither."""
+    """Return what failed and where; None where the error has neither an errno nor a file name."""
     if error.filename is None and error.errno is None:
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -55,27 +67,26 @@ def describe_os_error(error: OSError) -> str | None:
 
 
 def ignore_output_errors(line_buffering: bool = False) -> None:
-    """From now on nothing that is printed raises: characters that stdout cannot encode become `?`, and what is printed
-    to a closed pipe, a full disk or a lost terminal is dropped. Every entry point calls this first.
+    """Make printing never fail, whatever happens to the terminal or pipe and whatever characters it can show.
 
     With `line_buffering` each line reaches a pipe at once.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by who started us; a file opened later would take its place
-            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # stays open as long as we run
+        if stream is None:  # closed by the parent process; a file that is opened later would get its number
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # open until the process ends
             setattr(sys, name, stream)
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(
                 errors="backslashreplace" if name == "stderr" else "replace",
                 line_buffering=line_buffering or stream.line_buffering,
             )
-        if not isinstance(stream, _Unfailing):
-            setattr(sys, name, cast(TextIO, _Unfailing(stream)))
+        if not isinstance(stream, _UnfailingStream):
+            setattr(sys, name, cast(TextIO, _UnfailingStream(stream)))
 
 
-class _Unfailing:
-    """A text stream whose `write` and `flush` never raise an OSError; all else is the wrapped stream's."""
+class _UnfailingStream:
+    """Wraps a text stream so that `write` and `flush` never raise an OSError."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -86,10 +97,10 @@ class _Unfailing:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except BlockingIOError:  # a pipe that is full and does not wait
+        except BlockingIOError:  # a non-blocking pipe that is full
             return len(text)
         except OSError:
-            self._drop()
+            self._redirect_to_devnull()
             return len(text)
 
     def writelines(self, lines: list[str]) -> None:
@@ -102,27 +113,14 @@ class _Unfailing:
         except BlockingIOError:
             pass
         except OSError:
-            self._drop()
+            self._redirect_to_devnull()
 
-    def _drop(self) -> None:
-        """Send what is still buffered, and all that follows, also from child processes, to nowhere."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+    def _redirect_to_devnull(self) -> None:
+        """Discard what is buffered and all later output, that of child processes included."""
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, self._stream.fileno())
+        os.close(devnull)
 
 
-def _stop(number: int, frame: object) -> None:
+def _exit_on_signal(number: int, frame: object) -> None:
     sys.exit(128 + number)
-
-
-State = Literal["ok", "warning", "wrong"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: how it is, and where it is not well, what to do."""
-
-    what: str
-    state: State
-    message: str
-    fix: str = ""

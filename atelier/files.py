@@ -1,7 +1,4 @@
-"""Write files and directories so that each is either whole or absent: temporary name, fsync, rename.
-
-Digests of files, and JSON text as outputs contain it: a change here changes outputs.
-"""
+"""Write files and directories so that each is either whole or absent (temporary name, fsync, rename); digests; JSON."""
 
 import fcntl
 import glob
@@ -17,32 +14,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-
-def json_bytes(content: Any) -> bytes:
-    """Indented JSON with sorted keys and a final newline, in UTF-8."""
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file, read in pieces; `algorithm` is any name of hashlib's."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def digest_tree(directory: Path) -> str:
-    """SHA-256 over the names and contents of a directory's files, which has no subdirectories."""
-    lines = [f"{path.name} {digest(path)}\n" for path in sorted(directory.iterdir())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-FILLING, FINISHED, OLD = ".tmp", ".new", ".old"  # suffixes of a directory on its way into or out of its place
+FILLING, FINISHED, OLD = (
+    ".tmp",
+    ".new",
+    ".old",
+)  # suffixes of a directory that is about to replace or was replaced
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; on success it is fsynced and renamed to `path`.
+    """Yield a temporary path beside `path` to write to; afterwards the file is fsynced and renamed to `path`.
 
-    On any exception the temporary file is removed and what stood at `path` stays.
+    On an exception the temporary file is removed, and the file that was at `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -50,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide the result from other users of the machine
+        temporary.chmod(0o644)  # mkstemp's 0600 would make the result unreadable to other users
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -61,11 +44,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
-    """An empty directory beside `path` to fill; on success it takes the place of `path` and of all that was in it.
+    """Yield an empty directory beside `path` to fill; afterwards it replaces `path` and all that was in it.
 
-    On any exception in the block the directory that stood at `path` stays. A process that is killed loses nothing
-    either: what it leaves beside `path` is put in its place, or deleted, by the next call for the same `path`. Several
-    processes may do this at once; the last one to finish wins.
+    On an exception the directory that was at `path` stays. A killed process loses nothing either: the next call for
+    the same `path` moves what it left there into place, or deletes it. Several processes may do this at once; the last
+    one to finish wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     filling = path.with_name(f".{path.name}.{secrets.token_hex(4)}{FILLING}")
@@ -89,8 +72,54 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             _recover(path)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the file at `path` by `content`, atomically and durably."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace the file at `path` by JSON, see `json_bytes`."""
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return indented JSON with sorted keys and a final newline, in UTF-8. A change here changes outputs."""
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hex digest of a file, which is read in pieces; `algorithm` is a name that hashlib has."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def digest_tree(directory: Path) -> str:
+    """Return a SHA-256 over the names and contents of the files in a directory without subdirectories."""
+    lines = [f"{path.name} {digest(path)}\n" for path in sorted(directory.iterdir())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def size_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files below a directory; files deleted meanwhile count as 0."""
+    sizes = []
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        with suppress(OSError):
+            found = file.lstat()
+            sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else 0)
+    return sum(sizes)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link `source` to the new name `target`, or copy it where the file system has no hard links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _recover(path: Path) -> None:
-    """Finish or undo what processes that are gone have left beside `path`. Call it with `path.parent` locked.
+    """Finish or undo what killed processes left beside `path`. `path.parent` must be locked.
 
     The steps are: fill X.tmp, rename it to X.new, rename `path` to X.old, rename X.new to `path`, delete X.old.
     """
@@ -101,7 +130,7 @@ def _recover(path: Path) -> None:
 
     complete = [*left(OLD), *left(FINISHED)]
     if complete and not os.path.lexists(path):
-        complete.pop().rename(path)  # the newest result, else what stood here before
+        complete.pop().rename(path)  # the newest result, else what was here before
         _fsync_directory(path.parent)
     for directory in [*complete, *(filling for filling in left(FILLING) if not _is_locked(filling))]:
         if directory.is_symlink() or not directory.is_dir():
@@ -112,7 +141,7 @@ def _recover(path: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Wait for the lock on a directory and hold it."""
+    """Wait for the lock on a directory and hold it during the block."""
     handle = _lock(directory)
     try:
         yield
@@ -121,7 +150,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _lock(directory: Path) -> int:
-    """An open handle that holds the lock on a directory; the kernel releases it when the process ends."""
+    """Lock a directory and return the open handle; the kernel releases the lock when the process ends."""
     handle = os.open(directory, os.O_RDONLY)
     with suppress(OSError):  # some network file systems have no locks
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -129,7 +158,7 @@ def _lock(directory: Path) -> int:
 
 
 def _is_locked(directory: Path) -> bool:
-    """Whether another process holds the lock on a directory, or may hold it where there are no locks."""
+    """Return whether another process holds the lock on a directory; True where that cannot be known."""
     try:
         handle = os.open(directory, os.O_RDONLY)
     except OSError:
@@ -141,35 +170,6 @@ def _is_locked(directory: Path) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, atomically and durably."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace `path` by indented JSON with sorted keys and a final newline."""
-    write_bytes(path, json_bytes(content))
-
-
-def size_bytes(place: Path) -> int:
-    """The size of a file, or of all files below a directory; what goes while it is counted counts as nothing."""
-    sizes = []
-    for path in place.rglob("*") if place.is_dir() else [place]:
-        with suppress(OSError):
-            found = path.lstat()
-            sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else 0)
-    return sum(sizes)
-
-
-def link_or_copy(path: Path, to: Path) -> None:
-    """The same file under a second name, or a copy of it where the disk knows no links."""
-    try:
-        to.hardlink_to(path)
-    except OSError:
-        shutil.copyfile(path, to)
 
 
 def _fsync_tree(directory: Path) -> None:

@@ -1,8 +1,7 @@
-"""Models that are kept, to train on from: directories that nothing changes, named after what they hold.
+"""Models in models/ to paint with or to train on from: directories that never change, named after their content.
 
-`models/<name>-<hash>` holds generator.safetensors, perhaps discriminator.safetensors, and model.json. The hash is of
-these files' content, so that the path in params.yaml says which weights are meant, and DVC, which sees the path, needs
-to see nothing else: other weights have another name. Knows files alone, neither stages nor what networks are.
+`models/<name>-<hash>` has generator.safetensors, model.json and, in most cases, discriminator.safetensors. The hash is
+one of these files' content: the path in params.yaml, which DVC compares, identifies the weights.
 """
 
 import hashlib
@@ -14,11 +13,9 @@ from pathlib import Path
 from atelier.errors import AtelierError
 from atelier.files import digest
 
-GENERATOR_FILE, DISCRIMINATOR_FILE, FACTS_FILE = (
-    "generator.safetensors",
-    "discriminator.safetensors",
-    "model.json",
-)
+GENERATOR_FILE = "generator.safetensors"
+DISCRIMINATOR_FILE = "discriminator.safetensors"
+FACTS_FILE = "model.json"
 BASE_MODEL = Path(
     "models/base-64-a307d11006225ade"
 )  # made by tools/make_base.py; its README.md is the model card
@@ -28,13 +25,14 @@ STORED_NAME = re.compile(rf"({MODEL_NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
 
 
 def store_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
-    """A new model directory in `folder`, with the files that `fill` writes into the directory it is given.
+    """Create a model directory in `folder`, call `fill` on it to write its files, and return its final path.
 
-    Where the same model is there already, that is it. Raises AtelierError for a name that is none.
+    Where the same model exists already, its path is returned. Raises AtelierError where `name` does not match
+    MODEL_NAME, or where a directory of the final name has other content.
     """
     if not MODEL_NAME.fullmatch(name):
         raise AtelierError(
-            f"the name {name!r} does not fit: up to 40 of a-z, 0-9, - and _, the first no sign"
+            f"the name {name!r} does not fit: use up to 40 of a-z, 0-9, - and _, beginning with a letter or digit"
         )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
@@ -46,13 +44,13 @@ def store_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
             directory.rename(path)
         elif content_hash(path) != content_hash(directory):
             raise AtelierError(
-                f"{path} was changed, its name does not fit it any more: remove it and import again"
+                f"{path} was changed and no longer matches the hash in its name: remove it and import again"
             )
     return path
 
 
 def content_hash(directory: Path) -> str:
-    """The first hex digits of a SHA-256 over a model directory's files, less what an operating system may add."""
+    """Return the first HASH_DIGITS hex digits of a SHA-256 over the model's files; other files do not count."""
     lines = [
         f"{name} {digest(directory / name)}\n"
         for name in (GENERATOR_FILE, DISCRIMINATOR_FILE, FACTS_FILE)

@@ -1,9 +1,9 @@
-"""Processes that end with the one that started them, even by SIGKILL.
+"""Kill a process when the one that started it ends, even by SIGKILL.
 
-Linux's kernel does that by itself. Elsewhere (macOS) the process or, for a command that is not ours, this script looks
-twice a second whether its parent is still there.
+On Linux the kernel does this. Elsewhere (macOS) a thread of the process checks twice a second whether its parent still
+exists; for a command that is not ours, this file runs as a script that checks: `parent_death.py PARENT COMMAND…`.
 
-Standard library only at module level: it is also a script, `leash.py PARENT COMMAND…`, which starts without packages.
+Imports only the standard library at module level, because the script runs without packages.
 """
 
 import ctypes
@@ -16,24 +16,24 @@ from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 SHELLS = {"sh", "dash", "bash", "ash", "busybox", "zsh", "fish", "ksh", "mksh", "tcsh", "csh", "nu", "xonsh"}
-LOOK_EVERY_S = 0.5
+CHECK_INTERVAL_S = 0.5
 
 
 def die_with_starter() -> None:
-    """Be killed when the process that started us ends, also where a shell that it started stands between.
+    """Have this process killed when the one that started it ends, even if a shell runs between the two.
 
-    DVC runs a stage through $SHELL: bash becomes the stage, dash stays as its parent and outlives dvc.
-    Exits at once where the starter is already gone.
+    DVC runs a stage through $SHELL: bash replaces itself by the stage, dash stays its parent and outlives dvc. Exits
+    at once where the starter has already ended.
     """
     import psutil
 
     parent = os.getppid()
     die_with(parent)
     starter = parent
-    if _name(parent) in SHELLS:
-        starter = _parent(parent)
-        threading.Thread(target=_watch, args=(parent, starter), daemon=True).start()
-    if starter == 1:  # pid 1 adopts orphans; in a container it may be dvc
+    if _program_name(parent) in SHELLS:
+        starter = _parent_of(parent)
+        threading.Thread(target=_die_after_starter, args=(parent, starter), daemon=True).start()
+    if starter == 1:  # pid 1 adopts orphans, but in a container it may be dvc itself
         try:
             command = psutil.Process(1).cmdline()
         except psutil.Error:
@@ -43,40 +43,40 @@ def die_with_starter() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Be killed when our parent ends (on Linux, its thread); exit where `parent` is no longer our parent."""
+    """Have this process killed when its parent ends (on Linux, the parent's thread). Exits if `parent` has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
-        threading.Thread(target=_die_after, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it ended before we asked
+        threading.Thread(target=_die_after_parent, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before the call above
         sys.exit(1)
 
 
-def _die_after(parent: int) -> None:
+def _die_after_parent(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(CHECK_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _watch(shell: int, starter: int) -> None:
-    """An orphaned shell gets another parent: the sign that the starter is gone."""
-    while _parent(shell) == starter:
-        time.sleep(LOOK_EVERY_S)
+def _die_after_starter(shell: int, starter: int) -> None:
+    """Kill this process when the shell gets another parent, which means that its starter has ended."""
+    while _parent_of(shell) == starter:
+        time.sleep(CHECK_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _name(pid: int) -> str:
-    """The program's name; empty where `pid` is gone."""
+def _program_name(pid: int) -> str:
+    """Return the name of a process's program; empty where the process has ended."""
     import psutil
 
     try:
-        return str(psutil.Process(pid).name()).lstrip("-")  # a login shell's begins with a dash
+        return str(psutil.Process(pid).name()).lstrip("-")  # a login shell's name begins with a dash
     except psutil.Error:
         return ""
 
 
-def _parent(pid: int) -> int:
-    """The parent's pid; 0 where `pid` is gone."""
+def _parent_of(pid: int) -> int:
+    """Return the pid of a process's parent; 0 where the process has ended."""
     import psutil
 
     try:
@@ -85,19 +85,19 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def _become(command: list[str], parent: int) -> NoReturn:
-    """Replace this process by `command`, which ends with `parent`."""
+def _run_command(command: list[str], parent: int) -> NoReturn:
+    """Replace this process by `command`, which is killed when `parent` ends."""
     if sys.platform == "linux":
         die_with(parent)
     else:
-        _watch_over(parent)  # returns in a child, which becomes the command
+        _fork_and_watch(parent)  # returns in the child process, which becomes the command
     os.execv(command[0], command)
 
 
-def _watch_over(parent: int) -> None:
-    """Fork. The first process stays and ends as its child ends; when `parent` is gone, it kills its whole group.
+def _fork_and_watch(parent: int) -> None:
+    """Fork. The first process ends as its child ends; when `parent` has ended, it kills its process group.
 
-    The group is ours alone: whoever starts this script gives it a session of its own, and sends SIGINT to all of it.
+    The script must be started in a session of its own. SIGINT must be sent to the whole group.
     """
     child = os.fork()
     if not child:
@@ -110,7 +110,7 @@ def _watch_over(parent: int) -> None:
             break
         if os.getppid() != parent:
             os.killpg(os.getpgid(0), signal.SIGKILL)
-        time.sleep(LOOK_EVERY_S / 10)
+        time.sleep(CHECK_INTERVAL_S / 10)
     if os.WIFSIGNALED(status):
         if os.WTERMSIG(status) != signal.SIGKILL:
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
@@ -119,5 +119,5 @@ def _watch_over(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background shell hands on an ignored SIGINT
-    _become(sys.argv[2:], int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background processes inherit an ignored SIGINT
+    _run_command(sys.argv[2:], int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, lines in a log, a small file that a flow watches."""
+"""Show the progress of a stage: a bar on a terminal, lines in a log, and a small file that the flows read."""
 
 import json
 import os
@@ -14,12 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
-FILE_INTERVAL_S = 0.2  # a watcher reads at most five states a second
-LINE_INTERVAL_S = 10.0  # a log gets a line this often, and the first and last always
+FILE_INTERVAL_S = 0.2  # between two writes of the file
+LINE_INTERVAL_S = 10.0  # between two lines in a log, besides the first and the last
 
-ProgressCallback = Callable[
-    [float], None
-]  # units just finished, or the share finished so far, as its user says
+# takes the units just finished, or the share finished so far; each function says which
+ProgressCallback = Callable[[float], None]
 CountCallback = Callable[[int, int], None]  # units finished so far, units expected
 
 
@@ -28,10 +27,10 @@ def ignore_progress(*_: object) -> None:
 
 
 class Progress:
-    """Counts `done` of `total` units of one stage.
+    """Counts the finished units of one stage; use it as a context manager.
 
-    `directory` receives `<stage>.json` = {stage, done, total, unit, rate, note, picture, scores}, replaced
-    atomically; None writes no file. `rate` is units per second since the start, not counting what was resumed.
+    `<stage>.json` in `directory` (None: no file) is replaced atomically as the work goes on. It has the keys stage,
+    done, total, unit, rate, note, picture and scores; `rate` is units per second, without those of earlier runs.
     """
 
     def __init__(
@@ -71,33 +70,33 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units per second since this process began counting; 0 before the first."""
+        """Units per second since this process began to count; 0 before the first."""
         return (self.done - self._start) / max(time.monotonic() - self._began_s, 1e-9)
 
     def count_resumed(self, units: float, note: object = "") -> None:
-        """Count `units` that an earlier run has done: they say nothing about the rate."""
+        """Count `units` that an earlier run finished; they do not enter the rate."""
         self._start += units
         self._began_s = time.monotonic()
         self.update(self.done + units, note)
 
     def advance(self, units: float = 1, note: object = "") -> None:
-        """Count `units` more; `note` is a few words beside the bar, or what gives them when it is shown."""
+        """Count `units` more; `note`, printed beside the bar, is a text or an object whose `str` gives one."""
         self.update(self.done + units, note)
 
     def update(self, done: float, note: object = "") -> None:
-        """Set the count to `done`; cheap enough to call for every unit."""
+        """Set the count to `done`. Cheap enough to be called for each unit."""
         self.done = done
         self._note = note or self._note
         self._show(time.monotonic())
 
     def show_picture(self, picture: Path, scores: Sequence[Mapping[str, float]] = ()) -> None:
-        """A picture of how far it has come, and how good it was at each step so far, for whoever watches the file."""
+        """Put the path of a preview picture, and the scores measured so far, into the file."""
         self._picture, self._scores = picture.as_posix(), list(scores)
         if self._path:
             self._write_file(self._path)
 
     def print_line(self, text: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Print a line, above the bar where there is one."""
         (self._bars.console if self._bars else self._console).print(text, markup=False)
 
     def _show(self, now_s: float, last: bool = False) -> None:
@@ -111,7 +110,7 @@ class Progress:
             self.print_line(f"{self.stage}: {self._text(last)}")
 
     def _text(self, last: bool) -> str:
-        """The same words beside a bar and in a log."""
+        """Return the text beside the bar, which is also the text of a log line."""
         text = f"{self.done:,.10g}/{self.total:,.10g} {self.unit}, {self.rate:,.3g} {self.unit}/s"
         text += "" if last else self._eta()
         return f"{text}, {note}" if (note := str(self._note)) else text
@@ -128,8 +127,8 @@ class Progress:
             "unit": self.unit, "rate": round(self.rate, 4), "note": str(self._note), "picture": self._picture,
             "scores": self._scores,
         }  # fmt: skip
-        # no fsync: a progress file that a power cut loses is no loss
+        # no fsync: a power cut may lose this file
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with suppress(OSError):  # nor is one that a full disk refuses: the work goes on
+        with suppress(OSError):  # a full disk does not stop the work
             temporary.write_text(json.dumps(state))
             temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Make texts of unknown origin fit for a table row, a terminal, a file name, an address or a parser of HTML."""
+"""Make untrusted text safe for table rows, CSV files, file names, addresses and HTML parsers."""
 
 import hashlib
 import html
@@ -6,9 +6,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-MAX_CHARS = 500  # characters; titles of 250 occur
-LONGEST_TAG = 2000  # characters of attributes
-LONGEST_SLUG = 80  # characters
+MAX_CHARS = 500  # of a cleaned text; titles of 250 occur
+MAX_TAG_CHARS = 2000  # of a tag's attributes
+MAX_SLUG_CHARS = 80
 # Latin letters that Unicode does not decompose into a letter and an accent
 LATIN = str.maketrans(
     {
@@ -28,13 +28,13 @@ LATIN = str.maketrans(
 
 
 def clean(text: str) -> str:
-    """Return `text` on one line and in Unicode's form NFC, at most LONGEST characters.
+    """Return `text` on one line and in Unicode's form NFC, at most MAX_CHARS characters.
 
-    HTML entities are resolved; control characters and lone surrogates are left out. What a terminal is shown goes
-    through `pictures.strangers.shown` as well, which escapes what would turn the direction of writing.
+    HTML entities are resolved; control characters and lone surrogates are replaced. Before such text is printed to a
+    terminal, `pictures.untrusted.shown` must also escape characters that change the direction of writing.
     """
     text = html.unescape(text)
-    if text.isprintable():  # nearly every text, and a tenth of the time
+    if text.isprintable():  # nearly every text, in a tenth of the time
         return unicodedata.normalize("NFC", " ".join(text.split()))[:MAX_CHARS]
     text = text.encode("utf-8", "replace").decode()
     kept = "".join(
@@ -44,18 +44,18 @@ def clean(text: str) -> str:
 
 
 def escape_csv_cell(text: str) -> str:
-    """Return `text` on one line for a CSV that a spreadsheet may open, with an apostrophe before a formula."""
+    """Return `text` on one line; an apostrophe before it keeps spreadsheets from reading it as a formula."""
     text = re.sub(r"[\r\n]", " ", text)
     return f"'{text}" if _is_formula(text) else text
 
 
 def unescape_csv_cell(text: str) -> str:
-    """Return the text that `cell` was given."""
+    """Undo `escape_csv_cell`."""
     return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
 
 
 def _is_formula(text: str) -> bool:
-    """Whether a spreadsheet may compute a cell that holds this text."""
+    """Return whether a spreadsheet may read this text as a formula."""
     return text.startswith("\t") or text.lstrip().startswith(("=", "+", "-", "@"))
 
 
@@ -63,24 +63,24 @@ def slug(text: str) -> str:
     """Return `text` as lower-case letters a to z, digits and single hyphens, for example "anna-ancher".
 
     Where letters have no such form (葛飾北斎), or the slug would be too long, it ends in eight digits of a hash of
-    `text`, so that different texts have different slugs. It is "untitled" where `text` has no letter and no digit.
+    `text`, so that different texts get different slugs. It is "untitled" where `text` has no letter and no digit.
     """
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).lower().translate(LATIN))
     lost = any(character.isalnum() and not character.isascii() for character in plain)
     ascii = re.sub(r"[^a-z0-9]+", "-", plain.encode("ascii", "ignore").decode()).strip("-")
-    if not lost and len(ascii) <= LONGEST_SLUG:
+    if not lost and len(ascii) <= MAX_SLUG_CHARS:
         return ascii or "untitled"
     folded = unicodedata.normalize("NFKC", text).casefold()
     mark = hashlib.sha256(folded.encode("utf-8", "replace")).hexdigest()[:8]
-    return f"{ascii[: LONGEST_SLUG - 9].rstrip('-') or 'untitled'}-{mark}"
+    return f"{ascii[: MAX_SLUG_CHARS - 9].rstrip('-') or 'untitled'}-{mark}"
 
 
 def keep_only_tags(page: bytes, names: Sequence[str]) -> str:
-    """A page of HTML without comments, in which only whole tags of these names are tags; every other `<` is text.
+    """Return a page of HTML without comments and with all tags but the named ones escaped.
 
-    Python's html.parser takes quadratic time for what never ends: comments, declarations, tags without a `>`.
+    This bounds the time of Python's html.parser, which is quadratic for unclosed comments, declarations and tags.
     """
     first, *others = page.decode("utf-8", "replace").split("<!--")
     text = first + "".join(other.partition("-->")[2] for other in others)
-    no_tag = rf"<(?!/?(?:{'|'.join(names)})(?![\w-])[^<>]{{0,{LONGEST_TAG}}}>)"
+    no_tag = rf"<(?!/?(?:{'|'.join(names)})(?![\w-])[^<>]{{0,{MAX_TAG_CHARS}}}>)"
     return re.sub(no_tag, "&lt;", text, flags=re.IGNORECASE)

@@ -1,9 +1,9 @@
-"""A catalog of 100,000 works: what scraping it takes in memory, writing and reading its file in time.
+"""Measure a catalog of 100,000 works: the memory of scraping it, the time to write and read its file.
 
     python bench/catalog.py [--works 100000]
 
-Serves an archive with WikiArt's cap on loopback, runs the real stage against it (some 100,000 requests: minutes),
-and times the file alone. The stage's memory is its process's highest resident set (Linux: VmHWM).
+Serves an archive with WikiArt's cap on loopback and runs the real stage against it (some 100,000 requests: minutes),
+then times the file alone. The stage's memory is its process's largest resident set (Linux: VmHWM).
 """
 
 import argparse
@@ -23,7 +23,7 @@ from atelier.data.catalog import read_catalog, write_catalog  # noqa: E402
 from tests.archive import archive, painted  # noqa: E402
 
 ROUNDS = 5
-# the stage as DVC runs it, and its own account of its memory: a parent's would count the parent's too
+# the stage as DVC runs it; it records its own memory, because its parent's would count as well if measured there
 STAGE = """
 import atexit, pathlib, runpy
 status = pathlib.Path("/proc/self/status")
@@ -42,7 +42,7 @@ def main() -> None:
             seconds = _scrape(root, site.base_url)
             requests = len(site.requests)
         gc.collect()
-        gc.freeze()  # the archive's own objects are none of the file's business
+        gc.freeze()  # the archive's objects are not measured
         catalog = read_catalog(root / "data/catalog.parquet")
         writing = [_seconds(lambda: write_catalog(catalog, root / "again.parquet")) for _ in range(ROUNDS)]
         reading = [_seconds(lambda: read_catalog(root / "again.parquet")) for _ in range(ROUNDS)]

@@ -1,13 +1,11 @@
-"""One module per stage of dvc.yaml; `python -m tasks.<stage>` is what DVC runs. Imports neither Prefect nor DVC."""
+"""The stages of dvc.yaml, one module each; DVC runs `python -m tasks.<stage>`."""
 
 import os
 import time
 
 from atelier.parent_death import die_with_starter
 
-if "DVC_STAGE" in os.environ:  # a killed dvc would leave its stage running
-    die_with_starter()  # here, because a stage's own imports take seconds in which dvc may go
+if "DVC_STAGE" in os.environ:  # else a stage would outlive a killed dvc
+    die_with_starter()  # here, because importing a stage takes seconds in which dvc may be killed
 
-STARTED_NS = (
-    time.time_ns()
-)  # before any stage's code is imported: tasks.inputs compares it with when that was edited
+STARTED_NS = time.time_ns()  # before a stage's code is imported: tasks.inputs finds edits made after this

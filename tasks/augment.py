@@ -1,4 +1,4 @@
-"""Stage augment: the downloaded pictures as a packed set of squares, with its mirrored view."""
+"""Stage augment: pack the downloaded pictures into the training set."""
 
 import os
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from atelier.data.shards import read_shards
 from atelier.settings.messages import counted
 from tasks.stage import DATA, Stage, main
 
-NAMED = 10  # look-alikes that the log names; data/downloads.parquet names all
+MAX_NAMED_LOOK_ALIKES = 10  # in the log; data/downloads.parquet names all
 
 
 def run(stage: Stage) -> str:
-    """params `augment`; data/images and data/downloads.parquet → data/dataset."""
+    """Make data/dataset from data/images and data/downloads.parquet, with the section `augment` of params.yaml."""
     section = stage.params.augment
     arrived = downloaded_pictures(read_downloads(DATA / "downloads.parquet"))
     alike = find_look_alikes(arrived) if section.near_duplicates == "exclude" else {}
-    _tell(alike)
-    # another share is another split, so that `augment.held_out` has the effect that it says
-    memory = stage.state / f"split-{section.held_out:g}.parquet"
-    placed = read_placements(memory)
+    _print_left_out(alike)
+    # one file for each share, so that a change of augment.held_out makes a new split
+    placements = stage.state / f"split-{section.held_out:g}.parquet"
+    placed = read_placements(placements)
     with stage.progress(len(arrived) - len(alike), "images") as progress:
         facts = write_dataset(
             arrived,
@@ -39,7 +39,7 @@ def run(stage: Stage) -> str:
         )
     index = read_table(DATA / "dataset" / "index.parquet", INDEX_SCHEMA)
     sides = zip(index["id"].to_pylist(), index["split"].to_pylist(), strict=True)
-    write_placements(memory, placed, arrived, sides)
+    write_placements(placements, placed, arrived, sides)
     left_out = facts["left_out_too_small"]
     return (
         f"{counted(facts['pictures'], 'picture')} of {section.resolution} px"
@@ -50,11 +50,11 @@ def run(stage: Stage) -> str:
     )
 
 
-def _tell(alike: Mapping[str, LookAlike]) -> None:
-    for id in sorted(alike)[:NAMED]:
+def _print_left_out(alike: Mapping[str, LookAlike]) -> None:
+    for id in sorted(alike)[:MAX_NAMED_LOOK_ALIKES]:
         print(f"left out: {id} looks like {alike[id].id}, {alike[id].bits} bits apart")
-    if len(alike) > NAMED:
-        print(f"left out: {len(alike) - NAMED:,} more; data/downloads.parquet names them all")
+    if len(alike) > MAX_NAMED_LOOK_ALIKES:
+        print(f"left out: {len(alike) - MAX_NAMED_LOOK_ALIKES:,} more; data/downloads.parquet names them all")
 
 
 if __name__ == "__main__":

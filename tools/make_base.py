@@ -1,7 +1,7 @@
-"""Make models/base-64-<hash> of a trained data/model: `python tools/make_base.py data/model`.
+"""Make the base model models/base-64-<hash> from a trained one: `python tools/make_base.py data/model`.
 
 Weights are stored as float16, which halves the files; networks compute with them as float32. Prints the new
-directory's name, which goes into `BASE` of atelier/model_store.py, and how far float16 moves a picture.
+directory's name, which goes into `BASE_MODEL` of atelier/model_store.py, and how far float16 moves a picture.
 """
 
 import json
@@ -17,11 +17,11 @@ from atelier.networks import FORMAT, load_generator, read_model
 from atelier.networks.latent_field import render_seed
 from atelier.networks.weights import save_weights
 
-MOST = 6_000_000  # bytes of both networks together
+MAX_BYTES = 6_000_000  # of both networks together
 
 
-def halved(source: Path, target: Path) -> None:
-    """Write a model file's floats as float16. Raises ValueError where one is beyond float16's range."""
+def save_as_float16(source: Path, target: Path) -> None:
+    """Write a copy of a model file with float16 weights. Raises ValueError where one is beyond float16's range."""
     header, tensors = read_model(source)
     half = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     if not all(value.isfinite().all() for value in half.values()):
@@ -30,9 +30,9 @@ def halved(source: Path, target: Path) -> None:
 
 
 def fill(source: Path, directory: Path) -> None:
-    """Write both networks and model.json of the model in `source` into `directory`, in the form of a kept model."""
+    """Write both networks and model.json of the model in `source` into `directory`, see atelier.model_store."""
     for name in (GENERATOR_FILE, DISCRIMINATOR_FILE):
-        halved(source / name, directory / name)
+        save_as_float16(source / name, directory / name)
     header, _ = read_model(directory / GENERATOR_FILE)
     facts = {key: value for key, value in header.items() if key != "format"}
     facts |= {
@@ -45,12 +45,12 @@ def fill(source: Path, directory: Path) -> None:
 def main(source: Path, name: str) -> None:
     """Make the model directory in models/ and print its name, its size and what float16 changes.
 
-    Raises ValueError where the weights do not fit into float16, or the files are larger than a base model may be.
+    Raises ValueError where weights are beyond float16's range, or the files take more than MAX_BYTES.
     """
     path = store_model(Path("models"), name, lambda directory: fill(source, directory))
     size = sum((path / each).stat().st_size for each in (GENERATOR_FILE, DISCRIMINATOR_FILE))
-    if size > MOST:
-        raise ValueError(f"{path} takes {size:,} bytes; a base model takes at most {MOST:,}")
+    if size > MAX_BYTES:
+        raise ValueError(f"{path} takes {size:,} bytes; a base model takes at most {MAX_BYTES:,}")
     pictures = []
     for directory in (source, path):
         generator, _ = load_generator(directory / GENERATOR_FILE)

@@ -1,4 +1,4 @@
-"""params.yaml's keys as a table for people: `python -m tools.params_table` prints docs/params.md."""
+"""Print docs/params.md, a table of params.yaml's keys: `python -m tools.params_table > docs/params.md`."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ dates are quoted, because YAML would otherwise read them as dates and DVC takes 
 
 @dataclass(frozen=True)
 class Row:
-    """One key: its dotted name, the value that the file gives, what it may hold, and the comment beside it."""
+    """One key: its dotted name, its value in the file, the values it may hold, and the comment beside it."""
 
     key: str
     value: str
@@ -29,7 +29,7 @@ class Row:
 
 
 def rows(text: str) -> Iterator[Row]:
-    """The keys of a params.yaml that hold a value, in its order."""
+    """Yield the keys of a params.yaml that have a value, in the file's order."""
     path: list[str] = []
     for line in text.splitlines():
         if not (match := LINE.match(line)):
@@ -40,7 +40,7 @@ def rows(text: str) -> Iterator[Row]:
 
 
 def markdown(text: str) -> str:
-    """The whole page, one table a section."""
+    """Return the whole page, one table for each section."""
     lines, section = [INTRODUCTION], ""
     for row in rows(text):
         name, key = row.key.split(".", 1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from atelier import doctor
-from atelier.doctor import disk, packages, processors, torch_build, wikiart
+from atelier.doctor import check_disk, check_packages, check_processors, check_torch, check_wikiart
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from tests.lookalike import lookalike
@@ -31,7 +31,7 @@ PARAMS = Path("params.yaml")
 def test_torch_and_the_driver_must_fit(
     built_for: str | None, works: bool, driver: str | None, state: str, words: str
 ) -> None:
-    found = torch_build(built_for, works, driver)
+    found = check_torch(built_for, works, driver)
     assert found.state == state
     assert words in found.message
     assert (found.fix == "") == (state == "ok")
@@ -40,33 +40,33 @@ def test_torch_and_the_driver_must_fit(
 def test_the_drivers_version_is_read_from_what_the_kernel_module_says(tmp_path: Path) -> None:
     told = tmp_path / "version"
     told.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build\n")
-    assert doctor._driver(told) == "580.82.07"
-    assert doctor._driver(tmp_path / "absent") is None
+    assert doctor._driver_version(told) == "580.82.07"
+    assert doctor._driver_version(tmp_path / "absent") is None
 
 
 def test_packages_that_are_absent_or_of_another_version_are_named() -> None:
-    found = packages(["torch>=1", "numpy<1", "no-such-package>=2", "also-absent; extra == 'dev'"])
+    found = check_packages(["torch>=1", "numpy<1", "no-such-package>=2", "also-absent; extra == 'dev'"])
     assert found.state == "wrong"
     assert "numpy is" in found.message
     assert "no-such-package is not installed" in found.message
     assert "also-absent" not in found.message
-    assert packages().state == "ok"
+    assert check_packages().state == "ok"
 
 
 @pytest.mark.parametrize(("free_bytes", "state"), [(1e9, "wrong"), (1e10, "warning"), (1e12, "ok")])
 def test_little_room_is_told_before_it_is_missed(tmp_path: Path, free_bytes: float, state: str) -> None:
-    assert disk(tmp_path, free_bytes).state == state
+    assert check_disk(tmp_path, free_bytes).state == state
 
 
 def test_a_real_product_is_computed() -> None:
-    (found,) = processors() if not torch.cuda.is_available() else [next(processors())]
+    (found,) = check_processors() if not torch.cuda.is_available() else [next(check_processors())]
     assert found.state == "ok"
     assert "product" in found.message
 
 
 def test_a_device_that_multiplies_wrongly_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_multiplies", lambda device: False)
-    assert next(processors()).state == "wrong"
+    monkeypatch.setattr(doctor, "_multiplies_correctly", lambda device: False)
+    assert next(check_processors()).state == "wrong"
 
 
 def asking(base_url: str, contact: str = "") -> Params:
@@ -78,17 +78,17 @@ def asking(base_url: str, contact: str = "") -> Params:
 
 def test_the_site_is_asked_for_its_rules_where_it_is_the_source() -> None:
     with lookalike({}) as site:
-        assert wikiart(asking(site.base_url)).state == "ok"
+        assert check_wikiart(asking(site.base_url)).state == "ok"
         asked = len(site.robots_requests)
         assert asked > 0
         assert site.requests == []
-        assert wikiart(load_params(PARAMS)).message == "not asked, since scrape.source is gallery"
+        assert check_wikiart(load_params(PARAMS)).message == "not asked, since scrape.source is gallery"
         assert len(site.robots_requests) == asked
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "https://www.wikiart.org"])
 def test_a_site_that_cannot_be_asked_is_told_in_words(address: str) -> None:
-    found = wikiart(asking(address))  # nobody listens on port 9, and WikiArt is not asked anonymously
+    found = check_wikiart(asking(address))  # nobody listens on port 9, and WikiArt is not asked anonymously
     assert found.state == "wrong"
     assert "contact" in found.fix
 
