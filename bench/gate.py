@@ -38,10 +38,10 @@ from ruamel.yaml import YAML
 
 from atelier.data.dataset import open_dataset
 from atelier.files import write_json
-from atelier.metrics.bootstrap import contest
+from atelier.metrics.bootstrap import paired_bootstrap
 from atelier.metrics.compare import SPACE_PAINTINGS
 from atelier.metrics.distances import kid
-from atelier.metrics.features import Features, Seen, Space
+from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.networks import load_generator
 from atelier.networks.latent_field import render_seed
 from atelier.settings.schema import Params
@@ -149,16 +149,16 @@ def features_of(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     torch.set_num_threads(1)
     kept = Path(f"{name}.features.npy")
     if not kept.exists():
-        pictures, network = np.load(f"{name}.npy", mmap_mode="r"), Features(CPU)
+        pictures, network = np.load(f"{name}.npy", mmap_mode="r"), FeatureExtractor(CPU)
         np.save(kept, torch.stack([network(pictures), network(pictures, coarse=True)]).numpy())
     sharp, coarse = torch.from_numpy(np.load(kept))
     return sharp, coarse
 
 
 @lru_cache
-def pool(name: str) -> Seen:
+def pool(name: str) -> FeatureSet:
     """A whole pool in the training paintings' space."""
-    return Space(*features_of(TRAINING))(*features_of(name))
+    return FeatureSpace(*features_of(TRAINING))(*features_of(name))
 
 
 def decide(bout: Bout) -> Result:
@@ -169,7 +169,7 @@ def decide(bout: Bout) -> Result:
     random = np.random.default_rng([bout.seed, *f"{bout.champion} {bout.challenger}".encode()])
     paintings = torch.from_numpy(random.permutation(len(pool(PAINTINGS))))[: bout.paintings]
     rows = torch.from_numpy(random.permutation(len(pool(bout.champion))))
-    found = contest(
+    found = paired_bootstrap(
         pool(bout.champion)[rows[: bout.samples]],
         pool(bout.challenger)[rows[bout.samples : 2 * bout.samples]],
         pool(PAINTINGS)[paintings],

@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from atelier.data.dataset import PackedDataset, open_dataset
-from atelier.metrics.features import Features, Reference
-from atelier.metrics.panel import QuickPanel
+from atelier.metrics.features import FeatureExtractor, Reference
+from atelier.metrics.quick_panel import QuickPanel
 from atelier.networks.latent_field import render_seed
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.schema import Train
@@ -133,7 +133,7 @@ class Judge:
     """Compares pictures with a data set's paintings."""
 
     def __init__(self, dataset: PackedDataset) -> None:
-        self._features = Features()
+        self._features = FeatureExtractor()
         paintings = np.array(dataset.train.images)
         self._references = [
             Reference.of(self._features(paintings, coarse=coarse)) for coarse in (False, True)

@@ -20,7 +20,7 @@ from atelier.settings.schema import TrainUpscaler
 from atelier.upscaling.enlarge import enlarge_lanczos
 from atelier.upscaling.external import open_external
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
-from atelier.upscaling.prints import new_press
+from atelier.upscaling.prints import new_printer
 
 PRINT_PX, TURNS = 768, 5
 GROWING_PX = (512, 1024, 2048)  # sides of prints
@@ -98,7 +98,7 @@ def way(name: str, path: Path) -> Way:
                     return (descriptor(images)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
             return whole
-    press = new_press("learned", scale(name), 8, path)
+    press = new_printer("learned", scale(name), 8, path)
     return lambda picture: press.print(picture)[0]
 
 

@@ -26,18 +26,18 @@ from atelier.device import keep_freed_memory, pick_deterministic_device
 from atelier.images.verify import ImageLimits, Verified, verify
 from atelier.pictures import Pixels
 from atelier.progress import Progress
-from atelier.upscaling.data import reduced
-from atelier.upscaling.enlarge import enlarge, enlarge_lanczos
-from atelier.upscaling.evaluate import psnr_y, shrunk, trimmed
-from atelier.upscaling.network import SRVGGNetCompact
-from atelier.upscaling.train import UpscalerPlan, UpscalerTrainer
+from atelier.upscaling.data import reduce_painting
+from atelier.upscaling.enlarge import enlarge_lanczos
+from atelier.upscaling.evaluate import crop_to_multiple, psnr_y, shrink_bicubic
+from atelier.upscaling.network import SRVGGNetCompact, enlarge
+from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer
 from tasks.states import key_of
 
 LARGER = 30
 # less than ten minutes of two idle cores with AVX-512
 PLANS = {
-    2: UpscalerPlan(2, 9000, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
-    4: UpscalerPlan(4, 7500, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
+    2: UpscalerConfig(2, 9000, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
+    4: UpscalerConfig(4, 7500, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
 }
 JUDGED_AT = {2: (2, 4), 4: (4,)}  # by a network's scale: at twice its own in two passes, as prints are made
 
@@ -90,7 +90,7 @@ def read(folder: Path, smallest_px: int) -> list[Painting]:
         assert isinstance(verdict, Verified) and verdict.image, row["file"]
         known = Picture(row["file"], verdict.width, verdict.height, verdict.phash)
         if min(known.width, known.height) >= smallest_px:
-            paintings.append(Painting(known, row["title"], reduced(verdict.image, smallest_px)))
+            paintings.append(Painting(known, row["title"], reduce_painting(verdict.image, smallest_px)))
     return paintings
 
 
@@ -107,7 +107,7 @@ def split(
     return train, [p for p in paintings if p.known.id in seen & larger]
 
 
-def trained(plan: UpscalerPlan, pictures: list[Pixels], scratch: Path) -> SRVGGNetCompact:
+def trained(plan: UpscalerConfig, pictures: list[Pixels], scratch: Path) -> SRVGGNetCompact:
     """The network of a plan, from the scratch folder where it is there; says what its training took."""
     content = hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
     state = scratch / key_of({**asdict(plan), "pictures": content}) / "state.safetensors"
@@ -131,8 +131,8 @@ def trained(plan: UpscalerPlan, pictures: list[Pixels], scratch: Path) -> SRVGGN
 def judged(network: SRVGGNetCompact, held_out: Sequence[Painting], scale: int) -> Iterator[tuple[str, float]]:
     """Of each painting, its title and the PSNR-Y above Lanczos."""
     for painting in held_out:
-        large = trimmed(painting.pixels, scale)
-        small = shrunk(large, scale)
+        large = crop_to_multiple(painting.pixels, scale)
+        small = shrink_bicubic(large, scale)
         ours = psnr_y(enlarge(network, small, scale), large, scale)
         yield painting.title, ours - psnr_y(enlarge_lanczos(small, scale), large, scale)
 

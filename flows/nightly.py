@@ -24,6 +24,7 @@ from atelier import model_store
 from atelier.data.catalog import read_downloads
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
+from atelier.metrics.comparison import Comparison
 from atelier.settings.edit import Change
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
@@ -31,7 +32,7 @@ from flows.clones import night_clone
 from flows.clones.night_clone import Clone
 from flows.night import champion
 from flows.night.champion import Champion, Promotion
-from flows.night.report import Comparison, Harvest, Night, Outcome, Report, compare_command
+from flows.night.report import Harvest, Night, Outcome, Report, compare_command
 from flows.orchestration.notify import notifier
 from flows.orchestration.run_page import Logger, RunPage
 from flows.orchestration.stage_tasks import RETRY_DELAYS_S, PipelineRun, failed, is_retried

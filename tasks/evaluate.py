@@ -9,9 +9,9 @@ import torch
 from atelier.data.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_bytes, write_json
-from atelier.metrics.distances import softness
-from atelier.metrics.inception import Inception, NotHad, read_weights
-from atelier.metrics.panel import Kin, Measure, Quality, Scores, judge
+from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
+from atelier.metrics.panel import Metric, NearestPaintings, Quality, Scores, measure_quality
+from atelier.metrics.patches import softness
 from atelier.networks import load_generator
 from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
@@ -46,7 +46,7 @@ def run(stage: Stage) -> str:
         progress.update(params.samples, "comparing")
         pictures = np.concatenate(pieces)
         training, held_out = dataset.train.images, dataset.held_out.images
-        quality, kin = judge(
+        quality, kin = measure_quality(
             pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
         )
         metrics = quality.to_metrics()
@@ -78,7 +78,7 @@ def in_words(quality: Quality) -> str:
     """A sentence and a table of the panel's numbers beside what real and spoilt paintings score."""
     rows = [["", "generated", "real", *(name.replace("_", " ") for name in quality.yardsticks)]]
     for field in fields(Scores):
-        measure: Measure = getattr(quality, field.name)
+        measure: Metric = getattr(quality, field.name)
         spoilt = (getattr(scores, field.name) for scores in quality.yardsticks.values())
         rows.append([field.name, *(f"{number:.3g}" for number in (measure.value, measure.floor, *spoilt))])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -86,7 +86,7 @@ def in_words(quality: Quality) -> str:
     return f"The generated pictures are {quality.in_words}.\n\n" + "\n".join(table) + "\n"
 
 
-def inception_for(params: Evaluate, device: torch.device) -> Inception | NotHad | None:
+def inception_for(params: Evaluate, device: torch.device) -> Inception | InceptionUnavailable | None:
     """Inception where it is asked for, or why it cannot be had, which takes nothing from the other metrics.
 
     A file that params.yaml names wrongly is a mistake like any other, and raises AtelierError.
@@ -95,15 +95,15 @@ def inception_for(params: Evaluate, device: torch.device) -> Inception | NotHad 
         return None
     given = Path(params.inception_weights) if params.inception_weights else None
     try:
-        return Inception(read_weights(given), device)
-    except NotHad as error:
+        return Inception(read_inception_weights(given), device)
+    except InceptionUnavailable as error:
         if given:
             raise
         print(f"evaluate: FID and KID are not computed, all else is: {error}")
         return error
 
 
-def beside_nearest(pictures: Pixels, training: Pixels, kin: Kin) -> Pixels:
+def beside_nearest(pictures: Pixels, training: Pixels, kin: NearestPaintings) -> Pixels:
     """Each picture followed by its nearest training painting: the likeliest copies first."""
     shown = np.argsort(kin.distances, kind="stable")[:PAIRS]
     nearest = training[kin.rows[shown]]

@@ -17,8 +17,8 @@ from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import digest, digest_tree, write_bytes, write_json
-from atelier.metrics.features import read_weights
-from atelier.metrics.panel import QUICK_PICTURES, refuse_too_few
+from atelier.metrics.features import read_lite0_weights
+from atelier.metrics.quick_panel import QUICK_PICTURES, check_counts
 from atelier.networks import NetworkConfig, save_network
 from atelier.settings.schema import Train
 from atelier.training.config import RECIPES, Precision, Recipe, TrainingPlan, pick_precision
@@ -44,8 +44,8 @@ def train(stage: Stage, world: World) -> str:
     params = stage.params.train
     dataset = open_dataset(DATA / "dataset")
     # before any work: the first snapshot could not be scored
-    read_weights()
-    refuse_too_few(QUICK_PICTURES, len(dataset.train.images), len(dataset.held_out.images))
+    read_lite0_weights()
+    check_counts(QUICK_PICTURES, len(dataset.train.images), len(dataset.held_out.images))
     device = deterministic_device("train", params.device)
     precision, why = pick_precision(params.precision, device)
     print(f"train: computes in {precision}, {why}")

@@ -14,10 +14,10 @@ from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.settings.schema import TrainUpscaler
-from atelier.upscaling.data import Pictures, read_pictures
-from atelier.upscaling.evaluate import Judgement, judge, write_comparison
+from atelier.upscaling.data import PaintingSets, read_paintings
+from atelier.upscaling.evaluate import ComparedMetric, evaluate_upscaler, write_comparison
 from atelier.upscaling.network import save_upscaler
-from atelier.upscaling.train import UpscalerPlan, UpscalerTrainer
+from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer
 from tasks.stage import DATA, Stage, main
 from tasks.states import States
 from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
@@ -30,14 +30,14 @@ def run(stage: Stage) -> str:
     """params `train_upscaler`; data/images and data/downloads.parquet → data/upscaler."""
     params = stage.params.train_upscaler
     device = deterministic_device(stage.name, params.device)
-    plan = plan_of(params)
+    config = config_of(params)
     pictures = paintings(params)
-    named = {f"{stage.name}.{name}": value for name, value in asdict(plan).items()}
+    named = {f"{stage.name}.{name}": value for name, value in asdict(config).items()}
     states = States.of(
         stage, {**named, "data/images": pictures.content_key, f"{stage.name}.device": device.type}
     )
     states.begin()
-    trainer = UpscalerTrainer(plan, pictures.train, device, states.directory / "state.safetensors")
+    trainer = UpscalerTrainer(config, pictures.train, device, states.directory / "state.safetensors")
     if trainer.resume():
         print(f"{stage.name}: goes on from step {trainer.step:,} ({states.directory})")
         if said := states.another_torch():
@@ -46,13 +46,13 @@ def run(stage: Stage) -> str:
         print(f"{stage.name}: begins anew; {said}")
     with only_trainer(stage.name, device), asked_to_stop() as stopping:
         try:
-            with stage.progress(plan.steps, "steps", trainer.step) as progress:
+            with stage.progress(config.steps, "steps", trainer.step) as progress:
                 finished = trainer.train(progress, stopping.is_set)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise AtelierError(
-                f"{device} has not enough memory for train_upscaler.batch {plan.batch}: lower it"
+                f"{device} has not enough memory for train_upscaler.batch {config.batch}: lower it"
             ) from None
     if not finished:
         print(f"{stage.name}: stopped at step {trainer.step:,}; `dvc repro` goes on from there")
@@ -64,9 +64,9 @@ def run(stage: Stage) -> str:
     return summary(judgements, pictures)
 
 
-def plan_of(params: TrainUpscaler) -> UpscalerPlan:
+def config_of(params: TrainUpscaler) -> UpscalerConfig:
     """What params.yaml's `train_upscaler` asks for."""
-    return UpscalerPlan(
+    return UpscalerConfig(
         scale=params.scale,
         steps=params.steps,
         features=params.features,
@@ -79,32 +79,32 @@ def plan_of(params: TrainUpscaler) -> UpscalerPlan:
     )
 
 
-def paintings(params: TrainUpscaler) -> Pictures:
+def paintings(params: TrainUpscaler) -> PaintingSets:
     """The downloaded paintings, or as many of them as `train_upscaler.paintings` allows, ready to learn from."""
     known = downloaded_pictures(read_downloads(DATA / "downloads.parquet"))
     smallest_px = params.patch_px * params.scale
-    return read_pictures(
+    return read_paintings(
         known, read_shards(DATA / "images"), smallest_px, params.paintings, os.cpu_count() or 1
     )
 
 
-def write_outs(trainer: UpscalerTrainer, pictures: Pictures) -> dict[int, dict[str, Judgement]]:
+def write_outs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, dict[str, ComparedMetric]]:
     """The network, how much better it is than Lanczos at which scale, and a sheet to see it."""
-    plan, network = trainer.plan, trainer.network.eval().requires_grad_(False)
+    config, network = trainer.config, trainer.network.eval().requires_grad_(False)
     facts = {
         "paintings": len(pictures.train),
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    save_upscaler(OUT / "upscaler.safetensors", network, {**facts, **asdict(plan)})
-    scales = JUDGED_SCALES[plan.scale]
-    judgements = {scale: judge(network, pictures.held_out, scale) for scale in scales}
+    save_upscaler(OUT / "upscaler.safetensors", network, {**facts, **asdict(config)})
+    scales = JUDGED_SCALES[config.scale]
+    judgements = {scale: evaluate_upscaler(network, pictures.held_out, scale) for scale in scales}
     report = {
         "paintings": {
             "found": pictures.found,
             "trained_on": len(pictures.train),
             "held_out": len(pictures.held_out),
         },
-        "training": asdict(plan),
+        "training": asdict(config),
         **{
             f"x{scale}": {name: asdict(figure) for name, figure in judgement.items()}
             for scale, judgement in judgements.items()
@@ -118,7 +118,7 @@ def write_outs(trainer: UpscalerTrainer, pictures: Pictures) -> dict[int, dict[s
     return judgements
 
 
-def summary(judgements: dict[int, dict[str, Judgement]], pictures: Pictures) -> str:
+def summary(judgements: dict[int, dict[str, ComparedMetric]], pictures: PaintingSets) -> str:
     """What the held-out paintings say."""
     gains = ", ".join(
         f"×{scale} {judgement['psnr_y'].ours.mean:.2f} dB ({judgement['psnr_y'].gain.mean:+.2f} over Lanczos)"

@@ -20,7 +20,7 @@ from atelier.provenance.facts import (
 )
 from atelier.settings.messages import counted
 from atelier.settings.schema import Upscale
-from atelier.upscaling.prints import Press, dpi_of, new_press, too_coarse
+from atelier.upscaling.prints import Printer, new_printer, print_dpi, resolution_warning
 from tasks import states
 from tasks.stage import DATA, Stage, main
 from tasks.trainer import deterministic_device
@@ -42,7 +42,7 @@ def run(stage: Stage) -> str:
     press = opened(stage, params)
     sizes = Counter(size_of(provenance, params) for provenance in artworks.values())
     for (width, height), count in sizes.items():
-        if coarse := too_coarse(width, height, count, params):
+        if coarse := resolution_warning(width, height, count, params):
             print(f"{stage.name}: {coarse}")
     made = stage.state_of(key_of(stage, press, [*artworks.values()]))
     made.mkdir(exist_ok=True)
@@ -60,7 +60,7 @@ def run(stage: Stage) -> str:
 
             picture = read_artwork(path, provenance)
             samples, facts = press.print(picture, provenance.latent.seamless, told)
-            dpi = dpi_of(samples.shape[1], params.print)
+            dpi = print_dpi(samples.shape[1], params.print)
             write_png(made / path.name, samples, provenance_of_print(provenance, facts), dpi)
     with replacing_directory(PRINTS) as directory:
         for path in artworks:
@@ -70,18 +70,18 @@ def run(stage: Stage) -> str:
     return summary(params, sizes, murals)
 
 
-def opened(stage: Stage, params: Upscale) -> Press:
+def opened(stage: Stage, params: Upscale) -> Printer:
     """The press that params.yaml asks for."""
     if params.method == "lanczos":
-        return new_press("lanczos", params.scale, params.bits)
+        return new_printer("lanczos", params.scale, params.bits)
     device = deterministic_device(stage.name, params.device)
     external = params.external
     if params.method == "learned" or external.path is None:
-        return new_press("learned", params.scale, params.bits, UPSCALER, device=device)
-    return new_press("external", params.scale, params.bits, Path(external.path), external.sha256, device)
+        return new_printer("learned", params.scale, params.bits, UPSCALER, device=device)
+    return new_printer("external", params.scale, params.bits, Path(external.path), external.sha256, device)
 
 
-def key_of(stage: Stage, press: Press, artworks: list[Provenance]) -> str:
+def key_of(stage: Stage, press: Printer, artworks: list[Provenance]) -> str:
     """Changes with all that decides a print: the settings, the upscaler, the artworks, the code."""
     settings = {
         "upscaler": press.facts.model_dump(),

@@ -20,8 +20,8 @@ from atelier.data.catalog import Work, parse_year
 from atelier.data.coverage import SourceWorks
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.images.kinds import kind_of_name, unreadable
-from atelier.pictures.untrusted import shown
+from atelier.images.kinds import kind_of_name, missing_decoder
+from atelier.pictures.untrusted import escaped
 from atelier.progress import CountCallback, ignore_progress
 from atelier.text import clean, slug, unescape_csv_cell
 
@@ -132,13 +132,13 @@ class _LeftOut:
     def notes(self) -> Iterator[str]:
         """Yield a sentence for each reason, with the first names and what to do."""
         for reason, names in sorted(self.names.items()):
-            named = ", ".join(shown(name) for name in sorted(names)[:MAX_NAMED_FILES])
+            named = ", ".join(escaped(name) for name in sorted(names)[:MAX_NAMED_FILES])
             more = f" and {len(names) - MAX_NAMED_FILES:,} more" if len(names) > MAX_NAMED_FILES else ""
             advice = f"; {self.advice[reason]}" if reason in self.advice else ""
             yield f"left out, {reason}: {named}{more}{advice}"
         if self.others:
             kinds = sorted(self.others.items(), key=lambda kind: (-kind[1], kind[0]))
-            words = [f"{count:,} {shown(kind)}" for kind, count in kinds[:MAX_NAMED_KINDS]]
+            words = [f"{count:,} {escaped(kind)}" for kind, count in kinds[:MAX_NAMED_KINDS]]
             rest = sum(count for _, count in kinds[MAX_NAMED_KINDS:])
             words += [f"{rest:,} of other kinds"] if rest else []
             yield f"passed over, since the names promise no picture: {', '.join(words)}"
@@ -185,7 +185,7 @@ def _has_image_suffix(path: Path, relative: str, left_out: _LeftOut) -> bool:
     """Return whether a file's name has the suffix of an image that can be read; if not, add it to `left_out`."""
     suffix = path.suffix.lower()
     if (kind := kind_of_name(path)) is not None:
-        if advice := unreadable(kind):
+        if advice := missing_decoder(kind):
             left_out.add_unread_kind(suffix, relative, advice)
         return not advice
     if suffix in UNREAD_SUFFIXES:

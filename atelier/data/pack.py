@@ -17,7 +17,7 @@ from atelier.data.duplicates import LookAlike, Picture, group_near_duplicates
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.files import replacing, write_json
-from atelier.images.verify import pixels_of, read_rgb, room_for
+from atelier.images.verify import claimed_pixels, decoding_slot, read_rgb
 from atelier.pictures import Pixels
 from atelier.settings.messages import counted
 
@@ -169,7 +169,7 @@ def _resized(
     items: Iterable[Item], cuts: Mapping[str, CropBox], resolution: int, workers: int
 ) -> Iterator[tuple[str, Pixels]]:
     def resize(item: Item) -> tuple[str, Pixels]:
-        with room_for(pixels_of(item.content)):
+        with decoding_slot(claimed_pixels(item.content)):
             return item.id, read_square(item)
 
     def read_square(item: Item) -> Pixels:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from atelier.data.catalog import DownloadRecord, Status
 from atelier.data.database import Database
-from atelier.images.kinds import unreadable
+from atelier.images.kinds import missing_decoder
 from atelier.images.verify import ImageLimits
 
 LAYOUT = 1  # of the tables: another number is another file
@@ -142,7 +142,7 @@ class Arrivals:
         )
 
     def _judges(self) -> list[int]:
-        heif = int(not unreadable("HEIF"))  # what was refused for want of pillow-heif is asked for again
+        heif = int(not missing_decoder("HEIF"))  # what was refused for want of pillow-heif is asked for again
         return [
             JUDGE,
             heif,

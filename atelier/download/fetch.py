@@ -14,7 +14,7 @@ from typing import NamedTuple
 from atelier.data.catalog import Work
 from atelier.download.arrivals import Arrival, Limits
 from atelier.download.sources import Source, addresses, catalogued_size, is_copy
-from atelier.images.verify import ImageLimits, Refused, is_placeholder_url, jpeg, verify
+from atelier.images.verify import ImageLimits, Refused, encode_jpeg, is_placeholder_url, verify
 from atelier.web.response import FetchError, Redirected
 
 # a false or damaged picture may be the site's bad moment: as many looks, or until one repeats itself
@@ -112,7 +112,7 @@ def _judged(content: bytes, limits: Limits) -> Arrival:
         return Arrival(verdict.status, verdict.reason, came_bytes=len(content))
     kept, size, extension = content, (verdict.width, verdict.height), verdict.extension
     if verdict.image is not None:
-        kept, size, extension = jpeg(verdict.image), verdict.image.size, "jpg"
+        kept, size, extension = encode_jpeg(verdict.image), verdict.image.size, "jpg"
     return Arrival(
         "ok",
         reason=verdict.note,

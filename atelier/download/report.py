@@ -10,7 +10,7 @@ from rich.text import Text
 
 from atelier.data.catalog import STATUSES, DownloadRecord
 from atelier.data.duplicates import LOOKS_LIKE_PREFIX
-from atelier.pictures.untrusted import shown
+from atelier.pictures.untrusted import escaped
 from atelier.text import clean
 
 EXAMPLES = 3  # works named for each status
@@ -82,7 +82,7 @@ def account_rows(entries: Iterable[DownloadRecord]) -> list[Row]:
 
 def _example(entry: DownloadRecord) -> str:
     """Reasons may quote what a site said: nothing in them may steer a terminal."""
-    reason = shown(clean(entry.reason))
+    reason = escaped(clean(entry.reason))
     if len(reason) > LONGEST_REASON:
         reason = f"{reason[:LONGEST_REASON]}…"
     return f"{clean(entry.id)}: {reason}" if reason else clean(entry.id)

@@ -30,7 +30,7 @@ from atelier.canvas.recipe import Facts
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Pixels
-from atelier.pictures.untrusted import opened, shown
+from atelier.pictures.untrusted import escaped, open_regular
 from atelier.provenance.facts import Provenance, first_error
 
 BIT = 16  # of the fixed point in which colours are converted
@@ -71,7 +71,7 @@ FORMATS = {
 def format_of(path: Path) -> Kind:
     """What a file of this name is to be. Raises AtelierError for other endings than .mp4 and .webm."""
     if (kind := FORMATS.get(path.suffix.lower())) is None:
-        raise AtelierError(f"{shown(path)} ends in no film's name: let it end in {' or '.join(FORMATS)}")
+        raise AtelierError(f"{escaped(path)} ends in no film's name: let it end in {' or '.join(FORMATS)}")
     return kind
 
 
@@ -122,7 +122,7 @@ def frames_sha256(path: Path) -> str:
 def _reading(path: Path) -> Iterator[InputContainer]:
     """A film that anybody may have made, by the reader of its own kind."""
     kind = format_of(path)
-    with opened(path, "name a film that Atelier made") as file:
+    with open_regular(path, "name a film that Atelier made") as file:
         try:
             with av.open(
                 file, "r", format=kind.container
@@ -130,7 +130,7 @@ def _reading(path: Path) -> Iterator[InputContainer]:
                 yield film
         except (av.FFmpegError, UnicodeDecodeError, IndexError) as error:  # IndexError: it has no pictures
             raise AtelierError(
-                f"{shown(path)} is no film, or a damaged one ({error}): name another"
+                f"{escaped(path)} is no film, or a damaged one ({error}): name another"
             ) from None
 
 
@@ -202,6 +202,6 @@ def read_facts(path: Path) -> FilmFacts:
         return FilmFacts.model_validate_json(read_comment(path))
     except ValueError as error:
         raise AtelierError(
-            f"{shown(path)} says nothing of a walk that this version knows ({first_error(error)}): name a film as "
+            f"{escaped(path)} says nothing of a walk that this version knows ({first_error(error)}): name a film as "
             "`atelier walk` wrote it"
         ) from None

@@ -95,7 +95,7 @@ ADOBE_RGB = RgbSpace((0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65), 563 / 256)  # A
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class DeclaredSpace:
     """What a file without a profile says of its colours: a space, None for sRGB; and what cannot be honoured."""
 
     space: RgbSpace | None = None
@@ -103,54 +103,54 @@ class Named:
     hdr: str = ""  # the curve of samples that have no equal in sRGB
 
 
-def named_by_codes(primaries: int, transfer: int) -> Named:
+def space_from_codes(primaries: int, transfer: int) -> DeclaredSpace:
     """The colour space of H.273 codes, as PNG's cICP, AVIF and HEIC carry them."""
     if transfer in HDR:
-        return Named(hdr=HDR[transfer])
+        return DeclaredSpace(hdr=HDR[transfer])
     known = (*PRIMARIES, UNSPECIFIED), (*TRANSFERS, UNSPECIFIED)
     if primaries not in known[0] or transfer not in known[1]:
-        return Named(
+        return DeclaredSpace(
             note=f"names its colour space by the codes {primaries} and {transfer}, which are not read: taken as sRGB"
         )
-    return _named(PRIMARIES.get(primaries, SRGB.primaries), TRANSFERS.get(transfer, "srgb"))
+    return _declared(PRIMARIES.get(primaries, SRGB.primaries), TRANSFERS.get(transfer, "srgb"))
 
 
-def named_by_png(chunks: Mapping[bytes, bytes]) -> Named:
+def space_from_png(chunks: Mapping[bytes, bytes]) -> DeclaredSpace:
     """The colour space of a PNG by its chunks cICP, sRGB, gAMA and cHRM, the first of them that is there.
 
     A profile (iCCP) ranks after cICP and before the others (PNG, third edition, 4.3); asking for it is the caller's.
     """
     codes = chunks.get(b"cICP", b"")
     if len(codes) == 4:
-        return named_by_codes(codes[0], codes[1])
+        return space_from_codes(codes[0], codes[1])
     if b"sRGB" in chunks or b"iCCP" in chunks:
-        return Named()
+        return DeclaredSpace()
     gamma, chroma = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     transfer: Transfer = "srgb"
     if len(gamma) == 4 and (value := int.from_bytes(gamma)):
         transfer = 100_000 / value
     if not 0.1 <= (1.0 if isinstance(transfer, str) else transfer) <= 10:
-        return Named(note="has a gamma that no picture has: taken as sRGB")
+        return DeclaredSpace(note="has a gamma that no picture has: taken as sRGB")
     primaries = SRGB.primaries
     if len(chroma) == 32:
         white_x, white_y, *colours = (value / 100_000 for value in struct.unpack(">8I", chroma))
         primaries = (*colours, white_x, white_y)
-    return _named(primaries, transfer)
+    return _declared(primaries, transfer)
 
 
-def named_by_exif(exif: Image.Exif) -> Named:
+def space_from_exif(exif: Image.Exif) -> DeclaredSpace:
     """The colour space of an EXIF block: sRGB, Adobe RGB (as DCF 2.0 or some cameras say it), or another."""
     inner = exif.get_ifd(ExifTags.IFD.Exif)
     space = inner.get(ExifTags.Base.ColorSpace)
     if space in (None, 1):
-        return Named()
+        return DeclaredSpace()
     try:
         interoperability = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, ""))
     except KeyError:
         interoperability = ""
     if space == 2 or interoperability.strip("\0 ") == "R03":
-        return Named(ADOBE_RGB)
-    return Named(note="EXIF names a colour space other than sRGB and no profile: taken as sRGB")
+        return DeclaredSpace(ADOBE_RGB)
+    return DeclaredSpace(note="EXIF names a colour space other than sRGB and no profile: taken as sRGB")
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -226,18 +226,18 @@ def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Ima
     return converted
 
 
-def _named(primaries: tuple[float, ...], transfer: Transfer) -> Named:
+def _declared(primaries: tuple[float, ...], transfer: Transfer) -> DeclaredSpace:
     space = RgbSpace(primaries, transfer)
     try:
         return (
-            Named()
+            DeclaredSpace()
             if space.is_srgb
-            else Named(space)
+            else DeclaredSpace(space)
             if np.isfinite(_to_xyz(primaries)).all()
-            else Named(note=_NONSENSE)
+            else DeclaredSpace(note=_NONSENSE)
         )
     except (np.linalg.LinAlgError, ZeroDivisionError):
-        return Named(note=_NONSENSE)
+        return DeclaredSpace(note=_NONSENSE)
 
 
 _NONSENSE = "has primary colours that span no space: taken as sRGB"

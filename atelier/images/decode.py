@@ -23,8 +23,15 @@ from PIL import (
 )
 
 from atelier.images import jpeg, tiff
-from atelier.images.colours import SPACE, Named, named_by_codes, named_by_exif, named_by_png, needs_conversion
-from atelier.images.jpeg import DAMAGE
+from atelier.images.colours import (
+    SPACE,
+    DeclaredSpace,
+    needs_conversion,
+    space_from_codes,
+    space_from_exif,
+    space_from_png,
+)
+from atelier.images.jpeg import DECODER_ERRORS
 from atelier.images.kinds import Truncated, Unreadable
 from atelier.images.tiff import CONVERTED
 from atelier.pictures.vips import array, libvips
@@ -42,7 +49,7 @@ ORIENTATIONS = {
 SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
 
 
-class Opened:
+class ImageDecoder:
     """A picture whose header has been read, not its pixels. `size` is as stored, before it is turned upright."""
 
     def __init__(self, kind: str, content: bytes) -> None:
@@ -123,7 +130,7 @@ class Opened:
         image.info = info
         return image
 
-    def _notes(self, image: Image.Image, named: Named) -> str:
+    def _notes(self, image: Image.Image, named: DeclaredSpace) -> str:
         notes = [named.note]
         if image.mode == "CMYK" and not needs_conversion(image.info.get("icc_profile"), "CMYK"):
             notes.append("CMYK without a colour profile: its colours are a guess")
@@ -133,34 +140,36 @@ class Opened:
             notes.append(f"the first of {self._layout.pages:,} pages")
         return "; ".join(note for note in notes if note)
 
-    def _named(self) -> Named:
+    def _named(self) -> DeclaredSpace:
         """What the file says of its colours other than by a profile; of the two, the one that counts."""
         if self._layout is not None:
             odd = {tiff.TRANSFER_FUNCTION, tiff.PRIMARIES} & {*self._layout.tags}
-            return Named(
+            return DeclaredSpace(
                 note="names a colour space by TIFF tags, which are not read: taken as sRGB" if odd else ""
             )
         info = self._image.info
         if self.kind == "PNG":
-            named = named_by_png(_png_chunks(self.content))
-            if named != Named():
+            named = space_from_png(_png_chunks(self.content))
+            if named != DeclaredSpace():
                 return named
         if info.get("icc_profile"):
-            return Named()
+            return DeclaredSpace()
         if self.kind == "HEIF" and (codes := info.get("nclx_profile")):
-            return named_by_codes(int(codes["color_primaries"]), int(codes["transfer_characteristics"]))
+            return space_from_codes(int(codes["color_primaries"]), int(codes["transfer_characteristics"]))
         if self.kind == "AVIF" and (
             found := re.search(rb"colrnclx(....)", self.content[: 1 << 16], re.DOTALL)
         ):
-            return named_by_codes(*struct.unpack(">HH", found[1]))
+            return space_from_codes(*struct.unpack(">HH", found[1]))
         if self.kind == "BMP" and self._says_bmp_colours():
-            return Named(note="names a colour space by its BMP header, which is not read: taken as sRGB")
+            return DeclaredSpace(
+                note="names a colour space by its BMP header, which is not read: taken as sRGB"
+            )
         if "exif" in info:
             try:
-                return named_by_exif(self._image.getexif())
-            except DAMAGE:  # an EXIF block that cannot be read says nothing
-                return Named()
-        return Named()
+                return space_from_exif(self._image.getexif())
+            except DECODER_ERRORS:  # an EXIF block that cannot be read says nothing
+                return DeclaredSpace()
+        return DeclaredSpace()
 
     def _says_bmp_colours(self) -> bool:
         length = int.from_bytes(self.content[14:18], "little")
@@ -170,7 +179,7 @@ class Opened:
         )
 
 
-def failure(kind: str, content: bytes, error: Exception) -> tuple[bool, str]:
+def classify_failure(kind: str, content: bytes, error: Exception) -> tuple[bool, str]:
     """Whether what a decoder raised means damage, or a kind that is not read; and a sentence, the same in every run."""
     if isinstance(error, Unreadable | Truncated):
         return isinstance(error, Truncated), str(error)
@@ -210,7 +219,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
         return found if isinstance(found, int) else 1
-    except DAMAGE:  # an EXIF block that cannot be read turns nothing
+    except DECODER_ERRORS:  # an EXIF block that cannot be read turns nothing
         return 1
 
 
@@ -236,7 +245,7 @@ def _deep_png(content: bytes) -> Image.Image:
     except vips.Error:
         raise Truncated("damaged PNG: its pixels cannot be decoded") from None
     channels = samples.shape[2] if samples.ndim == 3 else 1
-    named = named_by_png(_png_chunks(content))
+    named = space_from_png(_png_chunks(content))
     return tiff.eight_bits(
         samples, 1 if channels < 3 else 3, channels in (2, 4), None if named.space else profile, named
     )

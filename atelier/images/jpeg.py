@@ -15,7 +15,7 @@ from atelier.images.kinds import Truncated
 from atelier.pictures.vips import array, libvips
 
 # what Pillow raises for bytes that lie; its plugins do not check everything that they index
-DAMAGE = (
+DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError,
     AssertionError, AttributeError, NotImplementedError, struct.error, zlib.error,
 )  # fmt: skip
@@ -25,7 +25,7 @@ FILLER = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes
 
 
 def header(content: bytes) -> ImageFile.ImageFile:
-    """A JPEG whose header is read, not its pixels. Raises one of DAMAGE."""
+    """A JPEG whose header is read, not its pixels. Raises one of DECODER_ERRORS."""
     return JpegImagePlugin.jpeg_factory(io.BytesIO(content), "")
 
 
@@ -33,7 +33,7 @@ def decode(content: bytes, opened: Image.Image, mode: str, at_least_px: int | No
     """A JPEG as an image of `mode`; with `at_least_px` it comes 2, 4 or 8 times smaller where its shorter side allows.
 
     `opened` is its header, which is used up. Every coefficient is decoded in any case. Raises Truncated where its data
-    end early, one of DAMAGE where they are damaged.
+    end early, one of DECODER_ERRORS where they are damaged.
     """
     shrink = 1
     if at_least_px is not None:
@@ -115,7 +115,7 @@ def _lacks_data(content: bytes, image: Image.Image, mode: str, shrink: int) -> b
     try:
         image.load()
         other = _drafted(header(content[:end] + FILLER + content[end:]), mode, shrink)
-    except DAMAGE:
+    except DECODER_ERRORS:
         return True
     return other.tobytes() != image.tobytes()
 

@@ -71,7 +71,7 @@ def sniff(content: bytes) -> str | None:
 
 
 @cache
-def unreadable(kind: str) -> str:
+def missing_decoder(kind: str) -> str:
     """Why pictures of a kind cannot be read on this machine, and what to install; empty where they can be."""
     if kind == "HEIF" and find_spec("pillow_heif") is None:
         return "HEIC pictures are read where pillow-heif is installed: `uv pip install pillow-heif`"
@@ -87,7 +87,7 @@ def kind_of_name(path: PurePath) -> str | None:
     return SUFFIXES.get(path.suffix.lower())
 
 
-def what_instead(content: bytes) -> str:
+def describe_unknown(content: bytes) -> str:
     """What bytes are that are no picture of these kinds, in words."""
     if not content:
         return "an empty answer"

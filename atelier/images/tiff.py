@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atelier.images.colours import Named, needs_conversion
+from atelier.images.colours import DeclaredSpace, needs_conversion
 from atelier.images.kinds import Truncated, Unreadable
 from atelier.pictures import Pixels
 from atelier.pictures.vips import array, libvips
@@ -183,11 +183,11 @@ def decode(content: bytes, layout: Layout) -> Image.Image:
         return Image.frombytes("LAB", lab.shape[1::-1], lab.tobytes())
     if samples.dtype == np.int16:
         raise Unreadable("TIFF with signed samples, whose black and white are not known")
-    return eight_bits(samples, colours, alpha, profile, Named())
+    return eight_bits(samples, colours, alpha, profile, DeclaredSpace())
 
 
 def eight_bits(
-    samples: npt.NDArray[Any], colours: int, alpha: bool, profile: bytes | None, named: Named
+    samples: npt.NDArray[Any], colours: int, alpha: bool, profile: bytes | None, named: DeclaredSpace
 ) -> Image.Image:
     """Samples (H, W) or (H, W, channels) as an image; 16 bits are converted to sRGB before they are cut to 8."""
     samples = samples[..., None] if samples.ndim == 2 else samples

@@ -16,8 +16,8 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.images.colours import to_srgb
-from atelier.images.decode import Opened, failure
-from atelier.images.kinds import EXTENSIONS, sniff, unreadable, what_instead
+from atelier.images.decode import ImageDecoder, classify_failure
+from atelier.images.kinds import EXTENSIONS, describe_unknown, missing_decoder, sniff
 
 # Pillow's own bomb check is one global number; ours is an argument, asked of the header before anything is decoded
 Image.MAX_IMAGE_PIXELS = None
@@ -79,43 +79,43 @@ def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified 
     """
     kind = sniff(content)
     if kind is None:
-        return Refused("not-an-image", what_instead(content))
-    if why := unreadable(kind):
+        return Refused("not-an-image", describe_unknown(content))
+    if why := missing_decoder(kind):
         return Refused("refused", why)
     try:
-        opened = Opened(kind, content)
+        opened = ImageDecoder(kind, content)
         width, height = opened.size
         if refusal := _size_refused(width, height, limits):
             return refusal
         opened.check()
-        with room_for(width * height):
+        with decoding_slot(width * height):
             return _verified(opened, limits, kept_px)
     except Exception as error:  # noqa: BLE001  # no one file ends a stage, whatever its decoder raises
-        damaged, reason = failure(kind, content, error)
+        damaged, reason = classify_failure(kind, content, error)
         return Refused("truncated" if damaged else "refused", reason)
 
 
 def read_rgb(content: bytes, name: str = "") -> Image.Image:
     """Verified bytes as upright sRGB on white. Raises AtelierError, with `name`, where they cannot be decoded.
 
-    Many threads that read large pictures do so within `room_for(pixels_of(content))`.
+    Many threads that read large pictures do so within `decoding_slot(claimed_pixels(content))`.
     """
     kind = sniff(content)
     try:
         if kind is None:
-            raise OSError(what_instead(content))
-        return to_rgb(Opened(kind, content).load())
+            raise OSError(describe_unknown(content))
+        return to_rgb(ImageDecoder(kind, content).load())
     except Exception as error:  # noqa: BLE001
-        why = failure(kind or "picture", content, error)[1]
+        why = classify_failure(kind or "picture", content, error)[1]
         what = f"{name}: not a whole picture" if name else "not a whole picture"
         raise AtelierError(f"{what} ({why}): `dvc repro` makes it again") from None
 
 
-def pixels_of(content: bytes) -> int:
+def claimed_pixels(content: bytes) -> int:
     """How many pixels a picture's header claims; 0 where it cannot be read."""
     kind = sniff(content)
     try:
-        return math.prod(Opened(kind, content).size) if kind else 0
+        return math.prod(ImageDecoder(kind, content).size) if kind else 0
     except Exception:  # noqa: BLE001  # whoever decodes it says what is wrong
         return 0
 
@@ -132,7 +132,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return sheet
 
 
-def smaller(image: Image.Image, size: tuple[int, int], size_px: int) -> Image.Image:
+def resize_shorter_side(image: Image.Image, size: tuple[int, int], size_px: int) -> Image.Image:
     """A picture of `size`, of which `image` may be a smaller copy, as sRGB with `size_px` as its shorter side.
 
     Antialiased. A longer side is cut to what a JPEG can hold.
@@ -142,7 +142,7 @@ def smaller(image: Image.Image, size: tuple[int, int], size_px: int) -> Image.Im
     return to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
 
 
-def jpeg(image: Image.Image) -> bytes:
+def encode_jpeg(image: Image.Image) -> bytes:
     """An sRGB picture as a JPEG of quality 95, its colour at full resolution."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=95, subsampling=0)
@@ -150,7 +150,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 @contextmanager
-def room_for(pixels: int) -> Iterator[None]:
+def decoding_slot(pixels: int) -> Iterator[None]:
     """Wait until a picture of so many pixels may be decoded: a process has PIXELS_AT_ONCE, first come, first served."""
     global _pixels_free
     pixels = min(pixels, PIXELS_AT_ONCE)
@@ -183,7 +183,7 @@ def _size_refused(width: int, height: int, limits: ImageLimits) -> Refused | Non
     return None
 
 
-def _verified(opened: Opened, limits: ImageLimits, kept_px: float) -> Verified | Refused:
+def _verified(opened: ImageDecoder, limits: ImageLimits, kept_px: float) -> Verified | Refused:
     """The verdict on a picture of a size that is allowed. Raises what `Opened.load` raises."""
     extension = EXTENSIONS[opened.kind]
     kept = min(opened.size) <= kept_px
@@ -203,7 +203,7 @@ def _verified(opened: Opened, limits: ImageLimits, kept_px: float) -> Verified |
     if kept:
         return Verified(extension, *size, phash, None, opened.note)
     if kept_px:
-        image = smaller(image, size, int(kept_px))
+        image = resize_shorter_side(image, size, int(kept_px))
     return Verified(extension, *size, phash, image, opened.note)
 
 

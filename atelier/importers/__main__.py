@@ -17,7 +17,7 @@ from atelier.importers.layers import Imported, Layer, fit
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
 from atelier.networks import FORMAT, NetworkConfig, read_model
 from atelier.networks.weights import save_weights
-from atelier.pictures.untrusted import opened
+from atelier.pictures.untrusted import open_regular
 from atelier.training.initial import are_weights_of
 
 READERS: dict[str, Callable[[bytes], list[Layer]]] = {
@@ -81,7 +81,7 @@ def _read(path: Path, role: str) -> tuple[str, Imported]:
     if not path.exists():
         raise AtelierError(f"{path} cannot be read: there is no such file")
     try:
-        with opened(path, "name a network's file") as file:
+        with open_regular(path, "name a network's file") as file:
             content = file.read()
     except OSError as error:
         raise AtelierError(f"{path} cannot be read: {error.strerror}") from None

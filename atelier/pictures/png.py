@@ -17,7 +17,7 @@ from PIL import Image
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Samples
-from atelier.pictures.untrusted import shown
+from atelier.pictures.untrusted import escaped
 from atelier.pictures.vips import bands, libvips, srgb
 
 KEYWORD = b"atelier"
@@ -52,7 +52,7 @@ def text(path: Path, file: BinaryIO) -> bytes | None:
     texts = [body for kind, body in _chunks(path, file) if kind == b"iTXt" and _keyword(body) == KEYWORD]
     if len(texts) > 1:
         raise AtelierError(
-            f"{shown(path)} carries more than one Atelier provenance: name a PNG as Atelier wrote it"
+            f"{escaped(path)} carries more than one Atelier provenance: name a PNG as Atelier wrote it"
         )
     return _plain(path, texts[0]) if texts else None
 
@@ -66,7 +66,7 @@ def read(path: Path, file: BinaryIO, width: int, height: int, bits: int) -> Iter
     wanted = struct.pack(">IIBBBBB", width, height, bits, RGB, 0, 0, 0)
     if found != wanted:
         raise AtelierError(
-            f"{shown(path)} is a PNG of another kind ({_described(found)}) than its provenance names "
+            f"{escaped(path)} is a PNG of another kind ({_described(found)}) than its provenance names "
             f"({_described(wanted)}): another program saved it"
         )
     vips = libvips()
@@ -75,7 +75,7 @@ def read(path: Path, file: BinaryIO, width: int, height: int, bits: int) -> Iter
         source = vips.Source.new_from_descriptor(file.fileno())
         yield from bands(vips.Image.pngload_source(source, access="sequential", fail_on="error"))
     except vips.Error:
-        raise AtelierError(f"{shown(path)} is damaged: its pixels cannot be decoded") from None
+        raise AtelierError(f"{escaped(path)} is damaged: its pixels cannot be decoded") from None
 
 
 def _encoded(pixels: Samples) -> Iterator[bytes]:
@@ -104,11 +104,11 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Kind and body of the header and of the text chunks before the pixels; others are skipped unread."""
     if file.read(len(SIGNATURE)) != SIGNATURE:
-        raise AtelierError(f"{shown(path)} is no PNG: name a PNG that Atelier made")
+        raise AtelierError(f"{escaped(path)} is no PNG: name a PNG that Atelier made")
     for _ in range(MAX_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
-            raise AtelierError(f"{shown(path)} ends before its pixels: it was cut off")
+            raise AtelierError(f"{escaped(path)} ends before its pixels: it was cut off")
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IDAT":
             return
@@ -118,10 +118,10 @@ def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         body, checksum = file.read(length), file.read(4)
         if struct.pack(">I", zlib.crc32(kind + body)) != checksum:
             what = "a text chunk" if kind == b"iTXt" else "the header"
-            raise AtelierError(f"{shown(path)} is damaged: the checksum of {what} is wrong")
+            raise AtelierError(f"{escaped(path)} is damaged: the checksum of {what} is wrong")
         yield kind, body
     raise AtelierError(
-        f"{shown(path)} holds more than {MAX_CHUNKS} chunks before its pixels: not a PNG of Atelier's"
+        f"{escaped(path)} holds more than {MAX_CHUNKS} chunks before its pixels: not a PNG of Atelier's"
     )
 
 
@@ -134,7 +134,7 @@ def _plain(path: Path, body: bytes) -> bytes:
     _, _, rest = body.partition(b"\0")
     if rest[:1] != b"\0":
         raise AtelierError(
-            f"{shown(path)} carries a compressed provenance: Atelier writes none, it was altered"
+            f"{escaped(path)} carries a compressed provenance: Atelier writes none, it was altered"
         )
     return rest[2:].split(b"\0", 2)[2] if rest[2:].count(b"\0") >= 2 else b""
 

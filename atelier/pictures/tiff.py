@@ -16,7 +16,7 @@ import numpy as np
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Pixels, Samples
-from atelier.pictures.untrusted import shown
+from atelier.pictures.untrusted import escaped
 from atelier.pictures.vips import bands, libvips, srgb
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big ends first; + is BigTIFF
@@ -105,7 +105,7 @@ def read(path: Path, file: BinaryIO, width: int, height: int) -> Iterator[Sample
         source = vips.Source.new_from_descriptor(file.fileno())
         yield from bands(vips.Image.tiffload_source(source, fail_on="warning"))
     except vips.Error:
-        raise AtelierError(f"{shown(path)} is damaged: its pixels cannot be decoded") from None
+        raise AtelierError(f"{escaped(path)} is damaged: its pixels cannot be decoded") from None
 
 
 def preview(path: Path, side_px: int) -> Pixels:
@@ -154,7 +154,7 @@ class _Directories:
         file.seek(0)
         head = file.read(16).ljust(16, b"\0")
         if not is_tiff(head):
-            raise AtelierError(f"{shown(path)} is no TIFF: name a mural that Atelier made")
+            raise AtelierError(f"{escaped(path)} is no TIFF: name a mural that Atelier made")
         self._ends, self._big = "<" if head[:2] == b"II" else ">", b"+" in head[2:4]
         (offset,) = self._unpack("Q", head[8:]) if self._big else self._unpack("I", head[4:8])
         self._first, offset = self._read(offset)
@@ -163,8 +163,8 @@ class _Directories:
                 return
             _, offset = self._read(offset)
         raise AtelierError(
-            f"{shown(path)} holds more than {MAX_DIRECTORIES} directories, or they lead in a circle: not a mural of "
-            "Atelier's"
+            f"{escaped(path)} holds more than {MAX_DIRECTORIES} directories, or they lead in a circle: "
+            "it is not a mural made by Atelier"
         )
 
     @property
@@ -173,7 +173,7 @@ class _Directories:
         if not count:
             return None
         if kind != TEXT or count > MAX_TEXT:
-            raise AtelierError(f"{shown(self._path)} has a description that no mural of Atelier's has")
+            raise AtelierError(f"{escaped(self._path)} has a description that no mural of Atelier's has")
         return self._value(value, count).rstrip(b"\0")
 
     def refuse_others(self, width: int, height: int) -> None:
@@ -181,11 +181,11 @@ class _Directories:
         found = {tag: self._numbers(tag) for tag in (WIDTH, HEIGHT, *AS_WRITTEN)}
         if (found[WIDTH], found[HEIGHT]) != ((width,), (height,)):
             raise AtelierError(
-                f"{shown(self._path)} is a TIFF of another size than its provenance names, {width:,} × {height:,} px: "
-                "another program saved it"
+                f"{escaped(self._path)} is a TIFF of another size than its provenance names, "
+                f"{width:,} × {height:,} px: another program saved it"
             )
         if any(found[tag] != numbers for tag, numbers in AS_WRITTEN.items()):
-            raise AtelierError(f"{shown(self._path)} is a TIFF of another kind: another program saved it")
+            raise AtelierError(f"{escaped(self._path)} is a TIFF of another kind: another program saved it")
 
     def _numbers(self, tag: int) -> tuple[int, ...]:
         kind, count, value = self._first.get(tag, (0, 0, b""))
@@ -207,7 +207,7 @@ class _Directories:
         sizes = {form: struct.calcsize(f"={form}") for form in (counter, entry, pointer)}
         (count,) = self._unpack(counter, self._at(offset, sizes[counter]))
         if count > MAX_ENTRIES:
-            raise AtelierError(f"{shown(self._path)} has a directory that no mural of Atelier's has")
+            raise AtelierError(f"{escaped(self._path)} has a directory that no mural of Atelier's has")
         body = self._at(offset + sizes[counter], count * sizes[entry] + sizes[pointer])
         entries: Entries = {}
         for start in range(0, count * sizes[entry], sizes[entry]):
@@ -224,7 +224,7 @@ class _Directories:
         else:
             content = self._file.read(length)
         if len(content) < length:
-            raise AtelierError(f"{shown(self._path)} ends before what it refers to: it was cut off")
+            raise AtelierError(f"{escaped(self._path)} ends before what it refers to: it was cut off")
         return content
 
     def _unpack(self, form: str, content: bytes) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
-"""A file that anybody may have made and named: opened so that nothing hangs, named so that no terminal is moved.
+"""Files that anybody may have made and named: open them without blocking, print their names safely.
 
-Knows no format.
+A module of its own so that a change of its messages makes no stage stale.
 """
 
 import errno
@@ -17,42 +17,43 @@ WHAT_INSTEAD = {
 }  # fmt: skip
 
 
-def shown(name: Path | str) -> str:
-    """A name as it is, but for what is no letter, sign or space: line ends, escape codes, bytes of no encoding."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in str(name)
-    )
+def open_regular(path: Path, hint: str) -> BufferedReader:
+    """Open a regular file for reading, without ever blocking as a pipe would.
 
-
-def opened(path: Path, hint: str) -> BufferedReader:
-    """A plain file, opened to be read. `hint` says what to name instead.
-
-    Raises AtelierError where there is none, it may not be read, or it is something else; never waits, as a pipe would.
+    Raises AtelierError, which ends with `hint`, if there is no file, it may not be read, or it is a folder, pipe,
+    socket or device.
     """
     try:
-        # looked at before it is opened, for opening alone does something to a device; and again, for it may be changed
-        _check(path, path.stat().st_mode, hint)
+        # checked before opening, which may already have an effect on a device, and after it, as files may be replaced
+        _refuse_irregular(path, path.stat().st_mode, hint)
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         file = os.fdopen(handle, "rb")
     except FileNotFoundError:
-        raise AtelierError(f"{shown(path)} is missing: {hint}") from None
+        raise AtelierError(f"{escaped(path)} is missing: {hint}") from None
     except PermissionError:
         raise AtelierError(
-            f"{shown(path)} may not be read: `chmod +r` makes it readable, or {hint}"
+            f"{escaped(path)} may not be read: `chmod +r` makes it readable, or {hint}"
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         loops = isinstance(error, OSError) and error.errno == errno.ELOOP
-        said = "a link that leads back to itself" if loops else getattr(error, "strerror", None) or str(error)
-        raise AtelierError(f"{shown(path)} cannot be opened ({said}): {hint}") from None
+        why = "a link that leads back to itself" if loops else getattr(error, "strerror", None) or str(error)
+        raise AtelierError(f"{escaped(path)} cannot be opened ({why}): {hint}") from None
     try:
-        _check(path, os.fstat(file.fileno()).st_mode, hint)
+        _refuse_irregular(path, os.fstat(file.fileno()).st_mode, hint)
     except AtelierError:
         file.close()
         raise
     return file
 
 
-def _check(path: Path, mode: int, hint: str) -> None:
+def escaped(name: Path | str) -> str:
+    """Escape unprintable characters in a name: line ends, terminal escape codes, bytes of no encoding."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(name)
+    )
+
+
+def _refuse_irregular(path: Path, mode: int, hint: str) -> None:
     if not stat.S_ISREG(mode):
-        raise AtelierError(f"{shown(path)} is {WHAT_INSTEAD.get(stat.S_IFMT(mode), 'no file')}: {hint}")
+        raise AtelierError(f"{escaped(path)} is {WHAT_INSTEAD.get(stat.S_IFMT(mode), 'no file')}: {hint}")

@@ -20,7 +20,7 @@ from atelier.canvas.recipe import Facts, Natural, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import Samples, png, tiff
-from atelier.pictures.untrusted import opened, shown
+from atelier.pictures.untrusted import escaped, open_regular
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import ProgressCallback
 from atelier.text import clean
@@ -179,21 +179,23 @@ def read_provenance(path: Path) -> Provenance:
 
     Raises AtelierError if the file is absent, neither PNG nor TIFF, or has no provenance of this format.
     """
-    with opened(path, HINT) as file:
+    with open_regular(path, HINT) as file:
         is_tiff = tiff.is_tiff(file.read(4))
         file.seek(0)
         text = tiff.text(path, file) if is_tiff else png.text(path, file)
     if text is None:
-        raise AtelierError(f"{shown(path)} carries no Atelier provenance: name a picture as Atelier wrote it")
+        raise AtelierError(
+            f"{escaped(path)} carries no Atelier provenance: name a picture as Atelier wrote it"
+        )
     try:
         facts = Provenance.model_validate_json(text)
     except (ValidationError, ValueError) as error:
         raise AtelierError(
-            f"{shown(path)} carries a provenance that is not {FORMAT} ({first_error(error)}): "
+            f"{escaped(path)} carries a provenance that is not {FORMAT} ({first_error(error)}): "
             "it was altered, or another version of Atelier made it"
         ) from None
     if facts.pixels is None:
-        raise AtelierError(f"{shown(path)} carries a provenance without its pixels' digest: it was altered")
+        raise AtelierError(f"{escaped(path)} carries a provenance without its pixels' digest: it was altered")
     return facts
 
 
@@ -204,7 +206,7 @@ def read_bands(path: Path) -> Iterator[Samples]:
     provenance names.
     """
     facts = _read_pixel_facts(path)
-    with opened(path, HINT) as file:
+    with open_regular(path, HINT) as file:
         is_tiff = tiff.is_tiff(file.read(4))
         if is_tiff:
             yield from tiff.read(path, file, facts.width, facts.height)
@@ -217,7 +219,9 @@ def read_pixels(path: Path) -> Samples:
     facts = _read_pixel_facts(path)
     if facts.width * facts.height > MAX_PIXELS:
         size = f"{facts.width:,} × {facts.height:,} px"
-        raise AtelierError(f"{shown(path)} claims {size}, more than the {MAX_PIXELS:,} that are read at once")
+        raise AtelierError(
+            f"{escaped(path)} claims {size}, more than the {MAX_PIXELS:,} that are read at once"
+        )
     return cast(Samples, np.concatenate([*read_bands(path)]))
 
 
@@ -300,4 +304,4 @@ def describe_settings(values: Settings) -> str:
 
 def printable(text: object) -> str:
     """Make untrusted text safe to print: one line, without control characters that a terminal would obey."""
-    return shown(clean(str(text)))
+    return escaped(clean(str(text)))

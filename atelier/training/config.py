@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
-from atelier.metrics.panel import QUICK_PICTURES
+from atelier.metrics.quick_panel import QUICK_PICTURES
 from atelier.networks import NetworkConfig
 from atelier.training.losses import Game, NonSaturating, Relativistic, gamma_for
 

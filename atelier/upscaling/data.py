@@ -1,17 +1,16 @@
-"""What the upscaler learns from and is judged by: paintings out of the shards, sharp at their own pixels.
+"""The upscaler's data: paintings from the shards, to train and to measure on, and their degraded small versions.
 
-A scraped JPEG is neither: so each is halved first, which leaves its compression artefacts behind. One whose half
-is smaller than a training patch is reduced by less; one that is smaller itself is left out.
+A scraped JPEG is not sharp at its own pixels, so each painting is first reduced to half its size, which leaves its
+compression artefacts behind. One whose half is smaller than a training patch is reduced by less; one that is smaller
+itself is left out.
 
-What the upscaler learns to undo: small versions of pictures, a quarter of them with the faults of generated ones.
-
-Works on batches (B, 3, H, W) in [0, 1] on the CPU; every draw comes from the generator that is handed in.
+The upscaler learns to undo `degrade`: small versions of pictures, a quarter of them with the faults of generated ones.
+It takes batches (B, 3, H, W) in [0, 1] on the CPU; every random draw comes from the generator that is passed in.
 """
 
 import hashlib
 import heapq
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,28 +18,30 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from atelier.data.duplicates import Picture
 from atelier.data.pack import split
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
-from atelier.images.verify import pixels_of, read_rgb, room_for
+from atelier.images.verify import claimed_pixels, decoding_slot, read_rgb
 from atelier.pictures import Pixels
-from atelier.pictures.blur import blurred
+from atelier.pictures.filters import KERNELS, blur, shrink
 
-REDUCTION = 2.0  # GAN.md 5.3
+REDUCTION = 2.0  # of each painting's sides
+MAX_SIDE_PX = 512  # of a reduced painting, cut to its middle: bounds memory by 786 kB a painting
+HELD_OUT_SHARE = 0.05
+MAX_HELD_OUT = 40  # paintings, enough for a mean
 
-LONGEST_PX = 512  # only the middle of what is larger after its reduction: bounds memory by 786 kB a painting
-
-HELD_OUT = 0.05  # share of the paintings that are kept from training
-
-JUDGED = 40  # held-out paintings that are enough for a mean
+# Milder than Real-ESRGAN's (arXiv 2107.10833), and without faults that artworks do not have: JPEG and lost detail
+CLEAN_SHARE = 0.75
+BLUR_SHARE = 0.5
+NOISE_SIGMA = (0.0, 5 / 255)  # generators of 64 px were measured to add 2 to 5 of 255 to the finest detail
+CHECKERBOARD_SHARE, CHECKERBOARD_SIZE = 0.2, (0.0, 0.03)
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures (H, W, 3) to train on and to judge by; `found` is how many there were to choose from."""
+class PaintingSets:
+    """Paintings (H, W, 3) to train on and to measure on; `found` is how many there were to choose from."""
 
     train: list[Pixels]
     held_out: list[Pixels]
@@ -48,7 +49,7 @@ class Pictures:
 
     @property
     def content_key(self) -> str:
-        """A digest of what is trained on: other pictures, another key."""
+        """SHA-256 of the paintings to train on."""
         content = hashlib.sha256()
         for picture in self.train:
             content.update(repr(picture.shape).encode())
@@ -56,13 +57,13 @@ class Pictures:
         return content.hexdigest()
 
 
-def read_pictures(
-    known: Sequence[Picture], items: Iterable[Item], smallest_px: int, most: int, workers: int
-) -> Pictures:
-    """At most `most` of the known paintings, read from the shards' items and reduced; no side below `smallest_px`.
+def read_paintings(
+    known: Sequence[Picture], items: Iterable[Item], smallest_px: int, at_most: int, workers: int
+) -> PaintingSets:
+    """Read up to `at_most` of the known paintings from the shards' items, reduced to no less than `smallest_px`.
 
-    The hash of its id decides whether a painting is chosen: no seed, and few changes where paintings come or go.
-    Raises AtelierError where fewer than two are large enough.
+    The hash of its id decides whether a painting is chosen, so that few choices change as paintings come and go.
+    Raises AtelierError if fewer than two are large enough.
     """
     usable = [picture for picture in known if min(picture.width, picture.height) >= smallest_px]
     if len(usable) < 2:
@@ -70,126 +71,75 @@ def read_pictures(
             f"data/images: {len(usable)} of {len(known):,} paintings measure {smallest_px} px or more on their "
             "shorter side; the upscaler needs two: lower train_upscaler.patch_px, or download more"
         )
-    chosen = heapq.nsmallest(most, usable, key=lambda picture: hashlib.sha256(picture.id.encode()).digest())
-    train, held_out = split(chosen, HELD_OUT)
-    wanted = {picture.id for picture in [*train, *held_out[:JUDGED]]}
+    chosen = heapq.nsmallest(
+        at_most, usable, key=lambda picture: hashlib.sha256(picture.id.encode()).digest()
+    )
+    train, held_out = split(chosen, HELD_OUT_SHARE)
+    wanted = {picture.id for picture in [*train, *held_out[:MAX_HELD_OUT]]}
 
     def read(item: Item) -> tuple[str, Pixels]:
-        with room_for(pixels_of(item.content)):
-            return item.id, reduced(read_rgb(item.content, item.name), smallest_px)
+        with decoding_slot(claimed_pixels(item.content)):
+            return item.id, reduce_painting(read_rgb(item.content, item.name), smallest_px)
 
-    with ThreadPoolExecutor(workers) as pool:  # Pillow decodes and resizes without Python's lock
+    with ThreadPoolExecutor(workers) as pool:  # Pillow releases Python's lock while it decodes and resizes
         by_id = dict(pool.map(read, (item for item in items if item.id in wanted)))
-    return Pictures(
+    return PaintingSets(
         [by_id[picture.id] for picture in train],
-        [by_id[picture.id] for picture in held_out[:JUDGED]],
+        [by_id[picture.id] for picture in held_out[:MAX_HELD_OUT]],
         len(known),
     )
 
 
-def reduced(image: Image.Image, smallest_px: int) -> Pixels:
-    """A painting at half its size, or as near to that as `smallest_px` allows; the middle, where it is large."""
+def reduce_painting(image: Image.Image, smallest_px: int) -> Pixels:
+    """Reduce a painting to half its size, or as near to that as `smallest_px` allows, and cut it to its middle."""
     reduction = min(REDUCTION, min(image.size) / smallest_px)
     width, height = (max(round(side / reduction), smallest_px) for side in image.size)
     image = image.resize((width, height), Image.Resampling.LANCZOS)
-    left, top = max(width - LONGEST_PX, 0) // 2, max(height - LONGEST_PX, 0) // 2
-    middle = image.crop((left, top, min(left + LONGEST_PX, width), min(top + LONGEST_PX, height)))
+    left, top = max(width - MAX_SIDE_PX, 0) // 2, max(height - MAX_SIDE_PX, 0) // 2
+    middle = image.crop((left, top, min(left + MAX_SIDE_PX, width), min(top + MAX_SIDE_PX, height)))
     return np.asarray(middle)
 
 
-# Strengths and chances: GAN.md 5.3, without what artworks never meet (JPEG) or were not seen to have (lost detail)
-CLEAN = 0.75
+def degrade(images: Tensor, scale: int, blur_px: float, random: torch.Generator) -> Tensor:
+    """Shrink images by `scale`, antialiased, in 8-bit steps; a quarter of them get the faults of generated pictures.
 
-BLUR = 0.5
-
-NOISE_SIGMA = (0.0, 5 / 255)  # what generators of 64 px were seen to add to the finest detail: 2 to 5 of 255
-
-CHECKERBOARD, CHECKERBOARD_SIZE = 0.2, (0.0, 0.03)
-
-
-def degrade(images: Tensor, scale: int, blur_px: float, draws: torch.Generator) -> Tensor:
-    """Images `scale` times smaller, antialiased, in 8-bit steps; about a quarter with the faults of generated pictures.
-
-    Of these, half are blurred, by a Gaussian of at most `blur_px` small pixels.
+    Half of those are blurred by a Gaussian of at most `blur_px` small pixels.
     """
     count = len(images)
     small = torch.empty(count, 3, images.shape[2] // scale, images.shape[3] // scale)
-    kernels = torch.randint(len(KERNELS), (count,), generator=draws)
-    for index, kernel in enumerate(KERNELS.values()):
+    kernels = torch.randint(len(KERNELS), (count,), generator=random)
+    for index, kernel in enumerate(KERNELS):
         chosen = kernels == index
-        small[chosen] = _shrink_by(images[chosen], scale, kernel)
-    faulty = _chance(1 - CLEAN, count, draws)
-    small[faulty] = _with_faults(small[faulty], blur_px, draws)
+        small[chosen] = shrink(images[chosen], scale, kernel)
+    faulty = _choose(1 - CLEAN_SHARE, count, random)
+    small[faulty] = _add_faults(small[faulty], blur_px, random)
     return (small.clamp(0, 1) * 255).round() / 255
 
 
-def shrink(images: Tensor, scale: int, kernel: str) -> Tensor:
-    """Pillow's antialiased resize by `bicubic` or `lanczos`, to 1/scale of each side (rounded down)."""
-    return _shrink_by(images, scale, KERNELS[kernel])
-
-
-def _shrink_by(images: Tensor, scale: int, kernel: "Kernel") -> Tensor:
-    weight, support = kernel
-    height, width = images.shape[2] // scale, images.shape[3] // scale
-    images = images[:, :, : height * scale, : width * scale]
-    reach = math.ceil((support - 0.5) * scale)  # taps beyond the block of scale × scale
-    offsets = (torch.arange(-reach, scale + reach) + 0.5) / scale - 0.5
-    taps = weight(offsets) * (offsets.abs() < support)
-    for axis in (2, 3):
-        images = _strided(images, taps, scale, reach, axis)
-    return images
-
-
-def _strided(images: Tensor, taps: Tensor, scale: int, reach: int, axis: int) -> Tensor:
-    """Weighted means along one axis; taps that fall outside the picture are left out, as Pillow does."""
-    kernel = taps.view(1, 1, -1, 1) if axis == 2 else taps.view(1, 1, 1, -1)
-    stride, padding = ((scale, 1), (reach, 0)) if axis == 2 else ((1, scale), (0, reach))
-    count, channels, height, width = images.shape
-    planes = images.reshape(count * channels, 1, height, width)
-    sums = functional.conv2d(planes, kernel, stride=stride, padding=padding)
-    weights = functional.conv2d(torch.ones(1, 1, height, width), kernel, stride=stride, padding=padding)
-    return (sums / weights).view(count, channels, *sums.shape[2:])
-
-
-def _bicubic(offsets: Tensor) -> Tensor:
-    x = offsets.abs()  # Keys' kernel with a = −1/2, as Pillow has it
-    return torch.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
-
-
-def _lanczos(offsets: Tensor) -> Tensor:
-    return torch.sinc(offsets) * torch.sinc(offsets / 3)
-
-
-Kernel = tuple[Callable[[Tensor], Tensor], float]  # weight of an offset in small pixels, and where it ends
-
-# not by area, as GAN.md 5.3 has it: nothing here shrinks so, and learning it costs of what Lanczos and bicubic gain
-KERNELS: dict[str, Kernel] = {"bicubic": (_bicubic, 2.0), "lanczos": (_lanczos, 3.0)}
-
-
-def _with_faults(small: Tensor, blur_px: float, draws: torch.Generator) -> Tensor:
-    """Softness, grain and checkerboards, each on its share of the images."""
+def _add_faults(small: Tensor, blur_px: float, random: torch.Generator) -> Tensor:
+    """Add blur, noise and checkerboards, each to its share of the images."""
     count = len(small)
-    soft = _chance(BLUR, count, draws)
-    small[soft] = blurred(small[soft], _uniform((0, blur_px), len(small[soft]), draws).flatten())
-    small = small + _uniform(NOISE_SIGMA, count, draws) * torch.randn(small.shape, generator=draws)
-    checkered = _chance(CHECKERBOARD, count, draws).view(-1, 1, 1, 1)
-    return small + checkered * _checkerboard(small.shape, draws)
+    soft = _choose(BLUR_SHARE, count, random)
+    small[soft] = blur(small[soft], _uniform((0, blur_px), len(small[soft]), random).flatten())
+    small = small + _uniform(NOISE_SIGMA, count, random) * torch.randn(small.shape, generator=random)
+    checkered = _choose(CHECKERBOARD_SHARE, count, random).view(-1, 1, 1, 1)
+    return small + checkered * _checkerboard(small.shape, random)
 
 
-def _checkerboard(shape: torch.Size, draws: torch.Generator) -> Tensor:
-    """What transposed convolutions leave: signs that alternate every pixel, or any pattern of period 4."""
+def _checkerboard(shape: torch.Size, random: torch.Generator) -> Tensor:
+    """The patterns that transposed convolutions leave: signs that alternate every pixel, or any of period 4."""
     count, _, height, width = shape
     alternating = (-1.0) ** (torch.arange(4).view(4, 1) + torch.arange(4))
-    any_pattern = torch.randint(0, 2, (count, 1, 4, 4), generator=draws) * 2.0 - 1
-    cell = torch.where(_chance(0.5, count, draws).view(-1, 1, 1, 1), alternating, any_pattern)
+    any_pattern = torch.randint(0, 2, (count, 1, 4, 4), generator=random) * 2.0 - 1
+    cell = torch.where(_choose(0.5, count, random).view(-1, 1, 1, 1), alternating, any_pattern)
     pattern = cell.repeat(1, 1, -(-height // 4), -(-width // 4))[:, :, :height, :width]
-    return _uniform(CHECKERBOARD_SIZE, count, draws) * pattern
+    return _uniform(CHECKERBOARD_SIZE, count, random) * pattern
 
 
-def _chance(probability: float, count: int, draws: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=draws) < probability
+def _choose(probability: float, count: int, random: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=random) < probability
 
 
-def _uniform(bounds: tuple[float, float], count: int, draws: torch.Generator) -> Tensor:
+def _uniform(bounds: tuple[float, float], count: int, random: torch.Generator) -> Tensor:
     low, high = bounds
-    return torch.rand(count, 1, 1, 1, generator=draws) * (high - low) + low
+    return torch.rand(count, 1, 1, 1, generator=random) * (high - low) + low

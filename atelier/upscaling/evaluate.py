@@ -1,7 +1,4 @@
-"""How much better than Lanczos, in figures, on paintings that the training never saw.
-
-What learning adds, for the eye: details of paintings that the training never saw, enlarged in three ways.
-"""
+"""The upscaler compared with Lanczos on held-out paintings: as numbers, and as a sheet of details side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +13,18 @@ from torch.nn import functional
 
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, write_panels
-from atelier.upscaling.enlarge import enlarge, enlarge_lanczos
-from atelier.upscaling.network import SRVGGNetCompact
+from atelier.upscaling.enlarge import enlarge_lanczos
+from atelier.upscaling.network import SRVGGNetCompact, enlarge
 
-LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, as super-resolution papers measure
+LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, as in super-resolution papers
+SHEET_PAINTINGS = 5  # the largest ones
+DETAIL_PX, PANEL_PX = 144, 288  # side of the square cut from the enlarged picture, and of its panel
+COLUMNS = 4
 
 
 @dataclass(frozen=True)
-class Spread:
-    """One figure over several paintings."""
+class Summary:
+    """Mean and range of one metric over several paintings."""
 
     mean: float
     min: float
@@ -32,33 +32,46 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """One figure of ours, of Lanczos, and what we gain, painting by painting."""
+class ComparedMetric:
+    """One metric of the upscaler, of Lanczos, and of their difference for each painting."""
 
-    ours: Spread
-    lanczos: Spread
-    gain: Spread
+    ours: Summary
+    lanczos: Summary
+    gain: Summary
 
 
-def judge(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> dict[str, Judgement]:
-    """PSNR and SSIM of the luma (higher is better) and the error of its gradients (lower is better) at `scale`."""
+def evaluate_upscaler(
+    network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int
+) -> dict[str, ComparedMetric]:
+    """Compare the network with Lanczos at `scale` on pictures (H, W, 3) that are shrunk and enlarged again.
+
+    Metrics of the luma: `psnr_y` and `ssim` (higher is better) and `gradient_error` (lower is better).
+    """
     ours, lanczos = [], []
     for picture in pictures:
-        large = trimmed(picture, scale)
-        small = shrunk(large, scale)
-        ours.append(_figures(enlarge(network, small, scale), large, scale))
-        lanczos.append(_figures(enlarge_lanczos(small, scale), large, scale))
-    return {name: _judgement([f[name] for f in ours], [f[name] for f in lanczos]) for name in ours[0]}
+        large = crop_to_multiple(picture, scale)
+        small = shrink_bicubic(large, scale)
+        ours.append(_metrics(enlarge(network, small, scale), large, scale))
+        lanczos.append(_metrics(enlarge_lanczos(small, scale), large, scale))
+    return {name: _compared([f[name] for f in ours], [f[name] for f in lanczos]) for name in ours[0]}
 
 
-def trimmed(picture: Pixels, scale: int) -> Pixels:
-    """The picture without the rows and columns that no small pixel would stand for."""
+def write_comparison(path: Path, network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> None:
+    """Write a PNG with the most detailed square of each painting (H, W, 3), shrunk and enlarged in three ways."""
+    chosen = sorted(pictures, key=lambda picture: -min(picture.shape[:2]))[:SHEET_PAINTINGS]
+    heading = f"Paintings the upscaler never saw, made {scale} times smaller and enlarged {scale} times again"
+    rows = [_panels(network, picture, scale) for picture in chosen]
+    write_panels(path, heading, [panel for row in rows for panel in row], COLUMNS)
+
+
+def crop_to_multiple(picture: Pixels, scale: int) -> Pixels:
+    """Crop a picture to sides that are multiples of `scale`."""
     height, width, _ = picture.shape
     return picture[: height // scale * scale, : width // scale * scale]
 
 
-def shrunk(picture: Pixels, scale: int) -> Pixels:
-    """The picture `scale` times smaller, as super-resolution papers have it: bicubic."""
+def shrink_bicubic(picture: Pixels, scale: int) -> Pixels:
+    """Shrink a picture by `scale`, bicubically as super-resolution papers do."""
     height, width, _ = picture.shape
     size = width // scale, height // scale
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
@@ -74,7 +87,8 @@ def ssim(a: Tensor, b: Tensor) -> float:
     """Structural similarity of two planes (1, 1, H, W) with values from 0 to 1, as torchmetrics computes it.
 
     The window is that of the paper (Wang and others, 2004): Gaussian, 11 px, σ = 1.5 px. The planes are reflected at
-    their borders. Importing torchmetrics takes longer than importing torch, so it is used in the tests only.
+    their borders. It is computed here because importing torchmetrics takes longer than importing torch; the tests
+    compare the two.
     """
     offsets = torch.arange(-5.0, 6.0)
     weights = torch.exp(-(offsets**2) / (2 * 1.5**2))
@@ -88,7 +102,7 @@ def ssim(a: Tensor, b: Tensor) -> float:
     return float((luminance * structure).mean())
 
 
-def _figures(result: Pixels, wanted: Pixels, scale: int) -> dict[str, float]:
+def _metrics(result: Pixels, wanted: Pixels, scale: int) -> dict[str, float]:
     a, b = _lumas(result, wanted, scale)
     gradients = [(a.diff(dim=axis) - b.diff(dim=axis)).abs().mean() for axis in (2, 3)]
     return {
@@ -107,46 +121,31 @@ def _luma(pixels: Pixels) -> Tensor:
     return (images * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True) + 16 / 255
 
 
-def _judgement(ours: list[float], lanczos: list[float]) -> Judgement:
+def _compared(ours: list[float], lanczos: list[float]) -> ComparedMetric:
     gains = [a - b for a, b in zip(ours, lanczos, strict=True)]
-    return Judgement(_spread(ours), _spread(lanczos), _spread(gains))
+    return ComparedMetric(_summary(ours), _summary(lanczos), _summary(gains))
 
 
-def _spread(values: list[float]) -> Spread:
-    return Spread(*(round(figure, 4) for figure in (fmean(values), min(values), max(values))))
+def _summary(values: list[float]) -> Summary:
+    return Summary(*(round(number, 4) for number in (fmean(values), min(values), max(values))))
 
 
-SHOWN = 5  # paintings, the largest
-
-DETAIL_PX, PANEL_PX = 144, 288  # a square of the enlarged picture, and how large it is shown
-
-COLUMNS = 4
-
-
-def write_comparison(path: Path, network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> None:
-    """A PNG: of each painting (H, W, 3) the square with most detail, enlarged by `scale`, and as it was painted."""
-    chosen = sorted(pictures, key=lambda picture: -min(picture.shape[:2]))[:SHOWN]
-    heading = f"Paintings the upscaler never saw, made {scale} times smaller and enlarged {scale} times again"
-    rows = [_row(network, picture, scale) for picture in chosen]
-    write_panels(path, heading, [panel for row in rows for panel in row], COLUMNS)
-
-
-def _row(network: SRVGGNetCompact, picture: Pixels, scale: int) -> list[Panel]:
-    large = trimmed(picture, scale)
-    small = shrunk(large, scale)
+def _panels(network: SRVGGNetCompact, picture: Pixels, scale: int) -> list[Panel]:
+    large = crop_to_multiple(picture, scale)
+    small = shrink_bicubic(large, scale)
     lanczos, ours = enlarge_lanczos(small, scale), enlarge(network, small, scale)
-    part = _richest(small, max(DETAIL_PX // scale, 1), scale)
+    part = _most_detailed(small, max(DETAIL_PX // scale, 1), scale)
     before, now = psnr_y(lanczos, large, scale), psnr_y(ours, large, scale)
     return [
-        Panel("nearest neighbours", ("what there is to start from",), _shown(_nearest(small, scale)[part])),
-        Panel("Lanczos", (f"{before:.2f} dB",), _shown(lanczos[part])),
-        Panel("ours", (f"{now:.2f} dB, {now - before:+.2f} over Lanczos",), _shown(ours[part])),
-        Panel("the painting", ("what should come out",), _shown(large[part])),
+        Panel("nearest neighbours", ("what there is to start from",), _framed(_nearest(small, scale)[part])),
+        Panel("Lanczos", (f"{before:.2f} dB",), _framed(lanczos[part])),
+        Panel("ours", (f"{now:.2f} dB, {now - before:+.2f} over Lanczos",), _framed(ours[part])),
+        Panel("the painting", ("what should come out",), _framed(large[part])),
     ]
 
 
-def _richest(small: Pixels, side: int, scale: int) -> tuple[slice, slice]:
-    """Where, in the enlarged picture, the square of `side` small pixels lies in which neighbours differ most."""
+def _most_detailed(small: Pixels, side: int, scale: int) -> tuple[slice, slice]:
+    """Place in the enlarged picture of the square of `side` small pixels with the largest differences of neighbours."""
     luma = small.astype(np.int64).sum(2)
     change = np.zeros_like(luma)
     change[:-1] += np.abs(np.diff(luma, axis=0))
@@ -164,8 +163,8 @@ def _nearest(small: Pixels, scale: int) -> Pixels:
     return small.repeat(scale, 0).repeat(scale, 1)
 
 
-def _shown(detail: Pixels) -> Pixels:
-    """The detail in the middle of a white square, as many whole times larger as fits."""
+def _framed(detail: Pixels) -> Pixels:
+    """The detail, enlarged by the largest whole factor that fits, in the middle of a white square."""
     detail = _nearest(detail, max(PANEL_PX // max(detail.shape[:2]), 1))[:PANEL_PX, :PANEL_PX]
     framed = Image.new("RGB", (PANEL_PX, PANEL_PX), (255, 255, 255))
     framed.paste(

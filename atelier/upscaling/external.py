@@ -1,8 +1,8 @@
-"""Somebody else's network as an upscaler: any that spandrel's main registry knows, by path and SHA-256.
+"""The external upscaler: any network that spandrel's main registry supports, named by its path and SHA-256.
 
 The file is data: its digest is compared before it is opened, safetensors holds no code, and of a .pth only tensors are
-unpickled (torch's weights_only, which runs no TorchScript either). How far such a network looks is not known, so tiles
-overlap and are faded into each other; how large they are decides the pixels and is told in the provenance.
+unpickled (torch's weights_only, which runs no TorchScript either). The receptive field of such a network is not known,
+so tiles overlap and are blended; their side decides the pixels and is part of the provenance.
 """
 
 import hashlib
@@ -23,19 +23,27 @@ from torch import Tensor
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels, Samples
 from atelier.progress import ProgressCallback, ignore_progress
-from atelier.upscaling.enlarge import Counted, Span, halves, in_memory, passes, put, to_images
+from atelier.upscaling.enlarge import (
+    PixelCounter,
+    Span,
+    halved_sides,
+    passes,
+    to_tensor,
+    with_fitting_tiles,
+    write_tile,
+)
 
 if TYPE_CHECKING:
     import spandrel
 
-OVERLAP_PX = 64  # 10, as Real-ESRGAN has it, leaves seams
-UNUSED_PX = 16  # of a tile's overlapping edge: there it knows nothing of what is beyond
-GRID_PX = 32  # a multiple of the usual windows of attention
-TILE_PX = 384  # the same on every machine, since it decides pixels
-RELUCTANT_TILE_PX = 512  # where the network's authors discourage tiles
-TILES_PX = range(2 * OVERLAP_PX, 4097, GRID_PX)  # what a print may claim to be made of
-CONTEXT_PX = 64  # what a seamless picture is continued by on each side
-MALFORMED = (
+OVERLAP_PX = 64  # 10, Real-ESRGAN's, leaves seams
+UNUSED_PX = 16  # at a tile's overlapping edge, where the network lacks context
+GRID_PX = 32  # a multiple of the usual attention windows
+TILE_PX = 384  # the same on every machine, because it decides the pixels
+DISCOURAGED_TILE_PX = 512  # for networks whose authors discourage tiles
+TILE_SIDES_PX = range(2 * OVERLAP_PX, 4097, GRID_PX)  # that a print's provenance may name
+CONTEXT_PX = 64  # by which a seamless picture is continued on each side
+MALFORMED_FILE_ERRORS = (
     RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError, EOFError,
     pickle.UnpicklingError, SafetensorError, ArithmeticError,
 )  # fmt: skip
@@ -43,7 +51,7 @@ MALFORMED = (
 
 @dataclass(frozen=True)
 class External:
-    """A network of somebody's, ready on its device: 3 channels in and out, or 1 for each in turn."""
+    """An external network on its device, for 3 channels, or for 1 channel, which then runs once for each colour."""
 
     descriptor: "spandrel.ImageModelDescriptor[torch.nn.Module]"
 
@@ -56,27 +64,27 @@ class External:
         return int(self.descriptor.scale)
 
     @property
-    def whole(self) -> bool:
-        """Whether it wants the whole picture, and makes its own tiles."""
+    def takes_whole_picture(self) -> bool:
+        """Whether the network takes the whole picture and makes its own tiles."""
         return str(self.descriptor.tiling.name) == "INTERNAL"
 
     def sides_px(self) -> list[int]:
-        """A tile's side where memory suffices, and where it does not: less would be nothing but overlap."""
-        side_px = RELUCTANT_TILE_PX if self.descriptor.tiling.name == "DISCOURAGED" else TILE_PX
-        return [self._allowed(side) for side in halves(side_px, 2 * OVERLAP_PX)]
+        """The sides of tiles to try, the largest first; smaller ones would consist of overlap."""
+        side_px = DISCOURAGED_TILE_PX if self.descriptor.tiling.name == "DISCOURAGED" else TILE_PX
+        return [self._allowed(side) for side in halved_sides(side_px, 2 * OVERLAP_PX)]
 
     def _allowed(self, side_px: int) -> int:
-        """As large as the network needs, and of a multiple that it and the grid need."""
-        wants = self.descriptor.size_requirements
-        multiple = lcm(GRID_PX, wants.multiple_of)
-        return int(-(-max(side_px, wants.minimum) // multiple) * multiple)
+        """The next side that meets the network's minimum and is a multiple of both its and the grid's unit."""
+        required = self.descriptor.size_requirements
+        multiple = lcm(GRID_PX, required.multiple_of)
+        return int(-(-max(side_px, required.minimum) // multiple) * multiple)
 
 
 def open_external(path: Path, sha256: str, device: torch.device) -> External:
-    """The network in this file, in eval mode on this device.
+    """Load the network of a file with this SHA-256, in eval mode.
 
-    Raises AtelierError where the file is absent or another, spandrel is not installed or does not know it, or it is
-    no network that enlarges pictures.
+    Raises AtelierError if the file is absent or has another digest, if spandrel is not installed or does not support
+    the network, or if that does not enlarge pictures.
     """
     try:
         content = path.read_bytes()
@@ -90,7 +98,7 @@ def open_external(path: Path, sha256: str, device: torch.device) -> External:
             f"{path} has the SHA-256 {found}, not {sha256}: it is another network, or damaged. "
             "Set upscale.external.sha256 to it only if you trust the file"
         )
-    return External(_described(path, content, device))
+    return External(_load(path, content, device))
 
 
 def external_into(
@@ -98,57 +106,60 @@ def external_into(
     external: External,
     picture: Pixels,
     tile_px: int | None = None,
-    done: ProgressCallback = ignore_progress,
+    progress: ProgressCallback = ignore_progress,
 ) -> int | None:
-    """Fill the result, some times larger than the picture; the tiles' side, or None where the whole went at once.
+    """Fill a print with the enlarged picture; return the side of the tiles, None if the picture was not divided.
 
-    Without `tile_px` a tile's side is halved for as long as memory does not suffice; a given one is kept to.
-    Raises AtelierError where the network fails.
+    Without `tile_px` the side is halved while memory does not suffice. Raises AtelierError if the network fails.
     """
     scale = result.shape[0] // picture.shape[0]
     count = passes(external.scale, scale)
-    counted = Counted(done)
+    counter = PixelCounter(progress)
 
     def fill(side_px: int) -> None:
-        counted.start()
-        images = to_images(picture, torch.device("cpu"))
+        counter.restart()
+        images = to_tensor(picture, torch.device("cpu"))
         for _ in range(count - 1):
             larger = images.new_empty(1, 3, *(side * external.scale for side in images.shape[2:]))
             for top, strip in strips(external, images, side_px):
                 larger[:, :, top : top + strip.shape[2]] = strip
             images = larger
         for top, strip in strips(external, images, side_px):
-            put(result, top, 0, strip)
-            counted(strip.shape[2] * strip.shape[3])
+            write_tile(result, top, 0, strip)
+            counter.add(strip.shape[2] * strip.shape[3])
 
     sides_px = (
-        [max(picture.shape) * scale] if external.whole else [tile_px] if tile_px else external.sides_px()
+        [max(picture.shape) * scale]
+        if external.takes_whole_picture
+        else [tile_px]
+        if tile_px
+        else external.sides_px()
     )
     try:
-        used_px = in_memory(fill, sides_px)
+        used_px = with_fitting_tiles(fill, sides_px)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise AtelierError(
             f"upscale.external.path: the {external.architecture} network fails at a picture of "
             f"{picture.shape[1]} × {picture.shape[0]} px: {_first_line(error)}"
         ) from None
-    return None if external.whole else used_px
+    return None if external.takes_whole_picture else used_px
 
 
 def strips(external: External, images: Tensor, tile_px: int) -> Iterator[tuple[int, Tensor]]:
-    """One pass over an image (1, 3, H, W), as rows (their top, (1, 3, h, W)) of the enlarged one from top to bottom.
+    """Run one pass over an image (1, 3, H, W); yield strips (1, 3, h, scale·W) of the result, each with its top row.
 
-    No more than a tile's height of them is held. Tiles overlap, and each counts by its weights, which add up to 1.
+    At most a tile's height of rows is in memory. Overlapping tiles are averaged with weights that add up to 1.
     """
     scale = external.scale
     height, width = images.shape[2:]
     rows, columns = tiles(height, tile_px), tiles(width, tile_px)
     row_weights, column_weights = weights(rows, height, scale), weights(columns, width, scale)
-    pending = images.new_zeros(1, 3, 0, width * scale)  # rows that the next tiles have a part in
+    pending = images.new_zeros(1, 3, 0, width * scale)  # rows that overlap the next tiles
     for index, row in enumerate(rows):
         strip = images.new_zeros(1, 3, (row.end - row.start) * scale, width * scale)
         for column, weight in zip(columns, column_weights, strict=True):
             tile = images[:, :, row.start : row.end, column.start : column.end]
-            strip[..., column.start * scale : column.end * scale] += _run(external, tile) * weight
+            strip[..., column.start * scale : column.end * scale] += _enlarge_tile(external, tile) * weight
         strip *= row_weights[index][:, None]
         strip[:, :, : pending.shape[2]] += pending
         finished = ((rows[index + 1].start if index + 1 < len(rows) else height) - row.start) * scale
@@ -157,9 +168,9 @@ def strips(external: External, images: Tensor, tile_px: int) -> Iterator[tuple[i
 
 
 def tiles(size: int, tile_px: int) -> list[Span]:
-    """Tiles of one axis, evenly spread, overlapping by at least OVERLAP_PX; the last ends where the picture does.
+    """Evenly spread tiles along one axis, overlapping by at least OVERLAP_PX; the last ends at the picture's end.
 
-    They start on a grid, on which networks that look through windows of their own have theirs, too.
+    They start on a grid, so that the windows of networks with windowed attention keep their places.
     """
     if size <= tile_px:
         return [Span(0, size)]
@@ -170,7 +181,7 @@ def tiles(size: int, tile_px: int) -> list[Span]:
 
 
 def weights(spans: list[Span], size: int, scale: int) -> list[Tensor]:
-    """How much each tile counts for each of its enlarged pixels: along a cosine, from 0 to 1 within the overlap."""
+    """Blending weights of each tile's enlarged pixels; they rise along a squared sine within the overlap."""
     ramp_px = (OVERLAP_PX - 2 * UNUSED_PX) * scale
     rise = torch.sin((torch.arange(ramp_px, dtype=torch.float64) + 0.5) / ramp_px * torch.pi / 2).square()
     edge = torch.cat([torch.zeros(UNUSED_PX * scale, dtype=torch.float64), rise])
@@ -190,18 +201,17 @@ def weights(spans: list[Span], size: int, scale: int) -> list[Tensor]:
     ]
 
 
-def _run(external: External, images: Tensor) -> Tensor:
-    """One tile through the network and back to the CPU."""
+def _enlarge_tile(external: External, images: Tensor) -> Tensor:
+    """Run the network on one tile; the result is on the CPU."""
     descriptor = external.descriptor
-    images = images.clone(memory_format=torch.contiguous_format).to(
-        descriptor.device
-    )  # a few write into what they read
+    # a copy, because a few networks write into their input
+    images = images.clone(memory_format=torch.contiguous_format).to(descriptor.device)
     strict = torch.are_deterministic_algorithms_enabled()
-    # some operations of others' have no deterministic form: then it is as near as it gets
+    # some operations of external networks have no deterministic implementation
     torch.use_deterministic_algorithms(strict, warn_only=True)
     try:
         with torch.inference_mode(), torch.random.fork_rng():
-            torch.manual_seed(0)  # a few networks draw noise: the same for the same tile
+            torch.manual_seed(0)  # a few networks draw noise
             if descriptor.input_channels == 1:
                 enlarged = torch.cat([descriptor(images[:, [channel]]) for channel in range(3)], dim=1)
             else:
@@ -211,7 +221,7 @@ def _run(external: External, images: Tensor) -> Tensor:
     return enlarged.float().cpu()
 
 
-def _described(
+def _load(
     path: Path, content: bytes, device: torch.device
 ) -> "spandrel.ImageModelDescriptor[torch.nn.Module]":
     try:
@@ -223,9 +233,9 @@ def _described(
     try:
         tensors = spandrel.canonicalize_state_dict(_tensors(path, content))
         descriptor = spandrel.MAIN_REGISTRY.load(tensors)
-    except (*MALFORMED, spandrel.UnsupportedModelError) as error:
+    except (*MALFORMED_FILE_ERRORS, spandrel.UnsupportedModelError) as error:
         raise AtelierError(
-            f"{path} is no network that spandrel {spandrel.__version__} knows ({_first_line(error)}): "
+            f"{path} is not a network that spandrel {spandrel.__version__} supports ({_first_line(error)}): "
             "name another, or set upscale.method to learned or lanczos"
         ) from None
     channels = (descriptor.input_channels, descriptor.output_channels)
@@ -247,11 +257,11 @@ def _tensors(path: Path, content: bytes) -> dict[str, Any]:
         case ".safetensors":
             return safetensors.torch.load(content)
         case ".pth":
-            with warnings.catch_warnings():  # what torch warns of, a TorchScript program, it then refuses
+            with warnings.catch_warnings():  # torch warns of a TorchScript program, then refuses it
                 warnings.simplefilter("ignore")
                 loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return dict(loaded)
-    raise ValueError("it is neither .safetensors nor .pth")
+    raise ValueError("its name ends in neither .safetensors nor .pth")
 
 
 def _first_line(error: BaseException) -> str:

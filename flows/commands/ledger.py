@@ -35,13 +35,13 @@ def ledger(
     here = Path.cwd()
 
     def work() -> int:
-        from atelier.pictures.untrusted import shown
+        from atelier.pictures.untrusted import escaped
         from flows.records.ledger import opened
 
         work_tree.enter()
         with opened(lambda text: print(text, file=sys.stderr), again=again) as book:
             return (
-                _tell_files(book, {shown(file): here / file for file in files})
+                _tell_files(book, {escaped(file): here / file for file in files})
                 if files
                 else _tell_models(book)
             )
@@ -94,9 +94,9 @@ def _tell_files(book: "Ledger", files: dict[str, Path]) -> int:
 
 def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
     from atelier.pictures.compare import pixels_sha256
-    from atelier.pictures.untrusted import opened
+    from atelier.pictures.untrusted import open_regular
 
-    with opened(path, "name a picture") as file:
+    with open_regular(path, "name a picture") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
     pictures, how = book.of_file(md5), "as it was made"
     if not pictures:
@@ -115,14 +115,14 @@ def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
 
 
 def _lines(picture: "Picture") -> list[str]:
-    from atelier.pictures.untrusted import shown
+    from atelier.pictures.untrusted import escaped
     from atelier.provenance import facts
 
     made = picture.provenance
     names = [*_names(picture)]
     lines = [
-        f"{shown(picture.path)}: {facts.describe_picture(made)}",
-        f"by the model {made.model.md5[:12]} ({shown(made.model.arch)}, {made.model.resolution} px)"
+        f"{escaped(picture.path)}: {facts.describe_picture(made)}",
+        f"by the model {made.model.md5[:12]} ({escaped(made.model.arch)}, {made.model.resolution} px)"
         + (f", named by {', '.join(names)}" if names else ""),
     ]
     lines += [str(commit) for commit in picture.commits[:SHOWN_COMMITS]]

@@ -218,7 +218,7 @@ def _walked(command: list[str], here: Path, frame: int | None, frames: Path | No
 
 def _found(film: Path, model: "ModelFacts") -> Path:
     """The generator that a film names, wherever it is kept."""
-    from atelier.pictures.untrusted import shown
+    from atelier.pictures.untrusted import escaped
     from flows.records.networks import Networks
     from flows.repaint.job import wanted_generator
 
@@ -227,20 +227,20 @@ def _found(film: Path, model: "ModelFacts") -> Path:
     try:
         return networks.path(wanted)
     except AtelierError as error:
-        raise AtelierError(f"{shown(film)}: {error}") from None
+        raise AtelierError(f"{escaped(film)}: {error}") from None
 
 
 def _compared(film: Path, given: Path, again: Path, made_by: "SoftwareFacts") -> int:
     """Say whether the new film is the old one; 1 where not."""
     from atelier.film.encode import frames_sha256, read_facts
-    from atelier.pictures.untrusted import shown
+    from atelier.pictures.untrusted import escaped
 
     if frames_sha256(given) == frames_sha256(again):
-        print(f"{shown(film)}: identical")
+        print(f"{escaped(film)}: identical")
         return 0
     now = read_facts(again).first.software
     print(
-        f"{shown(film)}: different, though it is the same walk. Made by Atelier {made_by.atelier} with torch "
+        f"{escaped(film)}: different, though it is the same walk. Made by Atelier {made_by.atelier} with torch "
         f"{made_by.torch}, and again by {now.atelier} with {now.torch}; or the code, the encoder (PyAV) or the "
         "processor is another, or the film was edited"
     )

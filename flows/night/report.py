@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, Self
 
 from atelier.files import write_json
+from atelier.metrics.comparison import Comparison
 from atelier.settings.edit import Change
 from atelier.settings.messages import counted
 from atelier.settings.schema import Params
 
 LAST_NIGHT = Path(".atelier/last_night.json")  # in the user's tree
-DISTANCES = ("kid", "kid_coarse")  # as atelier.metrics.bootstrap names them
 
 Outcome = Literal["Promoted", "Kept", "Nothing new"]
 
@@ -46,42 +46,6 @@ class Night:
         """Record this as the most recent night of the studio at `user`."""
         record = asdict(self) | {"night": self.night.isoformat(), "started": self.started.isoformat()}
         write_json(user / LAST_NIGHT, record)
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """A distance of both models to the paintings, and the bootstrap interval of champion minus challenger."""
-
-    name: str
-    champion: float
-    challenger: float
-    low: float
-    high: float
-    verdict: str
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The result of comparing champion and challenger, from the JSON file that atelier.metrics.compare writes."""
-
-    wins: bool
-    reason: str
-    gains: tuple[Gain, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the file. Raises OSError, ValueError, KeyError or TypeError if that fails."""
-        content = json.loads(path.read_text(encoding="utf-8"))
-        gains = (Gain(name, **content[name]) for name in DISTANCES)
-        return cls(content["wins"], content["reason"], tuple(gains))
-
-    @property
-    def short(self) -> str:
-        """For example `kid 11.7 -> 6.35 (better), kid_coarse 3.75 -> 3.6 (even)`."""
-        return ", ".join(
-            f"{gain.name} {gain.champion:.3g} -> {gain.challenger:.3g} ({gain.verdict})"
-            for gain in self.gains
-        )
 
 
 def compare_command(
@@ -146,13 +110,13 @@ class Report:
             return ""
         rows = [
             (
-                gain.name,
+                name,
                 f"{gain.champion:.4g}",
                 f"{gain.challenger:.4g}",
                 f"{gain.low:.3g} to {gain.high:.3g}",
                 gain.verdict,
             )
-            for gain in self.comparison.gains
+            for name, gain in self.comparison.gains.items()
         ]
         head = ("distance", f"champion {self.champion}", "challenger", "gain", "verdict")
         text = (

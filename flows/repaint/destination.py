@@ -12,10 +12,10 @@ from PIL import Image
 
 from atelier.canvas.murals import is_mural
 from atelier.errors import AtelierError
-from atelier.images.jpeg import DAMAGE
+from atelier.images.jpeg import DECODER_ERRORS
 from atelier.pictures import Pixels, Samples
 from atelier.pictures.sheets import Panel, fitted, write_panels
-from atelier.pictures.untrusted import opened
+from atelier.pictures.untrusted import open_regular
 from atelier.provenance import facts
 from atelier.provenance.facts import Provenance
 
@@ -94,7 +94,7 @@ def _levels(samples: Samples) -> Pixels:
 def _dpi(path: Path) -> float | None:
     """What a print's file says of its resolution; a stranger's file, so whatever is wrong with it means nothing."""
     try:
-        with opened(path, "") as file, Image.open(file, formats=("PNG",)) as image:
+        with open_regular(path, "") as file, Image.open(file, formats=("PNG",)) as image:
             return float(image.info["dpi"][0]) or None
-    except (AtelierError, *DAMAGE):
+    except (AtelierError, *DECODER_ERRORS):
         return None

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from atelier.pictures.untrusted import shown
+from atelier.pictures.untrusted import escaped
 from atelier.settings.messages import counted
 from flows.repaint.picture import Given
 from flows.repaint.session import Outcome
@@ -55,12 +55,12 @@ class Account:
 
     def refuse(self, name: str, sentence: str) -> None:
         """Record that a file cannot be painted again, and why."""
-        self._tell(name, _row(shown(name), "refused", sentence), sentence)
+        self._tell(name, _row(escaped(name), "refused", sentence), sentence)
 
     def give_up(self, why: str) -> None:
         """Refuse every file that has no verdict yet: the flow ended without one."""
         for name in sorted(self._without_verdict):
-            self.refuse(name, f"{shown(name)}: no verdict: {why}")
+            self.refuse(name, f"{escaped(name)}: no verdict: {why}")
 
     def tell(self, outcome: Outcome) -> None:
         given, verdict = outcome.given, outcome.verdict
@@ -75,7 +75,7 @@ class Account:
         if outcome.unwritten:
             words.append(outcome.unwritten)
             self._all_written = False
-        row = _row(shown(given.name), verdict.kind, "; ".join(words))
+        row = _row(escaped(given.name), verdict.kind, "; ".join(words))
         row |= {
             "reproduced": verdict.reproduced,
             "model": given.made.model.md5,
@@ -93,7 +93,7 @@ class Account:
 
     def introduce(self, family: Family) -> None:
         """What was made of a picture."""
-        name, paths = shown(family.given.name), list(map(str, family.written))
+        name, paths = escaped(family.given.name), list(map(str, family.written))
         self._all_written = self._all_written and not family.refused
         words = [f"makes {', '.join(paths)}"] if paths else []
         words += [family.refused] if family.refused else []
@@ -102,7 +102,7 @@ class Account:
 
     def explain(self, given: Given, lineage: str) -> None:
         """Where a picture comes from, in lines."""
-        name = shown(given.name)
+        name = escaped(given.name)
         print(json.dumps({"file": name, "lineage": lineage}) if self._as_json else f"\n{name}\n{lineage}")
 
     def sum_up(self) -> None:
@@ -127,7 +127,7 @@ class Account:
     def _tell(self, name: str, row: dict[str, Any], line: str) -> None:
         self._without_verdict.discard(name)
         self._told.append(row)
-        print(json.dumps(row) if self._as_json else shown(line), flush=True)
+        print(json.dumps(row) if self._as_json else escaped(line), flush=True)
 
 
 def _row(name: str, verdict: str, said: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from atelier.errors import AtelierError
 from atelier.images.verify import read_rgb
 from atelier.pictures import Samples
 from atelier.pictures.compare import pixels_sha256
-from atelier.pictures.untrusted import shown
+from atelier.pictures.untrusted import escaped
 from atelier.provenance import facts
 from atelier.provenance.facts import PixelFacts, Provenance
 from flows.records import ledger
@@ -78,7 +78,7 @@ def _film(name: str, path: Path) -> str | None:
 
     named_so = path.suffix.lower() in FORMATS
     return (
-        f"{shown(name)} is a film: `atelier refilm` makes films again, or a frame of them"
+        f"{escaped(name)} is a film: `atelier refilm` makes films again, or a frame of them"
         if named_so
         else None
     )
@@ -89,7 +89,7 @@ def _look(name: str, path: Path) -> Given:
     try:
         return Given(name, path, made, PixelFacts.of_bands(facts.read_bands(path)))
     except AtelierError as error:
-        return Given(name, path, made, None, str(error).replace(shown(path), "it", 1))
+        return Given(name, path, made, None, str(error).replace(escaped(path), "it", 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from atelier.errors import AtelierError
 from atelier.pictures import Samples
-from atelier.pictures.compare import Likeness, compare
+from atelier.pictures.compare import PixelDifference, compare_pixels
 from atelier.provenance.contract import Answer
 from atelier.provenance.facts import ModelFacts, PixelFacts, Provenance
 from flows.records.networks import Wanted
@@ -35,7 +35,7 @@ class Verdict:
     kind: Kind
     words: str
     settled: bool
-    likeness: Likeness | None = None
+    likeness: PixelDifference | None = None
 
     @property
     def reproduced(self) -> bool:
@@ -67,7 +67,7 @@ def judge(given: Given, answer: Answer, painted: Samples) -> Verdict:
             f"its recipe paints {_described(answer.pixels)}, and the picture has {_described(given.pixels)}"
         )
         return Verdict("different", words, settled=False)
-    likeness = compare(given.bands(), painted)
+    likeness = compare_pixels(given.bands(), painted)
     if given.pixels != given.named:
         words = (
             f"its pixels are not those that its provenance names ({_counted(likeness)} of what is painted now), and "
@@ -90,11 +90,11 @@ def _of_what_it_names(given: Given, painted: Samples) -> Verdict:
     if _size(given.pixels) != _size(given.named):
         words = f"edited after it was made: it has {_described(given.pixels)}, not {_described(given.named)}"
         return Verdict("edited", words, settled=True)
-    likeness = compare(given.bands(), painted)
+    likeness = compare_pixels(given.bands(), painted)
     return Verdict("edited", f"edited after it was made: {_counted(likeness)}", True, likeness)
 
 
-def _counted(likeness: Likeness) -> str:
+def _counted(likeness: PixelDifference) -> str:
     total = likeness.values // 3
     return f"{likeness.pixels:,} of {total:,} pixels differ, in {likeness.box}"
 

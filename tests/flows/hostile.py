@@ -262,12 +262,12 @@ class Workshop:
             ),
             ("upscaler-of-other-digest", {"upscaler_sha256": "0" * 64}, "the provenance was edited"),
             ("pickled-upscaler", {**external, "method": "external"}, "Weights only load failed"),
-            ("path-as-method", {"method": str(self.canary)}, "does not know"),
-            ("learned-by-none", bare, "does not know"),
+            ("path-as-method", {"method": str(self.canary)}, "does not support"),
+            ("learned-by-none", bare, "does not support"),
             (
                 "odd-tiles",
                 {**external, "method": "external", "settings": {**settings, "tile_px": 10**9}},
-                "no press makes",
+                "no print is made of such tiles",
             ),
         ):
             self.claim(name, "refused", said, print={"upscale": upscale | changes, "original": original})

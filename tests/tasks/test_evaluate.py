@@ -89,7 +89,7 @@ def test_fid_of_weights_at_hand_stands_beside_the_rest(monkeypatch: pytest.Monke
     Path("weights.pth").write_bytes(random_weights())
     monkeypatch.setattr(FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
     monkeypatch.setattr(inception, "SHA256", digest(Path("weights.pth")))
-    monkeypatch.setattr(inception, "SIZE", Path("weights.pth").stat().st_size)
+    monkeypatch.setattr(inception, "SIZE_BYTES", Path("weights.pth").stat().st_size)
     pack_blots()
     summary = run(stage(inception=True, inception_weights="weights.pth"))
     metrics = json.loads(Path("metrics.json").read_text())

@@ -60,7 +60,7 @@ def test_too_few_paintings_to_compare_with_are_refused_before_any_step() -> None
 
 def test_without_the_weights_that_judge_pictures_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "PACKAGE", "no-such-package")
-    features.read_weights.cache_clear()
+    features.read_lite0_weights.cache_clear()
     with pytest.raises(
         AtelierError, match="no-such-package, with which pictures are judged, is not installed"
     ):

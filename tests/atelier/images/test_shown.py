@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from atelier.images.verify import ImageLimits, Verified, jpeg, read_rgb, smaller, verify
+from atelier.images.verify import ImageLimits, Verified, encode_jpeg, read_rgb, resize_shorter_side, verify
 from tests.pictures import colour_field, encoded
 
 LIMITS = ImageLimits(min_side_px=32, max_pixels=1_000_000)
@@ -185,16 +185,16 @@ def test_a_larger_picture_is_shrunk_to_its_shorter_side_without_aliasing() -> No
     stripes = Image.fromarray(
         np.tile(np.array([0, 255], np.uint8), (400, 300))
     )  # 600×400, the finest there are
-    image = smaller(stripes, stripes.size, 100)
+    image = resize_shorter_side(stripes, stripes.size, 100)
     assert image.size == (150, 100)
-    assert apart(read_rgb(jpeg(image)), image) < 2
+    assert apart(read_rgb(encode_jpeg(image)), image) < 2
     assert abs(np.asarray(image, np.float32) - 127.5).max() < 12  # even grey: no moiré
-    assert apart(smaller(colour_field((960, 640)), (960, 640), 64), colour_field()) < 3
+    assert apart(resize_shorter_side(colour_field((960, 640)), (960, 640), 64), colour_field()) < 3
 
 
 def test_a_scroll_longer_than_a_jpeg_may_be_is_cut_to_what_it_may() -> None:
     scroll = Image.linear_gradient("L").resize((66_000, 32))
-    assert smaller(scroll, scroll.size, 32).size == (65_500, 32)
+    assert resize_shorter_side(scroll, scroll.size, 32).size == (65_500, 32)
 
 
 def test_the_hash_of_a_smaller_copy_is_near_and_of_another_picture_far() -> None:

@@ -19,9 +19,9 @@ from atelier.images.verify import (
     ImageLimits,
     Refused,
     Verified,
+    decoding_slot,
     is_placeholder_url,
     read_rgb,
-    room_for,
     verify,
 )
 from tests.pictures import colour_field, encoded
@@ -205,7 +205,7 @@ def test_large_pictures_are_decoded_few_at_a_time() -> None:
 
     def decode(pixels: int) -> None:
         nonlocal under_way, most
-        with room_for(pixels):
+        with decoding_slot(pixels):
             with lock:
                 under_way += min(pixels, PIXELS_AT_ONCE)
                 most = max(most, under_way)
@@ -217,9 +217,9 @@ def test_large_pictures_are_decoded_few_at_a_time() -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(decode, sizes))
     assert PIXELS_AT_ONCE // 2 < most <= PIXELS_AT_ONCE
-    with pytest.raises(ZeroDivisionError), room_for(PIXELS_AT_ONCE):
+    with pytest.raises(ZeroDivisionError), decoding_slot(PIXELS_AT_ONCE):
         raise ZeroDivisionError
-    with room_for(PIXELS_AT_ONCE):  # what an error held was given back
+    with decoding_slot(PIXELS_AT_ONCE):  # what an error held was given back
         pass
 
 

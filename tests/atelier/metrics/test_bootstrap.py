@@ -10,10 +10,11 @@ from PIL import Image, ImageOps
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
-from atelier.metrics.bootstrap import Contest, Gain, contest
+from atelier.metrics.bootstrap import paired_bootstrap
+from atelier.metrics.comparison import Comparison, Gain
 from atelier.metrics.distances import kid
-from atelier.metrics.features import Features, Seen, Space
-from atelier.pictures.blur import blurred
+from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
+from atelier.pictures.filters import blur_pictures
 
 PAINTINGS, PICTURES = 40, 60
 
@@ -22,10 +23,10 @@ class Eye:
     """Pictures to features, in the space of the first held-out paintings."""
 
     def __init__(self, paintings: np.ndarray) -> None:
-        self._network = Features()
-        self._space = Space(self._network(paintings), self._network(paintings, coarse=True))
+        self._network = FeatureExtractor()
+        self._space = FeatureSpace(self._network(paintings), self._network(paintings, coarse=True))
 
-    def __call__(self, pictures: np.ndarray) -> Seen:
+    def __call__(self, pictures: np.ndarray) -> FeatureSet:
         return self._space(self._network(pictures), self._network(pictures, coarse=True))
 
 
@@ -43,56 +44,50 @@ def seascapes() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def archive(seascapes: np.ndarray, eye: Eye) -> Seen:
+def archive(seascapes: np.ndarray, eye: Eye) -> FeatureSet:
     return eye(seascapes)
 
 
 @pytest.fixture(scope="module")
-def held_out(archive: Seen) -> Seen:
+def held_out(archive: FeatureSet) -> FeatureSet:
     return archive[slice(PAINTINGS)]
 
 
 @pytest.fixture(scope="module")
-def good(archive: Seen) -> Seen:
+def good(archive: FeatureSet) -> FeatureSet:
     """What a perfect model paints: other seascapes of the same archive."""
     return archive[slice(PAINTINGS, PAINTINGS + PICTURES)]
 
 
 @pytest.fixture(scope="module")
-def worse(seascapes: np.ndarray, eye: Eye) -> dict[str, Seen]:
+def worse(seascapes: np.ndarray, eye: Eye) -> dict[str, FeatureSet]:
     """What models with one fault each paint, from the pictures of `good`."""
     pictures = seascapes[PAINTINGS : PAINTINGS + PICTURES]
-    faulty = {"blurred": blur(pictures, 1.0), "in false colours": pictures[..., ::-1]}
+    faulty = {"blurred": blur_pictures(pictures, 1.0), "in false colours": pictures[..., ::-1]}
     return {fault: eye(made) for fault, made in faulty.items()}
-
-
-def blur(pictures: np.ndarray, sigma_px: float) -> np.ndarray:
-    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-    smooth = blurred(planes, torch.full((len(planes),), sigma_px))
-    return smooth.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 @pytest.mark.parametrize("fault", ["blurred", "in false colours"])
 def test_the_better_model_wins_and_the_worse_one_does_not(fault: str, good, worse, held_out) -> None:
-    won = contest(worse[fault], good, held_out, confidence=0.95, seed=0)
+    won = paired_bootstrap(worse[fault], good, held_out, confidence=0.95, seed=0)
     assert won.wins
     assert won.kid.verdict == "better"
     assert "better" in won.reason
-    lost = contest(good, worse[fault], held_out, confidence=0.95, seed=0)
+    lost = paired_bootstrap(good, worse[fault], held_out, confidence=0.95, seed=0)
     assert not lost.wins
     assert lost.kid.verdict == "worse"
     assert "worse" in lost.reason
 
 
 def test_false_colours_are_seen_through_a_blur(good, worse, held_out) -> None:
-    lost = contest(good, worse["in false colours"], held_out, confidence=0.95, seed=0)
+    lost = paired_bootstrap(good, worse["in false colours"], held_out, confidence=0.95, seed=0)
     assert lost.kid_coarse.verdict == "worse"
 
 
 def test_a_model_of_one_motif_loses_to_one_of_all(good, held_out) -> None:
     few = good[torch.arange(PICTURES) % 5]
-    assert contest(few, good, held_out, confidence=0.95, seed=0).wins
-    assert not contest(good, few, held_out, confidence=0.95, seed=0).wins
+    assert paired_bootstrap(few, good, held_out, confidence=0.95, seed=0).wins
+    assert not paired_bootstrap(good, few, held_out, confidence=0.95, seed=0).wins
 
 
 def test_of_twenty_contests_between_equal_models_at_most_one_is_won(archive, held_out) -> None:
@@ -100,12 +95,12 @@ def test_of_twenty_contests_between_equal_models_at_most_one_is_won(archive, hel
     for seed in range(20):
         drawn = np.random.default_rng(seed).permutation(2 * PICTURES) + PAINTINGS
         first, second = torch.from_numpy(drawn).split(PICTURES)
-        won += contest(archive[first], archive[second], held_out, confidence=0.95, seed=seed).wins
+        won += paired_bootstrap(archive[first], archive[second], held_out, confidence=0.95, seed=seed).wins
     assert won <= 1
 
 
 def test_a_challenger_that_paints_what_the_champion_paints_changes_nothing(good, held_out) -> None:
-    result = contest(good, good, held_out, confidence=0.95, seed=0)
+    result = paired_bootstrap(good, good, held_out, confidence=0.95, seed=0)
     assert [(gain.low, gain.high) for gain in result.gains.values()] == [(0, 0), (0, 0)]
     assert not result.wins
 
@@ -113,16 +108,18 @@ def test_a_challenger_that_paints_what_the_champion_paints_changes_nothing(good,
 def test_one_gain_does_not_pay_for_a_loss() -> None:
     better, even, worse = Gain(2, 1, 0.5, 1.5), Gain(1, 1, -0.5, 0.5), Gain(1, 2, -1.5, -0.5)
     assert [gain.verdict for gain in (better, even, worse)] == ["better", "even", "worse"]
-    assert Contest(better, even, 0.95).wins
-    assert Contest(even, better, 0.95).wins
-    assert not Contest(better, worse, 0.95).wins
-    assert not Contest(worse, better, 0.95).wins
-    assert not Contest(even, even, 0.95).wins
+    assert Comparison(better, even, 0.95).wins
+    assert Comparison(even, better, 0.95).wins
+    assert not Comparison(better, worse, 0.95).wins
+    assert not Comparison(worse, better, 0.95).wins
+    assert not Comparison(even, even, 0.95).wins
 
 
 def test_the_more_resamplings_must_agree_the_wider_the_interval(archive, good, held_out) -> None:
     other = archive[slice(PAINTINGS + PICTURES, None)]
-    narrow, wide = (contest(good, other, held_out, confidence=share, seed=0) for share in (0.5, 0.975))
+    narrow, wide = (
+        paired_bootstrap(good, other, held_out, confidence=share, seed=0) for share in (0.5, 0.975)
+    )
     for name, two in wide.gains.items():
         one = narrow.gains[name]
         assert two.low < one.low < one.high < two.high
@@ -134,14 +131,14 @@ def test_the_more_resamplings_must_agree_the_wider_the_interval(archive, good, h
 def test_the_verdict_depends_on_nothing_but_the_pictures_and_the_seed(archive, good, held_out) -> None:
     other = archive[slice(PAINTINGS + PICTURES, None)]
     first, again, reseeded = (
-        contest(good, other, held_out, confidence=0.95, seed=seed) for seed in (0, 0, 1)
+        paired_bootstrap(good, other, held_out, confidence=0.95, seed=seed) for seed in (0, 0, 1)
     )
     assert first == again
     assert first != reseeded
 
 
 def test_the_distances_are_those_of_the_panel(good, worse, held_out) -> None:
-    result = contest(worse["blurred"], good, held_out, confidence=0.95, seed=0)
+    result = paired_bootstrap(worse["blurred"], good, held_out, confidence=0.95, seed=0)
     for features in ("sharp", "coarse"):
         gain = result.kid if features == "sharp" else result.kid_coarse
         real = getattr(held_out, features)
@@ -151,6 +148,6 @@ def test_the_distances_are_those_of_the_panel(good, worse, held_out) -> None:
 
 def test_too_few_pictures_are_no_ground_for_a_verdict(good, held_out) -> None:
     with pytest.raises(AtelierError, match=r"augment\.held_out"):
-        contest(good, good, held_out[slice(9)], confidence=0.95, seed=0)
+        paired_bootstrap(good, good, held_out[slice(9)], confidence=0.95, seed=0)
     with pytest.raises(ValueError, match="same latents"):
-        contest(good, good[slice(1, None)], held_out, confidence=0.95, seed=0)
+        paired_bootstrap(good, good[slice(1, None)], held_out, confidence=0.95, seed=0)

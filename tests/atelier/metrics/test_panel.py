@@ -13,19 +13,12 @@ from PIL import Image, ImageOps
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
-from atelier.metrics.distances import PatchReference, density_and_coverage, frechet, kid, nearest
-from atelier.metrics.features import Features, Seen, Space
-from atelier.metrics.panel import (
-    BLURS_PX,
-    Kin,
-    Quality,
-    QuickPanel,
-    QuickScores,
-    judge,
-    kid_in_words,
-    quick_scores,
-)
-from atelier.pictures.blur import blurred_pictures
+from atelier.metrics.distances import density_and_coverage, frechet, kid, nearest
+from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
+from atelier.metrics.panel import BLURS_PX, NearestPaintings, Quality, kid_in_words, measure_quality
+from atelier.metrics.patches import PatchReference
+from atelier.metrics.quick_panel import QuickPanel, QuickScores, quick_scores
+from atelier.pictures.filters import blur_pictures
 
 CPU = torch.device("cpu")
 HELD_OUT, FRESH, TRAINING = 60, 60, 30
@@ -36,17 +29,17 @@ SHEETS = Path(__file__).parents[2] / "sheets"
 class Studio:
     """Held-out paintings, with which others are compared, and fresh ones, which are spoilt."""
 
-    features: Features
+    features: FeatureExtractor
     fresh: np.ndarray
-    space: Space
-    seen: Seen  # the fresh ones
-    real: Seen
+    space: FeatureSpace
+    seen: FeatureSet  # the fresh ones
+    real: FeatureSet
     patches: PatchReference
 
     def scores(self, pictures: np.ndarray) -> QuickScores:
         return quick_scores(self.real, self.seen_of(pictures))
 
-    def seen_of(self, pictures: np.ndarray) -> Seen:
+    def seen_of(self, pictures: np.ndarray) -> FeatureSet:
         return self.space(self.features(pictures), self.features(pictures, coarse=True))
 
 
@@ -59,10 +52,10 @@ def squares() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def studio(squares) -> Studio:
-    features = Features()
+    features = FeatureExtractor()
     held_out, others = squares[:HELD_OUT], squares[HELD_OUT:]
     sharp, coarse = features(others), features(others, coarse=True)
-    space = Space(sharp, coarse)
+    space = FeatureSpace(sharp, coarse)
     real = space(features(held_out), features(held_out, coarse=True))
     seen = space(sharp, coarse)[:FRESH]
     return Studio(features, others[:FRESH], space, seen, real, PatchReference(held_out, 0))
@@ -100,7 +93,7 @@ def rising(numbers: list[float], step: float) -> bool:
 # a fault, in order of strength; of kid, kid_coarse, and swd's finest and coarsest level those that rise with it by
 # the given factor a step; those that it must leave within .05 (distances) or a twentieth (swd) of the fresh ones'
 FAULTS = [
-    (blurred_pictures, (0.5, 1, 2), {"kid": 4, "kid_coarse": 1.5, "finest": 1.3}, {"coarsest"}),
+    (blur_pictures, (0.5, 1, 2), {"kid": 4, "kid_coarse": 1.5, "finest": 1.3}, {"coarsest"}),
     (grainy, (4, 8, 16), {"kid": 2, "kid_coarse": 2, "finest": 1.3}, {"coarsest"}),
     (checkered, (0.02, 0.05), {"kid": 2, "finest": 1.15}, {"kid_coarse", "coarsest"}),
     (dotted, (0.01, 0.03, 0.1), {"kid": 2, "kid_coarse": 2, "finest": 1.5}, set()),
@@ -112,7 +105,7 @@ FAULTS = [
 def test_a_fault_moves_the_numbers_that_are_there_for_it_in_order_of_strength(
     studio, fault, strengths, rise, stay
 ) -> None:
-    def numbers(pictures: np.ndarray, seen: Seen) -> dict[str, float]:
+    def numbers(pictures: np.ndarray, seen: FeatureSet) -> dict[str, float]:
         quick, levels = quick_scores(studio.real, seen), studio.patches.distances(pictures)
         return {
             "kid": quick.kid, "kid_coarse": quick.kid_coarse, "finest": levels[0], "coarsest": levels[-1],
@@ -129,7 +122,7 @@ def test_a_fault_moves_the_numbers_that_are_there_for_it_in_order_of_strength(
 
 
 def test_grain_buys_much_of_kid_and_less_of_kid_coarse(studio) -> None:
-    soft = blurred_pictures(studio.fresh, 1.7)
+    soft = blur_pictures(studio.fresh, 1.7)
     before, after = studio.scores(soft), studio.scores(grainy(soft, 8))
     assert after.kid < 0.6 * before.kid
     assert after.kid_coarse > 0.65 * before.kid_coarse
@@ -152,16 +145,16 @@ def test_one_picture_again_and_again_covers_little(studio) -> None:
 
 
 @pytest.fixture(scope="module")
-def judged(squares) -> dict[str, tuple[Quality, Kin]]:
+def judged(squares) -> dict[str, tuple[Quality, NearestPaintings]]:
     """Fresh paintings, softened copies, and mirror images of training paintings, each judged as generated ones."""
     held_out, fresh, training = squares[:20], squares[20:50], squares[60:100]
     sets = {
         "fresh": fresh,
-        "copied": blurred_pictures(training[:30], 0.5),
+        "copied": blur_pictures(training[:30], 0.5),
         "mirrored": training[:30, :, ::-1],
     }
     return {
-        name: judge(pictures, training, held_out, mirror=True, seed=0, device=CPU)
+        name: measure_quality(pictures, training, held_out, mirror=True, seed=0, device=CPU)
         for name, pictures in sets.items()
     }
 
@@ -241,7 +234,9 @@ def test_the_same_pictures_give_the_same_numbers_from_memory_or_from_a_memory_ma
     np.save(tmp_path / "images.npy", squares[:24])
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     numbers = [
-        judge(squares[24:32], images[:16], images[16:], mirror=True, seed=3, device=CPU)[0].to_metrics()
+        measure_quality(squares[24:32], images[:16], images[16:], mirror=True, seed=3, device=CPU)[
+            0
+        ].to_metrics()
         for images in (squares[:24], mapped)
     ]
     assert numbers[0] == numbers[1]
@@ -254,31 +249,33 @@ def noise(count: int, side: int = 32, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("counts", [(40, 9, 2), (2, 2, 2), (7, 3, 30)])
 def test_few_pictures_are_judged_as_well_as_they_can_be(counts) -> None:
     sides = [noise(count, seed=seed) for seed, count in enumerate(counts)]
-    quality, _ = judge(*sides, mirror=False, seed=0, device=CPU)
+    quality, _ = measure_quality(*sides, mirror=False, seed=0, device=CPU)
     json.dumps(quality.to_metrics(), allow_nan=False)
     assert quality.group == min(counts)
 
 
 def test_a_single_held_out_painting_is_too_few() -> None:
     with pytest.raises(AtelierError, match=r"1 held-out .*augment\.held_out"):
-        judge(noise(8), noise(8), noise(1), mirror=True, seed=0, device=CPU)
+        measure_quality(noise(8), noise(8), noise(1), mirror=True, seed=0, device=CPU)
 
 
 def test_held_out_paintings_that_are_training_paintings_divide_by_nothing() -> None:
-    quality, _ = judge(noise(8), noise(8, seed=1), noise(8, seed=1), mirror=False, seed=0, device=CPU)
+    quality, _ = measure_quality(
+        noise(8), noise(8, seed=1), noise(8, seed=1), mirror=False, seed=0, device=CPU
+    )
     json.dumps(quality.to_metrics(), allow_nan=False)
 
 
 def test_quick_scores_are_near_the_panels(squares, judged) -> None:
     quality, _ = judged["fresh"]
-    quick = QuickPanel(squares[60:100], squares[:20]).scores(blurred_pictures(squares[20:50], 1))
+    quick = QuickPanel(squares[60:100], squares[:20]).scores(blur_pictures(squares[20:50], 1))
     assert quick.kid == pytest.approx(quality.yardsticks["blurred_1_pixel"].kid, rel=0.3)
     assert quick.kid_coarse == pytest.approx(quality.yardsticks["blurred_1_pixel"].kid_coarse, abs=0.3)
     assert quick.coverage > 0.7
 
 
-def seen(features: torch.Tensor) -> Seen:
-    return Seen(features, features, features)
+def seen(features: torch.Tensor) -> FeatureSet:
+    return FeatureSet(features, features, features)
 
 
 def test_quick_density_and_coverage_are_means_over_groups_as_large_as_the_reference() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atelier.pictures.compare import Box, compare
+from atelier.pictures.compare import Box, compare_pixels
 
 
 def picture(dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
@@ -11,7 +11,7 @@ def picture(dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
 
 
 def test_a_picture_is_its_own_likeness_however_it_is_cut_into_bands() -> None:
-    likeness = compare(np.array_split(picture(), 5), picture())
+    likeness = compare_pixels(np.array_split(picture(), 5), picture())
     assert (likeness.differing, likeness.largest, likeness.pixels, likeness.box) == (0, 0, 0, None)
     assert likeness.values == 12 * 20 * 3
 
@@ -20,7 +20,7 @@ def test_what_differs_is_counted_measured_and_placed_across_bands() -> None:
     other = picture()
     other[2, 5, 0] ^= 1
     other[9, 3] = 255 - other[9, 3]
-    likeness = compare(np.array_split(picture(), 5), other)
+    likeness = compare_pixels(np.array_split(picture(), 5), other)
     assert likeness.differing == 1 + np.count_nonzero(other[9, 3] != picture()[9, 3])
     assert likeness.pixels == 2
     assert likeness.box == Box(left=3, top=2, right=6, bottom=10)
@@ -31,7 +31,7 @@ def test_what_differs_is_counted_measured_and_placed_across_bands() -> None:
 def test_sixteen_bits_are_measured_in_255ths_too() -> None:
     other = picture(np.uint16)
     other[0, 0, 0] ^= 1
-    assert compare([picture(np.uint16)], other).largest == pytest.approx(1 / 257)
+    assert compare_pixels([picture(np.uint16)], other).largest == pytest.approx(1 / 257)
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_sixteen_bits_are_measured_in_255ths_too() -> None:
 )
 def test_pictures_of_another_size_or_depth_are_not_compared(other: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"differ|rows"):
-        compare([picture()], other)
+        compare_pixels([picture()], other)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.pictures.untrusted import opened, shown
+from atelier.pictures.untrusted import escaped, open_regular
 
 HINT = "name a picture"
 
@@ -13,7 +13,7 @@ HINT = "name a picture"
 def test_a_plain_file_is_opened_through_a_link_too(tmp_path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
-    with opened(tmp_path / "link", HINT) as file:
+    with open_regular(tmp_path / "link", HINT) as file:
         assert file.read() == b"content"
 
 
@@ -49,22 +49,22 @@ def test_anything_else_is_named_for_what_it_is_and_never_waited_for(
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "it")
     with pytest.raises(AtelierError, match=f"it .*{word}.*: {HINT}|it is {word}: {HINT}"):
-        opened(tmp_path / "it", HINT)
+        open_regular(tmp_path / "it", HINT)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path) -> None:
     (tmp_path / "it").touch(0o000)
     with pytest.raises(AtelierError, match="may not be read"):
-        opened(tmp_path / "it", HINT)
+        open_regular(tmp_path / "it", HINT)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "n" * 5000, "a/" * 3000])
 def test_a_name_that_no_file_can_have_is_a_sentence(name) -> None:
     with pytest.raises(AtelierError, match="cannot be opened"):
-        opened(Path(name), HINT)
+        open_regular(Path(name), HINT)
 
 
 def test_names_are_shown_on_one_line_and_without_escape_codes() -> None:
-    assert shown(Path("Œuvre 7.png")) == "Œuvre 7.png"
-    assert shown("a\nb\x1b[31m\u202e\udcff\u2028") == r"a\nb\x1b[31m\u202e\udcff\u2028"
+    assert escaped(Path("Œuvre 7.png")) == "Œuvre 7.png"
+    assert escaped("a\nb\x1b[31m\u202e\udcff\u2028") == r"a\nb\x1b[31m\u202e\udcff\u2028"

@@ -11,7 +11,7 @@ from PIL import Image
 from atelier.data.duplicates import Picture
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
-from atelier.upscaling.data import read_pictures, reduced
+from atelier.upscaling.data import read_paintings, reduce_painting
 
 
 def painted(seed: int, width: int, height: int) -> Image.Image:
@@ -43,14 +43,14 @@ def archive(images: dict[str, Image.Image]) -> tuple[list[Picture], Iterator[Ite
 def test_a_painting_is_halved_where_a_patch_still_fits(
     size: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
-    pixels = reduced(painted(0, *size), 64)
+    pixels = reduce_painting(painted(0, *size), 64)
     assert (pixels.shape[1], pixels.shape[0]) == wanted
 
 
 def test_a_choice_is_stable_and_disjoint() -> None:
     images = {f"id{number:02d}": painted(number, 130, 130) for number in range(40)}
-    first = read_pictures(*archive(images), 32, 30, 1)
-    again = read_pictures(*archive(images), 32, 30, 4)
+    first = read_paintings(*archive(images), 32, 30, 1)
+    again = read_paintings(*archive(images), 32, 30, 4)
     assert len(first.train) + len(first.held_out) == 30
     assert first.held_out
     assert first.found == 40
@@ -58,7 +58,7 @@ def test_a_choice_is_stable_and_disjoint() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(first.held_out, again.held_out, strict=True))
     trained = {picture.tobytes() for picture in first.train}
     assert not trained & {picture.tobytes() for picture in first.held_out}
-    assert read_pictures(*archive(images), 32, 29, 1).content_key != first.content_key
+    assert read_paintings(*archive(images), 32, 29, 1).content_key != first.content_key
 
 
 def test_a_painting_and_its_smaller_copy_are_never_on_both_sides() -> None:
@@ -66,7 +66,7 @@ def test_a_painting_and_its_smaller_copy_are_never_on_both_sides() -> None:
     for number in range(24):
         whole = painted(number, 360, 270)
         images |= {f"a{number:02d}": whole, f"z{number * 7 % 24:02d}": whole.resize((200, 150))}
-    pictures = read_pictures(*archive(images), 32, 48, 1)
+    pictures = read_paintings(*archive(images), 32, 48, 1)
     train, held_out = ({motif(picture) for picture in side} for side in (pictures.train, pictures.held_out))
     assert len(pictures.train) + len(pictures.held_out) == 48
     assert held_out and not train & held_out
@@ -82,4 +82,4 @@ def motif(picture: np.ndarray) -> int:
 def test_too_few_large_paintings_are_refused() -> None:
     images = {"a": painted(0, 130, 130), "b": painted(1, 130, 50)}
     with pytest.raises(AtelierError, match=r"1 of 2 paintings measure 64 px or more.*lower train_upscaler"):
-        read_pictures(*archive(images), 64, 10, 1)
+        read_paintings(*archive(images), 64, 10, 1)

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from atelier.upscaling.data import degrade, shrink
+from atelier.pictures.filters import shrink
+from atelier.upscaling.data import degrade
 
 PILLOW = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 

@@ -10,8 +10,8 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
-from atelier.upscaling.enlarge import blank, enlarge, enlarge_into, enlarge_lanczos, passes
-from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
+from atelier.upscaling.enlarge import allocate_print, enlarge_lanczos, passes
+from atelier.upscaling.network import SRVGGNetCompact, enlarge, enlarge_into, save_upscaler
 
 FLOATS = 65535  # 16 bits tell differences of 1.5e-5
 
@@ -49,7 +49,7 @@ def test_tiles_equal_the_whole_up_to_the_border(
     network: SRVGGNetCompact, size: tuple[int, int], tile_px: int, count: int
 ) -> None:
     picture = noise(*size)
-    result = blank(size[0] * 2**count, size[1] * 2**count, 16)
+    result = allocate_print(size[0] * 2**count, size[1] * 2**count, 16)
     enlarge_into(result, network, picture, tile_px)
     difference = np.abs(result / FLOATS - whole(network, picture, count).double().numpy()).max()
     assert difference < 1e-5
@@ -58,7 +58,7 @@ def test_tiles_equal_the_whole_up_to_the_border(
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_tiles_of_every_scale_equal_the_whole(scale: int) -> None:
     network, picture = small_network(scale), noise(20, 31)
-    result = blank(20 * scale**2, 31 * scale**2, 16)
+    result = allocate_print(20 * scale**2, 31 * scale**2, 16)
     enlarge_into(result, network, picture, 24)
     assert np.abs(result / FLOATS - whole(network, picture, 2).double().numpy()).max() < 1e-5
 
@@ -66,7 +66,7 @@ def test_tiles_of_every_scale_equal_the_whole(scale: int) -> None:
 @pytest.mark.parametrize("tile_px", [96, 130])
 def test_in_8_bits_no_value_depends_on_the_tiles(tile_px: int) -> None:
     network, picture = small_network(features=48), noise(100, 140)
-    result = blank(400, 560, 8)
+    result = allocate_print(400, 560, 8)
     enlarge_into(result, network, picture, tile_px)
     levels = (whole(network, picture, 2) * 255).round().to(torch.uint8).numpy()
     assert np.array_equal(result, levels)
@@ -85,7 +85,7 @@ def test_a_narrower_context_would_show_seams(network: SRVGGNetCompact) -> None:
 def test_no_pass_is_given_more_than_a_tile_and_what_it_sees(network: SRVGGNetCompact) -> None:
     largest = []
     hook = network.register_forward_pre_hook(lambda _, inputs: largest.append(max(inputs[0].shape[2:])))
-    enlarge_into(blank(800, 240, 8), network, noise(100, 30), tile_px=16)
+    enlarge_into(allocate_print(800, 240, 8), network, noise(100, 30), tile_px=16)
     hook.remove()
     assert max(largest) <= 16 + 2 * network.reach_px
 
@@ -139,7 +139,7 @@ def test_the_same_picture_gives_the_same_bytes(network: SRVGGNetCompact) -> None
 
 def test_what_is_told_adds_up_to_the_print(network: SRVGGNetCompact) -> None:
     told: list[float] = []
-    enlarge_into(blank(160, 200, 8), network, noise(40, 50), 16, told.append)
+    enlarge_into(allocate_print(160, 200, 8), network, noise(40, 50), 16, told.append)
     assert sum(told) == 160 * 200 and len(told) > 10
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels, Samples
-from atelier.upscaling.enlarge import blank, enlarge
+from atelier.upscaling.enlarge import allocate_print
 from atelier.upscaling.external import OVERLAP_PX, External, external_into, open_external, tiles, weights
-from atelier.upscaling.network import SRVGGNetCompact, load_upscaler, save_upscaler
+from atelier.upscaling.network import SRVGGNetCompact, enlarge, load_upscaler, save_upscaler
 from tests.foreign import far_sighted, made, saved
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def opened(network: nn.Module, path: Path) -> External:
 
 
 def enlarged(external: External, picture: Pixels, tile_px: int | None = None, scale: int = 2) -> Samples:
-    result = blank(picture.shape[0] * scale, picture.shape[1] * scale, 16)
+    result = allocate_print(picture.shape[0] * scale, picture.shape[1] * scale, 16)
     external_into(result, external, picture, tile_px)
     return result
 
@@ -61,7 +61,7 @@ def test_our_own_file_makes_as_a_stranger_what_it_makes_as_ours(tmp_path: Path) 
         save_upscaler(tmp_path / "u.safetensors", SRVGGNetCompact(2, 16, 3), {})
     digest = hashlib.sha256((tmp_path / "u.safetensors").read_bytes()).hexdigest()
     external, picture = open_external(tmp_path / "u.safetensors", digest, CPU), scene(100, 230)
-    result = blank(400, 920, 8)
+    result = allocate_print(400, 920, 8)
     assert external_into(result, external, picture, 128) == 128
     ours = enlarge(load_upscaler(tmp_path / "u.safetensors")[0], picture, 4)
     differing = result.astype(int) - ours
@@ -181,10 +181,10 @@ def test_where_memory_does_not_suffice_tiles_are_halved_and_the_print_says_so(tm
     external, picture = opened(made("ESRGAN"), tmp_path / "net.safetensors"), scene(20, 500)
     external.descriptor.model.register_forward_pre_hook(ask_for_too_much)
     told: list[float] = []
-    result = blank(40, 1000, 8)
+    result = allocate_print(40, 1000, 8)
     assert external_into(result, external, picture, done=told.append) == 192
     assert sum(told) == 40 * 1000
-    again = blank(40, 1000, 8)
+    again = allocate_print(40, 1000, 8)
     assert external_into(again, external, picture, 192) == 192
     assert np.array_equal(result, again)
     with pytest.raises(AtelierError, match="memory does not suffice to enlarge tiles of 256 px"):
@@ -196,7 +196,7 @@ def test_a_network_that_makes_its_own_tiles_is_given_the_whole(tmp_path: Path) -
     external.descriptor.tiling = spandrel.ModelTiling.INTERNAL
     widths: list[int] = []
     external.descriptor.model.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[-1]))
-    assert external_into(blank(40, 1000, 8), external, picture) is None
+    assert external_into(allocate_print(40, 1000, 8), external, picture) is None
     assert widths == [500]
 
 

@@ -3,19 +3,19 @@
 import pytest
 
 from atelier.settings.schema import Print, Upscale
-from atelier.upscaling.prints import dpi_of, too_coarse
+from atelier.upscaling.prints import print_dpi, resolution_warning
 
 WIDER = "times as wide (generate.canvas) would suffice"
 
 
 def coarse(width_px: int, width_mm: float | None, dpi: float, scale: int, count: int = 1) -> str | None:
     params = Upscale.model_validate({"scale": scale, "print": {"width_mm": width_mm, "dpi": dpi}})
-    return too_coarse(width_px, width_px // 2, count, params)
+    return resolution_warning(width_px, width_px // 2, count, params)
 
 
 def test_a_width_decides_the_density_and_without_one_the_density_the_width() -> None:
-    assert dpi_of(1000, Print(width_mm=254.0, dpi=300)) == pytest.approx(100)
-    assert dpi_of(1000, Print(dpi=300)) == 300
+    assert print_dpi(1000, Print(width_mm=254.0, dpi=300)) == pytest.approx(100)
+    assert print_dpi(1000, Print(dpi=300)) == 300
 
 
 def test_a_print_that_carries_what_was_asked_says_nothing() -> None:

@@ -10,7 +10,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import Pixels
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
-from atelier.upscaling.prints import Press, new_press, print_again, same_press
+from atelier.upscaling.prints import Printer, new_printer, print_again, printer_from_facts
 
 METHODS = ("learned", "external", "lanczos")
 
@@ -24,10 +24,10 @@ def upscaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def press(method: str, upscaler: Path, scale: int = 2, bits: int = 8) -> Press:
+def press(method: str, upscaler: Path, scale: int = 2, bits: int = 8) -> Printer:
     if method == "lanczos":
-        return new_press("lanczos", scale, bits)
-    return new_press(method, scale, bits, upscaler, digest(upscaler))
+        return new_printer("lanczos", scale, bits)
+    return new_printer(method, scale, bits, upscaler, digest(upscaler))
 
 
 def noise(height: int, width: int, seed: int = 0) -> Pixels:
@@ -81,11 +81,9 @@ def test_another_file_than_the_print_names_is_refused(upscaler: Path, tmp_path: 
     for method, words in [("learned", "is not the upscaler"), ("external", "it is another network")]:
         _, facts = press(method, upscaler).print(noise(8, 8))
         with pytest.raises(AtelierError, match=words):
-            same_press(facts, other)
-        with pytest.raises(
-            AtelierError, match=f"made with the network {digest(upscaler)}, which is not at hand"
-        ):
-            same_press(facts, None)
+            printer_from_facts(facts, other)
+        with pytest.raises(AtelierError, match=f"made with the network {digest(upscaler)}, which is missing"):
+            printer_from_facts(facts, None)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +109,10 @@ def test_what_a_stranger_claims_of_a_print_is_bounded(
 def test_a_print_larger_than_memory_is_refused_before_it_is_begun() -> None:
     picture = np.broadcast_to(np.zeros(3, np.uint8), (300_000, 300_000, 3))
     with pytest.raises(AtelierError, match=r"a print of 2,400,000 × 2,400,000 px needs 16,093\.3 GiB"):
-        new_press("lanczos", 8).print(picture)
+        new_printer("lanczos", 8).print(picture)
 
 
 def test_a_scale_that_no_passes_make_is_refused_before_anything_is_printed(tmp_path: Path) -> None:
     save_upscaler(tmp_path / "u.safetensors", SRVGGNetCompact(4, 8, 1), {})
     with pytest.raises(AtelierError, match=r"upscale\.scale holds 8"):
-        new_press("learned", 8, 8, tmp_path / "u.safetensors")
+        new_printer("learned", 8, 8, tmp_path / "u.safetensors")

@@ -10,11 +10,17 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.upscaling.evaluate import judge
+from atelier.upscaling.evaluate import evaluate_upscaler
 from atelier.upscaling.network import save_upscaler
-from atelier.upscaling.train import UpscalerPlan, UpscalerTrainer, draw_batch, learning_rate, make_upscaler
+from atelier.upscaling.train import (
+    UpscalerConfig,
+    UpscalerTrainer,
+    learning_rate,
+    make_upscaler,
+    sample_batch,
+)
 
-PLAN = UpscalerPlan(
+PLAN = UpscalerConfig(
     scale=2, steps=12, features=8, blocks=1, patch_px=12, batch=4, lr=1e-3, blur_px=0.5, seed=0
 )
 CPU = torch.device("cpu")
@@ -32,7 +38,7 @@ def pictures() -> list[np.ndarray]:
     return made
 
 
-def train(plan: UpscalerPlan, pictures: list[np.ndarray], state: Path) -> UpscalerTrainer:
+def train(plan: UpscalerConfig, pictures: list[np.ndarray], state: Path) -> UpscalerTrainer:
     trainer = UpscalerTrainer(plan, pictures, CPU, state)
     with Progress("train_upscaler", plan.steps, "steps") as progress:
         assert trainer.train(progress)
@@ -77,7 +83,7 @@ def test_a_foreign_or_torn_state_costs_nothing_but_the_head_start(
 def test_it_learns_to_beat_lanczos(pictures: list[np.ndarray], tmp_path: Path) -> None:
     plan = replace(PLAN, steps=500, features=16, blocks=2, batch=8, lr=4e-3)
     network = train(plan, pictures[:6], tmp_path / "state.safetensors").network.eval().requires_grad_(False)
-    figures = judge(network, pictures[6:], 2)
+    figures = evaluate_upscaler(network, pictures[6:], 2)
     assert figures["psnr_y"].gain.min > 0.2
     assert figures["gradient_error"].gain.mean < 0
     assert figures["psnr_y"].ours.min <= figures["psnr_y"].ours.mean <= figures["psnr_y"].ours.max
@@ -90,17 +96,17 @@ def test_the_untrained_network_is_nearly_nearest_neighbours() -> None:
 
 
 def test_a_batch_is_a_function_of_seed_and_step(pictures: list[np.ndarray]) -> None:
-    large, small = draw_batch(PLAN, pictures, 3)
+    large, small = sample_batch(PLAN, pictures, 3)
     assert large.shape == (4, 3, 24, 24)
     assert small.shape == (4, 3, 12, 12)
-    assert all(map(torch.equal, (large, small), draw_batch(PLAN, pictures, 3)))
-    assert not torch.equal(large, draw_batch(PLAN, pictures, 4)[0])
-    assert not torch.equal(large, draw_batch(replace(PLAN, seed=1), pictures, 3)[0])
+    assert all(map(torch.equal, (large, small), sample_batch(PLAN, pictures, 3)))
+    assert not torch.equal(large, sample_batch(PLAN, pictures, 4)[0])
+    assert not torch.equal(large, sample_batch(replace(PLAN, seed=1), pictures, 3)[0])
 
 
 def test_a_painting_is_learned_from_by_its_area() -> None:
     small, large = np.full((24, 24, 3), 60, np.uint8), np.full((72, 72, 3), 180, np.uint8)
-    patches = torch.cat([draw_batch(PLAN, [small, large], step)[0] for step in range(100)])
+    patches = torch.cat([sample_batch(PLAN, [small, large], step)[0] for step in range(100)])
     of_the_small_one = (patches < 0.5).all(dim=(1, 2, 3)).float().mean()  # a tenth of the area is its
     assert 0.05 < of_the_small_one < 0.16
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from atelier.metrics.comparison import Comparison
 from atelier.settings.edit import Change
-from flows.night.report import Comparison, Harvest, Night, Report
+from flows.night.report import Harvest, Night, Report
 from tests.flows.toys import Tree
 
 COMPARISON = {
     "kid": {"champion": 11.7, "challenger": 6.35, "low": 4.9, "high": 5.8, "verdict": "better"},
     "kid_coarse": {"champion": 3.75, "challenger": 3.6, "low": -0.1, "high": 0.4, "verdict": "even"},
+    "confidence": 0.95,
     "wins": True,
     "reason": "kid is better",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.pictures.untrusted import shown
+from atelier.pictures.untrusted import escaped
 from tests.flows.hostile import Hostile, Workshop
 from tests.flows.kept_studio import KeptStudio
 
@@ -67,7 +67,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str],
 def test_each_has_its_verdict_and_its_sentence(trial) -> None:
     wrong = []
     for hostile in trial.files:
-        row = trial.rows.get(shown(hostile.path))
+        row = trial.rows.get(escaped(hostile.path))
         if row is None or row["verdict"] != hostile.verdict or hostile.words not in row["said"]:
             wrong.append(f"{hostile.path.name}: {hostile.verdict}, {hostile.words!r}, but {row}")
     assert not wrong, "\n".join(wrong) + trial.err[-2000:]
