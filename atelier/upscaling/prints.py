@@ -132,7 +132,7 @@ def printer_from_facts(
     if method not in ("learned", "external", "lanczos") or (method == "lanczos") != (
         facts.upscaler_sha256 is None
     ):
-        raise AtelierError(f"the print names {method!r} as its upscaler, which this version does not support")
+        raise AtelierError(f"the print was enlarged by {method!r}, which this version does not support")
     tile_px = facts.settings.get("tile_px")
     if tile_px is not None and (type(tile_px) is not int or tile_px not in TILE_SIDES_PX):
         raise AtelierError(f"the print names tiles of {tile_px} px: no print is made of such tiles")

@@ -193,7 +193,7 @@ def test_finished_prints_survive_a_kill_while_they_are_put_in_their_place(
         link_or_copy(path, to)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tasks.upscale, "linked", killed)
+        patch.setattr(tasks.upscale, "link_or_copy", killed)
         run(stage())
     kept = {path.name: path.read_bytes() for path in Path(".atelier/upscale").glob("*/*.png")}
     assert kept == expected

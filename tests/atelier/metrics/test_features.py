@@ -83,8 +83,8 @@ def test_coarse_features_are_those_of_pictures_blurred_by_one_pixel_at_their_own
 
 def test_a_pass_takes_no_more_memory_for_more_pictures() -> None:
     measure = (
-        "import resource, sys, numpy, torch; from atelier.metrics.features import Features\n"
-        "torch.set_num_threads(1); network, black = Features(), numpy.zeros((1, 256, 256, 3), numpy.uint8)\n"
+        "import resource, sys, numpy, torch; from atelier.metrics.features import FeatureExtractor\n"
+        "torch.set_num_threads(1); network, black = FeatureExtractor(), numpy.zeros((1, 256, 256, 3), numpy.uint8)\n"
         "unit = 1024 if sys.platform == 'linux' else 2**20  # KB there, bytes on macOS\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit\n"
         "network(numpy.repeat(black, 2, 0)); before = peak()\n"

@@ -95,20 +95,20 @@ import sys
 import numpy as np
 from pathlib import Path
 from atelier.upscaling.network import load_upscaler
-from atelier.upscaling.enlarge import blank
-from atelier.upscaling.enlarge import enlarge_into
+from atelier.upscaling.enlarge import allocate_print
+from atelier.upscaling.network import enlarge_into
 
 def kib(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 network, _ = load_upscaler(Path(sys.argv[1]))
-enlarge_into(blank(128 * 8, 128 * 8, 8), network, np.zeros((128, 128, 3), np.uint8), 128)
+enlarge_into(allocate_print(128 * 8, 128 * 8, 8), network, np.zeros((128, 128, 3), np.uint8), 128)
 side = int(sys.argv[2])
 picture = np.zeros((side, side, 3), np.uint8)
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
 before = kib("VmRSS")
-enlarge_into(blank(side * 8, side * 8, 8), network, picture, 128)
+enlarge_into(allocate_print(side * 8, side * 8, 8), network, picture, 128)
 print(kib("VmHWM") - before)
 """
 

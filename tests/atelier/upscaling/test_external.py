@@ -153,7 +153,7 @@ def test_what_is_no_network_is_a_sentence_and_runs_nothing(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     write(path)
-    with pytest.raises(AtelierError, match=re.escape(f"{name} is no network that spandrel")) as error:
+    with pytest.raises(AtelierError, match=re.escape(f"{name} is not a network that spandrel")) as error:
         open_external(path, hashlib.sha256(path.read_bytes()).hexdigest(), CPU)
     assert "\n" not in str(error.value)
     assert not Path("exploded").exists()
@@ -182,7 +182,7 @@ def test_where_memory_does_not_suffice_tiles_are_halved_and_the_print_says_so(tm
     external.descriptor.model.register_forward_pre_hook(ask_for_too_much)
     told: list[float] = []
     result = allocate_print(40, 1000, 8)
-    assert external_into(result, external, picture, done=told.append) == 192
+    assert external_into(result, external, picture, progress=told.append) == 192
     assert sum(told) == 40 * 1000
     again = allocate_print(40, 1000, 8)
     assert external_into(again, external, picture, 192) == 192

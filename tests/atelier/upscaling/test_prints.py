@@ -71,7 +71,7 @@ def test_a_print_is_made_again_from_its_facts(upscaler: Path, method: str, seaml
 def test_all_of_a_press_is_told_and_no_more(upscaler: Path) -> None:
     for method in METHODS:
         told: list[float] = []
-        press(method, upscaler).print(noise(20, 30), seamless=True, done=told.append)
+        press(method, upscaler).print(noise(20, 30), seamless=True, progress=told.append)
         assert sum(told) == pytest.approx(40 * 60)
 
 
