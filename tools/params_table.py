@@ -12,9 +12,9 @@ LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#]*?))?(?: *# (
 INTRODUCTION = """\
 # Every key of params.yaml
 
-Edit `params.yaml`, then `dvc repro` or `atelier run`: only what depends on the edit runs again. A wrong value stops
-the run before any work and names the key, its line, what it holds and what it may hold. Numbers may be written `1e-4`;
-dates are quoted, because YAML would otherwise read them as dates and DVC takes none.
+Edit `params.yaml`, then run `dvc repro` or `atelier run`: only what depends on the edit runs again. A wrong value stops
+the run before any work, with a message that names the key, its line, its value and the values it may hold. Numbers may
+be written as `1e-4`. Dates must be quoted: unquoted, YAML reads them as dates, which DVC does not accept.
 """
 
 
