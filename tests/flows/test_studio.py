@@ -98,7 +98,7 @@ def test_an_edit_while_the_flow_runs_is_used_by_later_stages_and_reported_for_ea
     served.slow(3)
     run = start("flows.studio").until("train: 1/30")
     served.set('snapshot: "2026-11-22"', 'snapshot: "2026-11-23"')
-    served.set("seed: 1                    # another seed, other artworks", "seed: 2")
+    served.set("seed: 1                    # another seed gives other artworks", "seed: 2")
     assert run.wait() == 0, run.output
     assert "something was edited while the flow ran, stale again: scrape; run once more" in run.output
     assert "generate 2" in (served.root / "data/generate").read_text()

@@ -82,8 +82,8 @@ def test_setting_a_nights_params_keeps_comments_and_quotes(person: Studio):
     before = (person.root / "params.yaml").read_text().splitlines()
     after = (clone.root / "params.yaml").read_text().splitlines()
     assert [line for line in after if line not in before] == [
-        '  snapshot: "2026-11-24"     # a quoted date, any: change it to ask the source again',
-        "  generation: 20261124       # raise it to train again with everything else equal",
+        '  snapshot: "2026-11-24"     # any quoted date; another date asks the source again',
+        "  generation: 20261124       # raise it to train again with other random numbers and the same settings",
     ]
 
 

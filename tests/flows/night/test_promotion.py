@@ -37,7 +37,7 @@ def test_the_first_promotion_adds_only_a_nights_files_to_the_users_commit(promot
     }  # fmt: skip
     difference = promoted.git("diff", "-U0", base, "nightly", "--", "params.yaml").splitlines()
     assert [line for line in difference if line.startswith("+ ")] == [
-        '+  snapshot: "2026-11-24"     # a quoted date, any: change it to ask the source again'
+        '+  snapshot: "2026-11-24"     # any quoted date; another date asks the source again'
     ]
     assert (champion["version"], champion["night"], champion["paintings"]) == ("1.0.0", "2026-11-24", 1)
     assert promoted.git("status", "--porcelain") == "M params.yaml"  # the user's own edit
@@ -81,7 +81,7 @@ def test_a_new_commit_of_the_user_is_merged_with_its_settings_and_the_nights_cha
     promoted: Studio,
 ):
     person, first = promoted, promoted.git("rev-parse", "nightly")
-    person.set("seed: 1                    # another seed, other artworks", "seed: 2")
+    person.set("seed: 1                    # another seed gives other artworks", "seed: 2")
     (person.root / "dvc.yaml").write_text((person.root / "dvc.yaml").read_text() + "# mine\n")
     person.dvc("repro", "-q")
     base = person.commit("a change")  # with a dvc.lock that differs from the branch's

@@ -74,12 +74,12 @@ def test_a_stage_is_executed_then_unchanged_then_restored_when_a_param_comes_bac
     assert stages.repro("generate", "second", Notes()) == "unchanged"
     key = stages.key("generate")
 
-    inside.set("seed: 1                    # another seed, other artworks", "seed: 2")
+    inside.set("seed: 1                    # another seed gives other artworks", "seed: 2")
     assert [stage.name for stage in stages.plan([], print) if stage.stale] == ["generate"]
     assert stages.repro("generate", "third", Notes()) == "executed"
     assert stages.key("generate") != key
 
-    inside.set("seed: 2", "seed: 1                    # another seed, other artworks")
+    inside.set("seed: 2", "seed: 1                    # another seed gives other artworks")
     assert stages.repro("generate", "fourth", Notes()) == "restored"
     assert stages.key("generate") == key
     assert len(key) == 12
