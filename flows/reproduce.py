@@ -1,177 +1,207 @@
-"""A past artwork again, from its PNG: what goes before the flow, and the exit code.
+"""Paint past artworks again from their PNG files, and compare every pixel: `atelier reproduce` and `atelier vary`.
 
-Knows nothing of Prefect until the tree is entered, the files are looked at, and there is something to paint.
-
-The Prefect flow that paints pictures again: one task per model, not one per picture.
-
-Enter the tree (flows.runtime.work_tree) before this module is imported: Prefect reads its settings when it is.
+The pictures' provenance is read, their models are found, and the pictures are painted by the present code (`reproduce`
+also tries earlier code from git), judged and written. This is a Prefect flow if a server is configured; otherwise
+Prefect is not imported, which saves seconds.
 """
 
 import contextlib
 import functools
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
-
 from atelier.errors import AtelierError
-from flows.orchestration.run_page import RunPage
+from flows.orchestration import server_config
 from flows.records import lineage
 from flows.records.networks import Networks
 from flows.repaint import job
-from flows.repaint.destination import Shelf
-from flows.repaint.job import Studio
-from flows.repaint.output import Account
-from flows.repaint.picture import Changes, Given, look
-from flows.repaint.session import Outcome, Sitting
-from flows.repaint.variations import families
+from flows.repaint.job import Workspace
+from flows.repaint.output import OutputFolder
+from flows.repaint.picture import Picture, read_pictures
+from flows.repaint.report import Report
+from flows.repaint.session import Outcome, Session
+from flows.repaint.variations import Changes, paint_variations
 from flows.runtime import process, work_tree
 from flows.runtime.process import in_words
 
-PLACE = Path(".atelier/reproduce")
-
+SCRATCH = Path(".atelier/reproduce")
 REPRODUCED = Path(".atelier/reproduced")
+NOT_ALL = "Not all reproduced"  # the state of a flow that painted every picture, not all of them as they were
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a person asked for."""
+class Request:
+    """The files and options of a command.
+
+    With `changes`, only the present code paints, and then paints the changed pictures as well. `out` and `files` are
+    relative to the current directory.
+    """
 
     files: tuple[Path, ...]
     out: Path | None = None
-    changes: Changes = field(default_factory=Changes)
+    changes: Changes | None = None
     explain: bool = False
     device: str = "cpu"
     as_json: bool = False
 
 
-def main(wish: Wish) -> int:
-    """Paint the pictures again: 0 where all are as they were, 1 where one is not or failed, 130 and 143 stopped."""
-    return process.run_for_exit_code(lambda: _reproduce(wish), "")
+def main(request: Request) -> int:
+    """Run a request. Returns 0 if every picture is reproduced, 1 if one differs or failed, 130 or 143 if stopped."""
+    return process.run_for_exit_code(lambda: _reproduce(request), "")
 
 
-def _reproduce(wish: Wish) -> int:
+def _reproduce(request: Request) -> int:
     here = Path.cwd()
     work_tree.enter()
-    if wish.out and (here / wish.out).exists() and not (here / wish.out).is_dir():
-        raise AtelierError(f"--out {wish.out} is a file: name a folder, which is made where there is none")
-    with contextlib.redirect_stdout(sys.stderr):  # the ledger's bar
-        looked = look({str(file): here / file for file in wish.files}, _say)
-    account, pictures = Account(wish.as_json, looked), []
-    for name, found in looked.items():
-        if isinstance(found, Given):
-            pictures.append(found)
+    out = here / request.out if request.out else None
+    if out and out.exists() and not out.is_dir():
+        raise AtelierError(f"--out {request.out} is a file: name a folder, which is made where there is none")
+
+    with contextlib.redirect_stdout(sys.stderr):  # the ledger shows its progress on stdout
+        read = read_pictures({str(file): here / file for file in request.files}, _log)
+    report = Report(request.as_json, read)
+    pictures: list[Picture] = []
+    for name, picture in read.items():
+        if isinstance(picture, Picture):
+            pictures.append(picture)
         else:
-            account.refuse(name, found)
+            report.add_refusal(name, picture)
+
     if pictures:
-        shelf = Shelf(here / wish.out if wish.out else REPRODUCED, wish.out is not None, _paths(pictures))
-        _paint(wish, pictures, shelf, account)
-        for given in pictures if wish.explain else ():
-            keep = functools.partial(shelf.list, f"{given.path.stem}-paintings") if wish.out else None
-            account.explain(given, lineage.explain(given.made, _say, keep=keep))
-    account.sum_up()
-    return 0 if account.all_well else 1
+        output = OutputFolder(out or REPRODUCED, out is not None, [picture.path for picture in pictures])
+        _paint(request, pictures, output, report)
+        for picture in pictures if request.explain else ():
+            write = functools.partial(output.write_csv, f"{picture.path.stem}-paintings") if out else None
+            report.add_lineage(picture, lineage.explain(picture.provenance, _log, keep=write))
+    report.print_summary()
+    return 0 if report.all_well else 1
 
 
-def _paint(wish: Wish, pictures: Sequence[Given], shelf: Shelf, account: Account) -> None:
-    from flows.orchestration import server
-
-    wait_for_server = server.start()
+def _paint(request: Request, pictures: Sequence[Picture], output: OutputFolder, report: Report) -> None:
+    """Find the models and paint all pictures. Every picture has a verdict in `report` afterwards."""
+    paint_all = _paint_all_in_flow if _server_is_used() else _paint_all
     root = Path.cwd()
-    sittings = _sittings(pictures)
-    networks = Networks(root, _say)
-    networks.find(set().union(*(sitting.wanted() for sitting in sittings)))
-
-    PLACE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=PLACE) as place:
-        studio = Studio(root, root / place, networks, shelf, wish.changes, wish.device, _say)
-        with sittings[0].begun(studio):
-            wait_for_server()
+    networks = Networks(root, _log)
+    networks.find(set().union(*(job.network_keys(picture.provenance) for picture in pictures)))
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+        workspace = Workspace(root, root / scratch, networks, output, request.device, _log)
+        sessions = [Session(workspace, group) for group in _by_model(pictures)]
+        with sessions[0].started():
             try:
-                with process.server_needed("the same command begins anew"):
-                    state = reproduce(sittings, studio, account, return_state=True)
-                why = "" if state.is_completed() else state.message or "the flow failed"
+                failure = paint_all(sessions, request.changes, report)
             except AtelierError as error:
-                why = str(error)
-            if why:
-                _say(why)
-            account.give_up(why or "the flow did not reach it")
-    job.forget_murals(root)
+                failure = str(error)
+            if failure:
+                _log(failure)
+            report.refuse_rest(failure or "the flow did not reach it")
+    job.remove_murals(root)
 
 
-def _sittings(pictures: Sequence[Given]) -> list[Sitting]:
-    """The pictures by their models, each in the order in which they were named."""
-    models = dict.fromkeys((given.made.model.md5, given.made.model.sha256) for given in pictures)
-    return [
-        Sitting(group[0].made.model, group)
-        for model in models
-        if (group := [each for each in pictures if (each.made.model.md5, each.made.model.sha256) == model])
-    ]
+def _by_model(pictures: Sequence[Picture]) -> list[list[Picture]]:
+    """The pictures in groups of one model each, in the order in which they were named."""
+    groups: dict[tuple[str, str], list[Picture]] = {}
+    for picture in pictures:
+        model = picture.provenance.model
+        groups.setdefault((model.md5, model.sha256), []).append(picture)
+    return list(groups.values())
 
 
-def _paths(pictures: Sequence[Given]) -> list[Path]:
-    return [given.path for given in pictures]
+def _paint_all(sessions: Sequence[Session], changes: Changes | None, report: Report) -> str:
+    """Paint all pictures, and record the verdicts in `report`. Returns why any failed, or an empty string."""
+    failures = []
+    for session in sessions:
+        try:
+            paint_model(session, changes, report)
+        except (AtelierError, OSError) as error:
+            failures.append(in_words(error))
+        except Exception as error:  # noqa: BLE001, a bug in one model's code does not stop the others
+            traceback.print_exc()
+            failures.append(f"{type(error).__name__}: {error}")
+    return "; ".join(failures)
 
 
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+def paint_model(session: Session, changes: Changes | None, report: Report) -> bool:
+    """Paint all pictures of one model, then their variations. Returns whether every picture is reproduced.
 
-
-NOT_ALL = "Not all reproduced"  # every picture was painted again, and one at least is not what it was
-
-
-@flow(name="reproduce", persist_result=False, validate_parameters=False)
-def reproduce(sittings: Sequence[Sitting], studio: Studio, account: Account) -> State:
-    """Paint every model's pictures again and record the verdicts in `account`.
-
-    `Failed` where anything failed or could not be painted; `Not all reproduced` where a picture differs.
+    Raises AtelierError with all reasons if a picture could not be painted or written.
     """
-    states = [
-        # called, not submitted: in the main thread Ctrl-C and SIGTERM reach the painting
-        paint_again.with_options(name=f"model {sitting.model.md5[:8]}")(
-            sitting, studio, account, return_state=True
-        )
-        for sitting in sittings
-    ]
-    failures = [state.message or "a model's pictures failed" for state in states if not state.is_completed()]
-    why = "; ".join(failures)
-    if failures:
-        account.give_up(why)
-    RunPage(get_run_logger()).table("pictures", account.rows)
-    if failures:
-        return Failed(message=why)
-    return Completed(name="Completed" if account.all_well else NOT_ALL)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def paint_again(sitting: Sitting, studio: Studio, account: Account) -> State:
-    """Paint all pictures of one model, then the variations that were asked for."""
     outcomes: list[Outcome] = []
     failures: list[str] = []
-    try:
-        for outcome in sitting.run(studio):
-            account.tell(outcome)
-            outcomes.append(outcome)
-            if outcome.verdict.kind == "refused":
-                failures.append(outcome.verdict.words)
-            elif outcome.unwritten:
-                failures.append(outcome.unwritten)
-        if studio.changes:
-            for family in families(studio, outcomes):
-                account.introduce(family)
-                if family.refused:
-                    failures.append(family.refused)
-    except (AtelierError, OSError) as error:
-        return Failed(message=in_words(error))
-    if missing := len(sitting.pictures) - len(outcomes):
+    for outcome in session.run(with_past_code=not changes):
+        report.add(outcome)
+        outcomes.append(outcome)
+        if outcome.verdict.kind == "refused":
+            failures.append(outcome.verdict.words)
+        elif outcome.write_error:
+            failures.append(outcome.write_error)
+    if changes:
+        painted = [outcome.picture for outcome in outcomes if outcome.verdict.kind != "refused"]
+        for variations in paint_variations(session.workspace, painted, changes):
+            report.add_variations(variations)
+            if variations.error:
+                failures.append(variations.error)
+    if missing := len(session.pictures) - len(outcomes):
         failures.append(f"pictures that were not painted: {missing:,}")
     if failures:
-        return Failed(message="; ".join(dict.fromkeys(failures)))
-    well = all(outcome.verdict.reproduced for outcome in outcomes)
-    return Completed(name="Completed" if well else NOT_ALL, message=f"{len(outcomes):,} pictures")
+        raise AtelierError("; ".join(dict.fromkeys(failures)))
+    return all(outcome.verdict.reproduced for outcome in outcomes)
+
+
+def _server_is_used() -> bool:
+    """Whether a Prefect server is configured or runs for this studio. Raises AtelierError if it cannot be used."""
+    if not server_config.may_be_configured():
+        return False
+    from flows.orchestration import server  # imports Prefect
+
+    return server.running() is not None
+
+
+def _paint_all_in_flow(sessions: Sequence[Session], changes: Changes | None, report: Report) -> str:
+    """Do the same as `_paint_all` in a Prefect flow with one task per model. Imports Prefect."""
+    from prefect import flow, get_run_logger, task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.client.schemas.objects import State
+    from prefect.states import Completed, Failed
+
+    from flows.orchestration.run_page import RunPage
+
+    @task(cache_policy=NO_CACHE, persist_result=False)
+    def paint_again(session: Session) -> State:
+        try:
+            reproduced = paint_model(session, changes, report)
+        except (AtelierError, OSError) as error:
+            return Failed(message=in_words(error))
+        count = f"{len(session.pictures):,} pictures"
+        return Completed(name="Completed" if reproduced else NOT_ALL, message=count)
+
+    @flow(name="vary" if changes else "reproduce", persist_result=False, validate_parameters=False)
+    def reproduce() -> State:
+        states = []
+        for (
+            session
+        ) in sessions:  # called, not submitted: in the main thread Ctrl-C and SIGTERM stop the painting
+            named = paint_again.with_options(name=f"model {session.model.md5[:8]}")
+            states.append(named(session, return_state=True))
+        failures = [
+            state.message or "a model's pictures failed" for state in states if not state.is_completed()
+        ]
+        failure = "; ".join(failures)
+        if failure:
+            report.refuse_rest(failure)
+        RunPage(get_run_logger()).table("pictures", report.rows)
+        if failure:
+            return Failed(message=failure)
+        return Completed(name="Completed" if report.all_well else NOT_ALL)
+
+    with process.server_needed("the same command begins anew"):
+        state = reproduce(return_state=True)
+    return "" if state.is_completed() else state.message or "the flow failed"
+
+
+def _log(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`atelier ledger`: all models with what they painted, or what a picture is, whoever saved it last."""
+"""`atelier ledger`: list all models with the number of their pictures, or tell which picture a file is."""
 
 import hashlib
 import sys
@@ -8,30 +8,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.errors import AtelierError
 from atelier.settings.messages import counted
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
     from flows.records.history import Commit
-    from flows.records.ledger import Ledger, Model, Picture
+    from flows.records.ledger import Ledger, RecordedModel, RecordedPicture
 
 SHOWN_COMMITS = 3
 
 
 def add(app: typer.Typer) -> None:
-    """The command `ledger`."""
+    """Register the command in `app`."""
     app.command()(ledger)
 
 
 def ledger(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="pictures to be named; all models where there is none")
+        list[Path] | None, typer.Argument(help="picture files to look up; without any, all models are listed")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="ask the remote once more for what it did not have")
+        bool, typer.Option("--again", help="ask the remote once more for what it lacked")
     ] = False,
 ) -> None:
-    """Which pictures were ever made, by which model, and which commits and tags name it; of FILE, what it is."""
+    """List every model with its pictures, and the commits and tags that name it; or tell which picture a FILE is."""
     here = Path.cwd()
 
     def work() -> int:
@@ -40,16 +41,14 @@ def ledger(
 
         work_tree.enter()
         with opened(lambda text: print(text, file=sys.stderr), again=again) as book:
-            return (
-                _tell_files(book, {escaped(file): here / file for file in files})
-                if files
-                else _tell_models(book)
-            )
+            if not files:
+                return _print_models(book)
+            return _print_files(book, {escaped(file): here / file for file in files})
 
     sys.exit(process.run_for_exit_code(work, "what has been read is kept"))
 
 
-def _tell_models(book: "Ledger") -> int:
+def _print_models(book: "Ledger") -> int:
     from rich.console import Console
     from rich.table import Table
 
@@ -72,27 +71,25 @@ def _tell_models(book: "Ledger") -> int:
     Console(soft_wrap=True).print(table, markup=False)
     if lacking := book.lacking():
         print(
-            f"not whole in DVC's cache, nor in its remote: {counted(lacking, 'folder')} of pictures (+): "
-            "`atelier ledger --again` asks once more"
+            f"{counted(lacking, 'folder')} of pictures (+) not complete in DVC's cache or its remote: "
+            "`atelier ledger --again` asks the remote once more"
         )
     return 0
 
 
-def _tell_files(book: "Ledger", files: dict[str, Path]) -> int:
-    """What each is; 1 where one is unknown or no picture."""
-    from atelier.errors import AtelierError
-
+def _print_files(book: "Ledger", files: dict[str, Path]) -> int:
+    """Print which picture each file is. Returns 1 if one is unknown or no picture, else 0."""
     known = True
     for name, path in files.items():
         try:
-            known = _tell_file(book, name, path) and known
+            known = _print_file(book, name, path) and known
         except AtelierError as error:
             print(error, file=sys.stderr)
             known = False
     return 0 if known else 1
 
 
-def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
+def _print_file(book: "Ledger", name: str, path: Path) -> bool:
     from atelier.pictures.compare import pixels_sha256
     from atelier.pictures.untrusted import open_regular
 
@@ -114,12 +111,13 @@ def _tell_file(book: "Ledger", name: str, path: Path) -> bool:
     return True
 
 
-def _lines(picture: "Picture") -> list[str]:
+def _lines(picture: "RecordedPicture") -> list[str]:
+    """What is recorded of a picture: its recipe, its model, and the newest commits that name it."""
     from atelier.pictures.untrusted import escaped
     from atelier.provenance import facts
 
     made = picture.provenance
-    names = [*_names(picture)]
+    names = _names(picture)
     lines = [
         f"{escaped(picture.path)}: {facts.describe_picture(made)}",
         f"by the model {made.model.md5[:12]} ({escaped(made.model.arch)}, {made.model.resolution} px)"
@@ -131,12 +129,12 @@ def _lines(picture: "Picture") -> list[str]:
     return lines
 
 
-def _names(named: "Model | Picture") -> list[str]:
-    """What a person calls those who name it: the work tree, versions, tags, experiments."""
-    tags = [tag for commit in named.commits for tag in commit.tags]
-    experiments = [f"experiment {name}" for commit in named.commits for name in commit.experiments]
-    versions = [f"champion {version}" for version in getattr(named, "versions", ())]
-    own = ["the work tree"] if named.in_work_tree else []
+def _names(recorded: "RecordedModel | RecordedPicture") -> list[str]:
+    """Names for a model or picture: the work tree, champion versions, tags, experiments."""
+    tags = [tag for commit in recorded.commits for tag in commit.tags]
+    experiments = [f"experiment {name}" for commit in recorded.commits for name in commit.experiments]
+    versions = [f"champion {version}" for version in getattr(recorded, "versions", ())]
+    own = ["the work tree"] if recorded.in_work_tree else []
     return list(dict.fromkeys([*own, *versions, *tags, *experiments]))
 
 

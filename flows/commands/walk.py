@@ -1,5 +1,6 @@
-"""`atelier paint`, `walk`, `refilm` and `directions`: pictures of any model, outside the pipeline."""
+"""`atelier paint`, `walk`, `refilm` and `directions`: pictures and films of any model, outside the pipeline."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from atelier.errors import AtelierError
-from flows.commands import reproduce
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
@@ -15,20 +15,24 @@ if TYPE_CHECKING:
     from atelier.provenance.facts import ModelFacts, SoftwareFacts
 
 GENERATOR = Path("data/model/generator.safetensors")
-PLACE = Path(".atelier/walks")
+WALKS = Path(".atelier/walks")
 PAINTED = Path(".atelier/painted")
 
-Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; else the present training's")]
-Frame = Annotated[int | None, typer.Option(min=0, help="only this frame, as a PNG")]
+Model = Annotated[
+    Path | None, typer.Option(help="a generator.safetensors; by default the present training's")
+]
+Frame = Annotated[int | None, typer.Option(min=0, help="write only this frame, as a PNG")]
 Frames = Annotated[
     Path | None,
-    typer.Option(help="a folder for every frame as a PNG; what is there is not painted again"),
+    typer.Option(help="a folder for every frame as a PNG; frames that exist are not painted again"),
 ]
-CanvasSize = Annotated[str | None, typer.Option(help="rows x columns, 2x3; else generate.canvas")]
+CanvasSize = Annotated[
+    str | None, typer.Option(help="rows x columns, for example 2x3; by default generate.canvas")
+]
 
 
 def add(app: typer.Typer) -> None:
-    """The commands, into `atelier`."""
+    """Register the commands in `app`."""
     app.command()(paint)
     app.command()(walk)
     app.command()(refilm)
@@ -37,16 +41,16 @@ def add(app: typer.Typer) -> None:
 
 def paint(
     model: Annotated[
-        str, typer.Option("--from", help="base: the base model; or a generator.safetensors, or its folder")
+        str, typer.Option("--from", help="base for the base model, or a generator.safetensors, or its folder")
     ] = "base",
     count: Annotated[int, typer.Option(min=1, max=100_000, help="how many pictures")] = 16,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="another seed, other pictures")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="each seed gives other pictures")] = 1,
     canvas: CanvasSize = None,
     out: Annotated[
-        Path | None, typer.Option(help="the folder for the pictures; else one in .atelier/painted")
+        Path | None, typer.Option(help="a folder for the pictures; by default one in .atelier/painted")
     ] = None,
 ) -> None:
-    """Paint pictures with a model as it is, without data or training; `atelier reproduce` paints them again."""
+    """Paint pictures with a model, without data or training. `atelier reproduce` paints them again."""
     from atelier.canvas.recipe import Station
     from atelier.model_store import BASE_MODEL
 
@@ -60,52 +64,54 @@ def paint(
     generator = path / GENERATOR.name if path.is_dir() or path == BASE_MODEL else path
     recipe, device = _recipe(Station(seed=seed, index=0), canvas)
     folder = here / out if out else PAINTED / f"{'base' if model == 'base' else path.stem}-{seed}"
-    command = [
-        str(generator),
-        recipe.model_dump_json(),
-        f"--count={count}",
-        f"--out={folder}",
-        f"--device={device}",
-    ]
-    sys.exit(_painted("atelier.canvas.artworks", command))
+    command = [str(generator), recipe.model_dump_json(), f"--count={count}", f"--out={folder}"]
+    command += [f"--device={device}"]
+    sys.exit(_run("atelier.canvas.artworks", command))
 
 
 def walk(
     seeds: Annotated[
-        str, typer.Option(help="its stations: 3,14,15; or 1:7 for picture 7 of seed 1; or artworks' files")
+        str,
+        typer.Option(help="the stations: seeds, 3,14,15; or 1:7 for picture 7 of seed 1; or artworks' files"),
     ],
-    seconds: Annotated[float, typer.Option(min=0.1, max=36_000, help="how long")] = 12,
+    seconds: Annotated[float, typer.Option(min=0.1, max=36_000, help="the length of the film")] = 12,
     fps: Annotated[int, typer.Option(min=1, max=240, help="frames a second")] = 30,
-    loop: Annotated[bool, typer.Option("--loop", help="back to the first station, without an end")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="walk back to the first station")] = False,
     easing: Annotated[
-        Literal["smooth", "linear"], typer.Option(help="smooth: slower near stations")
+        Literal["smooth", "linear"], typer.Option(help="smooth: slower near stations; linear: even")
     ] = "smooth",
     grain: Annotated[
         Literal["still", "moving"],
-        typer.Option(help="of the brush: still: the first station's | moving: each its own"),
+        typer.Option(
+            help="the noise for details: still, the first station's; or moving, from each to the next"
+        ),
     ] = "still",
     grid: Annotated[
-        str, typer.Option(help="walkers side by side, 2x3: the others start from later pictures")
+        str, typer.Option(help="walkers side by side, for example 2x3; the others start from later pictures")
     ] = "1x1",
     canvas: CanvasSize = None,
     side: Annotated[
-        int, typer.Option(min=16, max=8192, help="pixels of the film's longer side, at least")
+        int, typer.Option(min=16, max=8192, help="the film's longer side in pixels, at least")
     ] = 512,
     model: Model = None,
     out: Annotated[
-        Path | None, typer.Option(help="a film, .mp4 or .webm, or with --frame a PNG; else in .atelier/walks")
+        Path | None,
+        typer.Option(help="a film, .mp4 or .webm, or with --frame a PNG; by default in .atelier/walks"),
     ] = None,
     frame: Frame = None,
     frames: Frames = None,
 ) -> None:
-    """From picture to picture: a film, a strip of it, and any frame of it again, which `atelier reproduce` knows."""
+    """Make a film that walks from picture to picture, and a strip of its frames.
+
+    `--frame` writes a single frame, which `atelier reproduce` can paint again.
+    """
     from atelier.canvas.recipe import MAX_FRAMES, MAX_STATIONS, Walk
     from atelier.film.encode import MAX_WALKERS
 
     here = Path.cwd()
     work_tree.enter()
     generator = here / model if model else GENERATOR
-    stops = reproduce.stations(seeds, here, generator)
+    stops = stations(seeds, here, generator)
     if not 2 <= len(stops) <= MAX_STATIONS:
         raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MAX_STATIONS} stations, 3,14,15")
     total = round(seconds * fps)
@@ -113,14 +119,14 @@ def walk(
         raise AtelierError(
             f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MAX_FRAMES:,}"
         )
-    path = here / out if out else PLACE / _name(stops, frame)
+    path = here / out if out else WALKS / _file_name(stops, frame)
     _check(frame, frames, total, out)
     recipe, device = _recipe(stops[0], canvas)
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing, grain=grain)
     recipe = recipe.model_copy(update={"walk": course})
-    rows, columns = reproduce.rows_by_columns(grid, "--grid")
+    rows, columns = rows_by_columns(grid, "--grid")
     if rows * columns > MAX_WALKERS:
-        raise AtelierError(f"--grid {grid}: at most {MAX_WALKERS} walkers are told apart")
+        raise AtelierError(f"--grid {grid}: at most {MAX_WALKERS} walkers are possible")
     command = [str(generator), recipe.model_dump_json(), f"--out={path}", f"--fps={fps}", f"--side={side}"]
     command += [f"--device={device}", "--walkers", str(rows), str(columns)]
     sys.exit(_walked(command, here, frame, frames))
@@ -130,112 +136,165 @@ def refilm(
     film: Annotated[Path, typer.Argument(help="a film that `atelier walk` made")],
     out: Annotated[
         Path | None,
-        typer.Option(help="a film of the same kind, or with --frame a PNG; else in .atelier/walks"),
+        typer.Option(help="a film of the same kind, or with --frame a PNG; by default in .atelier/walks"),
     ] = None,
     frame: Frame = None,
     frames: Frames = None,
 ) -> None:
-    """A film again, from the film alone: 0 where all its frames are the same, 1 where not; or one of them."""
+    """Make a film again from the file alone, or one frame of it.
+
+    Exit code 0 if all frames are the same, 1 if not.
+    """
     from atelier.film.encode import read_facts
 
-    here, given = Path.cwd(), Path.cwd() / film
+    here, original = Path.cwd(), Path.cwd() / film
     work_tree.enter()
-    facts = read_facts(given)
+    facts = read_facts(original)
     walk = facts.first.latent.walk
-    assert walk is not None  # read_facts refuses it
+    assert walk is not None  # read_facts raises if there is none
     name = f"{film.stem}-again{film.suffix}" if frame is None else f"{film.stem}-{frame:05d}.png"
-    path = here / out if out else PLACE / name
+    path = here / out if out else WALKS / name
     _check(frame, frames, walk.frames, out)
-    if (frame is None and path.suffix != given.suffix) or (path.exists() and path.samefile(given)):
+    if (frame is None and path.suffix != original.suffix) or (path.exists() and path.samefile(original)):
         raise AtelierError(
-            f"--out {out or path}: name another file that ends in {given.suffix}, as {film} does"
+            f"--out {out or path}: name another file that ends in {original.suffix}, as {film} does"
         )
-    generator = _found(film, facts.first.model)
+    generator = _find_generator(film, facts.first.model)
     command = [str(generator), facts.first.latent.model_dump_json(), f"--out={path}", f"--fps={facts.fps}"]
     command += [f"--side={facts.side}", "--walkers", *map(str, facts.walkers)]
     status = _walked(command, here, frame, frames)
-    sys.exit(status if status or frame is not None else _compared(film, given, path, facts.first.software))
+    sys.exit(status if status or frame is not None else _compare(film, original, path, facts.first.software))
 
 
 def directions(
-    seeds: Annotated[
-        str, typer.Option(help="the pictures that are moved: 1:0,1:1, or artworks' files")
-    ] = "1:0,1:1",
-    count: Annotated[int, typer.Option(min=1, max=64, help="how many directions, the strongest first")] = 8,
+    seeds: Annotated[str, typer.Option(help="the pictures to move: 1:0,1:1, or artworks' files")] = "1:0,1:1",
+    count: Annotated[
+        int, typer.Option(min=1, max=64, help="the number of directions, the strongest first")
+    ] = 8,
     amount: Annotated[
         float, typer.Option(min=0.1, max=100, help="how far either way, in standard deviations")
     ] = 3,
     canvas: CanvasSize = None,
     model: Model = None,
     out: Annotated[
-        Path | None, typer.Option(help="the sheet, a PNG; else .atelier/walks/directions.png")
+        Path | None, typer.Option(help="a PNG for the sheet; by default .atelier/walks/directions.png")
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="a folder for each of its pictures as a PNG")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="a folder for each of the sheet's pictures as a PNG")
+    ] = None,
 ) -> None:
-    """A sheet of what can be turned: along which directions of latent space pictures change most, and how."""
+    """Draw a sheet of the directions of latent space along which pictures change most."""
     here = Path.cwd()
     work_tree.enter()
     generator = here / model if model else GENERATOR
-    moved = reproduce.stations(seeds, here, generator)
-    path = here / out if out else PLACE / "directions.png"
+    moved = stations(seeds, here, generator)
+    path = here / out if out else WALKS / "directions.png"
     if path.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a sheet is a .png")
-    asked = [_recipe(station, canvas) for station in moved]
-    command = [str(generator), *(recipe.model_dump_json() for recipe, _ in asked), f"--out={path}"]
-    command += [f"--count={count}", f"--amount={amount}", f"--device={asked[0][1]}"]
+    recipes = [_recipe(station, canvas) for station in moved]
+    command = [str(generator), *(recipe.model_dump_json() for recipe, _ in recipes), f"--out={path}"]
+    command += [f"--count={count}", f"--amount={amount}", f"--device={recipes[0][1]}"]
     command += [f"--save={here / save}"] if save else []
-    sys.exit(_painted("atelier.film.directions_sheet", command))
+    sys.exit(_run("atelier.film.directions_sheet", command))
+
+
+def rows_by_columns(words: str, option: str) -> tuple[int, int]:
+    """Parse `3x5` as 3 rows of 5. Raises AtelierError, which names the option, for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", words)
+    if match is None:
+        raise AtelierError(f"{option} {words!r} is no size: say rows x columns, 3x5")
+    return int(match[1]), int(match[2])
+
+
+def stations(words: str, here: Path, model: Path) -> "list[Station]":
+    """Parse `3,1:7,made/1-00007.png`: the first picture of seed 3, picture 7 of seed 1, and that file's picture.
+
+    Raises AtelierError for anything else, and for a file that `model` did not paint unchanged from its seed.
+    """
+    return [_station(word.strip(), here, model) for word in words.split(",")]
+
+
+def _station(word: str, here: Path, model: Path) -> "Station":
+    from atelier.canvas.recipe import Station
+
+    if word.lower().endswith(".png"):
+        return _station_of_file(here / word, model)
+    match = re.fullmatch(r"(\d{1,10})(?::(\d{1,10}))?", word)
+    numbers = [int(number or 0) for number in match.groups()] if match else [2**31]
+    if max(numbers) >= 2**31:
+        raise AtelierError(
+            f"{word!r} names no picture: say a seed, 3, or a picture of a seed, 3:7, with numbers below "
+            f"{2**31:,}, or a PNG that Atelier made"
+        )
+    return Station(seed=numbers[0], index=numbers[1])
+
+
+def _station_of_file(path: Path, model: Path) -> "Station":
+    from atelier.canvas.recipe import Station
+    from atelier.files import digest
+    from atelier.provenance.facts import read_provenance
+
+    made = read_provenance(path)
+    latent = made.latent
+    if latent.walk or latent.variation or latent.grown_varied or latent.moves:
+        raise AtelierError(
+            f"{path} is no picture as its seed gives it but a walk's frame, a variation or a moved one: name a seed "
+            "and a number, 3:7"
+        )
+    if made.model.sha256 != digest(model):
+        raise AtelierError(f"{path} was painted by another model than {model}: name that one with --model")
+    return Station(seed=latent.seed, index=latent.index)
 
 
 def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
-    """A picture as params.yaml's `generate` has it, on another canvas where that is asked for; and the device."""
+    """The recipe of a picture with the settings of params.yaml's `generate`, and that section's device."""
     from atelier.canvas.recipe import Recipe
     from atelier.settings.load import load_params
 
-    asked = load_params(Path("params.yaml")).generate
-    rows, columns = reproduce.rows_by_columns(canvas, "--canvas") if canvas else asked.canvas
+    generate = load_params(Path("params.yaml")).generate
+    rows, columns = rows_by_columns(canvas, "--canvas") if canvas else generate.canvas
     recipe = Recipe(
-        seed=station.seed, index=station.index, canvas=(rows, columns), truncation=asked.truncation,
-        layout=asked.layout, normalise=asked.normalise, seamless=asked.seamless,
+        seed=station.seed, index=station.index, canvas=(rows, columns), truncation=generate.truncation,
+        layout=generate.layout, normalise=generate.normalise, seamless=generate.seamless,
     )  # fmt: skip
-    return recipe, asked.device
+    return recipe, generate.device
 
 
 def _check(frame: int | None, frames: Path | None, total: int, out: Path | None) -> None:
     if frame is not None and frame >= total:
-        raise AtelierError(f"--frame {frame} is none of {total:,}, which are counted from 0")
+        raise AtelierError(f"--frame {frame}: there are {total:,} frames, counted from 0")
     if frame is not None and out and out.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a frame is a .png")
     if frame is not None and frames is not None:
-        raise AtelierError("say --frame N, for one of them, or --frames FOLDER, for all")
+        raise AtelierError("say either --frame N, for one frame, or --frames FOLDER, for all")
 
 
 def _walked(command: list[str], here: Path, frame: int | None, frames: Path | None) -> int:
     command += [f"--frame={frame}"] if frame is not None else []
     command += [f"--frames={here / frames}"] if frames else []
-    return _painted("atelier.film.walk", command)
+    return _run("atelier.film.walk", command)
 
 
-def _found(film: Path, model: "ModelFacts") -> Path:
-    """The generator that a film names, wherever it is kept."""
+def _find_generator(film: Path, model: "ModelFacts") -> Path:
+    """Find the generator that a film's header names: in the work tree, DVC's cache or its remote."""
     from atelier.pictures.untrusted import escaped
     from flows.records.networks import Networks
-    from flows.repaint.job import wanted_generator
+    from flows.repaint.job import generator_key
 
     networks = Networks(Path.cwd(), lambda sentence: print(sentence, file=sys.stderr))
-    networks.find([wanted := wanted_generator(model)])
+    networks.find([key := generator_key(model)])
     try:
-        return networks.path(wanted)
+        return networks.path(key)
     except AtelierError as error:
         raise AtelierError(f"{escaped(film)}: {error}") from None
 
 
-def _compared(film: Path, given: Path, again: Path, made_by: "SoftwareFacts") -> int:
-    """Say whether the new film is the old one; 1 where not."""
+def _compare(film: Path, original: Path, again: Path, made_by: "SoftwareFacts") -> int:
+    """Print whether the two films have the same frames. Returns 0 if they do, else 1."""
     from atelier.film.encode import frames_sha256, read_facts
     from atelier.pictures.untrusted import escaped
 
-    if frames_sha256(given) == frames_sha256(again):
+    if frames_sha256(original) == frames_sha256(again):
         print(f"{escaped(film)}: identical")
         return 0
     now = read_facts(again).first.software
@@ -247,12 +306,12 @@ def _compared(film: Path, given: Path, again: Path, made_by: "SoftwareFacts") ->
     return 1
 
 
-def _name(stops: "list[Station]", frame: int | None) -> str:
-    """walk-3-14-15.mp4, walk-3-1.7-00012.png."""
+def _file_name(stops: "list[Station]", frame: int | None) -> str:
+    """For example walk-3-14-15.mp4, or walk-3-1.7-00012.png for a frame."""
     words = "-".join(f"{s.seed}.{s.index}" if s.index else str(s.seed) for s in stops[:8])
     return f"walk-{words}.mp4" if frame is None else f"walk-{words}-{frame:05d}.png"
 
 
-def _painted(module: str, words: list[str]) -> int:
-    """A process of its own, since it needs torch."""
+def _run(module: str, words: list[str]) -> int:
+    """Run a module in a child process, because it imports torch. Returns its exit code."""
     return process.foreground([sys.executable, "-m", module, *words], work_tree.environment())

@@ -7,7 +7,6 @@ the flow. Importing this module imports Prefect: enter the tree (flows.runtime.w
 import atexit
 import contextlib
 import ipaddress
-import itertools
 import os
 import re
 import socket
@@ -24,6 +23,7 @@ import psutil
 from pydantic import ValidationError
 
 from atelier.errors import AtelierError, Finding
+from flows.orchestration.server_config import lasting_servers
 from flows.runtime import work_tree
 from flows.runtime.process import leashed
 
@@ -179,20 +179,11 @@ def _of_this_studio() -> str | None:
 
 def _process_with(database: str) -> psutil.Process | None:
     """The process of a lasting Prefect server that has this database open."""
-    for process in psutil.process_iter(["cmdline"]):
-        if _is_server(process.info["cmdline"] or []):
-            with contextlib.suppress(psutil.Error):  # ended meanwhile, or somebody else's
-                files = {os.path.realpath(file.path) for file in process.open_files()}
-                # an ephemeral one ends with the flow that started it
-                if database in files and not process.environ().get("PREFECT__SERVER_EPHEMERAL"):
-                    return process
+    for process in lasting_servers():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or belongs to another user
+            if database in {os.path.realpath(file.path) for file in process.open_files()}:
+                return process
     return None
-
-
-def _is_server(command: list[str]) -> bool:
-    """Whether a command is `prefect server start`, or what it starts with --background."""
-    started = any(pair == ("server", "start") for pair in itertools.pairwise(command))
-    return started or "prefect.server.api.server:create_app" in command
 
 
 def _host(address: str) -> str:

@@ -1,7 +1,7 @@
-"""What the repository has ever named: every dvc.lock of every commit and of the work tree, and every champion.
+"""Read every dvc.lock and every champion file in the history of the git repository and in the work tree.
 
-Reads git and nothing else, whatever branch, tag or experiment a commit belongs to; a remote's commits are a stranger's
-words, so what is read is bounded and checked. Runs and judges nothing.
+All refs are read: branches, tags, DVC's experiments and remotes' branches. A remote's commits may contain anything, so
+what is read is limited in size and checked. Ids are git's names (hashes) of commits and files.
 """
 
 import json
@@ -20,10 +20,10 @@ from flows.repo.git import git, git_bytes, holds
 from flows.repo.stages import LOCK_FILE
 
 CHAMPION_FILE = Path("models/champion.json")
-MAX_BYTES = 1 << 20  # ours are about ten KiB
-MAX_LINE, MAX_BRACKETS = 4000, 1000  # bound how deep it nests: libyaml's own stack ends some ten times deeper
-MAX_STARS = 10  # aliases: so few cannot make it grow more than some forty times
-LAST_S = 253_402_300_799  # the end of the year 9999, where Python's dates end
+MAX_FILE_BYTES = 1 << 20  # a dvc.lock of this project has about ten KiB
+MAX_LINE_CHARS, MAX_BRACKETS = 4000, 1000  # limit the nesting; libyaml overflows at about ten times as much
+MAX_ALIASES = 10  # so few cannot make a file grow more than about forty times
+LAST_DATE_S = 253_402_300_799  # the end of the year 9999, the last that Python's datetime can express
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
@@ -31,11 +31,11 @@ EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit and what points at it. `trusted`: HEAD, a local branch or a tag reaches it, so that its code may run."""
+    """A commit, with its tags and DVC experiments. `trusted`: HEAD, a local branch or a tag reaches it."""
 
     id: str
-    age: int  # how many are newer
-    date_s: int  # the committer's, since 1970
+    age: int  # the number of newer commits
+    date_s: int  # the committer's date, in seconds since 1970
     subject: str
     tags: tuple[str, ...]
     experiments: tuple[str, ...]
@@ -47,8 +47,8 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
-    """What a dvc.lock holds of a stage: md5s by path, and its params by file and key."""
+class StageEntry:
+    """A stage's entry in a dvc.lock: MD5 digests by path, and params by file and key."""
 
     cmd: str
     deps: Mapping[str, str]
@@ -57,8 +57,8 @@ class Locked:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A dvc.lock, by git's name for such a file, which is empty outside of git, and who holds it, newest first."""
+class LockVersion:
+    """A version of dvc.lock: its id (empty outside of git) and the commits that contain it, newest first."""
 
     id: str
     commits: tuple[Commit, ...]
@@ -66,26 +66,26 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Lock(Held):
-    """And what it says of each stage."""
+class Lock(LockVersion):
+    """A version of dvc.lock with its content."""
 
-    stages: Mapping[str, Locked]
+    stages: Mapping[str, StageEntry]
 
     def md5_of(self, path: str) -> str | None:
-        """Of the file or folder at `path` as some stage made it, else as some stage found it."""
+        """The MD5 of the file or folder at `path`: as an output of a stage, otherwise as a dependency of one."""
         stages = self.stages.values()
-        made = (stage.outs.get(path) for stage in stages)
-        found = (stage.deps.get(path) for stage in stages)
-        return next((md5 for md5 in (*made, *found) if md5), None)
+        outs = (stage.outs.get(path) for stage in stages)
+        deps = (stage.deps.get(path) for stage in stages)
+        return next((md5 for md5 in (*outs, *deps) if md5), None)
 
-    def makes(self, md5: str) -> bool:
-        """Whether it is an out of a stage."""
+    def has_output(self, md5: str) -> bool:
+        """Whether a stage has an output with this MD5."""
         return any(md5 in stage.outs.values() for stage in self.stages.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Reign:
-    """A champion.json: a model that nights kept as the best, and the commits that call it so, newest first."""
+class Champion:
+    """A model that champion.json named as the best, and the commits in which it does so, newest first."""
 
     version: str
     generator_sha256: str
@@ -93,115 +93,116 @@ class Reign:
     commits: tuple[Commit, ...]
 
 
-def locks(root: Path = Path(), naming: str = "") -> list[Lock]:
-    """Every distinct dvc.lock, the work tree's own first, then newest first; of those that hold the text `naming`."""
-    return list(read(root, held(root), naming))
+def locks(root: Path = Path(), containing: str = "") -> list[Lock]:
+    """Every version of dvc.lock that contains a text: the work tree's own first, then newest first."""
+    return list(read_locks(root, lock_versions(root), containing))
 
 
-def held(root: Path = Path()) -> list[Held]:
-    """The same unread."""
-    found = versions(root, LOCK_FILE.as_posix())
-    own = _own(root)
-    mine = [Held(own[0], tuple(found.get(own[0], ())), True)] if own else []
-    return mine + [Held(id, tuple(by), False) for id, by in found.items() if not own or id != own[0]]
+def lock_versions(root: Path = Path()) -> list[LockVersion]:
+    """Every version of dvc.lock without its content, in the same order."""
+    found = file_versions(root, LOCK_FILE.as_posix())
+    own = _own_lock(root)
+    own_version = [LockVersion(own[0], tuple(found.get(own[0], ())), True)] if own else []
+    others = [LockVersion(id, tuple(by), False) for id, by in found.items() if not own or id != own[0]]
+    return own_version + others
 
 
-def read(root: Path, wanted: Iterable[Held], naming: str = "") -> Iterator[Lock]:
-    """What they say, where they hold the text `naming`; one that is no dvc.lock is passed over."""
-    by_id = {each.id: each for each in wanted}
-    own = _own(root)
-    texts = dict(contents(root, [id for id, each in by_id.items() if each.commits]))
-    for id, each in by_id.items():
+def read_locks(root: Path, versions: Iterable[LockVersion], containing: str = "") -> Iterator[Lock]:
+    """Read versions of dvc.lock that contain a text; one that is no valid dvc.lock is skipped."""
+    by_id = {version.id: version for version in versions}
+    own = _own_lock(root)
+    texts = dict(read_files(root, [id for id, version in by_id.items() if version.commits]))
+    for id, version in by_id.items():
         text = texts.get(id, own[1] if own and own[0] == id else b"")
-        if naming.encode() in text and (stages := read_lock(text)) is not None:
-            yield Lock(id, each.commits, each.in_work_tree, stages)
+        if containing.encode() in text and (stages := parse_lock(text)) is not None:
+            yield Lock(id, version.commits, version.in_work_tree, stages)
 
 
-def reigns(root: Path = Path()) -> list[Reign]:
-    """Every champion that there has been, newest first; what names none is passed over."""
-    by = versions(root, CHAMPION_FILE.as_posix())
+def champions(root: Path = Path()) -> list[Champion]:
+    """Every champion in the history, newest first; an invalid champion.json is skipped."""
+    versions = file_versions(root, CHAMPION_FILE.as_posix())
     found = []
-    for id, text in contents(root, by):
+    for id, text in read_files(root, versions):
         try:
-            told = json.loads(text)
-            version, sha256, night = (str(told[key]) for key in ("version", "generator_sha256", "night"))
+            content = json.loads(text)
+            version, sha256, night = (str(content[key]) for key in ("version", "generator_sha256", "night"))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if SHA256.fullmatch(sha256):
-            found.append(Reign(printable(version), sha256, printable(night), tuple(by[id])))
+            found.append(Champion(printable(version), sha256, printable(night), tuple(versions[id])))
     return found
 
 
-def versions(root: Path, path: str) -> dict[str, list[Commit]]:
-    """The distinct contents that a file has had, by git's name for them, with the commits that hold each, newest first.
+def file_versions(root: Path, path: str) -> dict[str, list[Commit]]:
+    """The versions that a file has had, by id, each with the commits that contain it, newest first.
 
-    Empty outside of git. Larger ones than we ever write are left out.
+    Empty outside of git. Versions larger than MAX_FILE_BYTES are left out.
     """
     if not holds(root, "rev-parse", "--git-dir"):
         return {}
     history = list(commits(root))
     prefix = git(root, "rev-parse", "--show-prefix")
-    asked = "".join(f"{commit.id}:{prefix}{path}\n" for commit in history)
-    answers = git(root, "cat-file", "--batch-check", given=asked).split("\n") if history else []
+    names = "".join(f"{commit.id}:{prefix}{path}\n" for commit in history)
+    answers = git(root, "cat-file", "--batch-check", given=names).split("\n") if history else []
     found: dict[str, list[Commit]] = {}
     for commit, answer in zip(history, answers, strict=True):
         match answer.split(" "):
-            case [id, "blob", size] if int(size) <= MAX_BYTES:
+            case [id, "blob", size] if int(size) <= MAX_FILE_BYTES:
                 found.setdefault(id, []).append(commit)
     return found
 
 
-def contents(root: Path, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Files by git's names for them, in this order."""
-    if not (asked := "".join(f"{id}\n" for id in ids)):
+def read_files(root: Path, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the content of each file, in this order."""
+    if not (names := "".join(f"{id}\n" for id in ids)):
         return
-    said = git_bytes(root, "cat-file", "--batch", given=asked)
+    output = git_bytes(root, "cat-file", "--batch", given=names)
     start = 0
-    while start < len(said):
-        end = said.index(b"\n", start)
-        id, _, size = said[start:end].decode().split(" ")
+    while start < len(output):
+        end = output.index(b"\n", start)
+        id, _, size = output[start:end].decode().split(" ")
         start = end + 1 + int(size) + 1
-        yield id, said[end + 1 : start - 1]
+        yield id, output[end + 1 : start - 1]
 
 
 def commits(root: Path) -> Iterator[Commit]:
     """Every commit that any ref reaches, newest first."""
-    tags, experiments = _names(root)
+    tags, experiments = _tags_and_experiments(root)
     head = ("HEAD",) if holds(root, "rev-parse", "-q", "--verify", "HEAD^{commit}") else ()
     trusted = set(git(root, "rev-list", *head, "--branches", "--tags").split("\n"))
-    told = git(root, "rev-list", "--all", "--date-order", "--format=%H %ct %s").split("\n")
-    # each is headed by a line `commit <hash>`, which git before 2.33 cannot leave out
-    for age, line in enumerate(line for line in told if line and not line.startswith("commit ")):
+    lines = git(root, "rev-list", "--all", "--date-order", "--format=%H %ct %s").split("\n")
+    # each is preceded by a line `commit <hash>`, which git before 2.33 cannot leave out
+    for age, line in enumerate(line for line in lines if line and not line.startswith("commit ")):
         id, date, subject = line.split(" ", 2)
-        own = (tuple(tags.get(id, ())), tuple(experiments.get(id, ())))
-        yield Commit(id, age, min(int(date), LAST_S), printable(subject), *own, id in trusted)
+        names = (tuple(tags.get(id, ())), tuple(experiments.get(id, ())))
+        yield Commit(id, age, min(int(date), LAST_DATE_S), printable(subject), *names, id in trusted)
 
 
-def read_lock(text: bytes) -> dict[str, Locked] | None:
-    """The stages of a dvc.lock; None where it is none, or a trap that would outgrow memory."""
-    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS or text.count(b"*") > MAX_STARS or b"<<" in text:
+def parse_lock(text: bytes) -> dict[str, StageEntry] | None:
+    """The stages of a dvc.lock; None if it is not valid, or might need too much memory to parse."""
+    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS or text.count(b"*") > MAX_ALIASES or b"<<" in text:
         return None
-    if max(map(len, text.split(b"\n"))) > MAX_LINE:
+    if max(map(len, text.split(b"\n"))) > MAX_LINE_CHARS:
         return None
     try:
         stages = YAML(typ="safe").load(text)["stages"]
-        return {_text(name): _locked(stage) for name, stage in stages.items()}
+        return {_text(name): _stage_entry(stage) for name, stage in stages.items()}
     except (YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _locked(stage: Any) -> Locked:
+def _stage_entry(stage: Any) -> StageEntry:
     params = {
         _text(file): {_text(key): _value(value) for key, value in values.items()}
         for file, values in (stage.get("params") or {}).items()
     }
-    return Locked(
+    return StageEntry(
         _text(stage.get("cmd", "")), _digests(stage.get("deps")), _digests(stage.get("outs")), params
     )
 
 
 def _digests(entries: Any) -> dict[str, str]:
-    """md5s by path: the only texts of a lock that become names of files, so nothing else passes."""
+    """MD5 digests by path. They become parts of file names, so anything but an MD5 is left out."""
     pairs = ((_text(entry["path"]), entry.get("md5")) for entry in entries or ())
     return {path: md5 for path, md5 in pairs if isinstance(md5, str) and MD5.fullmatch(md5)}
 
@@ -213,7 +214,7 @@ def _text(value: Any) -> str:
 
 
 def _value(value: Any) -> Any:
-    """A param as DVC writes it: a scalar, or lists and maps of them."""
+    """A param as DVC writes it: a scalar, or lists and mappings of scalars. Raises TypeError for anything else."""
     match value:
         case list():
             return [_value(item) for item in value]
@@ -224,18 +225,18 @@ def _value(value: Any) -> Any:
     raise TypeError
 
 
-def _own(root: Path) -> tuple[str, bytes] | None:
-    """The work tree's dvc.lock and its name."""
+def _own_lock(root: Path) -> tuple[str, bytes] | None:
+    """The id and the content of the work tree's dvc.lock; None if there is none."""
     path = root / LOCK_FILE
-    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+    if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
         return None
-    here = holds(root, "rev-parse", "--git-dir")
-    id = git(root, "hash-object", "--no-filters", "--", LOCK_FILE.as_posix()) if here else ""
+    in_git = holds(root, "rev-parse", "--git-dir")
+    id = git(root, "hash-object", "--no-filters", "--", LOCK_FILE.as_posix()) if in_git else ""
     return id, path.read_bytes()
 
 
-def _names(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Tags and DVC's experiments by the commit that they point at."""
+def _tags_and_experiments(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The names of tags, and those of DVC's experiments, by the id of their commit."""
     tags: dict[str, list[str]] = {}
     experiments: dict[str, list[str]] = {}
     form = "--format=%(refname) %(objectname) %(*objectname)"

@@ -1,7 +1,7 @@
-"""Where a picture comes from: its recipe, its model, what that was trained on and how, the models before it.
+"""Explain a picture's lineage: its recipe, its model, that model's training and paintings, and the models before it.
 
-All of it is asked of git's history and of DVC's objects; what cannot be had is said. Paints nothing. Texts come from
-strangers, and are cleaned.
+The facts come from the provenance, git's history and DVC's objects; the text names those that are missing. All texts
+may come from other people, so control characters are removed from them (`printable`).
 """
 
 import csv
@@ -18,28 +18,28 @@ from safetensors import SafetensorError, safe_open
 from atelier.data.catalog import CATALOG_SCHEMA, Work, read_catalog, read_table
 from atelier.data.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError
-from atelier.provenance import facts as telling
+from atelier.provenance import facts
 from atelier.provenance.facts import Provenance, printable
 from atelier.settings.messages import counted
 from atelier.text import escape_csv_cell
 from flows.records import history
 from flows.records.history import Lock
-from flows.records.networks import Networks, Wanted
+from flows.records.networks import NetworkKey, Networks
 from flows.repo import storage
 
 CATALOG, DATASET = "data/catalog.parquet", "data/dataset"
 INDEX = "index.parquet"
-MOST_SHOWN = 5  # artists and genres, those with most paintings
-MOST_PARENTS = 50
+MAX_SHOWN = 5  # artists and genres, those with most paintings
+MAX_PARENTS = 50
 UPSCALER_STAGE, TRAIN_STAGE = "train_upscaler", "train"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Section = tuple[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Painting:
-    """A work of a data set, and on which side of the split it is; its row of the catalog where that could be had."""
+    """A painting of the data set, `split` "train" or "held-out"; `work` is its row of the catalog, if available."""
 
     id: str
     split: str
@@ -47,34 +47,37 @@ class Painting:
 
 
 def explain(
-    made: Provenance, say: Say, root: Path = Path(), keep: Callable[[str], Path] | None = None
+    made: Provenance, log: Log, root: Path = Path(), keep: Callable[[str], Path] | None = None
 ) -> str:
-    """The whole lineage in lines; `keep` writes a CSV with a row for each painting of the data set, and says where."""
-    found = history.locks(root, naming=made.model.md5)
-    header, why_not = _header(made, say, root)
-    lock = _best([lock for lock in found if lock.makes(made.model.md5)] or found)
+    """Return the whole lineage as lines of text.
+
+    `keep` writes a CSV table with a row for each painting of the data set and returns its path.
+    """
+    locks = history.locks(root, containing=made.model.md5)
+    header, header_missing = _header(made, root)
+    lock = _best([lock for lock in locks if lock.has_output(made.model.md5)] or locks)
     sections: list[Section] = [("picture", _picture(made))]
     if made.print:
         sections.append(("print", _print(made, root)))
     sections += [
-        ("model", _model(made, header, why_not)),
+        ("model", _model(made, header, header_missing)),
         ("training", _training(lock, TRAIN_STAGE)),
-        ("named by", _named_by(made, found, root)),
+        ("named by", _named_by(made, locks, root)),
     ]
-    paintings, said = _paintings(lock, say, root)
+    paintings, missing = _paintings(lock, log, root)
     sections += [
         ("data set", _data_set(lock, header)),
-        ("paintings", [*_told(paintings), *said]),
+        ("paintings", [*_summary(paintings), *missing]),
         ("parents", _parents(header, root)),
     ]
     if keep and paintings:
-        sections.append(("", [f"{printable(keep(_table(paintings)))} lists the paintings"]))
-    return "\n".join(_laid_out(sections))
+        sections.append(("", [f"{printable(keep(_csv(paintings)))} lists the paintings"]))
+    return "\n".join(_lines(sections))
 
 
 def _picture(made: Provenance) -> list[str]:
     pixels, software = made.print.original if made.print else made.pixels, made.software
-    lines = [telling.describe_recipe(made.latent)]
+    lines = [facts.describe_recipe(made.latent)]
     if pixels:
         lines.append(
             f"{pixels.width:,} × {pixels.height:,} px, by Atelier {printable(software.atelier)} "
@@ -91,7 +94,7 @@ def _picture(made: Provenance) -> list[str]:
 def _print(made: Provenance, root: Path) -> list[str]:
     assert made.print
     upscale = made.print.upscale
-    lines = [telling.describe_enlargement(upscale)]
+    lines = [facts.describe_enlargement(upscale)]
     if made.pixels:
         bits = f", {made.pixels.bits} bits" if made.pixels.bits != 8 else ""
         lines.append(f"{made.pixels.width:,} × {made.pixels.height:,} px{bits}")
@@ -99,46 +102,46 @@ def _print(made: Provenance, root: Path) -> list[str]:
         f", by Atelier {printable(upscale.software.atelier)} and torch {printable(upscale.software.torch)}"
     )
     if upscale.upscaler_md5:
-        lock = _best(history.locks(root, naming=upscale.upscaler_md5))
+        lock = _best(history.locks(root, containing=upscale.upscaler_md5))
         lines += [f"its network's training: {line}" for line in _training(lock, UPSCALER_STAGE)]
     return lines
 
 
-def _model(made: Provenance, header: Mapping[str, Any], why_not: str) -> list[str]:
+def _model(made: Provenance, header: Mapping[str, Any], header_missing: str) -> list[str]:
     model = made.model
     lines = [
-        f"{printable(model.arch)} of {model.resolution} px: {telling.describe_settings(model.settings)}",
+        f"{printable(model.arch)} of {model.resolution} px: {facts.describe_settings(model.settings)}",
         f"MD5 {model.md5}, SHA-256 {model.sha256}",
     ]
     if not header:
-        return [*lines, f"how it was trained is not known: {why_not}"]
-    versions = header.get("versions")
-    by = ", ".join(f"{printable(key)} {printable(value)}" for key, value in sorted(_map(versions).items()))
-    return [*lines, f"{_course(header)}; by {by or 'an unknown version'}"]
+        return [*lines, f"how it was trained is not known: {header_missing}"]
+    versions = sorted(_mapping(header.get("versions")).items())
+    by = ", ".join(f"{printable(key)} {printable(value)}" for key, value in versions)
+    return [*lines, f"{_length(header)}; by {by or 'an unknown version'}"]
 
 
 def _training(lock: Lock | None, stage: str) -> list[str]:
-    """The params of the stage, as dvc.lock has them."""
+    """The params of the stage that dvc.lock records."""
     if lock is None or stage not in lock.stages:
         return [f"its settings are not known: no dvc.lock here says how the stage {stage} made it"]
-    told = {key: value for values in lock.stages[stage].params.values() for key, value in values.items()}
+    params = {key: value for values in lock.stages[stage].params.values() for key, value in values.items()}
     words = [
         f"{printable(key.removeprefix(f'{stage}.').removeprefix(stage)).strip()} {printable(_flat(value))}".strip()
-        for key, value in sorted(told.items())
+        for key, value in sorted(params.items())
     ]
     return [f"{', '.join(words) or 'no settings'} ({_where(lock)})"]
 
 
-def _named_by(made: Provenance, found: Sequence[Lock], root: Path) -> list[str]:
-    commits = {commit.id: commit for lock in found for commit in lock.commits}
+def _named_by(made: Provenance, locks: Sequence[Lock], root: Path) -> list[str]:
+    """The champion versions, tags, experiments and commits that name the model."""
+    commits = {commit.id: commit for lock in locks for commit in lock.commits}
     newest = sorted(commits.values(), key=lambda commit: commit.age)
-    versions = [
-        reign.version for reign in history.reigns(root) if reign.generator_sha256 == made.model.sha256
-    ]
+    champions = history.champions(root)
+    versions = [each.version for each in champions if each.generator_sha256 == made.model.sha256]
     lines = [f"champion {printable(version)}" for version in dict.fromkeys(versions)]
     lines += [f"tag {tag}" for commit in newest for tag in commit.tags]
     lines += [f"experiment {name}" for commit in newest for name in commit.experiments]
-    lines += ["dvc.lock of the work tree"] if any(lock.in_work_tree for lock in found) else []
+    lines += ["dvc.lock of the work tree"] if any(lock.in_work_tree for lock in locks) else []
     if newest:
         lines.append(f"{counted(len(newest), 'commit')}, the newest {newest[0]}")
     if newest[1:]:
@@ -156,19 +159,22 @@ def _data_set(lock: Lock | None, header: Mapping[str, Any]) -> list[str]:
     return [*lines, f"MD5 {md5} ({_where(lock)})" if lock and md5 else "no dvc.lock here names it"]
 
 
-def _paintings(lock: Lock | None, say: Say, root: Path) -> tuple[list[Painting], list[str]]:
-    """Those of the data set, and what could not be had. Only what a trusted commit names is brought."""
+def _paintings(lock: Lock | None, log: Log, root: Path) -> tuple[list[Painting], list[str]]:
+    """The paintings of the data set, and sentences about what is missing.
+
+    Files are fetched from the remote only if a trusted commit names them.
+    """
     if lock is None or not _trusted(lock):
         return [], [
             "not known: only a commit that HEAD, a branch or a tag of this repository reaches is followed so far"
         ]
     catalog, dataset = lock.md5_of(CATALOG), lock.md5_of(DATASET)
-    index = _index(dataset, say, root) if dataset else None
-    brought = storage.fetch_objects([catalog], say, root) if catalog else {}
+    index = _index(dataset, log, root) if dataset else None
+    fetched = storage.fetch_objects([catalog], log, root) if catalog else {}
     if index is None:
         return [], ["not known: the data set's list of them is neither in DVC's cache nor in its remote"]
     try:
-        works = {work.id: work for work in read_catalog(brought[catalog])} if catalog in brought else {}
+        works = {work.id: work for work in read_catalog(fetched[catalog])} if catalog in fetched else {}
         table = read_table(index, INDEX_SCHEMA)
     except AtelierError as error:
         return [], [f"not known: {printable(error)}"]
@@ -181,15 +187,15 @@ def _paintings(lock: Lock | None, say: Say, root: Path) -> tuple[list[Painting],
     return paintings, []
 
 
-def _index(dataset: str, say: Say, root: Path) -> Path | None:
-    """The data set's index, by the list of its files; the pictures, which are large, are not brought."""
-    listing = storage.bring_list(dataset, say, root)
+def _index(dataset: str, log: Log, root: Path) -> Path | None:
+    """The data set's index.parquet, fetched without the pictures, which are large; None if it is missing."""
+    listing = storage.bring_list(dataset, log, root)
     md5 = dict(storage.listed(listing) or ()).get(INDEX) if listing else None
-    return storage.fetch_objects([md5], say, root).get(md5) if md5 else None
+    return storage.fetch_objects([md5], log, root).get(md5) if md5 else None
 
 
-def _told(paintings: Sequence[Painting]) -> list[str]:
-    """Counts, artists, years, genres."""
+def _summary(paintings: Sequence[Painting]) -> list[str]:
+    """The paintings' number, artists, years, genres and sources."""
     if not paintings:
         return []
     works = [painting.work for painting in paintings if painting.work]
@@ -198,70 +204,72 @@ def _told(paintings: Sequence[Painting]) -> list[str]:
     if works:
         years = [work.year for work in works if work.year is not None]
         undated = f", {len(works) - len(years):,} undated" if len(years) < len(works) else ""
-        lines.append(_most("artist", [work.artist for work in works]))
+        lines.append(_most_frequent("artist", [work.artist for work in works]))
         lines.append((f"of {min(years)} to {max(years)}" if years else "of unknown years") + undated)
-        lines.append(_most("genre", [work.genre for work in works if work.genre]))
+        lines.append(_most_frequent("genre", [work.genre for work in works if work.genre]))
         lines.append(f"from {', '.join(sorted({printable(work.source) for work in works}))}")
     return lines
 
 
 def _parents(header: Mapping[str, Any], root: Path) -> list[str]:
-    """The models that training started from, the last first."""
-    lines: list[str] = []
-    told = header.get("start")
-    versions = {reign.generator_sha256: reign.version for reign in history.reigns(root)} if told else {}
-    while isinstance(told, Mapping) and len(lines) < MOST_PARENTS:
-        sha256 = printable(told.get("generator_sha256", ""))
-        champion = f", champion {printable(versions[sha256])}" if sha256 in versions else ""
-        imported = f", imported: {printable(_flat(told['imported']))}" if told.get("imported") else ""
-        lines.append(f"SHA-256 {sha256[:12]}…{champion}: {_course(told)}{imported}")
-        told = told.get("start")
+    """The models that the training started from, the last one first."""
     if not header:
-        return ["not known, as the model is not at hand"]
-    return lines or ["none: its training began with nothing"]
+        return ["not known, because the model's file was not found"]
+    lines: list[str] = []
+    parent = header.get("start")
+    versions = {each.generator_sha256: each.version for each in history.champions(root)} if parent else {}
+    while isinstance(parent, Mapping) and len(lines) < MAX_PARENTS:
+        sha256 = printable(parent.get("generator_sha256", ""))
+        champion = f", champion {printable(versions[sha256])}" if sha256 in versions else ""
+        imported = f", imported: {printable(_flat(parent['imported']))}" if parent.get("imported") else ""
+        lines.append(f"SHA-256 {sha256[:12]}…{champion}: {_length(parent)}{imported}")
+        parent = parent.get("start")
+    return lines or ["none: its training began with random weights"]
 
 
-def _header(made: Provenance, say: Say, root: Path) -> tuple[Mapping[str, Any], str]:
-    """What the model's file says of itself, or why it is not known."""
-    wanted = Wanted("model", made.model.sha256, made.model.md5)
+def _header(made: Provenance, root: Path) -> tuple[Mapping[str, Any], str]:
+    """The header of the model's file; empty, with the reason, if it cannot be read."""
+    key = NetworkKey("model", made.model.sha256, made.model.md5)
     networks = Networks(root, lambda text: None)
     try:
-        networks.find([wanted])
-        with safe_open(networks.path(wanted), framework="numpy") as file:
-            told = json.loads((file.metadata() or {})["atelier"])
+        networks.find([key])
+        with safe_open(networks.path(key), framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["atelier"])
     except AtelierError as error:
         return {}, str(error)
     except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
-        return {}, f"its file is no model of ours ({printable(error)})"
-    return (told, "") if isinstance(told, dict) else ({}, "its file is no model of ours")
+        return {}, f"its file is not a model of Atelier ({printable(error)})"
+    return (header, "") if isinstance(header, dict) else ({}, "its file is not a model of Atelier")
 
 
-def _course(told: Mapping[str, Any]) -> str:
-    """`120 kimg, seed 1`, of a header or of a parent in it."""
-    words = [f"{_number(told['kimg'])} kimg"] if "kimg" in told else []
-    words += [f"{key} {_number(told[key])}" for key in ("seed", "generation") if told.get(key) is not None]
-    return ", ".join(words) or "no training of ours"
+def _length(header: Mapping[str, Any]) -> str:
+    """The length and seed of a training, for example `120 kimg, seed 1`."""
+    words = [f"{_number(header['kimg'])} kimg"] if "kimg" in header else []
+    words += [
+        f"{key} {_number(header[key])}" for key in ("seed", "generation") if header.get(key) is not None
+    ]
+    return ", ".join(words) or "not trained by Atelier"
 
 
-def _table(paintings: Sequence[Painting]) -> str:
-    """A row a painting, with the catalog's columns."""
+def _csv(paintings: Sequence[Painting]) -> str:
+    """A CSV table with a row for each painting and the catalog's columns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["split", *CATALOG_SCHEMA.names])
     for painting in paintings:
         work = painting.work
-        facts = [getattr(work, name) if work else "" for name in CATALOG_SCHEMA.names[1:]]
-        writer.writerow([painting.split, painting.id, *(_cell(fact) for fact in facts)])
+        values = [getattr(work, name) if work else "" for name in CATALOG_SCHEMA.names[1:]]
+        writer.writerow([painting.split, painting.id, *map(_cell, values)])
     return text.getvalue()
 
 
-def _cell(fact: object) -> object:
-    return escape_csv_cell(printable(fact)) if isinstance(fact, str) else fact
+def _cell(value: object) -> object:
+    return escape_csv_cell(printable(value)) if isinstance(value, str) else value
 
 
-def _best(found: Sequence[Lock]) -> Lock | None:
-    """The newest that is trusted, else the newest."""
-    return next((lock for lock in found if _trusted(lock)), next(iter(found), None))
+def _best(locks: Sequence[Lock]) -> Lock | None:
+    """The newest trusted one, otherwise the newest."""
+    return next((lock for lock in locks if _trusted(lock)), next(iter(locks), None))
 
 
 def _trusted(lock: Lock) -> bool:
@@ -272,33 +280,32 @@ def _where(lock: Lock) -> str:
     return f"dvc.lock of {lock.commits[0]}" if lock.commits else "dvc.lock of the work tree"
 
 
-def _most(what: str, names: Sequence[str]) -> str:
-    counted = Counter(map(printable, names)).most_common()
-    shown = ", ".join(f"{name} {count:,}" for name, count in counted[:MOST_SHOWN])
-    more = f", and {len(counted) - MOST_SHOWN:,} more" if len(counted) > MOST_SHOWN else ""
-    return (
-        f"{len(counted):,} {what}{'' if len(counted) == 1 else 's'}: {shown}{more}"
-        if counted
-        else f"no {what} is told"
-    )
+def _most_frequent(what: str, names: Sequence[str]) -> str:
+    """For example `4 artists: Turner 2, Homer 2, …`."""
+    counts = Counter(map(printable, names)).most_common()
+    if not counts:
+        return f"no {what} is known"
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts[:MAX_SHOWN])
+    more = f", and {len(counts) - MAX_SHOWN:,} more" if len(counts) > MAX_SHOWN else ""
+    return f"{counted(len(counts), what)}: {listed}{more}"
 
 
 def _flat(value: object) -> str:
-    """A setting without its brackets and quotes, at most a few lines of it."""
+    """A setting as JSON without braces and quotes."""
     return json.dumps(value, sort_keys=True, default=str).translate({ord(sign): None for sign in '{}"'})
 
 
-def _map(value: object) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
 def _number(value: object) -> str:
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:,.10g}" if fits else printable(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,.10g}" if is_number else printable(value)
 
 
-def _laid_out(sections: Sequence[Section]) -> Iterator[str]:
-    """Each line after its section's name, which stands once."""
+def _lines(sections: Sequence[Section]) -> Iterator[str]:
+    """The lines of all sections; a section's first line begins with its name."""
     for name, lines in sections:
         for number, line in enumerate(lines):
             yield f"{name if number == 0 else '':<10} {line}"

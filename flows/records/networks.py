@@ -1,6 +1,7 @@
-"""The files of networks that pictures name, by digest: in the work tree, in DVC's cache, at its remote.
+"""Find the files of networks by their digests: in the work tree, in DVC's cache, and at its remote.
 
-What a picture says is a stranger's claim: a digest is looked for, never a path, and what is found is held against it.
+A picture's provenance may have been edited, so only its digests are used, never a path, and each file that is found is
+compared with both digests.
 """
 
 import itertools
@@ -18,12 +19,12 @@ GENERATOR = Path("data/model/generator.safetensors")
 UPSCALER = Path("data/upscaler/upscaler.safetensors")
 KEPT = Path("models")
 SUFFIXES = (".safetensors", ".pth")
-AT_ONCE = 32  # objects that are brought together where nothing but the SHA-256 is known
+FETCHED_AT_ONCE = 32  # upscalers of the history that are fetched together if only the SHA-256 is known
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A network's file. `md5` is None where the picture does not tell it; `kind` is a word for a person."""
+class NetworkKey:
+    """A network's file by its digests. `kind` is used in messages; `md5` is None if the provenance lacks it."""
 
     kind: str
     sha256: str
@@ -31,107 +32,109 @@ class Wanted:
 
 
 class Networks:
-    """What has been found, and for what could not be found the reason."""
+    """Finds networks' files, and keeps their paths and the reasons why others were not found."""
 
-    def __init__(self, root: Path, say: Callable[[str], None]) -> None:
-        self._root, self._say = root, say
-        self._paths: dict[Wanted, Path] = {}
-        self._said: list[str] = []
+    def __init__(self, root: Path, log: Callable[[str], None]) -> None:
+        self._root, self._log = root, log
+        self._paths: dict[NetworkKey, Path] = {}
+        self._reasons: list[str] = []
         self._digests: dict[Path, tuple[str, str]] = {}
 
-    def find(self, wanted: Collection[Wanted]) -> None:
-        """Look for them all at once: whatever is not at hand is asked of the remote together."""
-        for each in wanted:
-            if path := next((path for path in self._at_hand() if self._sha256(path) == each.sha256), None):
-                self._paths[each] = path
-        absent = [each for each in wanted if each not in self._paths]
-        brought = self._bring({each.md5 for each in absent if each.md5})
-        self._paths |= {each: brought[each.md5] for each in absent if each.md5 in brought}
-        for each in absent:
-            if each.md5 is None and each.kind == "upscaler":
-                self._find_by_history(each)
+    def find(self, keys: Collection[NetworkKey]) -> None:
+        """Look for files; those that are neither in the work tree nor in the cache are fetched together."""
+        for key in keys:
+            if path := next((path for path in self._candidates() if self._sha256(path) == key.sha256), None):
+                self._paths[key] = path
+        absent = [key for key in keys if key not in self._paths]
+        fetched = self._fetch({key.md5 for key in absent if key.md5})
+        self._paths |= {key: fetched[key.md5] for key in absent if key.md5 in fetched}
+        for key in absent:
+            if key.md5 is None and key.kind == "upscaler":
+                self._find_in_history(key)
 
-    def path(self, wanted: Wanted) -> Path:
-        """Where it is. Raises AtelierError where it could not be had, or is not what the picture says."""
-        path = self._paths.get(wanted)
+    def path(self, key: NetworkKey) -> Path:
+        """The path of a file. Raises AtelierError if it was not found, or has only one of the two digests."""
+        path = self._paths.get(key)
         if path is None:
-            raise AtelierError(self._lost(wanted))
+            raise AtelierError(self._why_missing(key))
         md5, sha256 = self._md5(path), self._sha256(path)
-        if sha256 != wanted.sha256 or wanted.md5 not in (None, md5):
+        if sha256 != key.sha256 or key.md5 not in (None, md5):
             raise AtelierError(
-                f"its provenance names a {wanted.kind} of MD5 {wanted.md5} and SHA-256 {wanted.sha256[:12]}…, and what "
-                f"has one of them has {md5} and {sha256[:12]}…: the provenance was edited"
+                f"its provenance names a {key.kind} of MD5 {key.md5} and SHA-256 {key.sha256[:12]}…, and the file with "
+                f"one of them has {md5} and {sha256[:12]}…: the provenance was edited"
             )
         return path
 
-    def _at_hand(self) -> Iterator[Path]:
-        """Files of the work tree that may be networks, wherever a person keeps them."""
+    def _candidates(self) -> Iterator[Path]:
+        """Files of the work tree that may be networks."""
         kept = sorted(path for path in (self._root / KEPT).rglob("*") if path.suffix in SUFFIXES)
         named = [self._root / GENERATOR, self._root / UPSCALER, *kept]
         try:
             external = load_params(self._root / "params.yaml").upscale.external.path
-        except AtelierError:  # what it says now is no matter
+        except AtelierError:  # params.yaml need not be valid to paint an old picture
             external = None
         named += [self._root / external] if external else []
         yield from (path for path in named if path.is_file())
 
-    def _bring(self, md5s: Collection[str]) -> dict[str, Path]:
-        return storage.fetch_objects(sorted(md5s), self._hear, self._root) if md5s else {}
+    def _fetch(self, md5s: Collection[str]) -> dict[str, Path]:
+        return storage.fetch_objects(sorted(md5s), self._keep_reason, self._root) if md5s else {}
 
-    def _find_by_history(self, wanted: Wanted) -> None:
-        """The first pictures' prints tell no MD5: whatever upscaler was ever named, the newest first."""
+    def _find_in_history(self, key: NetworkKey) -> None:
+        """Find an upscaler by its SHA-256 alone, among all that any dvc.lock names, newest first.
+
+        The provenance of the first prints lacks the MD5.
+        """
         locks = history.locks(self._root)
-        # once the folder was one out of the stage's
+        # in earlier dvc.lock files the whole folder is one output
         places = (UPSCALER.as_posix(), UPSCALER.parent.as_posix())
         named = (next(filter(None, map(lock.md5_of, places)), None) for lock in locks)
         names = iter(dict.fromkeys(filter(None, named)))
-        while some := list(itertools.islice(names, AT_ONCE)):
-            for path in self._files(some):
-                if self._sha256(path) == wanted.sha256:
-                    self._paths[wanted] = path
+        while some := list(itertools.islice(names, FETCHED_AT_ONCE)):
+            for path in self._upscalers(some):
+                if self._sha256(path) == key.sha256:
+                    self._paths[key] = path
                     return
 
-    def _files(self, names: Collection[str]) -> Iterator[Path]:
-        """Upscalers by their own names, or by those of the folders that hold them."""
-        brought = self._bring(names)
-        yield from (path for name, path in brought.items() if not name.endswith(".dir"))
-        lists = [storage.listed(path) or [] for name, path in brought.items() if name.endswith(".dir")]
+    def _upscalers(self, names: Collection[str]) -> Iterator[Path]:
+        """The files of upscalers, by their MD5 or by that of the folder that contains one."""
+        fetched = self._fetch(names)
+        yield from (path for name, path in fetched.items() if not name.endswith(".dir"))
+        lists = [storage.listed(path) or [] for name, path in fetched.items() if name.endswith(".dir")]
         within = {md5 for files in lists for name, md5 in files if name == UPSCALER.name}
-        yield from self._bring(within).values()
+        yield from self._fetch(within).values()
 
-    def _lost(self, wanted: Wanted) -> str:
-        """That it is nowhere, why, and how to have it again."""
-        told = f"its {wanted.kind}, SHA-256 {wanted.sha256[:12]}…, is nowhere to be had"
-        why = f" ({'; '.join(dict.fromkeys(self._said))})" if self._said else ""
-        if wanted.kind == "external network":
+    def _why_missing(self, key: NetworkKey) -> str:
+        """A message that the file was not found, why, and how to get it."""
+        missing = f"its {key.kind}, SHA-256 {key.sha256[:12]}…, was not found"
+        reasons = f" ({'; '.join(dict.fromkeys(self._reasons))})" if self._reasons else ""
+        if key.kind == "external network":
             return (
-                f"{told}: put its file into {KEPT}/, whatever its name, or name it in upscale.external.path"
+                f"{missing}: put its file into {KEPT}/, under any name, or name it in upscale.external.path"
             )
-        naming = history.locks(self._root, naming=wanted.md5) if wanted.md5 else []
-        made = [lock for lock in naming if lock.commits and wanted.md5 and lock.makes(wanted.md5)] or [
-            lock for lock in naming if lock.commits
-        ]
+        naming = history.locks(self._root, containing=key.md5) if key.md5 else []
+        committed = [lock for lock in naming if lock.commits]
+        made = [lock for lock in committed if key.md5 and lock.has_output(key.md5)] or committed
         if not made:
-            return f"{told}{why}, and no commit here names it: ask whoever made the picture for it"
+            return f"{missing}{reasons}, and no commit here names it: ask whoever made the picture for it"
         commit = made[-1].commits[-1]
-        stage = "train_upscaler" if wanted.kind == "upscaler" else "train"
+        stage = "train_upscaler" if key.kind == "upscaler" else "train"
         place = f"../{self._root.name}.again"
         return (
-            f"{told}{why}. Commit {commit} made it, and trains it again: "
+            f"{missing}{reasons}. Commit {commit} made it, and trains it again: "
             f"`git clone . {place} && git -C {place} checkout {commit.id[:12]}`, then `dvc --cd {place} repro {stage}`"
         )
 
-    def _hear(self, sentence: str) -> None:
-        self._said.append(sentence)
-        self._say(sentence)
+    def _keep_reason(self, sentence: str) -> None:
+        self._reasons.append(sentence)
+        self._log(sentence)
 
     def _md5(self, path: Path) -> str:
-        return self._both(path)[0]
+        return self._both_digests(path)[0]
 
     def _sha256(self, path: Path) -> str:
-        return self._both(path)[1]
+        return self._both_digests(path)[1]
 
-    def _both(self, path: Path) -> tuple[str, str]:
+    def _both_digests(self, path: Path) -> tuple[str, str]:
         if path not in self._digests:
             self._digests[path] = digest(path, "md5"), digest(path)
         return self._digests[path]

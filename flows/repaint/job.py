@@ -1,8 +1,7 @@
-"""What is asked of a painting process for a picture, and where its answer lies. Knows no verdict.
+"""Jobs for a painting process: what it is asked to paint, starting it, and reading its answers.
 
-What a picture says travels word for word: only the networks' files are ours to name, found by their digests.
-
-The process that paints pictures again, with the present code or an earlier one's: asked by file, heard by line.
+A painting process runs `python -m atelier.provenance.repaint`, with the present code or with earlier code from git.
+A picture's provenance is passed to it unchanged; only the paths of the networks' files are added, found by digest.
 """
 
 import contextlib
@@ -25,31 +24,69 @@ from atelier.pictures import Samples
 from atelier.provenance import contract
 from atelier.provenance.contract import LOCK, Answer, Job, Jobs
 from atelier.provenance.facts import FORMAT, ModelFacts, Provenance
-from flows.records.networks import Networks, Wanted
+from flows.records.networks import NetworkKey, Networks
 from flows.repaint import past_code
-from flows.repaint.destination import Shelf
+from flows.repaint.output import OutputFolder
 from flows.repaint.past_code import Code
-from flows.repaint.picture import Changes
 from flows.runtime import work_tree
 from flows.runtime.process import TICK_S, Child
 
-REMEMBERED = 20  # last lines, among which is why it failed
+Log = Callable[[str], None]
+
+MURALS = Path(".atelier/reproduce/murals")  # partly painted murals, removed when a command ends
+KEPT_LINES = 20  # last lines of a painting process's output, searched for the reason of a failure
+NO_REASON = "the painting process gave no reason"
 
 
-class Painter:
-    """A process at work on jobs; leaving the `with` block ends it, entering it again changes nothing.
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """What all jobs of a command share. `scratch` is a folder for painted arrays until they are compared."""
 
-    `code` is the folder whose `atelier/` paints; None is the present one. `place` is for what is asked.
+    root: Path
+    scratch: Path
+    networks: Networks
+    output: OutputFolder
+    device: str
+    log: Log
+
+    def job(self, name: str, provenance: Provenance, code: Code | None) -> Job:
+        """The job that paints a picture. Raises AtelierError if one of its networks was not found."""
+        upscaler = upscaler_key(provenance)
+        return Job(
+            name=name,
+            # only the keys that are set: earlier code rejects keys that later formats added
+            provenance=provenance.model_dump(mode="json", exclude_unset=True),
+            generator=self.networks.path(generator_key(provenance.model)),
+            upscaler=self.networks.path(upscaler) if upscaler else None,
+            to=self.array_path(name, code),
+            kept=self.root / MURALS,
+        )
+
+    def array_path(self, name: str, code: Code | None) -> Path:
+        """The .npy file into which a job's picture is painted."""
+        return self.scratch / f"{name}-{code.tree[:12] if code else 'present'}.npy"
+
+    def start(self, jobs: Sequence[Job], code: Code | None) -> "PaintingProcess":
+        """Start a process that paints with this code; None is the present code."""
+        folder = past_code.extract(self.root, code) if code else None
+        return PaintingProcess(jobs, self.device, self.scratch, folder)
+
+
+class PaintingProcess:
+    """A process that works on jobs; leaving the `with` block ends it.
+
+    `code` is a folder with the `atelier/` package that paints, None for the present one. The jobs are written into
+    `scratch`.
     """
 
-    def __init__(self, jobs: Sequence[Job], device: str, place: Path, code: Path | None = None) -> None:
-        asked = place / "jobs.json"
-        write_bytes(asked, Jobs(device=device, jobs=list(jobs)).model_dump_json().encode())
+    def __init__(self, jobs: Sequence[Job], device: str, scratch: Path, code: Path | None = None) -> None:
+        path = scratch / "jobs.json"
+        write_bytes(path, Jobs(device=device, jobs=list(jobs)).model_dump_json().encode())
         environment = work_tree.environment()
-        if code is not None:  # before anything else, whatever is installed
+        if code is not None:  # first on the path, before any installed atelier
             paths = (str(code), environment.get("PYTHONPATH"))
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        self._child = Child([sys.executable, "-m", contract.MODULE, str(asked)], environment, code)
+        self._child = Child([sys.executable, "-m", contract.MODULE, str(path)], environment, code)
 
     def __enter__(self) -> Self:
         return self
@@ -57,25 +94,65 @@ class Painter:
     def __exit__(self, *_: object) -> None:
         self._child.__exit__()
 
-    def answers(self, say: Callable[[str], None]) -> Iterator[Answer]:
-        """An answer a job, as each is done; `say` hears what else the process prints.
+    def answers(self, log: Log) -> Iterator[Answer]:
+        """Yield the answer to each job when it is done; other lines that the process prints go to `log`.
 
-        Raises AtelierError where it fails: all that has been answered before stands.
+        Raises AtelierError if the process fails. Answers yielded before that are valid.
         """
-        last: deque[str] = deque(maxlen=REMEMBERED)
+        last: deque[str] = deque(maxlen=KEPT_LINES)
         for line in self._child.lines(TICK_S):
             if not line:
                 continue
-            if (answer := _answer(line)) is not None:
+            if (answer := _parse(line)) is not None:
                 yield answer
             else:
                 last.append(line)
-                say(line)
+                log(line)
         if status := self._child.wait():
-            raise AtelierError(_why(status, last))
+            raise AtelierError(_reason(status, last))
 
 
-def _answer(line: str) -> Answer | None:
+def remove_murals(root: Path) -> None:
+    """Remove partly painted murals, except those on which another process is working."""
+    for folder in (root / MURALS).glob("*/"):
+        with contextlib.suppress(Timeout), FileLock(folder / LOCK, timeout=0):
+            shutil.rmtree(folder)
+
+
+def load_pixels(path: Path) -> Samples:
+    """The pixels (H, W, 3) of a painted .npy file, memory-mapped."""
+    pixels: Samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    return pixels
+
+
+def painted_now(provenance: Provenance, answer: Answer) -> Provenance:
+    """The provenance of a picture that was painted now, after the recipe in `provenance`."""
+    new: dict[str, Any] = {"software": answer.software, "pixels": None, "format": FORMAT}
+    return provenance.model_copy(update=new)
+
+
+def network_keys(provenance: Provenance) -> set[NetworkKey]:
+    """The networks that are needed to paint a picture."""
+    upscaler = upscaler_key(provenance)
+    return {generator_key(provenance.model), *([upscaler] if upscaler else [])}
+
+
+def generator_key(model: ModelFacts) -> NetworkKey:
+    """The generator's file, by its digests."""
+    return NetworkKey("generator", model.sha256, model.md5)
+
+
+def upscaler_key(provenance: Provenance) -> NetworkKey | None:
+    """The file of the network that enlarged a print; None if no network did."""
+    facts = provenance.print.upscale if provenance.print else None
+    if facts is None or facts.upscaler_sha256 is None:
+        return None
+    kind = "external network" if facts.method == "external" else "upscaler"
+    return NetworkKey(kind, facts.upscaler_sha256, facts.upscaler_md5)
+
+
+def _parse(line: str) -> Answer | None:
+    """The answer in a line of the process's output; None for any other line."""
     if not line.startswith("{"):
         return None
     try:
@@ -84,95 +161,11 @@ def _answer(line: str) -> Answer | None:
         return None
 
 
-def _why(status: int, lines: Sequence[str]) -> str:
+def _reason(status: int, lines: Sequence[str]) -> str:
     if status < 0:
-        unasked = "; unasked, that is memory running out" if status == -9 else ""
-        return f"the painting process was killed by signal {-status}{unasked}"
-    said = next((line for line in reversed(lines) if line.strip()), f"it ended with {status}")
+        memory = "; if you did not send it, the machine ran out of memory" if status == -9 else ""
+        return f"the painting process was killed by signal {-status}{memory}"
+    last = next((line for line in reversed(lines) if line.strip()), f"it ended with exit code {status}")
     if any(line.startswith("Traceback") for line in lines):
-        return f"a mistake in the painting code: {said}"
-    return said
-
-
-Say = Callable[[str], None]
-
-MURALS = Path(".atelier/reproduce/murals")  # what is painted of them, until a command has come to its end
-
-UNANSWERED = "the painting process gave no reason"
-
-
-@dataclass(frozen=True, slots=True)
-class Studio:
-    """What all sittings share. `place` is a folder for what is painted until it is judged."""
-
-    root: Path
-    place: Path
-    networks: Networks
-    shelf: Shelf
-    changes: Changes
-    device: str
-    say: Say
-
-
-def job(studio: Studio, name: str, made: Provenance, code: Code | None) -> Job:
-    """A picture to be painted. Raises AtelierError where one of its networks is nowhere."""
-    upscaler = wanted_upscaler(made)
-    return Job(
-        name=name,
-        # without what later formats have added: earlier code knows no such keys
-        provenance=made.model_dump(mode="json", exclude_unset=True),
-        generator=studio.networks.path(wanted_generator(made.model)),
-        upscaler=studio.networks.path(upscaler) if upscaler else None,
-        to=place(studio, name, code),
-        kept=studio.root / MURALS,
-    )
-
-
-def forget_murals(root: Path) -> None:
-    """Remove what is painted of murals, but for those that another process is at."""
-    for folder in (root / MURALS).glob("*/"):
-        with contextlib.suppress(Timeout), FileLock(folder / LOCK, timeout=0):
-            shutil.rmtree(folder)
-
-
-def painter(studio: Studio, jobs: Sequence[Job], code: Code | None) -> Painter:
-    """The process that paints them with this code; None is the present one."""
-    folder = past_code.lay_out(studio.root, code) if code else None
-    return Painter(jobs, studio.device, studio.place, folder)
-
-
-def paint(studio: Studio, jobs: Sequence[Job], code: Code | None) -> Iterator[Answer]:
-    """An answer a job. Raises AtelierError where the process fails."""
-    with painter(studio, jobs, code) as process:
-        yield from process.answers(studio.say)
-
-
-def place(studio: Studio, name: str, code: Code | None) -> Path:
-    """Numpy's file of a picture that was painted."""
-    return studio.place / f"{name}-{code.tree[:12] if code else 'present'}.npy"
-
-
-def painted(path: Path) -> Samples:
-    """Its pixels, mapped."""
-    pixels: Samples = np.load(path, mmap_mode="r", allow_pickle=False)
-    return pixels
-
-
-def by(answer: Answer, made: Provenance) -> Provenance:
-    """What a picture says of itself that was painted now, as `made` says."""
-    new: dict[str, Any] = {"software": answer.software, "pixels": None, "format": FORMAT}
-    return made.model_copy(update=new)
-
-
-def wanted_generator(model: ModelFacts) -> Wanted:
-    """The file of the model that a picture names."""
-    return Wanted("generator", model.sha256, model.md5)
-
-
-def wanted_upscaler(made: Provenance) -> Wanted | None:
-    """The file of the network that a print was enlarged by; None where there was none."""
-    facts = made.print.upscale if made.print else None
-    if facts is None or facts.upscaler_sha256 is None:
-        return None
-    kind = "external network" if facts.method == "external" else "upscaler"
-    return Wanted(kind, facts.upscaler_sha256, facts.upscaler_md5)
+        return f"a mistake in the painting code: {last}"
+    return last

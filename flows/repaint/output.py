@@ -1,136 +1,108 @@
-"""What is told of pictures that were asked for again: a line each as it is known, or JSON, and a sum at the end."""
+"""The folder into which repainted pictures, sheets and tables are written, without replacing any other file."""
 
-import json
-from collections import Counter
-from collections.abc import Collection
-from typing import Any
+import contextlib
+import filecmp
+import itertools
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
-from atelier.pictures.untrusted import escaped
-from atelier.settings.messages import counted
-from flows.repaint.picture import Given
-from flows.repaint.session import Outcome
-from flows.repaint.variations import Family
+from atelier.canvas.murals import is_mural
+from atelier.errors import AtelierError
+from atelier.images.jpeg import DECODER_ERRORS
+from atelier.pictures import Samples
+from atelier.pictures.sheets import Panel, fitted, write_panels
+from atelier.pictures.untrusted import open_regular
+from atelier.provenance import facts
+from atelier.provenance.facts import Provenance
 
-MANY = 10  # pictures of which a table gives the sums
+PANEL_SIDE_PX = 256  # longer side of a picture on a sheet
+SHEET_COLUMNS = 4
 
 
-class Account:
-    """The verdicts on `files`, printed as they come: a line each, or a JSON object each.
+class OutputFolder:
+    """A folder for results. A number is added to a name that another file has; `inputs` are never replaced either.
 
-    `all_well` is true once every file has a verdict, each is reproduced, and all that was to be written is written.
+    `keeps_all` is true if the user named the folder: then identical pictures are written to it as well.
     """
 
-    def __init__(self, as_json: bool, files: Collection[str]) -> None:
-        self._as_json = as_json
-        self._without_verdict = set(files)
-        self._told: list[dict[str, Any]] = []
-        self._all_written = True
+    def __init__(self, folder: Path, keeps_all: bool, inputs: Collection[Path]) -> None:
+        self.folder, self.keeps_all = folder, keeps_all
+        self._taken = {path.resolve() for path in inputs}
 
-    @property
-    def all_well(self) -> bool:
-        return (
-            self._all_written and not self._without_verdict and all(row["reproduced"] for row in self._told)
-        )
+    def write_picture(self, name: str, array: Path, provenance: Provenance, like: Path | None = None) -> Path:
+        """Write a painted .npy array with its provenance as a PNG, or as a TIFF if it is a mural.
 
-    @property
-    def refused(self) -> int:
-        """The number of files that could not be painted again."""
-        return sum(row["verdict"] == "refused" for row in self._told)
+        A print takes on the resolution (dots per inch) of the file `like`. Raises AtelierError if it cannot be written.
+        """
+        with self._temporary_folder(name) as folder:
+            pixels: Samples = np.load(array, mmap_mode="r", allow_pickle=False)
+            if is_mural(*pixels.shape[:2]):
+                path = folder / f"{name}.tif"
+                facts.write_tiff(path, array, provenance, lambda _: None)
+            else:
+                path = folder / f"{name}.png"
+                dpi = _dpi(like) if provenance.print and like else None
+                facts.write_png(path, pixels, provenance, dpi)
+            return self._move(path, name)
 
-    @property
-    def rows(self) -> list[dict[str, str]]:
-        """For Prefect's page."""
-        return [
-            {
-                "picture": row["file"],
-                "verdict": row["verdict"],
-                "model": row["model"] or "",
-                "said": row["said"],
-            }
-            for row in self._told
-        ]
+    def write_sheet(self, name: str, heading: str, pictures: Sequence[tuple[str, Samples]]) -> Path:
+        """Write captioned pictures side by side as one PNG. Raises AtelierError if it cannot be written."""
+        with self._temporary_folder(name) as folder:
+            path = folder / f"{name}.png"
+            panels = [
+                Panel(caption, (), fitted(_to_8_bits(samples), PANEL_SIDE_PX))
+                for caption, samples in pictures
+            ]
+            write_panels(path, heading, panels, SHEET_COLUMNS)
+            return self._move(path, name)
 
-    def refuse(self, name: str, sentence: str) -> None:
-        """Record that a file cannot be painted again, and why."""
-        self._tell(name, _row(escaped(name), "refused", sentence), sentence)
+    def write_csv(self, name: str, table: str) -> Path:
+        """Write a table. Raises AtelierError if it cannot be written."""
+        with self._temporary_folder(name) as folder:
+            path = folder / f"{name}.csv"
+            path.write_text(table, encoding="utf-8", newline="")
+            return self._move(path, name)
 
-    def give_up(self, why: str) -> None:
-        """Refuse every file that has no verdict yet: the flow ended without one."""
-        for name in sorted(self._without_verdict):
-            self.refuse(name, f"{escaped(name)}: no verdict: {why}")
+    @contextlib.contextmanager
+    def _temporary_folder(self, name: str) -> Iterator[Path]:
+        """A temporary folder on the same disk. Makes the output folder; turns an OSError into an AtelierError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
+                yield Path(folder)
+        except OSError as error:
+            raise AtelierError(
+                f"{self.folder / name} cannot be written: {error.strerror or error}"
+            ) from error
 
-    def tell(self, outcome: Outcome) -> None:
-        given, verdict = outcome.given, outcome.verdict
-        words = [verdict.words] if verdict.words else []
-        if outcome.code:
-            words.append(f"with {outcome.code}")
-        if given.from_ledger:
-            words.append("it says nothing of itself: the ledger knows its pixels")
-        if outcome.written:
-            what = "painted again" if verdict.reproduced else "as its recipe paints it"
-            words.append(f"{what}: {', '.join(map(str, outcome.written))}")
-        if outcome.unwritten:
-            words.append(outcome.unwritten)
-            self._all_written = False
-        row = _row(escaped(given.name), verdict.kind, "; ".join(words))
-        row |= {
-            "reproduced": verdict.reproduced,
-            "model": given.made.model.md5,
-            "code": outcome.code.commit.id if outcome.code else None,
-            "written": list(map(str, outcome.written)),
-        }
-        if likeness := verdict.likeness:
-            row |= {
-                "values": likeness.values,
-                "differing": likeness.differing,
-                "largest": round(likeness.largest, 6),
-            }
-        said = "; ".join(words)
-        self._tell(given.name, row, f"{row['file']}: {verdict.kind}{f', {said}' if said else ''}")
-
-    def introduce(self, family: Family) -> None:
-        """What was made of a picture."""
-        name, paths = escaped(family.given.name), list(map(str, family.written))
-        self._all_written = self._all_written and not family.refused
-        words = [f"makes {', '.join(paths)}"] if paths else []
-        words += [family.refused] if family.refused else []
-        row = {"file": name, "relatives": paths, "refused": family.refused}
-        print(json.dumps(row) if self._as_json else f"{name}: {'; '.join(words)}", flush=True)
-
-    def explain(self, given: Given, lineage: str) -> None:
-        """Where a picture comes from, in lines."""
-        name = escaped(given.name)
-        print(json.dumps({"file": name, "lineage": lineage}) if self._as_json else f"\n{name}\n{lineage}")
-
-    def sum_up(self) -> None:
-        """How many of which verdict; a table by model where there are many."""
-        if self._as_json or len(self._told) < 2:
-            return
-        if len(self._told) >= MANY:
-            table = Table("model", "code", "verdict", "pictures")
-            table.columns[3].justify = "right"
-            kinds = Counter(
-                ((row["model"] or "")[:8], (row["code"] or "present")[:7], row["verdict"])
-                for row in self._told
-            )
-            for kind, count in sorted(kinds.items()):
-                table.add_row(*kind, f"{count:,}")
-            Console().print(table, markup=False)
-        counts = Counter(row["verdict"] for row in self._told)
-        print(
-            f"{counted(len(self._told), 'picture')}: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}"
-        )
-
-    def _tell(self, name: str, row: dict[str, Any], line: str) -> None:
-        self._without_verdict.discard(name)
-        self._told.append(row)
-        print(json.dumps(row) if self._as_json else escaped(line), flush=True)
+    def _move(self, temporary: Path, name: str) -> Path:
+        """Move a finished file to the first free name; an older file with the same bytes counts as free."""
+        for number in itertools.count(1):
+            suffix = f"-{number}" if number > 1 else ""
+            path = self.folder / f"{name}{suffix}{temporary.suffix}"
+            if path.resolve() in self._taken:
+                continue
+            if path.exists() and not filecmp.cmp(path, temporary, shallow=False):
+                continue
+            self._taken.add(path.resolve())
+            temporary.replace(path)
+            return path
+        raise AssertionError("itertools.count does not end")
 
 
-def _row(name: str, verdict: str, said: str) -> dict[str, Any]:
-    return {
-        "file": name, "verdict": verdict, "reproduced": False, "said": said, "model": None, "code": None, "written": [],
-    }  # fmt: skip
+def _to_8_bits(samples: Samples) -> npt.NDArray[np.uint8]:
+    return (samples // 257 if samples.dtype == np.uint16 else samples).astype(np.uint8)
+
+
+def _dpi(path: Path) -> float | None:
+    """The resolution that a PNG states; None if it states none or cannot be read."""
+    try:
+        with open_regular(path, "") as file, Image.open(file, formats=("PNG",)) as image:
+            return float(image.info["dpi"][0]) or None
+    except (AtelierError, *DECODER_ERRORS):
+        return None

@@ -1,6 +1,7 @@
-"""Earlier code of this repository that may have painted a picture: found in git, laid out as a folder, trusted or not.
+"""Find earlier versions of `atelier/` in git that may have painted a picture, and extract one into a folder.
 
-Only what HEAD, a local branch or a tag reaches is ever laid out: a remote's branch is a stranger's code. Runs nothing.
+Only code that HEAD, a local branch or a tag reaches is ever extracted: a commit that only a remote's branch reaches may
+be anybody's.
 """
 
 import io
@@ -18,14 +19,16 @@ from flows.records.history import Commit
 from flows.repo.git import git, git_bytes, holds
 
 CODE = "atelier"
-DOOR = f"{MODULE.replace('.', '/')}.py"
-LAID_OUT = Path(".atelier/reproduce/code")
-MOST = 16  # versions that are tried, the newest
+ENTRY_POINT = f"{MODULE.replace('.', '/')}.py"  # what paints pictures again; the earliest commits lack it
+EXTRACTED = Path(".atelier/reproduce/code")
+MAX_TRIED = 16  # versions, the newest
+
+FileIds = tuple[str, ...]  # `path id` of each file that a version of the code consists of
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The newest commit that has it, and git's name for its `atelier/`."""
+    """A version of `atelier/`: the newest commit that has it, and the id of its git tree."""
 
     commit: Commit
     tree: str
@@ -35,47 +38,55 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """The codes to try, newest first; those that only a stranger's commits have; how many know no repainting."""
+class Versions:
+    """`codes` are to be tried, newest first; `untrusted` commits have code that only a remote's branch reaches.
+
+    `unable` versions cannot paint pictures again, and `more` are beyond MAX_TRIED.
+    """
 
     codes: tuple[Code, ...]
-    strangers: tuple[Commit, ...]
-    silent: int
+    untrusted: tuple[Commit, ...]
+    unable: int
     more: int
 
 
-def earlier(root: Path, model_md5: str, stages: Collection[str]) -> Earlier:
-    """The versions of the code that `stages` depend on, other than the present, at commits that name the model.
+def find_versions(root: Path, model_md5: str, stages: Collection[str]) -> Versions:
+    """Find the versions of the code, other than the present one, at commits whose dvc.lock names the model.
 
-    Where nothing but other code differs, two commits have one version.
+    Two commits have the same version if the files that `stages` depend on are the same.
     """
-    named = list(_named(root, model_md5, stages))
-    looked = dict(zip(named, _look(root, named), strict=True))
-    newest: dict[tuple[str, ...], Code] = {}
-    strangers: dict[tuple[str, ...], Commit] = {}
-    silent: set[tuple[str, ...]] = set()
-    for (commit, _), (key, tree, has_door) in looked.items():
+    commits = list(_commits_naming(root, model_md5, stages))
+    newest: dict[FileIds, Code] = {}
+    untrusted: dict[FileIds, Commit] = {}
+    unable: set[FileIds] = set()
+    for (commit, _), (version, tree, has_entry_point) in zip(commits, _look_up(root, commits), strict=True):
         if not tree:
             continue
-        if not has_door:
-            silent.add(key)
+        if not has_entry_point:
+            unable.add(version)
         elif commit.trusted:
-            newest.setdefault(key, Code(commit, tree))
+            newest.setdefault(version, Code(commit, tree))
         else:
-            strangers.setdefault(key, commit)
-    present = _present(root, {paths for _, paths in named})
-    codes = sorted((code for key, code in newest.items() if key not in present), key=_age)
-    unknown = [commit for key, commit in strangers.items() if key not in newest and key not in present]
-    return Earlier(
-        tuple(codes[:MOST]), tuple(unknown), len(silent - newest.keys() - present), len(codes[MOST:])
+            untrusted.setdefault(version, commit)
+    present = _present_versions(root, {paths for _, paths in commits})
+    codes = sorted((code for version, code in newest.items() if version not in present), key=_age)
+    return Versions(
+        tuple(codes[:MAX_TRIED]),
+        tuple(
+            commit
+            for version, commit in untrusted.items()
+            if version not in newest and version not in present
+        ),
+        len(unable - newest.keys() - present),
+        len(codes[MAX_TRIED:]),
     )
 
 
-def lay_out(root: Path, code: Code) -> Path:
-    """A folder that holds the code's `atelier/`."""
+def extract(root: Path, code: Code) -> Path:
+    """Extract the code into a folder, unless an earlier call did, and return the folder that contains `atelier/`."""
     if not code.commit.trusted:
-        raise ValueError(f"{code.commit.id} is a stranger's")
-    folder = root / LAID_OUT / code.tree
+        raise ValueError(f"{code.commit.id} is not reached by HEAD, a local branch or a tag")
+    folder = root / EXTRACTED / code.tree
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
@@ -86,7 +97,10 @@ def lay_out(root: Path, code: Code) -> Path:
 
 
 def _extract(tar: tarfile.TarFile, to: Path) -> None:
-    """Only files, no links, and none above `to`; not `extractall(filter=)`, which Python 3.11.0 to 3.11.3 lack."""
+    """Extract regular files only, none outside `to`.
+
+    Python 3.11.0 to 3.11.3 lack the `filter` argument of `extractall`.
+    """
     for member in tar:
         path = PurePosixPath(member.name)
         content = tar.extractfile(member) if member.isreg() else None
@@ -95,11 +109,13 @@ def _extract(tar: tarfile.TarFile, to: Path) -> None:
             (to / path).write_bytes(content.read())
 
 
-def _named(root: Path, model_md5: str, stages: Collection[str]) -> Iterator[tuple[Commit, tuple[str, ...]]]:
-    """Commits whose dvc.lock names the model, newest first, each with the code that its stages depend on."""
+def _commits_naming(
+    root: Path, model_md5: str, stages: Collection[str]
+) -> Iterator[tuple[Commit, tuple[str, ...]]]:
+    """Commits whose dvc.lock names the model, newest first, each with the code files that its stages depend on."""
     seen: set[str] = set()
     found = []
-    for lock in history.locks(root, naming=model_md5):
+    for lock in history.locks(root, containing=model_md5):
         deps = {path for stage in stages if stage in lock.stages for path in lock.stages[stage].deps}
         paths = tuple(sorted(path for path in deps if path.startswith(f"{CODE}/") and "\n" not in path))
         for commit in lock.commits:
@@ -109,35 +125,37 @@ def _named(root: Path, model_md5: str, stages: Collection[str]) -> Iterator[tupl
     yield from sorted(found, key=lambda pair: pair[0].age)
 
 
-def _look(
-    root: Path, wanted: Collection[tuple[Commit, tuple[str, ...]]]
-) -> Iterator[tuple[tuple[str, ...], str, bool]]:
-    """For each: the version of its code, git's name for its `atelier/`, whether that can be asked to paint."""
-    if not wanted:
+def _look_up(
+    root: Path, commits: Collection[tuple[Commit, tuple[str, ...]]]
+) -> Iterator[tuple[FileIds, str, bool]]:
+    """For each commit: the version of its code, the id of its `atelier/`, and whether that can paint pictures again."""
+    if not commits:
         return
     prefix = git(root, "rev-parse", "--show-prefix")
-    asked = [f"{commit.id}:{prefix}{path}" for commit, paths in wanted for path in (CODE, DOOR, *paths)]
-    answers = iter(_names(root, asked))
-    for _, paths in wanted:
-        tree, door = next(answers), next(answers)
-        yield tuple(f"{path} {next(answers)}" for path in paths), tree, bool(door)
+    names = [
+        f"{commit.id}:{prefix}{path}" for commit, paths in commits for path in (CODE, ENTRY_POINT, *paths)
+    ]
+    ids = iter(_object_ids(root, names))
+    for _, paths in commits:
+        tree, entry_point = next(ids), next(ids)
+        yield tuple(f"{path} {next(ids)}" for path in paths), tree, bool(entry_point)
 
 
-def _present(root: Path, wanted: Collection[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """The versions that are HEAD's, unless it is edited."""
+def _present_versions(root: Path, wanted: Collection[tuple[str, ...]]) -> set[FileIds]:
+    """The versions that HEAD has, one for each list of paths; none if the code was edited since."""
     if not holds(root, "diff", "--quiet", "HEAD", "--", CODE):
         return set()
     prefix = git(root, "rev-parse", "--show-prefix")
     found = set()
     for paths in wanted:
-        names = _names(root, [f"HEAD:{prefix}{path}" for path in paths])
-        found.add(tuple(f"{path} {name}" for path, name in zip(paths, names, strict=True)))
+        ids = _object_ids(root, [f"HEAD:{prefix}{path}" for path in paths])
+        found.add(tuple(f"{path} {id}" for path, id in zip(paths, ids, strict=True)))
     return found
 
 
-def _names(root: Path, asked: Collection[str]) -> list[str]:
-    """git's names for these; empty for what is not there."""
-    given = "".join(f"{each}\n" for each in asked)
+def _object_ids(root: Path, names: Collection[str]) -> list[str]:
+    """The ids of git objects named `commit:path`; an empty string for one that does not exist."""
+    given = "".join(f"{name}\n" for name in names)
     answers = git(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", given=given).split("\n")
     return [answer.split(" ")[0] if answer.endswith((" blob", " tree")) else "" for answer in answers]
 

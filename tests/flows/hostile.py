@@ -93,7 +93,7 @@ class Workshop:
         self.claim("layout", "identical", "", latent__layout="smooth")  # says nothing of one cell
         self.claim("model-md5", "refused", "the provenance was edited", model__md5="0" * 32)
         self.claim("model-sha256", "refused", "the provenance was edited", model__sha256="0" * 64)
-        self.claim("model-both", "refused", "is nowhere to be had", model=self.facts["model"] | NOWHERE)
+        self.claim("model-both", "refused", "was not found", model=self.facts["model"] | NOWHERE)
         self.claim("arch", "refused", "the provenance was edited", model__arch="stylegan")
         self.claim("resolution", "refused", "the provenance was edited", model__resolution=2**31 - 1)
         self.claim(
@@ -258,7 +258,7 @@ class Workshop:
             (
                 "no-such-upscaler",
                 {"upscaler_md5": "0" * 32, "upscaler_sha256": "0" * 64},
-                "nowhere to be had",
+                "was not found",
             ),
             ("upscaler-of-other-digest", {"upscaler_sha256": "0" * 64}, "the provenance was edited"),
             ("pickled-upscaler", {**external, "method": "external"}, "Weights only load failed"),

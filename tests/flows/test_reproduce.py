@@ -1,4 +1,4 @@
-"""Artworks and prints of a studio's whole history, again from their PNGs, in a clone that has only the remote."""
+"""`atelier reproduce` and `atelier vary` on pictures of a whole history, in a clone that has only the remote."""
 
 import json
 import subprocess
@@ -15,29 +15,29 @@ from atelier.pictures import png
 from atelier.provenance.facts import canonical_json, read_pixels, read_provenance, write_png
 from tests.flows.painted_studio import PaintedStudio
 
-# DVC five times, and each command starts Python, torch and a Prefect flow: half a minute, on a busy machine ten
+# DVC runs five times, and each command starts Python and torch: half a minute, ten on a busy machine
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-# the first model's pictures are forgotten, and the next one's painting has a bug
+# `run` returns no outcome for the first model's pictures, and raises an error for the second model's
 BROKEN = """
 from flows import cli
 from flows.repaint import session
 
-def run(self, studio):
-    session.Sitting.run = bug
+def run(self, with_past_code):
+    session.Session.run = bug
     yield from ()
 
-def bug(self, studio):
+def bug(self, with_past_code):
     raise ZeroDivisionError("the easel broke")
     yield
 
-session.Sitting.run = run
+session.Session.run = run
 cli.main()
 """
 
 
 class Clone:
-    """A clone of the studio, and what its commands say."""
+    """A clone of the studio, in which commands run."""
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         self.root, self.environment = root, environment
@@ -49,15 +49,19 @@ class Clone:
         )  # fmt: skip
 
     def reproduce(self, *words: str | Path) -> tuple[int, list[dict[str, Any]], str]:
-        """The exit code, a row for each picture, and what else was said."""
-        done = self.run("reproduce", "--json", *words)
+        """The exit code, the JSON rows and stderr of `atelier reproduce`."""
+        return self.rows("reproduce", *words)
+
+    def rows(self, command: str, *words: str | Path) -> tuple[int, list[dict[str, Any]], str]:
+        """The exit code, the JSON rows and stderr of a command."""
+        done = self.run(command, "--json", *words)
         assert "Traceback" not in done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> PaintedStudio:
-    """A hundred pictures of five settings, two models and two versions of the code; a branch with code to fear."""
+    """A hundred pictures of five settings, two models and two versions of the code, and a branch with hostile code."""
     studio = PaintedStudio.new(tmp_path_factory.mktemp("reproduce") / "studio", environment)
     studio.train(0)
     studio.draws_otherwise(before=True)
@@ -83,7 +87,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
         upscale={"method": "lanczos", "scale": 8, "bits": 8},
     )
     studio.dvc("push -q --all-commits")
-    _feared_branch(studio)
+    _add_hostile_branch(studio)
     (studio.root / "dvc.lock").unlink()
     studio.edit(generate={"seed": 5}, upscale={"scale": 8})
     studio.commit("all has moved on")
@@ -97,7 +101,7 @@ def clone(studio: PaintedStudio, api_url: str) -> Clone:
     return Clone(root, {**studio.environment, "PREFECT_API_URL": api_url})
 
 
-def test_everything_that_was_ever_made_is_made_again_from_its_png_alone(studio: PaintedStudio, clone: Clone):
+def test_every_picture_of_the_history_is_reproduced_from_its_png_alone(studio: PaintedStudio, clone: Clone):
     files = sorted(studio.gallery.rglob("*.png"))
     assert len(files) == 100
     status, rows, said = clone.reproduce(*files, "--out", "again")
@@ -109,10 +113,10 @@ def test_everything_that_was_ever_made_is_made_again_from_its_png_alone(studio: 
     for row in rows:
         (written,) = row["written"]
         assert Path(written).read_bytes() == Path(row["file"]).read_bytes()
-    assert not (studio.root.parent / "feared").exists()
+    assert not (studio.root.parent / "hostile").exists()
 
 
-def test_after_a_gc_the_remote_is_asked_again(studio: PaintedStudio, clone: Clone):
+def test_after_dvc_gc_the_model_is_fetched_from_the_remote(studio: PaintedStudio, clone: Clone):
     clone_dvc = [sys.executable, "-m", "dvc", "gc", "-q", "-f", "-w"]
     subprocess.run(clone_dvc, cwd=clone.root, env=clone.environment, check=True)
     assert not [path for path in (clone.root / ".dvc/cache/files").rglob("*") if path.is_file()]
@@ -123,59 +127,55 @@ def test_after_a_gc_the_remote_is_asked_again(studio: PaintedStudio, clone: Clon
     assert "atelier@v2.0.0" in done.stdout
 
 
-def test_what_is_not_as_it_was_made_is_named(studio: PaintedStudio, clone: Clone, tmp_path: Path):
-    edited, feared, lost = (tmp_path / name for name in ("edited.png", "feared.png", "lost.png"))
+def test_edited_different_and_refused_pictures_have_their_verdicts(
+    studio: PaintedStudio, clone: Clone, tmp_path: Path
+):
+    edited, hostile, lost = (tmp_path / name for name in ("edited.png", "hostile.png", "lost.png"))
     artwork = studio.gallery / "tile/artworks/1-00001.png"
-    _repainted(artwork, edited)
+    _repaint(artwork, edited)
     made = read_provenance(artwork)
-    write_png(feared, 255 - read_pixels(artwork), made)  # as the feared code would have it
+    write_png(hostile, 255 - read_pixels(artwork), made)  # as the hostile code would paint it
     model = made.model.model_copy(update={"md5": "0" * 32, "sha256": "0" * 64})
     write_png(lost, read_pixels(artwork), made.model_copy(update={"model": model}))
 
-    status, rows, said = clone.reproduce(edited, feared, lost, artwork)
+    status, rows, said = clone.reproduce(edited, hostile, lost, artwork)
     assert status == 1
     by_name = {Path(row["file"]).name: row for row in rows}
     assert {name: row["verdict"] for name, row in by_name.items()} == {
-        "edited.png": "edited", "feared.png": "different", "lost.png": "refused", "1-00001.png": "identical",
+        "edited.png": "edited", "hostile.png": "different", "lost.png": "refused", "1-00001.png": "identical",
     }  # fmt: skip
     assert "6 of 1,024 pixels differ, in columns 3 to 5, rows 7 to 8" in by_name["edited.png"]["said"]
     (as_made,) = by_name["edited.png"]["written"]
     assert (clone.root / as_made).read_bytes() == artwork.read_bytes()
-    assert by_name["feared.png"]["differing"] > 2000
+    assert by_name["hostile.png"]["differing"] > 2000
     assert "git branch trusted" in said
     assert "no commit here names it" in by_name["lost.png"]["said"]
-    assert not (studio.root.parent / "feared").exists()
+    assert not (studio.root.parent / "hostile").exists()
 
 
-def test_a_picture_has_relatives_and_they_are_reproducible(
+def test_variations_of_a_picture_are_painted_and_can_be_reproduced(
     studio: PaintedStudio, clone: Clone, tmp_path: Path
 ):
     artwork = studio.gallery / "deep/artworks/9-00002.png"
-    options = ("--variation", "2", "--canvas", "2x2", "--move", "0:1.5", "--out", tmp_path / "out")
-    status, (row, family), said = clone.reproduce(artwork, *options)
+    options = ("--count", "2", "--canvas", "2x2", "--move", "0:1.5", "--out", tmp_path / "out")
+    status, (row, variations), said = clone.rows("vary", artwork, *options)
     assert (status, row["verdict"]) == (0, "identical"), said
     names = ["9-00002-2x2-moved-0-1.5-variation-0.png", "9-00002-2x2-moved-0-1.5-variation-1.png"]
-    assert [Path(path).name for path in family["relatives"]] == [*names, "9-00002-variations.png"]
+    assert [Path(path).name for path in variations["relatives"]] == [*names, "9-00002-variations.png"]
     recipe = read_provenance(tmp_path / "out" / names[1]).latent
     assert (recipe.canvas, recipe.grown_from) == ((2, 2), (1, 1))
     assert recipe.variation and recipe.variation.number == 1
     status, rows, said = clone.reproduce(*(tmp_path / "out" / name for name in names))
     assert [row["verdict"] for row in rows] == ["identical", "identical"], said
-    status, (_, family), said = clone.reproduce(
-        tmp_path / "out" / names[1], "--variation", "1", "--out", tmp_path
-    )
+    words = (tmp_path / "out" / names[1], "--count", "1", "--out", tmp_path)
+    status, (_, variations), said = clone.rows("vary", *words)
     assert status == 0, said
-    status, (row,), said = clone.reproduce(family["relatives"][0])
+    status, (row,), said = clone.reproduce(variations["relatives"][0])
     assert (status, row["verdict"]) == (0, "identical"), said
 
 
-def test_what_cannot_be_written_or_crashes_is_exit_code_1_and_every_file_has_a_verdict(
-    studio: PaintedStudio, clone: Clone
-):
-    artwork, other = (
-        studio.gallery / "tile/artworks/1-00001.png",
-        studio.gallery / "first/artworks/1-00001.png",
-    )
+def test_a_file_that_cannot_be_written_ends_with_exit_code_1(studio: PaintedStudio, clone: Clone):
+    artwork = studio.gallery / "tile/artworks/1-00001.png"
     (clone.root / "notes").write_text("mine")
     refused = clone.run("reproduce", artwork, "--out", "notes")
     assert (refused.returncode, refused.stderr) == (
@@ -188,31 +188,56 @@ def test_what_cannot_be_written_or_crashes_is_exit_code_1_and_every_file_has_a_v
     assert "Finished in state Failed(" in said
     assert (clone.root / "notes").read_text() == "mine"
 
+
+@pytest.mark.parametrize("with_server", [True, False])
+def test_after_a_bug_every_file_has_a_verdict_and_the_exit_code_is_1(
+    studio: PaintedStudio, clone: Clone, with_server: bool
+):
+    files = [str(studio.gallery / name / "artworks/1-00001.png") for name in ("tile", "first")]
     broken = subprocess.run(
-        [sys.executable, "-c", BROKEN, "reproduce", "--json", str(artwork), str(other)],
-        cwd=clone.root, env=clone.environment, capture_output=True, text=True,
+        [sys.executable, "-c", BROKEN, "reproduce", "--json", *files],
+        cwd=clone.root, env=clone.environment if with_server else studio.environment, capture_output=True, text=True,
     )  # fmt: skip
     assert broken.returncode == 1
     rows = [json.loads(line) for line in broken.stdout.splitlines()]
-    assert sorted(row["file"] for row in rows) == sorted([str(artwork), str(other)])
+    assert sorted(row["file"] for row in rows) == sorted(files)
     assert {row["verdict"] for row in rows} == {"refused"}
     assert all("no verdict: " in row["said"] and "the easel broke" in row["said"] for row in rows)
-    assert "Finished in state Failed(" in broken.stderr
+    assert ("Finished in state Failed(" in broken.stderr) == with_server
 
 
-def _repainted(source: Path, target: Path) -> None:
-    """The same file with other pixels, as an editor that keeps what it does not know leaves it."""
+def test_without_a_configured_server_prefect_is_not_imported(
+    studio: PaintedStudio, clone: Clone, tmp_path: Path
+):
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect/__init__.py").write_text("raise ImportError('prefect is imported')")
+    path = f"{tmp_path}:{studio.environment['PYTHONPATH']}"
+    alone = Clone(clone.root, {**studio.environment, "PYTHONPATH": path})
+    good, print_ = (studio.gallery / f"tile/{kind}/1-00003.png" for kind in ("artworks", "prints"))
+    _repaint(good, tmp_path / "edited.png")
+    files = (good, print_, tmp_path / "edited.png", tmp_path / "missing.png")
+    status, rows, _ = alone.reproduce(*files)
+    assert status == 1
+    verdicts = {Path(row["file"]): row["verdict"] for row in rows}
+    assert verdicts == dict(zip(files, ("identical", "identical", "edited", "refused"), strict=True))
+    assert (status, rows) == clone.reproduce(*files)[:2]
+    assert alone.reproduce(good)[0] == 0
+    assert not [*(clone.root / ".atelier/reproduce").glob("tmp*")]
+
+
+def _repaint(source: Path, target: Path) -> None:
+    """Copy a picture with other pixels but the same provenance, as an image editor might."""
     made, pixels = read_provenance(source), np.array(Image.open(source))
     pixels[7:9, 3:6] ^= 255
     png.write(target, pixels, canonical_json(made))
 
 
-def _feared_branch(studio: PaintedStudio) -> None:
-    """A branch that only a remote has, in a clone: its code names a model of ours, and would leave a mark."""
-    mark = studio.root.parent / "feared"
-    studio.git("checkout", "-q", "-b", "feared")
-    for name in ("canvas/painting.py", "repainting.py", "__init__.py"):
+def _add_hostile_branch(studio: PaintedStudio) -> None:
+    """Add a branch whose code leaves a file `hostile` if it runs; a clone has it as a remote's branch only."""
+    mark = studio.root.parent / "hostile"
+    studio.git("checkout", "-q", "-b", "hostile")
+    for name in ("canvas/paint.py", "provenance/repaint.py", "__init__.py"):
         path = studio.root / "atelier" / name
         path.write_text(f"{path.read_text()}\nopen({str(mark)!r}, 'w').close()\n")
-    studio.commit("code of nobody's")
+    studio.commit("hostile code")
     studio.git("checkout", "-q", "main")

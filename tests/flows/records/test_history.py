@@ -1,4 +1,4 @@
-"""Real git repositories, made in a moment, with the dvc.lock files that a studio leaves in them."""
+"""The history of dvc.lock and champion.json, read from real git repositories."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ def repository(tmp_path: Path, environment: dict[str, str]) -> Repository:
     return Repository.new(tmp_path / "studio", environment)
 
 
-def test_a_lock_is_told_once_with_every_commit_and_tag_that_holds_it(repository) -> None:
+def test_each_version_of_dvc_lock_is_listed_once_with_all_its_commits_and_tags(repository) -> None:
     first = repository.commit("one", lock=lock_text(A))
     repository.git("tag", "atelier@v1.0.0")
     second = repository.commit("something else", other="text")
@@ -27,7 +27,7 @@ def test_a_lock_is_told_once_with_every_commit_and_tag_that_holds_it(repository)
     assert found[1].stages["generate"].params == {"params.yaml": {"generate": {"canvas": [1, 8]}}}
 
 
-def test_the_work_trees_own_lock_comes_first_though_no_commit_has_it(repository) -> None:
+def test_the_work_trees_lock_comes_first_even_if_no_commit_contains_it(repository) -> None:
     repository.commit("one", lock=lock_text(A))
     repository.write("dvc.lock", lock_text(B))
     own, committed = history.locks(repository.root)
@@ -35,14 +35,14 @@ def test_the_work_trees_own_lock_comes_first_though_no_commit_has_it(repository)
     assert not committed.in_work_tree
 
 
-def test_only_locks_that_name_what_is_asked_for_are_read(repository) -> None:
+def test_only_locks_that_contain_the_text_are_returned(repository) -> None:
     repository.commit("one", lock=lock_text(A))
     repository.commit("two", lock=lock_text(B))
-    assert [A in str(lock.stages) for lock in history.locks(repository.root, naming=A)] == [True]
-    assert history.locks(repository.root, naming="c" * 32) == []
+    assert [A in str(lock.stages) for lock in history.locks(repository.root, containing=A)] == [True]
+    assert history.locks(repository.root, containing="c" * 32) == []
 
 
-def test_what_only_a_remote_or_an_experiment_holds_is_not_trusted(repository) -> None:
+def test_commits_that_only_a_remote_branch_or_an_experiment_reaches_are_not_trusted(repository) -> None:
     base = repository.commit("one", lock=lock_text(A))
     repository.git("update-ref", "refs/heads/other", base)
     loose = repository.commit_aside("theirs", lock_text(B))
@@ -52,34 +52,34 @@ def test_what_only_a_remote_or_an_experiment_holds_is_not_trusted(repository) ->
     assert [commit.trusted for commit in trusted.commits] == [True]
     assert [(commit.trusted, commit.experiments) for commit in stranger.commits] == [(False, ("lr-3",))]
     repository.git("tag", "-a", "-m", "mine now", "adopted", loose)
-    (adopted,) = history.locks(repository.root, naming=B)[0].commits
+    (adopted,) = history.locks(repository.root, containing=B)[0].commits
     assert adopted.trusted and adopted.tags == ("adopted",)
 
 
-def test_subjects_are_shown_without_what_would_move_a_terminals_cursor(repository) -> None:
+def test_control_characters_are_removed_from_subjects(repository) -> None:
     repository.commit("a \x1b[2J\rsubject", lock=lock_text(A))
     assert history.locks(repository.root)[0].commits[0].subject == "a [2J subject"
 
 
-def test_without_git_or_without_a_commit_only_the_work_tree_speaks(repository, tmp_path) -> None:
+def test_without_git_or_commits_only_the_work_trees_lock_is_listed(repository, tmp_path) -> None:
     repository.write("dvc.lock", lock_text(A))
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare/dvc.lock").write_text(lock_text(B))
     for root, md5 in ((repository.root, A), (tmp_path / "bare", B)):
         (own,) = history.locks(root)
         assert own.in_work_tree and own.commits == () and md5 in str(own.stages)
-    assert history.locks(tmp_path) == [] and history.reigns(tmp_path) == []
+    assert history.locks(tmp_path) == [] and history.champions(tmp_path) == []
 
 
-def test_champions_are_told_by_their_version(repository) -> None:
+def test_champions_are_listed_by_version_and_invalid_files_are_skipped(repository) -> None:
     told = '{"version": "1.2.0", "generator_sha256": "%s", "night": "2026-11-24"}' % ("c" * 64)
-    commit = repository.commit("night", **{"models/champion.json": told})
+    night = repository.commit("night", **{"models/champion.json": told})
     repository.commit("a mistake", **{"models/champion.json": '{"version": []}'})
-    (reign,) = history.reigns(repository.root)
-    assert (reign.version, reign.generator_sha256, [c.id for c in reign.commits]) == (
+    (champion,) = history.champions(repository.root)
+    assert (champion.version, champion.generator_sha256, [commit.id for commit in champion.commits]) == (
         "1.2.0",
         "c" * 64,
-        [commit],
+        [night],
     )
 
 
@@ -101,14 +101,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_lock_is_none(text, tmp_path, monkeypatch) -> None:
+def test_a_hostile_lock_is_rejected_and_nothing_in_it_is_executed(text, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert history.read_lock(text) is None
+    assert history.parse_lock(text) is None
     assert not list(tmp_path.iterdir())
 
 
-def test_a_digest_that_is_a_path_is_no_digest() -> None:
-    lock = history.read_lock(lock_text("../" * 10 + "ab").encode())
+def test_a_path_in_place_of_an_md5_is_ignored() -> None:
+    lock = history.parse_lock(lock_text("../" * 10 + "ab").encode())
     assert lock is not None and lock["train"].outs == {}
 
 
@@ -119,7 +119,7 @@ def test_locks_are_found_in_a_studio_below_the_repositorys_root(repository) -> N
     assert history.locks(repository.root) == []
 
 
-def test_a_history_of_a_thousand_commits_is_asked_with_few_questions(repository, monkeypatch) -> None:
+def test_a_history_of_a_thousand_commits_needs_few_git_commands(repository, monkeypatch) -> None:
     repository.fast_import(1000)
     asked = []
     real = subprocess.run

@@ -1,4 +1,4 @@
-"""Pictures found again by what they show, in a studio with a history."""
+"""Looking up pictures by their pixels or files, in a studio with a history."""
 
 import shutil
 import sqlite3
@@ -45,7 +45,7 @@ def quiet(text: str) -> None:
     raise AssertionError(text)
 
 
-def test_models_are_listed_with_their_pictures_and_whoever_names_them(studio) -> None:
+def test_models_are_listed_with_the_number_of_their_pictures_and_their_names(studio) -> None:
     with ledger.opened(quiet) as book:
         second, first = book.models()
     assert (second.in_work_tree, second.artworks, second.prints, second.lacking) == (True, 1, 0, 0)
@@ -57,25 +57,26 @@ def test_models_are_listed_with_their_pictures_and_whoever_names_them(studio) ->
     ]
 
 
-def test_a_picture_whose_provenance_was_stripped_is_found_by_its_pixels(studio, tmp_path) -> None:
+def test_a_picture_without_provenance_is_found_by_its_pixels(studio, tmp_path) -> None:
     for name, folder in (("artwork-1.png", "artworks"), ("print.png", "prints")):
         Image.open(tmp_path / name).save(tmp_path / "saved.bmp")
         sha256 = pixels_sha256(tmp_path / "saved.bmp")
         with ledger.opened(quiet) as book:
             (picture,) = book.of_pixels(sha256)
         assert picture.path == f"data/{folder}/1-00001.png"
-        assert picture.provenance == read_provenance(tmp_path / name) == ledger.find(sha256, quiet)
+        assert picture.provenance == read_provenance(tmp_path / name)
         assert [commit.subject for commit in picture.commits] == ["champion", "first"]
 
 
-def test_pixels_that_nobody_painted_are_unknown(studio) -> None:
-    assert ledger.find("0" * 64, quiet) is None
+def test_other_pixels_are_unknown(studio) -> None:
+    with ledger.opened(quiet) as book:
+        assert book.of_pixels("0" * 64) == []
 
 
-def test_what_is_known_is_not_read_again_and_what_is_new_is(studio, monkeypatch) -> None:
+def test_only_new_versions_of_dvc_lock_are_read(studio, monkeypatch) -> None:
     read_locks = []
-    real = ledger.history.read_lock
-    monkeypatch.setattr(ledger.history, "read_lock", lambda text: (read_locks.append(1), real(text))[1])
+    real = ledger.history.parse_lock
+    monkeypatch.setattr(ledger.history, "parse_lock", lambda text: (read_locks.append(1), real(text))[1])
     with ledger.opened(quiet):
         assert len(read_locks) == 2
     shutil.rmtree(studio.root / ".dvc/cache")
@@ -89,13 +90,13 @@ def test_what_is_known_is_not_read_again_and_what_is_new_is(studio, monkeypatch)
     assert (newest.md5, newest.artworks, newest.commits, newest.in_work_tree) == (third.md5, 1, (), True)
 
 
-def test_a_studio_that_has_trained_nothing_yet_has_no_models(studio) -> None:
+def test_a_dvc_lock_without_a_model_adds_no_model(studio) -> None:
     studio.write("dvc.lock", "schema: '2.0'\nstages:\n  scrape:\n    cmd: python -m tasks.scrape\n")
     with ledger.opened(quiet) as book:
         assert len(book.models()) == 2  # those of the commits
 
 
-def test_folders_that_are_gone_are_counted_and_found_once_they_are_back(studio) -> None:
+def test_missing_folders_are_counted_and_read_once_they_are_back(studio) -> None:
     cache = studio.root / ".dvc/cache"
     cache.rename(studio.root / "elsewhere")
     said: list[str] = []
@@ -109,7 +110,7 @@ def test_folders_that_are_gone_are_counted_and_found_once_they_are_back(studio) 
         assert book.lacking() == 0 and [model.artworks for model in book.models()] == [1, 2]
 
 
-def test_a_file_that_was_replaced_in_the_cache_is_not_believed(studio, tmp_path) -> None:
+def test_a_file_that_was_replaced_in_the_cache_is_ignored(studio, tmp_path) -> None:
     forged = tmp_path / "artwork-0.png"
     entry = studio.object(_md5(tmp_path / "artwork-1.png"))
     entry.write_bytes(forged.read_bytes())
@@ -118,27 +119,26 @@ def test_a_file_that_was_replaced_in_the_cache_is_not_believed(studio, tmp_path)
         assert len(book.of_file(_md5(forged))) == 1
 
 
-def test_a_damaged_ledger_and_one_of_another_version_are_built_anew(studio) -> None:
+def test_a_damaged_ledger_and_one_of_another_version_are_built_again(studio) -> None:
     sha256 = pixels_sha256(studio.root.parent / "artwork-0.png")
     for damage in (b"no database at all" * 99, None):
         if damage:
-            ledger.PLACE.parent.mkdir(exist_ok=True)
-            ledger.PLACE.write_bytes(damage)
+            ledger.PATH.parent.mkdir(exist_ok=True)
+            ledger.PATH.write_bytes(damage)
         else:
-            with sqlite3.connect(ledger.PLACE) as other:
+            with sqlite3.connect(ledger.PATH) as other:
                 other.execute("PRAGMA user_version = 99")
-        assert ledger.find(sha256, quiet) is not None
+        with ledger.opened(quiet) as book:
+            assert book.of_pixels(sha256)
 
 
-@pytest.mark.parametrize("version", [ledger.VERSION, 99])
-def test_a_ledger_that_another_process_writes_to_is_not_taken_for_a_damaged_one(
-    studio, monkeypatch, version
-) -> None:
+@pytest.mark.parametrize("version", [ledger.SCHEMA_VERSION, 99])
+def test_a_busy_ledger_is_not_replaced_like_a_damaged_one(studio, monkeypatch, version) -> None:
     with ledger.opened(quiet):
         pass
     monkeypatch.setattr(ledger, "WAIT_S", 0.05)
     studio.write("dvc.lock", studio.lock(studio.model(kimg=4.0), [], []))  # there is something to write
-    with closing(sqlite3.connect(ledger.PLACE, isolation_level=None)) as other:
+    with closing(sqlite3.connect(ledger.PATH, isolation_level=None)) as other:
         other.execute(f"PRAGMA user_version = {version}")
         other.execute("BEGIN EXCLUSIVE")
         with (
@@ -149,19 +149,19 @@ def test_a_ledger_that_another_process_writes_to_is_not_taken_for_a_damaged_one(
         other.execute("INSERT INTO lists VALUES ('kept', 1)")
         other.execute("COMMIT")
         assert other.execute("SELECT count(*) FROM lists WHERE md5 = 'kept'").fetchone() == (1,)
-    inode = ledger.PLACE.stat().st_ino
+    inode = ledger.PATH.stat().st_ino
     with ledger.opened(quiet) as book:
         assert len(book.models()) == 3
-    assert ledger.PLACE.stat().st_ino == inode
+    assert ledger.PATH.stat().st_ino == inode
 
 
-def test_in_a_tree_that_may_only_be_read_the_ledger_is_read_and_kept_in_memory(studio, environment) -> None:
+def test_in_a_read_only_studio_new_entries_are_kept_in_memory(studio, environment) -> None:
     with ledger.opened(quiet):
         pass
     studio.write("dvc.lock", studio.lock(studio.model(kimg=4.0), [], []))
-    before = digest(ledger.PLACE)
-    folders = [ledger.PLACE.parent, studio.root]
-    ledger.PLACE.chmod(0o444)
+    before = digest(ledger.PATH)
+    folders = [ledger.PATH.parent, studio.root]
+    ledger.PATH.chmod(0o444)
     for folder in folders:
         folder.chmod(0o555)
     try:
@@ -173,35 +173,35 @@ def test_in_a_tree_that_may_only_be_read_the_ledger_is_read_and_kept_in_memory(s
     assert asked.returncode == 0, asked.stderr
     assert "ledger.sqlite cannot be written" in asked.stderr and "Traceback" not in asked.stderr
     assert "the work tree" in asked.stdout and "champion 1.0.0" in " ".join(asked.stdout.split())
-    assert digest(ledger.PLACE) == before
+    assert digest(ledger.PATH) == before
 
 
-def test_what_only_a_remotes_branch_names_costs_no_download(studio, tmp_path) -> None:
+def test_nothing_is_downloaded_for_commits_that_only_a_remote_branch_reaches(studio, tmp_path) -> None:
     third = studio.model(kimg=3.0)
     loose = studio.commit_aside("theirs", studio.lock(third, [studio.artwork(third, 0)], []))
     studio.git("update-ref", "refs/remotes/origin/theirs", loose)
     with ledger.opened(quiet):
         pass  # at hand: read
-    ledger.PLACE.unlink()
+    ledger.PATH.unlink()
     shutil.rmtree(studio.root / ".dvc/cache")
     asked: list[str] = []
-    real = ledger.objects.fetch_objects
+    real = ledger.storage.fetch_objects
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            ledger.objects, "fetch_objects", lambda names, *rest: (asked.extend(names), real(names, *rest))[1]
+            ledger.storage, "fetch_objects", lambda names, *rest: (asked.extend(names), real(names, *rest))[1]
         )
         with ledger.opened(lambda text: None) as book:
             assert book.lacking() == 5  # an empty folder is one to all
     assert len(asked) == 4
 
 
-def test_the_ledger_keeps_a_provenance_as_the_picture_has_it(studio, tmp_path) -> None:
+def test_provenance_in_the_ledger_is_the_pictures_own(studio, tmp_path) -> None:
     with ledger.opened(quiet) as book:
         (picture,) = book.of_file(_md5(tmp_path / "print.png"))
     assert canonical_json(picture.provenance) == canonical_json(read_provenance(tmp_path / "print.png"))
 
 
-def test_a_person_asks_what_files_are(studio, tmp_path) -> None:
+def test_the_command_tells_which_picture_a_file_is(studio, tmp_path) -> None:
     Image.open(tmp_path / "print.png").save(tmp_path / "a\nb.webp", lossless=True)
     Image.new("RGB", (3, 3)).save(tmp_path / "unknown.png")
     asked = CliRunner().invoke(cli.app, ["ledger", "../artwork-0.png", "../a\nb.webp"])
@@ -221,7 +221,7 @@ def test_a_person_asks_what_files_are(studio, tmp_path) -> None:
         assert words in line
 
 
-def test_a_person_sees_all_models(studio) -> None:
+def test_the_command_lists_all_models(studio) -> None:
     asked = CliRunner().invoke(cli.app, ["ledger"])
     assert asked.exit_code == 0
     rows = [line.split() for line in asked.output.splitlines() if "2026" in line or "20" in line]

@@ -1,4 +1,4 @@
-"""Where a picture comes from, told of a studio with a history; and what is said where that cannot be had."""
+"""The text of `reproduce --explain` in a studio with a history, and what it says about missing facts."""
 
 import csv
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from atelier.provenance.facts import Provenance, read_provenance
 from flows.records import lineage
-from flows.repaint.destination import Shelf
+from flows.repaint.output import OutputFolder
 from tests.flows.kept_studio import KeptStudio, work
 
 OLD = {
@@ -19,7 +19,7 @@ OLD = {
 }  # fmt: skip
 
 
-class Told:
+class PrintInStudio:
     """A studio, and one of its prints."""
 
     def __init__(self, studio: KeptStudio, made: Provenance) -> None:
@@ -30,7 +30,7 @@ class Told:
 
 
 @pytest.fixture
-def told(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Told:
+def example(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> PrintInStudio:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     studio = KeptStudio.new(tmp_path / "studio", environment)
@@ -46,11 +46,11 @@ def told(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.Monkey
     champion = '{"version": "1.0.0", "generator_sha256": "%s", "night": "2026-11-24"}'
     studio.commit("a night", **{"models/champion.json": champion % model.sha256})
     (tmp_path / "print.png").write_bytes(studio.print_of(artwork))
-    return Told(studio, read_provenance(tmp_path / "print.png"))
+    return PrintInStudio(studio, read_provenance(tmp_path / "print.png"))
 
 
-def test_a_prints_whole_lineage_is_told(told) -> None:
-    text = told.explained()
+def test_the_text_has_all_facts_of_a_print(example) -> None:
+    text = example.explained()
     for words in (
         "picture    picture 3 of seed 1, truncation 0.7",
         "print      ×2 lanczos; pillow 12",
@@ -73,9 +73,9 @@ def test_a_prints_whole_lineage_is_told(told) -> None:
     assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
 
 
-def test_the_paintings_are_listed_for_a_spreadsheet_without_formulas(told, tmp_path) -> None:
-    shelf = Shelf(tmp_path, True, [])
-    assert str(tmp_path / "paintings.csv") in told.explained(partial(shelf.list, "paintings"))
+def test_the_table_of_paintings_has_no_formulas_for_a_spreadsheet(example, tmp_path) -> None:
+    output = OutputFolder(tmp_path, True, [])
+    assert str(tmp_path / "paintings.csv") in example.explained(partial(output.write_csv, "paintings"))
     with (tmp_path / "paintings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["split"] for row in rows] == ["train"] * 5 + ["held-out"]
@@ -83,46 +83,48 @@ def test_the_paintings_are_listed_for_a_spreadsheet_without_formulas(told, tmp_p
     assert rows[5]["title"] == "'=cmd()|\\u202eSea"
 
 
-def test_a_list_of_a_persons_own_is_never_written_over(told, tmp_path) -> None:
+def test_a_table_never_replaces_another_file(example, tmp_path) -> None:
     (tmp_path / "paintings.csv").write_text("mine")
-    again = [told.explained(partial(Shelf(tmp_path, True, []).list, "paintings")) for _ in range(2)]
+    again = [
+        example.explained(partial(OutputFolder(tmp_path, True, []).write_csv, "paintings")) for _ in range(2)
+    ]
     assert (tmp_path / "paintings.csv").read_text() == "mine"
     assert all(f"{tmp_path / 'paintings-2.csv'} lists the paintings" in text for text in again)
 
 
-def test_in_a_fresh_clone_the_training_set_is_not_downloaded_for_the_list_of_its_paintings(told) -> None:
-    cache, remote = told.studio.root / ".dvc/cache", told.studio.root.parent / "remote ü#1"
+def test_in_a_new_clone_only_the_list_of_the_paintings_is_downloaded_not_the_pictures(example) -> None:
+    cache, remote = example.studio.root / ".dvc/cache", example.studio.root.parent / "remote ü#1"
     cache.rename(remote)
-    told.studio.write(".dvc/config", f"[core]\n    remote = r\n['remote \"r\"']\n    url = '{remote}'\n")
-    assert "paintings  5 trained on, 1 held out" in told.explained()
+    example.studio.write(".dvc/config", f"[core]\n    remote = r\n['remote \"r\"']\n    url = '{remote}'\n")
+    assert "paintings  5 trained on, 1 held out" in example.explained()
     brought = {path.read_bytes() for path in cache.rglob("*") if path.is_file()}
     assert b"large" not in brought  # what stands for images.npy
     assert not [*cache.rglob("*.dir")]  # to DVC that would say that the folder's files are all there
-    assert told.explained() == told.explained()
+    assert example.explained() == example.explained()
 
 
-def test_what_is_gone_is_said(told) -> None:
-    shutil.rmtree(told.studio.root / ".dvc/cache")
-    text = told.explained()
+def test_missing_facts_are_named(example) -> None:
+    shutil.rmtree(example.studio.root / ".dvc/cache")
+    text = example.explained()
     assert "how it was trained is not known: its model, SHA-256" in text
     assert "lr 0.0002" in text  # dvc.lock knows that
     assert (
         "paintings  not known: the data set's list of them is neither in DVC's cache nor in its remote"
         in text
     )
-    assert "parents    not known, as the model is not at hand" in text
+    assert "parents    not known, because the model's file was not found" in text
 
 
-def test_a_picture_of_another_studio_is_told_as_far_as_it_tells_itself(told, tmp_path) -> None:
-    other = KeptStudio.new(tmp_path / "other", told.studio.environment)
-    text = lineage.explain(told.made, lambda text: None, other.root)
+def test_of_a_picture_of_another_studio_only_its_provenance_is_explained(example, tmp_path) -> None:
+    other = KeptStudio.new(tmp_path / "other", example.studio.environment)
+    text = lineage.explain(example.made, lambda text: None, other.root)
     assert "picture 3 of seed 1" in text and "MD5 " in text
     assert "no commit, tag or experiment here names it: the picture is of another studio" in text
     assert "no dvc.lock here says how the stage train made it" in text
 
 
-def test_what_only_a_remotes_branch_names_is_not_followed(told) -> None:
-    studio = told.studio
+def test_the_paintings_of_a_commit_that_only_a_remote_branch_reaches_are_not_read(example) -> None:
+    studio = example.studio
     loose = studio.git("rev-parse", "HEAD")
     studio.git("update-ref", "refs/remotes/origin/theirs", loose)
     studio.git("tag", "-d", "atelier@v1.0.0")
@@ -130,4 +132,4 @@ def test_what_only_a_remotes_branch_names_is_not_followed(told) -> None:
     studio.git("rm", "-q", "-f", "dvc.lock")
     studio.commit("nothing")
     studio.git("branch", "-q", "-D", "main")
-    assert "paintings  not known: only a commit that HEAD, a branch or a tag" in told.explained()
+    assert "paintings  not known: only a commit that HEAD, a branch or a tag" in example.explained()

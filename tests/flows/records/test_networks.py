@@ -1,4 +1,4 @@
-"""Networks' files by their digests: at hand, in DVC's cache, or the sentence that says how to have them again."""
+"""Finding networks' files by digest, and the message that says how to get one that was not found."""
 
 import hashlib
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from flows.records.networks import Networks, Wanted
+from flows.records.networks import NetworkKey, Networks
 from tests.flows.histories import lock_text
 from tests.flows.kept_studio import KeptStudio
 
 CONTENT = b"weights"
 MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
-GENERATOR = Wanted("generator", SHA256, MD5)
-UPSCALER = Wanted("upscaler", SHA256, None)
+GENERATOR = NetworkKey("generator", SHA256, MD5)
+UPSCALER = NetworkKey("upscaler", SHA256, None)
 
 
 @pytest.fixture
@@ -21,25 +21,25 @@ def studio(tmp_path: Path, environment: dict[str, str]) -> KeptStudio:
     return KeptStudio.new(tmp_path / "studio", environment)
 
 
-def found(studio: KeptStudio, wanted: Wanted) -> Path:
+def found(studio: KeptStudio, key: NetworkKey) -> Path:
     networks = Networks(studio.root, lambda sentence: None)
-    networks.find([wanted])
-    return networks.path(wanted)
+    networks.find([key])
+    return networks.path(key)
 
 
-def test_a_file_that_is_at_hand_is_known_by_its_digest_whatever_its_name(studio: KeptStudio) -> None:
+def test_a_file_of_the_work_tree_is_found_by_its_digest_under_any_name(studio: KeptStudio) -> None:
     studio.write("models/somebody's/best.safetensors", CONTENT.decode())
-    for wanted in (GENERATOR, UPSCALER, Wanted("external network", SHA256, None)):
-        assert found(studio, wanted) == studio.root / "models/somebody's/best.safetensors"
+    for key in (GENERATOR, UPSCALER, NetworkKey("external network", SHA256, None)):
+        assert found(studio, key) == studio.root / "models/somebody's/best.safetensors"
 
 
-def test_the_cache_is_asked_by_md5(studio: KeptStudio) -> None:
+def test_a_file_in_the_cache_is_found_by_its_md5(studio: KeptStudio) -> None:
     studio.keep(CONTENT)
     assert found(studio, GENERATOR) == studio.object(MD5)
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_print_that_tells_no_md5_has_an_upscaler_that_some_dvc_lock_names(
+def test_an_upscaler_without_md5_is_found_among_those_that_any_dvc_lock_names(
     studio: KeptStudio, folder: bool
 ) -> None:
     name = studio.keep(CONTENT)
@@ -52,9 +52,9 @@ def test_a_print_that_tells_no_md5_has_an_upscaler_that_some_dvc_lock_names(
     assert found(studio, UPSCALER) == studio.object(MD5)
 
 
-def test_digests_that_belong_to_two_files_are_a_provenance_that_was_edited(studio: KeptStudio) -> None:
+def test_digests_of_two_different_files_mean_that_the_provenance_was_edited(studio: KeptStudio) -> None:
     studio.keep(b"another")
-    edited = Wanted("generator", SHA256, hashlib.md5(b"another").hexdigest())
+    edited = NetworkKey("generator", SHA256, hashlib.md5(b"another").hexdigest())
     with pytest.raises(AtelierError, match="the provenance was edited"):
         found(studio, edited)
     studio.write("models/mine.safetensors", CONTENT.decode())
@@ -62,7 +62,7 @@ def test_digests_that_belong_to_two_files_are_a_provenance_that_was_edited(studi
         found(studio, edited)
 
 
-def test_a_model_that_is_gone_is_trained_again_by_the_commit_that_made_it(studio: KeptStudio) -> None:
+def test_the_message_for_a_missing_model_names_the_commit_that_can_train_it_again(studio: KeptStudio) -> None:
     first = studio.commit("made", lock_text(MD5))
     studio.commit("kept", **{"notes.txt": "still the same model"})
     with pytest.raises(AtelierError) as error:
@@ -71,9 +71,9 @@ def test_a_model_that_is_gone_is_trained_again_by_the_commit_that_made_it(studio
     assert f"checkout {first[:12]}`, then `dvc --cd ../studio.again repro train`" in str(error.value)
 
 
-def test_what_nobody_here_has_ever_named_is_said_so(studio: KeptStudio) -> None:
+def test_the_message_for_a_file_that_no_commit_names_says_so(studio: KeptStudio) -> None:
     studio.commit("mine", lock_text("c" * 32))
     with pytest.raises(AtelierError, match="no commit here names it"):
         found(studio, GENERATOR)
     with pytest.raises(AtelierError, match="put its file into models/"):
-        found(studio, Wanted("external network", SHA256, None))
+        found(studio, NetworkKey("external network", SHA256, None))

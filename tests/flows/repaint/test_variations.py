@@ -1,32 +1,32 @@
-"""What a picture may be made into, as recipes."""
+"""The recipes of a picture's variations."""
 
 import pytest
 
 from atelier.canvas.recipe import Move, Recipe, Variation
 from atelier.errors import AtelierError
-from flows.repaint.picture import Changes, relatives
+from flows.repaint.variations import Changes, change_recipe
 
 RECIPE = Recipe(seed=3, index=7, canvas=(1, 1), truncation=0.8)
 NEAR = Variation(number=0, strength=0.3)
 
 
-def test_nothing_asked_is_nothing_changed() -> None:
+def test_changes_are_false_if_nothing_is_to_be_changed() -> None:
     assert not Changes()
-    assert Changes(variations=1) and Changes(canvas=(2, 2)) and Changes(moves=(Move(direction=0, amount=1),))
+    assert Changes(neighbours=1) and Changes(canvas=(2, 2)) and Changes(moves=(Move(direction=0, amount=1),))
 
 
 def test_neighbours_are_numbered_from_the_same_picture() -> None:
-    made = relatives(RECIPE, Changes(variations=2, strength=0.25))
+    made = change_recipe(RECIPE, Changes(neighbours=2, strength=0.25))
     assert list(made) == ["-variation-0", "-variation-1"]
     assert made["-variation-1"] == RECIPE.model_copy(update={"variation": Variation(number=1, strength=0.25)})
     assert "varied" not in made["-variation-1"].model_dump(
         exclude_unset=True
-    )  # which earlier code does not know
+    )  # a key that earlier code rejects
 
 
-def test_a_neighbour_has_neighbours_of_its_own() -> None:
-    first = relatives(RECIPE, Changes(variations=3, strength=0.25))["-variation-2"]
-    (second,) = relatives(first, Changes(variations=1, strength=0.5)).values()
+def test_a_neighbour_can_have_neighbours() -> None:
+    first = change_recipe(RECIPE, Changes(neighbours=3, strength=0.25))["-variation-2"]
+    (second,) = change_recipe(first, Changes(neighbours=1, strength=0.5)).values()
     ways = [(near.number, near.strength) for near in second.variations]
     assert ways == [(2, 0.25), (0, 0.5)]
     assert Recipe.model_validate_json(second.model_dump_json()) == second
@@ -34,29 +34,29 @@ def test_a_neighbour_has_neighbours_of_its_own() -> None:
         Recipe.model_validate(RECIPE.model_dump() | {"varied": second.varied})
 
 
-def test_a_neighbour_grows_as_the_neighbour_that_it_is() -> None:
-    near = relatives(RECIPE, Changes(variations=1))["-variation-0"]
-    (grown,) = relatives(near, Changes(canvas=(3, 3))).values()
+def test_a_grown_neighbour_stays_that_neighbour() -> None:
+    near = change_recipe(RECIPE, Changes(neighbours=1))["-variation-0"]
+    (grown,) = change_recipe(near, Changes(canvas=(3, 3))).values()
     assert (grown.grown_from, grown.grown_varied, grown.variations) == ((1, 1), near.variations, ())
-    (further,) = relatives(grown, Changes(variations=1)).values()
+    (further,) = change_recipe(grown, Changes(neighbours=1)).values()
     assert (further.grown_varied, len(further.variations)) == (near.variations, 1)
-    assert "grown_varied" not in relatives(RECIPE, Changes(canvas=(3, 3)))["-3x3"].model_dump(
+    assert "grown_varied" not in change_recipe(RECIPE, Changes(canvas=(3, 3)))["-3x3"].model_dump(
         exclude_unset=True
     )
 
 
-def test_all_that_is_asked_comes_together() -> None:
+def test_all_changes_are_made_together() -> None:
     move = Move(direction=2, amount=-1.5)
-    made = relatives(RECIPE, Changes(variations=1, canvas=(2, 3), moves=(move,)))
+    made = change_recipe(RECIPE, Changes(neighbours=1, canvas=(2, 3), moves=(move,)))
     (recipe,) = made.values()
     assert list(made) == ["-2x3-moved-2--1.5-variation-0"]
     assert (recipe.canvas, recipe.grown_from, recipe.moves) == ((2, 3), (1, 1), (move,))
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
-def test_moves_are_added_to_those_that_were_made() -> None:
-    once = relatives(RECIPE, Changes(moves=(Move(direction=0, amount=1),)))["-moved-0-1"]
-    (twice,) = relatives(once, Changes(moves=(Move(direction=0, amount=1),))).values()
+def test_moves_are_added_to_earlier_moves() -> None:
+    once = change_recipe(RECIPE, Changes(moves=(Move(direction=0, amount=1),)))["-moved-0-1"]
+    (twice,) = change_recipe(once, Changes(moves=(Move(direction=0, amount=1),))).values()
     assert [move.amount for move in twice.moves] == [1, 1]
 
 
@@ -65,7 +65,7 @@ def test_moves_are_added_to_those_that_were_made() -> None:
     [
         (
             {"varied": (NEAR,) * 16, "variation": NEAR},
-            Changes(variations=1),
+            Changes(neighbours=1),
             "17 times over: at most 16 are kept, .*picture 7 of seed 3",
         ),
         ({"canvas": (2, 2), "grown_from": (1, 1)}, Changes(canvas=(3, 3)), "grown from a canvas"),
@@ -74,6 +74,8 @@ def test_moves_are_added_to_those_that_were_made() -> None:
         ({}, Changes(moves=(Move(direction=0, amount=1),) * 17), "at most 16"),
     ],
 )
-def test_what_a_recipe_has_no_words_for_is_said(recipe: dict, changes: Changes, sentence: str) -> None:
+def test_changes_that_a_recipe_cannot_express_raise_an_error(
+    recipe: dict, changes: Changes, sentence: str
+) -> None:
     with pytest.raises(AtelierError, match=sentence):
-        relatives(RECIPE.model_copy(update=recipe), changes)
+        change_recipe(RECIPE.model_copy(update=recipe), changes)
