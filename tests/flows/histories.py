@@ -1,4 +1,4 @@
-"""Histories of studios: git repositories with dvc.lock files, and nothing that made them."""
+"""Git repositories with dvc.lock files in their history."""
 
 import subprocess
 from pathlib import Path
@@ -47,7 +47,7 @@ class Repository:
 
     @classmethod
     def new(cls, root: Path, environment: dict[str, str]) -> "Repository":
-        """Without a commit."""
+        """Make a repository without a commit."""
         repository = cls(root, environment)
         root.mkdir()
         repository.git("init", "-q", "-b", "main")
@@ -67,7 +67,7 @@ class Repository:
         (self.root / path).write_text(text)
 
     def commit(self, message: str, lock: str | None = None, **files: str) -> str:
-        """dvc.lock and other files by path; the commit's name."""
+        """Commit dvc.lock and other files by path. Returns the commit's id."""
         for path, text in ({"dvc.lock": lock, **files} if lock else files).items():
             self.write(path, text)
         self.git("add", "-A")
@@ -75,18 +75,18 @@ class Repository:
         return self.git("rev-parse", "HEAD")
 
     def commit_aside(self, message: str, lock: str) -> str:
-        """A commit that no branch holds."""
+        """Make a commit that no branch reaches. Returns its id."""
         blob = self.git("hash-object", "-w", "--stdin", given=lock)
         tree = self.git("mktree", given=f"100644 blob {blob}\tdvc.lock\n")
         return self.git("commit-tree", tree, "-p", "HEAD", "-m", message)
 
     def fast_import(self, count: int) -> None:
-        """So many commits, of which every fourth has another dvc.lock."""
-        said = []
+        """Make `count` commits; every fourth changes dvc.lock."""
+        stream = []
         for number in range(count):
             message, lock = f"commit {number}", lock_text(f"a{number // 4:031x}")
-            said.append(
+            stream.append(
                 f"commit refs/heads/main\ncommitter Ann <ann@example.org> {1700000000 + number} +0000\n"
                 f"data {len(message)}\n{message}\nM 100644 inline dvc.lock\ndata {len(lock)}\n{lock}\n"
             )
-        self.git("fast-import", "--quiet", given="".join(said))
+        self.git("fast-import", "--quiet", given="".join(stream))

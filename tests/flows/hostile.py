@@ -1,6 +1,6 @@
-"""Files that somebody means ill with, or has damaged, made of a picture that is as it should be.
+"""Hostile and damaged picture files, made from a valid picture, with the verdict that each must get.
 
-Each has what `atelier reproduce` must say of it. `canary` is a path that some of them name: nobody may touch it.
+Some of them name the path `canary`, which `atelier reproduce` must not open.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ Json = dict[str, Any]
 SOFTWARE = SoftwareFacts(atelier="0.1.0", torch=torch.__version__)
 RECIPE = Recipe(seed=1, index=7, canvas=(1, 1), truncation=0.7)
 NOWHERE = {"md5": "0" * 32, "sha256": "0" * 64}
-BOMB_BYTES = 1 << 29
+BOMB_SIZE_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """A file, the verdict on it, and words of its sentence."""
+    """A file, its expected verdict, and words of the expected message."""
 
     path: Path
     verdict: str
@@ -47,7 +47,7 @@ class Hostile:
 
 
 class Workshop:
-    """Makes them, in `folder`, for the studio that painted the picture."""
+    """Makes the files in `folder`, from a picture that the studio painted."""
 
     def __init__(self, studio: KeptStudio, folder: Path, canary: Path) -> None:
         self.studio, self.folder, self.canary = studio, folder, canary
@@ -87,7 +87,7 @@ class Workshop:
         self.keep_chunk(self.pixels[:16])
 
     def edited_words(self) -> None:
-        """Each kind of field."""
+        """Change a field of each kind in the provenance."""
         self.claim("seed", "different", "values differ", latent__seed=2)
         self.claim("truncation", "different", "values differ", latent__truncation=1.5)
         self.claim("layout", "identical", "", latent__layout="smooth")  # says nothing of one cell
@@ -187,7 +187,7 @@ class Workshop:
         self.made.append(Hostile(Path("/dev/zero"), "refused", "a device"))
 
     def bad_recipes(self) -> None:
-        """Well-formed, and beyond any machine."""
+        """Well-formed recipes that no machine can paint."""
         side = 4096 * 32
         self.claim(
             "canvas",
@@ -224,7 +224,7 @@ class Workshop:
         self.claim("walk-forever", "refused", "was altered", latent__walk={**walk, "frames": 10**12})
 
     def bad_models(self) -> None:
-        """In DVC's cache, under the digests that the picture names; more of them in test_networks_hostile.py."""
+        """Model files in DVC's cache with the digests that the picture names; see also test_networks_hostile.py."""
         replaced = self.studio.keep(b"what the picture was painted by")
         self.studio.object(replaced).write_bytes(b"something else")
         facts = {"md5": replaced, "sha256": "0" * 64}
@@ -240,7 +240,7 @@ class Workshop:
         self.model("terabytes", save({"w": torch.zeros(1)}, told), "does not hold the weights", header)
 
     def bad_prints(self) -> None:
-        """Of an upscaler that is none, or of another."""
+        """Prints that name a file that is no upscaler, or another upscaler."""
         original = self.facts["pixels"]
         generator = self.facts["model"]
         settings = {"bits": 8, "scale": 2, "features": 8, "blocks": 2, "passes": 1}
@@ -273,7 +273,7 @@ class Workshop:
             self.claim(name, "refused", said, print={"upscale": upscale | changes, "original": original})
 
     def bad_tiffs(self) -> None:
-        """A directory that follows itself, one of immense length, one whose description lies beyond the file."""
+        """TIFFs with a circular directory, a huge one, and one whose description is beyond the end of the file."""
         text = json.dumps(self.facts).encode()
         circle = struct.pack("<HHHII", 1, 270, 2, len(text), 64) + struct.pack("<I", 8)
         self.tiff("circle", b"II*\0" + struct.pack("<I", 8) + circle.ljust(56, b"\0") + text, "in a circle")
@@ -287,10 +287,10 @@ class Workshop:
         self.made.append(self.write("words-alone.tif", content, "damaged", "a TIFF of another size"))
         assert tiff.is_tiff(content)
 
-    # how they are written
+    # helpers that write a file
 
     def claim(self, name: str, verdict: str, said: str, **changes: Any) -> None:
-        """The picture with a changed provenance; `latent__seed` is a key in a key."""
+        """Add the picture with a changed provenance; `latent__seed` is the key `seed` in `latent`."""
         self.put(name, verdict, said)
         self.keep_chunk(self.pixels, self.changed(changes))
 
@@ -305,7 +305,7 @@ class Workshop:
         return facts
 
     def model(self, name: str, content: bytes, said: str, told: Json | None = None) -> None:
-        """A picture of this model file."""
+        """Add a picture whose provenance names a model file with this content."""
         named = {"md5": self.studio.keep(content), "sha256": hashlib.sha256(content).hexdigest()}
         self.claim(name, "refused", said, model={**self.facts["model"], **(told or {}), **named})
 
@@ -313,7 +313,7 @@ class Workshop:
         self.made.append(Hostile(self.folder / f"{name}.png", verdict, said))
 
     def keep_chunk(self, pixels: np.ndarray[Any, Any], facts: Json | None = None) -> None:
-        """Write the file that was put last: these pixels under these words."""
+        """Write the file that was added last, with these pixels and this provenance."""
         path = self.made[-1].path
         Image.fromarray(np.ascontiguousarray(pixels)).save(path)
         header, *rest = chunks(path.read_bytes())
@@ -347,7 +347,7 @@ class Workshop:
 
 
 class Payload:
-    """Whoever unpickles it makes a file."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -363,14 +363,14 @@ def torch_file(payload: object) -> bytes:
 
 
 def bytes_of_nothing() -> bytes:
-    """Half a GiB, deflated."""
+    """Half a GiB of zeros, compressed."""
     packer = zlib.compressobj(9)
     block = bytes(1 << 20)
-    return b"".join(packer.compress(block) for _ in range(BOMB_BYTES >> 20)) + packer.flush()
+    return b"".join(packer.compress(block) for _ in range(BOMB_SIZE_BYTES >> 20)) + packer.flush()
 
 
 def without_words(path: Path) -> bytes:
-    """A PNG as an optimiser leaves it."""
+    """A PNG without its text chunks, as optimisers write it."""
     return SIGNATURE + b"".join(each for each in chunks(path.read_bytes()) if each[4:8] != b"iTXt")
 
 
@@ -383,7 +383,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def chunks(content: bytes) -> list[bytes]:
-    """Those of a PNG, whole."""
+    """The chunks of a PNG, each with its length and checksum."""
     found, start = [], len(SIGNATURE)
     while start < len(content):
         end = start + 12 + int.from_bytes(content[start : start + 4], "big")

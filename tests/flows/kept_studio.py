@@ -1,6 +1,6 @@
-"""A studio as it is after years: commits whose dvc.lock name models, pictures and paintings, in a cache of DVC's.
+"""A studio with a history: commits whose dvc.lock names models, pictures and paintings in DVC's cache.
 
-The objects are written as DVC writes them, in a moment; tests/flows/repo/test_objects.py holds that against DVC.
+The cache's files are written directly, which is fast; tests/flows/repo/test_objects.py compares this with DVC.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ SETTINGS = {"nz": 4, "ngf": 8, "ndf": 8}
 
 
 class KeptStudio(Repository):
-    """A repository with DVC's cache in it; `scratch` is beside it."""
+    """A repository with a DVC cache, and a folder `scratch` beside it."""
 
     @classmethod
     def new(cls, root: Path, environment: dict[str, str]) -> "KeptStudio":
-        """Without a commit."""
+        """Make a studio without a commit."""
         studio = super().new(root, environment)
         assert isinstance(studio, KeptStudio)
         for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):
@@ -53,7 +53,7 @@ class KeptStudio(Repository):
         return path
 
     def keep(self, content: bytes, suffix: str = "") -> str:
-        """An object of the cache; its name."""
+        """Add a file to the cache. Returns its MD5 with `suffix`."""
         md5 = hashlib.md5(content).hexdigest()
         path = self.object(f"{md5}{suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class KeptStudio(Repository):
         return self.keep(json.dumps(entries).encode(), ".dir")
 
     def model(self, **facts: Any) -> ModelFacts:
-        """A generator's file, whose header has these facts."""
+        """Add a generator's file to the cache; `facts` are put into its header."""
         header = {
             "arch": "dcgan",
             "resolution": 64,
@@ -85,7 +85,7 @@ class KeptStudio(Repository):
         )
 
     def artwork(self, model: ModelFacts, index: int) -> bytes:
-        """A picture of noise that claims to be the model's."""
+        """The PNG file of a picture of noise whose provenance names the model."""
         pixels = np.random.default_rng([index, *model.md5.encode()]).integers(0, 256, (8, 12, 3), np.uint8)
         recipe = Recipe(seed=1, index=index, canvas=(1, 1), truncation=0.7)
         made = Provenance(model=model, latent=recipe, software=SOFTWARE)
@@ -93,7 +93,7 @@ class KeptStudio(Repository):
         return (self.scratch / "artwork.png").read_bytes()
 
     def print_of(self, artwork: bytes) -> bytes:
-        """Twice as large, each pixel four."""
+        """The PNG file of a print in which each pixel of the artwork becomes four."""
         path = self.scratch / "print.png"
         path.write_bytes(artwork)
         from PIL import Image
@@ -106,7 +106,7 @@ class KeptStudio(Repository):
         return path.read_bytes()
 
     def dataset(self, works: list[Work]) -> tuple[str, str]:
-        """The objects of a data set of these works, the last of them held out, and of their catalog."""
+        """Add a data set of these works, the last one held out, and their catalog to the cache. Returns their MD5s."""
         import pyarrow as pa
 
         rows = [
@@ -126,7 +126,7 @@ class KeptStudio(Repository):
         prints: list[bytes],
         data: tuple[str, str] | None = None,
     ) -> str:
-        """The dvc.lock of a studio with all this; pictures are named 1-00000.png and on."""
+        """The text of a dvc.lock that names the model, the pictures (1-00000.png and on) and the data."""
         folders = [
             self.keep_folder({f"1-{number:05d}.png": content for number, content in enumerate(contents)})
             for contents in (artworks, prints)

@@ -1,6 +1,6 @@
-"""A studio that paints and prints for real, with small networks: its own code in git, several settings in its history.
+"""A studio with small networks whose own code is in git, and whose history has pictures of several settings.
 
-What trains is pretended; `generate` and `upscale` are the real stages, and DVC's objects and dvc.lock are DVC's own.
+The training stages are replaced by random weights; `generate` and `upscale` are the real stages, run through DVC.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ ONCE_DRAWN = "atelier-latent/0:"
 
 
 class PaintedStudio(Repository):
-    """`gallery`, beside it, has a folder of pictures for each setting; DVC's remote is beside it, too."""
+    """A repository. Beside it are `gallery`, with a folder of pictures for each setting, and DVC's remote."""
 
     @classmethod
     def new(cls, root: Path, environment: dict[str, str]) -> "PaintedStudio":
-        """Without a commit."""
+        """Make a studio without a commit."""
         studio = super().new(root, environment)
         assert isinstance(studio, PaintedStudio)
         for name in ("params.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):
@@ -47,7 +47,7 @@ class PaintedStudio(Repository):
         kept["train_upscaler"] = {"cmd": "false", "outs": ["data/upscaler/upscaler.safetensors"]}
         with (root / "dvc.yaml").open("w") as file:
             YAML(typ="safe").dump({"stages": kept}, file)
-        # not ../remote: for earlier commits, DVC takes it for a path from the file system's root
+        # absolute, because for earlier commits DVC resolves ../remote from the file system's root
         remote = root.parent / "remote"
         studio.write(".dvc/config", f"[core]\n    remote = store\n['remote \"store\"']\n    url = {remote}\n")
         studio.write(".dvc/.gitignore", "/config.local\n/tmp\n/cache\n")
@@ -63,7 +63,7 @@ class PaintedStudio(Repository):
         )
 
     def train(self, seed: int) -> None:
-        """Another generator, and another upscaler."""
+        """Replace the generator and the upscaler by networks with other random weights."""
         for name in ("generator", "discriminator"):
             save_small_generator(self.root / f"data/model/{name}.safetensors", seed)
         with torch.random.fork_rng():
@@ -72,7 +72,7 @@ class PaintedStudio(Repository):
         save_upscaler(self.root / "data/upscaler/upscaler.safetensors", network, {"seed": seed})
 
     def draws_otherwise(self, before: bool) -> None:
-        """The code gives every picture another latent, or the one that it has now."""
+        """Change the code so that it gives every picture another latent, or with `before` False change it back."""
         path = self.root / "atelier/networks/latent_field.py"
         old, new = (DRAWN, ONCE_DRAWN) if before else (ONCE_DRAWN, DRAWN)
         text = path.read_text()
@@ -80,13 +80,13 @@ class PaintedStudio(Repository):
         path.write_text(text.replace(old, new))
 
     def paint(self, name: str, own_code: bool = False, **settings: dict[str, Any]) -> str:
-        """Ten artworks and their prints, committed, and put into the gallery; the commit's name."""
+        """Paint ten artworks and their prints, commit them, and copy them to the gallery. Returns the commit's id."""
         self.edit(generate={"count": 10, **settings["generate"]}, upscale=settings["upscale"])
         if own_code:
             for stage in ("generate", "upscale"):
                 command = [sys.executable, "-m", f"tasks.{stage}"]
                 subprocess.run(command, cwd=self.root, env=self.environment, check=True, capture_output=True)
-        else:  # the same code, without two processes
+        else:  # in this process, which has the same code and is faster
             with contextlib.chdir(self.root):
                 for task in (generate, upscale):
                     stage = task.__name__.rpartition(".")[2]

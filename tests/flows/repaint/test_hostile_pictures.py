@@ -1,4 +1,4 @@
-"""Pictures that mean ill, all given to one `atelier reproduce`: each has its sentence, and nothing else happens."""
+"""All hostile pictures in one `atelier reproduce`: each gets its verdict and message, and nothing is executed."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from atelier.pictures.untrusted import escaped
 from tests.flows.hostile import Hostile, Workshop
 from tests.flows.kept_studio import KeptStudio
 
-# every Python that is started here notes which files it opens and what it starts
+# every Python process of the test logs the files that it opens and the processes that it starts
 WATCHER = """\
 import os, sys
 _log = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -23,7 +23,7 @@ sys.addaudithook(_note)
 
 
 class Trial:
-    """What came of asking for all of them at once."""
+    """The result of reproducing all files at once."""
 
     def __init__(
         self, files: list[Hostile], canary: Path, opened: str, status: int, out: str, err: str
@@ -39,7 +39,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str],
     place = tmp_path_factory.mktemp("hostile")
     canary, log = place / "canary" / "secret", place / "opened"
     canary.parent.mkdir()
-    canary.write_text("nobody may read this")
+    canary.write_text("no process may read this")
     (place / "files").mkdir()
     (place / "site").mkdir()
     (place / "site/sitecustomize.py").write_text(WATCHER.format(log=str(log)))
@@ -64,7 +64,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str],
     return Trial(files, canary, opened, done.returncode, done.stdout, done.stderr)
 
 
-def test_each_has_its_verdict_and_its_sentence(trial) -> None:
+def test_each_file_gets_its_verdict_and_message(trial) -> None:
     wrong = []
     for hostile in trial.files:
         row = trial.rows.get(escaped(hostile.path))
@@ -74,19 +74,19 @@ def test_each_has_its_verdict_and_its_sentence(trial) -> None:
     assert len(trial.files) > 20 and trial.status == 1
 
 
-def test_sentences_are_short_say_what_to_do_and_move_no_terminal(trial) -> None:
+def test_messages_are_short_and_contain_no_control_characters(trial) -> None:
     for row in trial.rows.values():
         assert row["said"].isprintable() and row["file"].isprintable(), row
         assert len(row["said"]) < 1000, row
         assert row["said"] or row["verdict"] == "identical", row
 
 
-def test_there_is_no_traceback(trial) -> None:
+def test_no_traceback_is_printed(trial) -> None:
     assert "Traceback" not in trial.err + trial.out
 
 
-def test_nothing_is_executed_and_nothing_that_they_name_is_looked_at(trial) -> None:
-    assert "good.png" not in trial.opened  # it was not asked for
-    assert str(trial.files[0].path) in trial.opened  # the watcher is at work
+def test_nothing_is_executed_and_no_named_path_is_opened(trial) -> None:
+    assert "good.png" not in trial.opened  # it is not among the files
+    assert str(trial.files[0].path) in trial.opened  # the log works
     assert str(trial.canary.parent) not in trial.opened
     assert not trial.canary.with_name("secret.executed").exists()
