@@ -16,7 +16,6 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from flows.orchestration import server_config
-from flows.records import lineage
 from flows.records.networks import Networks
 from flows.repaint import job
 from flows.repaint.job import Workspace
@@ -74,9 +73,8 @@ def _reproduce(request: Request) -> int:
     if pictures:
         output = OutputFolder(out or REPRODUCED, out is not None, [picture.path for picture in pictures])
         _paint(request, pictures, output, report)
-        for picture in pictures if request.explain else ():
-            write = functools.partial(output.write_csv, f"{picture.path.stem}-paintings") if out else None
-            report.add_lineage(picture, lineage.explain(picture.provenance, _log, keep=write))
+        if request.explain:
+            _explain(pictures, output, report)
     report.print_summary()
     return 0 if report.all_well else 1
 
@@ -98,8 +96,18 @@ def _paint(request: Request, pictures: Sequence[Picture], output: OutputFolder, 
                 failure = str(error)
             if failure:
                 _log(failure)
-            report.refuse_rest(failure or "the flow did not reach it")
+            report.refuse_rest(failure or "the command ended before it was painted")
     job.remove_murals(root)
+
+
+def _explain(pictures: Sequence[Picture], output: OutputFolder, report: Report) -> None:
+    """Print each picture's lineage, and write tables of paintings if the user named a folder."""
+    from flows.records import lineage  # imports pyarrow
+
+    for picture in pictures:
+        name = f"{picture.path.stem}-paintings"
+        write = functools.partial(output.write_csv, name) if output.keeps_all else None
+        report.add_lineage(picture, lineage.explain(picture.provenance, _log, keep=write))
 
 
 def _by_model(pictures: Sequence[Picture]) -> list[list[Picture]]:
