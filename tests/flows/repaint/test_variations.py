@@ -30,7 +30,7 @@ def test_a_neighbour_can_have_neighbours() -> None:
     ways = [(near.number, near.strength) for near in second.variations]
     assert ways == [(2, 0.25), (0, 0.5)]
     assert Recipe.model_validate_json(second.model_dump_json()) == second
-    with pytest.raises(ValueError, match="on the way to no neighbour"):
+    with pytest.raises(ValueError, match="varied is set without a variation"):
         Recipe.model_validate(RECIPE.model_dump() | {"varied": second.varied})
 
 
