@@ -1,14 +1,16 @@
 """Models in models/ to paint with or to train on from: directories that never change, named after their content.
 
 `models/<name>-<hash>` has generator.safetensors, model.json and, in most cases, discriminator.safetensors. The hash is
-one of these files' content: the path in params.yaml, which DVC compares, identifies the weights.
+one of these files' content: the path in params.yaml, which DVC compares, identifies the weights. Flows use this module,
+so it imports no torch.
 """
 
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from atelier.errors import AtelierError
 from atelier.files import digest
@@ -16,12 +18,30 @@ from atelier.files import digest
 GENERATOR_FILE = "generator.safetensors"
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 FACTS_FILE = "model.json"
-BASE_MODEL = Path(
-    "models/base-64-a307d11006225ade"
-)  # made by tools/make_base.py; its README.md is the model card
+BASE_MODEL = Path("models/base-64-a307d11006225ade")  # by tools/make_base.py; its README.md is the model card
+BASE_NETWORK: Mapping[str, Any] = {
+    "arch": "sketch", "resolution": 64, "settings": {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8},
+}  # fmt: skip
 HASH_DIGITS = 16
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 STORED_NAME = re.compile(rf"({MODEL_NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
+
+
+def start_path(init_from: str | None, network: Mapping[str, Any]) -> Path | None:
+    """The directory of the model that a training starts from, by `train.init_from`; None for random weights.
+
+    Args:
+        init_from: a path, `base` for the base model, `auto` for the base model where it fits, or None.
+        network: the `arch`, `resolution` and `settings` of the networks to train.
+    """
+    if init_from == "auto":
+        return BASE_MODEL if network == BASE_NETWORK else None
+    return BASE_MODEL if init_from == "base" else named_path(init_from)
+
+
+def named_path(init_from: str | None) -> Path | None:
+    """The path that `train.init_from` names itself; None for `auto`, `base` and null."""
+    return Path(init_from) if init_from and init_from not in ("auto", "base") else None
 
 
 def store_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:

@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ from torch import nn
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.metrics.features import FeatureExtractor, Reference
 from atelier.metrics.quick_panel import QuickPanel
+from atelier.model_store import start_path
 from atelier.networks.latent_field import render_seed
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.schema import Train
-from atelier.training.config import TrainingPlan, pick_precision
-from atelier.training.initial import Start, open_start, start_path
+from atelier.training.config import TrainingPlan, pick_precision, training_plan
+from atelier.training.initial import Start, open_start
 from atelier.training.trainer import Trainer
-from tasks.train import training_plan
 
 CPU = torch.device("cpu")
 PICTURES, SHOWN, SEED = 600, 64, 1
@@ -78,7 +78,7 @@ def main() -> None:
         for seed in range(given.seeds):
             trainer, cpu_s = trained(dataset, RECIPES[name], given.seconds, seed)
             judge = judge or Judge(dataset)
-            pictures = np.concatenate([*render_seed(trainer.painter(), SEED, PICTURES)])
+            pictures = np.concatenate([*render_seed(trainer.averaged_generator(), SEED, PICTURES)])
             if given.out:
                 given.out.mkdir(parents=True, exist_ok=True)
                 write_sheet(given.out / f"{name.replace(' ', '-')}-{seed}.png", pictures[:SHOWN])
@@ -94,8 +94,8 @@ def trained(
     given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
     frozen = given.pop(FROZEN, 0)
     params = Train.model_validate(given)
-    plan = training_plan(params, dataset, pick_precision(params.precision, CPU)[0])
-    path = start_path(params.init_from, plan.network)
+    plan = training_plan(params, dataset.resolution, pick_precision(params.precision, CPU)[0])
+    path = start_path(params.init_from, asdict(plan.network))
     start = open_start(path, plan.network) if path else None
     game = _step_s(dataset, replace(plan, warm_start=0.0, images=FOR_EVER), start, frozen)
     warm = _step_s(dataset, replace(plan, images=FOR_EVER), start, frozen) if plan.warm_start else 0.0

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from atelier.data.dataset import open_dataset
+from atelier.device import deterministic_device
 from atelier.errors import AtelierError
 from atelier.files import replacing_directory, write_bytes, write_json
 from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
@@ -19,7 +20,6 @@ from atelier.pictures.sheets import write_sheet
 from atelier.settings.messages import counted
 from atelier.settings.schema import Evaluate
 from tasks.stage import DATA, Stage, main
-from tasks.trainer import deterministic_device
 
 METRICS = Path("metrics.json")
 GRID = 64  # pictures in the grids of samples and of held-out paintings

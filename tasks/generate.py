@@ -25,6 +25,7 @@ from atelier.canvas.paint import (
     write_artworks,
 )
 from atelier.canvas.recipe import Recipe
+from atelier.device import deterministic_device
 from atelier.files import digest, link_or_copy, replacing_directory
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
@@ -35,7 +36,6 @@ from atelier.settings.messages import counted
 from atelier.settings.schema import Generate
 from tasks.stage import DATA, Stage, main
 from tasks.states import facts_of, key_of
-from tasks.trainer import deterministic_device
 
 ARTWORKS = DATA / "artworks"
 CONTACT_SHEET = DATA / "contact_sheet.png"

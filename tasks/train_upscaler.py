@@ -10,17 +10,17 @@ from atelier import __version__
 from atelier.data.catalog import read_downloads
 from atelier.data.duplicates import downloaded_pictures
 from atelier.data.shards import read_shards
-from atelier.device import is_out_of_memory
+from atelier.device import deterministic_device, is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.settings.schema import TrainUpscaler
+from atelier.training.processes import exclusive_gpu, stop_requests
 from atelier.upscaling.data import PaintingSets, read_paintings
 from atelier.upscaling.evaluate import ComparedMetric, evaluate_upscaler, write_comparison
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer
 from tasks.stage import DATA, Stage, main
 from tasks.states import States
-from tasks.trainer import asked_to_stop, deterministic_device, only_trainer
 
 JUDGED_SCALES = {2: (2, 4), 4: (4,)}  # one pass, and as far as chained passes usually go
 OUT = DATA / "upscaler"
@@ -44,7 +44,7 @@ def run(stage: Stage) -> str:
             print(f"{stage.name}: {said}")
     elif said := states.not_taken():
         print(f"{stage.name}: begins anew; {said}")
-    with only_trainer(stage.name, device), asked_to_stop() as stopping:
+    with exclusive_gpu(stage.name, device), stop_requests() as stopping:
         try:
             with stage.progress(config.steps, "steps", trainer.step) as progress:
                 finished = trainer.train(progress, stopping.is_set)

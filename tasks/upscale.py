@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atelier.device import deterministic_device
 from atelier.errors import AtelierError
 from atelier.files import link_or_copy, replacing_directory
 from atelier.images.verify import read_rgb
@@ -23,7 +24,6 @@ from atelier.settings.schema import Upscale
 from atelier.upscaling.prints import Printer, new_printer, print_dpi, resolution_warning
 from tasks import states
 from tasks.stage import DATA, Stage, main
-from tasks.trainer import deterministic_device
 
 ARTWORKS, PRINTS = DATA / "artworks", DATA / "prints"
 UPSCALER = DATA / "upscaler" / "upscaler.safetensors"

@@ -9,8 +9,8 @@ import torch
 
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
+from atelier.training.checkpoints import Checkpoints
 from atelier.training.config import TrainingPlan
-from atelier.training.state import States
 from atelier.training.trainer import Trainer
 from tests.datasets import noise
 
@@ -70,7 +70,7 @@ class Mortal(Judged):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class MortalStates(States):
+class MortalCheckpoints(Checkpoints):
     """The states of a training that is killed when the first of them has been dropped."""
 
     def drop_after(self, step: int) -> None:
@@ -83,7 +83,7 @@ def fall(directory: Path) -> None:
     trainer = judged(noise(16, train=16), directory, kind=Mortal)
     trainer.moment = directory.name
     if trainer.moment == MOMENTS[2]:
-        trainer._states = MortalStates(directory)
+        trainer._checkpoints = MortalCheckpoints(directory)
     with Progress("train", 1, "kimg") as progress:
         trainer.train(progress)
 

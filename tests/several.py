@@ -14,7 +14,7 @@ from atelier.metrics import features
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
-from atelier.training.distributed import World
+from atelier.training.distributed import ProcessGroup
 from atelier.training.trainer import Stopped, Trainer
 from tests.datasets import noise
 
@@ -61,18 +61,18 @@ def dataset(name: str) -> PackedDataset:
 
 
 def trained(
-    name: str, states: Path, stop_at: int | None = None, world: World | None = None
+    name: str, states: Path, stop_at: int | None = None, group: ProcessGroup | None = None
 ) -> dict[str, Tensor]:
     """On from where `states` is, to its end or to a step; the weights, and what moved them last."""
-    trainer = Trainer(PLANS[name], dataset(name), CPU, states, world=world or World())
-    if trainer._steps.adaptive:
-        trainer._steps.adaptive.p.fill_(0.5)  # so that it can move either way
+    trainer = Trainer(PLANS[name], dataset(name), CPU, states, group=group or ProcessGroup())
+    if trainer._training_step.adaptive:
+        trainer._training_step.adaptive.p.fill_(0.5)  # so that it can move either way
     trainer.resume()
-    last = trainer.world.size - 1
+    last = trainer.group.size - 1
     with Progress("train", 1, "kimg") as progress:
         try:
             # one asks, all stop
-            trainer.train(progress, stop=lambda: trainer.step == stop_at and trainer.world.rank == last)
+            trainer.train(progress, stop=lambda: trainer.step == stop_at and trainer.group.rank == last)
         except Stopped:
             assert trainer.step == stop_at
     curves = trainer.final_curves()
@@ -80,20 +80,20 @@ def trained(
     return {
         **_named("g", trainer.generator.state_dict()),
         **_named("d", trainer.discriminator.state_dict()),
-        **_named("ema", trainer.ema.average.state_dict()),
+        **_named("ema", trainer.networks.ema.average.state_dict()),
         "curves": torch.tensor(rows, dtype=torch.float64),
         "p": torch.tensor(trainer.augment_probability),
     }
 
 
-def gradients(name: str, world: World | None = None, device: torch.device = CPU) -> dict[str, Tensor]:
+def gradients(name: str, group: ProcessGroup | None = None, device: torch.device = CPU) -> dict[str, Tensor]:
     """Of both networks, in the first step."""
-    trainer = Trainer(PLANS[name], dataset(name), device, Path("none"), world=world or World())
+    trainer = Trainer(PLANS[name], dataset(name), device, Path("none"), group=group or ProcessGroup())
     trainer.advance()
     return {**_gradients("g", trainer.generator), **_gradients("d", trainer.discriminator)}
 
 
-def train_all(folder: Path, world: World) -> str:
+def train_all(folder: Path, group: ProcessGroup) -> str:
     """Every plan: undisturbed, stopped and resumed, and the middle of a training that one process begins and ends.
 
     At last the second process runs out of memory, where all begin again and where they cannot.
@@ -102,37 +102,37 @@ def train_all(folder: Path, world: World) -> str:
     features.SMALLEST_SIDE_PX = 32  # as the fixture judged_small does in the test's own process
     for name in PLANS:
         results = {
-            "gradients": gradients(name, world),
-            "undisturbed": trained(name, folder / name / "two", world=world),
+            "gradients": gradients(name, group),
+            "undisturbed": trained(name, folder / name / "two", group=group),
         }
-        trained(name, folder / name / "stopped", stop_at=2, world=world)
-        results["resumed"] = trained(name, folder / name / "stopped", world=world)
-        trained(name, folder / name / "mixed", stop_at=MIDDLES["two"], world=world)
+        trained(name, folder / name / "stopped", stop_at=2, group=group)
+        results["resumed"] = trained(name, folder / name / "stopped", group=group)
+        trained(name, folder / name / "mixed", stop_at=MIDDLES["two"], group=group)
         for what, tensors in results.items():
-            save_file(tensors, folder / name / f"{what}-{world.rank}.safetensors")
-    save_file(_in_parts("r3gan", world), folder / "r3gan" / f"in-parts-{world.rank}.safetensors")
+            save_file(tensors, folder / name / f"{what}-{group.rank}.safetensors")
+    save_file(_in_parts("r3gan", group), folder / "r3gan" / f"in-parts-{group.rank}.safetensors")
     try:
-        _in_parts("dcgan", world)
+        _in_parts("dcgan", group)
     except torch.OutOfMemoryError:
-        raise AtelierError(f"no memory in {world.rank}") from None
+        raise AtelierError(f"no memory in {group.rank}") from None
     return "never"
 
 
-def compare_on_gpus(folder: Path, world: World) -> str:
+def compare_on_gpus(folder: Path, group: ProcessGroup) -> str:
     """Every plan's gradients, on one GPU a process."""
     for name in PLANS:
-        save_file(gradients(name, world, torch.device("cuda")), folder / f"{name}-{world.rank}.safetensors")
+        save_file(gradients(name, group, torch.device("cuda")), folder / f"{name}-{group.rank}.safetensors")
     return f"on {torch.cuda.current_device()}"
 
 
-def _in_parts(name: str, world: World) -> dict[str, Tensor]:
+def _in_parts(name: str, group: ProcessGroup) -> dict[str, Tensor]:
     """The first step's gradients where the second process cannot hold two pictures at once."""
 
     def refuses(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if not world.first and len(inputs[0]) > 1:
+        if not group.is_rank0 and len(inputs[0]) > 1:
             raise torch.OutOfMemoryError("as CUDA says it")
 
-    trainer = Trainer(PLANS[name], dataset(name), CPU, Path("none"), world=world)
+    trainer = Trainer(PLANS[name], dataset(name), CPU, Path("none"), group=group)
     trainer.discriminator.register_forward_pre_hook(refuses)
     trainer.advance()
     assert trainer.micro_batch == 1

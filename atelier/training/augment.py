@@ -1,8 +1,6 @@
-"""Differentiable augmentation of what the discriminator sees, real and generated alike.
+"""Differentiable augmentation of everything that the discriminator sees, and how often it is applied.
 
-After Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (arXiv 2006.10738).
-
-How often pictures are augmented: always alike, by how many paintings there are, or as over-fitting asks for.
+The operations follow Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (arXiv 2006.10738).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,72 +10,118 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from atelier.training.data import ResidentData, sent
-from atelier.training.distributed import ALONE, World
-from atelier.training.schedules import cosine
+from atelier.training.data import ResidentData, to_device
+from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
+from atelier.training.losses import cosine
 from atelier.training.state import generator_for
 
-TRANSLATION_SHARE = 0.125  # of the side, either way
+MAX_SHIFT_SHARE = 0.125  # of the side, in either direction
+BRIGHTNESS = 0.2  # of half the range; with the paper's 0.5 long trainings paint the augmentation
+CUTOUT_SIDE_SHARE = 0.5
 
-BRIGHTNESS = 0.2  # of half the range; the paper's 0.5 leaks into the pictures of long trainings
+FEW, SOME, MANY = 1_000, 10_000, 50_000  # paintings
 
-CUTOUT_SHARE = 0.5
+ADAPT_STEPS = 16  # the probability adapts once in so many steps, because it waits for the device
+OVERFITTING_TARGET = 0.5  # of r_v
+MAX_PROBABILITY = 0.8  # above it the generator paints the augmentation (arXiv 2006.06676 §2.2)
+IMAGES_PER_UNIT = 500_000  # images over which the probability can rise from 0 to 1, as in that paper
+
+# The discriminator's mean logit of each of these batches (n,), over all processes.
+MeanLogits = Callable[[Sequence[Tensor], Generator], Tensor]
 
 
 class Augment:
-    """Applies each operation to each image with probability `probability`; shapes and memory format are kept.
+    """Apply each operation to each image with probability `probability`. Shape and memory format stay the same.
 
-    Images (B, 3, H, W) in [−1, 1]; the strengths are drawn on the CPU from the generator that is handed in, for the
-    images of all processes, so that a step's draws are the same on every device and among any number of processes.
+    Images are (B, 3, H, W) in [−1, 1]. Random numbers are drawn on the CPU, from the generator passed to the call and
+    for the images of all processes, so they do not depend on the device or the number of processes.
     """
 
-    def __init__(self, operations: Sequence[str], probability: float, world: World = ALONE) -> None:
+    def __init__(
+        self, operations: Sequence[str], probability: float, group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         self._operations = [_OPERATIONS[name] for name in operations]
         self.probability = probability  # may change from step to step
-        self._world = world
+        self._group = group
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        draws = _Draws(len(images), generator, self._world)
+        draws = _Draws(len(images), generator, self._group)
         for operation in self._operations if self.probability > 0 else []:
             chosen = draws.rand() < self.probability
             images = operation(images, chosen, draws)
         return images
 
 
+def probability_by_size(paintings: int, progress: float) -> float:
+    """The probability for a data set of this size after this share of the training; it grows along half a cosine."""
+    if paintings < FEW:
+        return 1.0
+    end = 0.6 if paintings < SOME else 0.3 if paintings < MANY else 0.0
+    return cosine(0, end, progress)
+
+
+@dataclass
+class AdaptiveProbability:
+    """Raise `p` while the discriminator over-fits the training images, and lower it while it does not.
+
+    The measure is r_v = (D(training) − D(held-out)) / (D(training) − D(generated)), compared with 0.5. Adding a
+    constant to D does not change it, so it also applies to relativistic losses.
+    """
+
+    held_out: ResidentData
+    seed: int
+    group: ProcessGroup = SINGLE_PROCESS
+    p: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+
+    def update(self, step: int, mean_logits: MeanLogits, real: Tensor, fake: Tensor) -> None:
+        """Every ADAPT_STEPS steps, compare this step's images with held-out ones and adjust `p` in place."""
+        if (step + 1) % ADAPT_STEPS:
+            return
+        draws = generator_for("adapt", self.seed, step)
+        batch = len(real) * self.group.size
+        unseen = self.held_out.batch(step // ADAPT_STEPS, batch, self.group)
+        training, held_out, generated = mean_logits((real, unseen, fake), draws).tolist()
+        r_v = (training - held_out) / max(training - generated, 1e-6)
+        change = batch * ADAPT_STEPS / IMAGES_PER_UNIT
+        self.p.add_(change if r_v > OVERFITTING_TARGET else -change).clamp_(0, MAX_PROBABILITY)
+
+
 @dataclass(frozen=True)
 class _Draws:
-    """A random number for each of `count` images here."""
+    """Random numbers for this process's `count` images, drawn for the images of all processes."""
 
     count: int
     generator: Generator
-    world: World
+    group: ProcessGroup
 
     def rand(self) -> Tensor:
-        return self.world.mine(torch.rand(self.count * self.world.size, generator=self.generator))
+        return self.group.shard(torch.rand(self.count * self.group.size, generator=self.generator))
 
     def randint(self, low: int, high: int) -> Tensor:
-        drawn = torch.randint(low, high, (self.count * self.world.size,), generator=self.generator)
-        return self.world.mine(drawn)
+        drawn = torch.randint(low, high, (self.count * self.group.size,), generator=self.generator)
+        return self.group.shard(drawn)
 
 
 def _translation(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
-    """Shift by whole pixels, mid grey outside."""
+    """Shift by whole pixels; what comes in from outside is mid grey."""
     shifts = []
     for size in images.shape[2:]:
-        reach = round(size * TRANSLATION_SHARE)
+        reach = round(size * MAX_SHIFT_SHARE)
         shifts.append(draws.randint(-reach, reach + 1) * chosen)
     shifted: Tensor = _Shift.apply(images, *shifts)
     return shifted
 
 
 class _Shift(torch.autograd.Function):
-    """Pixel (y + down, x + right) of each image at (y, x); its derivative is the shift back."""
+    """Pixel (y + down, x + right) of each image at (y, x). The derivative is the shift back."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
         ctx.shifts = down, right
-        # many small copies are quick on a CPU and slow to launch on a GPU
-        return _cut(images, down, right) if images.device.type == "cpu" else _gathered(images, down, right)
+        # a copy for each image is fast on a CPU and slow to launch on a GPU
+        if images.device.type == "cpu":
+            return _shift_by_slices(images, down, right)
+        return _shift_by_gather(images, down, right)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
@@ -85,25 +129,25 @@ class _Shift(torch.autograd.Function):
         return _Shift.apply(gradient, -down, -right), None, None
 
 
-def _cut(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def _shift_by_slices(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     height, width = images.shape[2:]
     shifted = torch.zeros_like(images)
     for n, (y, x) in enumerate(zip(down.tolist(), right.tolist(), strict=True)):
-        seen = images[n, :, max(y, 0) : height + y, max(x, 0) : width + x]
-        shifted[n, :, max(-y, 0) : height - y, max(-x, 0) : width - x] = seen
+        inside = images[n, :, max(y, 0) : height + y, max(x, 0) : width + x]
+        shifted[n, :, max(-y, 0) : height - y, max(-x, 0) : width - x] = inside
     return shifted
 
 
-def _gathered(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def _shift_by_gather(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     for axis, shift in ((2, down), (3, right)):
         size = images.shape[axis]
         source = torch.arange(size)[None, :] + shift[:, None]
         shape = [len(images), 1, 1, 1]
         shape[axis] = size
         inside = ((source >= 0) & (source < size)).view(shape)
-        index = sent(source.clamp(0, size - 1).view(shape), images.device)
+        index = to_device(source.clamp(0, size - 1).view(shape), images.device)
         pixels = images.gather(axis, index.expand(images.shape))
-        images = torch.where(sent(inside, images.device), pixels, 0)
+        images = torch.where(to_device(inside, images.device), pixels, 0)
     return images
 
 
@@ -122,23 +166,24 @@ def _contrast(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
 
 
 def _cutout(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
-    """Blacken one square of half the side, which may hang over the edge."""
+    """Fill one square of half the side with mid grey; it may extend over the edge."""
     mask = chosen[:, None, None, None]
     for axis in (2, 3):
         size = images.shape[axis]
         shape = [1, 1, 1, 1]
         shape[axis] = size
         centre = draws.randint(0, size)[:, None, None, None]
-        mask = mask & ((torch.arange(size).view(shape) - centre).abs() <= size * CUTOUT_SHARE / 2)
-    return images * sent(~mask, images.device).to(images)
+        mask = mask & ((torch.arange(size).view(shape) - centre).abs() <= size * CUTOUT_SIDE_SHARE / 2)
+    return images * to_device(~mask, images.device).to(images)
 
 
 def _uniform(
     images: Tensor, chosen: Tensor, draws: _Draws, low: float, high: float, neutral: float
 ) -> Tensor:
+    """A strength in [low, high) for each chosen image, and `neutral` for the others: (B, 1, 1, 1)."""
     drawn = draws.rand() * (high - low) + low
     strengths = torch.where(chosen, drawn, neutral)
-    return sent(strengths, images.device).to(images)[:, None, None, None]
+    return to_device(strengths, images.device).to(images)[:, None, None, None]
 
 
 _OPERATIONS: dict[str, Callable[[Tensor, Tensor, _Draws], Tensor]] = {
@@ -148,51 +193,3 @@ _OPERATIONS: dict[str, Callable[[Tensor, Tensor, _Draws], Tensor]] = {
     "contrast": _contrast,
     "cutout": _cutout,
 }
-
-FEW, SOME, MANY = 1_000, 10_000, 50_000
-
-ADAPT_STEPS = 16  # a step in so many asks, because the answer must leave the device
-
-TARGET = 0.5  # of r_v
-
-CAP = 0.8  # above it augmentation leaks into the pictures (arXiv 2006.06676 §2.2)
-
-IMAGES_PER_UNIT = 500_000  # from 0 to 1 at the fastest, as in that paper
-
-MeanLogits = Callable[
-    [Sequence[Tensor], Generator], Tensor
-]  # the discriminator's, of each batch, over all processes
-
-
-def by_size(paintings: int, done: float) -> float:
-    """The share of images augmented when this share of the training is over; it grows along half a cosine."""
-    if paintings < FEW:
-        return 1.0
-    top = 0.6 if paintings < SOME else 0.3 if paintings < MANY else 0.0
-    return cosine(0, top, done)
-
-
-@dataclass
-class Adaptive:
-    """Raises `p` while the discriminator knows its paintings by heart, and lowers it while it does not.
-
-    That is r_v = (D(training) − D(held-out)) / (D(training) − D(generated)) above or below a half. It does not change
-    when a number is added to all of D, and so holds for a relativistic game too.
-    """
-
-    held_out: ResidentData
-    seed: int
-    world: World = ALONE
-    p: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-
-    def follow(self, step: int, mean_logits: MeanLogits, real: Tensor, fake: Tensor) -> None:
-        """Look at this step's pictures, as training shows them, every ADAPT_STEPS steps, and move `p` in place."""
-        if (step + 1) % ADAPT_STEPS:
-            return
-        draws = generator_for("adapt", self.seed, step)
-        batch = len(real) * self.world.size
-        unseen = self.held_out.batch(step // ADAPT_STEPS, batch, self.world)
-        training, held_out, generated = mean_logits((real, unseen, fake), draws).tolist()
-        r_v = (training - held_out) / max(training - generated, 1e-6)
-        way = batch * ADAPT_STEPS / IMAGES_PER_UNIT
-        self.p.add_(way if r_v > TARGET else -way).clamp_(0, CAP)

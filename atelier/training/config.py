@@ -1,15 +1,13 @@
-"""What is trained and how: the trainer's settings, checked and complete.
+"""What is trained and how: the settings of a training, the recipes behind `auto`, precision, and learning rates.
 
-In which numbers the networks compute: float32, or bfloat16 where the hardware is made for it.
-
-In either, weights, gradients, optimisers and averages are float32, and so are losses and penalties: only what lies
-between a network's input and its output is rounded to 8 significant bits, and sums of it are not.
-
-What an architecture is trained with where params.yaml says `auto`.
+`TrainingPlan` holds every setting, checked and complete. `training_plan` makes one from params.yaml, where `auto` is
+replaced by the architecture's recipe. Learning rates and Adam's β₂ follow from the step alone, so a resumed training
+has no scheduler state to restore.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -17,60 +15,29 @@ from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.metrics.quick_panel import QUICK_PICTURES
+from atelier.model_store import start_path
 from atelier.networks import NetworkConfig
-from atelier.training.losses import Game, NonSaturating, Relativistic, gamma_for
+from atelier.settings.schema import Train
+from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic, cosine, gamma_for
 
 Precision = Literal["float32", "bfloat16"]
 
-
-def pick_precision(wanted: Precision | Literal["auto"], device: torch.device) -> tuple[Precision, str]:
-    """The precision for `auto`, or as wanted, and words that say why. `auto` goes by the hardware alone.
-
-    Raises AtelierError where the device cannot compute as wanted.
-    """
-    made_for_it = _made_for_bfloat16(device)
-    if wanted == "auto":
-        reason = (
-            "which this device is made for" if made_for_it else "since this device is not made for bfloat16"
-        )
-        return ("bfloat16" if made_for_it else "float32"), reason
-    if wanted == "bfloat16" and not made_for_it:
-        if device.type != "cpu":
-            raise AtelierError(
-                f"train.precision holds bfloat16, and this {device.type} device has no arithmetic of it: "
-                "set it to auto or float32"
-            )
-        return wanted, "as asked; this CPU is not made for it, and float32 would be faster"
-    return wanted, "as asked"
+LR_END_SCALE = 0.25  # of R3GAN's cosine: 2e-4 falls to 5e-5
+WARM_LR_END_SCALE = 0.05  # at the end of a warm start
+BETA2_RANGE = (0.9, 0.99)  # R3GAN's (its train.py)
 
 
-def computed_in(precision: Precision, network: nn.Module) -> nn.Module:
-    """The network, float32 in and out, computing in `precision`; its weights are the same tensors."""
-    return network if precision == "float32" else _InBfloat16(network)
+@dataclass(frozen=True)
+class Rates:
+    """The optimisers' settings for one step: `scale` multiplies the learning rates, `betas` are Adam's."""
 
-
-class _InBfloat16(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            y: Tensor = self.network(x)
-        return y.float()
-
-
-def _made_for_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False
+    scale: float
+    betas: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """`lr_discriminator` and the rest are as params.yaml's `train` describes them."""
+    """The settings of a training. Their meaning is described in params.yaml, section `train`."""
 
     network: NetworkConfig
     batch: int
@@ -82,19 +49,19 @@ class TrainingPlan:
     augment: tuple[str, ...]
     augment_probability: float | Literal["by-size", "adaptive"]
     snapshot_kimg: float
-    images: int  # how many the training is to see in all
-    lr_decay: float | Literal["cosine"]  # as schedules.lr_share reads it
+    images: int  # real images that the discriminator is shown over the whole training
+    lr_decay: float | Literal["cosine"]
     beta2: float | Literal["rising"] = 0.999
     loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
     gamma: float | None = None  # None: by resolution
-    minutes: float | None = None  # of training, after which it ends between two steps
+    minutes: float | None = None  # training time after which it ends
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     precision: Precision = "float32"
     optimizer: Literal["adam", "muon"] = "adam"
     muon_lr: float = 0.01  # of the generator's hidden convolutions, for muon
     muon_lr_discriminator: float = 0.01
-    warm_start: float = 0.0  # share of the images, at the start, that the generator learns to reconstruct
-    quality_samples: int = QUICK_PICTURES  # the most pictures behind a row of the quality curve
+    warm_start: float = 0.0  # share of the images, at the start, in which the generator learns to reconstruct
+    quality_samples: int = QUICK_PICTURES  # at most this many images are compared for a row of quality.csv
 
     @property
     def depends_on_length(self) -> bool:
@@ -105,23 +72,64 @@ class TrainingPlan:
 
     @property
     def warm_steps(self) -> int:
-        """Steps of the warm start, before the discriminator is trained; at least one step of the training follows."""
+        """The number of steps of the warm start. At least one step of adversarial training follows."""
         return int(self.warm_start * self.images / self.batch)
 
-    def game(self) -> Game:
-        """What the networks play for."""
+    def progress(self, step: int) -> float:
+        """The share of the training that is done after `step` steps, from 0 to 1."""
+        return step * self.batch / max(self.images, 1)
+
+    def rates(self, step: int, rollbacks: int) -> Rates:
+        """Learning rates and betas of a step, counted from 0; each rollback has halved the rates."""
+        if step < self.warm_steps:
+            scale, beta2 = warm_lr_scale(step / self.warm_steps), beta2_at(self.beta2, 0)
+        else:
+            warm = self.warm_steps * self.batch
+            scale = lr_scale(self.lr_decay, step * self.batch - warm, self.images - warm)
+            beta2 = beta2_at(self.beta2, self.progress(step))
+        return Rates(scale * 0.5**rollbacks, (self.beta1, beta2))
+
+    def adversarial_loss(self) -> AdversarialLoss:
+        """The loss of this plan."""
         if self.loss == "nonsaturating":
             return NonSaturating()
-        return Relativistic(self.first_gamma())
+        return Relativistic(self.start_gamma())
 
-    def first_gamma(self) -> float:
-        """The weight of the relativistic game's penalties at the start."""
+    def start_gamma(self) -> float:
+        """The weight of the relativistic loss's penalties at the start of the training."""
         return gamma_for(self.network.resolution) if self.gamma is None else self.gamma
+
+
+def training_plan(params: Train, resolution: int, precision: Precision = "float32") -> TrainingPlan:
+    """The plan for the `train` section of params.yaml and a data set of this resolution.
+
+    `train.generation` enters the seed.
+    """
+    network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
+    recipe = recipe_for(params, network)
+    recipe = recipe.override({name: getattr(params, name) for name in asdict(recipe)})
+    return TrainingPlan(
+        network=network,
+        seed=params.seed + params.generation * 2**31,
+        batch=params.step_batch,
+        lr=params.lr,
+        lr_discriminator=params.lr_discriminator or params.lr,
+        muon_lr=params.muon_lr,
+        muon_lr_discriminator=params.muon_lr_discriminator or params.muon_lr,
+        augment=tuple(params.augment),
+        snapshot_kimg=params.snapshot_kimg,
+        images=math.ceil(params.kimg * 1000),
+        gamma=params.gamma,
+        minutes=params.minutes,
+        on_collapse=params.on_collapse,
+        precision=precision,
+        **asdict(recipe),
+    )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of `train` that belong together, as params.yaml names them."""
+    """The settings of `train` that depend on each other, under their names in params.yaml."""
 
     loss: Literal["nonsaturating", "relativistic"]
     lr_decay: float | Literal["cosine"]
@@ -132,12 +140,12 @@ class Recipe:
     optimizer: Literal["adam", "muon"]
     warm_start: float
 
-    def chosen(self, settings: Mapping[str, Any]) -> Self:
-        """This recipe, but with those of `settings` that are not `auto`."""
+    def override(self, settings: Mapping[str, Any]) -> Self:
+        """This recipe, with those of `settings` that are not `auto`."""
         return replace(self, **{name: value for name, value in settings.items() if value != "auto"})
 
 
-# DCGAN's game and Adam (arXiv 1511.06434); the rest as measured in docs/training.md
+# DCGAN's loss and Adam (arXiv 1511.06434); the rest as measured in docs/training.md
 DCGAN = Recipe(
     loss="nonsaturating", lr_decay=0.6, beta1=0.5, beta2=0.999, ema=0.9995, augment_probability=1.0,
     optimizer="adam", warm_start=0.0,
@@ -152,3 +160,77 @@ R3GAN = Recipe(
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {"sketch": SKETCH, "dcgan": DCGAN, "r3gan": R3GAN}
+
+
+def recipe_for(params: Train, network: NetworkConfig) -> Recipe:
+    """The architecture's recipe, without a warm start where the training starts from a model."""
+    recipe = RECIPES[params.arch]
+    return replace(recipe, warm_start=0.0) if start_path(params.init_from, asdict(network)) else recipe
+
+
+def lr_scale(decay: float | Literal["cosine"], seen: int, images: int) -> float:
+    """The factor of the learning rates after `seen` of `images`.
+
+    It falls linearly to 0 over the last share `decay` of the training, or along a cosine to a quarter.
+    """
+    if decay == "cosine":
+        return cosine(1, LR_END_SCALE, seen / images)
+    left = max(images - seen, 0) / images
+    return min(1.0, left / decay) if decay else 1.0
+
+
+def warm_lr_scale(progress: float) -> float:
+    """The factor of the learning rates after this share of the warm start; it falls linearly in the second half."""
+    return 1 - (1 - WARM_LR_END_SCALE) * max(2 * progress - 1, 0.0)
+
+
+def beta2_at(beta2: float | Literal["rising"], progress: float) -> float:
+    """Adam's β₂ after this share of the training: constant, or rising from .9 to .99 as gradients settle."""
+    return cosine(*BETA2_RANGE, progress) if beta2 == "rising" else beta2
+
+
+def pick_precision(wanted: Precision | Literal["auto"], device: torch.device) -> tuple[Precision, str]:
+    """The precision to compute in, and the reason in words. `auto` depends on the hardware alone.
+
+    Raises AtelierError where the device cannot compute in the wanted precision.
+    """
+    fast = _has_fast_bfloat16(device)
+    if wanted == "auto":
+        reason = "which this device is made for" if fast else "since this device is not made for bfloat16"
+        return ("bfloat16" if fast else "float32"), reason
+    if wanted == "bfloat16" and not fast:
+        if device.type != "cpu":
+            raise AtelierError(
+                f"train.precision holds bfloat16, and this {device.type} device has no arithmetic of it: "
+                "set it to auto or float32"
+            )
+        return wanted, "as asked; this CPU is not made for it, and float32 would be faster"
+    return wanted, "as asked"
+
+
+def in_precision(network: nn.Module, precision: Precision) -> nn.Module:
+    """The network computing in `precision`, with float32 inputs and outputs. The weights are the same tensors.
+
+    Weights, gradients, optimisers, averages, losses and penalties are float32 in either case. In bfloat16 only what
+    lies between the network's input and output is rounded, to 8 significant bits, and sums are not.
+    """
+    return network if precision == "float32" else _InBfloat16(network)
+
+
+class _InBfloat16(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            y: Tensor = self.network(x)
+        return y.float()
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False

@@ -1,58 +1,42 @@
-"""The training set, and which of it a step sees: a function of (seed, step), nothing to save.
-
-How numbers get from the CPU to the device without anything waiting for them.
-"""
+"""The training images on the device, and which of them each step uses: a function of the seed and the step."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from atelier.data.dataset import View
-from atelier.training.distributed import ALONE, World
+from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atelier.training.state import generator_for
 
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy on `device`, or the tensor itself where it is there already.
-
-    To a GPU it goes through pinned memory, behind what is queued there already: from ordinary memory the copy would
-    wait for the GPU to finish all of that first.
-    """
-    if device.type != "cuda" or tensor.device.type == "cuda":
-        return tensor.to(device)
-    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
-    return pinned.to(device, non_blocking=True)
-
-
-ROOM = 0.4  # the training needs the rest
+MAX_GPU_MEMORY_SHARE = 0.4  # of what a GPU has free; the training needs the rest
 
 
 class ResidentData:
-    """A view's pictures as one uint8 tensor (n, H, W, 3); epochs are seeded permutations of the view.
+    """The images of a view as one uint8 tensor (n, H, W, 3); each epoch is a seeded permutation of them.
 
-    It lies on `device`, or in the machine's memory where it would take more than ROOM of what a GPU has free. With a
-    mirrored view, item 2i is picture i and item 2i + 1 its mirror image.
+    The tensor is on `device`, or in the machine's memory if it would take more than MAX_GPU_MEMORY_SHARE of the free
+    memory of a GPU. In a mirrored view, item 2i is image i and item 2i + 1 its mirror image.
     """
 
     def __init__(self, view: View, seed: int, device: torch.device) -> None:
-        pictures = torch.from_numpy(np.array(view.images))
-        self._pictures = pictures.to(device) if _fits(pictures, device) else pictures
-        self._views = 2 if view.mirror else 1
+        images = torch.from_numpy(np.array(view.images))
+        self._images = images.to(device) if _fits(images, device) else images
+        self._variants = 2 if view.mirror else 1
         self._seed, self._device = seed, device
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
-        return self._views * len(self._pictures)
+        return self._variants * len(self._images)
 
-    def batch(self, step: int, size: int, world: World = ALONE) -> Tensor:
-        """The float images (size, 3, H, W) in [−1, 1], channels last, of one step, counted from 0: this process's.
+    def batch(self, step: int, size: int, group: ProcessGroup = SINGLE_PROCESS) -> Tensor:
+        """This process's part of the images of a step, counted from 0, as `images` returns them.
 
-        A batch may span two epochs.
+        `size` is that of the whole batch, which may span two epochs.
         """
-        return self.pictures(world.mine(self.items(step, size)))
+        return self.images(group.shard(self.items(step, size)))
 
     def items(self, step: int, size: int) -> Tensor:
-        """The numbers (size,) of the items that one step sees, counted from 0."""
+        """The indices (size,) of the items of a step, counted from 0."""
         pieces, start, count = [], step * size, size
         while count:
             epoch, position = divmod(start, len(self))
@@ -61,14 +45,15 @@ class ResidentData:
             start, count = start + len(piece), count - len(piece)
         return torch.cat(pieces)
 
-    def pictures(self, items: Tensor) -> Tensor:
+    def images(self, items: Tensor) -> Tensor:
         """These items as float images (n, 3, H, W) in [−1, 1], channels last, on the device."""
-        # picked where they lie, so that a batch is all that travels
-        pixels = sent(self._pictures[sent(items // self._views, self._pictures.device)], self._device)
-        if self._views == 2:
-            mirrored = sent((items % 2 == 1)[:, None, None, None], self._device)
+        # indexed where the tensor is, so that only a batch is copied to the device
+        pixels = self._images[to_device(items // self._variants, self._images.device)]
+        pixels = to_device(pixels, self._device)
+        if self._variants == 2:
+            mirrored = to_device((items % 2 == 1)[:, None, None, None], self._device)
             pixels = torch.where(mirrored, pixels.flip(2), pixels)
-        # (B, H, W, 3) seen as (B, 3, H, W) is channels last already
+        # (B, H, W, 3) viewed as (B, 3, H, W) is channels last already
         return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
 
     def _permutation(self, epoch: int) -> Tensor:
@@ -78,5 +63,17 @@ class ResidentData:
         return self._order
 
 
-def _fits(pictures: Tensor, device: torch.device) -> bool:
-    return device.type != "cuda" or pictures.nbytes <= ROOM * torch.cuda.mem_get_info(device)[0]
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device without waiting for it, or return it if it is there already.
+
+    A copy to a GPU goes through pinned memory and is queued. A copy from ordinary memory would wait until the GPU has
+    finished everything that is queued before.
+    """
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)
+
+
+def _fits(images: Tensor, device: torch.device) -> bool:
+    return device.type != "cuda" or images.nbytes <= MAX_GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]

@@ -1,11 +1,13 @@
-"""The processes that share one training, usually one a GPU: which part of a batch is whose, and how they agree.
+"""What the processes of one training exchange: parts of a batch, sums, averaged gradients, and batch norm statistics.
 
-All draw the random numbers of the whole batch and keep the same weights; each computes its part of the batch, and
-sums are made over all. The first alone touches files. Knows nothing of how they were started.
+Usually there is one process per GPU. All processes draw the random numbers of the whole batch and keep the same
+weights; each computes its part of the batch, and gradients and statistics are averaged over all of them. Only rank 0
+reads and writes files.
 
-Batch norm whose statistics are those of the whole batch, when several processes have a part of it each.
-
-torch's SyncBatchNorm needs CUDA and cannot be differentiated twice, which penalties on gradients ask for.
+`SharedBatchNorm` stands in for torch's SyncBatchNorm, which needs CUDA and cannot be differentiated twice, as the
+penalties on gradients require. `average_gradients` stands in for DistributedDataParallel, which expects one backward
+pass for each forward pass: here the discriminator runs twice before one, penalties are differentiated twice, and a
+process that runs out of memory must be able to begin again without leaving others waiting.
 """
 
 import functools
@@ -25,120 +27,124 @@ CPU = torch.device("cpu")
 
 
 class PeerLost(Exception):
-    """Another process of this training has ended, and with it the training; its own message says why."""
+    """Another process of this training has ended, so this one must end too; the other's message says why."""
 
 
-class World:
-    """One of `size` processes; of size 1, where nothing is asked of anyone.
+class ProcessGroup:
+    """One process of the `size` that share a training. With size 1, nothing is communicated.
 
-    Numbers on the CPU travel from host to host (gloo), those of a GPU from GPU to GPU (NCCL): the hosts agree
-    without waiting for their GPUs.
+    Tensors on the CPU are exchanged by gloo, tensors on a GPU by NCCL. Control messages use the CPU, so that they do
+    not wait for the GPUs.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     @property
-    def first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process is the one that reads and writes files."""
         return self.rank == 0
 
-    def mine(self, whole: Tensor) -> Tensor:
-        """Of something a whole batch long, what belongs to this process."""
-        share = len(whole) // self.size
-        return whole[self.rank * share : (self.rank + 1) * share] if self.size > 1 else whole
+    def shard(self, batch: Tensor) -> Tensor:
+        """This process's part of a whole batch (n, …): n / size consecutive rows."""
+        length = len(batch) // self.size
+        return batch[self.rank * length : (self.rank + 1) * length] if self.size > 1 else batch
 
     @torch.no_grad()
-    def average(self, parameters: Iterable[nn.Parameter], told: Tensor) -> Tensor:
-        """Make the gradients of `parameters` those of the whole batch; returns `told`, a few means, averaged likewise.
-
-        One sum after the backward passes and not DistributedDataParallel, whose hooks want one backward a forward
-        through a wrapper: here discriminators run twice before one, penalties differentiate twice, and a process
-        whose memory ends in the middle must be able to begin again without leaving others waiting.
-        """
+    def average_gradients(
+        self, parameters: Iterable[nn.Parameter], logs: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Replace the gradients of `parameters` by their mean over all processes; returns the means of `logs`."""
         if self.size == 1:
-            return told
+            return logs
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in [*gradients, told]])
-        add_up(flat)
+        names = sorted(logs)
+        flat = torch.cat([t.reshape(-1) for t in (*gradients, *(logs[name] for name in names))])
+        all_reduce_sum(flat)
         flat /= self.size
-        sizes = [*(gradient.numel() for gradient in gradients), told.numel()]
-        *averages, told_of_all = torch.split(flat, sizes)
+        *averages, means = torch.split(flat, [*(gradient.numel() for gradient in gradients), len(names)])
         for gradient, average in zip(gradients, averages, strict=True):
             gradient.copy_(average.view(gradient.shape))
-        return told_of_all.view(told.shape)
+        return dict(zip(names, means, strict=True))
 
     def mean(self, numbers: Tensor) -> Tensor:
-        """Of equally large parts' means, the mean of the whole."""
+        """The mean over all processes of tensors of one shape."""
         if self.size == 1:
             return numbers
-        return add_up(numbers.clone()) / self.size
+        return all_reduce_sum(numbers.clone()) / self.size
 
     def sums(self, *numbers: float) -> list[float]:
-        """Each number's sum over all processes, between the hosts alone."""
+        """Each number's sum over all processes, without waiting for a GPU."""
         if self.size == 1:
             return list(numbers)
-        return [float(number) for number in add_up(torch.tensor(numbers, dtype=torch.float64))]
+        return [float(number) for number in all_reduce_sum(torch.tensor(numbers, dtype=torch.float64))]
 
-    def all(self, agreed: bool) -> bool:
-        """Whether every process says yes, between the hosts alone."""
+    def all_agree(self, agreed: bool) -> bool:
+        """Whether `agreed` is true in every process, without waiting for a GPU."""
         return self.sums(not agreed) == [0]
 
-    def told_by_first(self, work: Callable[[], T]) -> T:
-        """What the first process finds; the others do nothing."""
+    def on_rank0(self, work: Callable[[], T]) -> T:
+        """Run `work` in rank 0 alone and return its result in all processes."""
         if self.size == 1:
             return work()
-        box = [work() if self.first else None]
-        _heard(lambda: dist.broadcast_object_list(box, src=0, device=CPU))
-        return box[0]  # type: ignore[return-value]
+        result = [work() if self.is_rank0 else None]
+        _communicate(lambda: dist.broadcast_object_list(result, src=0, device=CPU))
+        return result[0]  # type: ignore[return-value]
 
     @torch.no_grad()
-    def as_first(self, tensors: Iterable[Tensor]) -> None:
-        """Copy the first process's values into everyone's."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite these tensors with rank 0's values, in place."""
         for tensor in tensors if self.size > 1 else ():
-            sent = tensor.contiguous()
-            _heard(functools.partial(dist.broadcast, sent, src=0))
-            tensor.copy_(sent)
+            values = tensor.contiguous()
+            _communicate(functools.partial(dist.broadcast, values, src=0))
+            tensor.copy_(values)
 
 
-ALONE = World()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def add_up(numbers: Tensor) -> Tensor:
-    """Their sums over all processes, in place, the same bits for everyone."""
-    _heard(lambda: dist.all_reduce(numbers))
+def all_reduce_sum(numbers: Tensor) -> Tensor:
+    """Replace `numbers` by their sums over all processes, the same bits in each, and return them."""
+    _communicate(lambda: dist.all_reduce(numbers))
     return numbers
 
 
-def _heard(exchange: Callable[[], object]) -> None:
+def _communicate(exchange: Callable[[], object]) -> None:
+    """Run a collective operation. Raises PeerLost where another process has ended."""
     try:
         exchange()
-    except RuntimeError as error:  # gloo's and NCCL's only kind
+    except RuntimeError as error:  # the only class of error that gloo and NCCL raise
         if is_out_of_memory(error):
             raise
         raise PeerLost(str(error)) from None
 
 
-def share_statistics(world: World, *networks: nn.Module) -> bool:
-    """Replace the networks' batch norms, keeping their weights' and buffers' tensors; whether there were any."""
+def share_batch_norms(group: ProcessGroup, *networks: nn.Module) -> bool:
+    """Replace the networks' batch norms by `SharedBatchNorm`s over the same tensors; whether there were any.
+
+    With a single process nothing is replaced.
+    """
     found = False
-    for parent in [module for network in networks for module in network.modules()] if world.size > 1 else []:
+    for parent in [module for network in networks for module in network.modules()] if group.size > 1 else []:
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, SharedBatchNorm(child, world))
+                setattr(parent, name, SharedBatchNorm(child, group))
                 found = True
     return found
 
 
 class SharedBatchNorm(nn.Module):
-    """What `norm` does, over the images of all processes; each has equally many of one size. For training alone."""
+    """Batch norm in training mode, with statistics over the images of all processes.
 
-    def __init__(self, norm: nn.BatchNorm2d, world: World) -> None:
+    Every process must have equally many images of the same size. Weights and buffers are those of `norm`.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, group: ProcessGroup) -> None:
         super().__init__()
         self.weight, self.bias, self.eps, self.momentum = norm.weight, norm.bias, norm.eps, norm.momentum
         for name, buffer in norm.named_buffers():
             self.register_buffer(name, buffer)
-        self._world = world
+        self._group = group
 
     running_mean: Tensor
     running_var: Tensor
@@ -146,38 +152,41 @@ class SharedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         own_var, own_mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
-        means, variances = _gathered(torch.stack([own_mean, own_var]), self._world).unbind(1)
+        means, variances = _gather(torch.stack([own_mean, own_var]), self._group).unbind(1)
         mean = means.mean(0)
         var = variances.mean(0) + (means - mean).square().mean(0)
-        self._remember(mean.detach(), var.detach(), self._world.size * x.numel() // x.shape[1])
+        self._update_running(mean.detach(), var.detach(), self._group.size * x.numel() // x.shape[1])
         scale = self.weight * (var + self.eps).rsqrt()
         shift = self.bias - mean * scale
         return torch.addcmul(shift[:, None, None], x, scale[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, var: Tensor, count: int) -> None:
+    def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
         self.num_batches_tracked += 1
         assert self.momentum is not None
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
 
 
-def _gathered(numbers: Tensor, world: World) -> Tensor:
-    """Everyone's (n, C) as (size, n, C): a sum of zeros and one's own, so that no order of summing changes a bit."""
-    before, after = world.rank, world.size - 1 - world.rank
-    placed = functional.pad(numbers[None], (0, 0, 0, 0, before, after))
-    summed: Tensor = _Sum.apply(placed)
+def _gather(numbers: Tensor, group: ProcessGroup) -> Tensor:
+    """The (n, C) tensors of all processes as (size, n, C).
+
+    Computed as a sum of zeros and one tensor, whose bits do not depend on the order of summation.
+    """
+    before, after = group.rank, group.size - 1 - group.rank
+    padded = functional.pad(numbers[None], (0, 0, 0, 0, before, after))
+    summed: Tensor = _AllReduceSum.apply(padded)
     return summed
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all processes. Everyone's loss depends on it, so its gradient is the sum of theirs, and so on."""
+class _AllReduceSum(torch.autograd.Function):
+    """A differentiable sum over all processes. Every process's loss depends on it, so gradients are summed alike."""
 
     @staticmethod
     def forward(ctx: Any, numbers: Tensor) -> Tensor:
-        return add_up(numbers.clone())
+        return all_reduce_sum(numbers.clone())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        summed: Tensor = _Sum.apply(gradient)
+        summed: Tensor = _AllReduceSum.apply(gradient)
         return summed

@@ -1,6 +1,7 @@
-"""The running average of the generator, which is what paints.
+"""The running average of the generator, which is the generator that paints, and previews of it during training.
 
-What a training shows of itself: its painter, grids of samples, and a row of the quality curve.
+`torch.optim.swa_utils.AveragedModel` is not used: its first update copies the weights instead of averaging them, and
+each update copies a counter to the GPU, which waits until the GPU has finished the step.
 """
 
 import copy
@@ -21,21 +22,31 @@ from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.training.state import generator_for
 
-POWER = 16.97  # σ_rel 0.05: the average reaches back over a twentieth of the training so far (arXiv 2312.02696 §3.1)
+POWER = (
+    16.97  # σ_rel 0.05: the average covers about a twentieth of the training so far (arXiv 2312.02696 §3.1)
+)
+
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 16, 64  # latents on which batch norm statistics are measured
+SHEET_SEED, SHEET_COUNT = 0, 64
+QUALITY_SEED = 1
+MIN_QUALITY_IMAGES = 32  # with few held-out paintings, coverage is a mean over several groups of images
 
 
 class Ema:
-    """Keeps `average` = a running average of a network's weights and buffers.
+    """Keeps `average`, a running average of a network's weights and buffers.
 
-    An exponential one's decay warms up as min(decay, (1 + t) / (10 + t)), so that a short run is not an average of
-    its noise. With "power" the decay is (1 − 1/t)^(1 + POWER) at step t: it reaches back over the same share of any
-    training, short or long.
+    Args:
+        network: the network that is trained.
+        decay: of an exponential average, which warms up as min(decay, (1 + t) / (10 + t)) at step t, so that a short
+            training is not an average of its noise. With "power" it is (1 − 1/t)^(1 + POWER), which covers the same
+            share of a short and of a long training.
     """
 
     def __init__(self, network: nn.Module, decay: float | Literal["power"]) -> None:
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self._decay = decay
-        self.keeps_statistics = False  # until the first update: for weights that came with their own
+        # True for a loaded model until the first update: its batch norm statistics belong to its weights
+        self.has_own_statistics = False
         self._pairs = list(
             zip(self.average.state_dict().values(), network.state_dict().values(), strict=True)
         )
@@ -43,24 +54,24 @@ class Ema:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the network after step `step`, counted from 0."""
-        self.keeps_statistics = False
+        self.has_own_statistics = False
         weight = 1 - self._decay_at(step)
-        floats = [(mine, theirs) for mine, theirs in self._pairs if mine.is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], weight)
-        for mine, theirs in self._pairs:
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
+        floats = [pair for pair in self._pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floats], [current for _, current in floats], weight)
+        for average, current in self._pairs:
+            if not average.is_floating_point():
+                average.copy_(current)
 
-    def painter(self, latents: Iterable[Tensor]) -> nn.Module:
-        """A copy of the average whose batch norms measure their statistics anew on `latents`, in eval mode.
+    def calibrated(self, latents: Iterable[Tensor]) -> nn.Module:
+        """A copy of the average, in eval mode, whose batch norm statistics are measured on `latents`.
 
-        Averaged weights have other activations than the weights that were averaged: the statistics must be their own
-        (Izmailov et al., arXiv 1803.05407 §3.2).
+        Averaged weights produce other activations than the weights that were averaged, so averaged statistics would not
+        fit them (Izmailov et al., arXiv 1803.05407 §3.2).
         """
-        painter = copy.deepcopy(self.average)
-        if not self.keeps_statistics:
-            update_bn(latents, painter)
-        return painter.eval()
+        network = copy.deepcopy(self.average)
+        if not self.has_own_statistics:
+            update_bn(latents, network)
+        return network.eval()
 
     def _decay_at(self, step: int) -> float:
         if self._decay == "power":
@@ -68,59 +79,57 @@ class Ema:
         return min(self._decay, (1 + step) / (10 + step))
 
 
-CALIBRATION_BATCHES, CALIBRATION_BATCH = 16, 64  # latents that the painter's batch statistics are measured on
+class Previews:
+    """Sheets and quality scores of the averaged generator during training, always with the same latents.
 
-GRID_SEED, GRID_COUNT = 0, 64
-
-QUALITY_SEED = 1
-
-FEWEST = 32  # pictures behind a row: with few held-out paintings, coverage is a mean over several groups of pictures
-
-
-class Showing:
-    """Looks at the averaged generator, always with the same latents, and compares it with held-out paintings."""
+    Args:
+        ema: the average.
+        dataset: its held-out paintings are what generated images are compared with.
+        samples: at most this many images are compared.
+        device: the device of the networks.
+    """
 
     def __init__(self, ema: Ema, dataset: PackedDataset, samples: int, device: torch.device) -> None:
         self._ema, self._device = ema, device
         self._dataset, self._samples = dataset, samples
         self._panel: QuickPanel | None = None
-        self._painter: nn.Module | None = None
-        self._painter_of: list[torch.Tensor] = []
+        self._generator: nn.Module | None = None
+        self._calibrated_for: list[Tensor] = []
 
-    def painter(self) -> nn.Module:
-        """The averaged generator as it paints, with batch statistics of its own, in eval mode.
+    def generator(self) -> nn.Module:
+        """The averaged generator, in eval mode, with batch norm statistics measured on 1,024 latents.
 
-        Its statistics are measured on 1,024 latents, so the same weights get the same painter without measuring again.
+        The result is kept until the average changes.
         """
-        state = [torch.tensor(self._ema.keeps_statistics), *self._ema.average.state_dict().values()]
-        if self._painter is None or not all(map(torch.equal, state, self._painter_of)):
-            self._painter, self._painter_of = self._measured(), [tensor.clone() for tensor in state]
-        return self._painter
+        state = [torch.tensor(self._ema.has_own_statistics), *self._ema.average.state_dict().values()]
+        if self._generator is None or not all(map(torch.equal, state, self._calibrated_for)):
+            self._generator = self._ema.calibrated(self._calibration_latents())
+            self._calibrated_for = [tensor.clone() for tensor in state]
+        return self._generator
 
-    def _measured(self) -> nn.Module:
-        generators = (generator_for("calibrate", index) for index in range(CALIBRATION_BATCHES))
-        return self._ema.painter(
-            torch.randn(CALIBRATION_BATCH, inputs_of(self._ema.average), generator=generator).to(self._device)
-            for generator in generators
-        )
-
-    def draw_grid(self, path: Path, batch: int) -> None:
-        """Write a sheet of samples."""
-        write_sheet(path, self._paint(GRID_SEED, GRID_COUNT, batch))
+    def draw_sheet(self, path: Path, batch: int) -> None:
+        """Write a sheet of 64 images, generated `batch` at a time."""
+        write_sheet(path, self._generate(SHEET_SEED, SHEET_COUNT, batch))
 
     def quality(self, batch: int) -> dict[str, float]:
-        """The quality curve's columns except kimg, of pictures painted `batch` at a time.
+        """The columns of quality.csv except kimg, of images generated `batch` at a time.
 
-        There are as many pictures as held-out paintings, but at least FEWEST and at most `samples`.
+        There are as many images as held-out paintings, but at least MIN_QUALITY_IMAGES and at most `samples`.
         """
         training, held_out = self._dataset.train.images, self._dataset.held_out.images
         if self._panel is None:
             self._panel = QuickPanel(training, held_out, self._device, QUALITY_SEED)
-        count = min(self._samples, max(FEWEST, len(held_out)))
-        return asdict(self._panel.scores(self._paint(QUALITY_SEED, count, batch)))
+        count = min(self._samples, max(MIN_QUALITY_IMAGES, len(held_out)))
+        return asdict(self._panel.scores(self._generate(QUALITY_SEED, count, batch)))
 
-    def _paint(self, seed: int, count: int, batch: int) -> Pixels:
-        """Pictures of the painter, always the same latents: (count, H, W, 3)."""
-        painter = self.painter()
-        z = torch.cat([draw_inputs(painter, seed, index) for index in range(count)])
-        return np.concatenate([render_batch(painter, part) for part in torch.split(z, batch)])
+    def _calibration_latents(self) -> Iterable[Tensor]:
+        for index in range(CALIBRATION_BATCHES):
+            generator = generator_for("calibrate", index)
+            latents = torch.randn(CALIBRATION_BATCH, inputs_of(self._ema.average), generator=generator)
+            yield latents.to(self._device)
+
+    def _generate(self, seed: int, count: int, batch: int) -> Pixels:
+        """The images of this seed: (count, H, W, 3)."""
+        generator = self.generator()
+        z = torch.cat([draw_inputs(generator, seed, index) for index in range(count)])
+        return np.concatenate([render_batch(generator, part) for part in torch.split(z, batch)])

@@ -1,51 +1,60 @@
-"""What the two networks play for: two games behind one interface.
+"""The adversarial losses and the weight of their gradient penalties, written as in the papers.
 
-A game is handed the discriminator and the pictures rather than logits, because one of them punishes gradients.
+A loss receives the discriminator and the images instead of logits, because the penalties need the gradient of the
+logits with respect to the images.
 """
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.training.schedules import gamma_at
-
 GAMMA_64, GAMMA_EXPONENT = 2.0, 3.1  # fitted to R3GAN's 2 at 64 px and 150 at 256 px (its train.py)
+GAMMA_END_RATIO = 0.1  # the penalties' weight at the end of a training, relative to the start
+
+Logs = dict[str, Tensor]  # the named means of one step, scalars without gradients, on the device
 
 
-class Verdict(NamedTuple):
-    """What the discriminator minimises, and what the curve is told of it: three numbers (3,), without gradients."""
+class DiscriminatorLoss(NamedTuple):
+    """What the discriminator minimises, and the values of the step for losses.csv."""
 
     loss: Tensor
-    told: Tensor
+    logs: Logs
 
 
-class Game(Protocol):
-    """A loss for either side on pictures (B, 3, H, W), each the mean of its batch."""
+class AdversarialLoss(Protocol):
+    """The losses of both networks on images (B, 3, H, W), each the mean over the batch."""
 
-    columns: tuple[str, str, str, str]  # of the curve: D's loss, G's loss, and two more of D's numbers
+    columns: tuple[str, str, str, str]  # of losses.csv: the discriminator's logs, and loss_g
 
-    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, done: float) -> Verdict:
-        """`done` is the share of the training that lies behind; told are the first, third and fourth column."""
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float
+    ) -> DiscriminatorLoss:
+        """The discriminator's loss; `progress` is the share of the training that is done, from 0 to 1."""
 
     def generator(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        """Gradients flow to `fake` alone; `network`'s weights ask for none."""
+        """The generator's loss. `network` is the discriminator, whose weights need no gradients; only `fake` does."""
 
 
 class NonSaturating:
-    """Goodfellow's non-saturating game (arXiv 1406.2661 §3), as DCGAN plays it: binary cross-entropy on logits.
+    """Goodfellow's non-saturating loss (arXiv 1406.2661 §3), as in DCGAN: binary cross-entropy on logits.
 
-    loss_d 2 ln 2 is guessing; d_real and d_fake are how likely the discriminator holds either to be real.
+    A discriminator that guesses has loss_d = 2 ln 2. d_real and d_fake are the mean probabilities of being real that
+    it gives to real and to generated images.
     """
 
     columns = ("loss_d", "loss_g", "d_real", "d_fake")
 
-    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, done: float) -> Verdict:
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float
+    ) -> DiscriminatorLoss:
         """−log σ(D(x)) − log(1 − σ(D(g)))."""
         real_logits, fake_logits = network(real), network(fake)
         loss = functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
-        return Verdict(loss, _told(loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()))
+        d_real, d_fake = real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
+        return DiscriminatorLoss(loss, _logs(loss_d=loss, d_real=d_real, d_fake=d_fake))
 
     def generator(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """−log σ(D(g))."""
@@ -53,10 +62,13 @@ class NonSaturating:
 
 
 class Relativistic:
-    """R3GAN's game (arXiv 2501.05441): is this painting more real than that picture, kept calm by penalties?
+    """R3GAN's loss (arXiv 2501.05441): relativistic pairing of real and generated images, with R1 and R2 penalties.
 
-    loss_d is the game's part alone, so ln 2 is guessing; d_gap is D(x) − D(g), penalty the squared gradient of both.
-    The gradients are those by the pictures as the discriminator sees them, augmented.
+    loss_d is logged without the penalties, so a discriminator that guesses has loss_d = ln 2. d_gap is the mean of
+    D(x) − D(g), penalty the mean squared gradient of both. Gradients are taken with respect to the augmented images.
+
+    Args:
+        gamma: the penalties' weight at the start of the training.
     """
 
     columns = ("loss_d", "loss_g", "d_gap", "penalty")
@@ -64,14 +76,16 @@ class Relativistic:
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
 
-    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, done: float) -> Verdict:
-        """softplus(−(D(x) − D(g))) + γ/2 · (‖∇D(x)‖² + ‖∇D(g)‖²): R1 on paintings, R2 on generated pictures."""
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float
+    ) -> DiscriminatorLoss:
+        """softplus(−(D(x) − D(g))) + γ/2 · (‖∇D(x)‖² + ‖∇D(g)‖²): R1 on real images, R2 on generated ones."""
         real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
         real_logits, fake_logits = network(real), network(fake)
-        game = functional.softplus(fake_logits - real_logits).mean()
+        loss = functional.softplus(fake_logits - real_logits).mean()
         penalty = (_squared_gradient(real_logits, real) + _squared_gradient(fake_logits, fake)).mean()
-        told = _told(game, (real_logits - fake_logits).mean(), penalty)
-        return Verdict(game + gamma_at(self.gamma, done) / 2 * penalty, told)
+        logs = _logs(loss_d=loss, d_gap=(real_logits - fake_logits).mean(), penalty=penalty)
+        return DiscriminatorLoss(loss + gamma_at(self.gamma, progress) / 2 * penalty, logs)
 
     def generator(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """softplus(−(D(g) − D(x)))."""
@@ -81,7 +95,7 @@ class Relativistic:
 
 
 def reconstruction_loss(painted: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute difference of pictures (B, 3, H, W) at their own size, half of it, and twice that at a quarter."""
+    """Mean absolute difference of images (B, 3, H, W), plus that at half their size and twice that at a quarter."""
     difference = painted - real
     half = functional.avg_pool2d(difference, 2)
     quarter = functional.avg_pool2d(half, 2)
@@ -89,15 +103,25 @@ def reconstruction_loss(painted: Tensor, real: Tensor) -> Tensor:
 
 
 def gamma_for(resolution: int) -> float:
-    """The penalties' first weight: 2 at 64 px, 17 at 128, 147 at 256."""
+    """The penalties' weight at the start, by the images' side in pixels: 2 at 64, 17 at 128, 147 at 256."""
     return float(GAMMA_64 * (resolution / 64) ** GAMMA_EXPONENT)
 
 
-def _squared_gradient(logits: Tensor, pictures: Tensor) -> Tensor:
-    """‖∇D‖² of each picture (B,), itself differentiable."""
-    (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+def gamma_at(start: float, progress: float) -> float:
+    """The penalties' weight after this share of the training; it falls along a cosine to a tenth of `start`."""
+    return cosine(start, start * GAMMA_END_RATIO, progress)
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """From `start` to `end` along half a cosine, as R3GAN's schedules; `progress` is clamped to [0, 1]."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
+
+
+def _squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
+    """‖∇D‖² of each image (B,), itself differentiable."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3))
 
 
-def _told(*numbers: Tensor) -> Tensor:
-    return torch.stack([number.detach() for number in numbers])
+def _logs(**values: Tensor) -> Logs:
+    return {name: value.detach() for name, value in values.items()}

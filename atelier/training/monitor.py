@@ -1,10 +1,7 @@
-"""The rows of a training's snapshots, and what follows from them: the best snapshot, a collapse, advice.
+"""The curves of a training and what follows from them: the best snapshot, a collapse, advice, and the mean losses.
 
-All of it follows from the rows alone, so that a resumed training comes to the same conclusions.
-
-What a training does about a collapse, and which states belong to one that does so. Decides, and does nothing.
-
-Sums of what the steps tell, on the device: a mean is asked for now and then, and nothing waits for it before.
+Everything except `RunningMean` is computed from the rows of the curves alone, so a resumed training reaches the same
+conclusions.
 """
 
 import math
@@ -16,25 +13,23 @@ import torch
 from torch import Tensor
 
 from atelier.errors import AtelierError
+from atelier.training.losses import Logs
 
-Row = dict[str, float]
+Row = dict[str, float]  # of losses.csv or quality.csv, by column
 
-COLLAPSED = 0.5  # of the best coverage so far: more than the curve's noise explains
+COLLAPSE_COVERAGE_RATIO = 0.5  # of the best coverage so far: more than the noise of the curve explains
+MIN_BEST_COVERAGE = 0.25  # a training whose coverage was never above this cannot collapse
+CONSECUTIVE_ROWS = 2  # a single one may be chance
+MAX_ROLLBACKS = 3  # after which the settings are the likely cause
 
-WORTH_LOSING = 0.25  # a training whose coverage was never above this has nothing to fall from
-
-IN_A_ROW = 2  # snapshots: one may be bad luck
-
-# loss_d of a discriminator that guesses, and below which it knows
-GUESSING = {"relativistic": math.log(2), "nonsaturating": 2 * math.log(2)}
-
-WON = {"relativistic": 0.1, "nonsaturating": 0.5}
-
-NEAR = 0.02  # of guessing
-
-NOTHING = 0.02  # a loss_d that leaves the generator no gradient
-
-RISING = 3  # rows of a growing loss_g
+GUESSING_LOSS_D = {
+    "relativistic": math.log(2),
+    "nonsaturating": 2 * math.log(2),
+}  # of a discriminator that guesses
+GUESSING_TOLERANCE = 0.02  # relative
+OVERFIT_LOSS_D = {"relativistic": 0.1, "nonsaturating": 0.5}
+VANISHING_LOSS_D = 0.02  # leaves the generator no gradient
+RISING_ROWS = 3  # of a growing loss_g
 
 PINNED = {
     "relativistic": "D-loss pinned at ln 2 (0.69) or above: the penalties leave the discriminator no say, gamma is too "
@@ -42,15 +37,13 @@ PINNED = {
     "nonsaturating": "D-loss pinned at 2 ln 2 (1.39) or above: the discriminator only guesses; raise "
     "train.lr_discriminator or widen it",
 }
-
 OVERFIT = {
     "relativistic": "D-loss below 0.1 and G-loss rising: over-fitting; raise train.augment_probability or train.gamma, "
     "or use more paintings",
     "nonsaturating": "D-loss below 0.5 and G-loss rising: over-fitting; raise train.augment_probability, lower "
     "train.lr_discriminator, or use more paintings",
 }
-
-LOST = {
+VANISHED = {
     "relativistic": "D-loss at 0: the discriminator tells all apart, and the generator learns nothing from it; raise "
     "train.gamma or lower train.lr",
     "nonsaturating": "D-loss at 0: the discriminator tells all apart, and the generator learns nothing from it; lower "
@@ -60,7 +53,7 @@ LOST = {
 
 @dataclass(frozen=True)
 class Rollback:
-    """The training went back from `from_kimg` to the best snapshot at `to_kimg`, because of `reason`."""
+    """A return from `from_kimg` to the best snapshot at `to_kimg`, because of `reason`."""
 
     from_kimg: float
     to_kimg: float
@@ -69,135 +62,136 @@ class Rollback:
 
 @dataclass
 class Curves:
-    """One row a snapshot; losses are means over the images since the row before."""
+    """The rows of losses.csv and quality.csv, one per snapshot; losses are means since the previous row."""
 
     losses: list[Row] = field(default_factory=list)
     quality: list[Row] = field(default_factory=list)
     rollbacks: list[Rollback] = field(default_factory=list)
 
     @classmethod
-    def of(cls, notes: Mapping[str, list[Any]]) -> Self:
-        """From what `dataclasses.asdict` made of them."""
+    def from_dict(cls, notes: Mapping[str, list[Any]]) -> Self:
+        """The inverse of `dataclasses.asdict`."""
         return cls(notes["losses"], notes["quality"], [Rollback(**row) for row in notes["rollbacks"]])
 
-    def went_past_a_collapse(self, kimg: float) -> bool:
-        """Whether a training that is at `kimg` has gone on after its snapshots showed a collapse."""
+    def continued_after_collapse(self, kimg: float) -> bool:
+        """Whether a training that is at `kimg` has continued after its snapshots showed a collapse."""
         past = [end for end, row in enumerate(self.quality, 1) if row["kimg"] < kimg]
         return any(collapse(self.quality[:end]) for end in past)
 
 
 def best(quality: Sequence[Row]) -> Row | None:
-    """The row with the lowest kid_coarse, of those that have not collapsed; None without rows."""
+    """The row with the lowest kid_coarse among those that have not collapsed; None without rows."""
     return min(
-        (row for row, fallen in zip(quality, _fallen(quality), strict=True) if not fallen),
+        (row for row, collapsed in zip(quality, _collapsed(quality), strict=True) if not collapsed),
         key=lambda row: row["kid_coarse"],
         default=None,
     )
 
 
+def snapshots_to_keep(quality: Sequence[Row]) -> list[Row]:
+    """The snapshots whose states may still be needed; the first is the best.
+
+    The second is the best one without the last row, which is needed if the training goes back to before that row.
+    """
+    return [row for row in (best(quality), best(quality[:-1])) if row]
+
+
 def collapse(quality: Sequence[Row]) -> str | None:
-    """What has happened, in words, where the last snapshots' coverage is at half its best or below."""
-    fallen = list(_fallen(quality))
-    if len(fallen) < IN_A_ROW or not all(fallen[-IN_A_ROW:]):
+    """A description of the collapse if the coverage of the last snapshots is at most half its best, else None."""
+    collapsed = list(_collapsed(quality))
+    if len(collapsed) < CONSECUTIVE_ROWS or not all(collapsed[-CONSECUTIVE_ROWS:]):
         return None
     top = max(quality, key=lambda row: row["coverage"])
-    last = " and ".join(f"{row['coverage']:.2f} at {row['kimg']:g}" for row in quality[-IN_A_ROW:])
+    last = " and ".join(f"{row['coverage']:.2f} at {row['kimg']:g}" for row in quality[-CONSECUTIVE_ROWS:])
     return f"coverage fell from {top['coverage']:.2f} at {top['kimg']:g} kimg to {last}"
 
 
-def way_out(policy: str, top: Row | None, rollbacks: int, hopeless: bool) -> str:
-    """What a person may do about a collapse that ends the training; `hopeless` where nothing but numbers is left."""
-    cure = "Lower train.lr, or widen the generator" if hopeless else "More paintings or a lower train.lr help"
+def rollback_target(policy: str, curves: Curves, what: str, diverged: bool) -> Row | None:
+    """The snapshot to go back to after a collapse, by `train.on_collapse`; None to continue as if nothing had happened.
+
+    Raises AtelierError, with `what` as its first sentence, where the policy ends the training, and where it has
+    `diverged`, so that weights or losses are not finite, and there is no snapshot to go back to.
+    """
+    top = best(curves.quality)
+    if policy == "rollback" and top and len(curves.rollbacks) < MAX_ROLLBACKS:
+        return top
+    if policy == "ignore" and not diverged:
+        return None
+    raise AtelierError(f"{what}. {remedy(policy, top, len(curves.rollbacks), diverged)}")
+
+
+def remedy(policy: str, top: Row | None, rollbacks: int, diverged: bool) -> str:
+    """What a person can do about a collapse that ends the training; `top` is the best snapshot."""
+    cure = "Lower train.lr, or widen the generator" if diverged else "More paintings or a lower train.lr help"
     if top is None:
         return f"{cure}; there is no snapshot yet to go back to"
     if policy == "rollback":
         return f"{cure}; it went back {rollbacks} times already"
     back = f"train.on_collapse: rollback goes back to {top['kimg']:g} kimg with halved learning rates"
-    return f"{cure}; {back}" + ("" if hopeless else ", ignore goes on (train.pick: best hands on the best)")
-
-
-def advice(losses: Sequence[Row], game: str) -> list[str]:
-    """What the losses' course says about the settings, in words; usually nothing."""
-    latest = [row["loss_d"] for row in losses[-IN_A_ROW:]]
-    if len(latest) == IN_A_ROW and min(latest) >= (1 - NEAR) * GUESSING[game]:
-        return [PINNED[game]]
-    if len(latest) == IN_A_ROW and max(latest) <= NOTHING:
-        return [LOST[game]]
-    rising = [row["loss_g"] for row in losses[-RISING:]]
-    if len(rising) == RISING and rising == sorted(set(rising)) and latest[-1] < WON[game]:
-        return [OVERFIT[game]]
-    return []
-
-
-def _fallen(quality: Sequence[Row]) -> Iterator[bool]:
-    """Of each row, whether its coverage is at half the best so far or below."""
-    top = 0.0
-    for row in quality:
-        top = max(top, row["coverage"])
-        yield top >= WORTH_LOSING and row["coverage"] <= COLLAPSED * top
-
-
-MOST_ROLLBACKS = 3  # then the settings are wrong, not the luck
-
-
-def way_back(policy: str, curves: Curves, what: str, hopeless: bool) -> Row | None:
-    """The snapshot to go back to, or None to go on as if nothing were.
-
-    Raises AtelierError, which begins with `what` has happened, where the training ends there; `hopeless` where
-    nothing but numbers is left.
-    """
-    top = best(curves.quality)
-    if policy == "rollback" and top and len(curves.rollbacks) < MOST_ROLLBACKS:
-        return top
-    if policy == "ignore" and not hopeless:
-        return None
-    raise AtelierError(f"{what}. {way_out(policy, top, len(curves.rollbacks), hopeless)}")
+    return f"{cure}; {back}" + ("" if diverged else ", ignore goes on (train.pick: best hands on the best)")
 
 
 def passes_through(policy: str, curves: Curves, kimg: float) -> bool:
-    """Whether a training with this policy comes to a state at `kimg` with these curves."""
+    """Whether a training with this `train.on_collapse` would reach a state at `kimg` with these curves."""
     if policy == "rollback":
-        return not curves.went_past_a_collapse(kimg)
+        return not curves.continued_after_collapse(kimg)
     return not curves.rollbacks
 
 
-def needed(quality: Sequence[Row]) -> list[Row]:
-    """The snapshots whose states a training may go back to or hand on; the first is the best.
+def advice(losses: Sequence[Row], loss: str) -> list[str]:
+    """Sentences about settings that the course of the losses suggests to change; usually none."""
+    latest = [row["loss_d"] for row in losses[-CONSECUTIVE_ROWS:]]
+    if len(latest) == CONSECUTIVE_ROWS and min(latest) >= (1 - GUESSING_TOLERANCE) * GUESSING_LOSS_D[loss]:
+        return [PINNED[loss]]
+    if len(latest) == CONSECUTIVE_ROWS and max(latest) <= VANISHING_LOSS_D:
+        return [VANISHED[loss]]
+    rising = [row["loss_g"] for row in losses[-RISING_ROWS:]]
+    if len(rising) == RISING_ROWS and rising == sorted(set(rising)) and latest[-1] < OVERFIT_LOSS_D[loss]:
+        return [OVERFIT[loss]]
+    return []
 
-    The one before last may have had another best, and may yet be gone back to.
-    """
-    return [row for row in (best(quality), best(quality[:-1])) if row]
+
+def _collapsed(quality: Sequence[Row]) -> Iterator[bool]:
+    """For each row, whether its coverage is at most half the best so far."""
+    top = 0.0
+    for row in quality:
+        top = max(top, row["coverage"])
+        yield top >= MIN_BEST_COVERAGE and row["coverage"] <= COLLAPSE_COVERAGE_RATIO * top
 
 
-class Tally:
-    """The sums of four numbers over the steps since the last snapshot."""
+class RunningMean:
+    """The means of named values over the steps since `clear`, summed on the device without waiting for it."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(4, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
-        self._summed = torch.zeros((), dtype=torch.int64)
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self._names = names
+        self._sums = torch.zeros(
+            len(names), dtype=torch.float64, device="cpu" if device.type == "mps" else device
+        )
+        self._steps = torch.zeros((), dtype=torch.int64)
 
     def __bool__(self) -> bool:
-        return bool(self._summed)
+        return bool(self._steps)
 
-    def add(self, told: Tensor) -> None:
-        """One step's four numbers (4,)."""
-        self._sums += told.to(self._sums)
-        self._summed += 1
+    def add(self, logs: Logs) -> None:
+        """Add the values of one step; a name that is missing counts as 0."""
+        zero = torch.zeros_like(next(iter(logs.values())))
+        self._sums += torch.stack([logs.get(name, zero) for name in self._names]).to(self._sums)
+        self._steps += 1
 
-    def means(self, columns: Sequence[str]) -> dict[str, float]:
-        """By name; waits for the device."""
-        means = (self._sums / self._summed.to(self._sums)).tolist()
-        return dict(zip(columns, means, strict=True))
+    def means(self) -> dict[str, float]:
+        """The means by name, in the order of `names`; waits for the device."""
+        means = (self._sums / self._steps.to(self._sums)).tolist()
+        return dict(zip(self._names, means, strict=True))
 
     def isfinite(self) -> Tensor:
-        """Whether all of it are numbers, still on its device."""
+        """Whether all sums are finite, still on the device."""
         return self._sums.isfinite().all()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all steps."""
         self._sums.zero_()
-        self._summed.zero_()
+        self._steps.zero_()
 
-    def tensors(self) -> Mapping[str, Tensor]:
-        """What a resumable state keeps of it."""
-        return {"sums": self._sums, "summed": self._summed}
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that a resumable state keeps."""
+        return {"sums": self._sums, "steps": self._steps}

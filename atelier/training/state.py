@@ -1,9 +1,8 @@
-"""The resumable state of a training in one safetensors file: bit-exact, atomic, no code in it.
+"""The resumable state of a training as one safetensors file, and random generators that need no saved state.
 
-Tensors go in under `<module>.<name>` and, for optimisers, `<optimiser>.<parameter>.<key>`; loading copies into what is
-already there, so that devices and memory formats stay as they were built.
-
-Random numbers that depend on (purpose, seed, step) alone, so that resuming needs no generator's state.
+Tensors are stored under `<module>.<name>` and, for optimisers, `<optimiser>.<parameter>.<key>`. Loading copies them
+into the existing tensors, so devices and memory formats stay as they were built. A resumed training equals an
+undisturbed one bit for bit, and the file contains no code.
 """
 
 import hashlib
@@ -22,44 +21,6 @@ from atelier.networks.weights import write_tensors
 
 FORMAT = "atelier-state/1"
 
-KEPT_STATES = 2
-
-
-class States:
-    """The saved states of one training in one directory, by step."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def path(self, step: int) -> Path:
-        """Where the state after `step` steps is, or would be."""
-        return self.directory / f"state-{step:09d}.safetensors"
-
-    def steps(self) -> list[int]:
-        """The steps that there are states of, the latest first."""
-        found = self.directory.glob("state-*.safetensors")
-        return sorted((int(path.stem.removeprefix("state-")) for path in found), reverse=True)
-
-    def prune(self, step: int, keep: Collection[int]) -> None:
-        """Drop what led up to `step` but the last few and `keep`; later ones are a longer training's.
-
-        What a process that was killed left of a state it was writing goes too: no other process writes here.
-        """
-        for half in (
-            *self.directory.glob(".state-*.tmp"),
-            *self.directory.glob(".tmp??????"),
-        ):  # safetensors' own
-            half.unlink(missing_ok=True)
-        for old in [older for older in self.steps() if older <= step][KEPT_STATES:]:
-            if old not in keep:
-                self.path(old).unlink()
-
-    def drop_after(self, step: int) -> None:
-        """Drop all later states: the training has taken another course."""
-        for later in self.steps():
-            if later > step:
-                self.path(later).unlink()
-
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -71,15 +32,16 @@ class TrainingState:
 
 
 def save_state(path: Path, step: int, state: TrainingState, notes: Mapping[str, Any] | None = None) -> None:
-    """Write `state` as of `step` finished steps, with JSON-able `notes` (curves, say)."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named(state).items()}
+    """Write `state` after `step` steps to `path`, atomically, with JSON-serialisable `notes` such as the curves."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named_tensors(state).items()}
     write_tensors(path, tensors, {"format": FORMAT, "step": str(step), "notes": json.dumps(notes or {})})
 
 
 def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] | None:
-    """Restore `state` in place; the number of finished steps and the notes, or None where the file does not fit.
+    """Restore `state` in place and return the number of steps and the notes.
 
-    A torn or foreign file costs a training its head start, never its correctness.
+    Returns None where the file is missing, damaged, or of other networks. `state` is then unchanged, and its optimisers
+    have no moments.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -87,12 +49,12 @@ def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] |
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, FileNotFoundError):
         return None
-    _make_moments(state, {name.split(".")[0] for name in saved})
-    present = _named(state)
+    _set_moments(state, {name.split(".")[0] for name in saved})
+    present = _named_tensors(state)
     fits = {name: tensor.shape for name, tensor in saved.items()} == {n: t.shape for n, t in present.items()}
     if metadata.get("format") != FORMAT or not fits:
         for optimizer, _ in state.optimizers.values():
-            optimizer.state.clear()  # as fresh as it was
+            optimizer.state.clear()
         return None
     with torch.no_grad():
         for name, tensor in present.items():
@@ -101,7 +63,7 @@ def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] |
 
 
 def read_notes(path: Path) -> dict[str, Any] | None:
-    """The notes of a state alone, or None where the file is torn or foreign."""
+    """The notes of a state file, or None where it is missing, damaged or of another format."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -110,19 +72,29 @@ def read_notes(path: Path) -> dict[str, Any] | None:
     return json.loads(metadata["notes"]) if metadata.get("format") == FORMAT else None
 
 
-def with_moments(state: TrainingState) -> list[str]:
-    """The names of the optimisers that have moments: those that have made a step."""
+def optimizers_with_moments(state: TrainingState) -> list[str]:
+    """The names of the optimisers that have moments, which are those that have made a step."""
     return [name for name, (optimizer, _) in state.optimizers.items() if optimizer.state]
 
 
 def tensors_of(state: TrainingState, moments_of: Collection[str] | None = None) -> list[Tensor]:
-    """All of its tensors, always in the same order; where it is given, these optimisers have moments, and no others."""
-    if moments_of is not None and {*moments_of} != {*with_moments(state)}:
-        _make_moments(state, moments_of)
-    return list(_named(state).values())
+    """All tensors of `state`, always in the same order.
+
+    With `moments_of`, the optimisers of these names get moments first, and all others lose theirs.
+    """
+    if moments_of is not None and {*moments_of} != {*optimizers_with_moments(state)}:
+        _set_moments(state, moments_of)
+    return list(_named_tensors(state).values())
 
 
-def _named(state: TrainingState) -> dict[str, Tensor]:
+def generator_for(purpose: str, *numbers: int) -> torch.Generator:
+    """A CPU generator that depends only on its arguments: on every device and library version it draws the same."""
+    name = ":".join([purpose, *map(str, numbers)])
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _named_tensors(state: TrainingState) -> dict[str, Tensor]:
     named = {f"extra.{name}": tensor for name, tensor in state.tensors.items()}
     for module_name, module in state.modules.items():
         named |= {f"{module_name}.{name}": tensor for name, tensor in module.state_dict().items()}
@@ -133,10 +105,10 @@ def _named(state: TrainingState) -> dict[str, Tensor]:
     return named
 
 
-def _make_moments(state: TrainingState, names: Collection[str]) -> None:
-    """Give these optimisers moments, which are to be overwritten, and take them from the others.
+def _set_moments(state: TrainingState, names: Collection[str]) -> None:
+    """Create moments of any value for the optimisers of these names, and drop those of all others.
 
-    An optimiser makes them at its first step: here one with zero gradients.
+    An optimiser creates its moments in its first step, so it makes one with zero gradients and a learning rate of 0.
     """
     for name, (optimizer, module) in state.optimizers.items():
         if name not in names:
@@ -146,15 +118,8 @@ def _make_moments(state: TrainingState, names: Collection[str]) -> None:
             parameter.grad = torch.zeros_like(parameter)
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
-            group["lr"] = 0.0  # AdamW's weight decay would move the weights, gradients or not
+            group["lr"] = 0.0  # AdamW's weight decay changes the weights even without gradients
         optimizer.step()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
-
-
-def generator_for(purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator for one purpose at one place, the same on every device and library version."""
-    name = ":".join([purpose, *map(str, numbers)])
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
-    return torch.Generator("cpu").manual_seed(seed)

@@ -1,4 +1,7 @@
-"""The training loop: steps, running averages, snapshots, and an exact way back into the middle of it."""
+"""The training loop: steps, snapshots, the response to a collapse, and exact resumption in the middle.
+
+What happens within a step is in step.py.
+"""
 
 import functools
 import shutil
@@ -13,26 +16,45 @@ from torch import nn
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.progress import Progress
+from atelier.training.checkpoints import Checkpoints
 from atelier.training.config import TrainingPlan
-from atelier.training.distributed import ALONE, World
-from atelier.training.ema import Showing
+from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
+from atelier.training.ema import Previews
 from atelier.training.initial import Start
-from atelier.training.monitor import Curves, Rollback, Row, advice, collapse, needed, passes_through, way_back
-from atelier.training.state import States, load_state, read_notes, save_state, tensors_of, with_moments
-from atelier.training.step import Steps
+from atelier.training.monitor import (
+    Curves,
+    Rollback,
+    Row,
+    advice,
+    collapse,
+    passes_through,
+    rollback_target,
+    snapshots_to_keep,
+)
+from atelier.training.state import read_notes, tensors_of
+from atelier.training.step import TrainingStep
 
-LOOK_STEPS = 50  # how often the losses leave the device for the progress line
+CHECK_STEPS = 50  # the losses are read from the device, for the progress line, once in so many steps
 
 
 class Stopped(Exception):
-    """The training was asked to stop; its state is saved, and the same call goes on from there."""
+    """The training was asked to stop. Its state is saved, and the same call resumes it."""
 
 
 class Trainer:
-    """One generator against one discriminator on one device, or on one device of each process of `world`.
+    """Trains one generator against one discriminator, on one device per process of `group`.
 
-    All processes call the same methods in the same order; the first alone reads and writes states and grids. After
-    `train`, `ema` is the averaged generator, `discriminator` its opponent, `curves` and `grids` the account.
+    All processes call the same methods in the same order; only rank 0 reads and writes states and sheets. After
+    `train`, `averaged_generator()` is the generator that paints; `final_curves()` and `copy_sheets()` report how the
+    training went.
+
+    Args:
+        plan: the settings.
+        dataset: paintings to train on and held-out ones to compare with.
+        device: this process's device.
+        states: the directory of resumable states.
+        start: the weights to start from; None for random weights.
+        group: the processes that share the training.
     """
 
     def __init__(
@@ -42,18 +64,20 @@ class Trainer:
         device: torch.device,
         states: Path,
         start: Start | None = None,
-        world: World = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.plan, self.device, self._states, self.world = plan, device, States(states), world
-        self._steps = Steps(plan, dataset, device, start, world)
-        players = self._steps.players
-        self.generator, self.discriminator, self.ema = players.generator, players.discriminator, players.ema
-        self._showing = Showing(self.ema, dataset, plan.quality_samples, device)
+        self.plan, self.device, self.group = plan, device, group
+        self._checkpoints = Checkpoints(states)
+        self._training_step = TrainingStep(plan, dataset, device, start, group)
+        self._micro_batches, self._losses = self._training_step.micro_batches, self._training_step.losses
+        self.networks = self._training_step.networks
+        self.generator, self.discriminator = self.networks.generator, self.networks.discriminator
+        self._previews = Previews(self.networks.ema, dataset, plan.quality_samples, device)
         self.curves = Curves()
         self.passed_over: list[str] = []
         self.step = 0
         self.seconds = 0.0  # of training, over all runs
-        world.as_first(tensors_of(self._steps.state()))  # another kind of CPU may draw other weights
+        group.broadcast(tensors_of(self._training_step.state()))  # another kind of CPU may draw other weights
 
     @property
     def images_seen(self) -> int:
@@ -62,67 +86,23 @@ class Trainer:
 
     @property
     def kimg(self) -> float:
-        """The same in thousands."""
+        """Thousands of real images shown to the discriminator so far."""
         return self.images_seen / 1000
 
     @property
-    def grids(self) -> Path:
-        """Where the sample grids lie, `<kimg>.png` each."""
-        return self._states.directory / "grids"
+    def sheets(self) -> Path:
+        """The directory of the sheets of samples, `<kimg>.png`, one per snapshot."""
+        return self._checkpoints.directory / "grids"
 
     @property
     def augment_probability(self) -> float:
-        """The share of images that the next step augments."""
-        return self._steps.augment_probability(self._done)
+        """The probability with which the next step augments an image."""
+        return self._training_step.augment_probability(self.step)
 
     @property
     def micro_batch(self) -> int:
-        """How many images memory held at once so far."""
-        return -(-self.plan.batch // self.world.size // self._steps.parts)
-
-    def resume(self) -> bool:
-        """Go back to the latest saved state that this training passes through; False where there is none.
-
-        `passed_over` says of each later state why it is not taken.
-        """
-        self.passed_over = []
-        for step in self.world.told_by_first(self._states.steps):
-            if step * self.plan.batch >= self.plan.images + self.plan.batch:
-                continue  # a longer training's: the shorter one is on the way to it, but not in it
-            why_not = self.world.told_by_first(functools.partial(self._why_not, step))
-            if why_not is None:
-                if self._load(step):
-                    return True
-                why_not = "is damaged, or of other networks"
-            self.passed_over.append(f"{self._states.path(step)} {why_not}: not gone on with")
-        return False
-
-    def train(self, progress: Progress, stop: Callable[[], bool] = lambda: False) -> None:
-        """Train until the plan's images have been seen (rounded up to whole batches), or its minutes are over.
-
-        Raises Stopped after saving the state, when `stop()` of any process says so between two steps; AtelierError
-        where the training has collapsed and the plan does not say how to go on.
-        """
-        began_s = time.monotonic() - self.seconds
-        self._answer_collapse(progress)
-        while not self.ended_by():
-            self._advance_saying(progress)
-            elapsed_s = time.monotonic() - began_s
-            # all must end at the same step, by the first one's clock
-            asked, self.seconds = self.world.sums(stop(), elapsed_s if self.world.first else 0)
-            looking = self.step % LOOK_STEPS == 0
-            saving = self._crosses_snapshot() or self.ended_by() or asked
-            if (looking or saving) and not self._steps.finite():
-                self._collapsed("its losses are no numbers any more", progress, hopeless=True)
-                continue
-            progress.update(self.kimg, self._note(progress) if looking else "")
-            if self._crosses_snapshot():
-                self._snapshot(progress)
-                self._answer_collapse(progress)
-            if asked:
-                self.save()
-                raise Stopped
-        self.save()
+        """How many images are computed at a time; fewer than a batch once memory has run out."""
+        return -(-self.plan.batch // self.group.size // self._micro_batches.count)
 
     @property
     def warm(self) -> bool:
@@ -130,163 +110,204 @@ class Trainer:
         return self.step <= self.plan.warm_steps
 
     def ended_by(self) -> str | None:
-        """The setting that ends the training here: kimg, or minutes, or None."""
+        """The setting that ends the training here: `kimg`, `minutes`, or None."""
         if self.images_seen >= self.plan.images:
             return "kimg"
         limit = self.plan.minutes
         return "minutes" if limit is not None and self.step and self.seconds >= 60 * limit else None
 
-    def save(self) -> None:
-        """Write the resumable state of this step, and drop all but the last few and those of the best snapshots."""
-        self.world.told_by_first(self._save)
+    def train(self, bar: Progress, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train until the plan's images have been seen (rounded up to whole batches) or its minutes are over.
 
-    def painter(self) -> nn.Module:
-        """The averaged generator as it paints, with batch statistics of its own, in eval mode."""
-        return self._showing.painter()
-
-    def turn_to(self, row: Row) -> None:
-        """Become what the training was at this row of its quality curve: the last one, or the best snapshot's.
-
-        Raises AtelierError where its state has been deleted or damaged by hand.
+        Raises Stopped, after saving the state, when `stop()` returns True in any process between two steps, and
+        AtelierError where the training has collapsed and the plan does not say how to continue.
         """
-        if self._step_of(row) != self.step and not self._load(self._step_of(row)):
+        began_s = time.monotonic() - self.seconds
+        self._check_collapse(bar)
+        while not self.ended_by():
+            self._advance_and_report(bar)
+            elapsed_s = time.monotonic() - began_s
+            # all processes must end at the same step, by the clock of rank 0
+            asked, self.seconds = self.group.sums(stop(), elapsed_s if self.group.is_rank0 else 0)
+            checking = self.step % CHECK_STEPS == 0
+            saving = self._at_snapshot() or self.ended_by() or asked
+            if (checking or saving) and not self._training_step.is_finite():
+                self._handle_collapse("its losses are no numbers any more", bar, diverged=True)
+                continue
+            bar.update(self.kimg, self._note(bar) if checking else "")
+            if self._at_snapshot():
+                self._snapshot(bar)
+                self._check_collapse(bar)
+            if asked:
+                self.save()
+                raise Stopped
+        self.save()
+
+    def advance(self) -> None:
+        """Train on one batch."""
+        self._training_step.run(self.step, rollbacks=len(self.curves.rollbacks))
+        self.step += 1
+
+    def save(self) -> None:
+        """Write the resumable state after this step, and delete all but the last few and the best snapshots'."""
+        notes = {
+            "curves": asdict(self.curves), "seconds": self.seconds, "micro_batches": self._micro_batches.count,
+        }  # fmt: skip
+        keep = {self._step_of(row) for row in snapshots_to_keep(self.curves.quality)}
+        self.group.on_rank0(
+            lambda: self._checkpoints.save(self.step, self._training_step.state(), notes, keep)
+        )
+
+    def resume(self) -> bool:
+        """Load the latest saved state that this training would reach; False where there is none.
+
+        `passed_over` lists the later states, each with the reason why it was not loaded.
+        """
+        self.passed_over = []
+        for step in self.group.on_rank0(self._checkpoints.steps):
+            if step * self.plan.batch >= self.plan.images + self.plan.batch:
+                continue  # of a longer training
+            reason = self.group.on_rank0(functools.partial(self._why_unusable, step))
+            if reason is None:
+                if self._load(step):
+                    return True
+                reason = "is damaged, or of other networks"
+            self.passed_over.append(f"{self._checkpoints.path(step)} {reason}: not gone on with")
+        return False
+
+    def go_to(self, row: Row) -> None:
+        """Load the state at this row of the quality curve: the present one, or that of the best snapshot.
+
+        Raises AtelierError where it has been deleted or damaged.
+        """
+        step = self._step_of(row)
+        if step != self.step and not self._load(step):
             raise AtelierError(
-                f"the state of the best snapshot, {self._states.path(self._step_of(row))}, is missing or damaged: "
-                f"delete {self._states.directory} and train again"
+                f"the state of the best snapshot, {self._checkpoints.path(step)}, is missing or damaged: "
+                f"delete {self._checkpoints.directory} and train again"
             )
 
+    def averaged_generator(self) -> nn.Module:
+        """The averaged generator, ready to paint: in eval mode, with batch norm statistics measured for its weights."""
+        return self._previews.generator()
+
     def final_curves(self) -> Curves:
-        """The curves up to now, with a last row for what came after the last snapshot."""
+        """The curves up to now, with a last row for the steps since the last snapshot."""
         curves = Curves([*self.curves.losses], [*self.curves.quality], self.curves.rollbacks)
-        if self._steps.tally and not self.warm:
+        if self._losses and not self.warm:
             curves.losses.append(self._losses_row())
-        if self._steps.tally or not curves.quality:
+        if self._losses or not curves.quality:
             curves.quality.append(self._quality_row())
         return curves
 
-    def copy_grids(self, directory: Path) -> None:
-        """Copy this training's grids, and draw the last one where no snapshot fell on the end."""
+    def copy_sheets(self, directory: Path) -> None:
+        """Copy this training's sheets to `directory`, and draw the last one if there is none yet."""
         directory.mkdir(parents=True, exist_ok=True)
         for row in self.curves.losses:
-            name = _grid_name(row["kimg"])
-            shutil.copyfile(self.grids / name, directory / name)
-        self._showing.draw_grid(directory / _grid_name(self.kimg), self.micro_batch)
+            name = _sheet_name(row["kimg"])
+            shutil.copyfile(self.sheets / name, directory / name)
+        self._previews.draw_sheet(directory / _sheet_name(self.kimg), self.micro_batch)
 
-    def advance(self) -> None:
-        """One step: the discriminator on real and generated, then the generator on the same generated pictures."""
-        self._steps.take(self.step, self._done, rollbacks=len(self.curves.rollbacks))
-        self.step += 1
-
-    @property
-    def _done(self) -> float:
-        return self.images_seen / self.plan.images
-
-    def _advance_saying(self, progress: Progress) -> None:
-        """One step, and a line where it did not fit into memory."""
+    def _advance_and_report(self, bar: Progress) -> None:
+        """Train on one batch, and print a line if it had to be divided into smaller parts."""
         before = self.micro_batch
         self.advance()
         if self.micro_batch < before:
-            progress.print_line(
+            bar.print_line(
                 f"train: out of memory at {before} pictures a time; goes on with {self.micro_batch} a time, and "
                 f"still {self.plan.batch} a step"
             )
 
-    def _crosses_snapshot(self) -> bool:
+    def _at_snapshot(self) -> bool:
         every = self.plan.snapshot_kimg * 1000
         return self.images_seen // every > (self.images_seen - self.plan.batch) // every
 
-    def _snapshot(self, progress: Progress) -> None:
-        if self.warm:  # quality and grids begin with the adversarial training
-            progress.print_line(f"train: {self.kimg:g} kimg, {self._note(progress)}")
-            self._steps.tally.clear()
+    def _snapshot(self, bar: Progress) -> None:
+        """Add a row to each curve, draw a sheet, save the state and print a line."""
+        if self.warm:  # curves and sheets begin with the adversarial training
+            bar.print_line(f"train: {self.kimg:g} kimg, {self._note(bar)}")
+            self._losses.clear()
             self.save()
             return
         self.curves.losses.append(self._losses_row())
         self.curves.quality.append(self._quality_row())
-        self._steps.tally.clear()
-        if self.world.first:
-            self._showing.draw_grid(self.grids / _grid_name(self.kimg), self.micro_batch)
-            progress.show_picture(self.grids / _grid_name(self.kimg), self.curves.quality)
+        self._losses.clear()
+        sheet = self.sheets / _sheet_name(self.kimg)
+        if self.group.is_rank0:
+            self._previews.draw_sheet(sheet, self.micro_batch)
+            bar.show_picture(sheet, self.curves.quality)
         self.save()
         row = self.curves.quality[-1]
-        p = f", p {self.augment_probability:.2f}" if self._steps.adaptive else ""
+        p = f", p {self.augment_probability:.2f}" if self._training_step.adaptive else ""
         scores = f"kid {row['kid']:.3g}, kid_coarse {row['kid_coarse']:.3g}, coverage {row['coverage']:.2f}"
-        for words in (
-            f"{self.kimg:g} kimg, {scores}{p}, {self.grids}",
-            *advice(self.curves.losses, self.plan.loss),
-        ):
-            progress.print_line(f"train: {words}")
+        bar.print_line(f"train: {self.kimg:g} kimg, {scores}{p}, {self.sheets}")
+        for sentence in advice(self.curves.losses, self.plan.loss):
+            bar.print_line(f"train: {sentence}")
 
-    def _answer_collapse(self, progress: Progress) -> None:
-        """Do what the plan says where the latest snapshots show a collapse, also where a resumed training shows it."""
+    def _check_collapse(self, bar: Progress) -> None:
+        """Handle a collapse that the latest snapshots show, including those of a resumed training."""
         if reason := collapse(self.curves.quality):
-            self._collapsed(reason, progress, hopeless=False)
+            self._handle_collapse(reason, bar, diverged=False)
 
-    def _collapsed(self, reason: str, progress: Progress, hopeless: bool) -> None:
-        """Roll back, go on, or raise AtelierError; from NaN nothing goes on."""
+    def _handle_collapse(self, reason: str, bar: Progress, diverged: bool) -> None:
+        """Roll back, continue, or raise AtelierError, by `train.on_collapse`."""
         what = f"the training has collapsed at {self.kimg:g} kimg: {reason}"
-        if top := way_back(self.plan.on_collapse, self.curves, what, hopeless):
+        if top := rollback_target(self.plan.on_collapse, self.curves, what, diverged):
             self._roll_back(top, reason)
-            progress.print_line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
+            bar.print_line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
         else:
-            progress.print_line(f"train: {what}; train.on_collapse says to ignore it")
+            bar.print_line(f"train: {what}; train.on_collapse says to ignore it")
 
     def _roll_back(self, top: Row, reason: str) -> None:
-        from_kimg, before = self.kimg, (self.curves.rollbacks, self.seconds, self._steps.parts)
-        self.turn_to(top)
-        rollbacks, self.seconds, self._steps.parts = before
+        from_kimg, rollbacks, seconds = self.kimg, self.curves.rollbacks, self.seconds
+        micro_batches = self._micro_batches.count
+        self.go_to(top)
+        self.seconds, self._micro_batches.count = seconds, micro_batches
         self.curves.rollbacks = [*rollbacks, Rollback(from_kimg, self.kimg, reason)]
-        self.save()  # over the same step's state, which differs only in not knowing what lies ahead
-        if self.world.first:
-            self._states.drop_after(self.step)
+        self.save()  # replaces the state of the same step, which lacks the rollback
+        if self.group.is_rank0:
+            self._checkpoints.drop_after(self.step)
 
     def _losses_row(self) -> Row:
-        return {"kimg": self.kimg, **self._steps.tally.means(self._steps.columns)}
+        return {"kimg": self.kimg, **self._losses.means()}
 
     def _quality_row(self) -> Row:
-        scores = self.world.told_by_first(lambda: self._showing.quality(self.micro_batch))
+        scores = self.group.on_rank0(lambda: self._previews.quality(self.micro_batch))
         return {"kimg": self.kimg, **scores}
 
-    def _note(self, progress: Progress) -> str:
+    def _note(self, bar: Progress) -> str:
         row = self._losses_row()
         if self.warm:
-            return f"{progress.rate * 1000:,.0f} img/s, warm start, L1 {row['loss_g']:.2f}"
-        return f"{progress.rate * 1000:,.0f} img/s, D {row['loss_d']:.2f}, G {row['loss_g']:.2f}"
+            return f"{bar.rate * 1000:,.0f} img/s, warm start, L1 {row['loss_g']:.2f}"
+        return f"{bar.rate * 1000:,.0f} img/s, D {row['loss_d']:.2f}, G {row['loss_g']:.2f}"
 
     def _step_of(self, row: Row) -> int:
         return round(row["kimg"] * 1000 / self.plan.batch)
 
-    def _why_not(self, step: int) -> str | None:
-        """Why this training, with what it does about collapses, does not come to this state; None where it does."""
-        notes = read_notes(self._states.path(step))
+    def _why_unusable(self, step: int) -> str | None:
+        """Why this training, with its `train.on_collapse`, would not reach this state; None where it would."""
+        notes = read_notes(self._checkpoints.path(step))
         if notes is None:
             return "is damaged, or of another version of Atelier"
-        curves = Curves.of(notes["curves"])
+        curves = Curves.from_dict(notes["curves"])
         policy = self.plan.on_collapse
         if not passes_through(policy, curves, step * self.plan.batch / 1000):
             return f"is of a training that answered a collapse as train.on_collapse: {policy} does not"
-        if not all(self._states.path(self._step_of(row)).exists() for row in needed(curves.quality)[:1]):
+        needed = snapshots_to_keep(curves.quality)[:1]
+        if not all(self._checkpoints.path(self._step_of(row)).exists() for row in needed):
             return "lacks the state of its best snapshot"
         return None
 
-    def _save(self) -> None:
-        notes = {"curves": asdict(self.curves), "seconds": self.seconds, "parts": self._steps.parts}
-        save_state(self._states.path(self.step), self.step, self._steps.state(), notes)
-        self._states.prune(self.step, {self._step_of(row) for row in needed(self.curves.quality)})
-
     def _load(self, step: int) -> bool:
-        state = self._steps.state()
-        loaded = self.world.told_by_first(lambda: load_state(self._states.path(step), state))
+        loaded = self._checkpoints.load(step, self._training_step.state(), self.group)
         if not loaded:
             return False
-        moments_of = self.world.told_by_first(lambda: with_moments(state))
-        self.world.as_first(tensors_of(state, moments_of))
         self.step, notes = loaded
-        self.curves = Curves.of(notes["curves"])
-        self.seconds, self._steps.parts = notes["seconds"], notes["parts"]
-        self.ema.keeps_statistics = False
+        self.curves = Curves.from_dict(notes["curves"])
+        self.seconds, self._micro_batches.count = notes["seconds"], notes["micro_batches"]
+        self.networks.ema.has_own_statistics = False
         return True
 
 
-def _grid_name(kimg: float) -> str:
-    return f"{kimg:010.3f}.png"  # fixed width, so that names sort by time
+def _sheet_name(kimg: float) -> str:
+    return f"{kimg:010.3f}.png"  # of fixed width, so that names sort by time

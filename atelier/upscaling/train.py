@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
 from atelier.progress import Progress
-from atelier.training.muon import Muon
+from atelier.training.optimizers import Muon
 from atelier.training.state import TrainingState, generator_for, load_state, save_state
 from atelier.upscaling.data import degrade
 from atelier.upscaling.network import SRVGGNetCompact

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from atelier.errors import AtelierError
+from atelier.model_store import named_path
 from atelier.settings.schema import Params
 from flows.repo import stages, storage
 from flows.repo.git import git, holds
@@ -189,7 +190,7 @@ def _named(params: Params) -> Iterator[Path]:
     names = (
         folder.path,
         folder.catalog,
-        None if params.train.init_from in ("auto", "base") else params.train.init_from,
+        named_path(params.train.init_from),
         params.evaluate.inception_weights,
         network.path,
     )

@@ -59,7 +59,7 @@ def test_the_key_is_of_what_decides_the_bytes_and_of_nothing_else(monkeypatch):
 
 
 @pytest.mark.parametrize("stage, decides", [
-    ("train", ("atelier/files.py", "atelier/training/losses.py", "atelier/training/config.py", "tasks/trainer.py")),
+    ("train", ("atelier/files.py", "atelier/training/losses.py", "atelier/training/processes.py")),
     ("train_upscaler", ("atelier/upscaling/train.py", "tasks/train_upscaler.py")),
     ("upscale", ("atelier/upscaling/prints.py",)), ("generate", ("atelier/canvas/murals.py",)),
 ])  # fmt: skip

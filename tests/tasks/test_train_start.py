@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.importers.__main__ import import_model
-from atelier.model_store import BASE_MODEL, content_hash
+from atelier.model_store import BASE_MODEL, BASE_NETWORK, content_hash, start_path
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from atelier.networks.weights import save_weights
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
-from atelier.training.initial import BASE_NETWORK, open_start, start_path
+from atelier.training.initial import open_start
 from tasks import generate
 from tasks.stage import Stage
 from tasks.train import run
@@ -29,6 +30,7 @@ SETTINGS = {
     "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
 MODEL = Path("data/model")
+BASE = NetworkConfig(**BASE_NETWORK)
 ROOT = Path(__file__).parents[2]
 
 
@@ -131,35 +133,35 @@ def test_a_model_that_does_not_fit_is_refused_before_any_work():
 def test_the_base_model_is_whole_small_and_what_the_shipped_settings_train():
     shipped = load_params(ROOT / "params.yaml")
     settings = dict(getattr(shipped.train, shipped.train.arch))
-    assert NetworkConfig(shipped.train.arch, shipped.augment.resolution, settings) == BASE_NETWORK
+    assert NetworkConfig(shipped.train.arch, shipped.augment.resolution, settings) == BASE
     base = ROOT / BASE_MODEL
     assert base.name.endswith(f"-{content_hash(base)}")
     assert sum(path.stat().st_size for path in base.iterdir()) <= 6_000_000
     assert (base / "README.md").read_text().startswith("# ")
     for name in ("generator", "discriminator"):
         header, tensors = read_model(base / f"{name}.safetensors")
-        assert NetworkConfig(header["arch"], header["resolution"], header["settings"]) == BASE_NETWORK
+        assert NetworkConfig(header["arch"], header["resolution"], header["settings"]) == BASE
         assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float16}
 
 
 def test_auto_starts_from_the_base_model_only_where_it_fits():
-    smaller = NetworkConfig("sketch", 64, {**BASE_NETWORK.settings, "ngf": 16})
-    assert start_path("auto", BASE_NETWORK) == start_path("base", smaller) == BASE_MODEL
-    for other in (smaller, NetworkConfig("sketch", 128, BASE_NETWORK.settings)):
-        assert start_path("auto", other) is None
-    assert start_path(None, BASE_NETWORK) is None
+    smaller = NetworkConfig("sketch", 64, {**BASE.settings, "ngf": 16})
+    assert start_path("auto", asdict(BASE)) == start_path("base", asdict(smaller)) == BASE_MODEL
+    for other in (smaller, NetworkConfig("sketch", 128, BASE.settings)):
+        assert start_path("auto", asdict(other)) is None
+    assert start_path(None, asdict(BASE)) is None
     with pytest.raises(AtelierError, match=r"the base model, is missing: `git checkout -- models/base-64-"):
-        open_start(BASE_MODEL, BASE_NETWORK)  # not in this folder
+        open_start(BASE_MODEL, BASE)  # not in this folder
     shutil.copytree(ROOT / BASE_MODEL, BASE_MODEL)
     with pytest.raises(
         AtelierError, match=r"init_from: models/base-64-.* params.yaml asks for sketch of 64 px"
     ):
         open_start(BASE_MODEL, smaller)
-    start = open_start(BASE_MODEL, BASE_NETWORK)
+    start = open_start(BASE_MODEL, BASE)
     assert start.lineage["kimg"] > 100
     (BASE_MODEL / "discriminator.safetensors").unlink()
     with pytest.raises(AtelierError, match="was changed, its name does not fit it any more: `git checkout"):
-        open_start(BASE_MODEL, BASE_NETWORK)
+        open_start(BASE_MODEL, BASE)
 
 
 def test_a_training_from_the_base_model_has_no_warm_start_and_keeps_its_float16_weights(

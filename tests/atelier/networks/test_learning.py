@@ -62,7 +62,7 @@ def test_a_resumed_training_of_every_network_equals_an_undisturbed_one_bit_for_b
         one, other = getattr(whole, network).state_dict(), getattr(halves, network).state_dict()
         assert all(torch.equal(one[name], other[name]) for name in one)
         assert all(tensor.isfinite().all() for tensor in one.values())
-    one, other = whole.ema.average.state_dict(), halves.ema.average.state_dict()
+    one, other = whole.networks.ema.average.state_dict(), halves.networks.ema.average.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

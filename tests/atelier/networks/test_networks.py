@@ -165,7 +165,7 @@ def test_a_network_without_batch_norm_has_no_statistics_to_measure():
     generator, _ = make_networks(SMALL["r3gan"])
     ema = Ema(generator, 0.9)
     unused = iter([noise(4, 8)])
-    painter = ema.painter(unused)
+    painter = ema.calibrated(unused)
     assert next(unused, None) is not None
     assert all(
         torch.equal(*pair)
@@ -226,4 +226,4 @@ def _penalty_gradients(discriminator: torch.nn.Module, images: torch.Tensor) -> 
 def _trained_once(arch: str) -> torch.nn.Module:
     """A generator whose batch norms, if it has any, know its own statistics, as training leaves them."""
     generator, _ = make_networks(SMALL[arch])
-    return Ema(generator, 0.9).painter([noise(64, inputs_of(generator))])
+    return Ema(generator, 0.9).calibrated([noise(64, inputs_of(generator))])

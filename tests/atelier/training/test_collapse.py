@@ -13,8 +13,8 @@ import torch
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.training.monitor import MOST_ROLLBACKS, best
-from atelier.training.state import States
+from atelier.training.checkpoints import Checkpoints
+from atelier.training.monitor import MAX_ROLLBACKS, best
 from atelier.training.trainer import Stopped, Trainer
 from tests.collapsing import GOOD, MOMENTS, PLAN, Judged, judged
 from tests.datasets import noise
@@ -37,7 +37,7 @@ def progress() -> Iterator[Progress]:
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    networks = {"g": trainer.painter(), "d": trainer.discriminator}
+    networks = {"g": trainer.averaged_generator(), "d": trainer.discriminator}
     return {
         f"{name}.{key}": tensor.clone()
         for name, net in networks.items()
@@ -67,9 +67,7 @@ def test_a_rollback_goes_on_from_the_best_snapshot_with_halved_rates(dataset, tm
     with Progress("train", 1, "kimg") as progress:
         trainer.train(
             progress,
-            stop=lambda: rates.update(
-                {trainer.step: trainer._steps.players.optimizer_g.param_groups[0]["lr"]}
-            ),
+            stop=lambda: rates.update({trainer.step: trainer.networks.optimizer_g.param_groups[0]["lr"]}),
         )
     assert [(back.from_kimg, back.to_kimg) for back in trainer.curves.rollbacks] == [(0.16, 0.08)]
     assert [row["kimg"] for row in trainer.final_curves().quality] == [
@@ -124,7 +122,7 @@ def test_killed_at_any_moment_of_its_way_back_it_ends_with_the_same_bits(dataset
     whole = judged(dataset, tmp_path / "whole")
     whole.train(progress)
     for moment, left in zip(MOMENTS, ([20, 15, 10], [20, 15, 10], [15, 10]), strict=True):
-        assert States(tmp_path / moment).steps() == left
+        assert Checkpoints(tmp_path / moment).steps() == left
         again = judged(dataset, tmp_path / moment)
         assert again.resume()
         again.train(progress)
@@ -161,7 +159,7 @@ def test_no_numbers_roll_back_too_and_a_few_times_are_enough(dataset, progress, 
     trainer.judgement = {(0.08, 0): GOOD}
     with pytest.raises(AtelierError, match=r"no numbers any more.*went back 3 times"):
         trainer.train(progress)
-    assert len(trainer.curves.rollbacks) == MOST_ROLLBACKS
+    assert len(trainer.curves.rollbacks) == MAX_ROLLBACKS
     assert {back.to_kimg for back in trainer.curves.rollbacks} == {0.08}
 
 
@@ -172,7 +170,7 @@ def test_the_best_snapshot_outlives_later_ones_and_can_be_turned_to(dataset, pro
     row = best(trainer.final_curves().quality)
     assert row["kimg"] == 0.08
     assert len(list(tmp_path.glob("state-*"))) == 3
-    trainer.turn_to(row)
+    trainer.go_to(row)
     assert trainer.kimg == 0.08
     assert same(weights(trainer), at_best)
 
@@ -182,7 +180,7 @@ def test_a_best_snapshot_that_was_deleted_by_hand_is_missed_in_words(dataset, pr
     trainer.train(progress)
     (tmp_path / "state-000000010.safetensors").unlink()
     with pytest.raises(AtelierError, match="missing or damaged: delete"):
-        trainer.turn_to(best(trainer.curves.quality))
+        trainer.go_to(best(trainer.curves.quality))
     assert not judged(dataset, tmp_path).resume()  # and no training goes on that might need it
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from atelier.errors import AtelierError
 from atelier.metrics import features
-from tasks.trainer import in_processes
+from atelier.training.processes import run_in_processes
 from tests.several import (
     MIDDLES,
     PLANS,
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in PLANS:
             trained(name, folder / name / "mixed", stop_at=MIDDLES["one"])
     with pytest.raises(AtelierError, match=r"^no memory in 1$"):
-        in_processes(2, "cpu", 4, functools.partial(train_all, folder))
+        run_in_processes(2, "cpu", 4, functools.partial(train_all, folder))
     return folder
 
 
@@ -86,13 +86,13 @@ def test_a_process_without_enough_memory_makes_all_begin_again_in_more_parts(fol
 
 def test_processes_that_cannot_have_equal_parts_of_a_batch_are_refused():
     with pytest.raises(AtelierError, match=r"train\.batch holds 8.*multiple of 3"):
-        in_processes(3, "cpu", 8, lambda world: "never")
+        run_in_processes(3, "cpu", 8, lambda group: "never")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_two_gpus_find_the_gradients_that_one_cpu_does(tmp_path):
-    assert in_processes(2, "cuda", 4, functools.partial(compare_on_gpus, tmp_path)) == "on 0"
+    assert run_in_processes(2, "cuda", 4, functools.partial(compare_on_gpus, tmp_path)) == "on 0"
     for name in PLANS:
         alone, together = gradients(name), load_file(tmp_path / f"{name}-1.safetensors")
         for key, gradient in alone.items():

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from atelier.training.monitor import Curves, Rollback, advice, best, collapse, way_out
+from atelier.training.monitor import Curves, Rollback, advice, best, collapse, remedy
 
 LN2 = math.log(2)
 
@@ -44,13 +44,13 @@ def test_a_training_that_never_covered_much_has_nothing_to_lose():
 
 def test_a_curve_knows_whether_its_training_went_on_after_a_collapse():
     curves = Curves(quality=quality((0.5, 0.8), (0.9, 0.3), (2, 0.2)))
-    assert not curves.went_past_a_collapse(60)  # it stands at it
-    assert curves.went_past_a_collapse(60.5)
+    assert not curves.continued_after_collapse(60)  # it stands at it
+    assert curves.continued_after_collapse(60.5)
 
 
 def test_curves_come_back_from_a_states_notes():
     curves = Curves(losses((1, 1)), quality((1, 0.5)), [Rollback(40, 20, "why")])
-    assert Curves.of(asdict(curves)) == curves
+    assert Curves.from_dict(asdict(curves)) == curves
 
 
 @pytest.mark.parametrize("game, level", [("relativistic", LN2), ("nonsaturating", 2 * LN2)])
@@ -84,7 +84,7 @@ def test_the_two_games_have_scales_of_their_own():
 
 def test_the_way_out_of_a_collapse_depends_on_what_was_tried():
     (top,) = quality((0.5, 0.8))
-    assert "rollback goes back to 20 kimg" in way_out("stop", top, 0, hopeless=False)
-    assert "ignore" not in way_out("stop", top, 0, hopeless=True)
-    assert "went back 3 times" in way_out("rollback", top, 3, hopeless=False)
-    assert "no snapshot yet" in way_out("rollback", None, 0, hopeless=True)
+    assert "rollback goes back to 20 kimg" in remedy("stop", top, 0, diverged=False)
+    assert "ignore" not in remedy("stop", top, 0, diverged=True)
+    assert "went back 3 times" in remedy("rollback", top, 3, diverged=False)
+    assert "no snapshot yet" in remedy("rollback", None, 0, diverged=True)

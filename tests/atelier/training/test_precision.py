@@ -9,8 +9,8 @@ from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks
 from atelier.networks.latent_field import inputs_of
 from atelier.progress import Progress
-from atelier.training.config import TrainingPlan, computed_in, pick_precision
-from atelier.training.losses import Game, NonSaturating, Relativistic
+from atelier.training.config import TrainingPlan, in_precision, pick_precision
+from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic
 from atelier.training.state import generator_for
 from atelier.training.trainer import Stopped, Trainer
 from tests.datasets import noise
@@ -84,9 +84,9 @@ def test_the_gradients_of_either_game_in_bfloat16_point_where_they_point_in_floa
         assert torch.nn.functional.cosine_similarity(one, other, 0) > 0.99
 
 
-def gradients(game: Game, generator, discriminator, precision) -> list[torch.Tensor]:
+def gradients(game: AdversarialLoss, generator, discriminator, precision) -> list[torch.Tensor]:
     """The discriminator's, penalties and all, and the generator's, a line each."""
-    paints, judges = computed_in(precision, generator), computed_in(precision, discriminator)
+    paints, judges = in_precision(generator, precision), in_precision(discriminator, precision)
     real = torch.rand(8, 3, 16, 16, generator=generator_for("real")) * 2 - 1
     fake = paints(torch.randn(8, inputs_of(generator), generator=generator_for("z")))
     found = []

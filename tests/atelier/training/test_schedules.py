@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from atelier.data.dataset import View
-from atelier.training.augment import ADAPT_STEPS, CAP, Adaptive, by_size
+from atelier.training.augment import ADAPT_STEPS, MAX_PROBABILITY, AdaptiveProbability, probability_by_size
+from atelier.training.config import beta2_at, lr_scale
 from atelier.training.data import ResidentData
 from atelier.training.ema import Ema
-from atelier.training.schedules import beta2_at, lr_share
 
 
 def brightness(batches: Sequence[torch.Tensor], draws: torch.Generator) -> torch.Tensor:
@@ -40,16 +40,16 @@ def test_a_power_average_starts_as_what_it_averages():
 
 @pytest.mark.parametrize("paintings, end", [(999, 1.0), (1_000, 0.6), (10_000, 0.3), (50_000, 0.0)])
 def test_the_more_paintings_the_less_augmentation(paintings, end):
-    assert by_size(paintings, 1) == pytest.approx(end)
+    assert probability_by_size(paintings, 1) == pytest.approx(end)
     if end < 1:
-        assert by_size(paintings, 0) == 0
-        assert by_size(paintings, 0.5) == pytest.approx(end / 2)
+        assert probability_by_size(paintings, 0) == 0
+        assert probability_by_size(paintings, 0.5) == pytest.approx(end / 2)
 
 
 def test_learning_rates_fall_in_a_line_at_the_end_or_along_a_cosine_all_along():
-    assert [lr_share(0.5, seen, 100) for seen in (0, 50, 75, 100, 120)] == [1, 1, 0.5, 0, 0]
-    assert [lr_share(0, seen, 100) for seen in (0, 100)] == [1, 1]
-    assert [lr_share("cosine", seen, 100) for seen in (0, 50, 100, 120)] == [1, 0.625, 0.25, 0.25]
+    assert [lr_scale(0.5, seen, 100) for seen in (0, 50, 75, 100, 120)] == [1, 1, 0.5, 0, 0]
+    assert [lr_scale(0, seen, 100) for seen in (0, 100)] == [1, 1]
+    assert [lr_scale("cosine", seen, 100) for seen in (0, 50, 100, 120)] == [1, 0.625, 0.25, 0.25]
 
 
 def test_the_second_momentum_stays_or_rises():
@@ -57,12 +57,12 @@ def test_the_second_momentum_stays_or_rises():
     assert [beta2_at("rising", done) for done in (0, 0.5, 1)] == pytest.approx([0.9, 0.945, 0.99])
 
 
-def adaptive(held_out_level: int) -> tuple[Adaptive, torch.Tensor, torch.Tensor]:
+def adaptive(held_out_level: int) -> tuple[AdaptiveProbability, torch.Tensor, torch.Tensor]:
     """With bright training paintings, dark generated pictures, and held-out paintings of this level."""
     pixels = np.full((16, 8, 8, 3), held_out_level, dtype=np.uint8)
     held_out = ResidentData(View(pixels, [str(n) for n in range(16)], False), 0, torch.device("cpu"))
     bright, dark = (torch.full((64, 3, 8, 8), level) for level in (0.8, -0.8))
-    return Adaptive(held_out, seed=0), bright, dark
+    return AdaptiveProbability(held_out, seed=0), bright, dark
 
 
 @pytest.mark.parametrize("level, rises", [(20, True), (220, False)])
@@ -70,14 +70,14 @@ def test_augmentation_rises_while_held_out_paintings_look_as_generated_ones_do(l
     watch, bright, dark = adaptive(level)
     watch.p.fill_(0.4)
     for step in range(2 * ADAPT_STEPS):
-        watch.follow(step, brightness, bright, dark)
+        watch.update(step, brightness, bright, dark)
     moved = 2 * 64 * ADAPT_STEPS / 500_000
     assert watch.p.item() == pytest.approx(0.4 + moved if rises else 0.4 - moved)
 
 
 def test_augmentation_stays_between_none_and_the_cap():
-    for level, start, end in ((20, CAP, CAP), (220, 0.0, 0.0)):
+    for level, start, end in ((20, MAX_PROBABILITY, MAX_PROBABILITY), (220, 0.0, 0.0)):
         watch, bright, dark = adaptive(level)
         watch.p.fill_(start)
-        watch.follow(ADAPT_STEPS - 1, brightness, bright, dark)
+        watch.update(ADAPT_STEPS - 1, brightness, bright, dark)
         assert watch.p.item() == end

@@ -1,91 +1,172 @@
-"""What a step must not do: keep memory, or wait for the GPU."""
+"""One step of training: on a whole batch, or in micro-batches where memory is short."""
 
-import gc
-from dataclasses import replace
-from pathlib import Path
+import copy
+import itertools
 
-import psutil
 import pytest
 import torch
+from torch import nn
 
-from atelier.networks import NetworkConfig
-from atelier.training import data
-from atelier.training.augment import Augment, _cut, _gathered
-from atelier.training.config import TrainingPlan
-from atelier.training.data import ResidentData
+from atelier.networks import NetworkConfig, make_networks
+from atelier.training.augment import Augment
+from atelier.training.losses import Logs, NonSaturating, Relativistic
+from atelier.training.micro_batches import MicroBatches
 from atelier.training.state import generator_for
-from atelier.training.trainer import Trainer
-from tests.datasets import noise
+from atelier.training.step import AdversarialStep
 
-CPU = torch.device("cpu")
-SMALL = {"nz": 8, "ngf": 8, "ndf": 4}
-EVERYTHING = ("translation", "brightness", "saturation", "contrast", "cutout")
-PLAN = TrainingPlan(
-    network=NetworkConfig("dcgan", 8, {"nz": 2, "ngf": 1, "ndf": 1}), batch=2, seed=3, lr=2e-4,
-    lr_discriminator=2e-4, beta1=0.5, ema=0.9, augment=("translation",), augment_probability=0.5,
-    snapshot_kimg=1e6, images=10**9, lr_decay=0,
-)  # fmt: skip
+NZ, BATCH = 8, 8
 
 
-def test_memory_does_not_grow_over_2000_steps(tmp_path: Path) -> None:
-    """Of a network so small that a kilobyte kept a step would stand out, and an object a step in any case."""
-    trainer = Trainer(PLAN, noise(8, train=20), CPU, tmp_path)
-    for _ in range(200):  # first come kernels, moments and caches
-        trainer.advance()
-    process = psutil.Process()
-    gc.collect()
-    objects, resident = len(gc.get_objects()), process.memory_info().rss
-    for _ in range(1800):
-        trainer.advance()
-    gc.collect()
-    assert len(gc.get_objects()) - objects < 100
-    assert process.memory_info().rss - resident < 2 * 2**20
+class Plain(nn.Module):
+    """Layers without a norm, which run out of memory at more than `most` items at a time."""
+
+    def __init__(self, layers: nn.Sequential, most: int) -> None:
+        super().__init__()
+        self.layers, self.most = layers, most
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.layers(x)
 
 
-def test_a_shift_is_the_same_however_it_is_computed_and_its_gradient_is_the_shift_back() -> None:
-    images = torch.randn(6, 3, 8, 8, generator=generator_for("images")).double().requires_grad_()
-    down, right = (torch.randint(-7, 8, (6,), generator=generator_for(axis)) for axis in ("down", "right"))
-    with torch.no_grad():
-        assert torch.equal(_cut(images, down, right), _gathered(images, down, right))
-    shifted = Augment(["translation"], 1.0)
-    assert torch.autograd.gradgradcheck(lambda x: shifted(x, generator_for("draws")), images, fast_mode=True)
-    assert torch.autograd.gradcheck(lambda x: shifted(x, generator_for("draws")), images, fast_mode=True)
+def images(name: str, count: int = BATCH) -> torch.Tensor:
+    return torch.rand(count, 3, 8, 8, generator=generator_for(name)) * 2 - 1
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device to wait for")
-class TestOnAGpu:
-    """A step queues its work and goes on: whatever waits for the GPU in it raises here."""
-
-    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-    @pytest.mark.parametrize("arch, settings, loss", [
-        ("dcgan", SMALL, "nonsaturating"), ("sketch", {**SMALL, "noise": 4}, "nonsaturating"),
-        ("r3gan", {"preset": "S", "nz": 8}, "relativistic"),
-    ])  # fmt: skip
-    @pytest.mark.parametrize("room", [data.ROOM, 0.0])
-    def test_no_step_waits(self, room, arch, settings, loss, precision, tmp_path, monkeypatch) -> None:
-        monkeypatch.setattr(data, "ROOM", room)
-        plan = replace(
-            PLAN,
-            network=NetworkConfig(arch, 32, settings),
-            loss=loss,
-            precision=precision,
-            augment=EVERYTHING,
+def adversarial_step(loss, most_g: int = BATCH, most_d: int = BATCH) -> AdversarialStep:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        g = nn.Sequential(nn.Linear(NZ, 3 * 64), nn.Tanh(), nn.Unflatten(1, (3, 8, 8)))
+        d = nn.Sequential(
+            nn.Conv2d(3, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(128, 1), nn.Flatten(0)
         )
-        trainer = Trainer(plan, noise(32, train=20), torch.device("cuda"), tmp_path)
-        trainer.advance()  # the first makes moments and kernels
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for _ in range(3):
-                trainer.advance()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+    generator, discriminator = Plain(g, most_g), Plain(d, most_d)
+    adams = [torch.optim.SGD(network.parameters(), 0.1) for network in (generator, discriminator)]
+    return AdversarialStep(
+        generator, discriminator, *adams, loss, Augment(["translation", "brightness"], 0.7)
+    )
 
-    def test_pictures_that_stay_in_the_machines_memory_are_the_same_batches(self, monkeypatch) -> None:
-        view, cuda = noise(8, train=20).train, torch.device("cuda")
-        there = ResidentData(view, 1, cuda)
-        monkeypatch.setattr(data, "ROOM", 0.0)
-        here = ResidentData(view, 1, cuda)
-        assert here._pictures.device.type == "cpu"
-        for step in range(3):
-            assert torch.equal(there.batch(step, 7), here.batch(step, 7))
+
+def trained(step: AdversarialStep, steps: int = 3) -> tuple[list[torch.Tensor], Logs]:
+    """The weights of both networks after some steps, and the logs of the last one."""
+    for number in range(steps):
+        z = torch.randn(BATCH, NZ, generator=generator_for("z", number))
+        logs = step.run(images(f"real {number}"), z, generator_for("draws", number), 0.0)
+    return [*step.generator.parameters(), *step.discriminator.parameters()], logs
+
+
+@pytest.mark.parametrize("loss", [NonSaturating(), Relativistic(0.5)])
+@pytest.mark.parametrize("most_g, most_d", [(BATCH, 4), (3, BATCH)])
+def test_a_step_that_does_not_fit_into_memory_gives_the_same_result_in_micro_batches(loss, most_g, most_d):
+    step = adversarial_step(loss, most_g, most_d)
+    whole, logs = trained(adversarial_step(loss))
+    in_parts, logs_in_parts = trained(step)
+    assert step.micro_batches.count == {4: 2, BATCH: 4}[most_d]
+    for one, other in zip(whole, in_parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert logs.keys() == logs_in_parts.keys() == {*loss.columns}
+    assert all(torch.allclose(logs[name], logs_in_parts[name], atol=1e-6) for name in logs)
+
+
+def test_running_out_of_memory_in_the_generators_step_does_not_repeat_the_discriminators():
+    """The discriminator's step fits; the third call of the discriminator, in the generator's step, fails once."""
+    calls = itertools.count()
+
+    def fails_once(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    step = adversarial_step(NonSaturating())
+    step.discriminator.register_forward_pre_hook(fails_once)
+    weights, _ = trained(step, 1)
+    assert step.micro_batches.count == 2
+    for one, other in zip(trained(adversarial_step(NonSaturating()), 1)[0], weights, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_step_in_which_a_single_image_does_not_fit_raises_and_changes_no_weights():
+    step = adversarial_step(NonSaturating(), most_d=0)
+    before = copy.deepcopy(step.generator.state_dict())
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(step, 1)
+    assert all(torch.equal(before[name], now) for name, now in step.generator.state_dict().items())
+
+
+def test_with_batch_norms_a_step_in_micro_batches_differs():
+    """As docs/training.md says: a batch norm's statistics are those of the micro-batch."""
+    found = []
+    for parts in (1, 2):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            networks = make_networks(NetworkConfig("dcgan", 8, {"nz": NZ, "ngf": 4, "ndf": 4}))
+        adams = [torch.optim.SGD(network.parameters(), 0.1) for network in networks]
+        step = AdversarialStep(*networks, *adams, NonSaturating(), Augment([], 0), MicroBatches(count=parts))
+        _, logs = trained(step, 1)
+        found.append(step.fake)
+        assert all(value.isfinite() for value in logs.values())
+    whole, in_parts = found
+    assert (whole - in_parts).abs().max() > 0.01 * whole.abs().max()
+
+
+@pytest.mark.parametrize("said", [
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "CUDA error: out of memory",
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9",
+    "MPS backend out of memory (MPS allocated: 9.00 GB)",
+])  # fmt: skip
+def test_out_of_memory_errors_of_all_libraries_are_recognised(said):
+    """They are plain RuntimeErrors, while PyTorch's own allocator raises torch.OutOfMemoryError."""
+
+    def refuses_more_than_two(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > 2:
+            raise RuntimeError(said)
+
+    step = adversarial_step(NonSaturating())
+    step.discriminator.register_forward_pre_hook(refuses_more_than_two)
+    weights, _ = trained(step, 1)
+    assert step.micro_batches.count == BATCH // 2
+    for one, other in zip(trained(adversarial_step(NonSaturating()), 1)[0], weights, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_other_runtime_errors_are_raised():
+    def fails(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+
+    step = adversarial_step(NonSaturating())
+    step.discriminator.register_forward_pre_hook(fails)
+    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+        trained(step, 1)
+    assert step.micro_batches.count == 1
+
+
+@pytest.mark.parametrize("batch", range(1, 14))
+def test_micro_batches_are_halved_down_to_one_image_for_any_batch_size(batch):
+    seen = []
+
+    def refuses_two(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen.append(len(inputs[0]))
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    step = adversarial_step(NonSaturating())
+    step.discriminator.register_forward_pre_hook(refuses_two)
+    z = torch.randn(batch, NZ, generator=generator_for("z"))
+    step.run(images("real", batch), z, generator_for("draws"), 0)
+    assert step.micro_batches.count == batch
+    assert seen[-1] == 1
+    tried = list(dict.fromkeys(seen))
+    assert tried == sorted(tried, reverse=True)
+    assert all(later <= before / 2 for before, later in itertools.pairwise(tried))
+
+
+def test_mean_logits_are_the_same_in_micro_batches():
+    """`train.augment_probability: adaptive` compares a whole batch of real, held-out and generated images."""
+    batches = [images(name) for name in ("real", "unseen", "fake")]
+    whole = adversarial_step(NonSaturating()).mean_logits(batches, generator_for("draws"))
+    step = adversarial_step(NonSaturating(), most_d=3)
+    in_parts = step.mean_logits(batches, generator_for("draws"))
+    assert step.micro_batches.count == 4
+    assert torch.allclose(whole, in_parts, atol=1e-6)
+    assert not in_parts.requires_grad

@@ -52,7 +52,7 @@ def progress() -> Iterator[Progress]:
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.painter().state_dict().items()}
+    return {name: tensor.clone() for name, tensor in trainer.averaged_generator().state_dict().items()}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -118,14 +118,14 @@ def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
     wider = replace(SHORT, network=NetworkConfig("dcgan", 32, {"nz": 8, "ngf": 12, "ndf": 4}))
     trainer = Trainer(wider, dataset, CPU, tmp_path)
     assert not trainer.resume()
-    assert not trainer._steps.players.optimizer_g.state
+    assert not trainer.networks.optimizer_g.state
 
 
 def test_the_learning_rates_fall_to_nothing_at_the_end(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, lr_decay=0.5), dataset, CPU, tmp_path)
     rates = []
     trainer.train(
-        progress, stop=lambda: rates.append(trainer._steps.players.optimizer_g.param_groups[0]["lr"]) or False
+        progress, stop=lambda: rates.append(trainer.networks.optimizer_g.param_groups[0]["lr"]) or False
     )
     assert rates[:13] == [2e-4] * 13
     assert rates[13:] == pytest.approx([2e-4 * left / 12.5 for left in range(12, 0, -1)])
@@ -133,10 +133,7 @@ def test_the_learning_rates_fall_to_nothing_at_the_end(dataset, progress, tmp_pa
 
 def test_r3gans_schedules_reach_both_optimisers(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, lr_decay="cosine", beta2="rising"), dataset, CPU, tmp_path)
-    groups = [
-        adam.param_groups[0]
-        for adam in (trainer._steps.players.optimizer_g, trainer._steps.players.optimizer_d)
-    ]
+    groups = [adam.param_groups[0] for adam in (trainer.networks.optimizer_g, trainer.networks.optimizer_d)]
     seen = []
     trainer.train(
         progress, stop=lambda: seen.append([(group["lr"], *group["betas"]) for group in groups]) or False
@@ -162,7 +159,7 @@ def test_the_curves_have_a_row_a_snapshot_and_one_for_the_rest(dataset, progress
     curves = trainer.final_curves()
     assert [row["kimg"] for row in curves.losses] == [0.08, 0.16, 0.2]
     assert [row["kimg"] for row in curves.quality] == [0.08, 0.16, 0.2]
-    trainer.copy_grids(tmp_path / "out")
+    trainer.copy_sheets(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "000000.080.png", "000000.160.png", "000000.200.png",
     ]  # fmt: skip
@@ -208,7 +205,7 @@ def test_the_painters_batch_statistics_are_its_own():
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
     latents = [torch.randn(64, 2, generator=generator_for("test", index)) * 3 + 5 for index in range(4)]
     ema = Ema(network, decay=0.9)
-    painter = ema.painter(latents)
+    painter = ema.calibrated(latents)
     assert painter[0].running_mean == pytest.approx(torch.cat(latents).mean(0), abs=1e-4)
     assert ema.average[0].running_mean.tolist() == [0, 0]
 
@@ -217,9 +214,9 @@ def test_the_game_is_binary_cross_entropy():
     real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 3.0])
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     ones, zeros = torch.ones(2), torch.zeros(2)
-    game, logits = NonSaturating(), torch.nn.Identity()
-    assert game.discriminator(logits, real, fake, 0).loss == pytest.approx(bce(real, ones) + bce(fake, zeros))
-    assert game.generator(logits, real, fake) == pytest.approx(bce(fake, ones))
+    loss, logits = NonSaturating(), torch.nn.Identity()
+    assert loss.discriminator(logits, real, fake, 0).loss == pytest.approx(bce(real, ones) + bce(fake, zeros))
+    assert loss.generator(logits, real, fake) == pytest.approx(bce(fake, ones))
 
 
 @pytest.mark.parametrize("operation", ["translation", "brightness", "saturation", "contrast", "cutout"])

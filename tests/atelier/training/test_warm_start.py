@@ -13,10 +13,11 @@ from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.data import ResidentData
-from atelier.training.distributed import ALONE
-from atelier.training.initial import JITTER, PrincipalLatents, hidden_kernels
+from atelier.training.distributed import SINGLE_PROCESS
+from atelier.training.optimizers import hidden_kernels
 from atelier.training.state import generator_for
 from atelier.training.trainer import Stopped, Trainer
+from atelier.training.warm_start import JITTER_STD, PrincipalLatents
 from tests.datasets import noise, pack_blots
 
 pytestmark = pytest.mark.usefixtures("judged_small")
@@ -50,7 +51,7 @@ def progress() -> Iterator[Progress]:
 
 
 def state_of(trainer: Trainer) -> dict[str, Tensor]:
-    networks = {"g": trainer.generator, "d": trainer.discriminator, "ema": trainer.ema.average}
+    networks = {"g": trainer.generator, "d": trainer.discriminator, "ema": trainer.networks.ema.average}
     return {f"{of}.{name}": value for of, net in networks.items() for name, value in net.state_dict().items()}
 
 
@@ -100,39 +101,39 @@ def test_after_a_warm_start_each_painting_is_what_its_own_latent_paints(blots, t
     losses = []
     for _ in range(plan.warm_steps):
         trainer.advance()
-        losses.append(trainer._steps.tally.means(["d", "g", "real", "fake"])["g"])
-        trainer._steps.tally.clear()
+        losses.append(trainer._losses.means()["loss_g"])
+        trainer._losses.clear()
     assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
-    data = trainer._steps._data
+    data = trainer._training_step.data
     items = torch.arange(len(data))
-    z = PrincipalLatents(data, 24, plan.seed, ALONE).drawn(items, generator_for("test"))
+    z = PrincipalLatents(data, 24, plan.seed, SINGLE_PROCESS).sample(items, generator_for("test"))
     grain = torch.randn(len(items), trainer.generator.inputs - 24, generator=generator_for("grain"))
     with torch.no_grad():
-        painted = trainer.painter()(torch.cat([z, grain], 1)).flatten(1)
-    distances = torch.cdist(painted, data.pictures(items).flatten(1))
+        painted = trainer.averaged_generator()(torch.cat([z, grain], 1)).flatten(1)
+    distances = torch.cdist(painted, data.images(items).flatten(1))
     assert (distances.argmin(1) == items).float().mean() > 0.8
 
 
 def test_the_latents_are_whitened_components_and_noise_beyond_them(dataset):
     data = ResidentData(dataset.train, 3, CPU)
     items = torch.arange(len(data))
-    few = PrincipalLatents(data, 8, 3, ALONE)
+    few = PrincipalLatents(data, 8, 3, SINGLE_PROCESS)
     plain = few._latents
     assert plain.shape == (32, 8)
     assert torch.allclose(plain.mean(0), torch.zeros(8), atol=1e-4)
     assert torch.allclose(torch.cov(plain.T), torch.eye(8), atol=1e-2)
-    jitter = few.drawn(items, generator_for("test")) - plain
-    assert jitter.std().item() == pytest.approx(JITTER, rel=0.2)
-    assert torch.equal(PrincipalLatents(data, 8, 3, ALONE)._latents, plain)
-    many = PrincipalLatents(data, 100, 3, ALONE)
-    drawn = many.drawn(items, generator_for("test"))
+    jitter = few.sample(items, generator_for("test")) - plain
+    assert jitter.std().item() == pytest.approx(JITTER_STD, rel=0.2)
+    assert torch.equal(PrincipalLatents(data, 8, 3, SINGLE_PROCESS)._latents, plain)
+    many = PrincipalLatents(data, 100, 3, SINGLE_PROCESS)
+    drawn = many.sample(items, generator_for("test"))
     assert drawn.shape == (32, 100) and many._latents.shape == (32, 31)
     assert drawn[:, 31:].std().item() == pytest.approx(1, rel=0.1)
 
 
 def test_finding_the_components_leaves_the_global_generator_alone(dataset):
     torch.manual_seed(5)
-    PrincipalLatents(ResidentData(dataset.train, 3, CPU), 4, 3, ALONE)
+    PrincipalLatents(ResidentData(dataset.train, 3, CPU), 4, 3, SINGLE_PROCESS)
     drawn = torch.randn(3)
     torch.manual_seed(5)
     assert torch.equal(torch.randn(3), drawn)
@@ -152,8 +153,8 @@ def test_few_pictures_of_any_size_are_enough(resolution, pictures, mirror, progr
 def test_pictures_that_are_all_alike_leave_finite_latents():
     black = noise(16, train=4)
     black.train.images[:] = 0
-    latents = PrincipalLatents(ResidentData(black.train, 3, CPU), 4, 3, ALONE)
-    assert latents.drawn(torch.arange(8), generator_for("test")).isfinite().all()
+    latents = PrincipalLatents(ResidentData(black.train, 3, CPU), 4, 3, SINGLE_PROCESS)
+    assert latents.sample(torch.arange(8), generator_for("test")).isfinite().all()
 
 
 def test_a_warm_start_that_does_not_fit_into_memory_goes_on_in_parts(dataset, tmp_path, capsys):
@@ -195,7 +196,7 @@ def test_a_training_that_ends_within_its_warm_start_has_quality_and_no_losses(da
     assert trainer.ended_by() == "minutes" and trainer.step == 1 and trainer.warm
     curves = trainer.final_curves()
     assert curves.losses == [] and [row["kimg"] for row in curves.quality] == [0.008]
-    trainer.copy_grids(tmp_path / "out")
+    trainer.copy_sheets(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["000000.008.png"]
 
 
@@ -210,7 +211,7 @@ def test_the_rates_fall_in_the_warm_start_and_begin_anew_with_the_game(dataset, 
     rates = []
 
     def seen() -> bool:
-        adam, muon = trainer._steps.players.optimizer_g.param_groups
+        adam, muon = trainer.networks.optimizer_g.param_groups
         rates.append((adam["lr"] / PLAN.lr, muon["lr"] / PLAN.muon_lr))
         return False
 
@@ -222,7 +223,7 @@ def test_the_rates_fall_in_the_warm_start_and_begin_anew_with_the_game(dataset, 
 
 
 def test_muon_has_the_hidden_kernels_and_adam_all_else(dataset, tmp_path):
-    players = Trainer(PLAN, dataset, CPU, tmp_path)._steps.players
+    players = Trainer(PLAN, dataset, CPU, tmp_path).networks
     for network, optimizer in (
         (players.generator, players.optimizer_g),
         (players.discriminator, players.optimizer_d),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from atelier.training.muon import ITERATIONS, NEWTON_SCHULZ, Muon
+from atelier.training.optimizers import ITERATIONS, NEWTON_SCHULZ, Muon
 from atelier.training.state import TrainingState, load_state, save_state
 
 

@@ -1,0 +1,146 @@
+"""The optimisers of the networks: Adam, or Muon for the kernels of hidden convolutions and Adam for all other weights.
+
+Muon (https://kellerjordan.github.io/posts/muon/, arXiv 2502.16982) makes each momentum matrix orthogonal, so that all
+directions learn at the same rate. `torch.optim.Muon` accepts matrices only, so convolutions need our own.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+IMAGE_CHANNELS = 3
+GAN_MOMENTUM = 0.5  # of Muon, as Adam's β₁ in DCGAN: with more the two networks oscillate
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the iteration, as published
+ITERATIONS = 5
+ADAM_STEP_RMS = (
+    0.2  # root mean square of one of Adam's steps, relative to the learning rate (arXiv 2502.16982 §2.2)
+)
+EPSILON = 1e-7
+
+
+def make_optimizer(
+    network: nn.Module, kind: Literal["adam", "muon"], lr: float, muon_lr: float, betas: tuple[float, float]
+) -> Optimizer:
+    """The optimiser of one network. The first parameter group is Adam's; with Muon, the second one is Muon's."""
+    hidden = hidden_kernels(network) if kind == "muon" else []
+    if not hidden:
+        return torch.optim.Adam(network.parameters(), lr, betas, fused=True)
+    names = {id(weight) for weight in hidden}
+    others = [weight for weight in network.parameters() if id(weight) not in names]
+    muon = Muon(hidden, muon_lr, GAN_MOMENTUM, "original")
+    return MuonAndAdam(network, torch.optim.Adam(others, lr, betas, fused=True), muon)
+
+
+def hidden_kernels(network: nn.Module) -> list[nn.Parameter]:
+    """The kernels of convolutions between features: not those that read or write images, or write a logit."""
+    return [
+        weight
+        for weight in network.parameters()
+        if weight.ndim == 4 and not {1, IMAGE_CHANNELS} & {*weight.shape[:2]}
+    ]
+
+
+class MuonAndAdam(Optimizer):
+    """Muon and Adam as one optimiser with one state, for different weights of the same network."""
+
+    def __init__(self, network: nn.Module, adam: torch.optim.Adam, muon: "Muon") -> None:
+        super().__init__(network.parameters(), {})
+        self._both = (adam, muon)
+        self.param_groups = [*adam.param_groups, *muon.param_groups]
+        adam.state = muon.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update every weight that has a gradient."""
+        for optimizer in self._both:
+            optimizer.step()
+
+
+class Muon(Optimizer):
+    """Muon for weights (out, in, …), each treated as a matrix (out, rest), in float32.
+
+    Args:
+        weights: parameters of at least two dimensions.
+        lr: the learning rate.
+        momentum: decay of the running average of gradients, used in Nesterov's form.
+        adjust_lr: as in `torch.optim.Muon`. "match_rms_adamw" multiplies a step by 0.2 · √max(rows, columns), which
+            gives it the length of one of Adam's at the same rate; "original" by √max(1, rows / columns).
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw",
+    ) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+        self._adjust_lr = adjust_lr
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update every weight that has a gradient."""
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            # the Gram matrices of one size are computed in one batch
+            by_size: defaultdict[int, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
+            for weight, step in zip(weights, self._momenta(weights, group["momentum"]), strict=True):
+                matrix, step = _matrix(weight, weight), _matrix(step, weight)
+                length = group["lr"] * self._scale(*matrix.shape)
+                if len(matrix) > matrix.shape[1]:
+                    matrix, step = matrix.mT, step.mT
+                by_size[len(matrix)].append((matrix, step, length))
+            for same in by_size.values():
+                factors = orthogonalizers(torch.stack([step @ step.mT for _, step, _ in same]))
+                for (matrix, step, length), factor in zip(same, factors, strict=True):
+                    matrix.addmm_(factor, step, alpha=-length)
+
+    def _scale(self, rows: int, columns: int) -> float:
+        if self._adjust_lr == "original":
+            return float(max(1.0, rows / columns) ** 0.5)
+        return float(ADAM_STEP_RMS * max(rows, columns) ** 0.5)
+
+    def _momenta(self, weights: Sequence[nn.Parameter], momentum: float) -> Sequence[Tensor]:
+        """The step direction of each weight before orthogonalisation: Nesterov's momentum."""
+        if not weights:
+            return []
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        averages = [self.state[w].setdefault("average", torch.zeros_like(w)) for w in weights]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return torch._foreach_lerp(averages, gradients, 1 - momentum)
+
+
+def orthogonalizers(grams: Tensor) -> Tensor:
+    """Symmetric matrices Q (n, r, r) for which QX has X's singular vectors and singular values of about 1 (.7 to 1.2).
+
+    The Newton-Schulz iteration replaces X by P(XXᵀ) · X repeatedly, where P is a polynomial. Each P commutes with XXᵀ,
+    so all iterations can be computed on `grams`, the XXᵀ (n, r, r), instead of on the larger X (r, columns). This
+    squares the singular values, which needs the precision of float32; in bfloat16 the small ones would be lost.
+    """
+    a, b, c = NEWTON_SCHULZ
+    norms = grams.diagonal(dim1=1, dim2=2).sum(1).sqrt()  # Frobenius norms of the X
+    scales = (norms + EPSILON).reciprocal()[:, None, None]
+    x = grams * scales.square()
+    product = None
+    for iteration in range(ITERATIONS):
+        p = torch.baddbmm(x, x, x, beta=b, alpha=c)
+        p.diagonal(dim1=1, dim2=2).add_(a)
+        product = p if product is None else p @ product
+        if iteration < ITERATIONS - 1:
+            x = p @ x @ p
+    assert product is not None
+    return product * scales
+
+
+def _matrix(tensor: Tensor, weight: Tensor) -> Tensor:
+    """The tensor as a matrix (out, rest), with the columns in the order in which `weight` has them in memory.
+
+    The result of a step does not depend on the order, and in this one the matrix of `weight` is a view.
+    """
+    axes = sorted(range(1, weight.ndim), key=weight.stride, reverse=True)
+    return tensor.permute(0, *axes).flatten(1)
