@@ -26,14 +26,14 @@ def main(targets: Sequence[str]) -> int:
 
 def _run(targets: Sequence[str]) -> int:
     from flows.orchestration import server
-    from flows.repo import stages, storage
+    from flows.repo import locks, stages
 
     wait_for_server = server.start()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    storage.mend(Path(), say)
+    locks.mend(Path(), say)
     plan = stages.plan(targets, say)
     if not plan:
         raise AtelierError("dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`")

@@ -1,4 +1,4 @@
-"""What every stage does around its work: params, signals, errors for people, the note that it ran."""
+"""What every stage does around its work: read params, handle signals, print errors for people, record its outcome."""
 
 import errno
 import functools
@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from atelier.errors import AtelierError, TransientError, describe_os_error, ignore_output_errors
 from atelier.files import write_bytes, write_json
 from atelier.progress import Progress
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
+from tasks import FAILED, record_failure
 from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
 
 DATA = Path("data")
@@ -80,18 +82,15 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         stage.refuse_changed()
         for act in stage.after_success:
             act()
-        _note_executed(name)
+        _record_success(name, summary)
     except AtelierError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL if isinstance(error, TransientError) else 1)
+        _fail(name, str(error), os.EX_TEMPFAIL if isinstance(error, TransientError) else 1)
     except OSError as error:
         if (sentence := describe_os_error(error)) is None:
             raise
-        print(f"{name}: {sentence}", file=sys.stderr)
-        sys.exit(1)
+        _fail(name, sentence, 1)
     except KeyboardInterrupt:
-        print(f"{name}: stopped; `dvc repro` goes on from here", file=sys.stderr)
-        sys.exit(130)
+        _fail(name, "stopped; `dvc repro` goes on from here", 130)
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)")
 
 
@@ -116,9 +115,17 @@ def _tell_defaults(params: Params, inputs: Inputs) -> None:
         )
 
 
-def _note_executed(name: str) -> None:
-    """Tell a watching flow, by its run id, that this stage ran rather than being restored."""
-    write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", "")})
+def _record_success(name: str, summary: str) -> None:
+    """Write `.atelier/executed/<stage>.json`; a stage that DVC restores from its cache writes none."""
+    write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary})
+    (STATE / FAILED / f"{name}.json").unlink(missing_ok=True)
+
+
+def _fail(name: str, message: str, status: int) -> NoReturn:
+    """Print a message, record it for a flow that runs this stage, and exit."""
+    print(f"{name}: {message}", file=sys.stderr)
+    record_failure(name, message)
+    sys.exit(status)
 
 
 def _writable(folder: Path) -> Path:

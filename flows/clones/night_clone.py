@@ -14,7 +14,7 @@ from atelier.settings.load import load_params
 from atelier.settings.schema import Nightly, Params
 from flows.clones import sibling
 from flows.clones.sibling import RESULTS
-from flows.repo import stages
+from flows.repo import storage
 from flows.repo.git import git, git_bytes, holds, identity
 
 BASE = "refs/atelier/base"  # the user's HEAD as it was fetched
@@ -67,7 +67,7 @@ def prepare(user: Path, params: Nightly) -> Clone:
             f"{error}; where that stays so, remove {root}: the next night makes it anew"
         ) from None
     sibling.share(user, root, load_params(root / "params.yaml"))
-    stages.remote(root)
+    storage.remote(root)
     return clone
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from atelier.errors import AtelierError
 from atelier.model_store import named_path
 from atelier.settings.schema import Params
-from flows.repo import stages, storage
+from flows.repo import locks, storage
 from flows.repo.git import git, holds
 
 NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
@@ -106,12 +106,12 @@ def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -
     Raises AtelierError where a tracked file cannot be had, or where a link would lead DVC into the user's tree.
     """
     storage.share(user, root)
-    storage.release(root)
+    locks.release(root)
     wanted = [path for name in (*_named(params), *models) if (path := _inside(name)) is not None]
     lendable = [path for path in dict.fromkeys(wanted) if (user / path).exists()]
     names = git(root, "ls-files", "-z", "--", "*.dvc").split("\0")
     files = [Path(name) for name in names if name and (root / name).is_file()]  # an edit may have removed one
-    outs = {*stages.outs(root), *(stages.outs(root, *files) if files else ())}
+    outs = {*storage.outs(root), *(storage.outs(root, *files) if files else ())}
     for out in sorted(outs):
         storage.check_place(root, out)
     # champions are large: only those that are wanted and that the user's tree has, for a night brings its own

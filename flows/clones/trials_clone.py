@@ -20,7 +20,7 @@ from atelier.files import write_bytes
 from atelier.settings.load import load_params
 from flows.clones import sibling
 from flows.clones.sibling import NEEDED, RESULTS
-from flows.repo import experiments, stages, storage
+from flows.repo import experiments, storage
 from flows.repo.git import git, git_bytes, holds
 from flows.trials.record import Exploration
 
@@ -179,7 +179,7 @@ def adoption(user: Path, experiment: str, name: str) -> Adoption:
     if any(path.endswith((".dvc", "dvc.yaml")) for path in taken):
         lost |= _outs_lost(user, ref)
     return Adoption(
-        user, ref, tuple(taken), merged, tuple(kept), tuple(sorted({*lost, *stages.unsaved(user)}))
+        user, ref, tuple(taken), merged, tuple(kept), tuple(sorted({*lost, *storage.unsaved(user)}))
     )
 
 
@@ -262,8 +262,8 @@ def _in_the_way(user: Path, path: str, wanted: str) -> bool:
 
 def _outs_lost(user: Path, experiment: str) -> set[str]:
     """What stands where the experiment has DVC's files, and DVC does not track at present."""
-    ours = set(stages.outs(user))
-    theirs = [out for out in stages.outs_of(user, experiment) if out not in ours and os.path.lexists(out)]
+    ours = set(storage.outs(user))
+    theirs = [out for out in storage.outs_of(user, experiment) if out not in ours and os.path.lexists(out)]
     return {out.relative_to(user).as_posix() for out in theirs}
 
 

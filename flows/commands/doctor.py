@@ -18,7 +18,7 @@ from atelier.download.report import size_of
 from atelier.errors import AtelierError, Finding
 from atelier.files import size_bytes
 from atelier.settings.messages import counted
-from flows.repo import stages
+from flows.repo import stages, storage
 from flows.repo.git import SET_IDENTITY, OwnerError, git, holds, identity
 from flows.runtime import work_tree
 from tasks.stage import FINISHED
@@ -126,7 +126,7 @@ def _stages() -> Finding:
 
 def _remote() -> Finding:
     try:
-        remote = stages.remote()
+        remote = storage.remote()
     except AtelierError as error:
         return Finding(
             "DVC remote", "wrong", str(error), "`dvc remote list` shows its address; see .dvc/config"

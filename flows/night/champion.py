@@ -87,10 +87,10 @@ def load_champion(clone: Clone, say: Callable[[str], None] = print) -> Champion 
     tracked = champion.path.with_name(f"{champion.path.name}.dvc")
     folder = clone.root / champion.path
     if _is_whole(folder):
-        storage.hold(clone.root, tracked)
+        storage.keep(clone.root, tracked)
         return champion
     shutil.rmtree(folder, ignore_errors=True)
-    remote = stages.remote(clone.root)
+    remote = storage.remote(clone.root)
     try:
         storage.bring(clone.root, [tracked], say)
     except AtelierError as error:
@@ -156,7 +156,7 @@ def promote(
     champion = _keep_challenger(clone, before, night, reason)
     storage.track(root, champion.path)
     _remove_others(root, champion.path)
-    if remote := stages.remote(root):
+    if remote := storage.remote(root):
         storage.push(root, sorted((root / CHAMPION_FILE.parent).glob(f"{NAME}-*.dvc")), say)
     tag = f"atelier@v{champion.version}"
     commit = _commit(clone, f"{tag}: {reason}\n\nThe champion of the night of {night}, {champion.path}.\n")

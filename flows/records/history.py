@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from atelier.provenance.facts import printable
 from flows.repo.git import git, git_bytes, holds
-from flows.repo.stages import LOCK_FILE
+from flows.repo.locks import LOCK_FILE
 
 CHAMPION_FILE = Path("models/champion.json")
 MAX_FILE_BYTES = 1 << 20  # a dvc.lock of this project has about ten KiB

@@ -189,7 +189,7 @@ def _paintings(lock: Lock | None, log: Log, root: Path) -> tuple[list[Painting],
 
 def _index(dataset: str, log: Log, root: Path) -> Path | None:
     """The data set's index.parquet, fetched without the pictures, which are large; None if it is missing."""
-    listing = storage.bring_list(dataset, log, root)
+    listing = storage.fetch_list(dataset, log, root)
     md5 = dict(storage.listed(listing) or ()).get(INDEX) if listing else None
     return storage.fetch_objects([md5], log, root).get(md5) if md5 else None
 

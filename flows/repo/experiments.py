@@ -1,85 +1,61 @@
-"""DVC's experiments: the tree we are in is run and becomes one, and an adopted one's outputs are checked out.
+"""DVC experiments: reproduce the work tree and save it as one; check out the outputs of one that was adopted.
 
-As in flows.repo.stages, work is done by `dvc` in a child process that ends with us. `dvc exp run` in a tree of its
-own costs five seconds a trial; `--temp` costs the same, the queue twice that, and both begin without what trials
-before made.
+An experiment runs in the work tree itself. `dvc exp run --temp` takes five seconds more per trial, the queue ten, and
+neither has the outputs of earlier trials at its start.
 """
 
-import re
-import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from atelier.errors import AtelierError, TransientError
-from flows.repo import stages
-from flows.repo.stages import Watcher
-from flows.runtime import work_tree
-from flows.runtime.process import TICK_S, Child
+from flows.repo import operations, stages
+from flows.repo.operations import Lines, OperationError, Watcher
 
-TARGETS = ("evaluate", "generate")  # a trial is made up to here; prints are of what is adopted
+TARGETS = ("evaluate", "generate")  # a trial makes no prints: only an adopted experiment needs them
 METRICS = Path("metrics.json")
-RUNNING = re.compile(r"Running stage '(.+)':")
-FAILED = re.compile(r"ERROR: failed to reproduce '(.+?)':")
-QUIET = (
-    "Reproducing experiment",
-    "Updating lock file",
-    "Generating lock file",
-    "Ran experiment",
-    "Experiment results",
-    "WARNING: No file hash info",
-)
 
 
 class StageError(AtelierError):
-    """A stage of the experiment failed, in a way that may be its settings' making."""
+    """A stage of an experiment failed, perhaps because of the experiment's settings."""
 
-    def __init__(self, stage: str, said: str) -> None:
-        super().__init__(said)
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(message)
         self.stage = stage
 
 
 def run(name: str, follow: Callable[[str], Watcher], say: Callable[[str], None]) -> None:
-    """Bring the tree we are in up to date and keep it as the experiment `name`, which must not be there.
+    """Reproduce TARGETS in the current directory and save the result as the experiment `name`, which must be new.
 
-    `follow` gives a stage's watcher when the stage begins; an exception raised by one stops all. Raises StageError
-    where a stage failed, TransientError where that may pass by itself, AtelierError where dvc did.
+    `follow` returns the watcher of a stage when its command starts; an exception that a watcher raises stops the
+    experiment. `say` receives the lines before the first stage. Raises StageError where a stage failed, TransientError
+    where that may pass by itself, AtelierError where DVC failed.
     """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--name", name, *TARGETS]
-    lines: list[str] = []  # since the last stage began
-    watcher: Watcher | None = None
-    with Child(command, work_tree.environment()) as child:
-        for line in child.lines(TICK_S):
-            if line and (match := RUNNING.match(line)):
-                watcher, lines = follow(match[1]), []
-            if line is not None:
-                lines.append(line)
-                if line and not line.startswith(QUIET):
-                    (watcher.line if watcher else say)(line)
-            if watcher:
-                watcher.tick()
-        status = child.wait()
-    if status:
-        raise _failure(name, lines, status)
+    run = uuid.uuid4().hex
+    try:
+        operations.run(
+            "exp",
+            watcher=Lines(say),
+            on_stage=follow,
+            variables={"ATELIER_RUN": run},
+            name=name,
+            targets=TARGETS,
+        )
+    except OperationError as error:
+        if error.kind != "stage" or error.stage is None:
+            raise AtelierError(f"{name}: dvc: {error}") from None
+        failure = stages.failure(error, error.stage, run)
+        raise (
+            failure if isinstance(failure, TransientError) else StageError(error.stage, str(failure))
+        ) from None
 
 
-def check_out(user: Path) -> None:
-    """Give the stages' outputs in the tree at `user` the content that its dvc.lock names.
+def check_out(root: Path) -> None:
+    """Check out the outputs of all stages as dvc.lock of the work tree at `root` names them.
 
-    No .dvc file's folder is touched. An output that is not in the cache is absent afterwards, and its stage stale.
+    Files that .dvc files track are left alone. An output that is not in the cache is removed, so its stage is stale.
     """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "checkout", "--force", "--allow-missing"]
-    with Child([*command, "dvc.yaml"], work_tree.environment(), user) as child:
-        lines = [line for line in child.lines(TICK_S) if line]
-        status = child.wait()
-    if status:
-        raise _failure("dvc.yaml", lines, status)
-
-
-def _failure(name: str, lines: list[str], status: int) -> AtelierError:
-    failed = next((match[1] for line in lines if (match := FAILED.match(line))), None)
-    if failed is None or status < 0:
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        said = f"it was killed by signal {-status}" if status < 0 else "; ".join(errors or lines[-1:])
-        return AtelierError(f"{name}: dvc: {said or f'it ended with {status}'}")
-    error = stages.failure(failed, lines, status)
-    return error if isinstance(error, TransientError) else StageError(failed, str(error))
+    try:
+        operations.run("checkout", root=root, targets=["dvc.yaml"], force=True, allow_missing=True)
+    except OperationError as error:
+        raise AtelierError(f"dvc checkout in {root}: {error}") from None

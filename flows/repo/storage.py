@@ -1,31 +1,31 @@
-"""DVC's cache and remote as a clone of the user's tree uses them: shared, added to, pushed, and asked back.
+"""DVC's cache and remote: shared with a clone, filled, pushed, and read by hash.
 
-As in flows.repo.stages, work is done by `dvc` in a child process that ends with us.
-
-Objects of DVC's by their md5: from its cache, else from the default remote, each held against its hash.
-
-Knows no stage and no picture. What a stranger's file claims may ask for an object, and is never a path.
+As in flows.repo.stages, what changes files is done in a child process that ends with this one. Names of objects from
+pictures and other untrusted files are checked to be md5 hashes before they become part of a path.
 """
 
+import contextlib
 import json
 import os
 import re
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import psutil
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from atelier.errors import AtelierError, TransientError
-from atelier.files import digest, write_bytes
-from atelier.settings.load import read_yaml
-from flows.repo import remote_errors, stages
-from flows.runtime import work_tree
-from flows.runtime.process import TICK_S, Child, is_dvc
+from atelier.files import digest, replacing
+from flows.repo import operations, remote_errors
+from flows.repo.operations import Lines, OperationError
+from flows.repo.stages import open_repo
 
-HINTS = ("Having any troubles?", "<https://error.dvc.org", "Is your cache up to date?")
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file; with .dir, of the list of a folder's files
+MAX_LIST_BYTES = 64 << 20  # of the list of a folder's files: about half a million files
+NO_SCM: dict[str, object] = {"core": {"no_scm": True}}  # what concerns the remote alone needs no git
+LISTS = Path(".atelier/objects/lists")
 
 
 def share(user: Path, clone: Path) -> None:
@@ -74,48 +74,51 @@ def cache(root: Path) -> Path:
 
 
 def track(root: Path, path: Path) -> Path:
-    """Put `path`, below `root`, into the cache; the .dvc file that stands for it."""
-    _dvc(root, _unheard, "add", str(path))
+    """Add `path`, below `root`, to the cache and write its .dvc file. Returns the .dvc file's path."""
+    _operate("add", root, targets=[str(path)])
     return path.with_name(f"{path.name}.dvc")
 
 
-def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:
-    """Send all that `root` names, and what is known of how it was made, to the default remote.
+def keep(root: Path, tracked: Path) -> None:
+    """Add the contents of a .dvc file's path to the cache again, in case they were garbage-collected."""
+    _operate("commit", root, targets=[str(tracked)])
 
-    `tracked` are .dvc files that must be among it, whatever .gitignore makes DVC overlook.
-    Raises TransientError where it fails, because the remote was within reach when the night began; AtelierError where
-    the remote refuses to be written to.
+
+def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:
+    """Send all outputs of the work tree at `root`, and the run cache, to the default remote.
+
+    `tracked` are .dvc files whose contents are sent as well, even where .gitignore hides them from DVC.
+    Raises TransientError where it fails, because the remote was in reach when the night began; AtelierError where the
+    remote refuses the credentials.
     """
     try:
-        _dvc(root, say, "push", "--run-cache")
-        _dvc(root, _unheard, "push", *map(str, tracked))
-    except AtelierError as error:
-        if remote_errors.is_refusal(str(error)):
-            raise
-        raise TransientError(str(error)) from None
+        sent = _operate("push", root, say, targets=list(map(str, tracked)))
+    except OperationError as error:
+        raise (AtelierError if error.kind == "refused" else TransientError)(str(error)) from None
+    say(f"{sent:,} files pushed to the remote")
 
 
 def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:
-    """Put the files that .dvc files name into their places, from the cache, or else from the default remote, if any.
+    """Check out the files that .dvc files name, from the cache or, for what it lacks, from the default remote.
 
-    The remote is not asked for what the cache has. What lies in a place and differs is replaced. Raises AtelierError
-    where a file cannot be had, or where its place is a symbolic link or lies behind one.
+    Contents that differ are replaced. Raises AtelierError where a file is in neither, and where its path is a symbolic
+    link or lies behind one.
     """
     present, absent = [], []
     for path in tracked:
-        places = stages.outs(root, path)
+        places = outs(root, path)
         for place in places:
             check_place(root, place)
         (present if any(place.exists() for place in places) else absent).append(str(path))
-    for names, flags in ((absent, []), (present, ["--force"])):
+    for names, force in ((absent, False), (present, True)):
         if not names:
             continue
         try:
-            _dvc(root, say, "checkout", *flags, *names)
-        except AtelierError:
-            if stages.remote(root) is None:
+            _operate("checkout", root, say, targets=names, force=force, allow_missing=False)
+        except OperationError:
+            if remote(root) is None:
                 raise
-            _dvc(root, say, "pull", *flags, *names)
+            _operate("pull", root, say, targets=names, force=force)
 
 
 def check_place(root: Path, path: Path) -> None:
@@ -138,205 +141,152 @@ def link_above(root: Path, path: Path) -> Path | None:
     return next((step for step in reversed(below) if step.is_symlink()), None)
 
 
-def fetch(root: Path, tracked: Path) -> None:
-    """Have in the cache what a .dvc file names, as far as the default remote has it."""
-    _dvc(root, _unheard, "fetch", str(tracked))
+def remote(root: Path = Path()) -> str | None:
+    """The default remote's address, after a look at it; None where there is no default.
 
-
-def hold(root: Path, tracked: Path) -> None:
-    """Put what lies in the place of a .dvc file back into the cache, which somebody may have emptied."""
-    _dvc(root, _unheard, "commit", "--force", str(tracked))
-
-
-def release(root: Path) -> None:
-    """Drop the locks of a dvc that was killed in `root`, where none whom they name is at work there.
-
-    DVC takes a dead process's lock for free, but in a container the next has the same number.
+    Raises TransientError where it cannot be reached, AtelierError where DVC lacks the package for its kind, where it
+    refuses the credentials, and where its settings are wrong.
     """
-    path = root / ".dvc/tmp/rwlock"
-    if path.exists():
-        holders = set(map(int, re.findall(r'"pid": (\d+)', path.read_text())))
-        if not any(_is_in(root, pid) for pid in holders):
-            path.unlink()
+    with open_repo(root, NO_SCM) as repo:
+        if (named := remote_errors.default_remote(repo)) is None:
+            return None
+        name, address = named
+        if "{" in address or "}" in address:
+            raise AtelierError(f"{name}, {address}: DVC fails at {{ and }} in a path: name another")
+        with remote_errors.in_words(name, address):
+            store = repo.cloud.get_remote(name)
+            # DVC makes the last folder itself, with the first push
+            reached = any(store.fs.exists(path) for path in (store.path, store.fs.parent(store.path)))
+        if not reached:
+            local = store.fs.protocol == "local"
+            raise TransientError(
+                f"{name}: there is no {address}"
+                if local
+                else f"{name}: {address} is not there, or does not answer"
+            )
+        return address
 
 
-def mend(root: Path, say: Callable[[str], None]) -> None:
-    """Repair what a dvc that was killed while writing has left in `root`: its list of locks, and dvc.lock.
+def outs(root: Path, *files: Path) -> list[Path]:
+    """The files and folders that these .dvc files of the tree at `root` name.
 
-    A half-written list of locks is deleted, because no dvc would read it. In place of a dvc.lock that cannot be read
-    stands the copy that was made when the last stage began; what that does not name comes from the run cache. The
-    damaged file is kept as `.atelier/dvc.lock.damaged`. Nothing is done while another dvc is at work in `root`, which
-    may be writing, and to a file with git's conflict marks.
+    Without `files`, those of all stages and of the .dvc files that DVC finds, which are not below ignored folders.
     """
-    locks, lock_file = root / ".dvc/tmp/rwlock", root / stages.LOCK_FILE
-    locks_damaged, lock_file_damaged = not _is_json(locks), not _is_lock_file(lock_file)
-    if not (locks_damaged or lock_file_damaged) or _another_dvc(root):
-        return
-    if locks_damaged:
-        locks.unlink(missing_ok=True)
-    copy = root / stages.LOCK_FILE_COPY
-    if lock_file_damaged and copy.is_file() and _is_lock_file(copy):
-        content = lock_file.read_bytes()
-        if any(line.startswith(b"<<<<<<< ") for line in content.splitlines()):
-            return
-        write_bytes(copy.with_name("dvc.lock.damaged"), content)
-        write_bytes(lock_file, copy.read_bytes())
-        say(
-            f"{stages.LOCK_FILE} was half written by a dvc that was killed: it is again what it was before that stage"
-        )
+    with open_repo(root) as repo:
+        found = [stage for file in files for stage in repo.stage.load_file(str(Path(repo.root_dir, file)))]
+        return _places(root, repo, found if files else repo.index.stages)
 
 
-def _is_json(path: Path) -> bool:
-    """Whether the file can be read as JSON, or there is none."""
-    try:
-        json.loads(path.read_text())
-    except FileNotFoundError:
-        return True
-    except ValueError:
-        return False
-    return True
+def outs_of(root: Path, commit: str) -> list[Path]:
+    """The files and folders that the stages and .dvc files of a commit name."""
+    with open_repo(root) as repo, repo.switch(commit):
+        return _places(root, repo, repo.index.stages)
 
 
-def _is_lock_file(path: Path) -> bool:
-    """Whether DVC can read this dvc.lock, or there is none."""
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
+def unsaved(root: Path) -> list[str]:
+    """The files of folders that .dvc files track, relative to `root`, whose content `dvc add` has not saved yet.
 
-    try:
-        COMPILED_LOCKFILE_SCHEMA(read_yaml(path))
-    except FileNotFoundError:
-        return True
-    except (AtelierError, Invalid):
-        return False
-    return True
-
-
-def _another_dvc(root: Path) -> bool:
-    """Whether another dvc is at work in `root`."""
-    others = (pid for pid in psutil.pids() if pid != os.getpid())
-    return any(is_dvc(pid) and _is_in(root.resolve(), pid) for pid in others)
+    A file that was removed from such a folder counts as well; a folder that is not there at all does not.
+    """
+    with open_repo(root) as repo:
+        outs = [out for stage in repo.index.stages if stage.is_data_source for out in stage.outs]
+        there = [os.path.relpath(out.fs_path, repo.root_dir) for out in outs if os.path.lexists(out.fs_path)]
+        if not there:
+            return []
+        changes = repo.data_status(granular=True, with_renames=False)["uncommitted"]
+    names = {name for kind in ("added", "modified", "deleted") for name in changes.get(kind, [])}
+    files = [name for name in names if not name.endswith("/")]  # a folder is named beside what differs in it
+    return sorted(name for name in files if any(name == out or name.startswith(f"{out}/") for out in there))
 
 
-def _is_in(root: Path, pid: int) -> bool:
-    """Whether `root` is the process's working directory. Another user's is hidden; a dvc of theirs counts as there."""
-    try:
-        return Path(psutil.Process(pid).cwd()) == root
-    except psutil.AccessDenied:
-        return is_dvc(pid)
-    except psutil.Error:
-        return False
-
-
-def _unheard(line: str) -> None:
-    """What dvc prints of a success; not `--quiet`, which would hide why it failed as well."""
-
-
-def _dvc(root: Path, say: Callable[[str], None], *words: str) -> None:
-    """Run dvc; raises AtelierError with its own sentence where it fails."""
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *words]
-    lines: list[str] = []
-    with Child(command, work_tree.environment(), root) as child:
-        for line in child.lines(TICK_S):
-            if line and line.strip():
-                lines.append(line)
-                say(line)
-        status = child.wait()
-    if status:
-        first = next((number for number, line in enumerate(lines) if line.startswith("ERROR: ")), -1)
-        told = [line.removeprefix("ERROR: ").strip() for line in lines[first:] if not line.startswith(HINTS)]
-        said = "; ".join(told) or f"it ended with {status}"
-        raise AtelierError(f"dvc {words[0]} in {root}: {said}")
-
-
-NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file, or of the list of a folder's files
-
-MAX_LIST = 64 << 20  # bytes of a folder's list: some half a million files
-
-SCRATCH = Path(".atelier/objects")  # a DVC repository that names what is wanted, and nothing else
-
-LISTS = SCRATCH / "lists"
+def _places(root: Path, repo: "Repo", stages: Iterable["Stage"]) -> list[Path]:
+    """The outputs on this machine, as paths below `root`, which may lead to the repository by a link."""
+    found = [out.fs_path for stage in stages for out in stage.outs if out.protocol == "local"]
+    return [Path(os.path.normpath(root / os.path.relpath(path, repo.root_dir))) for path in found]
 
 
 def fetch_objects(
-    names: Collection[str], say: Callable[[str], None], root: Path | None = None
+    md5s: Collection[str], say: Callable[[str], None], root: Path | None = None
 ) -> dict[str, Path]:
-    """Where the objects lie that could be had in the studio at `root`, else here; `say` hears why one could not.
+    """Return the paths of objects in the cache of the studio at `root`, by md5, fetched from the remote where needed.
 
-    A name is an md5, or one with `.dir`: the list of a folder's files, which the remote gives together with them.
+    An md5 with `.dir` is the list of a folder's files; the remote sends it together with them. Objects that are in
+    neither place, or are damaged, are left out, and `say` receives the reason. Raises ValueError for other names.
     """
-    if odd := [name for name in names if not NAME.fullmatch(name)]:
-        raise ValueError(f"{odd[0]!r} is no md5")
+    if wrong := [md5 for md5 in md5s if not MD5.fullmatch(md5)]:
+        raise ValueError(f"{wrong[0]!r} is no md5")
     root = (root or Path()).resolve()
     if not (root / ".dvc").is_dir():
         say(f"{root} is no DVC repository, so it has neither a cache nor a remote: `dvc init` makes it one")
         return {}
-    held = cache(root)
-    there = {name: place(held, name) for name in dict.fromkeys(names)}
-    if absent := [name for name, path in there.items() if not path.is_file()]:
+    cache_dir = cache(root)
+    paths = {md5: object_path(cache_dir, md5) for md5 in dict.fromkeys(md5s)}
+    if absent := [md5 for md5, path in paths.items() if not path.is_file()]:
         try:
-            _fetch(root, held, absent, say)
+            _fetch(root, absent, say)
         except AtelierError as error:
             say(str(error))
-        except OSError as error:  # of a tree that may not be written, say
+        except OSError as error:  # the work tree may be read-only
             say(f"nothing can be asked of the remote: {error.strerror}: {error.filename}")
-    return {name: path for name, path in there.items() if _is_whole(name, path, say)}
+    return {md5: path for md5, path in paths.items() if _is_whole(md5, path, say)}
 
 
-def bring_list(name: str, say: Callable[[str], None], root: Path) -> Path | None:
-    """Where the list of a folder's files lies, without the files themselves; None where it could not be had.
+def fetch_list(md5: str, say: Callable[[str], None], root: Path) -> Path | None:
+    """Return the path of the list of a folder's files without fetching the files themselves; None where it is nowhere.
 
-    It is kept outside of DVC's cache, where a list stands for a folder whose files are all there.
+    It is saved outside of DVC's cache, where the presence of a list means that all its files are there.
     """
-    if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no md5")
-    cached = place(cache(root), name)
+    if not MD5.fullmatch(md5):
+        raise ValueError(f"{md5!r} is no md5")
+    cached = object_path(cache(root), md5)
     if cached.is_file():
-        return cached if _is_whole(name, cached, say) else None
-    kept = root / LISTS / name
-    if not kept.is_file():
+        return cached if _is_whole(md5, cached, say) else None
+    path = root / LISTS / md5
+    if not path.is_file():
         try:
-            stages.download([name], kept.parent, root)
+            _download(md5, path, root)
         except (AtelierError, OSError) as error:
             say(str(error))
-    return kept if _is_whole(name, kept, say) else None
+    return path if _is_whole(md5, path, say) else None
 
 
-def place(cache: Path, name: str) -> Path:
-    """Where an object lies in a cache of DVC's, if it does."""
-    return cache / "files/md5" / name[:2] / name[2:]
+def object_path(cache_dir: Path, md5: str) -> Path:
+    """Return the path at which a DVC cache stores an object."""
+    return cache_dir / "files/md5" / md5[:2] / md5[2:]
 
 
 def listed(path: Path) -> list[tuple[str, str]] | None:
     """Names and md5s of the files of a folder, by the object that lists them; None where it is no such list."""
     try:
-        if path.stat().st_size > MAX_LIST:
+        if path.stat().st_size > MAX_LIST_BYTES:
             return None
         pairs = [(entry["relpath"], entry["md5"]) for entry in json.loads(path.read_bytes())]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    fits = all(isinstance(name, str) and isinstance(md5, str) and NAME.fullmatch(md5) for name, md5 in pairs)
+    fits = all(isinstance(name, str) and isinstance(md5, str) and MD5.fullmatch(md5) for name, md5 in pairs)
     return pairs if fits else None
 
 
-def _fetch(root: Path, cache: Path, names: Collection[str], say: Callable[[str], None]) -> None:
-    """From the default remote into the cache. Raises AtelierError where the remote is out of reach."""
-    scratch = root / SCRATCH
-    scratch.mkdir(parents=True, exist_ok=True)
-    with FileLock(scratch / ".lock"):
-        write_bytes(scratch / ".dvc/config", b"[core]\n    no_scm = True\n")
-        share(root, scratch)
-        release(scratch)
-        if (address := stages.remote(scratch)) is None:
-            say(
-                "no default remote of DVC's is set, so there is its cache alone: `dvc remote add -d` names one"
-            )
-            return
-        wanted = "".join(f"- md5: '{name}'\n  hash: md5\n  path: '{name}'\n" for name in names)
-        write_bytes(scratch / "wanted.dvc", f"outs:\n{wanted}".encode())
-        fetch(scratch, Path("wanted.dvc"))
-    if lacking := [name for name in names if not place(cache, name).is_file()]:
+def _fetch(root: Path, md5s: Collection[str], say: Callable[[str], None]) -> None:
+    """Fetch objects from the default remote into the cache. Raises AtelierError where the remote is out of reach."""
+    if (address := remote(root)) is None:
+        say("no default remote of DVC's is set, so there is its cache alone: `dvc remote add -d` names one")
+        return
+    _operate("fetch", root, md5s=list(md5s))
+    if lacking := [md5 for md5 in md5s if not object_path(cache(root), md5).is_file()]:
         more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
         say(f"neither DVC's cache nor its remote, {address}, has {lacking[0]}{more}")
+
+
+def _download(md5: str, path: Path, root: Path) -> None:
+    """Copy an object alone from the default remote, if it has it: DVC would fetch the files of a list as well."""
+    with open_repo(root, NO_SCM) as repo:
+        if (named := remote_errors.default_remote(repo)) is None:
+            return
+        with remote_errors.in_words(*named):
+            odb = repo.cloud.get_remote_odb(named[0])
+            with contextlib.suppress(FileNotFoundError), replacing(path) as temporary:
+                odb.fs.get_file(odb.oid_to_path(md5), str(temporary))
 
 
 def _is_whole(name: str, path: Path, say: Callable[[str], None]) -> bool:
@@ -346,3 +296,11 @@ def _is_whole(name: str, path: Path, say: Callable[[str], None]) -> bool:
         return True
     say(f"{path} does not hold what it is named for: it is damaged or was replaced; delete it, and ask again")
     return False
+
+
+def _operate(operation: str, root: Path, say: Callable[[str], None] | None = None, **arguments: Any) -> Any:
+    """Run a DVC operation in a child process. Raises OperationError, which names the operation."""
+    try:
+        return operations.run(operation, root=root, watcher=Lines(say), **arguments)
+    except OperationError as error:
+        raise OperationError(f"dvc {operation} in {root}: {error}", error.kind) from None

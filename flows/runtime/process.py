@@ -26,6 +26,8 @@ from atelier.errors import run_for_exit_code as run_for_exit_code
 LOOK_EVERY_S = 0.5
 TICK_S = 1.0  # between two looks at a running command that prints nothing
 
+DVC_WORKER = "flows.repo.worker"  # the module that calls DVC in a child process
+
 GRACE_S = 6.0  # a stage that is asked to stop may write its state first; with Prefect's farewell, below 10 s
 
 
@@ -36,7 +38,11 @@ class Child:
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], root: Path | None = None
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        root: Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._process = subprocess.Popen(
             leashed(command),
@@ -46,6 +52,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on in order
+            pass_fds=pass_fds,
         )
 
     def __enter__(self) -> Self:
@@ -125,14 +132,17 @@ def _hand_on(child: "subprocess.Popen[bytes]", number: int) -> None:
 
 
 def is_dvc(pid: int) -> bool:
-    """Whether this process is a dvc. macOS hides other users' command lines; then any Python may be one."""
+    """Whether a process is `dvc` or our worker, which calls DVC.
+
+    macOS hides the command lines of other users' processes; there any of their Python processes counts.
+    """
     try:
         process = psutil.Process(pid)
         try:
             words = process.cmdline()
         except psutil.AccessDenied:
             words = [process.name().lower().replace("python", "dvc")]
-        return any("dvc" in word for word in words)
+        return any("dvc" in word or word == DVC_WORKER for word in words)
     except psutil.Error:  # it is gone
         return False
 

@@ -13,7 +13,7 @@ from atelier.settings.edit import edit_params
 from flows.clones.trials_clone import Beside
 from flows.repo import experiments, stages
 from flows.repo.experiments import StageError
-from flows.repo.stages import Watcher
+from flows.repo.operations import Watcher
 from flows.trials.record import Exploration, Request, Trial, scores_of
 from flows.trials.search_space import product
 

@@ -13,7 +13,7 @@ import pytest
 
 from atelier.errors import AtelierError, TransientError
 from flows.commands import doctor
-from flows.repo import stages
+from flows.repo import stages, storage
 from tests.flows.toys import ROOT, Tree, left_of
 
 
@@ -64,7 +64,7 @@ def test_a_remote_of_a_kind_that_dvc_lacks_the_package_for_says_which(inside):
     with pytest.raises(
         AtelierError, match=r"store, hdfs://bucket/studio: .*`uv pip install dvc-hdfs` brings it$"
     ):
-        stages.remote()
+        storage.remote()
 
 
 def test_a_stage_is_executed_then_unchanged_then_restored_when_a_param_comes_back(inside):

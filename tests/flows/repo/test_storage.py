@@ -1,71 +1,84 @@
-"""What a killed dvc leaves half written, its list of locks and dvc.lock, is mended, unless another dvc may write it."""
+"""Objects of DVC's, asked for by their hash: a real cache, a real remote."""
 
-import os
-import signal
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from atelier.files import digest
 from flows.repo import storage
-from tests.flows.toys import Tree
 
-HALF = '{"write": {"/data/scr'
-
-
-def test_half_a_list_of_locks_is_dropped_which_no_dvc_reads(studio: Tree) -> None:
-    assert studio.run("dvc", "repro", "scrape").status == 0
-    lock = studio.root / ".dvc/tmp/rwlock"
-    storage.mend(studio.root, print)
-    assert lock.exists()
-    lock.write_text(HALF)
-    refused = studio.run("dvc", "repro", "scrape")
-    assert refused.status != 0 and "corrupted" in refused.output
-    storage.mend(studio.root, print)
-    assert studio.run("dvc", "repro", "scrape").status == 0
+NOWHERE = "0123456789" * 3 + "01"  # YAML would take it for a number
 
 
-def test_while_another_dvc_is_at_work_its_list_stays(studio: Tree, start) -> None:
-    studio.slow(30)
-    run = start("dvc", "repro").until("train: 1/")
-    lock = studio.root / ".dvc/tmp/rwlock"
-    whole = lock.read_text()
-    lock.write_text(HALF)
-    storage.mend(studio.root, print)
-    assert lock.read_text() == HALF
-    lock.write_text(whole)
-    os.kill(run.pid, signal.SIGTERM)
-    run.wait()
+@pytest.fixture(scope="module")
+def _template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    root = tmp_path_factory.mktemp("objects") / "studio"
+    (root / "d").mkdir(parents=True)
+    for name, text in (("a", "sea"), ("d/x", "sky"), ("d/y", "sail")):
+        (root / name).write_text(text)
+    for words in ("init -q --no-scm", "remote add -q -d store ../remote", "add -q a d", "push -q"):
+        _dvc(root, words, environment)
+    shutil.rmtree(root / ".dvc/cache")
+    return root.parent
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.9])
-def test_a_half_written_dvc_lock_is_what_it_was_before_and_nothing_runs_again(
-    studio: Tree, api_url: str, share: float
-) -> None:
-    studio.slow(0)
-    assert studio.run("dvc", "repro").status == 0
-    lock = studio.root / "dvc.lock"
-    whole = lock.read_bytes()
-    half = whole[: int(share * len(whole))]
-    lock.write_bytes(half)
-    studio.environment = {**studio.environment, "PREFECT_API_URL": api_url}
-    run = studio.run("flows.studio")
-    assert run.status == 0, run.output
-    assert lock.read_bytes() == whole
-    assert "dvc: executed" not in run.output
+@pytest.fixture
+def pushed(
+    tmp_path: Path, _template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A studio whose cache is empty: a file `a` and a folder `d` are in its remote, a path relative to it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    shutil.copytree(_template, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "studio"
 
 
-def test_a_dvc_lock_with_conflict_marks_is_left_to_its_owner(studio: Tree) -> None:
-    assert studio.run("dvc", "repro", "scrape", "train").status == 0
-    lock = studio.root / "dvc.lock"
-    marked = b"<<<<<<< HEAD\n" + lock.read_bytes() + b"=======\n>>>>>>> theirs\n"
-    lock.write_bytes(marked)
-    storage.mend(studio.root, print)
-    assert lock.read_bytes() == marked
-    lock.write_bytes(b"a typing error: [\n")
-    storage.mend(studio.root, print)
-    assert b"scrape" in lock.read_bytes()
-    assert (studio.root / ".atelier/dvc.lock.damaged").read_bytes() == b"a typing error: [\n"
+def test_what_the_cache_lacks_comes_from_the_remote_and_stays(pushed: Path) -> None:
+    said: list[str] = []
+    folder = next((pushed.parent / "remote").rglob("*.dir"))
+    names = [digest(pushed / "a", "md5"), f"{folder.parent.name}{folder.name}", NOWHERE]
+    found = storage.fetch_objects(names, said.append, pushed)
+    assert list(found) == names[:2]
+    assert found[names[0]].read_text() == "sea"
+    assert '"relpath": "x"' in found[names[1]].read_text()
+    (sentence,) = said
+    assert NOWHERE in sentence and str(pushed.parent / "remote") in sentence
+
+    (pushed.parent / "remote").rename(pushed.parent / "unplugged")
+    sky = digest(pushed / "d/x", "md5")
+    assert storage.fetch_objects([*names[:2], sky], said.append, pushed)[sky].read_text() == "sky"
+    assert len(said) == 1
 
 
-def test_without_a_list_there_is_nothing_to_drop(tmp_path: Path) -> None:
-    storage.mend(tmp_path, print)
+def test_an_object_that_was_replaced_is_named_and_not_given(pushed: Path) -> None:
+    said: list[str] = []
+    name = digest(pushed / "a", "md5")
+    place = storage.fetch_objects([name], said.append, pushed)[name]
+    place.chmod(0o644)
+    place.write_text("not the sea")
+    assert storage.fetch_objects([name], said.append, pushed) == {}
+    assert said == [
+        f"{place} does not hold what it is named for: it is damaged or was replaced; delete it, and ask again"
+    ]
+
+
+def test_without_a_remote_or_without_dvc_the_reason_is_said(pushed: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    _dvc(pushed, "remote remove -q store")
+    assert storage.fetch_objects([NOWHERE], said.append, pushed) == {}
+    assert "dvc remote add -d" in said.pop()
+    assert storage.fetch_objects([NOWHERE], said.append, tmp_path) == {}
+    assert "no DVC repository" in said.pop()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "A" * 32, "a" * 31, f"{'a' * 32}\n", f"{'a' * 32}.txt"])
+def test_nothing_but_an_md5_is_a_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no md5"):
+        storage.fetch_objects([name], print, tmp_path)
+
+
+def _dvc(root: Path, words: str, environment: dict[str, str] | None = None) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *words.split()], cwd=root, env=environment, check=True)

@@ -1,0 +1,135 @@
+"""DVC's locks and what a killed DVC process leaves behind: who holds a lock, release, repair.
+
+DVC keeps the locks on stages' files in `.dvc/tmp/rwlock`, as JSON with the process id and command of each holder.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from atelier.errors import AtelierError
+from atelier.files import write_bytes
+from atelier.settings.load import read_yaml
+from flows.runtime.process import is_dvc
+
+LOCKS_FILE = Path(".dvc/tmp/rwlock")
+LOCK_FILE = Path("dvc.lock")  # not a lock: what DVC records of each stage
+LOCK_FILE_COPY = Path(".atelier/dvc.lock")  # tasks/stage.py makes it when a stage begins
+CONFLICT_MARK = b"<<<<<<< "
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds a lock, by DVC's file of locks."""
+
+    pid: int
+    command: str
+
+
+def waiting_for(root: Path, what: str) -> str:
+    """Return a sentence that says for which process `what` has to wait, because DVC found the repository locked.
+
+    Raises AtelierError where the process that holds the lock is not a DVC process: DVC was killed, and its process id
+    has been given to another program since.
+    """
+    holders = [holder for holder in _holders(root) if psutil.pid_exists(holder.pid)]
+    for holder in holders:
+        if is_dvc(holder.pid):
+            return f"{what}: waiting for PID {holder.pid} ({holder.command}), which holds its files"
+    for holder in holders:
+        raise AtelierError(
+            f"{what}: {LOCKS_FILE} names PID {holder.pid} ({holder.command}) as holder, but that is another program "
+            f"now: remove {LOCKS_FILE} and run again"
+        )
+    return f"{what}: waiting for another dvc to let go of the repository"
+
+
+def release(root: Path) -> None:
+    """Remove the locks of a DVC process that was killed in `root`, unless a process that holds one works there.
+
+    DVC ignores locks of processes that have ended; but in a container, the next process gets the same id.
+    """
+    if not any(_is_in(root, holder.pid) for holder in _holders(root)):
+        (root / LOCKS_FILE).unlink(missing_ok=True)
+
+
+def mend(root: Path, say: Callable[[str], None]) -> None:
+    """Repair what a DVC process that was killed while writing has left in `root`: its file of locks, and dvc.lock.
+
+    A half-written file of locks is deleted, because DVC fails on it. A dvc.lock that cannot be read is replaced by the
+    copy that was made when the last stage began; stages that finished since come from the run cache. The damaged file
+    is kept as `.atelier/dvc.lock.damaged`. Does nothing while another DVC process works in `root`, because it may be
+    writing, and to a file with git's conflict marks.
+    """
+    locks, lock_file = root / LOCKS_FILE, root / LOCK_FILE
+    locks_damaged, lock_file_damaged = not _is_json(locks), not _is_lock_file(lock_file)
+    if not (locks_damaged or lock_file_damaged) or _is_dvc_at_work(root):
+        return
+    if locks_damaged:
+        locks.unlink(missing_ok=True)
+    copy = root / LOCK_FILE_COPY
+    if lock_file_damaged and copy.is_file() and _is_lock_file(copy):
+        content = lock_file.read_bytes()
+        if any(line.startswith(CONFLICT_MARK) for line in content.splitlines()):
+            return
+        write_bytes(copy.with_name(f"{LOCK_FILE}.damaged"), content)
+        write_bytes(lock_file, copy.read_bytes())
+        say(
+            f"{LOCK_FILE} was half written by a dvc that was killed: it is again what it was before that stage"
+        )
+
+
+def _holders(root: Path) -> Iterator[Holder]:
+    """The processes that DVC's file of locks names; none where it is damaged."""
+    try:
+        locks = json.loads((root / LOCKS_FILE).read_text())
+        writers, readers = locks.get("write", {}).values(), locks.get("read", {}).values()
+        for found in (*writers, *(reader for each in readers for reader in each)):
+            yield Holder(int(found["pid"]), str(found["cmd"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+
+
+def _is_json(path: Path) -> bool:
+    """Whether the file can be read as JSON, or does not exist."""
+    try:
+        json.loads(path.read_text())
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def _is_lock_file(path: Path) -> bool:
+    """Whether DVC can read this dvc.lock, or it does not exist."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(read_yaml(path))
+    except FileNotFoundError:
+        return True
+    except (AtelierError, Invalid):
+        return False
+    return True
+
+
+def _is_dvc_at_work(root: Path) -> bool:
+    """Whether another DVC process works in `root`."""
+    others = (pid for pid in psutil.pids() if pid != os.getpid())
+    return any(is_dvc(pid) and _is_in(root.resolve(), pid) for pid in others)
+
+
+def _is_in(root: Path, pid: int) -> bool:
+    """Whether `root` is the process's working directory. That of another user's process is hidden: True for a dvc."""
+    try:
+        return Path(psutil.Process(pid).cwd()) == root
+    except psutil.AccessDenied:
+        return is_dvc(pid)
+    except psutil.Error:
+        return False
