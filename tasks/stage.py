@@ -97,7 +97,7 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
 def _copy_lock_file() -> None:
     """Copy dvc.lock to `.atelier/dvc.lock`: DVC writes it in place, and one that is killed then leaves half of it.
 
-    The next flow puts the copy back (flows.repo.storage.mend).
+    The next flow puts the copy back (flows.repo.locks.mend).
     """
     if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
         write_bytes(STATE / LOCK_FILE, LOCK_FILE.read_bytes())

@@ -180,7 +180,7 @@ class Ledger:
             return
         with Progress("ledger", len(new), "pictures") as progress:
             for file in new:
-                row = _read_picture(storage.place(self._cache, file), file)
+                row = _read_picture(storage.object_path(self._cache, file), file)
                 with _transaction(self._sql):
                     self._sql.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", (file, *row))
                 progress.advance()
@@ -191,7 +191,7 @@ class Ledger:
         provenance = "SELECT told FROM pictures WHERE model = ? AND told IS NOT NULL"
         with _transaction(self._sql):
             for (md5,) in self._sql.execute(new).fetchall():
-                path = storage.place(self._cache, md5)
+                path = storage.object_path(self._cache, md5)
                 if row := self._sql.execute(provenance, (md5,)).fetchone():
                     sha256 = Provenance.model_validate_json(row[0]).model.sha256
                 elif path.is_file() and digest(path, "md5") == md5:
@@ -201,7 +201,7 @@ class Ledger:
                 self._sql.execute("INSERT INTO models VALUES (?, ?)", (md5, sha256))
 
     def _in_cache(self, md5: str) -> bool:
-        return storage.place(self._cache, md5).is_file()
+        return storage.object_path(self._cache, md5).is_file()
 
     def _pictures(self, where: str, value: str) -> list[RecordedPicture]:
         statement = (
