@@ -104,7 +104,8 @@ def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> No
     Contents that differ are replaced. Raises AtelierError where a file is in neither, and where its path is a symbolic
     link or lies behind one.
     """
-    present, absent = [], []
+    present: list[str] = []
+    absent: list[str] = []
     for path in tracked:
         places = outs(root, path)
         for place in places:

@@ -67,7 +67,7 @@ def _restore_path() -> None:
         del os.environ["PYTHONPATH"]
 
 
-class CommandError(StageCmdFailedError):
+class CommandError(StageCmdFailedError):  # type: ignore[misc]  # DVC is not typed
     """DVC's exception for a failed command, with the exit status, which DVC's own has in its message only."""
 
     def __init__(self, cmd: str, status: int | None = None) -> None:
