@@ -34,7 +34,7 @@ from atelier.images.colours import (
 from atelier.images.jpeg import DECODER_ERRORS
 from atelier.images.kinds import Truncated, Unreadable
 from atelier.images.tiff import CONVERTED
-from atelier.pictures.vips import array, libvips
+from atelier.pictures.vips import array, libvips, profile_of
 
 PLUGINS: dict[str, Any] = {
     "PNG": PngImagePlugin.PngImageFile, "WEBP": WebPImagePlugin.WebPImageFile,
@@ -241,7 +241,7 @@ def _deep_png(content: bytes) -> Image.Image:
     vips = libvips()
     try:
         image = vips.Image.pngload_buffer(content, fail_on="warning")
-        samples, profile = array(image), tiff.profile_of(image)
+        samples, profile = array(image), profile_of(image)
     except vips.Error:
         raise Truncated("damaged PNG: its pixels cannot be decoded") from None
     channels = samples.shape[2] if samples.ndim == 3 else 1

@@ -16,7 +16,7 @@ from PIL import Image
 from atelier.images.colours import DeclaredSpace, needs_conversion
 from atelier.images.kinds import Truncated, Unreadable
 from atelier.pictures import Pixels
-from atelier.pictures.vips import array, libvips
+from atelier.pictures.vips import array, from_16_bits, libvips, profile_of
 
 CONVERTED = "converted"  # the key of an image's `info` that says whether its samples are sRGB by now
 
@@ -228,17 +228,11 @@ def _rounded(samples: npt.NDArray[Any]) -> Pixels:
 def _through_vips(colour: npt.NDArray[Any], profile: bytes) -> Pixels:
     """16-bit samples through their profile as 8-bit sRGB."""
     vips = libvips()
-    height, width, channels = colour.shape
-    image = vips.Image.new_from_memory(np.ascontiguousarray(colour).data, width, height, channels, "ushort")
-    image = image.copy(interpretation={1: "grey16", 3: "rgb16", 4: "cmyk"}[channels])
-    image = image.copy()
+    image = from_16_bits(colour, {1: "grey16", 3: "rgb16", 4: "cmyk"}[colour.shape[2]])
+    image = image.copy()  # metadata may be set on a copy only
     image.set_type(vips.GValue.blob_type, "icc-profile-data", profile)
     try:
         converted = array(image.icc_transform("srgb", embedded=True, intent="perceptual", depth=8))
     except vips.Error:
         raise Unreadable("16-bit samples whose colour profile cannot be applied") from None
     return np.repeat(converted[..., None], 3, axis=2) if converted.ndim == 2 else converted[..., :3]
-
-
-def profile_of(image: Any) -> bytes | None:
-    return bytes(image.get("icc-profile-data")) if image.get_typeof("icc-profile-data") else None

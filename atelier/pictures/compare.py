@@ -1,10 +1,6 @@
-"""How alike two pictures are, value by value, in bounded memory.
+"""Compare pictures: by the digest of their pixels, or value by value in bounded memory.
 
-Knows arrays of (H, W, 3), uint8 or uint16, memory-mapped or not; no file and no verdict.
-
-The digest by which a picture is known, of any file that shows it: whoever saved it last, in whatever format.
-
-A file of anybody's: what it would take to decode is asked of its header first. Knows no provenance.
+`pixels_sha256` reads a file that may come from anybody, so its size is read from the header before it is decoded.
 """
 
 import struct
@@ -22,10 +18,13 @@ from atelier.pictures import Samples, png
 from atelier.pictures.untrusted import escaped, open_regular
 from atelier.provenance.facts import PixelFacts
 
+MAX_BYTES = 1 << 30
+MAX_PIXELS = 200_000_000  # decoding takes about 1.2 GB
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A part of a picture, in pixels; `right` and `bottom` are the first that are no part of it."""
+    """A part of a picture, in pixels; `right` and `bottom` are exclusive."""
 
     left: int
     top: int
@@ -38,29 +37,29 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class PixelDifference:
-    """What differs: of all `values` (three a pixel) so many, at most by `largest` 255ths, in `pixels` within `box`."""
+    """How two pictures differ: in how many of all values (three a pixel) and pixels, by how much, and where."""
 
     values: int
     differing: int
-    largest: float
-    pixels: int
-    box: Box | None
+    largest: float  # difference, in 255ths
+    pixels: int  # that differ
+    box: Box | None  # around them
 
 
 def compare_pixels(bands: Iterable[Samples], other: Samples) -> PixelDifference:
-    """A picture that comes in bands from the top, and one of the same size and depth, memory-mapped where it is large.
+    """Compare a picture that comes in bands from the top with another (H, W, 3), which may be memory-mapped.
 
-    Raises ValueError where they are not of one size and depth.
+    Raises ValueError if they differ in size or depth.
     """
     height, width, _ = other.shape
     differing = largest = pixels = end = 0
     left, top, right, bottom = width, height, 0, 0
-    for given in bands:
-        start, end = end, end + len(given)
+    for rows in bands:
+        start, end = end, end + len(rows)
         beside = other[start:end]
-        if given.shape != beside.shape or given.itemsize != beside.itemsize:
-            raise ValueError(f"{given.shape} and {beside.shape}, {given.dtype} and {beside.dtype} differ")
-        band = np.abs(given.astype(np.int32) - beside)
+        if rows.shape != beside.shape or rows.itemsize != beside.itemsize:
+            raise ValueError(f"{rows.shape} and {beside.shape}, {rows.dtype} and {beside.dtype} differ")
+        band = np.abs(rows.astype(np.int32) - beside)
         touched = band.any(axis=2)
         if not touched.any():
             continue
@@ -76,24 +75,23 @@ def compare_pixels(bands: Iterable[Samples], other: Samples) -> PixelDifference:
     return PixelDifference(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, box)
 
 
-MAX_BYTES = 1 << 30
-
-MAX_PIXELS = 200_000_000  # of which decoding takes some 1.2 GB
-
-
 def pixels_sha256(path: Path) -> str:
-    """SHA-256 of the picture's RGB samples, as a provenance has it. Raises AtelierError where it is no picture."""
+    """SHA-256 of a picture's RGB samples, as a provenance contains it; the same for every lossless format.
+
+    Raises AtelierError if the file is not a picture, or too large.
+    """
     with open_regular(path, "name a picture") as file:
         head = file.read(26)
-        if (
-            head.startswith(png.SIGNATURE) and head[24:26] == b"\x10\x02"
-        ):  # 16-bit colours, which `read_rgb` rounds
+        # a PNG of 16-bit RGB, which `read_rgb` would round to 8
+        if head.startswith(png.SIGNATURE) and head[24:26] == b"\x10\x02":
             width, height = struct.unpack(">II", head[16:24])
             _refuse_huge(path, width, height)
             return PixelFacts.of_bands(png.read(path, file, width, height, 16)).sha256
         content = head + file.read(MAX_BYTES + 1 - len(head))
     if len(content) > MAX_BYTES:
-        raise AtelierError(f"{escaped(path)} is larger than any picture of ours, {MAX_BYTES >> 30} GiB")
+        raise AtelierError(
+            f"{escaped(path)} is larger than {MAX_BYTES >> 30} GiB, which no picture of Atelier is"
+        )
     _refuse_huge(path, *_size(path, content))
     try:
         return PixelFacts.of(np.asarray(read_rgb(content))).sha256
@@ -104,19 +102,19 @@ def pixels_sha256(path: Path) -> str:
 def _refuse_huge(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise AtelierError(
-            f"{escaped(path)} claims {width:,} × {height:,} px, more than the {MAX_PIXELS:,} that are looked at"
+            f"{escaped(path)} claims {width:,} × {height:,} px, more than the {MAX_PIXELS:,} that are read"
         )
 
 
 def _size(path: Path, content: bytes) -> tuple[int, int]:
     kind = sniff(content)
     if kind is None:
-        raise AtelierError(f"{escaped(path)} is no picture of a kind that Atelier knows: name a PNG")
+        raise AtelierError(f"{escaped(path)} is not a picture of a kind that Atelier reads: name a PNG")
     if why := missing_decoder(kind):
         raise AtelierError(f"{escaped(path)}: {why}")
     try:
         return ImageDecoder(kind, content).size
-    except Exception as error:  # noqa: BLE001  # a stranger's file, of which a decoder may raise anything
+    except Exception as error:  # noqa: BLE001  # a decoder may raise anything for a hostile file
         damaged, why = classify_failure(kind, content, error)
         what = "is a damaged picture" if damaged else "cannot be read"
         raise AtelierError(f"{escaped(path)} {what} ({escaped(why)})") from None

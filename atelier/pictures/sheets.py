@@ -1,7 +1,4 @@
-"""Contact sheets: pictures of one size side by side as one. Knows arrays and PNGs, not where pictures come from.
-
-Pictures with words above them, side by side as one: what a person compares at a glance. Knows arrays and PNGs.
-"""
+"""Contact sheets of pictures, and panels: pictures side by side under titles and lines of text."""
 
 import math
 import textwrap
@@ -16,16 +13,29 @@ from atelier.files import replacing
 from atelier.pictures import Pixels
 from atelier.pictures.vips import srgb
 
-SIDE_PX = 512  # about how wide a grid of pictures is
+GRID_PX = 512  # about the side of a grid
+MIN_COLUMNS, MAX_COLUMNS = 3, 8  # of a grid
+TITLE_PX, TEXT_PX, LINE_HEIGHT = (
+    22,
+    16,
+    1.3,
+)  # sizes of panels' fonts, and the height of a line in their units
+GAP_PX = 16  # around panels
+INK, PAPER = (24, 24, 24), (255, 255, 255)
+MIN_LINE_LETTERS = 8
 
-MOST, FEWEST = 8, 3  # pictures a row of it
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture (H, W, 3) under a title and lines of text; lines that are too wide are wrapped."""
+
+    title: str
+    lines: tuple[str, ...]
+    picture: Pixels
 
 
 def sheet(images: Pixels, columns: int | None = None, pad_px: int = 2) -> Pixels:
-    """Pictures (n, H, W, 3), row by row, as one (rows, columns) sheet with white seams.
-
-    Without `columns` the sheet is about as wide as high.
-    """
+    """Lay out pictures (n, H, W, 3) row by row with white gaps; without `columns` about as wide as high."""
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
         raise ValueError(f"a sheet needs uint8 (n, H, W, 3) pictures, not {images.dtype} {images.shape}")
     count, height, width, _ = images.shape
@@ -42,51 +52,34 @@ def sheet(images: Pixels, columns: int | None = None, pad_px: int = 2) -> Pixels
 
 
 def grid(pictures: Pixels) -> Pixels:
-    """As many of the pictures (n, H, W, 3), in their order, as are seen well, as one square grid."""
+    """Lay out the first pictures of (n, H, W, 3) as a square grid of about 512 px, three to eight a row."""
     side = max(pictures.shape[1:3])
-    columns = min(max(SIDE_PX // side, FEWEST), MOST)
+    columns = min(max(GRID_PX // side, MIN_COLUMNS), MAX_COLUMNS)
     shown = pictures[: columns**2]
-    if side * columns > SIDE_PX:
-        scale = SIDE_PX / columns / side
+    if side * columns > GRID_PX:
+        scale = GRID_PX / columns / side
         size = (round(pictures.shape[2] * scale), round(pictures.shape[1] * scale))
         shown = np.stack([np.array(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS)) for p in shown])
     else:
-        times = SIDE_PX // (side * columns)  # whole pixels: what is coarse shall look coarse
+        times = GRID_PX // (side * columns)  # by whole pixels, which stay visible
         shown = shown.repeat(times, axis=1).repeat(times, axis=2)
     return sheet(shown, columns)
 
 
 def write_sheet(path: Path, images: Pixels, columns: int | None = None, pad_px: int = 2) -> None:
-    """Write the sheet as a PNG: whole or not at all, the same bytes for the same pictures."""
-    with replacing(path) as temporary:
-        Image.fromarray(sheet(images, columns, pad_px)).save(
-            temporary, format="PNG", compress_level=6, icc_profile=srgb()
-        )
+    """Write the sheet of pictures (n, H, W, 3) as a PNG, atomically; equal pictures give equal bytes."""
+    write_png(path, sheet(images, columns, pad_px))
 
 
 def thumbnail(rgb: Pixels, side_px: int) -> Pixels:
-    """The picture with its longer side at most `side_px`; a picture that is small enough stays as it is."""
+    """Reduce a picture (H, W, 3) to a longer side of at most `side_px`."""
     picture = Image.fromarray(rgb)
     picture.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     return np.array(picture)
 
 
-TITLE_PX, TEXT_PX, GAP_PX, LEAD = 22, 16, 16, 1.3
-
-INK, PAPER = (24, 24, 24), (255, 255, 255)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A picture (H, W, 3) with a title and a few lines; lines that are too wide are folded."""
-
-    title: str
-    lines: tuple[str, ...]
-    picture: Pixels
-
-
 def fitted(picture: Pixels, side_px: int) -> Pixels:
-    """About `side_px` on its longer side: a small picture enlarged by whole pixels, a large one reduced."""
+    """Bring a picture to about `side_px` on its longer side: enlarged by a whole factor, or reduced."""
     times = side_px // max(picture.shape[:2])
     if times:
         return picture.repeat(times, axis=0).repeat(times, axis=1)
@@ -95,15 +88,15 @@ def fitted(picture: Pixels, side_px: int) -> Pixels:
     return np.array(image)
 
 
-def panels(heading: str, given: Sequence[Panel], columns: int) -> Pixels:
-    """The panels row by row under the heading, all rows as high as their highest panel."""
-    drawn = [_panel(panel) for panel in given]
+def panels(heading: str, shown: Sequence[Panel], columns: int) -> Pixels:
+    """Lay out panels row by row under a heading; the bottoms of a row's pictures are level."""
+    drawn = [_panel(panel) for panel in shown]
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
     widths = [
         max(row[place].width for row in rows if place < len(row)) for place in range(min(columns, len(drawn)))
     ]
     width = sum(widths) + GAP_PX * (len(widths) + 1)
-    top = _words(heading, (), width - 2 * GAP_PX)
+    top = _text(heading, (), width - 2 * GAP_PX)
     heights = [max(panel.height for panel in row) for row in rows]
     canvas = Image.new("RGB", (width, top.height + sum(heights) + GAP_PX * (len(rows) + 2)), PAPER)
     canvas.paste(top, (GAP_PX, GAP_PX))
@@ -111,38 +104,41 @@ def panels(heading: str, given: Sequence[Panel], columns: int) -> Pixels:
     for row, height in zip(rows, heights, strict=True):
         x = GAP_PX
         for panel, across in zip(row, widths, strict=False):
-            canvas.paste(panel, (x, y + height - panel.height))  # pictures level, whatever the words above
+            canvas.paste(panel, (x, y + height - panel.height))
             x += across + GAP_PX
         y += height + GAP_PX
     return np.array(canvas)
 
 
-def write_panels(path: Path, heading: str, given: Sequence[Panel], columns: int) -> None:
-    """Write the panels as a PNG: whole or not at all, the same bytes for the same panels."""
+def write_panels(path: Path, heading: str, shown: Sequence[Panel], columns: int) -> None:
+    """Write panels under a heading as a PNG, atomically; equal panels give equal bytes."""
+    write_png(path, panels(heading, shown, columns))
+
+
+def write_png(path: Path, pixels: Pixels) -> None:
+    """Write (H, W, 3) pixels as an sRGB PNG, atomically; equal pixels give equal bytes."""
     with replacing(path) as temporary:
-        Image.fromarray(panels(heading, given, columns)).save(
-            temporary, format="PNG", compress_level=6, icc_profile=srgb()
-        )
+        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=6, icc_profile=srgb())
 
 
 def _panel(panel: Panel) -> Image.Image:
     picture = Image.fromarray(panel.picture)
-    words = _words(panel.title, panel.lines, picture.width)
-    canvas = Image.new("RGB", (picture.width, words.height + picture.height), PAPER)
-    canvas.paste(words, (0, 0))
-    canvas.paste(picture, (0, words.height))
+    text = _text(panel.title, panel.lines, picture.width)
+    canvas = Image.new("RGB", (picture.width, text.height + picture.height), PAPER)
+    canvas.paste(text, (0, 0))
+    canvas.paste(picture, (0, text.height))
     return canvas
 
 
-def _words(title: str, lines: Sequence[str], width: int) -> Image.Image:
-    """A title and lines under it, as wide as asked and as high as they need."""
+def _text(title: str, lines: Sequence[str], width: int) -> Image.Image:
+    """Draw a title and lines under it, `width` wide and as high as they need."""
     placed: list[tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont, int]] = []
     y = 0
     for text, size_px in ((title, TITLE_PX), *((line, TEXT_PX) for line in lines)):
         font = ImageFont.load_default(size_px)
-        for line in _folded(text, font, width):
+        for line in _wrapped(text, font, width):
             placed.append((line, font, y))
-            y += round(size_px * LEAD)
+            y += round(size_px * LINE_HEIGHT)
     canvas = Image.new("RGB", (width, y + GAP_PX // 2), PAPER)
     draw = ImageDraw.Draw(canvas)
     for line, font, top in placed:
@@ -150,10 +146,10 @@ def _words(title: str, lines: Sequence[str], width: int) -> Image.Image:
     return canvas
 
 
-def _folded(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """The text in lines no wider than `width`."""
-    for letters in range(len(text), 8, -1):
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Wrap a text into lines no wider than `width` pixels."""
+    for letters in range(len(text), MIN_LINE_LETTERS, -1):
         lines = textwrap.wrap(text, letters)
         if all(font.getlength(line) <= width for line in lines):
             return lines
-    return textwrap.wrap(text, 8)
+    return textwrap.wrap(text, MIN_LINE_LETTERS)

@@ -1,7 +1,8 @@
-"""Murals' files: tiled, pyramidal, deflated TIFFs as Atelier writes and reads them. Knows no provenance.
+"""TIFF files of murals: tiled, pyramidal, deflated, written and read by libvips.
 
-What is read is a stranger's file. Of its directories a few plain numbers are read, here, since a library that reads
-them all would follow a lie to the end of the disk; its pixels are decoded only where all of them are as `write` writes.
+Files that are read may come from anybody. The few numbers and the text that are needed of their directories are parsed
+here, because a library that parses them all can be led to read without end; pixels are decoded only if the file is
+laid out as `write` lays it out.
 """
 
 import mmap
@@ -18,49 +19,53 @@ from atelier.files import replacing
 from atelier.pictures import Pixels, Samples
 from atelier.pictures.untrusted import escaped
 from atelier.pictures.vips import bands, libvips, srgb
+from atelier.progress import ProgressCallback
 
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big ends first; + is BigTIFF
-MAX_TEXT = 1 << 16  # ours are about one KiB
-MAX_ENTRIES = 64  # of a directory; ours have some twenty
-MAX_DIRECTORIES = 32  # ours have one for each level: the side of the last is a tile's at most
-CLASSIC_BYTES = 2_000_000_000  # pixels from here on go to a BigTIFF: offsets of 32 bits end at 4 GiB
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little-endian and big-endian; + is BigTIFF
+MAX_TEXT_BYTES = 1 << 16  # `write` writes about 1 KiB
+MAX_ENTRIES = 64  # of a directory; `write` makes about twenty
+MAX_DIRECTORIES = 32  # `write` makes one for each level of the pyramid
+MAX_CLASSIC_BYTES = 2_000_000_000  # larger files are BigTIFF, because offsets of 32 bits end at 4 GiB
 TILE_PX = 256
-MM = 25.4
-DPI = 300  # a mural is at print size: unless it says so, programs take a pixel for a millimetre
+MM_PER_INCH = 25.4
+DPI = 300  # without a resolution, programs take a pixel for a millimetre
 POLL_S = 0.2
 
 WIDTH, HEIGHT, DESCRIPTION = 256, 257, 270
-# bits, deflate, RGB, samples a pixel, interleaved, differences along rows, tiles
+# bits, deflate, RGB, samples per pixel, interleaved, horizontal predictor, tiles
 AS_WRITTEN = {
     258: (8, 8, 8), 259: (8,), 262: (2,), 277: (3,), 284: (1,), 317: (2,), 322: (TILE_PX,), 323: (TILE_PX,),
 }  # fmt: skip
-NUMBERS = {3: "H", 4: "I", 16: "Q"}  # the types of TIFF 6.0 and of BigTIFF that hold whole numbers
-TEXT = 2
+NUMBERS = {3: "H", 4: "I", 16: "Q"}  # the unsigned integer types of TIFF 6.0 and BigTIFF
+TEXT_TYPE = 2
 
-Entries = dict[int, tuple[int, int, bytes]]  # tag → type, count, value or the offset where it lies
+Entries = dict[int, tuple[int, int, bytes]]  # tag → type, count, and the value or its offset
 
 
 def is_tiff(signature: bytes) -> bool:
-    """Whether a file that begins so is a TIFF."""
+    """Whether a file with these first bytes is a TIFF."""
     return signature[:4] in SIGNATURES
 
 
 def write(
-    path: Path, raw: BinaryIO, offset: int, width: int, height: int, text: str, told: Callable[[float], None]
+    path: Path, raw: BinaryIO, offset: int, width: int, height: int, text: str, on_progress: ProgressCallback
 ) -> None:
-    """Write a mural out of a file that holds its RGB samples from `offset` on, streaming; the same bytes every time.
+    """Write a mural atomically from a file that contains its RGB samples from `offset` on, without loading it.
 
-    `told` hears which share is written. Raises AtelierError where the disk is full.
+    `on_progress` gets the share that is written, from 0 to 1. Equal contents give equal bytes. Raises AtelierError if
+    the disk is full.
     """
     vips = libvips()
     mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
     image = vips.Image.new_from_memory(memoryview(mapped)[offset:], width, height, 3, "uchar")
-    image = image.copy(interpretation="srgb", xres=DPI / MM, yres=DPI / MM)
+    image = image.copy(interpretation="srgb", xres=DPI / MM_PER_INCH, yres=DPI / MM_PER_INCH)
 
-    def heard(share: float) -> None:
+    def report(share: float) -> None:
         if hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)  # what is behind us leaves memory, and what is not comes back
-        told(share)
+            mapped.madvise(
+                mmap.MADV_DONTNEED
+            )  # frees pages that were read; the others are read again when needed
+        on_progress(share)
 
     image.set_type(vips.GValue.gstr_type, "image-description", text)
     image.set_type(vips.GValue.blob_type, "icc-profile-data", srgb())
@@ -75,30 +80,30 @@ def write(
                 tile_width=TILE_PX,
                 tile_height=TILE_PX,
                 pyramid=True,
-                bigtiff=3 * width * height > CLASSIC_BYTES,
+                bigtiff=3 * width * height > MAX_CLASSIC_BYTES,
             )
 
         try:
-            _watched(image, save, heard)
+            _save_in_thread(image, save, report)
         except vips.Error as error:
             why = (str(error.detail).splitlines() or ["no reason given"])[0]
             raise AtelierError(f"{path} could not be written ({why}): is the disk full?") from None
 
 
 def text(path: Path, file: BinaryIO) -> bytes | None:
-    """The image's description; None where there is none. `path` is what errors call it.
+    """The image's description, None if there is none. `path` is the file's name in errors.
 
-    Raises AtelierError where the file is no TIFF, is damaged, or its directories are too many or a circle.
+    Raises AtelierError if the file is not a TIFF, is damaged, or has too many directories or circular ones.
     """
     return _Directories(path, file).description
 
 
 def read(path: Path, file: BinaryIO, width: int, height: int) -> Iterator[Samples]:
-    """The pixels in bands from the top, of a file that must have this size, as `write` writes it.
+    """The pixels, in bands from the top, of a file that `write` made with this size.
 
-    Raises AtelierError where it has not, or is damaged.
+    Raises AtelierError if the file has another size or layout, or is damaged.
     """
-    _Directories(path, file).refuse_others(width, height)
+    _Directories(path, file).check_layout(width, height)
     vips = libvips()
     file.seek(0)
     try:
@@ -109,7 +114,7 @@ def read(path: Path, file: BinaryIO, width: int, height: int) -> Iterator[Sample
 
 
 def preview(path: Path, side_px: int) -> Pixels:
-    """A small copy of a mural that `write` wrote: the level whose longer side is the smallest from `side_px` up."""
+    """Read a mural at the smallest level of its pyramid whose longer side has at least `side_px`."""
     vips = libvips()
     level = vips.Image.tiffload(str(path))
     for page in range(1, level.get_n_pages()):
@@ -121,8 +126,8 @@ def preview(path: Path, side_px: int) -> Pixels:
     return pixels
 
 
-def _watched(image: Any, save: Callable[[], None], told: Callable[[float], None]) -> None:
-    """Save in a thread: a signal is heard by Python's main thread, and there not before libvips has returned."""
+def _save_in_thread(image: Any, save: Callable[[], None], on_progress: ProgressCallback) -> None:
+    """Save in a thread, so that the main thread can handle signals, which Python does not during a call of libvips."""
     share = 0.0
 
     def note(_: Any, progress: Any) -> None:
@@ -135,19 +140,19 @@ def _watched(image: Any, save: Callable[[], None], told: Callable[[float], None]
         saving = executor.submit(save)
         try:
             while not saving.done():
-                told(share)
+                on_progress(share)
                 try:
                     saving.result(POLL_S)
                 except TimeoutError:
                     continue
         finally:
-            image.set_kill(True)  # of no effect where it is done
+            image.set_kill(True)  # of no effect after the end
     saving.result()
-    told(1.0)
+    on_progress(1.0)
 
 
 class _Directories:
-    """The first directory of a TIFF, once it is certain that they end."""
+    """The first directory of a TIFF whose chain of directories was followed to its end."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
@@ -169,15 +174,17 @@ class _Directories:
 
     @property
     def description(self) -> bytes | None:
-        kind, count, value = self._first.get(DESCRIPTION, (TEXT, 0, b""))
+        kind, count, value = self._first.get(DESCRIPTION, (TEXT_TYPE, 0, b""))
         if not count:
             return None
-        if kind != TEXT or count > MAX_TEXT:
-            raise AtelierError(f"{escaped(self._path)} has a description that no mural of Atelier's has")
+        if kind != TEXT_TYPE or count > MAX_TEXT_BYTES:
+            raise AtelierError(
+                f"{escaped(self._path)} has a description of a kind that Atelier does not write"
+            )
         return self._value(value, count).rstrip(b"\0")
 
-    def refuse_others(self, width: int, height: int) -> None:
-        """Raise AtelierError where the picture is not of this size, or not laid out as `write` lays it out."""
+    def check_layout(self, width: int, height: int) -> None:
+        """Raise AtelierError if the picture has another size, or is not laid out as by `write`."""
         found = {tag: self._numbers(tag) for tag in (WIDTH, HEIGHT, *AS_WRITTEN)}
         if (found[WIDTH], found[HEIGHT]) != ((width,), (height,)):
             raise AtelierError(
@@ -195,31 +202,31 @@ class _Directories:
         return self._unpack(form, self._value(value, struct.calcsize(f"={form}")))
 
     def _value(self, value: bytes, length: int) -> bytes:
-        """What an entry holds: itself where there is room, else where it points."""
+        """An entry's value: the entry's own bytes, or those at the offset that it holds."""
         if length <= len(value):
             return value[:length]
         (offset,) = self._unpack("Q" if self._big else "I", value)
         return self._at(offset, length)
 
     def _read(self, offset: int) -> tuple[Entries, int]:
-        """A directory's entries, and where the next one lies, 0 after the last."""
+        """A directory's entries, and the offset of the next directory, 0 after the last."""
         counter, entry, pointer = ("Q", "HHQ8s", "Q") if self._big else ("H", "HHI4s", "I")
         sizes = {form: struct.calcsize(f"={form}") for form in (counter, entry, pointer)}
         (count,) = self._unpack(counter, self._at(offset, sizes[counter]))
         if count > MAX_ENTRIES:
-            raise AtelierError(f"{escaped(self._path)} has a directory that no mural of Atelier's has")
+            raise AtelierError(f"{escaped(self._path)} has a directory of a kind that Atelier does not write")
         body = self._at(offset + sizes[counter], count * sizes[entry] + sizes[pointer])
         entries: Entries = {}
         for start in range(0, count * sizes[entry], sizes[entry]):
-            tag, kind, many, value = self._unpack(entry, body[start : start + sizes[entry]])
-            entries[tag] = kind, many, value
+            tag, kind, number, value = self._unpack(entry, body[start : start + sizes[entry]])
+            entries[tag] = kind, number, value
         (following,) = self._unpack(pointer, body[-sizes[pointer] :])
         return entries, following
 
     def _at(self, offset: int, length: int) -> bytes:
         try:
             self._file.seek(offset)
-        except (OSError, OverflowError, ValueError):  # an offset that no file has
+        except (OSError, OverflowError, ValueError):  # an impossible offset
             content = b""
         else:
             content = self._file.read(length)

@@ -1,9 +1,8 @@
-"""libvips, which reads and writes pictures in pieces; loaded when it is first asked for. Knows no format.
+"""libvips, which reads and writes pictures in pieces, and the sRGB profile that every picture file carries.
 
-The colour space of every picture here, as files name it: sRGB.
-
-`srgb.icc` was made once by Little CMS (Pillow's `ImageCms.createProfile("sRGB")`) and kept, so that it is the same in
-every file: its date is set to the first of January 2000, and its checksum, which ICC lets one leave out, to nothing.
+libvips is loaded at its first use. `srgb.icc` was made once by Little CMS (Pillow's `ImageCms.createProfile("sRGB")`)
+and stored, so that it is the same in every file: its date is 1 January 2000, and its checksum, which ICC makes
+optional, is zero.
 """
 
 import logging
@@ -18,29 +17,26 @@ import numpy.typing as npt
 from atelier.errors import AtelierError
 from atelier.pictures import Samples
 
-BAND_BYTES = 1 << 24  # what is held of a picture that is read in bands
-
+BAND_BYTES = 1 << 24  # in memory of a picture that is read in bands
 DTYPES = {"uchar": np.uint8, "ushort": np.uint16}
 
 
 @cache
 def libvips() -> Any:
-    """The module pyvips. Raises AtelierError where it is not installed."""
+    """The module pyvips. Raises AtelierError if it is not installed."""
     try:
         import pyvips
     except (ImportError, OSError) as error:
         raise AtelierError(
             f"libvips cannot be loaded ({error}): `uv pip install 'pyvips[binary]'` installs it"
         ) from None
-    logging.getLogger("pyvips").setLevel(
-        logging.ERROR
-    )  # what it warns of in hostile files, its errors say as well
-    pyvips.cache_set_max(0)  # it would answer for a file by what another of its name once held
+    logging.getLogger("pyvips").setLevel(logging.ERROR)  # warnings of damaged files come as errors as well
+    pyvips.cache_set_max(0)  # the cache is keyed by file names, whose contents may have changed
     return pyvips
 
 
 def bands(image: Any) -> Iterator[Samples]:
-    """A picture's rows from the top, some at a time. Raises pyvips.Error where they cannot be decoded."""
+    """A picture's rows (h, W, channels) from the top, some at a time. Raises pyvips.Error if decoding fails."""
     region = libvips().Region.new(image)
     dtype = np.dtype(DTYPES[image.format])
     rows = max(1, BAND_BYTES // (image.width * image.bands * dtype.itemsize))
@@ -51,12 +47,25 @@ def bands(image: Any) -> Iterator[Samples]:
 
 
 def array(image: Any) -> npt.NDArray[Any]:
-    """All samples of a picture: (H, W), or (H, W, channels) where there are several. Raises pyvips.Error."""
+    """All samples of a picture, (H, W), or (H, W, channels) if there are several. Raises pyvips.Error."""
     samples: npt.NDArray[Any] = image.numpy()
     return samples[..., 0] if samples.ndim == 3 and samples.shape[2] == 1 else samples
 
 
+def from_16_bits(samples: npt.NDArray[Any], interpretation: str) -> Any:
+    """A picture of 16-bit samples (H, W, channels); `interpretation` is libvips's name of their colour space."""
+    height, width, channels = samples.shape
+    memory = np.ascontiguousarray(samples).data
+    image = libvips().Image.new_from_memory(memory, width, height, channels, "ushort")
+    return image.copy(interpretation=interpretation)
+
+
+def profile_of(image: Any) -> bytes | None:
+    """The ICC profile of a picture."""
+    return bytes(image.get("icc-profile-data")) if image.get_typeof("icc-profile-data") else None
+
+
 @cache
 def srgb() -> bytes:
-    """The profile."""
+    """The ICC profile of sRGB."""
     return Path(__file__).with_name("srgb.icc").read_bytes()

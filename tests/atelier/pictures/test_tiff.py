@@ -41,7 +41,7 @@ NEXT = struct.Struct("<I")
 @pytest.fixture(params=["classic", "BigTIFF"])
 def mural(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     if request.param == "BigTIFF":
-        monkeypatch.setattr(tiff, "CLASSIC_BYTES", 0)
+        monkeypatch.setattr(tiff, "MAX_CLASSIC_BYTES", 0)
     return written(tmp_path)
 
 
@@ -157,13 +157,13 @@ HOSTILE = {
     "a thousand directories": (endless(), "circle"),
     "a directory outside the file": (b"II*\0" + NEXT.pack(2**32 - 1), "cut off"),
     "a directory beyond all files": (b"II+\0\x08\0\0\0" + b"\xff" * 8, "cut off"),
-    "a directory of 65,535 entries": (b"II*\0" + NEXT.pack(8) + b"\xff" * 100, "no mural of Atelier's has"),
+    "a directory of 65,535 entries": (b"II*\0" + NEXT.pack(8) + b"\xff" * 100, "Atelier does not write"),
     "a directory of 2⁶⁴ − 1 entries": (
         b"II+\0\x08\0\0\0\x10" + bytes(7) + b"\xff" * 99,
-        "no mural of Atelier's",
+        "Atelier does not write",
     ),
-    "a description of 4 GB": (directory((270, 2, 2**32 - 1, 8)), "no mural of Atelier's has"),
-    "a description of numbers": (directory((270, 4, 1, 8)), "no mural of Atelier's has"),
+    "a description of 4 GB": (directory((270, 2, 2**32 - 1, 8)), "Atelier does not write"),
+    "a description of numbers": (directory((270, 4, 1, 8)), "Atelier does not write"),
     "a description outside the file": (directory((270, 2, 1000, 10**9)), "cut off"),
     "no description": (directory((256, 4, 1, 9)), "carries no Atelier provenance"),
     "a description that is no provenance": (directory((270, 2, 4, 0x7B7D7B7D)), "is not atelier-provenance"),
