@@ -1,4 +1,4 @@
-"""What a process does about its memory."""
+"""keep_freed_memory."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator's settings are glibc's")
 @pytest.mark.parametrize(("before", "kept"), [("", False), ("keep_freed_memory(); ", True)])
-def test_freed_memory_is_kept_where_that_is_asked_for(before: str, kept: bool):
+def test_keep_freed_memory_keeps_the_resident_set_after_a_tensor_is_deleted(before: str, kept: bool):
     script = (
         "import psutil, torch; from atelier.device import keep_freed_memory; "
         f"rss = lambda: psutil.Process().memory_info().rss; torch.ones(1); {before}empty = rss(); "

@@ -1,4 +1,4 @@
-"""What the doctor finds on a machine: each trouble has its sentence and its cure."""
+"""The checks of atelier.doctor: each problem has its message and its fix."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ PARAMS = Path("params.yaml")
         (None, False, None, "ok", "for CPUs"),
     ],
 )
-def test_torch_and_the_driver_must_fit(
+def test_check_torch_compares_its_cuda_version_with_the_driver(
     built_for: str | None, works: bool, driver: str | None, state: str, words: str
 ) -> None:
     found = check_torch(built_for, works, driver)
@@ -37,14 +37,14 @@ def test_torch_and_the_driver_must_fit(
     assert (found.fix == "") == (state == "ok")
 
 
-def test_the_drivers_version_is_read_from_what_the_kernel_module_says(tmp_path: Path) -> None:
+def test_the_drivers_version_is_read_from_the_kernel_modules_file(tmp_path: Path) -> None:
     told = tmp_path / "version"
     told.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build\n")
     assert doctor._driver_version(told) == "580.82.07"
     assert doctor._driver_version(tmp_path / "absent") is None
 
 
-def test_packages_that_are_absent_or_of_another_version_are_named() -> None:
+def test_packages_that_are_missing_or_of_a_wrong_version_are_named() -> None:
     found = check_packages(["torch>=1", "numpy<1", "no-such-package>=2", "also-absent; extra == 'dev'"])
     assert found.state == "wrong"
     assert "numpy is" in found.message
@@ -54,17 +54,19 @@ def test_packages_that_are_absent_or_of_another_version_are_named() -> None:
 
 
 @pytest.mark.parametrize(("free_bytes", "state"), [(1e9, "wrong"), (1e10, "warning"), (1e12, "ok")])
-def test_little_room_is_told_before_it_is_missed(tmp_path: Path, free_bytes: float, state: str) -> None:
+def test_little_disk_space_is_a_warning_and_too_little_is_wrong(
+    tmp_path: Path, free_bytes: float, state: str
+) -> None:
     assert check_disk(tmp_path, free_bytes).state == state
 
 
-def test_a_real_product_is_computed() -> None:
+def test_check_processors_computes_a_matrix_product() -> None:
     (found,) = check_processors() if not torch.cuda.is_available() else [next(check_processors())]
     assert found.state == "ok"
     assert "product" in found.message
 
 
-def test_a_device_that_multiplies_wrongly_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_multiplies_wrongly_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_multiplies_correctly", lambda device: False)
     assert next(check_processors()).state == "wrong"
 
@@ -76,7 +78,7 @@ def asking(base_url: str, contact: str = "") -> Params:
     return params.model_copy(update={"scrape": scrape})
 
 
-def test_the_site_is_asked_for_its_rules_where_it_is_the_source() -> None:
+def test_robots_txt_is_fetched_only_where_the_site_is_the_source() -> None:
     with lookalike({}) as site:
         assert check_wikiart(asking(site.base_url)).state == "ok"
         asked = len(site.robots_requests)
@@ -87,13 +89,13 @@ def test_the_site_is_asked_for_its_rules_where_it_is_the_source() -> None:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "https://www.wikiart.org"])
-def test_a_site_that_cannot_be_asked_is_told_in_words(address: str) -> None:
+def test_a_site_that_does_not_answer_is_reported(address: str) -> None:
     found = check_wikiart(asking(address))  # nobody listens on port 9, and WikiArt is not asked anonymously
     assert found.state == "wrong"
     assert "contact" in found.fix
 
 
-def test_a_mistake_in_the_settings_is_named_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+def test_a_mistake_in_params_yaml_is_reported_beside_all_other_checks(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(PARAMS.read_text().replace("kimg:", "kmig:", 1))
     done = subprocess.run(
         [sys.executable, "-m", "atelier.doctor"],

@@ -1,4 +1,4 @@
-"""Files and directories that are either whole or absent, whatever ends the process that writes them."""
+"""replacing_directory: the directory is either whole or absent, whenever the process that writes it ends."""
 
 import shutil
 import subprocess
@@ -38,13 +38,13 @@ print(finished, steps)
 
 
 def write(path: Path, content: str, last: int = 0) -> subprocess.CompletedProcess[str]:
-    """Replace `path` in a process of its own, which kills itself at its system call number `last`."""
+    """Replace `path` in another process, which kills itself at its system call number `last`."""
     command = [sys.executable, "-c", WRITER, str(path), content, str(last)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def contents(path: Path) -> set[str]:
-    """What the files of `path` say; the directory has all of them or does not exist."""
+    """Return the texts of the files in `path`, checking that it has all of them or does not exist."""
     files = sorted(path.iterdir()) if path.exists() else []
     assert [file.name for file in files] in ([], ["0.txt", "1.txt"])
     return {file.read_text() for file in files}
@@ -76,7 +76,7 @@ def test_a_kill_at_any_step_loses_neither_the_old_directory_nor_a_finished_new_o
     assert frozenset({"new"}) in seen and len(seen) == 2
 
 
-def test_an_exception_keeps_what_stood_there(tmp_path: Path) -> None:
+def test_after_an_exception_the_old_directory_is_still_there(tmp_path: Path) -> None:
     path = tmp_path / "prints"
     with replacing_directory(path) as directory:
         (directory / "0.txt").write_text("old")
@@ -87,7 +87,9 @@ def test_an_exception_keeps_what_stood_there(tmp_path: Path) -> None:
     assert (path / "0.txt").read_text() == "old"
 
 
-def test_a_rename_that_fails_keeps_what_stood_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_failed_rename_the_old_or_the_new_directory_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "prints"
     with replacing_directory(path) as directory:
         (directory / "0.txt").write_text("old")
@@ -105,7 +107,7 @@ def test_a_rename_that_fails_keeps_what_stood_there(tmp_path: Path, monkeypatch:
     assert (path / "0.txt").read_text() in ("old", "new")
 
 
-def test_two_at_once_never_share_a_directory_and_the_last_one_stays(tmp_path: Path) -> None:
+def test_two_writers_at_once_use_separate_directories_and_the_last_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "prints"
     with replacing_directory(path) as first:
         (first / "0.txt").write_text("first")
@@ -118,7 +120,7 @@ def test_two_at_once_never_share_a_directory_and_the_last_one_stays(tmp_path: Pa
     assert [left.name for left in tmp_path.iterdir()] == ["prints"]
 
 
-def test_a_link_to_a_directory_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+def test_a_link_to_a_directory_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "mine.txt").write_text("mine")
     path = tmp_path / "here" / "prints"
@@ -131,7 +133,7 @@ def test_a_link_to_a_directory_is_replaced_and_what_it_leads_to_stays(tmp_path: 
     assert [left.name for left in path.parent.iterdir()] == ["prints"]
 
 
-def test_names_that_begin_alike_are_left_alone(tmp_path: Path) -> None:
+def test_other_directories_with_similar_names_are_not_removed(tmp_path: Path) -> None:
     for name in (".prints.mine.tmp", ".prints.large.0123abcd.tmp", ".prints2.0123abcd.tmp"):
         (tmp_path / name).mkdir()
     with replacing_directory(tmp_path / "prints"):

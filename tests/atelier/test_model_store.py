@@ -1,4 +1,4 @@
-"""Kept models: named after what they hold, taken only whole and unchanged, and only where they fit."""
+"""Stored models: named after their content, opened only if complete, unchanged and of a fitting size."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CONFIG = NetworkConfig("dcgan", 32, {"nz": 4, "ngf": 3, "ndf": 2})
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A model of ours after 12 kimg, kept."""
+    """A model trained for 12 kimg, imported into models/."""
     torch.manual_seed(0)
     generator, discriminator = make_networks(CONFIG)
     save_network(tmp_path / "model/generator.safetensors", generator, CONFIG, {"kimg": 12.0, "seed": 3})
@@ -24,7 +24,7 @@ def kept(tmp_path: Path) -> Path:
     return import_model(tmp_path / "model", None, tmp_path / "models", "monday")
 
 
-def test_a_kept_model_opens_with_its_weights_and_its_past(kept: Path):
+def test_a_stored_model_opens_with_its_weights_and_its_history(kept: Path):
     start = open_start(kept, CONFIG)
     generator, discriminator = make_networks(CONFIG)
     generator.load_state_dict(start.generator)
@@ -37,7 +37,7 @@ def test_a_kept_model_opens_with_its_weights_and_its_past(kept: Path):
     }
 
 
-def test_without_its_discriminator_it_fits_any_width_of_one(kept: Path, tmp_path: Path):
+def test_a_model_without_a_discriminator_fits_discriminators_of_any_width(kept: Path, tmp_path: Path):
     (kept / "discriminator.safetensors").unlink()
     alone = import_model(kept / "generator.safetensors", None, tmp_path / "models", "alone")
     other = NetworkConfig("dcgan", 32, {"nz": 4, "ngf": 3, "ndf": 7})
@@ -53,13 +53,13 @@ def test_without_its_discriminator_it_fits_any_width_of_one(kept: Path, tmp_path
         NetworkConfig("dcgan", 32, {**CONFIG.settings, "ndf": 4}),
     ],
 )
-def test_another_size_or_setting_is_refused_with_what_to_set(kept: Path, wanted: NetworkConfig):
+def test_a_model_of_another_size_is_an_error_that_says_what_to_set(kept: Path, wanted: NetworkConfig):
     with pytest.raises(AtelierError) as refused:
         open_start(kept, wanted)
     assert "is dcgan of 32 px, {ndf: 2, ngf: 3, nz: 4}; params.yaml asks for" in str(refused.value)
 
 
-def test_a_changed_model_is_refused(kept: Path):
+def test_a_model_that_was_changed_is_an_error(kept: Path):
     (kept / ".DS_Store").write_bytes(b"what a desktop leaves")
     open_start(kept, CONFIG)
     with (kept / "generator.safetensors").open("r+b") as file:
@@ -69,7 +69,7 @@ def test_a_changed_model_is_refused(kept: Path):
         open_start(kept, CONFIG)
 
 
-def test_what_was_not_kept_is_refused(kept: Path, tmp_path: Path):
+def test_a_directory_that_is_no_stored_model_is_an_error(kept: Path, tmp_path: Path):
     for path in (
         tmp_path / "model",
         kept / "generator.safetensors",

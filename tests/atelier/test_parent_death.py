@@ -1,4 +1,4 @@
-"""Commands on a leash where no kernel ends them with their parent: macOS's way, which Linux can run as well."""
+"""Processes that are killed with their starter, in the way of macOS, which also works on Linux."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def test_the_exit_code_is_the_commands() -> None:
+def test_the_exit_code_is_that_of_the_command() -> None:
     assert leashed("/bin/sh", "-c", "exit 7").wait() == 7
     assert leashed("/bin/sh", "-c", "kill -9 $$").wait() == -9
 
@@ -56,7 +56,7 @@ def test_a_signal_reaches_the_command(number: int, whole_group: bool) -> None:
         assert process.wait(5) == -number
 
 
-def test_a_command_and_its_children_end_with_a_killed_starter() -> None:
+def test_a_command_and_its_children_are_killed_with_their_starter() -> None:
     command = ["/bin/sh", "-c", "sleep 60 & echo $$ $!; wait"]
     with subprocess.Popen(
         [sys.executable, "-c", STARTER, ELSEWHERE, *command], stdout=subprocess.PIPE, text=True
@@ -68,7 +68,7 @@ def test_a_command_and_its_children_end_with_a_killed_starter() -> None:
         assert until_gone(pids) == []
 
 
-def test_a_process_of_ours_ends_with_a_killed_starter() -> None:
+def test_die_with_starter_ends_a_python_process_behind_a_shell() -> None:
     ours = (
         "import os, psutil, sys, time; sys.platform = 'darwin'; from atelier.parent_death import die_with_starter; "
         "die_with_starter(); print(os.getpid(), flush=True); time.sleep(60)"
@@ -85,7 +85,7 @@ def test_a_process_of_ours_ends_with_a_killed_starter() -> None:
 
 
 @pytest.mark.parametrize("module", ["flows.cli", "flows.studio", "tasks.train", "atelier.doctor"])
-def test_on_windows_a_sentence_names_wsl(module: str) -> None:
+def test_on_windows_a_message_says_to_use_wsl(module: str) -> None:
     code = f"import os, runpy, typer; os.name = 'nt'; runpy.run_module({module!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Progress tells a person and a watching flow the same."""
+"""Progress: the lines of a log and the file that the flows read."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from atelier.progress import Progress
 
 
-def test_a_log_says_how_many_how_fast_how_long_still_and_the_note(
+def test_a_log_line_has_the_count_the_rate_the_time_left_and_the_note(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("atelier.progress.LINE_INTERVAL_S", 0.0)
@@ -24,7 +24,7 @@ def test_a_log_says_how_many_how_fast_how_long_still_and_the_note(
     assert last == "download: 500/1,000 works, 10 works/s, 50.0 MB, 3 missing"
 
 
-def test_what_an_earlier_run_has_done_says_nothing_about_the_rate(tmp_path: Path) -> None:
+def test_units_of_an_earlier_run_do_not_enter_the_rate(tmp_path: Path) -> None:
     with Progress("download", 1000, "works", tmp_path) as progress:
         progress.count_resumed(900)
         assert progress.rate == 0
@@ -34,7 +34,7 @@ def test_what_an_earlier_run_has_done_says_nothing_about_the_rate(tmp_path: Path
     assert (state["done"], state["total"], state["unit"], state["note"]) == (901, 1000, "works", "")
 
 
-def test_the_note_is_made_when_it_is_shown(tmp_path: Path) -> None:
+def test_the_note_is_formatted_only_when_it_is_shown(tmp_path: Path) -> None:
     class Counting:
         times = 0
 
@@ -50,13 +50,13 @@ def test_the_note_is_made_when_it_is_shown(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "download.json").read_text())["note"] == "a note"
 
 
-def test_a_picture_is_named_for_who_watches_at_once(tmp_path: Path) -> None:
+def test_a_preview_picture_is_in_the_file_at_once(tmp_path: Path) -> None:
     with Progress("train", 100, "kimg", tmp_path) as progress:
         progress.show_picture(Path("grids/20.png"))
         assert json.loads((tmp_path / "train.json").read_text())["picture"] == "grids/20.png"
 
 
-def test_a_progress_file_that_cannot_be_written_fails_no_work(tmp_path: Path) -> None:
+def test_a_progress_file_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path) -> None:
     with Progress("train", 2, "steps", tmp_path / "progress") as progress:
         progress.advance()
         (tmp_path / "progress/train.json").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Texts from strangers."""
+"""Cleaning of untrusted texts."""
 
 import re
 import unicodedata
@@ -32,7 +32,7 @@ def test_slugs_keep_what_ascii_has():
     assert slug("?!") == slug("") == "untitled"
 
 
-def test_letters_that_ascii_lacks_still_tell_slugs_apart():
+def test_names_without_ascii_letters_get_different_slugs():
     names = [
         "葛飾北斎",
         "東洲斎写楽",
@@ -52,11 +52,11 @@ def test_letters_that_ascii_lacks_still_tell_slugs_apart():
 
 
 @given(st.text(max_size=20))
-def test_both_of_unicodes_forms_are_one_text(text):
+def test_both_of_unicodes_normal_forms_become_the_same_text(text):
     assert clean(unicodedata.normalize("NFD", text)) == clean(unicodedata.normalize("NFC", text))
 
 
 @given(st.text(st.sampled_from("=+-@\t\r' a1"), max_size=6))
-def test_a_cell_is_no_formula_and_is_read_back(text):
+def test_an_escaped_cell_is_no_formula_and_can_be_unescaped(text):
     assert not escape_csv_cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
     assert unescape_csv_cell(escape_csv_cell(text)) == text.replace("\r", " ") or text.startswith("'")

@@ -1,4 +1,4 @@
-"""The stage as DVC runs it: shards and account in, a packed set out."""
+"""The stage augment, run as DVC runs it."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from tasks.stage import Stage
 
 
 def download(count: int) -> None:
-    """What the stage before would leave: `count` pictures, and two works without one."""
+    """Write the outputs of stage download: `count` pictures, and two works without one."""
     items, entries = [], []
     for n in range(count):
         pixels = np.random.default_rng(n).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -56,7 +56,7 @@ def stage(**augment: object) -> Stage:
     )
 
 
-def test_the_pictures_that_arrived_are_packed_and_doubled_by_their_mirror_images() -> None:
+def test_the_downloaded_pictures_are_packed_and_doubled_by_mirror_images() -> None:
     download(40)
     summary = run(stage())
     dataset = open_dataset(Path("data/dataset"))
@@ -67,7 +67,7 @@ def test_the_pictures_that_arrived_are_packed_and_doubled_by_their_mirror_images
     assert f"{len(dataset.held_out.ids)} held out" in summary
 
 
-def test_the_same_params_give_the_same_bytes_and_other_params_others() -> None:
+def test_the_same_params_give_the_same_bytes_and_other_params_give_others() -> None:
     download(40)
     packed = {}
     for name, changes in {"a": {}, "b": {}, "c": {"crop": "random"}, "d": {"resolution": 64}}.items():
@@ -105,21 +105,21 @@ def test_look_alikes_are_left_out_with_both_ids_named_unless_they_are_to_be_kept
     assert "left out" not in capsys.readouterr().out
 
 
-def test_a_missing_download_says_what_makes_it() -> None:
+def test_a_missing_download_is_an_error_that_says_what_makes_it() -> None:
     with pytest.raises(AtelierError, match=r"data/downloads.parquet is missing.*dvc repro"):
         run(stage())
 
 
 def noise(n: int, side: int) -> bytes:
-    """A picture of its own for each `n`, at any size."""
+    """Return a PNG that `n` decides, in the given size."""
     pixels = np.random.default_rng(n).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize((3 * side // 2, side), Image.Resampling.BICUBIC).save(file, "PNG")
     return file.getvalue()
 
 
-def arrived(pictures: dict[str, bytes]) -> None:
-    """What a download of these pictures leaves."""
+def write_download(pictures: dict[str, bytes]) -> None:
+    """Write the outputs of stage download with these pictures."""
     entries = []
     for id, content in pictures.items():
         verdict = verify(content, ImageLimits(32, 10**6))
@@ -136,22 +136,22 @@ def arrived(pictures: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("near_duplicates", ["exclude", "keep"])
 def test_larger_scans_that_arrive_later_stay_on_the_side_of_the_paintings(near_duplicates: str) -> None:
     pictures = {f"w{n:03d}": noise(n, 64) for n in range(25)}
-    arrived(pictures)
+    write_download(pictures)
     run(stage(near_duplicates=near_duplicates))
     before = open_dataset(Path("data/dataset"))
-    arrived(pictures | {f"a{n:03d}": noise(n, 96) for n in range(25)})
+    write_download(pictures | {f"a{n:03d}": noise(n, 96) for n in range(25)})
     shutil.rmtree("data/dataset")  # as DVC does
     run(stage(near_duplicates=near_duplicates))
     after = open_dataset(Path("data/dataset"))
     assert {id[1:] for id in after.held_out.ids} == {id[1:] for id in before.held_out.ids}
     assert {id[1:] for id in after.train.ids} == {id[1:] for id in before.train.ids}
-    arrived({f"z{n:03d}": noise(n, 120) for n in range(25)})  # and the older ones have gone
+    write_download({f"z{n:03d}": noise(n, 120) for n in range(25)})  # and the older ones have gone
     run(stage(near_duplicates=near_duplicates))
     last = open_dataset(Path("data/dataset"))
     assert {id[1:] for id in last.held_out.ids} == {id[1:] for id in before.held_out.ids}
 
 
-def test_another_share_is_another_split_and_a_damaged_memory_is_made_anew(
+def test_another_share_makes_a_new_split_and_damaged_placements_are_made_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     download(60)

@@ -1,4 +1,4 @@
-"""One's own folder as a source."""
+"""A folder of the user's own pictures as a source."""
 
 import os
 import shutil
@@ -78,7 +78,7 @@ def test_copies_are_one_work_under_the_first_name(folder):
     assert found.skipped == {COPY: 1} and found.listed == 4
 
 
-def test_links_that_leave_the_folder_are_refused(folder, tmp_path):
+def test_links_out_of_the_folder_are_not_followed(folder, tmp_path):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "photo.jpg").write_bytes(SEAS[8])
     (folder / "link.jpg").symlink_to(tmp_path / "secret" / "photo.jpg")
@@ -95,7 +95,7 @@ def test_a_link_within_the_folder_is_a_copy(folder):
     assert read_folder(folder).skipped == {COPY: 1}
 
 
-def test_links_that_lead_nowhere_are_counted(folder):
+def test_broken_links_are_counted(folder):
     (folder / "gone.jpg").symlink_to(folder / "nothing.jpg")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "to.jpg").symlink_to("fro.jpg")
@@ -106,7 +106,7 @@ def test_links_that_lead_nowhere_are_counted(folder):
     assert [note for note in found.notes if "fro.jpg, gone.jpg, loop.jpg, to.jpg" in note]
 
 
-def test_a_file_that_cannot_be_read_ends_nothing(folder, monkeypatch):
+def test_a_file_that_cannot_be_read_is_counted_and_the_others_are_read(folder, monkeypatch):
     refused = {
         folder / "calm_sea.jpg": PermissionError(13, "Permission denied"),
         folder / "storms" / "rising-gale.JPEG": OSError(5, "I/O"),
@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_read_ends_nothing(folder, monkeypatch):
     assert len(found.works) == 1 and found.skipped == {UNREADABLE: 1, IRREGULAR: 1, UNLISTED: 1}
 
 
-def test_a_folder_that_may_not_be_listed_is_counted(folder, monkeypatch):
+def test_a_subfolder_that_cannot_be_listed_is_counted(folder, monkeypatch):
     listed = os.scandir
 
     def scandir(path):
@@ -144,7 +144,7 @@ def test_a_folder_that_may_not_be_listed_is_counted(folder, monkeypatch):
     assert any("storms/night/" in note for note in found.notes)
 
 
-def test_pictures_of_kinds_that_are_not_read_are_counted_by_kind_with_what_to_do(folder):
+def test_pictures_of_unsupported_kinds_are_counted_by_kind_with_what_to_do(folder):
     for name in ("a.psd", "b.PSD", "raw/c.CR2", "raw/d.nef", "e.dng", "f.jxl", "g.svg"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(SEAS[6])
@@ -155,7 +155,7 @@ def test_pictures_of_kinds_that_are_not_read_are_counted_by_kind_with_what_to_do
     assert any("a.psd, b.PSD; save them as JPEG, PNG or TIFF" in note for note in found.notes)
 
 
-def test_pictures_that_only_this_machine_cannot_read_say_what_to_install(folder, monkeypatch):
+def test_pictures_that_need_a_package_are_counted_with_what_to_install(folder, monkeypatch):
     monkeypatch.setattr("atelier.data.folder.unreadable", lambda kind: "install it" if kind == "HEIF" else "")
     for name in ("a.heic", "b.HEIF", "c.avif"):
         (folder / name).write_bytes(name.encode())
@@ -165,7 +165,7 @@ def test_pictures_that_only_this_machine_cannot_read_say_what_to_install(folder,
     assert any("a.heic; install it" in note for note in found.notes)
 
 
-def test_files_of_other_kinds_are_mentioned(folder):
+def test_other_files_are_counted_by_suffix(folder):
     (folder / "thesis").write_bytes(b"")
     [note] = read_folder(folder).notes
     words = "1 .txt, 1 hidden files, 1 hidden folders, 1 without a suffix"
@@ -174,7 +174,7 @@ def test_files_of_other_kinds_are_mentioned(folder):
     assert ".csv" not in "".join(read_folder(folder, folder / "catalog.csv").notes)
 
 
-def test_the_studio_in_the_folder_is_not_harvested(folder):
+def test_a_studio_inside_the_folder_is_not_read(folder):
     (folder / "studio" / "data" / "artworks").mkdir(parents=True)
     (folder / "studio" / "data" / "artworks" / "1-00000.png").write_bytes(SEAS[9])
     found = read_folder(folder, studio=folder / "studio")
@@ -183,7 +183,7 @@ def test_the_studio_in_the_folder_is_not_harvested(folder):
 
 
 @pytest.mark.parametrize(("on_disk", "in_csv"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFKD", "NFC")])
-def test_a_csv_names_files_in_either_of_unicodes_forms(folder, on_disk, in_csv):
+def test_a_csv_may_name_files_in_either_of_unicodes_normal_forms(folder, on_disk, in_csv):
     names = ["étude.jpg", "Müller/Dvořák.jpg", "Ōkubo.JPG", "plain.jpg", "각.png"]
     for number, name in enumerate(names):
         path = folder / unicodedata.normalize(on_disk, name)
@@ -196,7 +196,7 @@ def test_a_csv_names_files_in_either_of_unicodes_forms(folder, on_disk, in_csv):
     assert {work.genre for work in read_folder(folder).works} == {"", "Müller", "storms", "storms/night"}
 
 
-def test_a_csv_names_files_whatever_their_capitals_unless_two_differ_in_them_alone(folder):
+def test_a_csv_may_name_files_in_other_capitals_unless_two_files_differ_in_them_alone(folder):
     (folder / "IMG_5.JPG").write_bytes(SEAS[5])
     (folder / "Étude.Jpeg").write_bytes(SEAS[6])
     (folder / "two.jpg").write_bytes(SEAS[7])
@@ -219,7 +219,7 @@ def test_rows_without_an_image_are_named(folder):
     assert "\u202e" not in absent
 
 
-def test_a_file_name_that_is_no_text_is_counted(folder):
+def test_a_file_name_that_is_not_utf_8_is_counted(folder):
     try:
         (folder / "caf\udce9.jpg").write_bytes(SEAS[7])
     except OSError:
@@ -227,7 +227,7 @@ def test_a_file_name_that_is_no_text_is_counted(folder):
     assert read_folder(folder).skipped == {NAMELESS: 1}
 
 
-def test_the_csv_says_what_is_what(folder):
+def test_the_csv_gives_title_artist_year_genre_and_style(folder):
     catalog = table(
         folder,
         "﻿File, title,artist,year,style,genre,owner\n"
@@ -272,12 +272,12 @@ def test_rows_without_an_image_are_counted(folder):
         ("file\n" + "a" * 200_000, r"catalog\.csv:2: not valid CSV: field larger"),
     ],
 )
-def test_a_csv_that_cannot_be_understood_is_refused_with_its_line(folder, text, words):
+def test_a_csv_with_a_mistake_is_an_error_that_names_the_line(folder, text, words):
     with pytest.raises(AtelierError, match=words):
         read_folder(folder, table(folder, text))
 
 
-def test_a_csv_in_another_encoding_is_refused(folder):
+def test_a_csv_in_another_encoding_is_an_error(folder):
     with pytest.raises(AtelierError, match="not UTF-8 at byte"):
         read_folder(folder, table(folder, "file,title\ncalm_sea.jpg,Étretat\n", "latin-1"))
 

@@ -1,4 +1,4 @@
-"""The packed set: what a row holds, how the split falls, and what the mirrored view shows."""
+"""The packed training set: its rows, its split and its mirrored view."""
 
 import hashlib
 import io
@@ -20,13 +20,13 @@ from atelier.images.verify import ImageLimits, Verified, verify
 
 
 def unlike(count: int, width: int = 96, height: int = 64) -> list[Picture]:
-    """Pictures whose hashes have nothing to do with each other."""
+    """Return pictures with unrelated hashes."""
     names = [f"{n:024x}" for n in range(count)]
     return [Picture(name, width, height, hashlib.sha256(name.encode()).hexdigest()[:16]) for name in names]
 
 
 def drawn(picture: Picture, mode: str = "RGB") -> Item:
-    """Its item: red grows to the right, green downwards, blue belongs to the id."""
+    """Return its file: red grows to the right, green downwards, blue is from the id."""
     right = np.linspace(0, 255, picture.width)[None, :].repeat(picture.height, 0)
     down = np.linspace(0, 255, picture.height)[:, None].repeat(picture.width, 1)
     blue = np.full_like(right, int(picture.id, 16) % 256)
@@ -46,7 +46,7 @@ def pack(
     return open_dataset(path)
 
 
-def test_rows_hold_the_middle_square_of_the_picture_that_the_index_names(tmp_path: Path) -> None:
+def test_each_row_is_the_middle_square_of_the_picture_in_the_index(tmp_path: Path) -> None:
     dataset = pack(tmp_path, unlike(20))
     for view in (dataset.train, dataset.held_out):
         assert view.images.shape == (len(view.ids), 32, 32, 3)
@@ -62,7 +62,7 @@ def test_rows_hold_the_middle_square_of_the_picture_that_the_index_names(tmp_pat
             assert pixels[0, 16, 1] < 5 and pixels[31, 16, 1] > 250
 
 
-def test_the_mirrored_view_is_twice_as_long_and_costs_no_second_copy(tmp_path: Path) -> None:
+def test_the_mirrored_view_is_twice_as_long_and_the_file_is_the_same(tmp_path: Path) -> None:
     dataset = pack(tmp_path / "mirrored", unlike(20), mirror=True)
     plain = pack(tmp_path / "plain", unlike(20), mirror=False)
     assert len(dataset.train) == 2 * len(dataset.train.ids) == 2 * len(plain.train)
@@ -77,7 +77,7 @@ def test_the_mirrored_view_is_twice_as_long_and_costs_no_second_copy(tmp_path: P
     assert sum(1 for _ in plain.train) == len(plain.train)  # ends by IndexError, as sequences do
 
 
-def test_the_same_pictures_give_the_same_bytes_in_whatever_order_they_come(tmp_path: Path) -> None:
+def test_the_order_of_the_pictures_does_not_change_the_bytes(tmp_path: Path) -> None:
     pictures = unlike(30)
     pack(tmp_path / "one", pictures, workers=1)
     pack(tmp_path / "two", pictures[::-1], [drawn(picture) for picture in pictures[::-1]], workers=4)
@@ -108,9 +108,7 @@ def test_any_mode_is_packed_as_rgb(tmp_path: Path) -> None:
 @given(
     st.integers(32, 3000), st.integers(32, 3000), st.sampled_from(["center", "random"]), st.text(max_size=9)
 )
-def test_a_square_lies_within_its_picture_and_is_the_largest(
-    width: int, height: int, crop: str, id: str
-) -> None:
+def test_a_crop_is_the_largest_square_inside_its_picture(width: int, height: int, crop: str, id: str) -> None:
     cut = square_crop(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
     assert cut.side == min(width, height)
     assert 0 <= cut.left <= width - cut.side
@@ -118,7 +116,7 @@ def test_a_square_lies_within_its_picture_and_is_the_largest(
     assert cut == square_crop(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
 
 
-def test_random_squares_differ_between_pictures_and_reach_both_ends() -> None:
+def test_random_crops_differ_between_pictures_and_reach_both_ends() -> None:
     lefts = [square_crop(picture, "random").left for picture in unlike(300, 200, 100)]
     assert min(lefts) < 5 and max(lefts) > 95
     assert square_crop(unlike(1, 200, 100)[0], "center") == CropBox(50, 0, 100)
@@ -142,7 +140,7 @@ def test_pictures_below_half_the_resolution_are_left_out_and_counted(tmp_path: P
 # the split
 
 
-def test_the_split_has_about_the_asked_share_and_no_picture_twice() -> None:
+def test_the_split_holds_out_about_the_given_share_and_no_picture_twice() -> None:
     train, held = split(unlike(2000), 0.1)
     assert 150 < len(held) < 250
     assert sorted(picture.id for picture in (*train, *held)) == [picture.id for picture in unlike(2000)]
@@ -168,7 +166,7 @@ def test_near_duplicates_are_never_on_both_sides() -> None:
 
 
 def rescan(picture: Picture, id: str, bits: int = 3) -> Picture:
-    """A larger scan of a painting, under another id."""
+    """Return a larger scan of a painting, under another id."""
     flips = sum(1 << bit for bit in range(5, 5 + bits))
     return Picture(id, 2 * picture.width, 2 * picture.height, f"{int(picture.phash, 16) ^ flips:016x}")
 
@@ -178,7 +176,7 @@ def placements(train: list[Picture], held: list[Picture]) -> list[Placement]:
     return [Placement(picture.id, picture.phash, side) for picture, side in sides]
 
 
-def test_a_later_scan_of_a_training_painting_is_never_held_out_remembered_or_not() -> None:
+def test_a_later_scan_of_a_training_painting_is_never_held_out_with_or_without_placements() -> None:
     before = unlike(300)
     train, held = split(before, 0.1)
     for first in ("0", "f"):  # ids before and after all others
@@ -190,7 +188,7 @@ def test_a_later_scan_of_a_training_painting_is_never_held_out_remembered_or_not
         assert {picture.id for picture in remembered} == {id for one in held for id in (one.id, new[one.id])}
 
 
-def test_a_scan_that_takes_the_place_of_an_older_one_keeps_its_side() -> None:
+def test_a_scan_that_replaces_an_older_one_keeps_its_side() -> None:
     before = unlike(300)
     train, held = split(before, 0.1)
     later = [rescan(picture, f"ffffffff{picture.id[8:]}") for picture in before]
@@ -203,7 +201,7 @@ def test_a_scan_that_takes_the_place_of_an_older_one_keeps_its_side() -> None:
     assert {picture.id for picture in without_memory} <= set(held_scans)
 
 
-def test_a_family_of_both_sides_is_trained_on_and_stays_so() -> None:
+def test_a_group_with_members_of_both_sides_is_trained_on_and_stays_so() -> None:
     before = unlike(100)
     train, held = split(before, 0.1)
     between = Picture("f" * 24, 96, 64, train[0].phash)
@@ -216,20 +214,20 @@ def test_a_family_of_both_sides_is_trained_on_and_stays_so() -> None:
     assert again == (now_train, now_held)
 
 
-def test_a_remembered_split_stays_as_it_is() -> None:
+def test_placements_decide_the_split_of_the_same_pictures() -> None:
     pictures = unlike(300)
     train, held = split(pictures, 0.3)
     assert split(pictures, 0.1, placed=placements(train, held)) == (train, held)
 
 
-def test_even_the_smallest_set_has_two_sides() -> None:
+def test_even_two_pictures_are_split_into_two_sides() -> None:
     for count in (2, 3, 8):
         train, held = split(unlike(count), 0.02)
         assert len(train) + len(held) == count
         assert train and held
 
 
-def test_a_family_larger_than_the_held_out_share_is_trained_on() -> None:
+def test_a_group_larger_than_the_held_out_share_is_trained_on() -> None:
     alike = [Picture(f"{n:024x}", 96, 64, "00000000000000ff") for n in range(1000, 1300)]
     train, held = split([*alike, *unlike(100)], 0.1)
     assert {picture.id for picture in alike} <= {picture.id for picture in train}
@@ -245,24 +243,24 @@ def test_too_few_different_pictures_are_an_error_that_says_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
-# what may be damaged
+# damage
 
 
-def test_a_picture_that_the_shards_lack_stops_the_packing(tmp_path: Path) -> None:
+def test_a_picture_missing_from_the_shards_is_an_error(tmp_path: Path) -> None:
     pictures = unlike(10)
     with pytest.raises(AtelierError, match=r"lack 1 picture .*dvc repro download"):
         pack(tmp_path, pictures, [drawn(picture) for picture in pictures[1:]])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_of_another_size_than_the_account_says_stops_the_packing(tmp_path: Path) -> None:
+def test_a_picture_of_another_size_than_its_download_record_is_an_error(tmp_path: Path) -> None:
     pictures = unlike(10)
     small = Picture(pictures[0].id, 40, 40, "0")
     with pytest.raises(AtelierError, match="says otherwise"):
         pack(tmp_path, pictures, [drawn(small), *(drawn(picture) for picture in pictures[1:])])
 
 
-def test_an_absent_or_damaged_dataset_says_what_makes_it(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_dataset_is_an_error_that_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(AtelierError, match=r"dataset.json is missing.*dvc repro augment"):
         open_dataset(tmp_path)
     pack(tmp_path, unlike(10))
@@ -275,7 +273,7 @@ def test_an_absent_or_damaged_dataset_says_what_makes_it(tmp_path: Path) -> None
         open_dataset(tmp_path)
 
 
-def test_a_dozen_real_paintings_become_a_set(tmp_path: Path, paintings: Path) -> None:
+def test_a_dozen_real_paintings_are_packed(tmp_path: Path, paintings: Path) -> None:
     items, pictures = [], []
     for path in sorted((paintings / "images").glob("*.jpg"))[:12]:
         verdict = verify(path.read_bytes(), ImageLimits(64, 120_000_000))

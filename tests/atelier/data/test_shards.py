@@ -1,4 +1,4 @@
-"""Tar shards: the same items give the same bytes, and nothing in a shard can reach the file system."""
+"""Tar shards: the same items give the same bytes, and a hostile shard cannot reach the file system."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ def digests(directory: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
 
 
-def test_what_is_written_is_read_back_in_order(tmp_path: Path) -> None:
+def test_items_are_read_back_in_order(tmp_path: Path) -> None:
     written = items(3500)
     paths = write_shards(written, tmp_path)
     assert list(read_shards(tmp_path)) == written
@@ -29,7 +29,7 @@ def test_what_is_written_is_read_back_in_order(tmp_path: Path) -> None:
     assert len(paths) > 1
 
 
-def test_the_same_items_give_the_same_bytes_and_no_trace_of_when_or_who(tmp_path: Path) -> None:
+def test_the_same_items_give_the_same_bytes_without_times_or_users(tmp_path: Path) -> None:
     write_shards(items(50), tmp_path / "one")
     write_shards(iter(items(50)), tmp_path / "two")
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
@@ -40,7 +40,7 @@ def test_the_same_items_give_the_same_bytes_and_no_trace_of_when_or_who(tmp_path
             assert member.isreg()
 
 
-def test_a_work_that_joins_changes_one_shard_only(tmp_path: Path) -> None:
+def test_a_new_work_changes_one_shard_only(tmp_path: Path) -> None:
     many = items(12_000, step=2)
     write_shards(many, tmp_path / "before")
     joined = sorted([*many, Item(f"{2 * 600 + 1:024x}", "png", b"new")])
@@ -50,7 +50,7 @@ def test_a_work_that_joins_changes_one_shard_only(tmp_path: Path) -> None:
     assert len(after - before) <= 2  # the one it joined; two where its id ends a shard
 
 
-def test_shards_of_an_earlier_and_longer_run_are_removed(tmp_path: Path) -> None:
+def test_shards_left_by_a_longer_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "00099.tar").write_bytes(b"stale")
     write_shards(items(5), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["00000.tar"]
@@ -66,7 +66,7 @@ def test_shards_of_an_earlier_and_longer_run_are_removed(tmp_path: Path) -> None
         [Item("", "jpg", b"")],
     ],
 )
-def test_unsorted_or_unfit_names_are_refused_and_leave_no_shard(tmp_path: Path, wrong: list[Item]) -> None:
+def test_unsorted_or_unfit_ids_are_an_error_and_leave_no_shard(tmp_path: Path, wrong: list[Item]) -> None:
     with pytest.raises(ValueError, match="ids must be sorted"):
         write_shards(wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -82,7 +82,7 @@ def test_one_picture_is_found_by_its_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
-def test_a_shard_with_anything_but_plain_files_is_refused(tmp_path: Path, kind: bytes) -> None:
+def test_a_shard_with_anything_but_plain_files_is_an_error(tmp_path: Path, kind: bytes) -> None:
     with tarfile.open(tmp_path / "00000.tar", "w") as tar:
         member = tarfile.TarInfo("a.jpg")
         member.type, member.linkname = kind, "/etc/passwd"
@@ -92,7 +92,7 @@ def test_a_shard_with_anything_but_plain_files_is_refused(tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/a.jpg", "sub/a.jpg", "a", ".jpg", "a.jpg.exe"])
-def test_a_shard_with_a_path_for_a_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_shard_with_a_path_for_a_name_is_an_error(tmp_path: Path, name: str) -> None:
     with tarfile.open(tmp_path / "00000.tar", "w") as tar:
         member = tarfile.TarInfo(name)
         member.size = 1
@@ -102,7 +102,7 @@ def test_a_shard_with_a_path_for_a_name_is_refused(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("cut", [700, 5000, 10_000])
-def test_a_damaged_shard_says_how_to_mend_it(tmp_path: Path, cut: int) -> None:
+def test_a_damaged_shard_is_an_error_that_says_how_to_fix_it(tmp_path: Path, cut: int) -> None:
     write_shards([Item("a", "jpg", bytes(8000)), Item("b", "jpg", bytes(8000))], tmp_path)
     path = tmp_path / "00000.tar"
     path.write_bytes(path.read_bytes()[:cut])
@@ -110,7 +110,7 @@ def test_a_damaged_shard_says_how_to_mend_it(tmp_path: Path, cut: int) -> None:
         list(read_shards(tmp_path))
 
 
-def test_a_folder_without_shards_says_what_makes_them(tmp_path: Path) -> None:
+def test_a_folder_without_shards_is_an_error_that_says_what_makes_them(tmp_path: Path) -> None:
     with pytest.raises(AtelierError, match="dvc repro download"):
         list(read_shards(tmp_path / "absent"))
     with pytest.raises(AtelierError, match="dvc repro download"):
@@ -119,9 +119,7 @@ def test_a_folder_without_shards_says_what_makes_them(tmp_path: Path) -> None:
 
 @settings(max_examples=30)
 @given(st.sets(st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True), min_size=1, max_size=20))
-def test_any_set_of_ids_comes_back_as_it_went(
-    tmp_path_factory: pytest.TempPathFactory, ids: set[str]
-) -> None:
+def test_any_set_of_ids_is_read_back(tmp_path_factory: pytest.TempPathFactory, ids: set[str]) -> None:
     directory = tmp_path_factory.mktemp("shards")
     written = [Item(id, "png", id.encode()) for id in sorted(ids)]
     write_shards(written, directory)

@@ -1,4 +1,4 @@
-"""Presets: params.yaml becomes that of another machine, and nothing else in it changes."""
+"""Presets and edits of params.yaml: they change their keys and nothing else in the file."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_preset_changes_its_keys_and_no_comment(path: Path, name: str):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_there_and_back_is_the_shipped_file_and_twice_is_once(path: Path, name: str):
+def test_a_preset_can_be_applied_twice_and_undone(path: Path, name: str):
     apply_preset(path, name)
     once = path.read_text(encoding="utf-8")
     assert apply_preset(path, name) == []
@@ -54,7 +54,7 @@ def test_there_and_back_is_the_shipped_file_and_twice_is_once(path: Path, name: 
     assert load_params(path) == Params()
 
 
-def test_what_a_person_has_set_besides_stays(path: Path):
+def test_the_users_other_settings_and_comments_stay(path: Path):
     text = SHIPPED.replace("source: gallery ", "source: folder  ").replace("count: 64 ", "count: 640")
     text = text.replace('snapshot: "2026-11-22"', "snapshot: '2027-01-02'").replace(
         "seed: 0  ", "seed: 7  ", 1
@@ -79,7 +79,7 @@ def test_sections_that_a_file_leaves_out_are_added_where_they_differ(path: Path)
     assert "# short" in path.read_text(encoding="utf-8")
 
 
-def test_a_wrong_file_is_named_and_stays(path: Path):
+def test_a_file_with_a_mistake_is_not_edited(path: Path):
     for text, reason in (
         (SHIPPED.replace("kimg: 64", "kimg: much"), "train.kimg holds 'much'"),
         (
@@ -95,12 +95,12 @@ def test_a_wrong_file_is_named_and_stays(path: Path):
         apply_preset(path, "gpu-129")
 
 
-def test_the_demonstration_is_what_is_shipped():
+def test_the_preset_cpu_demo_is_the_shipped_file():
     assert PRESETS["cpu-demo"].values == {}
     assert load_params(Path("params.yaml")) == Params()
 
 
-def test_a_preset_leaves_no_recipe_of_another_architecture(path: Path):
+def test_a_preset_resets_the_settings_of_another_architecture(path: Path):
     text = SHIPPED.replace("loss: auto ", "loss: nonsaturating").replace("beta1: auto", "beta1: 0.5 ")
     path.write_text(text, encoding="utf-8")
     apply_preset(path, "gpu-256")

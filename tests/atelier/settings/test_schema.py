@@ -49,14 +49,14 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
         ("size_px: 512               # larger", "size_px: 40 # larger", "download.size_px holds 40; it may hold null"),
     ],
 )  # fmt: skip
-def test_a_bad_value_is_named_with_its_line_what_it_holds_and_what_it_may_hold(tmp_path, old, new, sentence):
+def test_a_wrong_value_is_reported_with_its_line_and_the_allowed_values(tmp_path, old, new, sentence):
     message = refusal(tmp_path, old, new)
     line = SHIPPED[: SHIPPED.index(old)].count("\n") + 1
     assert message.startswith(f"params.yaml:{line}: ")
     assert sentence in message
 
 
-def test_a_batch_without_equal_parts_for_all_gpus_is_refused_before_any_work(tmp_path):
+def test_a_batch_that_the_gpus_cannot_share_equally_is_an_error(tmp_path):
     message = refusal(tmp_path, "gpus: auto", "gpus: 3")
     assert (
         "train.batch holds auto, 32 for sketch; it may hold a multiple of 3 (train.gpus), "
@@ -65,7 +65,7 @@ def test_a_batch_without_equal_parts_for_all_gpus_is_refused_before_any_work(tmp
     assert load(tmp_path, SHIPPED.replace("gpus: auto", "gpus: 4")).train.gpus == 4
 
 
-def test_every_bad_value_is_named_at_once(tmp_path):
+def test_all_wrong_values_are_reported_at_once(tmp_path):
     text = SHIPPED.replace("kimg: 64", "kimg: 0").replace("count: 64", "count: 0")
     with pytest.raises(AtelierError) as refused:
         load(tmp_path, text)
@@ -73,22 +73,22 @@ def test_every_bad_value_is_named_at_once(tmp_path):
     assert "generate.count" in str(refused.value)
 
 
-def test_an_unknown_section_is_refused(tmp_path):
+def test_an_unknown_section_is_an_error(tmp_path):
     assert "trian is an unknown key; did you mean train?" in refusal(tmp_path, "train:\n", "trian:\n")
 
 
-def test_text_that_is_no_yaml_is_refused_with_its_line(tmp_path):
+def test_invalid_yaml_is_an_error_that_names_the_line(tmp_path):
     assert re.match(r"params\.yaml:\d+: not valid YAML", refusal(tmp_path, "arch: sketch", "arch: [sketch"))
 
 
-def test_a_key_given_twice_is_refused(tmp_path):
+def test_a_key_that_occurs_twice_is_an_error(tmp_path):
     message = refusal(tmp_path, "  kimg: 64", "  kimg: 5\n  kimg: 64")
     assert "not valid YAML" in message
     assert "kimg" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"- 1\n", b"\xff\xfe\x00", b"null\n"])
-def test_a_file_that_holds_no_sections_is_refused(tmp_path, content):
+def test_a_file_without_sections_is_an_error(tmp_path, content):
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(AtelierError, match=r"params\.yaml"):
@@ -100,7 +100,7 @@ def test_a_missing_file_says_how_to_restore_it(tmp_path):
         load_params(tmp_path / "params.yaml")
 
 
-def test_wikiart_wants_one_list_and_a_contact(tmp_path):
+def test_wikiart_needs_exactly_one_list_and_a_contact(tmp_path):
     asked = SHIPPED.replace("source: gallery", "source: wikiart", 1)
     with pytest.raises(AtelierError, match=r"scrape\.wikiart\.contact holds ''"):
         load(tmp_path, asked)
@@ -132,14 +132,14 @@ def test_missing_keys_have_their_defaults(tmp_path):
     assert load(tmp_path, "train:\n  kimg: 5\n").train.step_batch == 32
 
 
-def test_the_page_of_keys_is_up_to_date():
+def test_docs_params_md_is_up_to_date():
     assert Path("docs/params.md").read_text(encoding="utf-8") == markdown(SHIPPED), (
         "run `python -m tools.params_table > docs/params.md`"
     )
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_the_comments_say_what_auto_comes_to_for_each_architecture(arch):
+def test_the_comments_give_each_architectures_value_for_auto(arch):
     """`auto: 0.6, for r3gan cosine`"""
     recipe, said = asdict(RECIPES[arch]), {}
     for line in SHIPPED.splitlines():
@@ -153,7 +153,7 @@ def test_the_comments_say_what_auto_comes_to_for_each_architecture(arch):
     }
 
 
-def test_each_setting_of_a_recipe_may_be_auto_or_chosen(tmp_path):
+def test_each_setting_of_an_architecture_may_be_auto_or_a_value(tmp_path):
     train = load(
         tmp_path, SHIPPED.replace("beta1: auto ", "beta1: 0.25").replace("ema: auto ", "ema: power")
     ).train
@@ -186,7 +186,7 @@ def test_each_setting_of_a_recipe_may_be_auto_or_chosen(tmp_path):
         ),
     ],
 )
-def test_whatever_stands_in_the_file_the_line_is_named(tmp_path, old, new, sentence):
+def test_whatever_the_mistake_its_line_is_named(tmp_path, old, new, sentence):
     text = Path("params.yaml").read_text()
     if "batch: many" in new:
         text = text.replace("  batch: auto ", "  # batch: auto ")

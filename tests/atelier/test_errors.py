@@ -1,4 +1,4 @@
-"""Nothing that is printed fails work, whatever the terminal, the pipe or the disk behind stdout does."""
+"""How commands end: printing never fails, whatever the terminal, the pipe or the disk does; OSErrors are messages."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def run(arguments: list[str], stdout: int, **environment: str) -> subprocess.Com
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_a_terminal_cannot_show_is_replaced(command: str) -> None:
+def test_characters_that_the_terminal_cannot_show_are_replaced(command: str) -> None:
     ended = run(COMMANDS[command], subprocess.PIPE, PYTHONIOENCODING="ascii:strict")
     assert (ended.returncode, ended.stderr) == (0, b"")
     if command == "a stage":
@@ -52,7 +52,7 @@ def test_what_a_terminal_cannot_show_is_replaced(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_pipe_that_nobody_reads_fails_nothing(command: str) -> None:
+def test_a_closed_pipe_fails_no_command(command: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     ended = run(COMMANDS[command], writer)
@@ -61,18 +61,18 @@ def test_a_pipe_that_nobody_reads_fails_nothing(command: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
-def test_a_log_on_a_full_disk_fails_nothing() -> None:
+def test_a_log_on_a_full_disk_fails_no_stage() -> None:
     with Path("/dev/full").open("wb") as full:
         ended = run(STAGE, full.fileno())
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
-def test_no_stdout_at_all_fails_nothing() -> None:
+def test_a_closed_stdout_fails_no_command() -> None:
     script = f"{sys.executable} {GENRES[0]} {GENRES[1]} {GENRES[2]} >&- 2>&-"
     assert subprocess.run(["sh", "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
 
 
-def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None:
+def test_child_processes_do_not_fail_at_a_closed_pipe_either() -> None:
     script = (
         "import subprocess, sys\n"
         "from atelier.errors import ignore_output_errors\n"
@@ -88,7 +88,7 @@ def test_what_is_printed_after_the_reader_left_reaches_no_child_either() -> None
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
-def test_an_error_that_names_no_file_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_os_error_without_a_file_name_is_printed_as_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     from atelier.errors import run_for_exit_code
 
     def fails() -> int:
@@ -98,7 +98,7 @@ def test_an_error_that_names_no_file_is_a_sentence(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "Input/output error: the disk or network\n"
 
 
-def test_a_full_disk_is_a_sentence_with_what_to_do(
+def test_a_full_disk_is_printed_as_a_sentence_that_says_what_to_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from atelier.errors import run_for_exit_code

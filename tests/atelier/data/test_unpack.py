@@ -1,4 +1,4 @@
-"""Files out of the shards: each under a name of its own, on any disk, and never anywhere else."""
+"""Unpacking shards: each file has a name of its own and is written inside the folder."""
 
 import csv
 import io
@@ -23,14 +23,14 @@ def shards(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("count", [1, MAX_SINGLE_LOOKUPS, MAX_SINGLE_LOOKUPS + 1, 3 * MAX_SINGLE_LOOKUPS])
-def test_what_is_asked_for_is_unpacked_and_nothing_else(shards: Path, tmp_path: Path, count: int) -> None:
+def test_the_given_ids_are_unpacked_and_no_others(shards: Path, tmp_path: Path, count: int) -> None:
     files = unpack(shards, tmp_path / "out", IDS[-count:], file_stems(IDS))
     assert list(files) == IDS[-count:]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{id}.jpg" for id in IDS[-count:]]
     assert all(path.read_bytes() == id.encode() for id, path in files.items())
 
 
-def test_an_id_without_a_picture_is_passed_over(shards: Path, tmp_path: Path) -> None:
+def test_an_id_without_a_picture_is_left_out(shards: Path, tmp_path: Path) -> None:
     assert unpack(shards, tmp_path / "out", ["absent"], file_stems(["absent"])) == {}
 
 
@@ -45,11 +45,11 @@ def test_ids_that_differ_in_case_alone_never_share_a_file(tmp_path: Path) -> Non
     assert {id: path.read_bytes().decode() for id, path in files.items()} == {id: id for id in ids}
 
 
-def test_a_name_made_distinct_is_no_other_ids_name() -> None:
+def test_a_suffixed_name_cannot_be_another_id() -> None:
     assert all("~" in name for name in file_stems(["a", "A"]).values())  # which no id may hold
 
 
-def test_a_link_in_the_folder_leads_nothing_out_of_it(shards: Path, tmp_path: Path) -> None:
+def test_links_in_the_folder_are_replaced_not_followed(shards: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("mine")
     (tmp_path / "out").mkdir()
@@ -74,14 +74,14 @@ def test_a_hostile_shard_writes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*.jpg")] == []
 
 
-def test_a_file_in_the_folders_place_is_a_sentence(shards: Path, tmp_path: Path) -> None:
+def test_a_file_with_the_folders_name_is_an_error_that_says_what_to_do(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(AtelierError, match=r"out: .*choose another folder"):
         unpack(shards, tmp_path / "out", IDS[:1], file_stems(IDS))
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r="])
-def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, start: str) -> None:
+def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path, start: str) -> None:
     evil = f"{start}HYPERLINK(A1)"
     work = Work(
         id="-1+1", title=evil, artist=evil, artist_slug="x", year_text="-500", year=-500, genre=evil, style=evil,
@@ -95,7 +95,7 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, start: str) -> None:
     assert (again.image_url, again.title, again.year) == ("-1+1.jpg", evil.strip(), -500)
 
 
-def test_the_table_says_what_the_files_show(tmp_path: Path) -> None:
+def test_the_csv_describes_the_files(tmp_path: Path) -> None:
     work = Work(
         id="a", title='The "Sea", again', artist="Ève", artist_slug="eve", year_text="c. 1850", year=1850,
         genre="marina", style="", width=None, height=None, image_url="", page_url="/en/eve/sea",
