@@ -1,11 +1,10 @@
-"""Pictures one after another as a film: H.264 in .mp4, VP9 in .webm. Knows arrays, not where frames come from.
+"""Write films, H.264 in .mp4 and VP9 in .webm, and read what they were made of.
 
-The same frames give the same bytes, whatever the number of cores: colours are converted here in whole numbers, and the
-encoder works in one thread, since its cuts depend on how many there are.
+Equal frames give equal bytes, on any number of cores: colours are converted here in integers, and the encoder runs in
+one thread, because its decisions depend on the number of threads.
 
-What a film says of itself, written into it and read back. Knows no generator.
-
-What is read back is a stranger's claim: bounded, checked against the schema, never used as a path.
+A film carries its facts as JSON in its comment. What is read from a film is untrusted input: it is bounded, checked
+against the schema and never used as a path.
 """
 
 import hashlib
@@ -33,22 +32,20 @@ from atelier.pictures import Pixels
 from atelier.pictures.untrusted import escaped, open_regular
 from atelier.provenance.facts import Provenance, first_error
 
-BIT = 16  # of the fixed point in which colours are converted
-
-LUMA = (11966, 40254, 4064)  # 219/255 of ITU-R BT.709's shares of red, green and blue, in 1/65536
-
-BLUE, RED = (-6596, -22189, 28785), (28785, -26145, -2640)  # 224/255 of its differences; each sums to 0
-
-MAX_SIDE_PX = 8192  # a side; beyond that few players follow
-
-MOST_COMMENT = 1 << 18  # signs of it that are read
-
-SAME = {"fflags": "+bitexact"}  # no version of the encoder, no random track ids
+FIXED_POINT_BITS = 16  # in which colours are converted
+# ITU-R BT.709 in units of 1/65536: the shares of red, green and blue in luma, times 219/255, and those in the
+# differences of blue and red, times 224/255; the latter sum to 0
+LUMA = (11966, 40254, 4064)
+BLUE, RED = (-6596, -22189, 28785), (28785, -26145, -2640)
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 8192  # few players show larger films
+MAX_WALKERS, MAX_FPS = 256, 240
+MAX_COMMENT_CHARS = 1 << 18  # read of a film's comment, at most
+BITEXACT = {"fflags": "+bitexact"}  # without the encoder's version and random track ids
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A container and its encoder, with settings at which a painting's grain survives."""
+class FilmFormat:
+    """A container and its codec, with options at which the grain of a painting remains visible."""
 
     container: str
     codec: str
@@ -57,36 +54,63 @@ class Kind:
 
 
 FORMATS = {
-    ".mp4": Kind(
+    ".mp4": FilmFormat(
         "mp4",
         "libx264",
-        # x264's mbtree reads memory that nothing has written where frames are small: other bytes every time
+        # x264's mbtree reads uninitialised memory where frames are small: other bytes every time
         {"crf": "16", "preset": "medium", "mbtree": "0"},
-        {**SAME, "movflags": "+faststart"},  # the index first: a browser plays what has arrived
+        {**BITEXACT, "movflags": "+faststart"},  # the index first, so that browsers play while they download
     ),
-    ".webm": Kind("webm", "libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4"}, SAME),
+    ".webm": FilmFormat(
+        "webm", "libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4"}, BITEXACT
+    ),
 }
 
+Walkers = Annotated[int, Field(ge=1, le=MAX_WALKERS)]
 
-def format_of(path: Path) -> Kind:
-    """What a file of this name is to be. Raises AtelierError for other endings than .mp4 and .webm."""
-    if (kind := FORMATS.get(path.suffix.lower())) is None:
+
+class FilmFacts(Facts):
+    """What a film was made of: the provenance of its first frame, and its form.
+
+    `first` is the first frame of the first walk; `walkers` are the rows and columns of walks side by side. `side` is
+    the longer side of the film in pixels, without the gaps of a grid; pictures are enlarged to it, never reduced.
+    """
+
+    format: Literal["atelier-film/1"] = "atelier-film/1"
+    first: Provenance
+    walkers: tuple[Walkers, Walkers]
+    fps: Annotated[int, Field(ge=1, le=MAX_FPS)]
+    side: Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX)] = 512
+
+    @model_validator(mode="after")
+    def _check_walk(self) -> Self:
+        if self.first.latent.walk is None:
+            raise ValueError("its first frame belongs to no walk")
+        if self.walkers[0] * self.walkers[1] > MAX_WALKERS:
+            raise ValueError(f"there are at most {MAX_WALKERS} walkers")
+        return self
+
+
+def format_of(path: Path) -> FilmFormat:
+    """The format for a file of this name. Raises AtelierError unless it ends in .mp4 or .webm."""
+    if (film_format := FORMATS.get(path.suffix.lower())) is None:
         raise AtelierError(f"{escaped(path)} ends in no film's name: let it end in {' or '.join(FORMATS)}")
-    return kind
+    return film_format
 
 
 def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> None:
-    """Write frames (H, W, 3), all of one even size, as a film that carries `comment`: whole or not at all."""
-    kind = format_of(path)
+    """Write frames (H, W, 3) of one even size as a film with a comment, atomically."""
+    film_format = format_of(path)
+    options = film_format.container_options
     with (
         replacing(path) as temporary,
-        av.open(str(temporary), "w", format=kind.container, options=kind.container_options) as film,
+        av.open(str(temporary), "w", format=film_format.container, options=options) as film,
     ):
         film.metadata["comment"] = comment
         stream = None
         for index, frame in enumerate(frames):
             if stream is None:
-                stream = _stream(film, kind, frame.shape[:2], fps)
+                stream = _add_stream(film, film_format, frame.shape[:2], fps)
             picture = av.VideoFrame.from_ndarray(to_yuv420p(frame), format="yuv420p")
             picture.pts, picture.time_base = index, Fraction(1, fps)
             film.mux(stream.encode(picture))
@@ -95,108 +119,10 @@ def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> 
         film.mux(stream.encode(None))
 
 
-def read_comment(path: Path) -> str:
-    """What a film carries, or nothing: of the file's head alone.
-
-    Raises AtelierError where there is no such file, or it is no film.
-    """
-    with _reading(path) as film:
-        comments = {name.lower(): words for name, words in film.metadata.items()}
-    return comments.get("comment", "")[:MOST_COMMENT]
-
-
-def frames_sha256(path: Path) -> str:
-    """The digest of a film's frames as they are encoded, of nothing that is told beside them; none is decoded.
-
-    Raises AtelierError as `read_comment` does.
-    """
-    sha256 = hashlib.sha256()
-    with _reading(path) as film:
-        for packet in film.demux(video=0):
-            sha256.update(f"{packet.pts} {packet.size} ".encode())
-            sha256.update(bytes(packet))
-    return sha256.hexdigest()
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[InputContainer]:
-    """A film that anybody may have made, by the reader of its own kind."""
-    kind = format_of(path)
-    with open_regular(path, "name a film that Atelier made") as file:
-        try:
-            with av.open(
-                file, "r", format=kind.container
-            ) as film:  # a file, not a name: a name may be an address
-                yield film
-        except (av.FFmpegError, UnicodeDecodeError, IndexError) as error:  # IndexError: it has no pictures
-            raise AtelierError(
-                f"{escaped(path)} is no film, or a damaged one ({error}): name another"
-            ) from None
-
-
-def to_yuv420p(frame: Pixels) -> Pixels:
-    """RGB (H, W, 3) with even sides → the planes Y, Cb, Cr of BT.709 one below the other, (3 H / 2, W), video range.
-
-    Colour is kept once for each 2×2 pixels, their mean.
-    """
-    height, width, _ = frame.shape
-    if height % 2 or width % 2 or max(height, width) > MAX_SIDE_PX:
-        raise ValueError(f"a film's sides are even and at most {MAX_SIDE_PX} px, not {width} × {height}")
-    whole = frame.astype(np.int32)
-    quarters = whole.reshape(height // 2, 2, width // 2, 2, 3).sum((1, 3), dtype=np.int32)
-    parts = [_weighed(whole, LUMA, 16, BIT), *(_weighed(quarters, to, 128, BIT + 2) for to in (BLUE, RED))]
-    return np.concatenate([part.ravel() for part in parts]).reshape(height * 3 // 2, width)
-
-
-def _weighed(colours: npt.NDArray[np.int32], weights: tuple[int, int, int], base: int, bits: int) -> Pixels:
-    red, green, blue = (weight * colours[..., channel] for channel, weight in enumerate(weights))
-    return ((red + green + blue + (1 << bits - 1) >> bits) + base).astype(np.uint8)
-
-
-def _stream(film: OutputContainer, kind: Kind, size: tuple[int, int], fps: int) -> VideoStream:
-    stream = film.add_stream(kind.codec, rate=fps, options=kind.options)
-    if not isinstance(stream, VideoStream):
-        raise ValueError(f"{kind.codec} makes no video")
-    stream.height, stream.width = size
-    stream.pix_fmt = "yuv420p"
-    coder = stream.codec_context
-    coder.thread_count = 1
-    coder.flags |= Flags.bitexact.value
-    coder.colorspace, coder.color_range = Colorspace.ITU709.value, ColorRange.MPEG.value
-    coder.color_primaries, coder.color_trc = ColorPrimaries.BT709.value, ColorTrc.BT709.value
-    return stream
-
-
-MAX_WALKERS, MOST_FPS, LEAST_PX = 256, 240, 16
-
-Walkers = Annotated[int, Field(ge=1, le=MAX_WALKERS)]
-
-
-class FilmFacts(Facts):
-    """The first walker's first frame, how many walk beside it, how fast, how many pixels the longer side has.
-
-    Without the seams of a grid, and at least: pictures are never made smaller.
-    """
-
-    format: Literal["atelier-film/1"] = "atelier-film/1"
-    first: Provenance
-    walkers: tuple[Walkers, Walkers]
-    fps: Annotated[int, Field(ge=1, le=MOST_FPS)]
-    side: Annotated[int, Field(ge=LEAST_PX, le=MAX_SIDE_PX)] = 512  # the first films did not say
-
-    @model_validator(mode="after")
-    def _it_is_a_walk(self) -> Self:
-        if self.first.latent.walk is None:
-            raise ValueError("its first frame belongs to no walk")
-        if self.walkers[0] * self.walkers[1] > MAX_WALKERS:
-            raise ValueError(f"there are at most {MAX_WALKERS} walkers")
-        return self
-
-
 def read_facts(path: Path) -> FilmFacts:
-    """What a film carries; its frames are not looked at.
+    """Read what a film was made of, without looking at its frames.
 
-    Raises AtelierError where the file is absent, no film, or carries nothing that this version can read.
+    Raises AtelierError if the file is absent, no film, or has no facts that this version can read.
     """
     try:
         return FilmFacts.model_validate_json(read_comment(path))
@@ -205,3 +131,80 @@ def read_facts(path: Path) -> FilmFacts:
             f"{escaped(path)} says nothing of a walk that this version knows ({first_error(error)}): name a film as "
             "`atelier walk` wrote it"
         ) from None
+
+
+def read_comment(path: Path) -> str:
+    """Read a film's comment from its header, at most MAX_COMMENT_CHARS; empty if it has none.
+
+    Raises AtelierError if the file is absent or no film.
+    """
+    with _open_film(path) as film:
+        comments = {name.lower(): words for name, words in film.metadata.items()}
+    return comments.get("comment", "")[:MAX_COMMENT_CHARS]
+
+
+def frames_sha256(path: Path) -> str:
+    """SHA-256 of a film's encoded frames and their times, without the metadata; nothing is decoded.
+
+    Raises AtelierError if the file is absent or no film.
+    """
+    sha256 = hashlib.sha256()
+    with _open_film(path) as film:
+        for packet in film.demux(video=0):
+            sha256.update(f"{packet.pts} {packet.size} ".encode())
+            sha256.update(bytes(packet))
+    return sha256.hexdigest()
+
+
+def to_yuv420p(frame: Pixels) -> Pixels:
+    """Convert RGB (H, W, 3) with even sides to BT.709's planes Y, Cb, Cr one below the other, (3 H / 2, W).
+
+    Values are in video range. Cb and Cr are the means of 2×2 pixels.
+    """
+    height, width, _ = frame.shape
+    if height % 2 or width % 2 or max(height, width) > MAX_SIDE_PX:
+        raise ValueError(f"a film's sides are even and at most {MAX_SIDE_PX} px, not {width} × {height}")
+    whole = frame.astype(np.int32)
+    quarters = whole.reshape(height // 2, 2, width // 2, 2, 3).sum((1, 3), dtype=np.int32)
+    luma = _weighted_sum(whole, LUMA, 16, FIXED_POINT_BITS)
+    differences = [_weighted_sum(quarters, weights, 128, FIXED_POINT_BITS + 2) for weights in (BLUE, RED)]
+    return np.concatenate([part.ravel() for part in (luma, *differences)]).reshape(height * 3 // 2, width)
+
+
+def _weighted_sum(
+    colours: npt.NDArray[np.int32], weights: tuple[int, int, int], offset: int, bits: int
+) -> Pixels:
+    """The weighted sum of the three channels, rounded and divided by 2^bits, plus an offset."""
+    red, green, blue = (weight * colours[..., channel] for channel, weight in enumerate(weights))
+    return ((red + green + blue + (1 << bits - 1) >> bits) + offset).astype(np.uint8)
+
+
+@contextmanager
+def _open_film(path: Path) -> Iterator[InputContainer]:
+    """Open an untrusted film, only with the reader for its name's format."""
+    film_format = format_of(path)
+    with open_regular(path, "name a film that Atelier made") as file:
+        try:
+            # a file, not a name, because FFmpeg takes a name for an address
+            with av.open(file, "r", format=film_format.container) as film:
+                yield film
+        except (av.FFmpegError, UnicodeDecodeError, IndexError) as error:  # IndexError: it has no pictures
+            raise AtelierError(
+                f"{escaped(path)} is no film, or a damaged one ({error}): name another"
+            ) from None
+
+
+def _add_stream(
+    film: OutputContainer, film_format: FilmFormat, size: tuple[int, int], fps: int
+) -> VideoStream:
+    stream = film.add_stream(film_format.codec, rate=fps, options=film_format.options)
+    if not isinstance(stream, VideoStream):
+        raise ValueError(f"{film_format.codec} makes no video")
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuv420p"
+    coder = stream.codec_context
+    coder.thread_count = 1
+    coder.flags |= Flags.bitexact.value
+    coder.colorspace, coder.color_range = Colorspace.ITU709.value, ColorRange.MPEG.value
+    coder.color_primaries, coder.color_trc = ColorPrimaries.BT709.value, ColorTrc.BT709.value
+    return stream

@@ -1,1 +1,1 @@
-"""Read models that were trained with other programs."""
+"""Import models that other programs trained."""

@@ -1,6 +1,6 @@
-"""`python -m atelier.importers`: what `atelier import` runs, in a process of its own because it needs PyTorch.
+"""Convert a model of another program to a model directory of Atelier's, or copy one of Atelier's.
 
-A file of somebody's becomes a model directory of ours. Raises AtelierError with the file's name in it.
+`atelier import` runs this package as a process, because it needs PyTorch: `python -m atelier.importers`.
 """
 
 import argparse
@@ -25,13 +25,13 @@ READERS: dict[str, Callable[[bytes], list[Layer]]] = {
     "pytorch": layers_of_pytorch,
 }
 
-# in any capitals; the content says which format
-ENDINGS = (".t7", ".pth", ".pt", ".pth.tar", ".pt.tar", ".ckpt")
+# in lower or upper case; the contents decide which format it is
+EXTENSIONS = (".t7", ".pth", ".pt", ".pth.tar", ".pt.tar", ".ckpt")
 
-# files that are often found in a model's place, by how they begin
-INSTEAD = (
-    (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml)", "an HTML page: the download gave it in place of the file"),
-    (rb"version https://git-lfs", "Git LFS's note of where the file is: `git lfs pull` brings the file itself"),
+# the first bytes of files that people take for a model, and what they are
+OTHER_FILES = (
+    (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml)", "an HTML page, which was downloaded instead of the file"),
+    (rb"version https://git-lfs", "a Git LFS pointer: `git lfs pull` downloads the file itself"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|(?s:.{257})ustar", "an archive: unpack it and import the file inside"),
     (rb"\x89HDF", "an HDF5 file, as Keras writes them; only networks of Torch7 and PyTorch are read"),
     (rb"(?s:.{8})\{\"", "a safetensors file: let its name end in .safetensors"),
@@ -44,10 +44,12 @@ TORCH7 = re.compile(rb"[\0-\x08]\0\0\0|[0-9]\s")  # the kind of the first value,
 PYTORCH = re.compile(rb"PK\x03\x04|PK\x05\x06|\x80[\x02-\x05]")
 
 
-def import_model(source: Path, rival: Path | None, folder: Path, name: str | None) -> Path:
-    """The model directory in `folder` made of `source`: a `.t7` or `.pth` of a DCGAN, or a model of ours to keep.
+def import_model(source: Path, discriminator_file: Path | None, folder: Path, name: str | None) -> Path:
+    """Import `source` as a model directory in `folder`, and return its path.
 
-    `rival` is the discriminator's file, where there is one; a model of ours has its own beside it.
+    `source` is a `.t7` or `.pth` of a DCGAN's generator, or a model of Atelier's, which is copied.
+    `discriminator_file` is for a DCGAN; a model of Atelier's has its discriminator beside the generator. The default of
+    `name` follows from the file's name. Raises AtelierError with the file's name if it cannot be imported.
     """
     if name is None:
         stem = (source.resolve() if source.is_dir() else source).name.lower()
@@ -55,28 +57,33 @@ def import_model(source: Path, rival: Path | None, folder: Path, name: str | Non
         name = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:40]
         name = name if MODEL_NAME.fullmatch(name) else "model"
     if source.is_dir() or source.suffix == ".safetensors":
-        if rival is not None:
+        if discriminator_file is not None:
             raise AtelierError(
-                f"{source} is a model of ours, whose discriminator lies beside it: leave {rival} out"
+                f"{source} is a model of Atelier's, which has its discriminator beside it: "
+                f"leave {discriminator_file} out"
             )
         return store_model(folder, name, lambda directory: _copy(source, directory))
     format, generator = _read(source, "generator")
-    discriminator = _read(rival, "discriminator")[1] if rival else None
+    discriminator = _read(discriminator_file, "discriminator")[1] if discriminator_file else None
     if discriminator and discriminator.resolution != generator.resolution:
         raise AtelierError(
-            f"{rival} is for {discriminator.resolution} px, {source} for {generator.resolution} px: no pair"
+            f"{discriminator_file} is for {discriminator.resolution} px, {source} for {generator.resolution} px: "
+            "no pair"
         )
-    digests = {"generator": digest(source), "discriminator": digest(rival) if rival else None}
+    digests = {
+        "generator": digest(source),
+        "discriminator": digest(discriminator_file) if discriminator_file else None,
+    }
     return store_model(
         folder, name, lambda directory: _write(directory, generator, discriminator, format, digests)
     )
 
 
 def _read(path: Path, role: str) -> tuple[str, Imported]:
-    """The format of a file from elsewhere, and the network that it holds."""
-    if not path.name.lower().endswith(ENDINGS):
+    """Read a network of another program: the name of its format, and the network."""
+    if not path.name.lower().endswith(EXTENSIONS):
         raise AtelierError(
-            f"{path}: only {', '.join(ENDINGS)}, .safetensors and model directories are imported"
+            f"{path}: only {', '.join(EXTENSIONS)}, .safetensors and model directories are imported"
         )
     if not path.exists():
         raise AtelierError(f"{path} cannot be read: there is no such file")
@@ -91,24 +98,26 @@ def _read(path: Path, role: str) -> tuple[str, Imported]:
     except AtelierError as error:
         raise AtelierError(f"{path} is no DCGAN that can be imported: {error}") from None
     if found.role != role:
-        hint = "give the generator first, this one as --discriminator" if role == "generator" else "it paints"
+        hint = (
+            "give the generator first, this one as --discriminator" if role == "generator" else "leave it out"
+        )
         raise AtelierError(f"{path} is a {found.role}, not a {role}: {hint}")
     return format, found
 
 
 def _format(path: Path, content: bytes) -> str:
-    """The format that a file's first bytes say. Raises AtelierError, saying what it is instead, where they say none."""
+    """The format of a file by its first bytes. Raises AtelierError, with what it is, for other files."""
     if not content:
         raise AtelierError(f"{path} is empty: download it again")
     if PYTORCH.match(content):
         return "pytorch"
-    for start, words in INSTEAD:
+    for start, words in OTHER_FILES:
         if re.match(start, content[:1024], re.IGNORECASE):
             raise AtelierError(f"{path} is {words}")
     if TORCH7.match(content):
         return "torch7"
     raise AtelierError(
-        f"{path} begins as no file of Torch7's or PyTorch's does: it is damaged, or something else"
+        f"{path} is neither a file of Torch7 nor one of PyTorch: it is damaged, or something else"
     )
 
 
@@ -119,7 +128,8 @@ def _write(
     format: str,
     digests: dict[str, str | None],
 ) -> None:
-    # without a discriminator its width is anybody's: Barrat's share of the generator's
+    """Write the weights of an imported network, with the digests of the files that they are from."""
+    # without a discriminator, its width is Barrat's share of the generator's
     ndf = discriminator.width if discriminator else max(1, generator.width // 4)
     described = {
         "arch": "dcgan",
@@ -130,51 +140,52 @@ def _write(
     save_weights(directory / GENERATOR_FILE, generator.weights, FORMAT, described)
     if discriminator:
         save_weights(directory / DISCRIMINATOR_FILE, discriminator.weights, FORMAT, described)
-    _describe(directory, described)
+    _write_facts(directory, described)
 
 
 def _copy(source: Path, directory: Path) -> None:
-    """A model of ours, whole: whatever `dvc repro` does to data/model, the copy stays."""
+    """Copy a model of Atelier's, so that it stays when `dvc repro` replaces data/model."""
     generator = source / GENERATOR_FILE if source.is_dir() else source
-    header, painter = read_model(generator)
-    opponent = None
-    if (rival := generator.with_name(DISCRIMINATOR_FILE)).is_file():
-        described, opponent = read_model(rival)
+    header, generator_weights = read_model(generator)
+    discriminator_weights = None
+    if (discriminator := generator.with_name(DISCRIMINATOR_FILE)).is_file():
+        described, discriminator_weights = read_model(discriminator)
         if any(described[key] != header[key] for key in ("arch", "resolution", "settings")):
             raise AtelierError(
-                f"{rival} is not the opponent of {generator}: move it away, or bring the right one"
+                f"{discriminator} is not the discriminator of {generator}: move it away, or replace it by the right one"
             )
     network = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    if not are_weights_of(network, painter, opponent):
+    if not are_weights_of(network, generator_weights, discriminator_weights):
         raise AtelierError(
-            f"{source} does not hold the weights of the {network.arch} that its header speaks of"
+            f"{source} does not contain the weights of the {network.arch} that its header names"
         )
     shutil.copyfile(generator, directory / GENERATOR_FILE)
-    if opponent:
-        shutil.copyfile(rival, directory / DISCRIMINATOR_FILE)
-    _describe(directory, {key: value for key, value in header.items() if key != "format"})
+    if discriminator_weights:
+        shutil.copyfile(discriminator, directory / DISCRIMINATOR_FILE)
+    _write_facts(directory, {key: value for key, value in header.items() if key != "format"})
 
 
-def _describe(directory: Path, described: dict[str, object]) -> None:
+def _write_facts(directory: Path, described: dict[str, object]) -> None:
+    """Write the model's facts, with the digests of its files, beside them."""
     files = {f"{name.split('.')[0]}_sha256": name for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)}
     hashes = {key: digest(directory / name) for key, name in files.items() if (directory / name).is_file()}
     write_json(directory / FACTS_FILE, {**described, **hashes})
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Import one model and say what it is and how to use it; 1 with a sentence for a mistake."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Import one model and print what it is and how to use it. Exits with 1 after a message for a user's mistake."""
     parser = argparse.ArgumentParser(prog="atelier.importers")
     parser.add_argument("file", type=Path)
     parser.add_argument("--discriminator", type=Path)
     parser.add_argument("--name")
     parser.add_argument("--folder", type=Path, default=Path("models"))
-    given = parser.parse_args(arguments)
-    if status := run_for_exit_code(lambda: _imported(given), ""):
+    arguments = parser.parse_args(argv)
+    if status := run_for_exit_code(lambda: _import(arguments), ""):
         sys.exit(status)
 
 
-def _imported(given: argparse.Namespace) -> int:
-    path = import_model(given.file, given.discriminator, given.folder, given.name)
+def _import(arguments: argparse.Namespace) -> int:
+    path = import_model(arguments.file, arguments.discriminator, arguments.folder, arguments.name)
     header, _ = read_model(path / GENERATOR_FILE)
     settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))
     pair = "with its discriminator" if (path / DISCRIMINATOR_FILE).is_file() else "without a discriminator"

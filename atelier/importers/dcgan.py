@@ -1,6 +1,7 @@
-"""State dicts of pytorch/examples' DCGAN (`netG_epoch_*.pth`), under its names. Knows no network of ours.
+"""Read the layers of DCGANs of other programs.
 
-art-DCGAN's and dcgan.torch's networks in Torch7's `.t7` files. Knows no network of ours.
+These are state dicts of the DCGAN in pytorch/examples (`netG_epoch_*.pth`), and networks of art-DCGAN and dcgan.torch
+in Torch7's `.t7` files.
 """
 
 import io
@@ -21,30 +22,39 @@ from atelier.importers.torch7 import Torch7Object, Torch7Table, read_torch7
 
 NAME = re.compile(r"(?:module\.)?main\.([0-9]{1,4})\.([a-z_]+)")
 
-# what torch.load and zipfile raise over damaged files, besides UnpicklingError
+# raised by torch.load and zipfile for damaged files, besides UnpicklingError
 DAMAGED = (
     RuntimeError, EOFError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError,
     ValueError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 
-CUT_OFF = "it is no whole file of PyTorch's: it is cut off or damaged; download it again"
+CUT_OFF = "it is no complete file of PyTorch: it is cut off or damaged; download it again"
 
-WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of a checkpoint under which its weights stand
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")  # one of them has the weights, in a checkpoint
+NORM_TENSORS = {"weight", "bias", "running_mean", "running_var"}
 
-NORM = {"weight", "bias", "running_mean", "running_var"}
+# of Torch7; True for the transposed ones
+CONVOLUTIONS = {"SpatialFullConvolution": True, "SpatialConvolution": False, "SpatialConvolutionMM": False}
+NORMS = {"SpatialBatchNormalization"}
+WEIGHTLESS = {"ReLU", "LeakyReLU", "Tanh", "Sigmoid", "View"}
+PACKAGES = ("nn", "cudnn")
+CLASSES = frozenset(
+    f"{package}.{name}" for package in PACKAGES for name in ("Sequential", *CONVOLUTIONS, *NORMS, *WEIGHTLESS)
+)
+NEGATIVE_SLOPE = 0.2  # of the discriminator's LeakyReLU
 
 
 def layers_of_pytorch(content: bytes) -> list[Layer]:
-    """The weighted layers of the one network in a `.pth` file, from first to last.
+    """Read the layers with weights of the network in a `.pth` file, from first to last.
 
-    Raises AtelierError where the file is damaged, wants to run code, or holds other names than that example's.
+    Raises AtelierError if the file is damaged, contains code, or its names are not those of pytorch/examples.
     """
     _refuse_unpacking(content)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise AtelierError(
-            "it holds more than tensors, or is damaged: only a state dict (`netG.state_dict()`) is read, because "
+            "it contains more than tensors, or is damaged: only a state dict (`netG.state_dict()`) is read, because "
             "anything else could run code"
         ) from None
     except DAMAGED:
@@ -57,13 +67,16 @@ def layers_of_pytorch(content: bytes) -> list[Layer]:
         expected += [expected[-1] + 2, expected[-1] + 3]
     if sorted(numbered) != expected[: len(numbered)]:
         raise AtelierError(
-            f"it has weights at main.{', main.'.join(map(str, sorted(numbered)))}: no DCGAN's places"
+            f"it has weights at main.{', main.'.join(map(str, sorted(numbered)))}: a DCGAN has them at other places"
         )
     return [_layer(place, tensors, transposed) for place, tensors in sorted(numbered.items())]
 
 
 def _refuse_unpacking(content: bytes) -> None:
-    """Refuse zip archives of others, of TorchScript, and compressed ones, which may grow without end."""
+    """Raise AtelierError for zip archives of other programs, of TorchScript, and for compressed ones.
+
+    A compressed archive may unpack to any size.
+    """
     try:
         if not zipfile.is_zipfile(io.BytesIO(content)):
             return
@@ -84,17 +97,17 @@ def _refuse_unpacking(content: bytes) -> None:
 
 
 def _numbered(state: Any, size: int) -> dict[int, dict[str, Tensor]]:
-    """The tensors of each layer by its place in `main`."""
-    if isinstance(state, Mapping):  # a checkpoint with an epoch, an optimiser and the like beside the weights
-        state = next((state[key] for key in WRAPPED if isinstance(state.get(key), Mapping)), state)
+    """The tensors of each layer, by its index in `main`. Raises AtelierError for anything else than a state dict."""
+    if isinstance(state, Mapping):  # perhaps a checkpoint, with an epoch and an optimiser beside the weights
+        state = next((state[key] for key in CHECKPOINT_KEYS if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not state:
-        raise AtelierError("what it holds is no state dict")
+        raise AtelierError("it contains no state dict")
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         match = NAME.fullmatch(name) if isinstance(name, str) else None
         if not match or not isinstance(tensor, Tensor):
             raise AtelierError(
-                f"it holds {str(name)[:60]!r}, which the DCGAN of pytorch/examples has not; its names are "
+                f"it contains {str(name)[:60]!r}, which the DCGAN of pytorch/examples does not have; its names are "
                 "main.0.weight and so on"
             )
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
@@ -105,10 +118,11 @@ def _numbered(state: Any, size: int) -> dict[int, dict[str, Tensor]]:
 
 
 def _layer(place: int, tensors: Mapping[str, Tensor], transposed: bool) -> Layer:
+    """The convolution or batch norm that has these tensors."""
     where = f"main.{place}"
     names = tensors.keys() - {"num_batches_tracked"}
     if "running_mean" in names:
-        if names != NORM:
+        if names != NORM_TENSORS:
             raise AtelierError(f"{where} is a batch norm with {', '.join(sorted(names))}")
         return Norm(
             where, tensors["weight"], tensors["bias"], tensors["running_mean"], tensors["running_var"]
@@ -118,35 +132,20 @@ def _layer(place: int, tensors: Mapping[str, Tensor], transposed: bool) -> Layer
     return Convolution(where, transposed, tensors["weight"], tensors.get("bias"))
 
 
-CONVOLUTIONS = {"SpatialFullConvolution": True, "SpatialConvolution": False, "SpatialConvolutionMM": False}
-
-NORMS = {"SpatialBatchNormalization"}
-
-WEIGHTLESS = {"ReLU", "LeakyReLU", "Tanh", "Sigmoid", "View"}
-
-PACKAGES = ("nn", "cudnn")
-
-CLASSES = frozenset(
-    f"{package}.{name}" for package in PACKAGES for name in ("Sequential", *CONVOLUTIONS, *NORMS, *WEIGHTLESS)
-)
-
-SLOPE = 0.2  # of the discriminator's LeakyReLU
-
-
 def layers_of_torch7(content: bytes) -> list[Layer]:
-    """The weighted layers of the one network in a `.t7` file, from first to last.
+    """Read the layers with weights of the network in a `.t7` file, from first to last.
 
-    Raises AtelierError where it is no row of a DCGAN's layers.
+    Raises AtelierError if its layers are not those of a DCGAN.
     """
     network = read_torch7(content, CLASSES)
     if not isinstance(network, Torch7Object) or _kind(network) != "Sequential":
-        raise AtelierError("what it holds is no nn.Sequential, which a DCGAN of Torch7's is")
+        raise AtelierError("it contains no nn.Sequential, which a DCGAN of Torch7 is")
     modules = network.fields.get("modules")
     if not isinstance(modules, Torch7Table) or not modules.items:
         raise AtelierError("its nn.Sequential has no layers")
     row = modules.sequence()
     if len(row) != len(modules.items) or not all(isinstance(module, Torch7Object) for module in row):
-        raise AtelierError("its nn.Sequential has something else than layers in a row")
+        raise AtelierError("its nn.Sequential contains something else than a sequence of layers")
     _check_row(row)
     layers: list[Layer] = []
     for place, module in enumerate(row, 1):
@@ -159,9 +158,9 @@ def layers_of_torch7(content: bytes) -> list[Layer]:
 
 
 def _check_row(row: list[Torch7Object]) -> None:
-    """That the layers are those of a DCGAN's generator or discriminator, each in its place."""
+    """Raise AtelierError unless the layers are those of a DCGAN's generator or discriminator, in order."""
     kinds = [_kind(module).removesuffix("MM") for module in row]
-    if kinds[0] == "View":  # older generators begin with one, which changes the latents' shape only
+    if kinds[0] == "View":  # older generators begin with one, which only changes the shape of the latents
         kinds = kinds[1:]
     if kinds[-1:] == ["View"]:  # and discriminators end with one
         kinds = kinds[:-1]
@@ -177,8 +176,8 @@ def _check_row(row: list[Torch7Object]) -> None:
             f"its layers are {', '.join(kinds)}; a DCGAN of {count} convolutions has {', '.join(wanted)}"
         )
     for place, module in enumerate(row, 1):
-        if _kind(module) == "LeakyReLU" and abs(_number(module, "negval", 0) - SLOPE) > 1e-6:
-            raise AtelierError(f"layer {place} ({module.name}) has another slope than {SLOPE}")
+        if _kind(module) == "LeakyReLU" and abs(_number(module, "negval", 0) - NEGATIVE_SLOPE) > 1e-6:
+            raise AtelierError(f"layer {place} ({module.name}) has another slope than {NEGATIVE_SLOPE}")
 
 
 def _convolution(module: Torch7Object, where: str) -> Convolution:
@@ -187,9 +186,11 @@ def _convolution(module: Torch7Object, where: str) -> Convolution:
         weight = weight.reshape(weight.shape[0], -1, *(int(_number(module, key, 0)) for key in ("kH", "kW")))
     strides, paddings = ({_number(module, f"{key}{axis}", 0) for axis in "WH"} for key in ("d", "pad"))
     if len(strides) > 1 or len(paddings) > 1 or _number(module, "groups", 1) != 1:
-        raise AtelierError(f"{where} is not the same both ways, or has groups: a DCGAN's is and has none")
+        raise AtelierError(
+            f"{where} has different sizes along height and width, or groups: a DCGAN's convolutions have neither"
+        )
     if any(_number(module, f"adj{axis}", 0) for axis in "WH"):
-        raise AtelierError(f"{where} has an adjusted output size, which a DCGAN has not")
+        raise AtelierError(f"{where} has an adjusted output size, which a DCGAN does not have")
     bias = _tensor(module, "bias", where) if module.fields.get("bias") is not None else None
     return Convolution(where, transposed, weight, bias, int(strides.pop()), int(paddings.pop()))
 
@@ -198,7 +199,7 @@ def _norm(module: Torch7Object, where: str) -> Norm:
     mean, eps = _tensor(module, "running_mean", where).flatten(), _number(module, "eps", EPS)
     if "running_var" in module.fields:
         variance = _tensor(module, "running_var", where).flatten()
-    else:  # before version 2, nn and cudnn kept 1 / √(variance + eps) under this name
+    else:  # before version 2, nn and cudnn stored 1 / √(variance + eps) under this name
         variance = _tensor(module, "running_std", where).flatten().double() ** -2 - eps
     affine = module.fields.get("weight") is not None
     weight = _tensor(module, "weight", where) if affine else torch.ones_like(mean)

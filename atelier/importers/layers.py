@@ -1,7 +1,7 @@
-"""A DCGAN's layers in a row, whoever wrote them, as the weights of ours. Knows no file format.
+"""Convert the layers of a DCGAN from another program to the weights of Atelier's DCGAN.
 
-What ours has no place for is folded in where the sum stays the same (a bias before a batch norm, another eps), and
-refused in words where it does not.
+What Atelier's has no parameter for is folded into another one if the function stays the same (a bias before a batch
+norm, another eps); otherwise the import is refused.
 """
 
 from collections.abc import Sequence
@@ -16,32 +16,35 @@ from atelier.networks import NetworkConfig, make_networks
 
 EPS = 1e-5  # of nn.BatchNorm2d
 KERNEL = 4
-FEWEST, MOST = 4, 8  # convolutions
+MIN_CONVOLUTIONS, MAX_CONVOLUTIONS = 4, 8  # 32 px and 512 px
 
 Role = Literal["generator", "discriminator"]
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution: transposed ones have weights (in, out, 4, 4), others (out, in, 4, 4). `where` is for people."""
+    """A convolution. Transposed ones have weights (in, out, 4, 4), others (out, in, 4, 4).
+
+    `where` is its place in the file, for messages.
+    """
 
     where: str
     transposed: bool
     weight: Tensor
     bias: Tensor | None = None
-    stride: int = 0  # 0: the file does not say
+    stride: int = 0  # 0 if the file does not contain it
     padding: int = 0
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Of what goes in, and of what comes out."""
+        """The numbers of input and output channels."""
         first, second = self.weight.shape[:2]
         return (first, second) if self.transposed else (second, first)
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch norm with its running statistics."""
+    """A batch norm and its running statistics. `where` is its place in the file, for messages."""
 
     where: str
     weight: Tensor
@@ -56,7 +59,7 @@ Layer = Convolution | Norm
 
 @dataclass(frozen=True)
 class Imported:
-    """One network: which of the two, its latent size (the generator's) and width, and weights under our names."""
+    """A network that was imported: its sizes, and its weights under Atelier's names. `nz` is 0 for a discriminator."""
 
     role: Role
     resolution: int
@@ -66,14 +69,15 @@ class Imported:
 
 
 def fit(layers: Sequence[Layer]) -> Imported:
-    """The weighted layers of a DCGAN, from first to last, as a network of ours.
+    """Convert the layers of a DCGAN that have weights, from first to last.
 
-    Raises AtelierError, naming the layer, where they are not what Soumith's and Barrat's code builds.
+    Raises AtelierError with the layer's place if they are not those of a network by Soumith's or Barrat's code.
     """
     convolutions = [layer for layer in layers if isinstance(layer, Convolution)]
-    if not FEWEST <= len(convolutions) <= MOST:
+    if not MIN_CONVOLUTIONS <= len(convolutions) <= MAX_CONVOLUTIONS:
         raise AtelierError(
-            f"it has {len(convolutions)} convolutions; a DCGAN has {FEWEST} (32 px) to {MOST} (512 px)"
+            f"it has {len(convolutions)} convolutions; a DCGAN has {MIN_CONVOLUTIONS} (32 px) to "
+            f"{MAX_CONVOLUTIONS} (512 px)"
         )
     role: Role = "generator" if convolutions[0].transposed else "discriminator"
     resolution = 4 * 2 ** (len(convolutions) - 1)
@@ -91,7 +95,7 @@ def fit(layers: Sequence[Layer]) -> Imported:
             sources.append(convolution)
         else:
             raise AtelierError(
-                f"{convolution.where} adds a bias that no batch norm can take over, and our DCGAN has no biases"
+                f"{convolution.where} adds a bias without a batch norm behind it, and Atelier's DCGAN has no biases"
             )
     weights: dict[str, Tensor] = {}
     places = (
@@ -105,7 +109,10 @@ def fit(layers: Sequence[Layer]) -> Imported:
 
 
 def _norms(layers: Sequence[Layer], role: Role) -> dict[int, Norm]:
-    """Each convolution's own batch norm. Raises AtelierError where one is too many, missing or in another place."""
+    """The batch norm after each convolution, by the convolution's id().
+
+    Raises AtelierError if a batch norm is missing, or is where a DCGAN has none.
+    """
     norms: dict[int, Norm] = {}
     for before, layer in zip((None, *layers), layers, strict=False):
         if isinstance(layer, Norm):
@@ -116,15 +123,24 @@ def _norms(layers: Sequence[Layer], role: Role) -> dict[int, Norm]:
     bare = {len(convolutions) - 1} | ({0} if role == "discriminator" else set())
     for place, convolution in enumerate(convolutions):
         if (id(convolution) in norms) == (place in bare):
-            word = "a batch norm where a DCGAN has none" if place in bare else "no batch norm, as a DCGAN has"
+            word = (
+                "a batch norm where a DCGAN has none"
+                if place in bare
+                else "no batch norm where a DCGAN has one"
+            )
             raise AtelierError(f"{convolution.where} has {word}")
     return norms
 
 
 def _check_geometry(layer: Convolution, role: Role, innermost: bool) -> None:
-    """`innermost` is the convolution between the picture's 4×4 and a single cell."""
+    """Raise AtelierError unless the convolution has a DCGAN's kernel, stride and padding.
+
+    `innermost` is the convolution between one cell and 4×4 cells.
+    """
     if layer.transposed != (role == "generator"):
-        raise AtelierError(f"{layer.where} goes the other way than the first convolution of this {role}")
+        raise AtelierError(
+            f"{layer.where} changes the resolution in the other direction than the first convolution of this {role}"
+        )
     if (
         layer.weight.ndim != 4
         or tuple(layer.weight.shape[2:]) != (KERNEL, KERNEL)
@@ -140,7 +156,10 @@ def _check_geometry(layer: Convolution, role: Role, innermost: bool) -> None:
 
 
 def _widths(convolutions: Sequence[Convolution], role: Role) -> tuple[int, int]:
-    """Width and latent size (0 for a discriminator), and that the layers follow from them."""
+    """The network's width and latent size, which is 0 for a discriminator.
+
+    Raises AtelierError if the channels of a layer do not follow from them.
+    """
     ordered = convolutions if role == "generator" else convolutions[::-1]
     inward = [layer.channels if role == "generator" else layer.channels[::-1] for layer in ordered]
     width, nz = inward[-1][0], inward[0][0]
@@ -161,7 +180,7 @@ def _widths(convolutions: Sequence[Convolution], role: Role) -> tuple[int, int]:
 
 
 def _empty(role: Role, resolution: int, nz: int, width: int) -> nn.Module:
-    """Our network of these sizes, which takes no memory."""
+    """Atelier's network of these sizes on the meta device, without memory for weights."""
     with torch.device("meta"):
         generator, discriminator = make_networks(
             NetworkConfig("dcgan", resolution, {"nz": max(nz, 1), "ngf": width, "ndf": width})
@@ -170,7 +189,7 @@ def _empty(role: Role, resolution: int, nz: int, width: int) -> nn.Module:
 
 
 def _folded(convolution: Convolution, norm: Norm) -> Norm:
-    """The batch norm with the convolution's bias in its mean and our eps: the same function of the features."""
+    """The batch norm with EPS, and with the convolution's bias subtracted from its mean: the same function."""
     mean, variance = norm.mean.double(), norm.variance.double() + (norm.eps - EPS)
     if convolution.bias is not None:
         if convolution.bias.shape != mean.shape:
@@ -182,7 +201,10 @@ def _folded(convolution: Convolution, norm: Norm) -> Norm:
 
 
 def _tensors(source: Layer, module: nn.Module) -> dict[str, Tensor]:
-    """Under the names of `module`, float32, of its very shapes."""
+    """A layer's tensors under the names in `module`, in float32.
+
+    Raises AtelierError if their shapes are not those of `module`, or if their numbers are not finite.
+    """
     if isinstance(source, Convolution):
         found = {"weight": source.weight}
     else:

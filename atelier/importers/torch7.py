@@ -1,10 +1,9 @@
-"""Torch7's `.t7` files as plain values: numbers, texts, tables, tensors, and objects of classes the caller allows.
+"""Read Torch7's `.t7` files: numbers, texts, tables, tensors, and objects of classes that the caller allows.
 
-The layout is that of torch7's File.lua, generic/Tensor.c and generic/Storage.c (binary on x86-64, or ascii). Nothing in
-a file is ever called: byte code is refused where it stands. What a file can cost is bounded by its own size: every
-length is held against the bytes that are left before anything is made of it. (The torchfile package is not that: it
-takes lengths as they come, recurses without end, strides over memory beyond the storage, and knows no ascii.)
-Knows no layer.
+The format is that of torch7's File.lua, generic/Tensor.c and generic/Storage.c (binary on x86-64, or ascii). Files are
+untrusted: no code in a file is run, and every length is compared with the bytes that remain before anything is
+allocated. The package torchfile does none of that: it trusts lengths, recurses without limit, reads memory beyond a
+storage, and does not support ascii.
 """
 
 import math
@@ -29,17 +28,17 @@ ARRAYS = {
     for name, code in SCALARS.items()
     for kind in ("Tensor", "Storage")
 }
-MAX_DEPTH = 64  # an object in a module in a table counts three; a generator needs about ten
-MAX_VALUES = 200_000  # a generator of 2018 has some 500
+MAX_DEPTH = 64  # of nested values; a generator has about 10
+MAX_VALUES = 200_000  # a generator of 2018 has about 500
 MAX_DIMENSIONS = 16
-MAX_TEXT = 1 << 20
+MAX_TEXT_BYTES = 1 << 20
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(eq=False)
 class Torch7Object:
-    """An object of an allowed class: its class's name and version, and its fields."""
+    """An object of an allowed class: the class's name and version, and the object's fields."""
 
     name: str
     version: int
@@ -48,12 +47,12 @@ class Torch7Object:
 
 @dataclass(eq=False)
 class Torch7Table:
-    """A Lua table; whole numbers among its keys are ints."""
+    """A Lua table. Its integer keys are ints."""
 
     items: dict[Any, Any] = field(default_factory=dict)
 
     def sequence(self) -> list[Any]:
-        """The values under 1, 2, … up to the first gap."""
+        """The values of the keys 1, 2, …, up to the first missing one."""
         values: list[Any] = []
         while (key := len(values) + 1) in self.items:
             values.append(self.items[key])
@@ -61,22 +60,22 @@ class Torch7Table:
 
 
 def read_torch7(content: bytes, classes: Set[str]) -> Any:
-    """The one value of a `.t7` file.
+    """Read the value that a `.t7` file contains.
 
-    Raises AtelierError, saying at which byte, where the file is damaged, holds code, or an object of a class that is
-    not in `classes` (tensors and storages always are).
+    Raises AtelierError with the byte's position if the file is damaged, contains code, or an object of a class that is
+    not in `classes`. Tensors and storages are always allowed, and are returned as NumPy arrays.
     """
     source: _Source = _Ascii(content) if re.match(rb"[0-9]\s", content) else _Binary(content)
     return _Reader(source, classes).value()
 
 
 class _Source(Protocol):
-    """Scalars and runs of them, as one of the two encodings has them. Every method raises AtelierError at the end."""
+    """Scalars and arrays in one of the two encodings. Every method raises AtelierError where the file ends early."""
 
-    at: int
+    at: int  # the position in bytes
 
     def left(self) -> int:
-        """More things than this cannot follow."""
+        """How many values can follow, at most."""
 
     def read_int(self) -> int: ...
     def read_long(self) -> int: ...
@@ -112,7 +111,7 @@ class _Reader:
                     return self._once(self._object, at)
                 case 5:
                     return self._source.read_int() != 0
-                case 6 | 7 | 8:  # of three ages of Torch
+                case 6 | 7 | 8:  # in three versions of Torch
                     raise AtelierError(f"a Lua function at byte {at}: code is never read")
                 case kind:
                     raise AtelierError(f"a value of the unknown kind {kind} at byte {at}")
@@ -120,7 +119,7 @@ class _Reader:
             self._depth -= 1
 
     def _once(self, read: Callable[[int], None], at: int) -> Any:
-        """The value behind a number: read where the number is new, the same again where it is not."""
+        """The value with the index that follows: it is read where the index occurs first."""
         index = self._source.read_int()
         if index not in self._seen:
             read(index)
@@ -149,7 +148,7 @@ class _Reader:
             name, version = self._text(), int(match[1])
         if name in ARRAYS:
             kind, dtype = ARRAYS[name]
-            self._seen[index] = None  # what a tensor holds is a storage, and that holds numbers
+            self._seen[index] = None  # until it is read, so that a tensor cannot contain itself
             self._seen[index] = self._storage(dtype) if kind == "Storage" else self._tensor(dtype, at)
             return
         if name not in self._classes:
@@ -191,16 +190,16 @@ class _Reader:
 
     def _text(self) -> str:
         at, length = self._source.at, self._source.read_int()
-        if not 0 <= length <= min(MAX_TEXT, self._source.left()):
+        if not 0 <= length <= min(MAX_TEXT_BYTES, self._source.left()):
             raise AtelierError(f"a text of {length:,} bytes at byte {at}: the file is cut off or damaged")
         return self._source.read_text(length)
 
 
 class _Binary:
-    """Little-endian, a long in eight bytes."""
+    """The binary encoding: little-endian, a long in eight bytes."""
 
     def __init__(self, content: bytes) -> None:
-        self._content, self.at = memoryview(content), 0  # slices of it copy nothing
+        self._content, self.at = memoryview(content), 0  # its slices are no copies
 
     def left(self) -> int:
         return len(self._content) - self.at
@@ -215,7 +214,7 @@ class _Binary:
         return float(np.frombuffer(self._take(8), "<f8")[0])
 
     def read_text(self, length: int) -> str:
-        return str(self._take(length), "latin-1")  # any bytes at all are a text of Lua's
+        return str(self._take(length), "latin-1")  # texts in Lua are any bytes
 
     def read_array(self, count: int, dtype: str) -> Array:
         return np.frombuffer(self._take(count * np.dtype(dtype).itemsize), dtype)
@@ -228,7 +227,7 @@ class _Binary:
 
 
 class _Ascii:
-    """Numbers as words, a line a run of them; texts as they are, with a line's end behind."""
+    """The ascii encoding: numbers as words, an array on one line; texts are followed by a line feed."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self.at = content, 0

@@ -1,4 +1,4 @@
-"""The stage as DVC runs it: a generator in, artworks that carry their recipe out."""
+"""Stage generate writes artworks that carry their recipes."""
 
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def test_another_seed_another_model_and_another_truncation_give_other_pictures()
     assert len({picture.tobytes() for picture in seen}) == 4
 
 
-def test_every_artwork_carries_what_remakes_it() -> None:
+def test_an_artworks_provenance_paints_it_again() -> None:
     run(stage(canvas=[1, 4], truncation=0.7))
     facts = read_provenance(ARTWORKS / "1-00003.png")
     assert facts.model.md5 == digest(GENERATOR, "md5") and facts.model.sha256 == digest(GENERATOR)
@@ -104,7 +104,7 @@ def test_every_artwork_carries_what_remakes_it() -> None:
     ],
     ids=lambda network: network.arch,
 )
-def test_artworks_of_every_network_carry_what_remakes_them(network: NetworkConfig) -> None:
+def test_the_provenance_of_artworks_of_every_network_paints_them_again(network: NetworkConfig) -> None:
     save_small_generator(network=network)
     run(stage(count=1, canvas=[1, 2], seed=3))
     facts = read_provenance(ARTWORKS / "3-00000.png")
@@ -122,7 +122,9 @@ def test_artworks_of_every_network_carry_what_remakes_them(network: NetworkConfi
         {"layout": "line", "normalise": "batch", "truncation": 0.8},
     ],
 )
-def test_artworks_of_every_layout_and_normalisation_carry_what_remakes_them(how: dict[str, object]) -> None:
+def test_the_provenance_of_every_layout_and_normalisation_paints_the_picture_again(
+    how: dict[str, object],
+) -> None:
     run(stage(count=1, canvas=[2, 5], **how))
     facts = read_provenance(ARTWORKS / "1-00000.png")
     assert how.items() <= facts.latent.model_dump().items()
@@ -131,27 +133,27 @@ def test_artworks_of_every_layout_and_normalisation_carry_what_remakes_them(how:
     assert facts.pixels.height == (16 if facts.latent.seamless else 40)
 
 
-def test_a_network_without_batch_norms_cannot_go_by_the_canvass_statistics() -> None:
+def test_a_network_without_batch_norms_cannot_use_the_statistics_of_a_canvas() -> None:
     save_small_generator(network=NetworkConfig("r3gan", 32, {"preset": "S", "nz": 16}))
     with pytest.raises(AtelierError, match=r"no batch norms: set generate\.normalise to overlap"):
         run(stage(count=1, canvas=[1, 2], normalise="batch"))
 
 
-def test_the_contact_sheet_shows_the_first_64_and_shrinks_large_ones() -> None:
+def test_the_contact_sheet_shows_the_first_64_and_reduces_large_ones() -> None:
     run(stage(count=70))
     assert Image.open("data/contact_sheet.png").size == (8 * 34 + 2, 8 * 34 + 2)
     run(stage(count=1, canvas=[1, 64]))
     assert Image.open("data/contact_sheet.png").width == 256 + 4
 
 
-def test_no_artwork_of_an_earlier_run_stays() -> None:
+def test_artworks_of_an_earlier_run_are_removed() -> None:
     run(stage(count=9))
     (ARTWORKS / "stray.png").write_bytes(b"")
     run(stage(count=2, seed=3))
     assert list(artworks()) == ["3-00000.png", "3-00001.png"]
 
 
-def test_a_run_that_fails_leaves_the_artworks_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_leaves_the_earlier_artworks(monkeypatch: pytest.MonkeyPatch) -> None:
     run(stage())
     before = artworks()
     monkeypatch.setattr("atelier.canvas.latents.machine_memory", lambda: 2**20)
@@ -165,13 +167,13 @@ def test_a_run_that_fails_leaves_the_artworks_of_the_last(monkeypatch: pytest.Mo
     ]
 
 
-def test_without_a_model_the_stage_says_which_stage_makes_it() -> None:
+def test_a_missing_model_is_reported_with_the_stage_that_makes_it() -> None:
     GENERATOR.unlink()
     with pytest.raises(AtelierError, match="dvc repro train"):
         run(stage())
 
 
-def test_of_each_four_the_best_is_made_and_more_pictures_keep_the_earlier() -> None:
+def test_the_best_of_each_four_is_written_and_a_larger_count_keeps_the_earlier_ones() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         _, discriminator = make_networks(SMALL)
@@ -193,7 +195,7 @@ def test_of_each_four_the_best_is_made_and_more_pictures_keep_the_earlier() -> N
     assert two.items() < artworks().items()
 
 
-def test_without_a_discriminator_a_pick_says_which_stage_makes_it_and_nothing_else_needs_one() -> None:
+def test_only_a_pick_needs_the_discriminator_and_reports_the_stage_that_makes_it() -> None:
     run(stage(count=1))
     with pytest.raises(AtelierError, match=r"discriminator.*dvc repro train"):
         run(stage(count=1, pick="1 of 4"))

@@ -1,4 +1,4 @@
-"""The stage where a canvas makes pictures too large for PNGs; what is too large is a small number here."""
+"""Stage generate writes TIFFs for pictures that are too large for PNGs; the limit is small in these tests."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def artworks() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(ARTWORKS.iterdir())}
 
 
-def test_murals_are_the_pictures_that_their_recipes_paint_whole() -> None:
+def test_murals_have_the_pixels_that_their_recipes_paint_at_once() -> None:
     summary = run(stage(seed=4, layout="smooth"))
     assert [*artworks()] == ["4-00000.tif", "4-00001.tif", "4-00002.tif"]
     assert summary == "3 murals of 184 × 64 px, seed 4"
@@ -54,7 +54,7 @@ def test_murals_are_the_pictures_that_their_recipes_paint_whole() -> None:
     assert not STATE.exists()
 
 
-def test_a_run_that_was_stopped_goes_on_and_its_files_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_continues_and_writes_the_same_files(monkeypatch: pytest.MonkeyPatch) -> None:
     run(stage())
     whole, painted, region = artworks(), [], Painting.region
     tiles = 2 * 4
@@ -76,7 +76,7 @@ def test_a_run_that_was_stopped_goes_on_and_its_files_are_the_same(monkeypatch: 
     assert artworks() == whole and len(painted) == 3 * tiles + 1
 
 
-def test_what_is_begun_of_other_murals_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_murals_of_other_settings_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> np.ndarray:
         raise KeyboardInterrupt
 
@@ -91,7 +91,7 @@ def test_what_is_begun_of_other_murals_goes(monkeypatch: pytest.MonkeyPatch) -> 
     assert [read_provenance(path).latent.seed for path in ARTWORKS.iterdir()] == [5, 5, 5]
 
 
-def test_more_than_the_disk_holds_is_refused_and_the_artworks_of_the_last_run_stay() -> None:
+def test_murals_that_do_not_fit_on_the_disk_are_refused_and_the_earlier_artworks_stay() -> None:
     run(stage())
     before = artworks()
     with pytest.raises(AtelierError, match=r"2,000 murals of 20,024 × 20,024 px may need .* generate\.count"):
@@ -99,7 +99,7 @@ def test_more_than_the_disk_holds_is_refused_and_the_artworks_of_the_last_run_st
     assert artworks() == before
 
 
-def test_murals_are_passed_over_by_the_upscaler() -> None:
+def test_the_upscaler_skips_murals() -> None:
     run(stage())
     params = Params.model_validate({"upscale": {"method": "lanczos"}})
     assert "3 murals" in upscale.run(Stage("upscale", params))
@@ -122,7 +122,7 @@ def painted_again(job: Job) -> PixelFacts | None:
     return answer.pixels
 
 
-def test_a_mural_is_painted_again_from_what_it_says_of_itself_to_the_same_file() -> None:
+def test_a_murals_provenance_paints_the_same_file_again() -> None:
     run(stage(count=1, layout="smooth"))
     (path,) = ARTWORKS.iterdir()
     made, job = read_provenance(path), job_of(path)
@@ -131,7 +131,7 @@ def test_a_mural_is_painted_again_from_what_it_says_of_itself_to_the_same_file()
     assert Path("again.tif").read_bytes() == path.read_bytes()
 
 
-def test_painting_a_mural_again_goes_on_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repainting_a_mural_continues_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     run(stage(count=1))
     (path,) = ARTWORKS.iterdir()
     asked, region = [], Painting.region
@@ -149,7 +149,7 @@ def test_painting_a_mural_again_goes_on_where_it_was_stopped(monkeypatch: pytest
     assert len(asked) == 8 + 1 and len({*asked}) == 8
 
 
-def test_a_mural_that_another_process_paints_is_painted_apart() -> None:
+def test_a_mural_that_another_process_is_painting_is_painted_in_a_folder_of_its_own() -> None:
     run(stage(count=1))
     (path,) = ARTWORKS.iterdir()
     job = job_of(path)

@@ -1,4 +1,4 @@
-"""The best of so many candidates, by the discriminator: in groups, so that more pictures keep the earlier ones."""
+"""The best of each group of candidates are picked by the discriminator's score."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def chosen(pick: str, count: int) -> list[int]:
     return list(best_of(Pick.parse(pick), count, lambda index: float(SCORES[index])))
 
 
-def test_of_each_group_the_best_comes_and_of_equals_the_first() -> None:
+def test_the_best_of_each_group_are_picked_and_the_first_of_equals() -> None:
     assert chosen("1 of 4", 3) == [1, 6, 8]
     assert chosen("2 of 4", 6) == [1, 2, 6, 4, 8, 9]
 
@@ -29,7 +29,7 @@ def test_a_larger_count_keeps_what_a_smaller_one_picked() -> None:
         assert all(chosen(pick, count) == most[:count] for count in range(1, 5))
 
 
-def test_no_candidate_beyond_the_last_group_is_looked_at() -> None:
+def test_no_candidate_beyond_the_last_group_is_scored() -> None:
     assert chosen("1 of 12", 1) == [1]  # a thirteenth does not exist here
 
 
@@ -42,9 +42,7 @@ def test_no_candidate_beyond_the_last_group_is_looked_at() -> None:
     ],
     ids=lambda network: network.arch,
 )
-def test_a_judge_says_of_one_picture_what_the_network_says_of_it_among_others(
-    tmp_path: Path, network: NetworkConfig
-) -> None:
+def test_a_picture_has_the_same_score_alone_and_in_a_batch(tmp_path: Path, network: NetworkConfig) -> None:
     torch.manual_seed(0)
     _, discriminator = make_networks(network)
     save_network(tmp_path / "d.safetensors", discriminator, network, {})
@@ -56,7 +54,7 @@ def test_a_judge_says_of_one_picture_what_the_network_says_of_it_among_others(
     assert len(set(scores)) == 5
 
 
-def test_a_judge_refuses_another_size_and_a_network_that_diverged(tmp_path: Path) -> None:
+def test_another_size_and_a_diverged_discriminator_are_refused(tmp_path: Path) -> None:
     _, discriminator = make_networks(SMALL)
     with torch.no_grad():
         discriminator.layers[0].weight.fill_(torch.nan)
@@ -68,7 +66,7 @@ def test_a_judge_refuses_another_size_and_a_network_that_diverged(tmp_path: Path
         judge.score(np.zeros((32, 32, 3), np.uint8))
 
 
-def test_a_file_that_is_no_discriminator_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_without_a_discriminator_is_refused_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(AtelierError, match="dvc repro train"):
         Judge(tmp_path / "none.safetensors", torch.device("cpu"))
     generator, _ = make_networks(SMALL)

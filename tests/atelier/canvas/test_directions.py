@@ -1,4 +1,4 @@
-"""Directions of the first layer: found without painting, the same everywhere, and the strongest move a picture most."""
+"""Directions of the generator's first layer, and moves along them."""
 
 import copy
 
@@ -47,14 +47,16 @@ def first_features(generator: torch.nn.Module, z: torch.Tensor) -> torch.Tensor:
     return seen[0].expand(-1, -1, 4, 4).flatten(1)
 
 
-def test_the_first_layer_is_what_the_generator_does_before_anything_bends_it(generator):
+def test_the_first_layers_weight_computes_what_the_generator_computes_before_its_first_non_linearity(
+    generator,
+):
     generator = in_double_precision(generator, torch.device("cpu"))
     z, other = draw_latents(0, 0, 16).double(), draw_latents(0, 1, 16).double()
     seen = first_features(generator, z) - first_features(generator, other)
     assert torch.allclose((z - other) @ first_layer_weight(generator), seen)
 
 
-def test_directions_are_unit_rows_at_right_angles_the_strongest_first(generator):
+def test_directions_are_orthogonal_unit_rows_with_the_strongest_first(generator):
     rows, shares = directions_with_shares(generator)
     assert rows.shape == (16, 16) and rows.dtype == torch.float64
     assert torch.allclose(rows @ rows.T, torch.eye(16, dtype=torch.float64), atol=1e-7)
@@ -63,7 +65,7 @@ def test_directions_are_unit_rows_at_right_angles_the_strongest_first(generator)
     assert torch.allclose(effects**2 / (effects**2).sum(), shares)
 
 
-def test_directions_are_the_same_for_either_precision_and_any_turn_of_the_features(generator):
+def test_directions_do_not_depend_on_the_precision_or_the_order_of_the_features(generator):
     rows = directions(generator)
     assert torch.equal(directions(in_double_precision(generator, torch.device("cpu"))), rows)
     layer = first_layer_weight(generator)
@@ -88,7 +90,7 @@ def test_the_strongest_direction_moves_a_picture_more_than_the_weakest(generator
     assert strong > weak
 
 
-def test_a_latent_that_no_feature_depends_on_is_no_direction(generator):
+def test_a_latent_number_without_effect_is_no_direction(generator):
     with torch.no_grad():
         weight = generator.project.weight
         (weight[:, 3] if weight.shape[1] == 16 else weight[3]).zero_()
@@ -107,6 +109,6 @@ def test_every_cell_of_a_field_is_moved_by_the_sum_of_the_moves(generator):
     assert move_latents(field, generator, []) is field
 
 
-def test_a_direction_that_is_not_there_is_a_sentence(generator):
+def test_an_unknown_direction_is_refused_with_a_message(generator):
     with pytest.raises(AtelierError, match="direction 16 is not there: the model has 16, from 0 to 15"):
         move_latents(draw_latents(1, 0, 16), generator, [Move(direction=16, amount=1.0)])

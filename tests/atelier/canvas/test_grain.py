@@ -1,4 +1,4 @@
-"""The grain of canvases and walks: each cell has its own, and it stays what it was when the canvas changes."""
+"""The grain of the cells of canvases and of walks."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def walk(frame: int, **facts: Any) -> Walk:
     )
 
 
-def test_every_cell_of_every_picture_has_a_grain_of_its_own_that_is_standard_normal():
+def test_cells_have_independent_standard_normal_grain():
     places = [(1, 5, 0, 0), (1, 5, 0, 1), (1, 5, 1, 0), (1, 6, 0, 0), (2, 5, 0, 0), (1, 5, -1, 0)]
     drawn = torch.stack([draw_grain(*place, 4096) for place in places])
     assert torch.equal(drawn[0], draw_grain(1, 5, 0, 0, 4096))
@@ -48,7 +48,7 @@ def test_every_cell_of_every_picture_has_a_grain_of_its_own_that_is_standard_nor
     assert drawn.mean().abs() < 0.03 and drawn.std().item() == pytest.approx(1, abs=0.03)
 
 
-def test_a_picture_alone_is_the_one_in_a_batch_and_its_grain_shows(generator):
+def test_a_picture_is_the_same_alone_and_in_a_batch_and_depends_on_its_grain(generator):
     alone = render(generator, draw_inputs(generator, 1, 7))
     pictures = np.concatenate([*render_seed(generator, 1, 8)])
     assert np.array_equal(pictures[7], alone)
@@ -73,7 +73,7 @@ def test_variations_and_moves_keep_the_grain_and_a_grown_canvas_has_it_in_its_mi
     assert torch.equal(grown(1, 1), small(0, 0)) and torch.equal(grown(1, 2), small(0, 1))
 
 
-def test_a_still_walk_keeps_the_first_stations_grain_and_holds_still_where_the_latent_does(generator):
+def test_a_still_walk_keeps_the_first_stations_grain(generator):
     first = grain_function(generator, recipe())(0, 0)
     for frame in range(5):
         assert torch.equal(grain_function(generator, recipe(walk=walk(frame)))(0, 0), first)
@@ -81,7 +81,7 @@ def test_a_still_walk_keeps_the_first_stations_grain_and_holds_still_where_the_l
     assert np.array_equal(paint(generator, stays[0]), paint(generator, stays[1]))
 
 
-def test_a_moving_walk_passes_from_one_grain_to_the_next_and_stays_as_strong(generator):
+def test_a_moving_walk_interpolates_the_grain_and_keeps_its_variance(generator):
     numbers = [
         grain_function(generator, recipe(walk=walk(frame, grain="moving")))(0, 0) for frame in range(5)
     ]

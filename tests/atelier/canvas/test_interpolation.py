@@ -1,4 +1,4 @@
-"""Where a walk's frames stand, and what lies between two latents."""
+"""The positions of a walk's frames, and spherical interpolation between latents."""
 
 import itertools
 import math
@@ -24,12 +24,12 @@ def test_a_walk_begins_at_its_first_station_and_ends_at_its_last():
     assert stands(6) == (B, C, 1.0)
 
 
-def test_a_loop_comes_back_without_showing_its_first_frame_twice():
+def test_a_loop_returns_without_repeating_its_first_frame():
     walked = [stands(frame, 6, loop=True) for frame in range(6)]
     assert walked == [(A, B, 0.0), (A, B, 0.5), (B, C, 0.0), (B, C, 0.5), (C, A, 0.0), (C, A, 0.5)]
 
 
-def test_frames_are_evenly_spaced_where_they_do_not_meet_the_stations():
+def test_frames_are_equally_spaced_also_between_stations():
     steps = []
     for frame in range(60):
         before, _, gone = stands(frame, 60)
@@ -38,7 +38,7 @@ def test_frames_are_evenly_spaced_where_they_do_not_meet_the_stations():
     assert all(abs(b - a - 2 / 59) < 1e-12 for a, b in itertools.pairwise(steps))
 
 
-def test_smooth_easing_starts_and_arrives_slowly_and_is_half_way_at_half_time():
+def test_smooth_easing_is_slow_near_stations_and_half_way_at_half_time():
     gone = [stands(frame, 41, easing="smooth")[2] for frame in range(20)]
     assert gone[0] == 0 and gone[10] == 0.5
     assert gone[1] < 0.01 and 1 - gone[19] < 0.01
@@ -51,14 +51,14 @@ def test_a_frame_beyond_the_last_is_refused():
 
 
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3)])
-def test_the_ends_of_the_way_are_the_stations_to_the_last_bit(canvas: tuple[int, int]):
+def test_slerp_returns_its_ends_exactly(canvas: tuple[int, int]):
     one, other = draw_latents(3, 0, 16, canvas), draw_latents(14, 0, 16, canvas)
     assert torch.equal(slerp(one, other, 0.0), one)
     assert torch.equal(slerp(one, other, 1.0), other)
 
 
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3)])
-def test_every_cell_turns_evenly_and_keeps_the_length_between(canvas: tuple[int, int]):
+def test_slerp_turns_at_a_constant_rate_and_interpolates_lengths(canvas: tuple[int, int]):
     one, other = draw_latents(3, 0, 16, canvas), draw_latents(14, 0, 16, canvas)
     walked = torch.stack([slerp(one, other, step / 8) for step in range(9)]).double()
     lengths = walked.norm(dim=2)
@@ -68,7 +68,7 @@ def test_every_cell_turns_evenly_and_keeps_the_length_between(canvas: tuple[int,
     assert torch.allclose(turned, turned[:1].expand_as(turned), rtol=1e-4)
 
 
-def test_latents_on_one_line_are_mixed_without_dividing_by_nothing():
+def test_slerp_of_parallel_opposite_and_zero_latents_is_finite():
     z = draw_latents(3, 0, 16)
     assert torch.allclose(slerp(z, 3 * z, 0.5), 2 * z)
     assert torch.equal(slerp(z, z, 0.3), z)
@@ -76,7 +76,7 @@ def test_latents_on_one_line_are_mixed_without_dividing_by_nothing():
     assert torch.equal(slerp(0 * z, 0 * z, 0.5), 0 * z)
 
 
-def test_a_small_angle_keeps_its_digits():
+def test_slerp_is_precise_for_small_angles():
     one = torch.tensor([[1.0, 0.0]])
     near = torch.tensor([[math.cos(1e-6), math.sin(1e-6)]])
     assert math.isclose(slerp(one, near, 0.5)[0, 1].item(), 5e-7, rel_tol=1e-5)

@@ -1,4 +1,4 @@
-"""What lies in the cells of a canvas, layout by layout."""
+"""The latents of a canvas in each layout."""
 
 from typing import get_args
 
@@ -34,14 +34,14 @@ def likeness(field: torch.Tensor, one: tuple[int, int], other: tuple[int, int]) 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_one_cell_is_the_pictures_own_latent_in_every_layout(layout: Layout) -> None:
+def test_a_canvas_of_one_cell_is_the_pictures_latent_in_every_layout(layout: Layout) -> None:
     assert torch.equal(laid(layout, (1, 1)), draw_latents(1, 0, NZ))
     assert torch.equal(laid(layout, (1, 1), seamless=True), draw_latents(1, 0, NZ))
 
 
 @pytest.mark.parametrize("canvas", [(4, 7), (7, 4), (1, 2), (2, 1), (1, 9), (16, 16)])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_latents_are_as_long_as_those_that_training_showed(layout: Layout, canvas: tuple[int, int]) -> None:
+def test_latents_have_the_length_of_those_in_training(layout: Layout, canvas: tuple[int, int]) -> None:
     for seamless in (False, True):
         field = laid(layout, canvas, seamless)
         assert field.shape == (1, NZ, *canvas) and field.dtype == torch.float32
@@ -49,7 +49,7 @@ def test_latents_are_as_long_as_those_that_training_showed(layout: Layout, canva
         assert lengths.min() > 7.5 and lengths.max() < 12.5  # √100, and four standard deviations
 
 
-def test_random_cells_have_nothing_in_common() -> None:
+def test_random_cells_are_independent() -> None:
     assert torch.equal(laid("random", (4, 7)), draw_latents(1, 0, NZ, (4, 7)))
     assert abs(likeness(laid("random", (4, 7)), (0, 0), (0, 1))) < 0.4
 
@@ -64,14 +64,14 @@ def test_a_line_goes_from_one_latent_to_another_along_the_longer_side(canvas: tu
     assert ways == sorted(ways, reverse=True) and abs(ways[-1]) < 0.4
 
 
-def test_a_seamless_line_comes_back() -> None:
+def test_a_seamless_line_returns_to_its_start() -> None:
     field = laid("line", (1, 8), seamless=True)
     for step in range(1, 4):
         assert torch.equal(field[..., step], field[..., 8 - step])
     assert abs(likeness(field, (0, 0), (0, 4))) < 0.4
 
 
-def test_a_smooth_field_changes_slowly_and_all_over() -> None:
+def test_a_smooth_field_changes_slowly_in_both_directions() -> None:
     field = laid("smooth", (13, 13))
     steps = [likeness(field, (row, column), (row, column + 1)) for row in range(13) for column in range(12)]
     steps += [likeness(field, (row, column), (row + 1, column)) for row in range(12) for column in range(13)]
@@ -80,7 +80,7 @@ def test_a_smooth_field_changes_slowly_and_all_over() -> None:
     assert abs(likeness(field, (0, 0), (0, 12))) < 0.4
 
 
-def test_every_row_of_a_panorama_is_the_same_and_goes_on_smoothly() -> None:
+def test_the_rows_of_a_panorama_are_equal_and_change_slowly_along_the_width() -> None:
     field = laid("panorama", (3, 13))
     assert (field == field[:, :, :1]).all()
     assert min(likeness(field, (0, column), (0, column + 1)) for column in range(12)) > 0.6
@@ -88,7 +88,7 @@ def test_every_row_of_a_panorama_is_the_same_and_goes_on_smoothly() -> None:
 
 
 @pytest.mark.parametrize("layout", ["smooth", "panorama", "line"])
-def test_a_seamless_field_goes_on_at_its_other_edge(layout: Layout) -> None:
+def test_a_seamless_field_continues_at_its_other_edge(layout: Layout) -> None:
     field = laid(layout, (12, 12), seamless=True)
     assert likeness(field, (5, 11), (5, 0)) > 0.6
     assert likeness(field, (11, 5), (0, 5)) > 0.6
@@ -97,7 +97,7 @@ def test_a_seamless_field_goes_on_at_its_other_edge(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pictures_have_fields_of_their_own(layout: Layout) -> None:
+def test_fields_depend_on_the_picture_only(layout: Layout) -> None:
     assert torch.equal(laid(layout, (4, 7)), laid(layout, (4, 7)))
     assert (
         abs(torch.corrcoef(torch.stack([laid(layout, (4, 7), index=i).flatten() for i in (0, 1)]))[0, 1])
@@ -107,7 +107,7 @@ def test_pictures_have_fields_of_their_own(layout: Layout) -> None:
 
 @pytest.mark.parametrize("seamless", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_recipe_keeps_meaning_the_same_field(layout: Layout, seamless: bool) -> None:
+def test_the_numbers_of_a_recipes_field_do_not_change(layout: Layout, seamless: bool) -> None:
     """A change here changes every picture ever made with this layout."""
     cell = laid(layout, (4, 7), seamless)[0, :3, -1, -1]
     assert torch.allclose(cell, torch.tensor(LAST_CELLS[layout, seamless]), atol=1e-6)

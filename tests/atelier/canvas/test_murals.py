@@ -1,4 +1,4 @@
-"""Murals: painted a tile at a time, the same bytes after any kill, in memory that a tile bounds."""
+"""Murals are painted tile by tile in bounded memory, with the same bytes after a kill."""
 
 import os
 import re
@@ -59,13 +59,13 @@ def made(source: Waves, folder: Path) -> Path:
         return make_mural(source, MADE, folder, progress, "mural 1 of 1")
 
 
-def test_what_is_too_large_for_a_png_is_a_mural_and_what_is_too_large_for_both_is_refused() -> None:
+def test_pictures_too_large_for_a_png_are_murals_and_those_too_large_for_both_are_refused() -> None:
     assert not is_mural(9_000, MURAL_PX // 9_000) and is_mural(9_000, MURAL_PX // 9_000 + 1)
     with pytest.raises(AtelierError, match=r"a picture of 65,537 × 65,536 px is larger .*generate\.canvas"):
         is_mural(65_536, MAX_PX // 65_536 + 1)
 
 
-def test_a_mural_in_tiles_is_the_whole_and_says_what_made_it(tmp_path) -> None:
+def test_a_mural_has_the_pixels_of_its_source_and_its_provenance(tmp_path) -> None:
     source = Waves(300, 500)
     path = made(source, tmp_path / "mural")
     assert source.asked == 5 * 8
@@ -74,14 +74,14 @@ def test_a_mural_in_tiles_is_the_whole_and_says_what_made_it(tmp_path) -> None:
     assert [file.name for file in (tmp_path / "mural").iterdir()] == ["mural.tif"]
 
 
-def test_a_mural_that_is_finished_is_not_painted_again(tmp_path) -> None:
+def test_a_finished_mural_is_not_painted_again(tmp_path) -> None:
     made(Waves(300, 500), tmp_path / "mural")
     source = Waves(300, 500)
     made(source, tmp_path / "mural")
     assert source.asked == 0
 
 
-def test_a_kill_costs_the_tile_that_was_being_painted_and_the_bytes_are_the_same(tmp_path) -> None:
+def test_a_kill_loses_one_tile_and_the_bytes_are_the_same(tmp_path) -> None:
     """Waits for a child that paints slowly."""
     program = (
         "import sys, pathlib; from tests.atelier.canvas import test_murals as it\n"
@@ -103,7 +103,7 @@ def test_a_kill_costs_the_tile_that_was_being_painted_and_the_bytes_are_the_same
     assert path.read_bytes() == made(Waves(300, 500), tmp_path / "whole").read_bytes()
 
 
-def test_what_was_begun_is_said_and_its_rate_is_that_of_this_run(tmp_path, capsys) -> None:
+def test_progress_counts_an_earlier_runs_tiles_but_its_rate_does_not(tmp_path, capsys) -> None:
     class Stopping(Waves):
         def region(self, *where: int) -> np.ndarray:
             if self.asked == 12:
@@ -120,7 +120,7 @@ def test_what_was_begun_is_said_and_its_rate_is_that_of_this_run(tmp_path, capsy
     assert re.fullmatch(r"generate: 0\.15/0\.15 Mpx, .* Mpx/s, mural 1 of 1, file 100%", last)
 
 
-def test_pixels_without_their_notes_are_painted_from_the_beginning(tmp_path) -> None:
+def test_pixels_without_a_log_of_tiles_are_painted_from_the_beginning(tmp_path) -> None:
     source, path = Waves(100, 100), tmp_path / "pixels.npy"
     path.write_bytes(b"what a crash left")
     paint_tiles(source, path, lambda px: None)
@@ -149,7 +149,7 @@ def test_memory_is_bounded_by_a_tile(tmp_path) -> None:
     assert facts is not None and (facts.width, facts.height) == (4_000, 6_000)
 
 
-def test_a_disk_that_is_too_small_is_a_sentence_before_the_work(tmp_path) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_the_work(tmp_path) -> None:
     with pytest.raises(AtelierError, match=r"9,000 murals of 60,000 × 60,000 px may need .* GiB are free"):
         check_disk_space(tmp_path, 60_000, 60_000, 9_000)
     check_disk_space(tmp_path, 100, 100, 1)
@@ -164,7 +164,7 @@ def small_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_up_before_the_painting_is_a_sentence(small_disk, tmp_path) -> None:
+def test_a_disk_that_is_full_before_the_painting_is_reported(small_disk, tmp_path) -> None:
     with pytest.raises(
         AtelierError, match=r"no room for 0\.00 GiB of pixels \(.*\): free some, or make the canvas"
     ):
@@ -172,7 +172,7 @@ def test_a_disk_that_fills_up_before_the_painting_is_a_sentence(small_disk, tmp_
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_disk_that_fills_up_while_the_file_is_written_is_a_sentence_and_the_pixels_stay(
+def test_a_disk_that_is_full_when_the_tiff_is_written_is_reported_and_the_pixels_stay(
     small_disk, tmp_path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (174, 190, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Recipes become pixels: the same bytes whole and in parts, at any offset of a seamless plane, on any device."""
+"""Recipes are painted to the same bytes whole and in parts, at any offset if seamless, on any device."""
 
 import copy
 import itertools
@@ -75,21 +75,21 @@ def _painter(config: NetworkConfig) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3), (1, 9)])
-def test_a_plain_recipe_is_what_its_latents_paint_at_once(generator, canvas) -> None:
+def test_a_plain_recipe_is_painted_like_its_latents_at_once(generator, canvas) -> None:
     picture = paint(generator, recipe(canvas, truncation=0.8))
     assert np.array_equal(picture, render(generator, canvas_inputs(generator, 1, 5, canvas, 0.8)))
     assert picture.std() > 10
 
 
 @pytest.mark.parametrize("canvas", [(1, 1), (2, 3)])
-def test_pictures_painted_in_the_smallest_pieces_are_the_same(generator, canvas, request) -> None:
+def test_pictures_are_the_same_in_the_smallest_pieces(generator, canvas, request) -> None:
     whole = paint(generator, recipe(canvas))
     request.getfixturevalue("small_pieces")
     assert np.array_equal(paint(generator, recipe(canvas)), whole)
 
 
 @pytest.mark.parametrize("seamless", [False, True])
-def test_any_rectangle_is_that_part_of_the_whole(generator, seamless) -> None:
+def test_any_region_is_that_part_of_the_whole_picture(generator, seamless) -> None:
     wanted = recipe((3, 4), seamless=seamless)
     whole, parts = paint(generator, wanted), Painting(generator, wanted)
     chance = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_any_rectangle_is_that_part_of_the_whole(generator, seamless) -> None:
         assert np.array_equal(part, whole[top:bottom, left:right])
 
 
-def test_every_edge_and_corner_is_the_wholes(generator) -> None:
+def test_the_corner_pixels_are_those_of_the_whole_picture(generator) -> None:
     wanted = recipe((3, 4))
     whole, parts = paint(generator, wanted), Painting(generator, wanted)
     height, width = whole.shape[:2]
@@ -109,7 +109,7 @@ def test_every_edge_and_corner_is_the_wholes(generator) -> None:
         assert np.array_equal(parts.region(top, left, 1, 1)[0, 0], whole[top, left])
 
 
-def test_a_seamless_picture_rolled_by_any_offset_is_the_same_picture_rendered_again(generator) -> None:
+def test_a_seamless_picture_at_any_offset_is_the_same_picture_rolled(generator) -> None:
     parts = Painting(generator, recipe((2, 3), seamless=True))
     whole = parts.region(0, 0, parts.height, parts.width)
     for down, across in [(1, 0), (0, -1), (7, 13), (-11, 40), (-1000, 777)]:
@@ -127,13 +127,13 @@ def test_a_seamless_tile_beside_itself_has_no_seam(generators, layout) -> None:
     assert steps[parts.width - 1] <= 1.5 * steps[: parts.width - 1].max()
 
 
-def test_a_seamless_picture_of_one_cell_is_a_tile_too(generator) -> None:
+def test_a_seamless_picture_of_one_cell_repeats_too(generator) -> None:
     parts = Painting(generator, recipe((1, 1), seamless=True))
     tile = parts.region(0, 0, parts.height, parts.width)
     assert np.array_equal(parts.region(-3, 5, parts.height, parts.width), np.roll(tile, (3, -5), (0, 1)))
 
 
-def test_what_does_not_repeat_ends_at_its_edge(generator) -> None:
+def test_a_region_beyond_the_edge_of_a_picture_that_does_not_repeat_is_an_error(generator) -> None:
     parts = Painting(generator, recipe())
     for part in [(-1, 0, 2, 2), (0, 0, parts.height + 1, 1), (0, parts.width, 1, 1), (0, 0, 0, 5)]:
         with pytest.raises(ValueError, match="no part of a picture"):
@@ -153,7 +153,7 @@ def test_a_seamless_dcgan_shows_no_overhang(generators) -> None:
     assert size_px(generators["sketch"], recipe((4, 8), seamless=True)) == (4 * 32, 8 * 32)
 
 
-def test_by_its_own_statistics_the_canvas_leaves_every_batch_norm_at_mean_0_and_variance_1(normed) -> None:
+def test_with_a_canvas_statistics_batch_norms_have_mean_0_and_variance_1(normed) -> None:
     seen = []
     parts = Painting(normed, recipe((3, 4), normalise="batch"))
     norm = next(module for module in parts._painter.modules() if isinstance(module, torch.nn.BatchNorm2d))
@@ -166,7 +166,7 @@ def test_by_its_own_statistics_the_canvas_leaves_every_batch_norm_at_mean_0_and_
 
 
 @pytest.mark.parametrize("seamless", [False, True])
-def test_a_canvas_by_its_own_statistics_is_the_same_in_pieces(normed, seamless, request) -> None:
+def test_a_canvas_with_its_own_statistics_is_the_same_in_pieces(normed, seamless, request) -> None:
     wanted = recipe((2, 3), normalise="batch", seamless=seamless)
     whole = paint(normed, wanted)
     if not seamless:
@@ -179,7 +179,7 @@ def test_a_canvas_by_its_own_statistics_is_the_same_in_pieces(normed, seamless, 
     assert np.array_equal(part, whole[3:13, 5:22])
 
 
-def test_a_canvass_statistics_are_taken_when_it_is_first_looked_at_and_said_to_be(
+def test_a_canvas_statistics_are_computed_once_for_the_first_region_with_progress(
     normed, small_pieces
 ) -> None:
     shares: list[float] = []
@@ -192,7 +192,7 @@ def test_a_canvass_statistics_are_taken_when_it_is_first_looked_at_and_said_to_b
 
 
 @pytest.mark.parametrize("until", [0, 0.24, 0.25, 0.26, 0.5, 0.8, 1])
-def test_statistics_that_were_stopped_go_on_and_are_the_same_to_the_bit(
+def test_interrupted_statistics_continue_and_are_the_same_to_the_bit(
     normed, small_pieces, tmp_path, until
 ) -> None:
     wanted = recipe(normalise="batch")
@@ -213,7 +213,7 @@ def test_statistics_that_were_stopped_go_on_and_are_the_same_to_the_bit(
         assert torch.equal(tensor, gone_on.state_dict()[name]), name
 
 
-def test_statistics_whose_file_is_damaged_are_taken_anew(normed, small_pieces, tmp_path) -> None:
+def test_statistics_with_a_damaged_file_are_computed_anew(normed, small_pieces, tmp_path) -> None:
     kept = tmp_path / "statistics.safetensors"
     kept.write_bytes(b"half a file")
     wanted = recipe(normalise="batch")
@@ -221,7 +221,7 @@ def test_statistics_whose_file_is_damaged_are_taken_anew(normed, small_pieces, t
     assert np.array_equal(picture, Painting(normed, wanted).region(0, 0, 8, 8))
 
 
-def test_painting_by_a_canvass_statistics_leaves_those_of_the_generator_alone(normed) -> None:
+def test_painting_with_a_canvas_statistics_does_not_change_the_generator(normed) -> None:
     before = {name: tensor.clone() for name, tensor in normed.state_dict().items()}
     overlapping = paint(normed, recipe())
     assert not np.array_equal(paint(normed, recipe(normalise="batch")), overlapping)
@@ -230,7 +230,7 @@ def test_painting_by_a_canvass_statistics_leaves_those_of_the_generator_alone(no
     assert np.array_equal(paint(normed, recipe()), overlapping)
 
 
-def test_where_latents_meet_their_strength_is_evened_unless_normalise_is_none(generators) -> None:
+def test_overlapping_latents_are_normalised_unless_normalise_is_none(generators) -> None:
     generator = generators["dcgan"]
     raw = generator.project(draw_latents(1, 5, NZ, (6, 6)).double())
     uneven = Painting(generator, recipe((6, 6), normalise="none"))._painter
@@ -244,14 +244,14 @@ def test_where_latents_meet_their_strength_is_evened_unless_normalise_is_none(ge
     ("name", "canvas", "words"),
     [("r3gan", (2, 3), "no batch norms"), ("sketch", (1, 1), "a canvas of one cell is too small")],
 )
-def test_statistics_that_do_not_exist_are_refused_in_words(generators, name, canvas, words) -> None:
+def test_statistics_that_do_not_exist_are_refused_with_a_message(generators, name, canvas, words) -> None:
     with pytest.raises(AtelierError, match=f"{words}.*generate.normalise"):
         paint(generators[name], recipe(canvas, normalise="batch"))
 
 
 @pytest.mark.parametrize("layout", ["random", "smooth"])
 @pytest.mark.parametrize("seamless", [False, True])
-def test_a_picture_grown_larger_is_still_there_in_the_middle(generator, layout, seamless) -> None:
+def test_a_grown_canvas_shows_the_smaller_picture_in_its_middle(generator, layout, seamless) -> None:
     alone = {
         index: paint(generator, recipe((1, 1)).model_copy(update={"index": index})).astype(float)
         for index in range(5, 8)
@@ -267,14 +267,14 @@ def test_a_picture_grown_larger_is_still_there_in_the_middle(generator, layout, 
     assert max(likeness, key=likeness.__getitem__) == 5 and likeness[5] > 0.5
 
 
-def test_a_canvas_grows_from_a_smaller_one_only(generators) -> None:
+def test_a_canvas_cannot_grow_from_a_larger_one(generators) -> None:
     with pytest.raises(AtelierError, match=r"\[2, 3\] cells cannot grow from one of \[3, 3\]"):
         paint(generators["sketch"], recipe((2, 3), grown_from=(3, 3)))
     same = recipe((2, 3), grown_from=(2, 3))
     assert torch.equal(latent_field(generators["sketch"], same), latent_field(generators["sketch"], recipe()))
 
 
-def test_a_larger_field_is_the_smaller_ones_and_all_around_its_own(generators) -> None:
+def test_a_grown_field_has_the_smaller_one_in_its_middle_and_its_own_around_it(generators) -> None:
     inner, around = (latent_field(generators["sketch"], recipe(canvas)) for canvas in ((2, 3), (6, 7)))
     grown = latent_field(generators["sketch"], recipe((6, 7), grown_from=(2, 3)))
     assert torch.equal(grown[:, :, 2:4, 2:5], inner)
@@ -282,7 +282,7 @@ def test_a_larger_field_is_the_smaller_ones_and_all_around_its_own(generators) -
     assert torch.equal(grown, around)
 
 
-def test_a_varied_field_that_grew_is_still_there_in_the_middle(generators) -> None:
+def test_a_grown_field_has_the_varied_smaller_one_in_its_middle(generators) -> None:
     near = Variation(number=2, strength=0.4)
     inner = latent_field(generators["sketch"], recipe((2, 3), variation=near))
     grown = latent_field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=(near,)))
@@ -296,7 +296,7 @@ def test_a_varied_field_that_grew_is_still_there_in_the_middle(generators) -> No
     assert not torch.allclose(own[:, :, 0], other[:, :, 0])  # neighbours of its own
 
 
-def test_variations_lie_around_the_picture_as_far_as_they_are_strong(generators) -> None:
+def test_the_angle_between_a_variation_and_the_picture_is_its_strength(generators) -> None:
     generator, canvas = generators["sketch"], (8, 8)
     plain = latent_field(generator, recipe(canvas))
     for strength in (0.1, 0.5, 1.0):
@@ -313,7 +313,7 @@ def test_variations_lie_around_the_picture_as_far_as_they_are_strong(generators)
     assert (tame == 0).all()
 
 
-def test_a_neighbours_neighbours_lie_around_it_and_are_nobody_elses(generators) -> None:
+def test_a_neighbour_has_neighbours_of_its_own_around_it(generators) -> None:
     near = [Variation(number=number, strength=0.3) for number in range(2)]
 
     def varied(*way: Variation) -> torch.Tensor:
@@ -334,7 +334,7 @@ def test_a_neighbours_neighbours_lie_around_it_and_are_nobody_elses(generators) 
     )
 
 
-def test_a_walks_frame_is_its_station_where_it_stands_on_one(generators) -> None:
+def test_the_first_and_last_frames_of_a_walk_are_its_stations(generators) -> None:
     stations = (Station(seed=1, index=5), Station(seed=3, index=2))
     frames = [
         latent_field(
@@ -358,7 +358,9 @@ def test_every_cell_is_moved_along_a_direction(generators) -> None:
     assert torch.allclose(moved, row[:, None, None].expand(NZ, 2, 3), atol=1e-5)
 
 
-def test_what_does_not_fit_into_memory_is_refused_before_anything_is_drawn(generators, monkeypatch) -> None:
+def test_a_canvas_that_does_not_fit_into_memory_is_refused_before_anything_is_drawn(
+    generators, monkeypatch
+) -> None:
     monkeypatch.setattr("atelier.canvas.latents.machine_memory", lambda: 2**30)
     for generator, canvas, words in [
         (generators["sketch"], (4096, 4096), "a picture of 131,072 × 131,072 px, which needs about 48.0 GiB"),

@@ -28,11 +28,11 @@ def directions(*options: str, recipes: list[Recipe] = PICTURES) -> int:
     return directions_sheet.main(["g.safetensors", *(each.model_dump_json() for each in recipes), *options])
 
 
-def test_amounts_go_evenly_from_one_side_through_nothing_to_the_other() -> None:
+def test_amounts_are_equally_spaced_around_0() -> None:
     assert directions_sheet.amounts(3) == [-3, -2, -1, 0, 1, 2, 3]
 
 
-def test_every_picture_of_the_sheet_may_be_kept_and_is_painted_again_from_its_own_recipe() -> None:
+def test_the_pictures_of_the_sheet_are_saved_with_recipes_that_paint_them_again() -> None:
     assert directions("--count=2", "--amount=1.5", "--out=sheet.png", "--save=kept") == 0
     names = sorted(path.name for path in Path("kept").iterdir())
     assert len(names) == 2 * (1 + 2 * 6)
@@ -46,13 +46,13 @@ def test_every_picture_of_the_sheet_may_be_kept_and_is_painted_again_from_its_ow
     assert len({picture.tobytes() for picture in pictures.values()}) == len(names)
 
 
-def test_the_same_sheet_is_the_same_bytes() -> None:
+def test_equal_arguments_give_equal_sheets() -> None:
     for name in ("one.png", "other.png"):
         assert directions("--count=3", f"--out={name}") == 0
     assert Path("one.png").read_bytes() == Path("other.png").read_bytes()
 
 
-def test_more_directions_than_there_are_are_all_and_wide_pictures_are_shrunk() -> None:
+def test_a_count_above_the_number_of_directions_shows_all_and_wide_pictures_are_reduced() -> None:
     wide = [PICTURES[0].model_copy(update={"canvas": (1, 5)})]
     assert directions("--count=64", "--out=sheet.png", recipes=wide) == 0
     sheet = Image.open("sheet.png")
@@ -60,7 +60,7 @@ def test_more_directions_than_there_are_are_all_and_wide_pictures_are_shrunk() -
     assert sheet.height > 8 * 64
 
 
-def test_a_missing_model_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_model_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     Path("g.safetensors").unlink()
     assert directions("--out=sheet.png") == 1
     assert "g.safetensors" in capsys.readouterr().err

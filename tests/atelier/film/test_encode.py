@@ -1,4 +1,4 @@
-"""Films: whole or not at all, the same bytes again, the colours of the pictures they are made of."""
+"""Films are written atomically, with equal bytes for equal frames, in the colours of the frames."""
 
 import os
 import subprocess
@@ -41,9 +41,7 @@ def test_a_film_has_its_frames_its_rate_its_comment_and_its_colours(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_frames_are_the_same_bytes_in_another_place_and_with_other_cores(
-    tmp_path: Path, kind: str
-) -> None:
+def test_equal_frames_give_equal_bytes_in_another_folder_and_on_one_core(tmp_path: Path, kind: str) -> None:
     write_film(tmp_path / f"a.{kind}", frames(), 12, "c")
     script = (
         "import sys; from pathlib import Path; from tests.atelier.film.test_encode import frames; "
@@ -58,7 +56,7 @@ def test_the_same_frames_are_the_same_bytes_in_another_place_and_with_other_core
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_films_of_the_same_frames_are_known_whatever_they_carry(tmp_path: Path, kind: str) -> None:
+def test_the_digest_of_the_frames_does_not_depend_on_the_comment(tmp_path: Path, kind: str) -> None:
     names = [tmp_path / f"{name}.{kind}" for name in ("a", "told-otherwise", "shorter", "slower")]
     for path, count, fps, told in zip(names, (8, 8, 7, 8), (12, 12, 12, 6), "abaa", strict=True):
         write_film(path, frames(count), fps, told)
@@ -67,13 +65,13 @@ def test_two_films_of_the_same_frames_are_known_whatever_they_carry(tmp_path: Pa
     assert names[0].read_bytes() != names[1].read_bytes()
 
 
-def test_an_index_comes_first_so_that_a_browser_plays_what_has_arrived(tmp_path: Path) -> None:
+def test_the_index_comes_first_so_that_browsers_play_while_they_download(tmp_path: Path) -> None:
     write_film(tmp_path / "walk.mp4", frames(), 12, "c")
     content = (tmp_path / "walk.mp4").read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
 
 
-def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_interrupted_film_leaves_the_earlier_file(tmp_path: Path) -> None:
     (tmp_path / "walk.mp4").write_bytes(b"earlier")
 
     def broken() -> Iterator[np.ndarray]:
@@ -86,7 +84,7 @@ def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
     assert (tmp_path / "walk.mp4").read_bytes() == b"earlier"
 
 
-def test_another_ending_is_a_sentence(tmp_path: Path) -> None:
+def test_another_extension_is_refused_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(
         AtelierError, match=r"walk\.gif ends in no film's name: let it end in \.mp4 or \.webm"
     ):
@@ -98,7 +96,7 @@ def test_another_ending_is_a_sentence(tmp_path: Path) -> None:
     [((0, 0, 0), (16, 128, 128)), ((255, 255, 255), (235, 128, 128)), ((128, 128, 128), (126, 128, 128)),
      ((255, 0, 0), (63, 102, 240)), ((0, 255, 0), (173, 42, 26)), ((0, 0, 255), (32, 240, 118))],
 )  # fmt: skip
-def test_colours_become_what_the_standard_says(colour: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def test_colours_are_converted_according_to_bt_709(colour: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     flat = to_yuv420p(np.broadcast_to(np.array(colour, np.uint8), (2, 2, 3)).copy())
     assert flat.shape == (3, 2)
     assert tuple(flat.ravel()[[0, 4, 5]].tolist()) == wanted

@@ -1,4 +1,4 @@
-"""A walk as a film: its frames are pictures with recipes of their own, in one film the same every time."""
+"""A walk's film is the same every time, and each frame has a recipe of its own."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def painted_again(path: Path) -> np.ndarray:
     return paint(in_double_precision(generator, torch.device("cpu")), read_provenance(path).latent)
 
 
-def test_a_film_shows_the_pictures_that_are_kept_and_each_is_painted_again_from_its_own_recipe() -> None:
+def test_a_film_shows_the_saved_frames_and_their_recipes_paint_them_again() -> None:
     assert walk("--out=walk.mp4", "--frames=kept", "--side=64", "--fps=5") == 0
     files = sorted(Path("kept").iterdir())
     assert [file.name for file in files] == [f"0000{n}.png" for n in range(5)]
@@ -68,14 +68,14 @@ def test_a_walk_passes_through_the_pictures_of_its_stations() -> None:
         assert np.array_equal(np.asarray(Image.open(f"kept/0000{frame}.png")), alone)
 
 
-def test_a_frame_alone_is_the_file_that_the_film_was_made_from() -> None:
+def test_a_single_frame_is_the_same_file_as_that_of_the_film() -> None:
     walk("--out=walk.webm", "--frames=kept")
     assert walk("--out=alone.png", "--frame=3") == 0
     assert Path("alone.png").read_bytes() == Path("kept/00003.png").read_bytes()
     assert walk("--out=alone.png", "--frame=5") == 1
 
 
-def test_the_same_walk_is_the_same_bytes_and_kept_frames_are_not_painted_again() -> None:
+def test_equal_walks_give_equal_bytes_and_saved_frames_are_not_painted_again() -> None:
     walk("--out=one.mp4")
     walk("--out=other.mp4", "--frames=kept")
     times = {file: file.stat().st_mtime_ns for file in Path("kept").iterdir()}
@@ -93,14 +93,14 @@ def test_the_same_walk_is_the_same_bytes_and_kept_frames_are_not_painted_again()
     assert Path("one.png").read_bytes() == Path("third.png").read_bytes()
 
 
-def test_a_loop_goes_on_where_it_began() -> None:
+def test_the_last_frame_of_a_loop_is_near_the_first() -> None:
     walk("--out=walk.mp4", "--frames=kept", asked=recipe(loop=True, frames=9))
     pictures = [np.asarray(Image.open(file)).astype(int) for file in sorted(Path("kept").iterdir())]
     steps = [np.abs(a - b).mean() for a, b in zip(pictures, [*pictures[1:], pictures[0]], strict=True)]
     assert min(steps) > 0 and steps[-1] < 2 * max(steps[:-1])
 
 
-def test_walkers_side_by_side_share_no_station() -> None:
+def test_walks_side_by_side_share_no_station() -> None:
     recipes = walking.walks_beside(recipe(), 6)
     assert recipes[0] == recipe()
     stations = [station for each in recipes for station in each.walk.stations]
@@ -115,7 +115,7 @@ def test_walkers_side_by_side_share_no_station() -> None:
         walking.walks_beside(late, 3)
 
 
-def test_a_grid_of_walkers_is_one_film_and_a_file_each() -> None:
+def test_a_grid_of_walks_is_one_film_and_one_file_per_frame_and_walk() -> None:
     assert walk("--out=grid.mp4", "--walkers", "2", "3", "--side=120", "--frames=kept") == 0
     with av.open("grid.mp4") as film:
         (stream,) = film.streams
@@ -134,7 +134,7 @@ def test_the_strip_shows_the_first_frame_and_the_last() -> None:
     assert strip.width > 6 * 224 and 2 * 224 < strip.height < 3 * 224
 
 
-def test_walks_of_canvases_have_their_own_shape_and_too_large_ones_are_refused() -> None:
+def test_films_have_the_shape_of_their_canvas_and_too_large_ones_are_refused() -> None:
     assert walk("--out=wide.mp4", asked=recipe(canvas=(1, 5), frames=2)) == 0
     with av.open("wide.mp4") as film:
         assert (film.streams.video[0].width, film.streams.video[0].height) == (64, 32)
@@ -145,7 +145,7 @@ def test_walks_of_canvases_have_their_own_shape_and_too_large_ones_are_refused()
 @pytest.mark.parametrize(
     ("rows", "columns", "side"), [(1, 5, 8176), (5, 1, 8176), (2, 2, 8192), (1, 1, 8192 * 2)]
 )
-def test_a_film_that_is_too_large_once_its_sides_are_even_is_refused_before_it_is_painted(
+def test_a_film_that_is_too_large_with_even_sides_is_refused_before_it_is_painted(
     rows: int, columns: int, side: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert walk("--out=vast.mp4", "--walkers", str(rows), str(columns), f"--side={side}") == 1
@@ -154,7 +154,7 @@ def test_a_film_that_is_too_large_once_its_sides_are_even_is_refused_before_it_i
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 5), (9, 1)])
-def test_a_film_is_as_large_as_its_size_was_checked_to_be(rows: int, columns: int) -> None:
+def test_a_film_has_the_size_that_was_checked(rows: int, columns: int) -> None:
     generator, _ = load_generator(GENERATOR)
     small = np.zeros((16, 16, 3), np.uint8)
     walkers = walking.Walkers(generator, None, walking.walks_beside(recipe(), rows * columns), rows)
@@ -167,7 +167,7 @@ def test_a_film_is_as_large_as_its_size_was_checked_to_be(rows: int, columns: in
         assert max(whole.shape) <= 8192 and whole.shape[0] % 2 == whole.shape[1] % 2 == 0
 
 
-def test_mistakes_are_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert walk("--out=walk.gif") == 1
     assert "walk.gif ends in no film's name" in capsys.readouterr().err
     GENERATOR.unlink()

@@ -1,4 +1,4 @@
-"""Networks of art-DCGAN and dcgan.torch become models of ours that paint the same."""
+"""Networks of art-DCGAN and dcgan.torch are imported as models that compute the same."""
 
 import itertools
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def assert_paints_as(path: Path, made: Drawn, eps: float = EPS) -> None:
 
 @pytest.mark.parametrize("resolution", [32, 64, 128])
 @pytest.mark.parametrize(("package", "kind"), [("nn", "torch.FloatTensor"), ("cudnn", "torch.CudaTensor")])
-def test_a_generator_of_torch7_paints_what_its_layers_paint(
+def test_an_imported_generator_of_torch7_computes_what_its_layers_compute(
     tmp_path: Path, resolution: int, package: str, kind: str
 ):
     made = drawn(resolution)
@@ -110,7 +110,7 @@ def test_a_generator_of_torch7_paints_what_its_layers_paint(
     assert_paints_as(path, made)
 
 
-def test_an_ascii_file_and_one_of_doubles_give_the_same_weights(tmp_path: Path):
+def test_ascii_files_and_files_of_doubles_give_the_same_weights(tmp_path: Path):
     made = drawn()
     _, binary = read_model(imported(net_g(made), tmp_path) / "generator.safetensors")
     for kind, ascii in (("torch.FloatTensor", True), ("torch.DoubleTensor", False)):
@@ -118,19 +118,19 @@ def test_an_ascii_file_and_one_of_doubles_give_the_same_weights(tmp_path: Path):
         assert all(torch.equal(binary[name], other[name]) for name in binary)
 
 
-def test_biases_of_older_files_go_into_the_batch_norms(tmp_path: Path):
+def test_biases_of_older_files_are_folded_into_the_batch_norms(tmp_path: Path):
     made = drawn(biased=True)
     assert_paints_as(imported(net_g(made, biased=True), tmp_path), made)
 
 
-def test_a_last_bias_is_refused_because_nothing_can_take_it(tmp_path: Path):
+def test_a_bias_in_the_last_layer_is_refused_because_no_batch_norm_follows(tmp_path: Path):
     made = drawn(biased=True)
     made.biases[-1] += 0.5
     with pytest.raises(AtelierError, match=r"net_G.t7 .* layer 10 .* adds a bias"):
         imported(net_g(made, biased=True), tmp_path)
 
 
-def test_old_batch_norms_keep_the_inverse_deviation_and_another_eps_is_folded(tmp_path: Path):
+def test_old_batch_norms_store_the_inverse_deviation_and_another_eps_is_folded_in(tmp_path: Path):
     made = drawn()
     network = net_g(made)
     for module, norm in zip(list(network.fields["modules"].values())[1::3], made.norms, strict=False):
@@ -145,7 +145,7 @@ def test_old_batch_norms_keep_the_inverse_deviation_and_another_eps_is_folded(tm
     assert_paints_as(imported(network, tmp_path), made, eps=1e-3)
 
 
-def test_a_view_at_the_beginning_and_a_batch_norm_without_weights_are_as_good(tmp_path: Path):
+def test_a_view_as_the_first_layer_and_batch_norms_without_weights_are_supported(tmp_path: Path):
     made = drawn()
     made.norms = [(np.ones_like(norm[0]), np.zeros_like(norm[1]), *norm[2:]) for norm in made.norms]
     network = net_g(made)
@@ -174,13 +174,13 @@ def changed(network: Obj, place: int, **fields: object) -> Obj:
         (table(1, 2), "no nn.Sequential"),
         (obj("nn.Sequential"), "has no layers"),
         (obj("nn.Sequential", modules={}), "has no layers"),
-        (obj("nn.Sequential", modules=table(1)), "something else than layers"),
+        (obj("nn.Sequential", modules=table(1)), "something else than a sequence of layers"),
         (obj("nn.gModule"), "class 'nn.gModule'"),
         (obj("nn.Sequential", modules=table(obj("nn.ReLU", hook=Function()))), "Lua function"),
         (without(net_g(drawn()), 1), "its layers are"),
         (without(net_g(drawn()), 2), "its layers are"),
         (without(net_g(drawn()), 10), "its layers are"),
-        (changed(net_g(drawn()), 4, dW=1), "not the same both ways"),
+        (changed(net_g(drawn()), 4, dW=1), "different sizes along height and width"),
         (changed(net_g(drawn()), 4, padW=0, padH=0), r"layer 4 .* stride 2 and padding 0"),
         (changed(net_g(drawn()), 4, adjW=1), "adjusted output size"),
         (changed(net_g(drawn()), 4, weight=None), r"layer 4 .* has no weight"),
@@ -192,7 +192,7 @@ def changed(network: Obj, place: int, **fields: object) -> Obj:
         (changed(net_g(drawn()), 5, running_var="many"), "has no running_var"),
     ],
 )  # fmt: skip
-def test_what_is_no_dcgan_is_refused_in_words(tmp_path: Path, network: object, reason: str):
+def test_networks_other_than_dcgans_are_refused_with_a_message(tmp_path: Path, network: object, reason: str):
     with pytest.raises(AtelierError, match=reason):
         imported(network, tmp_path)
     assert not list((tmp_path / "models").glob("*"))
@@ -236,7 +236,7 @@ def judged(network: Obj, images: torch.Tensor) -> torch.Tensor:
     return images.flatten()
 
 
-def test_a_discriminator_of_torch7_becomes_the_opponent(tmp_path: Path):
+def test_a_discriminator_of_torch7_is_imported_beside_the_generator(tmp_path: Path):
     network = net_d(np.random.default_rng(2))
     (tmp_path / "net_D.t7").write_bytes(dumped(network))
     (tmp_path / "net_G.t7").write_bytes(dumped(net_g(drawn())))

@@ -1,4 +1,4 @@
-"""Files of pytorch/examples' DCGAN and models of ours become kept models, which say where they came from."""
+"""Files of pytorch/examples' DCGAN and models of Atelier are imported as model directories."""
 
 import contextlib
 import io
@@ -55,7 +55,7 @@ def test_state_dicts_of_pytorch_examples_become_a_pair(tmp_path: Path, prefix: s
     assert torch.equal(rival["layers.0.weight"], original[f"{prefix}main.0.weight"])
 
 
-def test_a_model_says_that_it_was_imported_and_from_which_bytes(tmp_path: Path):
+def test_an_imported_model_stores_the_digests_of_its_files(tmp_path: Path):
     _, net_g, net_d = pth_pair(tmp_path)
     path = import_model(net_g, net_d, tmp_path / "models", "sea")
     facts = json.loads((path / "model.json").read_text())
@@ -70,7 +70,7 @@ def test_a_model_says_that_it_was_imported_and_from_which_bytes(tmp_path: Path):
     assert import_model(net_g, None, tmp_path / "models", "sea") != path
 
 
-def test_wrong_files_of_pytorch_are_refused_in_words(tmp_path: Path):
+def test_wrong_files_of_pytorch_are_refused_with_a_message(tmp_path: Path):
     _, net_g, net_d = pth_pair(tmp_path)
 
     def refused(reason: str, file: Path = tmp_path / "bad.pth", rival: Path | None = None) -> None:
@@ -97,7 +97,7 @@ def test_wrong_files_of_pytorch_are_refused_in_words(tmp_path: Path):
     of(**{"main.0.weight": torch.zeros(1).expand(4096, 4096, 4, 4)})
     refused("no plain tensor")
     (tmp_path / "bad.pth").write_bytes(net_g.read_bytes()[:-200])
-    refused("no whole file|could run code")
+    refused("no complete file|could run code")
     with zipfile.ZipFile(tmp_path / "bad.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("archive/data.pkl", bytes(10**7))
     refused("unpacks to more")
@@ -106,7 +106,7 @@ def test_wrong_files_of_pytorch_are_refused_in_words(tmp_path: Path):
 @pytest.mark.parametrize("ending", [".PTH", ".pth.tar", ".PTH.TAR", ".ckpt", ".pt", ".t7"])
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_the_content_says_which_format_a_file_has(tmp_path: Path, ending: str, wrapped: bool, zipped: bool):
+def test_the_contents_of_a_file_decide_its_format(tmp_path: Path, ending: str, wrapped: bool, zipped: bool):
     _, net_g, _ = pth_pair(tmp_path)
     state = torch.load(net_g, weights_only=True)
     path = tmp_path / f"Sea{ending}"
@@ -124,20 +124,22 @@ def test_the_content_says_which_format_a_file_has(tmp_path: Path, ending: str, w
     ("content", "words"),
     [
         (b"", "is empty: download it again"),
-        (b"<!DOCTYPE html><html><title>Sign in</title>", "is an HTML page: the download gave it"),
+        (b"<!DOCTYPE html><html><title>Sign in</title>", "is an HTML page, which was downloaded instead"),
         (b"\xef\xbb\xbf\n <HTML lang=en>", "is an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
         (b"\x1f\x8b\x08" + bytes(99), "is an archive: unpack it"),
         (b"net_G.t7" + bytes(249) + b"ustar\x0000", "is an archive: unpack it"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b'{"error": "quota exceeded"}', "is a JSON file"),
-        (b"Too many requests", "begins as no file of Torch7's or PyTorch's"),
-        (b"PK\x03\x04", "no whole file of PyTorch's: it is cut off or damaged; download it again"),
+        (b"Too many requests", "is neither a file of Torch7 nor one of PyTorch"),
+        (b"PK\x03\x04", "no complete file of PyTorch: it is cut off or damaged; download it again"),
         (b"\x80\x02", "it is cut off or damaged; download it again"),
     ],
 )
 @pytest.mark.parametrize("ending", [".t7", ".pth", ".ckpt"])
-def test_what_a_failed_download_left_is_named(tmp_path: Path, content: bytes, words: str, ending: str):
+def test_the_message_names_what_a_failed_download_left(
+    tmp_path: Path, content: bytes, words: str, ending: str
+):
     path = tmp_path / f"net{ending}"
     path.write_bytes(content)
     with pytest.raises(AtelierError) as refused:
@@ -146,7 +148,7 @@ def test_what_a_failed_download_left_is_named(tmp_path: Path, content: bytes, wo
     assert not (tmp_path / "models").exists()
 
 
-def test_programs_and_other_archives_are_told_from_state_dicts(tmp_path: Path):
+def test_programs_and_other_archives_are_refused(tmp_path: Path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "net.pth")
     with pytest.raises(
         AtelierError, match=r"net\.pth is no DCGAN .*it is TorchScript, which is a program: save"
@@ -181,7 +183,7 @@ def test_a_damaged_file_of_pytorch_is_read_or_refused(zipped: bool):
             layers_of_pytorch(bytes(content))
 
 
-def test_a_model_of_ours_is_kept_whole_and_a_strange_pair_is_not(tmp_path: Path):
+def test_a_model_of_atelier_is_copied_and_a_wrong_pair_is_refused(tmp_path: Path):
     config = NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": NGF, "ndf": NDF})
     generator, discriminator = make_networks(config)
     model = tmp_path / "model"
@@ -193,12 +195,14 @@ def test_a_model_of_ours_is_kept_whole_and_a_strange_pair_is_not(tmp_path: Path)
     assert json.loads((path / "model.json").read_text())["kimg"] == 12
     assert import_model(model / "generator.safetensors", None, tmp_path / "models", "model") == path
     save_network(model / "discriminator.safetensors", discriminator, replace(config, resolution=64), {})
-    with pytest.raises(AtelierError, match="not the opponent"):
+    with pytest.raises(AtelierError, match="not the discriminator"):
         import_model(model, None, tmp_path / "models", None)
 
 
 @pytest.mark.parametrize("lie", [{"ngf": 4}, {"ngf": 10**12}, {"ngf": -1}, {"ngf": "3"}, {"nz": None}, {}])
-def test_a_header_that_lies_about_its_weights_costs_nothing_and_is_refused(tmp_path: Path, lie: dict):
+def test_a_header_that_does_not_match_its_weights_is_refused_before_memory_is_allocated(
+    tmp_path: Path, lie: dict
+):
     generator, _ = make_networks(NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": NGF, "ndf": NDF}))
     settings = {"nz": NZ, "ngf": NGF, "ndf": NDF, **lie} if lie else {}
     save_network(tmp_path / "generator.safetensors", generator, NetworkConfig("dcgan", 32, settings), {})
@@ -206,7 +210,7 @@ def test_a_header_that_lies_about_its_weights_costs_nothing_and_is_refused(tmp_p
         import_model(tmp_path / "generator.safetensors", None, tmp_path / "models", None)
 
 
-def test_the_command_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_prints_how_to_use_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     _, net_g, _ = pth_pair(tmp_path)
     options = [str(net_g), "--folder", str(tmp_path / "models"), "--name"]
     main([*options, "sea"])

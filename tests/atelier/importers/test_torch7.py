@@ -1,4 +1,4 @@
-"""Torch7's files: what a real Torch7 wrote, what a writer of our own writes, and what neither would."""
+"""Torch7's files: written by a real Torch7, by a writer in these tests, and hostile ones."""
 
 import random
 import struct
@@ -70,13 +70,13 @@ def test_objects_of_a_real_torch7_where_their_class_is_allowed(real: Path):
         ("custom_class.t7", "class 'Blah'"),
     ],
 )
-def test_what_is_no_data_is_refused(real: Path, file: str, reason: str):
+def test_code_and_other_classes_are_refused(real: Path, file: str, reason: str):
     with pytest.raises(AtelierError, match=reason):
         read_torch7((real / file).read_bytes(), GRAPH)
 
 
 @pytest.mark.parametrize("ascii", [False, True])
-def test_what_the_writer_writes_is_read(ascii: bool):
+def test_values_are_read_as_they_were_written(ascii: bool):
     numbers = np.arange(6, dtype=np.float32).reshape(2, 3) / 7
     shared = tensor(numbers)
     first, second = flattened([numbers, numbers[0] * 2], "torch.CudaTensor")
@@ -145,7 +145,7 @@ def of(kind: str, sizes: tuple[int, ...], strides: tuple[int, ...], offset: int 
         (dumped(Storage("torch.FloatStorage", [1.0, 2.0]), ascii=True).replace(b"1 2", b"1 x"), "numbers where 2"),
     ],
 )  # fmt: skip
-def test_a_damaged_or_hostile_file_is_refused_in_words(content: bytes, reason: str):
+def test_damaged_and_hostile_files_are_refused_with_a_message(content: bytes, reason: str):
     with pytest.raises(AtelierError, match=reason):
         read_torch7(content, {"nn.ReLU"})
 
@@ -158,7 +158,7 @@ def test_a_tensor_that_is_its_own_storage_is_refused():
 
 
 @pytest.mark.parametrize("ascii", [False, True])
-def test_no_cut_and_no_flipped_byte_does_anything_but_read_or_refuse(ascii: bool):
+def test_files_that_are_cut_off_or_have_a_flipped_byte_are_read_or_refused(ascii: bool):
     weights = tensor(np.arange(8, dtype=np.float32))
     whole = dumped(obj("nn.ReLU", weight=weights, kind="relu", more=table(1, 2.5, True, weights)), ascii)
     draw = random.Random(0)

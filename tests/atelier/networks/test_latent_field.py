@@ -38,7 +38,7 @@ def test_a_picture_has_its_own_latent() -> None:
     assert not torch.equal(draw_latents(1, 7, 100), draw_latents(2, 7, 100))
 
 
-def test_making_latents_leaves_torchs_own_random_numbers_alone() -> None:
+def test_drawing_latents_does_not_change_torchs_global_generator() -> None:
     before = torch.random.get_rng_state()
     draw_latents(1, 7, 100)
     assert torch.equal(before, torch.random.get_rng_state())
@@ -65,7 +65,7 @@ def test_truncation_scales_the_latent() -> None:
     assert (draw_latents(1, 7, 100, truncation=0.0) == 0).all()
 
 
-def test_a_recipe_keeps_meaning_the_same_latent() -> None:
+def test_the_numbers_of_a_latent_do_not_change() -> None:
     """A change here changes every picture ever made: raise the name in the hash instead."""
     first = draw_latents(1, 7, 100)[0, :3]
     assert torch.allclose(first, torch.tensor(FIRST_THREE), atol=1e-6)
@@ -77,7 +77,7 @@ def test_the_canvas_decides_the_size(generator) -> None:
         assert picture.shape == shape and picture.dtype == np.uint8
 
 
-def test_the_same_bytes_for_one_thread_and_for_two(generator) -> None:
+def test_one_and_two_threads_render_the_same_bytes(generator) -> None:
     threads = torch.get_num_threads()
     pictures = []
     try:
