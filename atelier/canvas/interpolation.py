@@ -15,9 +15,7 @@ from atelier.settings.schema import Layout
 
 # cells between two anchors of a smooth field, about: with fewer the picture is restless, with more the grid shows
 ANCHOR_SPACING_CELLS = 3
-MIN_SINE = (
-    1e-9  # of the angle between two latents; below it they are parallel or opposite, and slerp is undefined
-)
+MIN_SINE = 1e-9  # of the angle between two latents; below it they are parallel or opposite
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,10 @@ from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, Lattice,
 from atelier.networks.r3gan import R3ganGenerator
 from atelier.settings.schema import Layout
 
-MIN_OWN_VARIANCE = (
-    0.75  # of a smaller canvas's latents, the least share kept where those around it overlap with it
-)
-DRAWING_BYTES, MIXING_BYTES = (
-    12,
-    32,
-)  # per number of a field: while it is drawn, and while it is mixed with another
+# of a smaller canvas's latents, the least share that is kept where the latents around them overlap with them
+MIN_OWN_VARIANCE = 0.75
+# per number of a field: while it is drawn, and while it is mixed with another
+DRAWING_BYTES, MIXING_BYTES = 12, 32
 DIRECTION_DECIMALS = 9  # on which builds of LAPACK agree; a change of the sixth changes a picture
 MIN_EFFECT = 1e-9  # of the strongest direction's; weaker ones change no picture
 

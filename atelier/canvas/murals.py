@@ -19,9 +19,7 @@ from atelier.settings.messages import counted
 MURAL_PX = (1 << 30) // 12  # of a larger PNG, Pillow warns that it may be a decompression bomb
 MAX_PX = 1 << 32  # hours of painting and 12 GiB of pixels: the most that any recipe may describe
 TILE_PX = 1024  # side of a tile: seconds of painting, which a kill loses
-TIFF_WORST_RATIO = (
-    1.4  # bytes of a TIFF with its smaller levels, by those of its pixels, if deflate saves nothing
-)
+TIFF_WORST_RATIO = 1.4  # bytes of a TIFF, with its smaller levels, by bytes of pixels, if deflate saves none
 PX_PER_MPX = 1e6
 STATISTICS_FILE = "statistics.safetensors"  # in a mural's folder: unfinished statistics of its canvas
 

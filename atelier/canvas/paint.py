@@ -30,9 +30,7 @@ from atelier.progress import Progress, ProgressCallback, ignore_progress
 from atelier.provenance.facts import ModelFacts, PickFacts, Provenance, SoftwareFacts, write_png
 
 PIECE_BYTES = 1 << 29  # memory for painting a piece; a constant, so that every machine cuts pictures alike
-WORKSPACE_RATIO = (
-    3  # a convolution's memory, its buffers included, by what it reads and writes; the worst case
-)
+WORKSPACE_RATIO = 3  # bytes that a convolution takes, by those that it reads and writes, in the worst case
 SMALL_PX = 256  # pictures with sides up to this are one piece, whatever they take
 SHEET_PICTURES = 64  # on a contact sheet, at most
 SHEET_PICTURE_PX = 256  # longer side of one there, at most
