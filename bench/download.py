@@ -37,7 +37,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from atelier.data.catalog import Work
     from atelier.download.engines import Engine
-    from atelier.download.fetch import Answer
+    from atelier.download.fetch import Outcome
 
 ROOT = Path(__file__).parents[1]
 IMG2DATASET = "img2dataset==1.47.0"
@@ -116,9 +116,9 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
     from atelier.data.catalog import Work, write_downloads
     from atelier.data.shards import write_shards
     from atelier.download.arrivals import Arrivals, Limits
-    from atelier.download.download import download, kept_items
+    from atelier.download.download import download, shard_items
     from atelier.download.engines import OneByOne, Processes, Threads
-    from atelier.download.sources import SiteOpening
+    from atelier.download.sources import SiteSpec
     from atelier.images.verify import ImageLimits
     from atelier.progress import Progress
 
@@ -131,35 +131,33 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
         )
         for n in range(pictures)
     ]  # fmt: skip
-    opening = SiteOpening(base_url, "", None, retries=6, timeout_s=30, max_bytes=limits.max_bytes)
+    spec = SiteSpec(base_url, "", None, retries=6, timeout_s=30, max_bytes=limits.max_bytes)
     with (
-        opening.opened() as source,
+        spec.open() as source,
         Arrivals(Path("arrivals"), limits) as arrivals,
         Progress("download", pictures, "works", Path("progress")) as progress,
     ):
         workers = os.cpu_count() or 1
-        engine: Engine = (
-            Threads(source, limits, workers) if one_process else Processes(opening, limits, workers)
-        )
-        clock = FromFirstAnswer(engine)
-        entries, _ = download(works, source, arrivals, clock, OneByOne(opening, limits), progress)
-        write_shards(kept_items(works, entries, source, arrivals), Path("images"))
-        write_downloads(entries, Path("downloads.parquet"))
+        engine: Engine = Threads(source, limits, workers) if one_process else Processes(spec, limits, workers)
+        clock = FromFirstOutcome(engine)
+        records, _ = download(works, source, arrivals, clock, OneByOne(spec, limits), progress)
+        write_shards(shard_items(works, records, source, arrivals), Path("images"))
+        write_downloads(records, Path("downloads.parquet"))
     print(time.monotonic() - began_s if one_process else clock.seconds(pictures))
 
 
-class FromFirstAnswer:
-    """An engine, timed without the start of its processes: from the first answers, what came with them left out."""
+class FromFirstOutcome:
+    """An engine, timed without the start of its processes: from the first outcomes, what came with them left out."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
         self._began_s = 0.0
 
-    def run(self, works: Sequence["Work"]) -> "Generator[tuple[Work, Answer]]":
-        for number, answer in enumerate(self._engine.run(works)):
+    def run(self, works: Sequence["Work"]) -> "Generator[tuple[Work, Outcome]]":
+        for number, outcome in enumerate(self._engine.run(works)):
             if number == 0:
                 self._began_s = time.monotonic()
-            yield answer
+            yield outcome
 
     def seconds(self, pictures: int) -> float:
         """Until now, for as many pictures at the rate of those that came later."""

@@ -1,4 +1,4 @@
-"""A site's works, and one run of the download over them."""
+"""Works of the look-alike server, and one run of the download over them."""
 
 import hashlib
 import os
@@ -14,11 +14,10 @@ import psutil
 from atelier.data.catalog import DownloadRecord, Work, write_downloads
 from atelier.data.shards import write_shards
 from atelier.download.arrivals import Arrivals, Limits
-from atelier.download.download import download, kept_items
+from atelier.download.download import download, shard_items
 from atelier.download.engines import Engine, OneByOne, Threads
-from atelier.download.fetch import Answer
-from atelier.download.sources import Opening, Source
-from atelier.download.sources import Site as SiteSource
+from atelier.download.fetch import Outcome
+from atelier.download.sources import SiteSource, Source, SourceSpec
 from atelier.images.verify import ImageLimits
 from atelier.progress import Progress
 from atelier.web.client import PoliteClient
@@ -29,7 +28,7 @@ LIMITS = Limits(ImageLimits(min_side_px=32, max_pixels=1_000_000), max_bytes=1_0
 
 
 def offers(count: int, **changes: Any) -> list[Offer]:
-    """Works whose pictures differ."""
+    """Offers with different pictures."""
     return [
         Offer(id=f"{n:024x}", image=jpeg((n * 37 % 256, n * 91 % 256, 255 - n % 256), (96, 64)), **changes)
         for n in range(count)
@@ -51,60 +50,60 @@ def source_of(site: Site, **changes: Any) -> Iterator[SiteSource]:
         yield SiteSource(client, LIMITS.max_bytes)
 
 
-def bring(
+def run_download(
     directory: Path,
     source: Source,
     works: Sequence[Work],
     limits: Limits = LIMITS,
     engine: Engine | None = None,
-    opening: Opening | None = None,
+    spec: SourceSpec | None = None,
 ) -> dict[str, DownloadRecord]:
-    """One run of the download, by threads where no other engine is given, whatever share of the works fails.
+    """Run the download, by default with threads, however many works fail; returns the records by id.
 
-    What fails is asked for once more where an opening is given.
+    With `spec`, works that failed are fetched once more.
     """
     engine = engine or Threads(source, limits, 8)
-    second = OneByOne(opening, limits) if opening else Nobody()
+    retry_engine = OneByOne(spec, limits) if spec else NoEngine()
     with Progress("download", len(works), "works") as progress, Arrivals(directory, limits) as arrivals:
-        entries, _ = download(works, source, arrivals, engine, second, progress, most_passing=1.0)
-    assert [entry.id for entry in entries] == sorted(work.id for work in works)
-    return {entry.id: entry for entry in entries}
+        records, _ = download(works, source, arrivals, engine, retry_engine, progress, max_failed_ratio=1.0)
+    assert [record.id for record in records] == sorted(work.id for work in works)
+    return {record.id: record for record in records}
 
 
-class Nobody:
-    """An engine that asks for nothing."""
+class NoEngine:
+    """An engine that fetches nothing."""
 
-    def run(self, works: Sequence[Work]) -> Generator[tuple[Work, Answer]]:
+    def run(self, works: Sequence[Work]) -> Generator[tuple[Work, Outcome]]:
         yield from ()
 
 
-def bring_from(
+def download_site(
     directory: Path, site: Site, limits: Limits = LIMITS, **changes: Any
 ) -> dict[str, DownloadRecord]:
     works = [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
     with source_of(site, **changes) as source:
-        return bring(directory, source, works, limits)
+        return run_download(directory, source, works, limits)
 
 
 def works_of(site: Site) -> Sequence[Work]:
-    """The works of its one list."""
+    """The works of the site's list of marinas."""
     return [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
 
 
 def outs(place: Path, site: Site, engine: Engine | None = None) -> dict[str, str]:
-    """The stage's outs as one download of the site leaves them, by name and sha256."""
+    """Download the site and write the stage's outputs; returns their SHA-256 by file name."""
     works = works_of(site)
     with source_of(site) as source:
-        entries = list(bring(place / "kept", source, works, engine=engine).values())
+        records = list(run_download(place / "kept", source, works, engine=engine).values())
         with Arrivals(place / "kept", LIMITS) as arrivals:
-            write_shards(kept_items(works, entries, source, arrivals), place / "images")
-    write_downloads(entries, place / "downloads.parquet")
+            write_shards(shard_items(works, records, source, arrivals), place / "images")
+    write_downloads(records, place / "downloads.parquet")
     paths = [*(place / "images").iterdir(), place / "downloads.parquet"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def kill_a_worker(site: Site, after: int) -> None:
-    """SIGKILL to one of our worker processes, when the site has been asked so often."""
+    """Send SIGKILL to a worker process when the site has received `after` requests."""
     while len(site.requests) < after:
         threading.Event().wait(0.01)
     workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]

@@ -1,1 +1,1 @@
-"""What the catalog names, fetched, verified and accounted for."""
+"""Downloading and verifying the pictures of a catalog, with one counted status for each work."""

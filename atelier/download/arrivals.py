@@ -1,9 +1,7 @@
-"""The pictures that have arrived, and what became of the other works: what a killed download need not ask for again.
+"""What has been downloaded, kept in SQLite so that a killed or repeated download fetches nothing twice.
 
-They lie outside DVC's outputs, in one SQLite file for each `download.size_px`. Any number of threads and processes may
-use it at once.
-
-How much of the arrived pictures no recent catalog names, and their removal.
+There is one file for each `download.size_px`, outside DVC's outputs, which any number of threads and processes may use
+at once. At the end of the file: how much of it no recent catalog uses, and its removal (`atelier clean`).
 """
 
 import hashlib
@@ -23,26 +21,25 @@ from atelier.data.database import Database
 from atelier.images.kinds import missing_decoder
 from atelier.images.verify import ImageLimits
 
-LAYOUT = 1  # of the tables: another number is another file
-
-CREATE = (
+LAYOUT_VERSION = 1  # of the tables, in the file's name
+CREATE_TABLES = (
     "CREATE TABLE IF NOT EXISTS arrivals (key TEXT PRIMARY KEY, facts TEXT NOT NULL, content BLOB NOT NULL)",
-    # apart from the arrivals: SQLite would write a picture again to update its day
+    # when a catalog last named a key: in a table of its own, or SQLite would write the picture again with the day
     "CREATE TABLE IF NOT EXISTS named (key TEXT PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID",
 )
-
-JUDGE = (
-    2  # raise it where `images.verify` no longer refuses what it refused: refusals by another are asked again
+VERIFIER_VERSION = (
+    2  # raise it when `images.verify` accepts more: what earlier versions refused is fetched again
 )
-
-EARLIER_SUFFIX = ".arrivals"  # of the files that earlier versions kept
-
-EARLIER_BATCH = 64  # pictures of such a file in memory at once
+RECENT_DAYS = 30  # a catalog is recent if a download used it within so many days
+DAMAGED_SUFFIX = ".damaged"
+OLD_SUFFIX = ".arrivals"  # of the files of earlier versions
+OLD_BATCH = 64  # pictures of such a file in memory at once
+UNUSED = "FROM arrivals LEFT JOIN named USING (key) WHERE coalesce(day, '') < ?"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is asked of a picture, and the shorter side to which larger ones are reduced (None: kept as they came)."""
+    """Limits of a picture, and the shorter side to which larger ones are reduced (None: kept as they came)."""
 
     image: ImageLimits
     max_bytes: int
@@ -51,10 +48,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What a work gave: its status, and where that is ok the kept bytes and their measures.
+    """What fetching a work gave: a status, and for "ok" the picture's bytes and measures.
 
-    `came_px` and `came_bytes` are of the answer before it was made smaller; `original_px` is of the site's original,
-    of which a smaller variant may have come.
+    `came_px` and `came_bytes` are those of the response before it was reduced. `original_px` is the size of the site's
+    original, of which a smaller variant may have been fetched.
     """
 
     status: Status
@@ -69,8 +66,8 @@ class Arrival:
     came_bytes: int = 0
     content: bytes = b""
 
-    def entry(self, id: str) -> DownloadRecord:
-        """The account's row: measures only where there is a picture, whose reason is a note on its colours or pages."""
+    def record(self, id: str) -> DownloadRecord:
+        """The row of downloads.parquet. The reason of a status "ok" is a note on the picture's colours or pages."""
         if self.status != "ok":
             return DownloadRecord(id=id, status=self.status, reason=self.reason)
         return DownloadRecord(
@@ -86,42 +83,42 @@ class Arrival:
 
 
 class Arrivals:
-    """What is kept in `directory`, as `limits` judge it."""
+    """The arrivals kept in `directory` for one size, as far as they satisfy `limits`."""
 
     def __init__(self, directory: Path, limits: Limits) -> None:
-        self.path = directory / f"{limits.size_px or 'original'}.v{LAYOUT}.sqlite"
+        self.path = directory / f"{limits.size_px or 'original'}.v{LAYOUT_VERSION}.sqlite"
         self.limits = limits
-        self._database = Database(self.path, CREATE, "the kept pictures")
-        self._take_over(directory / f"{limits.size_px or 'original'}{EARLIER_SUFFIX}")
+        self._database = Database(self.path, CREATE_TABLES, "the kept pictures")
+        self._import_old_file(directory / f"{limits.size_px or 'original'}{OLD_SUFFIX}")
 
     def __len__(self) -> int:
         row = self._database.row("SELECT count(*) FROM arrivals")
         return int(row[0]) if row else 0
 
     def load(self, key: str) -> Arrival | None:
-        """What is kept under `key`; None where that is nothing, damaged, or was judged by other limits that matter."""
+        """Return the arrival of `key`; None if there is none, it is damaged, or it must be fetched for other limits."""
         row = self._database.row("SELECT facts, content FROM arrivals WHERE key = ?", (_digest(key),))
-        facts = row and _parsed(row[0])
-        if row is None or facts is None:
+        parsed = row and _parse_facts(row[0])
+        if row is None or parsed is None:
             return None
-        judged_by, arrival = facts
+        judged_by, arrival = parsed
         if arrival.status == "ok":
             arrival = replace(arrival, content=row[1])
-            whole = hashlib.sha256(arrival.content).hexdigest() == arrival.sha256
-            return arrival if whole and self._allow(arrival) else None
-        return arrival if judged_by == self._judges() else None
+            is_intact = hashlib.sha256(arrival.content).hexdigest() == arrival.sha256
+            return arrival if is_intact and self._is_within_limits(arrival) else None
+        return arrival if judged_by == self._limits_key() else None
 
     def save(self, key: str, arrival: Arrival) -> None:
-        """Keep `arrival` under `key`, in place of what was there. Raises AtelierError where the disk is full."""
+        """Keep `arrival` under `key`, replacing an earlier one. Raises AtelierError if the disk is full."""
         facts = {name: value for name, value in asdict(arrival).items() if name != "content"}
         self._database.rows(
             "INSERT OR REPLACE INTO arrivals (key, facts, content) VALUES (?, ?, ?)",
-            (_digest(key), json.dumps({"judged_by": self._judges(), "arrival": facts}), arrival.content),
+            (_digest(key), json.dumps({"judged_by": self._limits_key(), "arrival": facts}), arrival.content),
         )
 
-    def name(self, keys: Iterable[str]) -> None:
-        """Note that today's catalog has the works of these keys, for `atelier clean`."""
-        self._name(_digest(key) for key in keys)
+    def mark_used(self, keys: Iterable[str]) -> None:
+        """Record that today's catalog uses these keys, so that `atelier clean` keeps them."""
+        self._mark_used(_digest(key) for key in keys)
 
     def close(self) -> None:
         self._database.close()
@@ -134,24 +131,20 @@ class Arrivals:
     ) -> None:
         self.close()
 
-    def _name(self, digests: Iterable[str]) -> None:
+    def _mark_used(self, digests: Iterable[str]) -> None:
         today = datetime.now(UTC).date().isoformat()
         self._database.write_all(
             "INSERT INTO named VALUES (?1, ?2) ON CONFLICT DO UPDATE SET day = ?2 WHERE day <> ?2",
             [(digest, today) for digest in digests],
         )
 
-    def _judges(self) -> list[int]:
-        heif = int(not missing_decoder("HEIF"))  # what was refused for want of pillow-heif is asked for again
-        return [
-            JUDGE,
-            heif,
-            self.limits.image.min_side_px,
-            self.limits.image.max_pixels,
-            self.limits.max_bytes,
-        ]
+    def _limits_key(self) -> list[int]:
+        """What a refusal depends on: one by other limits, or for want of pillow-heif, is fetched again."""
+        can_read_heif = int(not missing_decoder("HEIF"))
+        image = self.limits.image
+        return [VERIFIER_VERSION, can_read_heif, image.min_side_px, image.max_pixels, self.limits.max_bytes]
 
-    def _allow(self, arrival: Arrival) -> bool:
+    def _is_within_limits(self, arrival: Arrival) -> bool:
         width, height = arrival.came_px
         return (
             min(arrival.original_px) >= self.limits.image.min_side_px
@@ -159,16 +152,16 @@ class Arrivals:
             and arrival.came_bytes <= self.limits.max_bytes
         )
 
-    def _take_over(self, earlier: Path) -> None:
-        """Read the file of an earlier version into this one, then delete it; a kill in between loses nothing."""
-        if not earlier.is_file():
+    def _import_old_file(self, old: Path) -> None:
+        """Import the file of an earlier version, then delete it; a kill in between loses nothing."""
+        if not old.is_file():
             return
-        print(f"{earlier} is read into {self.path.name}, which takes its place", flush=True)
-        records = _earlier_records(earlier)
-        while batch := list(islice(records, EARLIER_BATCH)):
+        print(f"{old} is read into {self.path.name}, which takes its place", flush=True)
+        records = _read_old_file(old)
+        while batch := list(islice(records, OLD_BATCH)):
             self._database.write_all("INSERT OR IGNORE INTO arrivals VALUES (?, ?, ?)", batch)
-            self._name(key for key, _, _ in batch)
-        earlier.unlink(missing_ok=True)
+            self._mark_used(key for key, _, _ in batch)
+        old.unlink(missing_ok=True)
 
 
 _FACTS = {field.name for field in fields(Arrival)} - {"content"}
@@ -178,8 +171,8 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _parsed(text: str) -> tuple[list[int], Arrival] | None:
-    """The limits that judged an arrival, and the arrival without its content; None where the text is damaged."""
+def _parse_facts(text: str) -> tuple[list[int], Arrival] | None:
+    """Parse the limits key and the arrival without its content; None if the text is damaged."""
     try:
         facts = json.loads(text)
         arrival = facts["arrival"]
@@ -189,110 +182,102 @@ def _parsed(text: str) -> tuple[list[int], Arrival] | None:
         return None
 
 
-def _earlier_records(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Key, facts and content of each last record of a key in an earlier version's file, up to one that was cut short.
+def _read_old_file(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Yield key, facts and content of the last record of each key in an earlier version's file.
 
-    A record was a line of JSON with the key, the content's length and the facts; then the content.
+    A record was a line of JSON with the key, the content's length and the facts, followed by the content. Reading ends
+    at the first record that is malformed or incomplete.
     """
     places: dict[str, tuple[int, int, dict[str, Any]]] = {}
     size = path.stat().st_size
     with path.open("rb") as file:
         for line in iter(file.readline, b""):
             try:
-                facts = json.loads(line)
-                key, length, arrival = str(facts["key"]), int(facts["length"]), dict(facts["arrival"])
-                arrival.setdefault("original_px", arrival["came_px"])  # before variants were asked for
-                told = {"judged_by": list(facts["judged_by"]), "arrival": arrival}
+                record = json.loads(line)
+                key, length, arrival = str(record["key"]), int(record["length"]), dict(record["arrival"])
+                arrival.setdefault("original_px", arrival["came_px"])  # older than variants
+                facts = {"judged_by": list(record["judged_by"]), "arrival": arrival}
             except (ValueError, TypeError, KeyError):
                 break
             if not 0 <= length <= size - file.tell() or arrival.keys() != _FACTS:
                 break
-            places[key] = (file.tell(), length, told)
+            places[key] = (file.tell(), length, facts)
             file.seek(length, 1)
-        for key, (start, length, told) in places.items():
+        for key, (start, length, facts) in places.items():
             file.seek(start)
-            yield key, json.dumps(told), file.read(length)
-
-
-UNNAMED = "FROM arrivals LEFT JOIN named USING (key) WHERE coalesce(day, '') < ?"
-
-RECENT_DAYS = 30  # a catalog is recent that a download used within so many days
-
-DAMAGED_SUFFIX = ".damaged"
+            yield key, json.dumps(facts), file.read(length)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A file of arrived pictures: what it holds in all, and what no catalog has named since the day asked about.
+class FileUsage:
+    """A file of arrivals: its works and bytes, and those that no recent catalog uses.
 
-    A file that this version does not read, of an earlier version or damaged, is one of no pictures, and its day is
-    that of its last change.
+    A file of an earlier version or a damaged one counts as unused if it was last changed before the catalogs' time.
     """
 
     path: Path
     works: int
     bytes: int
-    unnamed_works: int
-    unnamed_bytes: int
+    unused_works: int
+    unused_bytes: int
 
 
-def since(directory: Path, days: int) -> date:
-    """The day from which on a catalog is recent: `days` ago, or the day of the last download where that is longer ago.
+def recent_since(directory: Path, days: int) -> date:
+    """The first day of recent catalogs: `days` ago, or the day of the last download if that is earlier.
 
-    So the works of the last download are never dropped, however long ago it was.
+    So the works of the last download are never removed.
     """
-    named = (date.fromisoformat(day) for path in _databases(directory) for day in _days(path))
-    return min(datetime.now(UTC).date() - timedelta(days), max(named, default=date.max))
+    last_used = (date.fromisoformat(day) for path in _databases(directory) for day in _last_days(path))
+    return min(datetime.now(UTC).date() - timedelta(days), max(last_used, default=date.max))
 
 
-def survey(directory: Path, since: date) -> list[Kept]:
-    """What is kept in `directory`, file by file; changes nothing. Raises sqlite3.Error where a file cannot be read."""
-    found = []
+def usage(directory: Path, since: date) -> list[FileUsage]:
+    """The usage of each file in `directory` by catalogs since that day. Raises sqlite3.Error for unreadable files."""
+    files = []
     for path in _databases(directory):
-        with closing(_read_only(path)) as connection:
+        with closing(_connect_read_only(path)) as connection:
             works, size = connection.execute(
                 "SELECT count(*), coalesce(sum(length(content)), 0) FROM arrivals"
             ).fetchone()
-            unnamed = connection.execute(
-                f"SELECT count(*), coalesce(sum(length(content)), 0) {UNNAMED}", (since.isoformat(),)
+            unused = connection.execute(
+                f"SELECT count(*), coalesce(sum(length(content)), 0) {UNUSED}", (since.isoformat(),)
             ).fetchone()
-        found.append(Kept(path, works, size, *unnamed))
-    for path in _others(directory):
+        files.append(FileUsage(path, works, size, *unused))
+    for path in _other_files(directory):
         size, changed = path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC).date()
-        found.append(Kept(path, 0, size, 0, size if changed < since else 0))
-    return found
+        files.append(FileUsage(path, 0, size, 0, size if changed < since else 0))
+    return files
 
 
-def drop(directory: Path, since: date) -> None:
-    """Delete what `survey` counts as unnamed, and give its space back to the disk."""
-    for kept in survey(directory, since):
-        if kept.path in _others(directory):
-            if kept.unnamed_bytes:
-                kept.path.unlink()
-        elif kept.unnamed_works:
-            database = Database(kept.path, CREATE, "the kept pictures")
-            with closing(database):
+def remove_unused(directory: Path, since: date) -> None:
+    """Delete what `usage` counts as unused, and return its space to the disk."""
+    for file in usage(directory, since):
+        if file.path in _other_files(directory):
+            if file.unused_bytes:
+                file.path.unlink()
+        elif file.unused_works:
+            with closing(Database(file.path, CREATE_TABLES, "the kept pictures")) as database:
                 day = since.isoformat()
-                database.rows(f"DELETE FROM arrivals WHERE key IN (SELECT key {UNNAMED})", (day,))
+                database.rows(f"DELETE FROM arrivals WHERE key IN (SELECT key {UNUSED})", (day,))
                 database.rows("DELETE FROM named WHERE day < ?", (day,))
                 database.shrink()
 
 
 def _databases(directory: Path) -> list[Path]:
-    return sorted(directory.glob(f"*.v{LAYOUT}.sqlite"))
+    return sorted(directory.glob(f"*.v{LAYOUT_VERSION}.sqlite"))
 
 
-def _others(directory: Path) -> list[Path]:
-    """Files that only earlier versions wrote, and damaged ones that were set aside."""
-    return sorted(path for path in directory.glob("*") if path.suffix in (EARLIER_SUFFIX, DAMAGED_SUFFIX))
+def _other_files(directory: Path) -> list[Path]:
+    """Files of earlier versions, and damaged ones that were renamed."""
+    return sorted(path for path in directory.glob("*") if path.suffix in (OLD_SUFFIX, DAMAGED_SUFFIX))
 
 
-def _days(path: Path) -> Iterator[str]:
-    with closing(_read_only(path)) as connection:
+def _last_days(path: Path) -> Iterator[str]:
+    with closing(_connect_read_only(path)) as connection:
         yield from (day for (day,) in connection.execute("SELECT max(day) FROM named") if day)
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
-    """A connection that leaves no files behind: without a log beside the file, nobody is writing to it."""
-    logged = path.with_name(f"{path.name}-wal").exists()
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{'mode=ro' if logged else 'immutable=1'}", uri=True)
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    """Connect without leaving files behind: if there is no write-ahead log beside the file, nobody is writing to it."""
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}", uri=True)

@@ -1,4 +1,8 @@
-"""Many pictures, politely and resumably: one counted status a work. What one picture takes is in fetching.py."""
+"""Downloading a catalog's pictures, from the first request to one record for each work.
+
+`download` has the whole course; fetch.py has one picture, engines.py the threads and processes, arrivals.py what is
+kept from run to run, sources.py where pictures come from, and report.py the printed account.
+"""
 
 import errno
 from collections import Counter
@@ -10,16 +14,16 @@ from atelier.data.catalog import STATUSES, DownloadRecord, Work
 from atelier.data.duplicates import mark_duplicates
 from atelier.data.shards import Item
 from atelier.download.arrivals import Arrival, Arrivals
-from atelier.download.engines import PATIENCE, Engine, InVain
-from atelier.download.fetch import Answer, key_of, may_pass
-from atelier.download.sources import Source, is_of_site
+from atelier.download.engines import MAX_FAILURES_IN_A_ROW, Engine, FailureStreak
+from atelier.download.fetch import Outcome, arrival_key, is_temporary_failure
+from atelier.download.sources import Source, is_from_site
 from atelier.errors import AtelierError, TransientError
 from atelier.progress import Progress
 from atelier.settings.messages import counted
 
-# answers of a site in a row that are no images; more of them (a page for maintenance) say nothing about a work
-MOST_PAGES = 5
-MOST_PASSING = 0.01  # of all works: with more that failed for the source's sake, there is no data set
+# responses in a row that are no images: more of them (a page for maintenance) say nothing about the works
+MAX_PAGES_IN_A_ROW = 5
+MAX_FAILED_RATIO = 0.01  # of all works, with temporary failures: a data set is not made of less
 
 
 def download(
@@ -27,112 +31,152 @@ def download(
     source: Source,
     arrivals: Arrivals,
     engine: Engine,
-    second: Engine,
+    retry_engine: Engine,
     progress: Progress,
     *,
-    most_passing: float = MOST_PASSING,
+    max_failed_ratio: float = MAX_FAILED_RATIO,
 ) -> tuple[list[DownloadRecord], int]:
-    """Bring every work into `arrivals` and return the entries of all works, sorted by id, and how many may yet change.
+    """Fetch every work that is not in `arrivals` yet, and keep it there.
 
-    `engine` asks for the works that have not arrived; those that fail for the source's sake are asked for once more,
-    at the end, by `second`. Raises TransientError where more than the share `most_passing` of the works still fails, or
-    where the source fails many works in a row; AtelierError where it refuses many in a row, or the disk is full. What
-    has arrived stays in `arrivals` in any case.
+    Returns the records of all works, sorted by id, and the number of those that the next run fetches again. Raises
+    TransientError if more than `max_failed_ratio` of the works fail temporarily or the source fails many works in a
+    row; AtelierError if it refuses many in a row, or the disk is full. What has arrived is kept in any case.
     """
-    keys = {work.id: key_of(work, source) for work in works}
-    arrivals.name(keys.values())
-    tally, lacking = _Tally(), []
-    for work in works:
-        if kept := arrivals.load(keys[work.id]):
-            tally.add(work, kept)
-        else:
-            lacking.append(work)
-    progress.count_resumed(len(works) - len(lacking), tally)
+    # 1. what has arrived in earlier runs
+    run = _Run(works, source, arrivals)
+    missing = [work for work in works if not run.load(work)]
+    progress.count_resumed(len(works) - len(missing), run.account)
 
-    failed: dict[str, Answer] = {}
+    # 2. all others
+    streak = FailureStreak()
+    for work, outcome in run.fetch(engine, missing):
+        if streak.add(work, outcome):
+            raise (TransientError if outcome.arrival.status == "error" else AtelierError)(
+                f"the source failed {MAX_FAILURES_IN_A_ROW} works in a row, the last one {work.id}: "
+                f"{outcome.arrival.reason}. {run.account.kept()}: try again later"
+            )
+        progress.advance(1, run.account)
 
-    def bring(asking: Engine, wanted: Sequence[Work]) -> Iterator[tuple[Work, Answer]]:
-        # in a row; the next picture, which shows that the site works, settles them
-        pages: dict[str, Answer] = {}
-        gives = False
-        with closing(asking.run(wanted)) as answered:
-            for work, answer in answered:
-                if answer.arrival.status == "not-an-image" and is_of_site(work):
-                    pages[work.id] = answer
-                    answer = answer._replace(lasts=answer.lasts and len(pages) <= MOST_PAGES)
-                elif answer.lasts:
-                    arrivals.save(keys[work.id], answer.arrival)
-                if answer.arrival.status == "ok":
-                    gives = True
-                    settle(pages, gives)
-                tally.add(work, answer.arrival)
-                yield work, answer
-        settle(pages, gives)
+    # 3. what failed once more, slowly, as long as there is a chance to stay below the limit
+    max_failed = max_failed_ratio * len(works)
+    failed = sorted((work for work in missing if work.id in run.failed), key=lambda work: work.id)
+    streak, failed_again = FailureStreak(), 0
+    for work, outcome in run.fetch(retry_engine, failed):
+        failed_again += is_temporary_failure(outcome)
+        if streak.add(work, outcome) or failed_again > max_failed:
+            break
 
-    def settle(pages: dict[str, Answer], gives: bool) -> None:
-        for id, answer in pages.items():
-            if answer.lasts and gives and len(pages) <= MOST_PAGES:
-                arrivals.save(keys[id], answer.arrival)
+    # 4. too many failures, or the records
+    temporary = {id: outcome for id, outcome in run.failed.items() if is_temporary_failure(outcome)}
+    if len(temporary) > max_failed:
+        id, outcome = next(iter(temporary.items()))
+        raise TransientError(
+            f"{len(temporary):,} of {counted(len(works), 'work')} failed, also when some were asked for once more, "
+            f"for example {id}: {outcome.arrival.reason}. {run.account.kept()}, but no data set "
+            f"is made while more than {max_failed_ratio:.0%} of the works fail: try again later"
+        )
+    return mark_duplicates(run.account.records, works), len(run.failed)
+
+
+class _Run:
+    """The state of one download: its account, and in `failed` the latest outcomes that are not final, by work id."""
+
+    def __init__(self, works: Sequence[Work], source: Source, arrivals: Arrivals) -> None:
+        self.account = _Account()
+        self.failed: dict[str, Outcome] = {}
+        self._arrivals = arrivals
+        self._keys = {work.id: arrival_key(work, source) for work in works}
+        arrivals.mark_used(self._keys.values())
+
+    def load(self, work: Work) -> bool:
+        """Count the arrival of an earlier run; return whether there is one."""
+        arrival = self._arrivals.load(self._keys[work.id])
+        if arrival:
+            self.account.add(work, arrival)
+        return arrival is not None
+
+    def fetch(self, engine: Engine, works: Sequence[Work]) -> Iterator[tuple[Work, Outcome]]:
+        """Fetch works, keep the final outcomes, and yield each outcome after it is counted."""
+        pages: dict[str, Outcome] = {}  # by work id, in a row: a picture after them shows that the site works
+        has_given_pictures = False
+        with closing(engine.run(works)) as outcomes:
+            for work, outcome in outcomes:
+                if outcome.arrival.status == "not-an-image" and is_from_site(work):
+                    pages[work.id] = outcome
+                    is_final = outcome.is_final and len(pages) <= MAX_PAGES_IN_A_ROW
+                    outcome = outcome._replace(is_final=is_final)
+                elif outcome.is_final:
+                    self._arrivals.save(self._keys[work.id], outcome.arrival)
+                if outcome.arrival.status == "ok":
+                    has_given_pictures = True
+                    self._settle_pages(pages, has_given_pictures)
+                self.account.add(work, outcome.arrival)
+                if outcome.is_final:
+                    self.failed.pop(work.id, None)
+                else:
+                    self.failed[work.id] = outcome
+                yield work, outcome
+        self._settle_pages(pages, has_given_pictures)
+
+    def _settle_pages(self, pages: dict[str, Outcome], has_given_pictures: bool) -> None:
+        """Keep pages in place of pictures if they are few and the site works; otherwise they are failures."""
+        for id, outcome in pages.items():
+            if outcome.is_final and has_given_pictures and len(pages) <= MAX_PAGES_IN_A_ROW:
+                self._arrivals.save(self._keys[id], outcome.arrival)
             else:
-                failed[id] = Answer(answer.arrival, False)
+                self.failed[id] = Outcome(outcome.arrival, False)
         pages.clear()
 
-    in_vain = InVain()
-    for work, answer in bring(engine, lacking):
-        if not answer.lasts:
-            failed[work.id] = answer
-        if in_vain.add(work, answer):
-            raise (TransientError if answer.arrival.status == "error" else AtelierError)(
-                f"the source failed {PATIENCE} works in a row, the last one {work.id}: {answer.arrival.reason}. "
-                f"{_kept(tally)}: try again later"
-            )
-        progress.advance(1, tally)
 
-    most = most_passing * len(works)
-    again = sorted((work for work in lacking if work.id in failed), key=lambda work: work.id)
-    in_vain, hopeless = InVain(), 0
-    for work, answer in bring(second, again):
-        failed[work.id] = answer
-        hopeless += may_pass(answer)
-        if answer.lasts:
-            del failed[work.id]
-        if in_vain.add(work, answer) or hopeless > most:
-            break  # more would only tell the same
-    if (passing := sum(may_pass(answer) for answer in failed.values())) > most:
-        id, answer = next((id, answer) for id, answer in failed.items() if may_pass(answer))
-        raise TransientError(
-            f"{passing:,} of {counted(len(works), 'work')} failed, also when some were asked for once more, "
-            f"for example {id}: {answer.arrival.reason}. {_kept(tally)}, but no data set "
-            f"is made while more than {most_passing:.0%} of the works fail: try again later"
-        )
-    return mark_duplicates(tally.entries, works), len(failed)
+class _Account:
+    """The latest record of each work; as text, the bytes received and the works without a picture by status."""
 
+    def __init__(self) -> None:
+        self._records: dict[str, DownloadRecord] = {}
+        self._counts: Counter[str] = Counter()
+        self._bytes = 0
 
-def _kept(tally: "_Tally") -> str:
-    count = tally.counts["ok"]
-    if count == 1:
-        return "The 1 picture that has arrived is kept"
-    return f"The {count:,} pictures that have arrived are kept"
+    @property
+    def records(self) -> list[DownloadRecord]:
+        return list(self._records.values())
+
+    def add(self, work: Work, arrival: Arrival) -> None:
+        if before := self._records.get(work.id):
+            self._counts[before.status] -= 1
+        record = self._records[work.id] = arrival.record(work.id)
+        self._counts[record.status] += 1
+        self._bytes += arrival.came_bytes
+
+    def kept(self) -> str:
+        """A sentence on the pictures that have arrived."""
+        count = self._counts["ok"]
+        if count == 1:
+            return "The 1 picture that has arrived is kept"
+        return f"The {count:,} pictures that have arrived are kept"
+
+    def __str__(self) -> str:
+        lacking = (f"{self._counts[status]:,} {status}" for status in STATUSES[1:] if self._counts[status])
+        return ", ".join((f"{self._bytes / 1e6:,.1f} MB", *lacking))
 
 
-def kept_items(
-    works: Sequence[Work], entries: Sequence[DownloadRecord], source: Source, arrivals: Arrivals
+def shard_items(
+    works: Sequence[Work], records: Sequence[DownloadRecord], source: Source, arrivals: Arrivals
 ) -> Iterator[Item]:
-    """The pictures of the entries that are ok, for the shards, sorted by id."""
+    """Yield the pictures with status "ok" for the shards, sorted by id."""
     by_id = {work.id: work for work in works}
-    for entry in sorted(entries, key=lambda entry: entry.id):
-        if entry.status == "ok":
-            arrival = arrivals.load(key_of(by_id[entry.id], source))
-            if arrival is None or arrival.sha256 != entry.sha256:
+    for record in sorted(records, key=lambda record: record.id):
+        if record.status == "ok":
+            arrival = arrivals.load(arrival_key(by_id[record.id], source))
+            if arrival is None or arrival.sha256 != record.sha256:
                 raise AtelierError(
-                    f"{arrivals.path}: the picture {entry.id} has changed since: `dvc repro` asks for it again"
+                    f"{arrivals.path}: the picture {record.id} has changed since: `dvc repro` asks for it again"
                 )
-            yield Item(entry.id, arrival.extension, arrival.content)
+            yield Item(record.id, arrival.extension, arrival.content)
 
 
 @contextmanager
 def full_disk_explained(kept: Path) -> Iterator[None]:
-    """Turn a full disk into a sentence."""
+    """Raise AtelierError in place of an OSError for a full disk; `kept` is the file of what has arrived."""
     try:
         yield
     except OSError as error:
@@ -141,29 +185,3 @@ def full_disk_explained(kept: Path) -> Iterator[None]:
         raise AtelierError(
             f"the disk is full; what has arrived is kept in {kept}: free some space, then `dvc repro` goes on"
         ) from None
-
-
-class _Tally:
-    """What became of the works so far; a later answer takes an earlier one's place."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, DownloadRecord] = {}
-        self.counts: Counter[str] = Counter()
-        self._bytes = 0
-
-    @property
-    def entries(self) -> list[DownloadRecord]:
-        return list(self._entries.values())
-
-    def add(self, work: Work, arrival: Arrival) -> DownloadRecord:
-        if before := self._entries.get(work.id):
-            self.counts[before.status] -= 1
-        entry = self._entries[work.id] = arrival.entry(work.id)
-        self.counts[entry.status] += 1
-        self._bytes += arrival.came_bytes
-        return entry
-
-    def __str__(self) -> str:
-        """The bytes that came, and how many works gave no picture for which reason."""
-        lacking = (f"{self.counts[status]:,} {status}" for status in STATUSES[1:] if self.counts[status])
-        return ", ".join((f"{self._bytes / 1e6:,.1f} MB", *lacking))

@@ -1,4 +1,4 @@
-"""The download account told to a person: a table on a terminal, the same in plain lines in a log. Decides nothing."""
+"""Printing the account of a download by status: a table on a terminal, the same in plain lines in a log."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from atelier.data.duplicates import LOOKS_LIKE_PREFIX
 from atelier.pictures.untrusted import escaped
 from atelier.text import clean
 
-EXAMPLES = 3  # works named for each status
-LONGEST_REASON = 160  # characters; the account itself has all of them
-NOTED = "noted"  # ok, with a note on its colours or pages: counted a second time, as look-alikes are
-LOOK_ALIKE = "look-alike"  # ok, and close to another: counted a second time, under a name of its own
+MAX_EXAMPLES = 3  # works shown for each status
+MAX_REASON_CHARS = 160  # downloads.parquet has the whole reason
+NOTED = "noted"  # ok, with a note on colours or pages; also counted as ok
+LOOK_ALIKE = "look-alike"  # ok, and similar to another picture; also counted as ok
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One status: how many works, the bytes that are kept of them, and a few examples."""
+    """One status: its works, the bytes of their pictures, and a few examples."""
 
     status: str
     works: int
@@ -29,42 +29,42 @@ class Row:
     examples: tuple[str, ...]
 
 
-def tell_account(entries: Iterable[DownloadRecord], console: Console | None = None) -> None:
-    """Print the account by status to `console`, standard output where none is given."""
+def print_account(records: Iterable[DownloadRecord], console: Console | None = None) -> None:
+    """Print the account by status to `console`, by default to standard output."""
     console = console or Console(soft_wrap=True, highlight=False)
     if console.is_terminal:
-        console.print(account_table(entries), soft_wrap=False)
+        console.print(account_table(records), soft_wrap=False)
         return
-    for line in account_lines(entries):
+    for line in account_lines(records):
         console.print(line, markup=False)
 
 
-def account_table(entries: Iterable[DownloadRecord]) -> Table:
+def account_table(records: Iterable[DownloadRecord]) -> Table:
     """The account by status, for a terminal."""
     table = Table("status", "works", "bytes", "for example")
     for column in table.columns[1:3]:
         column.justify = "right"
-    for row in account_rows(entries):
-        table.add_row(row.status, f"{row.works:,}", size_of(row.bytes), Text("\n".join(row.examples)))
+    for row in account_rows(records):
+        table.add_row(row.status, f"{row.works:,}", format_size(row.bytes), Text("\n".join(row.examples)))
     return table
 
 
-def account_lines(entries: Iterable[DownloadRecord]) -> list[str]:
+def account_lines(records: Iterable[DownloadRecord]) -> list[str]:
     """The account by status, for a log."""
     lines = []
-    for row in account_rows(entries):
-        lines.append(f"{row.status:<13}{row.works:>8,}{size_of(row.bytes):>12}".rstrip())
+    for row in account_rows(records):
+        lines.append(f"{row.status:<13}{row.works:>8,}{format_size(row.bytes):>12}".rstrip())
         lines += [f"{'':13}{'':8}  {example}" for example in row.examples]
     return lines
 
 
-def account_rows(entries: Iterable[DownloadRecord]) -> list[Row]:
-    """The statuses that occur, in the order of STATUSES, each with its first works by id."""
+def account_rows(records: Iterable[DownloadRecord]) -> list[Row]:
+    """The statuses that occur, in the order of STATUSES, with their first works by id."""
     groups: defaultdict[str, list[DownloadRecord]] = defaultdict(list)
-    for entry in sorted(entries, key=lambda entry: entry.id):
-        groups[entry.status].append(entry)
-        if entry.status == "ok" and entry.reason:
-            groups[LOOK_ALIKE if entry.reason.startswith(LOOKS_LIKE_PREFIX) else NOTED].append(entry)
+    for record in sorted(records, key=lambda record: record.id):
+        groups[record.status].append(record)
+        if record.status == "ok" and record.reason:
+            groups[LOOK_ALIKE if record.reason.startswith(LOOKS_LIKE_PREFIX) else NOTED].append(record)
     names = [
         name for status in STATUSES for name in ((status, LOOK_ALIKE, NOTED) if status == "ok" else (status,))
     ]
@@ -72,24 +72,24 @@ def account_rows(entries: Iterable[DownloadRecord]) -> list[Row]:
         Row(
             name,
             len(groups[name]),
-            sum(entry.bytes or 0 for entry in groups[name]) if name != "duplicate" else 0,
-            tuple(_example(entry) for entry in groups[name][:EXAMPLES]),
+            sum(record.bytes or 0 for record in groups[name]) if name != "duplicate" else 0,
+            tuple(_example(record) for record in groups[name][:MAX_EXAMPLES]),
         )
         for name in names
         if groups[name]
     ]
 
 
-def _example(entry: DownloadRecord) -> str:
-    """Reasons may quote what a site said: nothing in them may steer a terminal."""
-    reason = escaped(clean(entry.reason))
-    if len(reason) > LONGEST_REASON:
-        reason = f"{reason[:LONGEST_REASON]}…"
-    return f"{clean(entry.id)}: {reason}" if reason else clean(entry.id)
+def _example(record: DownloadRecord) -> str:
+    """A work's id and reason, without control characters: a reason may quote a site's response."""
+    reason = escaped(clean(record.reason))
+    if len(reason) > MAX_REASON_CHARS:
+        reason = f"{reason[:MAX_REASON_CHARS]}…"
+    return f"{clean(record.id)}: {reason}" if reason else clean(record.id)
 
 
-def size_of(count: int) -> str:
-    """Bytes for people; nothing where there are none."""
+def format_size(count: int) -> str:
+    """Format a number of bytes with its unit; empty for 0."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= unit:
             return f"{count / unit:,.1f} {name}"

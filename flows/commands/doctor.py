@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from atelier.download import arrivals
-from atelier.download.report import size_of
+from atelier.download.report import format_size
 from atelier.errors import AtelierError, Finding
 from atelier.files import size_bytes
 from atelier.settings.messages import counted
@@ -146,7 +146,7 @@ def _arrived() -> Iterator[Finding]:
     """How much room the downloaded pictures take that .atelier/images keeps from run to run."""
     directory = Path(".atelier/images")
     try:
-        kept = arrivals.survey(directory, arrivals.since(directory, arrivals.RECENT_DAYS))
+        kept = arrivals.usage(directory, arrivals.recent_since(directory, arrivals.RECENT_DAYS))
     except sqlite3.Error as error:
         yield Finding(
             "arrived pictures", "warning", f"{directory}: {error}", "is it yours to read and write?"
@@ -154,9 +154,9 @@ def _arrived() -> Iterator[Finding]:
         return
     if not kept:
         return
-    said = f"{size_of(sum(file.bytes for file in kept)) or '0 B'} in {directory}"
-    if unnamed := sum(file.unnamed_bytes for file in kept):
-        said += f", {size_of(unnamed)} of it in no recent catalog: `atelier clean` lists it"
+    said = f"{format_size(sum(file.bytes for file in kept)) or '0 B'} in {directory}"
+    if unnamed := sum(file.unused_bytes for file in kept):
+        said += f", {format_size(unnamed)} of it in no recent catalog: `atelier clean` lists it"
     yield Finding("arrived pictures", "ok", said)
 
 
@@ -170,8 +170,8 @@ def kept_states(root: Path) -> Iterator[Finding]:
                 stopped = sum(not (path / FINISHED).exists() for path in kept)
                 said = (
                     f"{counted(len(kept), 'training')} in {place.relative_to(root) if tree_ == root else place}, "
-                    f"{size_of(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them costs "
-                    "time, never a result"
+                    f"{format_size(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them "
+                    "costs time, never a result"
                 )
                 yield Finding("resumable states", "ok", said)
 

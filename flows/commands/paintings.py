@@ -101,22 +101,22 @@ def clean(
 ) -> None:
     """Remove downloaded pictures from .atelier/images that no recent catalog names (other genres, sizes, sources)."""
     from atelier.download import arrivals
-    from atelier.download.report import size_of
+    from atelier.download.report import format_size
 
     work_tree.enter()
     directory = Path(".atelier/images")
     try:
-        since = arrivals.since(directory, arrivals.RECENT_DAYS if days is None else days)
-        kept = arrivals.survey(directory, since)
-        unnamed = [file for file in kept if file.unnamed_bytes or file.unnamed_works]
-        for file in unnamed:
-            works = f"{file.unnamed_works:,} of {file.works:,} works, " if file.works else ""
-            print(f"{file.path}: {works}{size_of(file.unnamed_bytes) or '0 B'}")
-        total = size_of(sum(file.unnamed_bytes for file in unnamed)) or "0 B"
-        if not unnamed:
+        since = arrivals.recent_since(directory, arrivals.RECENT_DAYS if days is None else days)
+        kept = arrivals.usage(directory, since)
+        unused = [file for file in kept if file.unused_bytes or file.unused_works]
+        for file in unused:
+            works = f"{file.unused_works:,} of {file.works:,} works, " if file.works else ""
+            print(f"{file.path}: {works}{format_size(file.unused_bytes) or '0 B'}")
+        total = format_size(sum(file.unused_bytes for file in unused)) or "0 B"
+        if not unused:
             print(f"nothing to drop: a catalog since {since} names all that is kept in {directory}")
         elif yes:
-            arrivals.drop(directory, since)
+            arrivals.remove_unused(directory, since)
             print(f"dropped {total} that no catalog since {since} names")
         else:
             print(f"{total} that no catalog since {since} names; `atelier clean --yes` drops it")

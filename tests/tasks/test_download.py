@@ -1,4 +1,4 @@
-"""The stage as DVC runs it: resumed after kill -9, stopped at once by a signal, honest about what is lacking."""
+"""The stage as DVC runs it: resumed after a kill, stopped by signals, with an account of missing pictures."""
 
 import hashlib
 import os
@@ -19,27 +19,27 @@ from PIL import Image
 from atelier.data.catalog import Work, read_downloads, write_catalog
 from atelier.data.shards import find_picture, read_shards
 from atelier.download.arrivals import Arrivals, Limits
-from atelier.download.engines_dask import WORKS_PER_SHARD
-from atelier.download.fetch import key_of
-from atelier.download.sources import SiteOpening
+from atelier.download.engines import WORKS_PER_SHARD
+from atelier.download.fetch import arrival_key
+from atelier.download.sources import SiteSpec
 from atelier.gallery.server import serve, virtual_url
 from atelier.images.verify import ImageLimits
 from tests.downloads import offers, work
 from tests.lookalike import Offer, Site, lookalike
 from tests.stages import started
 
-LIMITS = Limits(ImageLimits(32, 120_000_000), 100_000_000, None)  # as write_params sets them
+LIMITS = Limits(ImageLimits(32, 120_000_000), 100_000_000, None)  # as in write_params
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A work tree of its own: the stage's paths are relative to the current directory."""
+def empty_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty work tree as the current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def write_params(source: str, base_url: str = "http://127.0.0.1:9", **download: object) -> None:
-    """params.yaml with one source, and a rate that no test waits for."""
+    """Write params.yaml with one source and a high rate."""
     section = {
         "rate_per_s": 1000.0,
         "retries": 2,
@@ -58,8 +58,8 @@ def write_works(works: Sequence[Work]) -> None:
     write_catalog(works, Path("data/catalog.parquet"))
 
 
-def opening() -> SiteOpening:
-    return SiteOpening("http://127.0.0.1:9", "", None, 0, 1.0, 1)
+def spec() -> SiteSpec:
+    return SiteSpec("http://127.0.0.1:9", "", None, 0, 1.0, 1)
 
 
 def run_stage() -> tuple[int, str, str]:
@@ -74,15 +74,15 @@ def outs() -> dict[str, str]:
 
 
 def kept() -> int:
-    """How many works have arrived; read while the stage may be writing."""
+    """The number of arrivals; the stage may be writing."""
     with Arrivals(Path(".atelier/images"), LIMITS) as arrivals:
         return len(arrivals)
 
 
 def stored(works: Sequence[Work]) -> set[str]:
     """The paths of the works that have arrived."""
-    with opening().opened() as source, Arrivals(Path(".atelier/images"), LIMITS) as arrivals:
-        return {urlsplit(w.image_url).path for w in works if arrivals.load(key_of(w, source))}
+    with spec().open() as source, Arrivals(Path(".atelier/images"), LIMITS) as arrivals:
+        return {urlsplit(w.image_url).path for w in works if arrivals.load(arrival_key(w, source))}
 
 
 def wait_until(process: subprocess.Popen[str], true: object) -> None:
@@ -93,7 +93,7 @@ def wait_until(process: subprocess.Popen[str], true: object) -> None:
         time.sleep(0.005)
 
 
-def test_a_download_killed_at_five_moments_resumes_without_asking_again() -> None:
+def test_a_download_killed_at_five_moments_resumes_without_repeated_requests() -> None:
     good = offers(160)
     bad = [Offer(id=f"{500 + n:024x}", behaviour="404") for n in range(10)]
     chance = random.Random(3)
@@ -134,7 +134,7 @@ def test_a_download_killed_at_five_moments_resumes_without_asking_again() -> Non
         assert outs() == resumed  # the uninterrupted run's bytes
 
 
-def test_a_stage_on_dask_leaves_nothing_running_when_killed_and_goes_on_from_its_shards() -> None:
+def test_a_killed_stage_with_dask_leaves_no_process_and_goes_on_from_its_shards() -> None:
     good = offers(5 * WORKS_PER_SHARD)
     with lookalike({"genre/marina": good}) as site:
         works = [work(offer.id, site.url_of(offer)) for offer in good]
@@ -162,7 +162,7 @@ def test_a_stage_on_dask_leaves_nothing_running_when_killed_and_goes_on_from_its
         assert outs() == resumed  # the other engine's bytes
 
 
-def test_a_cluster_of_other_machines_is_told_that_it_cannot_reach_the_gallery() -> None:
+def test_a_remote_cluster_with_the_gallery_is_an_error() -> None:
     write_params("gallery", engine="dask", dask_address="tcp://10.0.0.5:8786")
     write_works([work("a", "gallery:/images/a.jpg")])
     code, _, err = run_stage()
@@ -172,7 +172,7 @@ def test_a_cluster_of_other_machines_is_told_that_it_cannot_reach_the_gallery() 
 
 
 def pictures_asked(site: Site) -> set[str]:
-    """Paths of the pictures asked for, none of them twice."""
+    """Paths of the requested pictures, none of them twice."""
     paths = [request.path for request in list(site.requests) if request.path.startswith("/images/")]
     assert len(paths) == len(set(paths))
     return set(paths)
@@ -188,9 +188,7 @@ def pictures_asked(site: Site) -> set[str]:
         ("dask", signal.SIGINT, 130),
     ],
 )
-def test_a_stopped_download_ends_within_seconds_whatever_it_waits_for(
-    engine: str, number: int, code: int
-) -> None:
+def test_a_stopped_download_ends_within_seconds(engine: str, number: int, code: int) -> None:
     slow = [Offer(id=f"{n:024x}", behaviour="drip") for n in range(30)]
     with lookalike({"genre/marina": slow}) as site:
         write_params("wikiart", site.base_url, workers=6, engine=engine)
@@ -208,7 +206,7 @@ def test_a_stopped_download_ends_within_seconds_whatever_it_waits_for(
             assert "Traceback" not in err
 
 
-def test_what_did_not_arrive_is_counted_and_exemplified() -> None:
+def test_missing_pictures_are_counted_with_examples() -> None:
     bad = ["404", "404", "404", "html-200", "truncated-jpeg", "placeholder"]
     works = [
         *offers(3),
@@ -227,7 +225,7 @@ def test_what_did_not_arrive_is_counted_and_exemplified() -> None:
     assert len(read_downloads(Path("data/downloads.parquet"))) == 9
 
 
-def test_no_picture_at_all_is_an_error_that_says_where_to_look() -> None:
+def test_no_picture_at_all_is_an_error_with_the_reasons() -> None:
     with lookalike({"genre/marina": [Offer(id="a", behaviour="404")]}) as site:
         write_params("wikiart", site.base_url)
         write_works([work("a", site.url_of(Offer(id="a")))])
@@ -246,7 +244,7 @@ def test_no_picture_at_all_is_an_error_that_says_where_to_look() -> None:
         ("403", 1, "none of the 2 catalogued works gave a picture"),
     ],
 )
-def test_a_site_out_of_reach_may_be_back_later_and_one_that_refuses_may_not(
+def test_a_failing_site_is_a_temporary_error_and_a_refusing_one_is_not(
     behaviour: str, status: int, said: str
 ) -> None:
     with lookalike({"genre/marina": [Offer(id="a", behaviour=behaviour)]}) as site:
@@ -257,7 +255,7 @@ def test_a_site_out_of_reach_may_be_back_later_and_one_that_refuses_may_not(
     assert said in err
 
 
-def test_errors_of_the_site_become_no_data_set_and_the_next_run_asks_for_them_alone() -> None:
+def test_after_too_many_failures_there_is_no_data_set_and_the_next_run_requests_only_those() -> None:
     offered = offers(60)
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -278,7 +276,7 @@ def test_errors_of_the_site_become_no_data_set_and_the_next_run_asks_for_them_al
         assert pictures_asked(site) == {site.path_of(offer) for offer in offered[::3]}
 
 
-def test_what_fails_at_first_is_asked_for_once_more_at_the_end() -> None:
+def test_works_that_fail_at_first_are_requested_once_more_at_the_end() -> None:
     offered = offers(60)
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -293,7 +291,7 @@ def test_what_fails_at_first_is_asked_for_once_more_at_the_end() -> None:
 
 
 @pytest.mark.parametrize(("failing", "status"), [(2, 0), (3, os.EX_TEMPFAIL)])
-def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_ask_again(
+def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_fetch_it(
     failing: int, status: int
 ) -> None:
     offered = offers(200)
@@ -309,7 +307,7 @@ def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_ask_again(
         assert "`dvc repro -f -s download` asks for them again" in out
 
 
-def test_works_that_the_site_refuses_to_show_stop_no_data_set_however_many_they_are() -> None:
+def test_any_number_of_refused_works_still_gives_a_data_set() -> None:
     offered = [replace(offer, behaviour="403" if n % 3 else "good") for n, offer in enumerate(offers(180))]
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -331,7 +329,7 @@ def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository() 
     assert find_picture(Path("data/images"), "w1") == ("w1.png", Path("mine/sea/1.png").read_bytes())
 
 
-def test_the_built_in_gallery_is_opened_painted_and_kept() -> None:
+def test_the_built_in_gallery_is_painted_and_kept() -> None:
     write_params("gallery")
     with serve(1, 8, 128) as base_url:
         listed = requests.get(f"{base_url}/en/paintings-by-genre/marina?json=2&page=1", timeout=30).json()
@@ -345,4 +343,4 @@ def test_the_built_in_gallery_is_opened_painted_and_kept() -> None:
     began_s = time.monotonic()
     assert run_stage()[0] == 0
     assert outs() == first
-    assert kept() == 8, f"painted again? {time.monotonic() - began_s:.1f} s"
+    assert kept() == 8, f"painted again: {time.monotonic() - began_s:.1f} s"

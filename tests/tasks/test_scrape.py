@@ -112,7 +112,7 @@ def test_a_site_that_is_down_is_a_temporary_error():
         with started("scrape") as process:
             said = process.communicate(timeout=60)[1]
     assert process.returncode == os.EX_TEMPFAIL
-    assert said.startswith("scrape: http://") and "wants to be left alone for 86," in said
+    assert said.startswith("scrape: http://") and "asks for a pause of 86," in said
     assert "Traceback" not in said
 
 

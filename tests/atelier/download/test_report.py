@@ -1,4 +1,4 @@
-"""How the account is told: by status, with bytes and examples, on a terminal and in a log."""
+"""Printing the account: by status, with bytes and examples, on a terminal and in a log."""
 
 import io
 
@@ -6,9 +6,9 @@ from rich.console import Console
 
 from atelier.data.catalog import DownloadRecord
 from atelier.download.arrivals import Arrival
-from atelier.download.report import account_lines, account_rows, tell_account
+from atelier.download.report import account_lines, account_rows, print_account
 
-ENTRIES = [
+RECORDS = [
     *(DownloadRecord(id=f"w{n:04d}", status="missing", reason="HTTP 404") for n in range(1200)),
     DownloadRecord(id="good-1", status="ok", bytes=1_500_000),
     DownloadRecord(id="good-2", status="ok", bytes=700_000, reason="looks like good-1, 2 bits apart"),
@@ -16,16 +16,16 @@ ENTRIES = [
 ]
 
 
-def told(terminal: bool, entries: list[DownloadRecord]) -> str:
+def printed(terminal: bool, records: list[DownloadRecord]) -> str:
     file = io.StringIO()
-    tell_account(
-        entries, Console(file=file, force_terminal=terminal, width=100, soft_wrap=True, highlight=False)
+    print_account(
+        records, Console(file=file, force_terminal=terminal, width=100, soft_wrap=True, highlight=False)
     )
     return file.getvalue()
 
 
 def test_each_status_has_its_count_its_bytes_and_three_examples() -> None:
-    assert [line.split() for line in account_lines(ENTRIES)] == [
+    assert [line.split() for line in account_lines(RECORDS)] == [
         ["ok", "2", "2.2", "MB"], ["good-1"], ["good-2:", "looks", "like", "good-1,", "2", "bits", "apart"],
         ["look-alike", "1", "700.0", "kB"], ["good-2:", "looks", "like", "good-1,", "2", "bits", "apart"],
         ["missing", "1,200"],
@@ -35,33 +35,33 @@ def test_each_status_has_its_count_its_bytes_and_three_examples() -> None:
 
 
 def test_a_log_gets_lines_and_a_terminal_a_table() -> None:
-    assert told(False, ENTRIES).splitlines() == account_lines(ENTRIES)
-    table = told(True, ENTRIES)
-    assert "│" in table and "│" not in told(False, ENTRIES)
+    assert printed(False, RECORDS).splitlines() == account_lines(RECORDS)
+    table = printed(True, RECORDS)
+    assert "│" in table and "│" not in printed(False, RECORDS)
     for words in ("1,200", "2.2 MB", "w0002: HTTP 404", "looks like good-1, 2 bits apart"):
         assert words in table
 
 
-def test_what_a_site_said_steers_no_terminal() -> None:
+def test_control_characters_in_a_reason_are_not_printed() -> None:
     hostile = [
         DownloadRecord(
             id="a\0b", status="refused", reason="leads to \x1b[2J\x07[red]x[/red]\u2028" + "long " * 200
         )
     ]
     for terminal in (False, True):
-        output = told(terminal, hostile)
+        output = printed(terminal, hostile)
         assert "\x1b[2J" not in output and "\x07" not in output and "\0" not in output
         assert "[red]x[/red]" in output
     assert len(account_lines(hostile)[1]) < 250
 
 
-def test_no_works_are_no_lines() -> None:
+def test_an_empty_account_has_no_lines() -> None:
     assert account_rows([]) == []
 
 
 def test_pictures_with_a_note_on_their_colours_are_counted_a_second_time_as_noted() -> None:
     arrival = Arrival("ok", "CMYK without a colour profile: its colours are a guess", content=b"123")
-    entries = [*ENTRIES, arrival.entry("inks")]
-    rows = {row.status: row for row in account_rows(entries)}
+    records = [*RECORDS, arrival.record("inks")]
+    rows = {row.status: row for row in account_rows(records)}
     assert (rows["ok"].works, rows["look-alike"].works, rows["noted"].works) == (3, 1, 1)
     assert rows["noted"].examples == ("inks: CMYK without a colour profile: its colours are a guess",)
