@@ -1,6 +1,7 @@
-"""`python -m flows.studio [STAGE…]`, also `atelier run`: what goes before the pipeline, and its exit code.
+"""The pipeline: `atelier run`, or `python -m flows.studio [STAGE…]`; the flow is in flows.orchestration.stage_tasks.
 
-Knows nothing of Prefect until the tree is entered, the params are read, and no other flow is at work.
+DVC is asked first, because importing Prefect and starting a server takes seconds: if every stage is up to date and no
+Prefect server is configured, the run ends without Prefect.
 """
 
 import sys
@@ -13,7 +14,10 @@ from flows.runtime import process, work_tree
 
 
 def main(targets: Sequence[str]) -> int:
-    """Run the pipeline up to `targets`, or all of it: 0 done, 1 failed or refused, 130 and 143 stopped."""
+    """Bring the stages `targets` and what they need up to date, or all stages without targets.
+
+    Returns the exit code: 0, 1 after a failure, 130 and 143 after Ctrl-C and SIGTERM.
+    """
 
     def work() -> int:
         work_tree.enter()
@@ -25,19 +29,24 @@ def main(targets: Sequence[str]) -> int:
 
 
 def _run(targets: Sequence[str]) -> int:
-    from flows.orchestration import server
+    from flows.orchestration.server_config import may_be_configured
+    from flows.orchestration.stage_table import StageRow, print_table, summary
     from flows.repo import locks, stages
 
-    wait_for_server = server.start()
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
-    locks.mend(Path(), say)
-    plan = stages.plan(targets, say)
+    locks.mend(Path(), _print_error)
+    plan = stages.plan(targets, _print_error)
     if not plan:
         raise AtelierError("dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`")
+    names = [stage.name for stage in plan]
+    if not any(stage.stale for stage in plan) and not may_be_configured():
+        rows = [StageRow(name, "Cached", 0.0, key) for name, key in stages.keys(names).items()]
+        print_table(rows)
+        print(summary(rows))
+        return 0
 
+    from flows.orchestration import server
+
+    wait_for_server = server.start()
     from flows.orchestration.stage_tasks import studio
 
     wait_for_server()
@@ -47,6 +56,10 @@ def _run(targets: Sequence[str]) -> int:
         return 0
     print(state.message, file=sys.stderr)
     return 1
+
+
+def _print_error(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

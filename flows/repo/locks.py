@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
-from atelier.settings.load import read_yaml
 from flows.runtime.process import is_dvc
 
 LOCKS_FILE = Path(".dvc/tmp/rwlock")
@@ -111,10 +112,10 @@ def _is_lock_file(path: Path) -> bool:
     from voluptuous import Invalid
 
     try:
-        COMPILED_LOCKFILE_SCHEMA(read_yaml(path))
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(path))  # parsed in C, as DVC does
     except FileNotFoundError:
         return True
-    except (AtelierError, Invalid):
+    except (YAMLError, UnicodeDecodeError, Invalid):
         return False
     return True
 

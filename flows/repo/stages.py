@@ -10,14 +10,17 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError, TransientError
-from atelier.settings.load import read_yaml, to_plain
+from atelier.settings.load import read_yaml
 from flows.repo import locks, operations
 from flows.repo.operations import OperationError, Watcher
 
@@ -55,17 +58,23 @@ def plan(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()
     """
 
     def read(repo: "Repo") -> list[PlannedStage]:
-        graph = repo.index.graph
-        # a .dvc file is data and no stage
-        stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
-        needs = {
-            name: {need.addressing for need in graph.successors(stage)} & stages.keys()
-            for name, stage in stages.items()
-        }
-        wanted = _with_needs(targets or list(needs), needs)
-        order = _in_order([name for name in needs if name in wanted], needs)
-        changed = set(repo.status(targets=order)) if order else set()
-        return [PlannedStage(name, tuple(sorted(needs[name])), name in changed) for name in order]
+        from dvc.repo import lock_repo
+
+        with lock_repo(
+            repo
+        ):  # one lock for all: `repo.status` would read dvc.yaml and dvc.lock once a target
+            graph = repo.index.graph
+            # a .dvc file is data and no stage
+            stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
+            needs = {
+                name: {need.addressing for need in graph.successors(stage)} & stages.keys()
+                for name, stage in stages.items()
+            }
+            wanted = _with_needs(targets or list(needs), needs)
+            order = _in_order([name for name in needs if name in wanted], needs)
+            return [
+                PlannedStage(name, tuple(sorted(needs[name])), bool(stages[name].status())) for name in order
+            ]
 
     return _read_unlocked(read, say, root)
 
@@ -127,10 +136,22 @@ def failure(error: OperationError, stage: str, run: str, root: Path = Path()) ->
 
 def key(stage: str) -> str:
     """Return 12 hex digits that identify the command, inputs and params of a stage in dvc.lock; else an empty text."""
+    return keys([stage])[stage]
+
+
+def keys(names: Collection[str]) -> dict[str, str]:
+    """Return the key of each stage, reading dvc.lock once."""
     try:
-        locked = to_plain(read_yaml(locks.LOCK_FILE)["stages"][stage])
+        lock = YAML(typ="safe").load(locks.LOCK_FILE)["stages"]  # parsed in C, ten times as fast as read_yaml
+    except YAMLError:
+        read_yaml(locks.LOCK_FILE)  # raises AtelierError with the line
+        raise
     except (FileNotFoundError, KeyError, TypeError):
-        return ""
+        lock = {}
+    return {name: _key(lock[name]) if name in lock else "" for name in names}
+
+
+def _key(locked: dict[str, Any]) -> str:
     inputs = {
         "cmd": locked["cmd"],
         "deps": {dep["path"]: dep.get("md5") for dep in locked.get("deps", [])},

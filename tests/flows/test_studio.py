@@ -1,4 +1,4 @@
-"""The flow as a person meets it: a process started in a tree, its words, its exit code, what it leaves behind."""
+"""`atelier run` as a process: its output, its exit code, what it leaves behind, how it is stopped."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ from tests.flows.prefect_api import Api
 from tests.flows.toys import ROOT, Tree, left_of
 
 
-def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: Tree):
+def test_all_stages_run_then_all_are_cached_and_prefect_records_both_runs(served: Tree):
     served.slow(2.5)
     first = served.run("flows.studio")
     assert first.status == 0, first.output
@@ -40,6 +40,15 @@ def test_every_stage_runs_then_all_are_cached_and_the_run_is_on_record(served: T
     assert ran.tasks.keys() == found.tasks.keys() == {"scrape", "train", "generate"}
 
 
+def test_with_nothing_to_do_and_no_server_the_run_ends_without_prefect(studio: Tree):
+    assert studio.run("dvc", "repro", "-q").status == 0
+    run = studio.run("flows.studio")
+    assert run.status == 0, run.output
+    assert [_state(run.output, stage) for stage in ("scrape", "train", "generate")] == ["Cached"] * 3
+    assert run.output.endswith("3 cached\n")
+    assert not (studio.root / ".prefect").exists()  # which importing Prefect creates
+
+
 def test_a_failing_stage_ends_the_flow_with_its_own_sentence(served: Tree):
     served.trouble("train mistake")
     run = served.run("flows.studio")
@@ -53,7 +62,7 @@ def test_a_failing_stage_ends_the_flow_with_its_own_sentence(served: Tree):
     ]
 
 
-def test_a_bad_param_an_unknown_stage_and_a_place_without_a_studio_stop_it_before_any_work(studio: Tree):
+def test_an_invalid_param_an_unknown_stage_and_a_missing_studio_are_errors_before_any_work(studio: Tree):
     unknown = studio.run("flows.studio", "tran")
     assert (unknown.status, unknown.output) == (1, "dvc.yaml has no stage tran; did you mean train?\n")
     studio.set("arch: sketch", "arch: sixty")
@@ -66,7 +75,7 @@ def test_a_bad_param_an_unknown_stage_and_a_place_without_a_studio_stop_it_befor
     assert "is not inside a studio" in outside.output
 
 
-def test_a_file_of_flows_that_is_started_by_its_path_finds_dvc_and_not_itself(served: Tree):
+def test_a_flow_started_by_its_files_path_does_not_shadow_installed_packages(served: Tree):
     script = f"import runpy; runpy.run_path({str(ROOT / 'flows/studio.py')!r}, run_name='__main__')"
     by_path = f"import sys; sys.path.insert(0, {str(ROOT / 'flows')!r}); sys.argv[1:] = ['tran']; {script}"
     run = served.run("-c", by_path)
@@ -77,15 +86,15 @@ NO_STAGES = """
 from flows import studio
 from atelier.errors import AtelierError
 print(studio.main([]))
-from flows.orchestration.stage_tasks import Course
+from flows.orchestration.stage_tasks import PipelineRun
 try:
-    print(Course([]).run("train"))
+    print(PipelineRun([]).run("train"))
 except AtelierError as error:
     print(error)
 """
 
 
-def test_a_pipeline_without_stages_is_no_success(served: Tree):
+def test_a_pipeline_without_stages_is_an_error(served: Tree):
     (served.root / "dvc.yaml").write_text("stages: {}\n")
     run = served.run("-c", NO_STAGES)
     assert "dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`\n" in run.output
@@ -133,7 +142,7 @@ def test_sigterm_stops_the_flow_with_143(served: Tree, start):
 def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(
     studio: Tree, start, api_url
 ):
-    """Waits for a Prefect server that makes its database; the proxies that are set cannot reach it."""
+    """Waits for a Prefect server that creates its database; the proxies that are set cannot reach it."""
     proxies = {
         "HTTP_PROXY": "http://127.0.0.1:9",
         "ALL_PROXY": "socks5h://127.0.0.1:9",
@@ -156,7 +165,7 @@ def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_w
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-def test_a_killed_dvc_fails_the_flow_in_words(served: Tree, start):
+def test_a_killed_dvc_fails_the_flow_with_a_sentence(served: Tree, start):
     served.slow(30)
     run = start("flows.studio", "train").until("train: 1/300")
     family = run.family()
@@ -174,7 +183,7 @@ def _one(family: list[psutil.Process], word: str) -> psutil.Process:
 
 
 def _name(output: str) -> str:
-    """The flow run's name, by which it is told from those of other tests."""
+    """The flow run's name, which distinguishes it from those of other tests."""
     match = re.search(r"Beginning flow run '([\w-]+)'", output)
     assert match, output
     return match[1]

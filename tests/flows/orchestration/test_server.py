@@ -1,4 +1,4 @@
-"""Which Prefect server a flow uses, and what is said where none can be used."""
+"""Which Prefect server a flow uses, and the errors if it cannot be used."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ for settings in json.loads(sys.argv[1]):
 """
 
 
-def test_a_server_that_is_set_and_not_there_is_one_sentence(studio: Tree) -> None:
+def test_a_configured_server_that_does_not_answer_is_one_sentence(studio: Tree) -> None:
     studio.environment = {**studio.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     run = studio.run("flows.cli", "run")
     assert (run.status, run.output) == (
@@ -32,7 +32,7 @@ def test_a_server_that_is_set_and_not_there_is_one_sentence(studio: Tree) -> Non
     )
 
 
-def test_settings_that_prefect_cannot_read_end_in_a_sentence(studio: Tree) -> None:
+def test_invalid_prefect_settings_are_a_sentence(studio: Tree) -> None:
     studio.environment = {**studio.environment, "PREFECT_API_URL": "http://[::1/api"}
     run = studio.run("flows.cli", "run")
     assert run.status == 1
@@ -41,7 +41,7 @@ def test_settings_that_prefect_cannot_read_end_in_a_sentence(studio: Tree) -> No
     assert "Traceback" not in run.output
 
 
-def test_what_is_wrong_with_a_server_is_said_with_its_cure(served: Tree) -> None:
+def test_each_problem_with_a_server_is_explained_with_its_fix(served: Tree) -> None:
     url = served.environment["PREFECT_API_URL"]
     settings = [
         {"PREFECT_API_URL": url.removesuffix("/api")},
@@ -59,7 +59,7 @@ def test_what_is_wrong_with_a_server_is_said_with_its_cure(served: Tree) -> None
 
 
 @pytest.mark.slow
-def test_a_server_of_its_own_that_cannot_start_says_why(studio: Tree) -> None:
+def test_a_flows_own_server_that_cannot_start_says_why(studio: Tree) -> None:
     """Waits for a Prefect server that ends."""
     database = "sqlite+aiosqlite:////no/such/folder/prefect.db"
     studio.environment = {**studio.environment, "PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
@@ -71,10 +71,10 @@ def test_a_server_of_its_own_that_cannot_start_says_why(studio: Tree) -> None:
 
 
 @pytest.mark.slow
-def test_a_flow_uses_the_server_that_runs_for_its_studio_with_its_key_and_past_a_proxy(
+def test_a_flow_uses_its_studios_running_server_with_its_key_and_without_the_proxy(
     studio: Tree, start: Callable[..., Started]
 ) -> None:
-    """Waits for a Prefect server that makes its database."""
+    """Waits for a Prefect server that creates its database."""
     plain = studio.environment
     proxy = {
         "HTTP_PROXY": "http://127.0.0.1:9",
@@ -114,9 +114,7 @@ def test_a_flow_uses_the_server_that_runs_for_its_studio_with_its_key_and_past_a
         ({"http_proxy": "http://p:1", "no_proxy": "*"}, "*"),
     ],
 )  # fmt: skip
-def test_loopback_goes_past_a_proxy_and_all_else_as_before(
-    environment: dict[str, str], expected: str | None
-) -> None:
+def test_loopback_is_excluded_from_a_proxy(environment: dict[str, str], expected: str | None) -> None:
     past = work_tree.past_proxies(environment)
     assert past == ({} if expected is None else {"NO_PROXY": expected, "no_proxy": expected})
 
