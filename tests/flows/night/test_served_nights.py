@@ -32,7 +32,7 @@ BLOCK = (
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Api]:
-    """What `prefect server start` starts, with its scheduler."""
+    """A server started with `prefect server start`, with its scheduler."""
     home = tmp_path_factory.mktemp("server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -53,14 +53,14 @@ def api(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -
 
 
 @pytest.fixture
-def told() -> Iterator[list[dict[str, str]]]:
-    """What was sent to a webhook at port `told.port`."""
-    messages: list[dict[str, str]] = []
+def messages() -> Iterator[list[dict[str, str]]]:
+    """The messages sent to a webhook; the first entry has its URL."""
+    received: list[dict[str, str]] = []
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            messages.append({"path": self.path, **json.loads(body)})
+            received.append({"path": self.path, **json.loads(body)})
             self.send_response(204)
             self.end_headers()
 
@@ -69,8 +69,8 @@ def told() -> Iterator[list[dict[str, str]]]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
         threading.Thread(target=hook.serve_forever, daemon=True).start()
-        messages.append({"url": f"http://127.0.0.1:{hook.server_address[1]}/hook?secret=anemone"})
-        yield messages
+        received.append({"url": f"http://127.0.0.1:{hook.server_address[1]}/hook?secret=anemone"})
+        yield received
         hook.shutdown()
 
 
@@ -95,11 +95,11 @@ def serve(night_tree: NightTree, api: Api) -> Iterator[Callable[[str], Started]]
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # on a machine that is busy otherwise
-def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
-    night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
+def test_nights_on_a_schedule_and_their_artifacts(
+    night_tree: NightTree, api: Api, serve: Callable[[str], Started], messages: list[dict[str, str]]
 ) -> None:
     """Waits for a server's start, for a time of the schedule, and for five nights."""
-    hook = told.pop()["url"]
+    hook = messages.pop()["url"]
     night_tree.edit(nightly__notify=hook)
     night_tree.commit()
     name = _deployment(serve("0 2 1 1 *"), api)
@@ -157,27 +157,27 @@ def test_nights_on_a_schedule_and_what_the_pages_tell_of_them(
     outcome, message = missed.wait()
     assert (outcome, message.startswith("superseded by the night of 2026-12-02: ")) == ("Skipped", True)
 
-    assert [(message["subject"], message["path"]) for message in told] == [
+    assert [(message["subject"], message["path"]) for message in messages] == [
         ("Atelier: promoted", "/hook?secret=anemone")
     ] * 2
-    assert "atelier@v1.1.0: kid" in told[1]["body"]
+    assert "atelier@v1.1.0: kid" in messages[1]["body"]
 
-    _assert_that_the_gate_holds(night_tree)
-    assert len(told) == 2
+    _assert_a_better_champion_is_kept(night_tree)
+    assert len(messages) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
 @pytest.mark.timeout(900)
-def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_training_behind(
-    night_tree: NightTree, api: Api, serve: Callable[[str], Started], told: list[dict[str, str]]
+def test_a_refused_a_cancelled_and_a_killed_night_are_reported_and_leave_no_training_running(
+    night_tree: NightTree, api: Api, serve: Callable[[str], Started], messages: list[dict[str, str]]
 ) -> None:
     """Waits for a night that is refused, and for two to be in their training."""
     night_tree.edit(nightly__notify="custom-webhook/studio", train__kimg=60)
     night_tree.commit()
     served = serve("0 2 1 1 *")
     name = _deployment(served, api)
-    saved = night_tree.run("-c", BLOCK.format(url=told.pop()["url"]))
+    saved = night_tree.run("-c", BLOCK.format(url=messages.pop()["url"]))
     assert saved.status == 0, saved.output
 
     night_tree.git("switch", "-qc", "nightly")
@@ -198,9 +198,9 @@ def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_train
     run.cancel()
     assert not left_of([training])
     assert run.wait()[0] == "Cancelled"
-    _until(lambda: len(told) == 2)
-    assert [message["subject"] for message in told] == ["Atelier: failed", "Atelier: cancelling"]
-    assert said in told[0]["body"]
+    _until(lambda: len(messages) == 2)
+    assert [message["subject"] for message in messages] == ["Atelier: failed", "Atelier: cancelling"]
+    assert said in messages[0]["body"]
 
     run = api.start(name)
     run.until("train: 1/600 strokes")
@@ -212,12 +212,17 @@ def test_a_refused_a_cancelled_and_a_killed_night_are_told_of_and_leave_no_train
     assert not night_tree.git("status", "--porcelain")
 
 
-def test_the_deployments_for_workers_are_taken_and_a_worker_comes_as_far_as_the_remote(
+def test_the_deployments_for_workers_are_accepted_and_a_worker_runs_until_it_needs_the_remote(
     night_tree: NightTree, api: Api
 ) -> None:
     shutil.copytree(ROOT / "flows", night_tree.root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "prefect.yaml", night_tree.root)
-    kubernetes = json.loads((ROOT / "deploy/kubernetes-pool.json").read_text())
+    script = [sys.executable, ROOT / "deploy/kubernetes_pool.py"]
+    kubernetes = json.loads(subprocess.check_output(script, env=night_tree.environment, cwd=night_tree.root))
+    job = json.dumps(kubernetes["job_configuration"]["job_manifest"])
+    placeholders = ("{{ claim }}", "{{ user }}", "{{ gpus }}", "{{ image }}", "{{ command }}")
+    assert all(placeholder in job for placeholder in placeholders)
+    assert {"claim", "user", "gpus", "image"} <= kubernetes["variables"]["properties"].keys()
     for kind, template in (("process", None), ("docker", None), ("kubernetes", kubernetes)):
         api.ask("work_pools/", {"name": f"studio-{kind}", "type": kind, "base_job_template": template or {}})
     night_tree.environment = {**night_tree.environment, "PREFECT_API_URL": api.url}
@@ -241,8 +246,8 @@ def test_the_deployments_for_workers_are_taken_and_a_worker_comes_as_far_as_the_
     assert "Traceback" not in run.log
 
 
-def _assert_that_the_gate_holds(tree: NightTree) -> None:
-    """Nights typed by a person: a champion that no training can beat, and whose bytes stay."""
+def _assert_a_better_champion_is_kept(tree: NightTree) -> None:
+    """Run nights by hand whose challengers cannot beat the champion; its files do not change."""
     champion = tree.champion()
     assert champion
     kept = tree.root.with_name("studio.nightly") / champion["path"]
@@ -262,7 +267,7 @@ def _assert_that_the_gate_holds(tree: NightTree) -> None:
         said = run.output.rstrip().splitlines()[-1]
         assert said.startswith("Kept: v1.1.0 stays: kid "), said
         assert said.count(f"({word})") == 2
-        assert (incomplete in said) == (night == "2026-12-03")  # and yet it has ended as it did
+        assert (incomplete in said) == (night == "2026-12-03")  # the outcome is the same
         shutil.rmtree(papers / "report.md", ignore_errors=True)
         assert (tree.git("rev-parse", "nightly"), digest_tree(kept)) == before
     status = tree.run("flows.cli", "nightly", "status").output
@@ -274,7 +279,7 @@ def _assert_that_the_gate_holds(tree: NightTree) -> None:
 
 
 def _deployment(served: Started, api: Api) -> str:
-    """The name that this studio has on the server, once it is there."""
+    """The name of this studio's deployment, once it is on the server."""
     match = re.search(r"nightly/(studio-[0-9a-f]{8}) is at ", served.output)
     assert match, served.output
     name = match[1]
