@@ -20,7 +20,7 @@ from flows.orchestration.run_page import RunPage, StageFollower
 from flows.orchestration.stage_tasks import OUT_OF_REACH
 from flows.runtime import process, work_tree
 from flows.trials import sheet
-from flows.trials.record import Exploration, Request
+from flows.trials.record import Exploration, Request, exploration_names
 from flows.trials.run import TrialRunner
 from flows.trials.search_space import described
 
@@ -39,7 +39,7 @@ def run(request: Request) -> tuple[Exploration, State]:
         exploration.begin(request, clone.identity)
         print(f"{exploration.name}: {request.summary}; the studio stays as it is, trials run in {clone.root}")
         wait_for_server = server.start()
-        trials_clone.prepare(clone, exploration.name)
+        trials_clone.prepare(clone, exploration.name, exploration_names(user))
         wait_for_server()
         with contextlib.chdir(clone.root), process.server_needed("the same command goes on from here"):
             runner = TrialRunner(request, clone, exploration)

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from flows.clones import sibling
 from flows.clones.sibling import NEEDED, RESULTS
 from flows.repo import experiments, storage
 from flows.repo.git import git, git_bytes, holds
-from flows.trials.record import Exploration
 
 BASE = "refs/atelier/explored"  # in the user's repository and in the clone: what an exploration began with
 KIND = "explore"
@@ -89,8 +88,11 @@ def look(user: Path) -> Beside:
     return Beside(user.with_name(f"{user.name}.{KIND}"), user, head, base, identity)
 
 
-def prepare(beside: Beside, name: str) -> None:
-    """Make the clone of exploration `name`, or clean it; nobody else may be at work in it."""
+def prepare(beside: Beside, name: str, explorations: Collection[str]) -> None:
+    """Make the clone of exploration `name`, or clean it; nobody else may be at work in it.
+
+    Refs of explorations that are neither `name` nor among `explorations`, and have no experiments, are deleted.
+    """
     user, root = beside.user, beside.root
     sibling.made(user, KIND, "exploration")
     for key, value in (("user.name", "Atelier"), ("user.email", "atelier@localhost")):
@@ -98,7 +100,7 @@ def prepare(beside: Beside, name: str) -> None:
     # the user's repository keeps what it began with, for `apply` to know whose edits are whose
     git(user, "update-ref", f"{BASE}/{name}", beside.base)
     git(root, "fetch", "-q", "--no-tags", "--update-shallow", "origin", f"+{BASE}/{name}:{BASE}/{name}")
-    _forget_removed(user, root, name)
+    _forget_removed(user, root, name, explorations)
     for name_ in RESULTS:
         (root / name_).unlink(missing_ok=True)
         if (user / name_).is_file():
@@ -113,13 +115,13 @@ def prepare(beside: Beside, name: str) -> None:
     exclude.write_text("".join(f"/{_literal(path)}\n" for path in links))
 
 
-def _forget_removed(user: Path, root: Path, name: str) -> None:
+def _forget_removed(user: Path, root: Path, name: str, explorations: Collection[str]) -> None:
     """Drop the refs of explorations that were removed with all their experiments, and in the clone all but `name`."""
     experiments_ = git(user, "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/").splitlines()
     needed = {name, *(experiment.rpartition("-")[0] for experiment in experiments_)}
     for ref in git(user, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
         other = ref.removeprefix(f"{BASE}/")
-        if other not in needed and not Exploration(user, other).exists:
+        if other not in needed and other not in explorations:
             git(user, "update-ref", "-d", ref)
     for ref in git(root, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
         if ref != f"{BASE}/{name}":

@@ -121,8 +121,8 @@ class Exploration:
         """Return the exploration. Raises AtelierError if it does not exist."""
         exploration = cls(user, name)
         if not NAME.fullmatch(name) or not exploration.exists:
-            known = sorted(path.parent.name for path in (user / EXPLORATIONS).glob("*/explore.json"))
-            hint = f"there are {', '.join(known)}" if known else "`atelier explore grid …` makes one"
+            known = ", ".join(exploration_names(user))
+            hint = f"there are {known}" if known else "`atelier explore grid …` makes one"
             raise AtelierError(f"there is no exploration {name}: {hint}")
         return exploration
 
@@ -205,6 +205,11 @@ class Exploration:
                 f"an exploration {self.name} beside {clash[0]} would be taken for one of its experiments, or the other "
                 "way round: give it another name with --name"
             )
+
+
+def exploration_names(user: Path) -> list[str]:
+    """Return the names of the studio's explorations, sorted."""
+    return sorted(path.parent.name for path in (user / EXPLORATIONS).glob("*/explore.json"))
 
 
 def find_experiment(user: Path, name: str, trial: int | None) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from atelier.errors import AtelierError
 from atelier.files import write_json
 from flows.clones import trials_clone
 from flows.repo.git import git
+from flows.trials.record import exploration_names
 from tests.flows.explore_toys import ExploreTree
 
 
@@ -21,7 +22,7 @@ def tree(exploring: ExploreTree, monkeypatch: pytest.MonkeyPatch) -> ExploreTree
 
 def prepared(tree: ExploreTree) -> trials_clone.Beside:
     ours = trials_clone.look(tree.root)
-    trials_clone.prepare(ours, "sea")
+    trials_clone.prepare(ours, "sea", ["sea"])
     return ours
 
 
@@ -220,7 +221,7 @@ def test_what_an_exploration_began_with_is_forgotten_with_the_exploration_and_it
 ):
     ours = trials_clone.look(tree.root)
     for name in ("sea", "dune", "cliff-2"):
-        trials_clone.prepare(ours, name)
+        trials_clone.prepare(ours, name, exploration_names(tree.root))
         write_json(tree.root / f".atelier/explore/{name}/explore.json", {})
     tree.git("update-ref", ours.ref("dune-1"), ours.base)
     for name in ("sea", "dune"):
@@ -229,7 +230,7 @@ def test_what_an_exploration_began_with_is_forgotten_with_the_exploration_and_it
     def known(root: Path) -> set[str]:
         return set(git(root, "for-each-ref", "--format=%(refname:lstrip=3)", trials_clone.BASE).split())
 
-    trials_clone.prepare(ours, "lake")
+    trials_clone.prepare(ours, "lake", exploration_names(tree.root))
     assert known(tree.root) == {"dune", "cliff-2", "lake"}  # dune has an experiment
     assert known(ours.root) == {"lake"}
 

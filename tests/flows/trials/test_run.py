@@ -39,7 +39,7 @@ def explore(tree: ExploreTree, request: Request) -> list[Trial]:
     ours = trials_clone.look(tree.root)
     explored = Exploration(tree.root, "sea")
     explored.begin(request, ours.identity)
-    trials_clone.prepare(ours, "sea")
+    trials_clone.prepare(ours, "sea", ["sea"])
     trials = []
     with contextlib.chdir(ours.root):
         runner = TrialRunner(request, ours, explored)
