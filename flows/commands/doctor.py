@@ -1,4 +1,4 @@
-"""Whether this studio can work, line by line: what is well, what is not, how to mend it. Changes nothing."""
+"""`atelier doctor`: check the machine and the studio, and print each finding with its fix. Changes nothing."""
 
 import json
 import os
@@ -25,45 +25,45 @@ from tasks.stage import FINISHED
 
 MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong  [/]"}
 OLDEST_GIT = (2, 30)
-LONGEST_S = 180  # for torch to be loaded and a GPU to wake
+MACHINE_TIMEOUT_S = 180  # loading torch and waking a GPU may be slow
 
 
 def main() -> int:
-    """Print the report; 0 where nothing is wrong, else 1."""
+    """Print the findings. Returns the exit code: 1 if anything is wrong."""
     console = Console(soft_wrap=True, highlight=False)
-    wrong = 0
-    for line in report():
-        wrong += line.state == "wrong"
-        console.print(f"{MARKS[line.state]} {escape(line.what)}: {escape(line.message)}")
-        if line.fix and line.state != "ok":
-            console.print(f"        to mend it: {escape(line.fix)}")
-    return 1 if wrong else 0
+    wrong = False
+    for finding in findings():
+        wrong |= finding.state == "wrong"
+        console.print(f"{MARKS[finding.state]} {escape(finding.what)}: {escape(finding.message)}")
+        if finding.fix and finding.state != "ok":
+            console.print(f"        to mend it: {escape(finding.fix)}")
+    return int(wrong)
 
 
-def report() -> Iterator[Finding]:
-    """All there is to know, each as soon as it is known."""
+def findings() -> Iterator[Finding]:
+    """Yield all findings, each as soon as it is known."""
     yield from _machine()
     yield from _user()
     yield from _git()
     yield _stages()
     yield _remote()
     yield _prefect()
-    yield from _arrived()
-    yield from kept_states(Path.cwd())
+    yield from _downloaded()
+    yield from resumable_states(Path.cwd())
 
 
 def _machine() -> Iterator[Finding]:
-    """What atelier.doctor finds, in a process that may die of a broken driver."""
+    """The findings of atelier.doctor, from a child process, because a broken GPU driver may kill it."""
     command = [sys.executable, "-m", "atelier.doctor"]
     process = subprocess.Popen(
         command, env=work_tree.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        out, err = process.communicate(timeout=LONGEST_S)
+        out, err = process.communicate(timeout=MACHINE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        err += f"\nno answer within {LONGEST_S} s"
+        err += f"\nno answer within {MACHINE_TIMEOUT_S} s"
     for line in out.splitlines():
         yield Finding(**json.loads(line))
     if process.returncode:
@@ -74,12 +74,12 @@ def _machine() -> Iterator[Finding]:
 
 
 def _user() -> Iterator[Finding]:
-    """What a user may not do here: a tree of another user's, a container's number without a name."""
+    """Files that this user may not write, and a user without a name, as in a container started with a numeric uid."""
     home = str(Path.cwd() / work_tree.HOME)
     if os.environ.get("HOME") == home:
-        mend = f"`mkdir -p {home} && export HOME={home}`, or start the container with another HOME"
-        said = "this user has no name and no HOME: `atelier` goes on with .atelier/home, `dvc` typed by hand fails"
-        yield Finding("user", "warning", said, mend)
+        fix = f"`mkdir -p {home} && export HOME={home}`, or start the container with another HOME"
+        message = "this user has no name and no HOME: `atelier` goes on with .atelier/home, `dvc` typed by hand fails"
+        yield Finding("user", "warning", message, fix)
     places = [
         Path(),
         *(Path(name) for name in (".atelier", ".dvc", ".dvc/cache", ".git", "data", "params.yaml")),
@@ -87,9 +87,9 @@ def _user() -> Iterator[Finding]:
     kept = sorted(Path(".atelier").glob("*/")) if os.access(".atelier", os.R_OK) else []
     locked = [str(path) for path in (*places, *kept) if path.exists() and not os.access(path, os.W_OK)]
     if locked:
-        said = f"{', '.join(locked)} may not be written by this user (uid {os.getuid()})"
-        mend = f"`sudo chown -R {os.getuid()} {Path.cwd()}`, or work in a clone of your own: `git clone {Path.cwd()}`"
-        yield Finding("permissions", "wrong", said, mend)
+        message = f"{', '.join(locked)} may not be written by this user (uid {os.getuid()})"
+        fix = f"`sudo chown -R {os.getuid()} {Path.cwd()}`, or work in a clone of your own: `git clone {Path.cwd()}`"
+        yield Finding("permissions", "wrong", message, fix)
 
 
 def _git() -> Iterator[Finding]:
@@ -100,8 +100,8 @@ def _git() -> Iterator[Finding]:
         yield Finding("git", "wrong", *str(error).rsplit(": ", 1))
         return
     if not has_commit:
-        mend = "`git init && git add . && git commit -m 'My studio'`"
-        yield Finding("git", "wrong", "this directory has no commit that DVC could refer to", mend)
+        fix = "`git init && git add . && git commit -m 'My studio'`"
+        yield Finding("git", "wrong", "this directory has no commit that DVC could refer to", fix)
         return
     try:
         name, email = identity(here)
@@ -111,10 +111,10 @@ def _git() -> Iterator[Finding]:
         )
     else:
         yield Finding("git", "ok", f"commits are {name}'s, {email}")
-    told = git(here, "--version")
-    if (match := re.search(r"(\d+)\.(\d+)", told)) and (int(match[1]), int(match[2])) < OLDEST_GIT:
+    version = git(here, "--version")
+    if (match := re.search(r"(\d+)\.(\d+)", version)) and (int(match[1]), int(match[2])) < OLDEST_GIT:
         oldest = ".".join(map(str, OLDEST_GIT))
-        yield Finding("git", "warning", f"{told}; Atelier is made for {oldest} and newer", "update git")
+        yield Finding("git", "warning", f"{version}; Atelier is made for {oldest} and newer", "update git")
 
 
 def _stages() -> Finding:
@@ -132,18 +132,20 @@ def _remote() -> Finding:
             "DVC remote", "wrong", str(error), "`dvc remote list` shows its address; see .dvc/config"
         )
     if remote is None and _config_was_emptied():
-        said = ".dvc/config is empty, and the last commit's is not: `dvc remote add` empties it at an umlaut"
-        mend = "`git checkout .dvc/config`, then write the remote into it as README.md shows"
-        return Finding("DVC remote", "wrong", said, mend)
+        message = (
+            ".dvc/config is empty, and the last commit's is not: `dvc remote add` empties it at an umlaut"
+        )
+        fix = "`git checkout .dvc/config`, then write the remote into it as README.md shows"
+        return Finding("DVC remote", "wrong", message, fix)
     if remote is None:
-        mend = "`dvc remote add -d store /a/folder/elsewhere`, or s3://…, then `dvc push`"
-        said = "none is set: data and models are on this machine only"
-        return Finding("DVC remote", "warning", said, mend)
+        fix = "`dvc remote add -d store /a/folder/elsewhere`, or s3://…, then `dvc push`"
+        message = "none is set: data and models are on this machine only"
+        return Finding("DVC remote", "warning", message, fix)
     return Finding("DVC remote", "ok", f"{remote} can be reached")
 
 
-def _arrived() -> Iterator[Finding]:
-    """How much room the downloaded pictures take that .atelier/images keeps from run to run."""
+def _downloaded() -> Iterator[Finding]:
+    """The size of the downloaded pictures that .atelier/images keeps between runs."""
     directory = Path(".atelier/images")
     try:
         kept = arrivals.usage(directory, arrivals.recent_since(directory, arrivals.RECENT_DAYS))
@@ -154,26 +156,26 @@ def _arrived() -> Iterator[Finding]:
         return
     if not kept:
         return
-    said = f"{format_size(sum(file.bytes for file in kept)) or '0 B'} in {directory}"
+    message = f"{format_size(sum(file.bytes for file in kept)) or '0 B'} in {directory}"
     if unnamed := sum(file.unused_bytes for file in kept):
-        said += f", {format_size(unnamed)} of it in no recent catalog: `atelier clean` lists it"
-    yield Finding("arrived pictures", "ok", said)
+        message += f", {format_size(unnamed)} of it in no recent catalog: `atelier clean` lists it"
+    yield Finding("arrived pictures", "ok", message)
 
 
-def kept_states(root: Path) -> Iterator[Finding]:
-    """The states that trainings can be resumed from, in this tree and in its clones, and how much room they take."""
-    for tree_ in (root, *(root.with_name(f"{root.name}.{kind}") for kind in ("nightly", "explore"))):
+def resumable_states(root: Path) -> Iterator[Finding]:
+    """Yield the number and size of the states from which trainings resume, in the studio and in its clones."""
+    for tree in (root, *(root.with_name(f"{root.name}.{kind}") for kind in ("nightly", "explore"))):
         for stage in ("train", "train_upscaler"):
-            place = tree_ / ".atelier" / stage
+            place = tree / ".atelier" / stage
             kept = [path for path in place.glob("*") if path.is_dir()]
             if kept:
                 stopped = sum(not (path / FINISHED).exists() for path in kept)
-                said = (
-                    f"{counted(len(kept), 'training')} in {place.relative_to(root) if tree_ == root else place}, "
-                    f"{format_size(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them "
-                    "costs time, never a result"
+                message = (
+                    f"{counted(len(kept), 'training')} in {place.relative_to(root) if tree == root else place}, "
+                    f"{format_size(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them costs "
+                    "time, never a result"
                 )
-                yield Finding("resumable states", "ok", said)
+                yield Finding("resumable states", "ok", message)
 
 
 def _config_was_emptied() -> bool:

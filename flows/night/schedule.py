@@ -142,11 +142,11 @@ def mark_crashed(nightly: Flow[Any, Any], name: str) -> None:
 def _has_a_time(cron: str) -> bool:
     """Whether a cron expression matches any time; 30 February does not."""
     # vendored by Prefect and not typed
-    from prefect._vendor.croniter import croniter  # type: ignore[attr-defined]
+    from prefect._vendor.croniter import croniter
     from prefect._vendor.croniter.croniter import CroniterBadDateError
 
     try:
-        croniter(cron, datetime.now()).get_next()  # type: ignore[no-untyped-call]
+        croniter(cron, datetime.now()).get_next()
     except CroniterBadDateError:
         return False
     return True

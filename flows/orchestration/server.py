@@ -1,7 +1,7 @@
-"""The Prefect server that a flow uses: the one that is set, else the studio's own that runs, else one for this flow.
+"""The Prefect server of a flow: the configured one, else one that runs for this studio, else a temporary one.
 
-Prefect would also start one where none is set, but would leave it running when the flow is killed; this one ends with
-the flow. Importing this module imports Prefect: enter the tree (flows.runtime.work_tree) before.
+The temporary server replaces Prefect's own, which would keep running after the flow was killed. Enter the work tree
+(flows.runtime.work_tree) before importing this module: Prefect reads its settings on import.
 """
 
 import atexit
@@ -33,7 +33,7 @@ try:
     from prefect.client.orchestration import get_client
     from prefect.context import refresh_global_settings_context
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
-except ValidationError as error:  # of a variable PREFECT_…, a profile or [tool.prefect]
+except ValidationError as error:  # in a variable PREFECT_…, a profile or [tool.prefect]
     first = error.errors()[0]
     name = "".join(f"{part}: " for part in first["loc"][:1])
     raise AtelierError(
@@ -41,36 +41,36 @@ except ValidationError as error:  # of a variable PREFECT_…, a profile or [too
         "environment, and at `prefect config view`"
     ) from None
 
-USUAL = "http://127.0.0.1:4200/api"  # where `prefect server start` listens unless told otherwise
-STARTUP_S = 120.0  # the first start in a tree also makes the database
-OPENING_S = 60.0  # for somebody else's that has its database open already to listen
-ANSWER_S = 10.0  # for a server to say its version
-MEND = "start it with `prefect server start`, or unset PREFECT_API_URL"
+DEFAULT_URL = "http://127.0.0.1:4200/api"  # of `prefect server start`
+STARTUP_TIMEOUT_S = 120.0  # the first start in a studio also creates the database
+LISTEN_TIMEOUT_S = 60.0  # for a server that has opened its database but does not listen yet
+ANSWER_TIMEOUT_S = 10.0
+START_FIX = "start it with `prefect server start`, or unset PREFECT_API_URL"
 
 
 def start() -> Callable[[], None]:
-    """Use the server that is set or that runs for this studio, else start one; call the result to wait for it.
+    """Use the configured server or the one that runs for this studio, else start one. Returns a function that waits.
 
-    Other work may go on between, since a start takes seconds. A server that was started here ends with this process.
-    Raises AtelierError where a server is set and cannot be used.
+    A start takes seconds, so do other work before calling the result. A server that was started here ends with this
+    process. Raises AtelierError if a configured server cannot be used.
     """
     if running():
         return lambda: None
     port = _free_port()
-    said = tempfile.TemporaryFile()  # noqa: SIM115, as long as the server runs
-    process = _start(port, said)
+    output = tempfile.TemporaryFile()  # noqa: SIM115, as long as the server runs
+    process = _start(port, output)
     _use(f"http://127.0.0.1:{port}/api")
-    os.environ["PREFECT_UI_URL"] = ""  # it has no pages: no links to them
+    os.environ["PREFECT_UI_URL"] = ""  # the temporary server has no UI: no links to it in the log
     refresh_global_settings_context()
-    # registered before Prefect registers its own: those run first, and send the last log lines
+    # handlers run in reverse order: those that Prefect registers later still send the last log lines
     atexit.register(_stop, process)
-    return lambda: _wait(process, port, said)
+    return lambda: _wait(process, port, output)
 
 
 def running() -> str | None:
-    """The API of the server that is set, else of one that runs for this studio; None where there is neither.
+    """Return the API's address of the configured server, else of one that runs for this studio, else None.
 
-    Prefect uses it from now on, in this process and in its children. Raises AtelierError where it cannot be used.
+    Prefect uses that server from then on, in this process and its children. Raises AtelierError if it cannot be used.
     """
     found = look()
     if found is None:
@@ -81,12 +81,12 @@ def running() -> str | None:
 
 
 def page() -> str:
-    """The address of the pages of the server that is used."""
+    """Return the address of the current server's UI."""
     return (get_current_settings().api.url or "").removesuffix("/").removesuffix("/api")
 
 
 def look() -> Finding | None:
-    """As `running`, as a finding of the doctor's: whether that server answers, and if not, why and what to do."""
+    """Check the server that `running` would use. Returns a finding, or None without such a server."""
     os.environ.update(work_tree.past_proxies(os.environ))
     try:
         httpx.Client().close()
@@ -94,9 +94,9 @@ def look() -> Finding | None:
         httpx.InvalidURL,
         ValueError,
         ImportError,
-    ) as error:  # of another kind than HTTP and SOCKS 5, or no address
-        said = f"Prefect's client cannot use the proxy that the environment names: {error}"
-        return Finding("Prefect", "wrong", said, "correct or unset HTTP_PROXY, HTTPS_PROXY and ALL_PROXY")
+    ) as error:  # neither HTTP nor SOCKS 5, or no valid address
+        output = f"Prefect's client cannot use the proxy that the environment names: {error}"
+        return Finding("Prefect", "wrong", output, "correct or unset HTTP_PROXY, HTTPS_PROXY and ALL_PROXY")
     if not get_current_settings().api.url and (own := _of_this_studio()):
         _use(own)
     url = get_current_settings().api.url
@@ -109,18 +109,18 @@ def look() -> Finding | None:
 
 
 def _trouble() -> tuple[str, str]:
-    """Why Prefect's client cannot work with the server that is set, and what to do; twice nothing where it can."""
-    slash_api = f"set PREFECT_API_URL to an address like {USUAL}"
+    """Why Prefect's client cannot use the current server, and the fix; two empty texts if it can."""
+    slash_api = f"set PREFECT_API_URL to an address like {DEFAULT_URL}"
     try:
         with (
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(httpx_settings={"timeout": ANSWER_S}, sync_client=True) as client,
+            get_client(httpx_settings={"timeout": ANSWER_TIMEOUT_S}, sync_client=True) as client,
         ):
             if client.server_type == ServerType.CLOUD:
                 if error := client.api_healthcheck():
                     raise error
             else:
-                client.api_version()  # unlike its health, a server tells it only to whom it lets in
+                client.api_version()  # needs authentication, unlike the health check
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):
         return "this is no address of a server", slash_api
     except httpx.HTTPStatusError as error:
@@ -132,15 +132,15 @@ def _trouble() -> tuple[str, str]:
             )
         if status == 404:
             return "what answers there is not Prefect's API", slash_api
-        return f"HTTP {status}", MEND
+        return f"HTTP {status}", START_FIX
     except httpx.TimeoutException:
-        return f"no answer within {ANSWER_S:.0f} s", MEND
+        return f"no answer within {ANSWER_TIMEOUT_S:.0f} s", START_FIX
     except httpx.TransportError as error:
         text = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return text, "name its authority's file in PREFECT_API_SSL_CERT_FILE"
-        return text or type(error).__name__, MEND
-    except ValueError:  # a page for people in place of JSON
+        return text or type(error).__name__, START_FIX
+    except ValueError:  # a web page instead of JSON
         return "what answers there is not Prefect's API", slash_api
     except OSError as error:
         certificates = get_current_settings().api.ssl_cert_file
@@ -149,25 +149,25 @@ def _trouble() -> tuple[str, str]:
 
 
 def _use(url: str) -> None:
-    """Let Prefect in this process and in its children use the server at `url`, past any proxy."""
+    """Make Prefect in this process and its children use the server at `url`, without a proxy."""
     os.environ.update(work_tree.past_proxies(os.environ))
     os.environ["PREFECT_API_URL"] = url
     refresh_global_settings_context()
 
 
 def _of_this_studio() -> str | None:
-    """The API of a `prefect server start` that works with this studio's SQLite database, whatever its port.
+    """The API's address of a `prefect server start` that uses this studio's SQLite database, on any port.
 
-    Waits for one that is starting.
+    Waits for a server that is starting.
     """
     secret = get_current_settings().server.database.connection_url
     kind, _, path = (secret.get_secret_value() if secret else "").partition(":///")
     if not kind.startswith("sqlite"):
         return None
     database = os.path.realpath(path.partition("?")[0])
-    deadline_s = time.monotonic() + OPENING_S
+    deadline_s = time.monotonic() + LISTEN_TIMEOUT_S
     while process := _process_with(database):
-        with contextlib.suppress(psutil.Error):  # ended meanwhile
+        with contextlib.suppress(psutil.Error):  # it has ended
             for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
                     return f"http://{_host(connection.laddr.ip)}:{connection.laddr.port}/api"
@@ -178,16 +178,16 @@ def _of_this_studio() -> str | None:
 
 
 def _process_with(database: str) -> psutil.Process | None:
-    """The process of a lasting Prefect server that has this database open."""
+    """The process of `prefect server start` that has this database open."""
     for process in lasting_servers():
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or belongs to another user
+        with contextlib.suppress(psutil.Error):  # it has ended
             if database in {os.path.realpath(file.path) for file in process.open_files()}:
                 return process
     return None
 
 
 def _host(address: str) -> str:
-    """An address that a server listens at as one to reach it by: for all of a machine's, loopback."""
+    """The host by which to reach a listening address: loopback for a server that listens on all interfaces."""
     ip = ipaddress.ip_address(address)
     if ip.is_unspecified:
         return "127.0.0.1" if ip.version == 4 else "[::1]"
@@ -201,8 +201,8 @@ def _free_port() -> int:
         return port
 
 
-def _start(port: int, said: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """What prefect.server.api.server.SubprocessASGIServer starts, on a leash and out of Ctrl-C's reach."""
+def _start(port: int, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start what prefect.server.api.server.SubprocessASGIServer starts, ended with this process and not by Ctrl-C."""
     command = [
         sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent),
         "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port),
@@ -210,18 +210,22 @@ def _start(port: int, said: IO[bytes]) -> "subprocess.Popen[bytes]":
     ]  # fmt: skip
     quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     return subprocess.Popen(
-        leashed(command), env={**os.environ, **quiet}, start_new_session=True, stdout=said, stderr=said
+        leashed(command), env={**os.environ, **quiet}, start_new_session=True, stdout=output, stderr=output
     )
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int, said: IO[bytes]) -> None:
-    deadline_s = time.monotonic() + STARTUP_S
+def _wait(server: "subprocess.Popen[bytes]", port: int, output: IO[bytes]) -> None:
+    deadline_s = time.monotonic() + STARTUP_TIMEOUT_S
     trouble = "it does not listen"
     while not (_listens(port) and not (trouble := _trouble()[0])):
         status = server.poll()
         if status is not None or time.monotonic() > deadline_s:
-            ended = f"it ended with {status}" if status is not None else f"{trouble} after {STARTUP_S:.0f} s"
-            why = _reason(said)
+            ended = (
+                f"it ended with {status}"
+                if status is not None
+                else f"{trouble} after {STARTUP_TIMEOUT_S:.0f} s"
+            )
+            why = _reason(output)
             raise AtelierError(
                 f"Prefect's server did not start in {Path.cwd()}: {ended}{f': {why}' if why else ''}; "
                 "`dvc repro` does the same work without it"
@@ -229,10 +233,10 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, said: IO[bytes]) -> None
         time.sleep(0.1)
 
 
-def _reason(said: IO[bytes]) -> str:
-    """The last exception that a server's output names, else its last line."""
-    said.seek(0)
-    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
+def _reason(output: IO[bytes]) -> str:
+    """The last exception in a server's output, else its last line."""
+    output.seek(0)
+    lines = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     return (errors or lines or [""])[-1]
 

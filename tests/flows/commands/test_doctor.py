@@ -1,4 +1,4 @@
-"""`atelier doctor` in a real tree: what it says of git, the remote and Prefect, and that it changes nothing."""
+"""`atelier doctor` in a real studio: git, the remote, Prefect, permissions; and that it changes nothing."""
 
 import os
 import subprocess
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands import doctor as report
+from flows.commands.doctor import _remote, resumable_states
 from tests.flows.toys import Tree
 from tests.users import unprivileged
 
 
 def files(root: Path) -> dict[str, float]:
-    """Everything in the tree but the logs of its commands, with the time it was last changed."""
+    """Every file of the studio except the logs of its commands, with its modification time."""
     return {
         str(path.relative_to(root)): path.stat().st_mtime
         for path in root.rglob("*")
@@ -37,7 +37,7 @@ def git(tree: Tree, *words: str) -> None:
     subprocess.run(["git", *words], cwd=tree.root, env=tree.environment, check=True, capture_output=True)
 
 
-def test_what_is_missing_is_named_with_its_cure_and_what_is_well_passes(studio: Tree) -> None:
+def test_what_is_missing_is_reported_with_its_fix_and_the_rest_is_ok(studio: Tree) -> None:
     before = files(studio.root)
     status, said = doctor(studio)
     assert status == 1
@@ -62,7 +62,7 @@ def test_what_is_missing_is_named_with_its_cure_and_what_is_well_passes(studio: 
     assert files(studio.root) == before
 
 
-def test_a_remote_and_a_server_that_are_not_there_are_wrong(studio: Tree) -> None:
+def test_a_missing_remote_and_a_server_that_does_not_answer_are_wrong(studio: Tree) -> None:
     set_remote(studio, Path("/no/such/store"))
     studio.environment = {**studio.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     status, said = doctor(studio)
@@ -71,7 +71,7 @@ def test_a_remote_and_a_server_that_are_not_there_are_wrong(studio: Tree) -> Non
     assert "wrong   Prefect: no server at http://127.0.0.1:9/api" in said
 
 
-def test_a_config_that_dvc_emptied_at_an_umlaut_is_named(
+def test_a_config_that_dvc_emptied_because_of_an_umlaut_is_reported(
     studio: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(studio.root)
@@ -79,11 +79,11 @@ def test_a_config_that_dvc_emptied_at_an_umlaut_is_named(
     git(studio, "-c", "user.name=Anna", "-c", "user.email=a@example.org", "commit", "-qm", "my studio")
     command = [sys.executable, "-m", "dvc", "remote", "add", "-d", "r", "../störe"]
     assert subprocess.run(command, capture_output=True, env=studio.environment).returncode
-    found = report._remote()
+    found = _remote()
     assert found.state == "wrong" and "git checkout .dvc/config" in found.fix
 
 
-def test_the_states_that_trainings_resume_from_are_counted_with_their_size(tmp_path: Path) -> None:
+def test_resumable_states_are_reported_with_their_number_and_size(tmp_path: Path) -> None:
     root = tmp_path / "studio"
     for place, size, finished in (
         ("studio/.atelier/train/a", 2_000_000, True), ("studio/.atelier/train/b", 1_000_000, False),
@@ -93,13 +93,13 @@ def test_the_states_that_trainings_resume_from_are_counted_with_their_size(tmp_p
         (tmp_path / place / "state-000000001.safetensors").write_bytes(b"x" * size)
         if finished:
             (tmp_path / place / "finished").touch()
-    here, clone = [finding.message for finding in report.kept_states(root)]
+    here, clone = [finding.message for finding in resumable_states(root)]
     assert "2 trainings in .atelier/train, 3.0 MB, 1 not finished" in here
     assert f"1 training in {tmp_path}/studio.explore/.atelier/train, 5.0 kB, 1 not finished" in clone
-    assert not [*report.kept_states(tmp_path)]
+    assert not [*resumable_states(tmp_path)]
 
 
-def test_what_belongs_to_another_user_is_named(studio: Tree) -> None:
+def test_files_of_another_user_are_reported(studio: Tree) -> None:
     for name in (".atelier/train", ".atelier/images"):
         (studio.root / name).mkdir(parents=True)
     (studio.root / ".atelier/train").chmod(0o555)
@@ -114,7 +114,7 @@ def test_what_belongs_to_another_user_is_named(studio: Tree) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tree to another user")
-def test_a_repository_of_another_users_is_no_empty_one(studio: Tree) -> None:
+def test_a_repository_of_another_user_is_not_reported_as_empty(studio: Tree) -> None:
     os.chown(studio.root, 54321, 54321)
     os.chown(studio.root / ".git", 54321, 54321)
     for command in ("ledger", "doctor"):
