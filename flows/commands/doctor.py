@@ -172,8 +172,8 @@ def resumable_states(root: Path) -> Iterator[Finding]:
                 stopped = sum(not (path / FINISHED).exists() for path in kept)
                 message = (
                     f"{counted(len(kept), 'training')} in {place.relative_to(root) if tree == root else place}, "
-                    f"{format_size(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them costs "
-                    "time, never a result"
+                    f"{format_size(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them "
+                    "costs time, never a result"
                 )
                 yield Finding("resumable states", "ok", message)
 
