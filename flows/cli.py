@@ -49,9 +49,9 @@ def doctor() -> None:
 
 app.add_typer(paintings.app)
 app.add_typer(models.app)
-reproduce.add(app)
-ledger.add(app)
-walk.add(app)
+app.add_typer(reproduce.app)
+app.add_typer(ledger.app)
+app.add_typer(walk.app)
 app.add_typer(explore.app, name="explore")
 app.add_typer(nightly.app, name="nightly")
 

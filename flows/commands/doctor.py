@@ -135,7 +135,7 @@ def _remote() -> Finding:
         message = (
             ".dvc/config is empty, and the last commit's is not: `dvc remote add` empties it at an umlaut"
         )
-        fix = "`git checkout .dvc/config`, then write the remote into it as README.md shows"
+        fix = "`git checkout .dvc/config`, then write the remote's address into that file with an editor"
         return Finding("DVC remote", "wrong", message, fix)
     if remote is None:
         fix = "`dvc remote add -d store /a/folder/elsewhere`, or s3://…, then `dvc push`"

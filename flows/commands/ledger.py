@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     from flows.records.history import Commit
     from flows.records.ledger import Ledger, RecordedModel, RecordedPicture
 
+app = typer.Typer()
+
 SHOWN_COMMITS = 3
 
 
-def add(app: typer.Typer) -> None:
-    """Register the command in `app`."""
-    app.command()(ledger)
-
-
+@app.command()
 def ledger(
     files: Annotated[
         list[Path] | None, typer.Argument(help="picture files to look up; without any, all models are listed")

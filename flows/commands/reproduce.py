@@ -12,6 +12,8 @@ from flows.commands.walk import rows_by_columns
 if TYPE_CHECKING:
     from atelier.canvas.recipe import Move
 
+app = typer.Typer()
+
 Files = Annotated[list[Path], typer.Argument(help="artworks and prints: PNG files that Atelier made")]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda or mps; pictures are the same bytes on the cpu only")
@@ -19,12 +21,7 @@ Device = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print a JSON object for each picture")]
 
 
-def add(app: typer.Typer) -> None:
-    """Register the commands in `app`."""
-    app.command()(reproduce)
-    app.command()(vary)
-
-
+@app.command()
 def reproduce(
     files: Files,
     out: Annotated[
@@ -46,6 +43,7 @@ def reproduce(
     sys.exit(main(Request(tuple(files), out, explain=explain, device=device, as_json=as_json)))
 
 
+@app.command()
 def vary(
     files: Files,
     count: Annotated[

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from atelier.canvas.recipe import Recipe, Station
     from atelier.provenance.facts import ModelFacts, SoftwareFacts
 
+app = typer.Typer()
+
 GENERATOR = Path("data/model/generator.safetensors")
 WALKS = Path(".atelier/walks")
 PAINTED = Path(".atelier/painted")
@@ -31,14 +33,7 @@ CanvasSize = Annotated[
 ]
 
 
-def add(app: typer.Typer) -> None:
-    """Register the commands in `app`."""
-    app.command()(paint)
-    app.command()(walk)
-    app.command()(refilm)
-    app.command()(directions)
-
-
+@app.command()
 def paint(
     model: Annotated[
         str, typer.Option("--from", help="base for the base model, or a generator.safetensors, or its folder")
@@ -69,6 +64,7 @@ def paint(
     sys.exit(_run("atelier.canvas.artworks", command))
 
 
+@app.command()
 def walk(
     seeds: Annotated[
         str,
@@ -132,6 +128,7 @@ def walk(
     sys.exit(_walked(command, here, frame, frames))
 
 
+@app.command()
 def refilm(
     film: Annotated[Path, typer.Argument(help="a film that `atelier walk` made")],
     out: Annotated[
@@ -166,6 +163,7 @@ def refilm(
     sys.exit(status if status or frame is not None else _compare(film, original, path, facts.first.software))
 
 
+@app.command()
 def directions(
     seeds: Annotated[str, typer.Option(help="the pictures to move: 1:0,1:1, or artworks' files")] = "1:0,1:1",
     count: Annotated[
