@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration import server_config
 from flows.orchestration.server_config import lasting_servers, may_be_configured
 
 URL = "http://127.0.0.1:4200/api"
@@ -15,12 +14,11 @@ PROFILES = f'active = "{{active}}"\n[profiles.ephemeral]\n[profiles.local]\nPREF
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home and working directory, and no server on this machine."""
+    """An empty home, which is the working directory."""
     for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME", "PREFECT_PROFILES_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(server_config, "lasting_servers", lambda: iter(()))
     return tmp_path
 
 
@@ -37,6 +35,7 @@ def home(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.Monkey
         ("pyproject.toml", "[tool.prefect\n", True),
         ("prefect.toml", f'[api]\nurl = "{URL}"\n', True),
         ("prefect.toml", 'profiles_path = "mine.toml"\n', True),
+        ("prefect.toml", '[server.database]\nconnection_url = "sqlite+aiosqlite:////tmp/p.db"\n', True),
         (".env", f"prefect_api_url={URL}\n", True),
         (".env", "OTHER=1\n", False),
         (".prefect/profiles.toml", PROFILES.format(active="local"), True),
@@ -66,14 +65,21 @@ def test_the_environment_can_configure_a_server(home: Path, monkeypatch: pytest.
     assert may_be_configured()
 
 
-def test_a_server_process_counts_unless_it_was_started_for_one_flow(
+def test_a_running_server_counts_if_it_uses_this_studios_database_and_was_not_started_for_one_flow(
     home: Path, environment: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-c", "print(flush=True); input()", "server", "start"]
-    for ephemeral in (False, True):
+    (home / ".prefect").mkdir()
+    for file, ephemeral in (
+        (".prefect/prefect.db", False),
+        (".prefect/prefect.db", True),
+        ("other.db", False),
+    ):
+        script = "import sys; file = open(sys.argv[3], 'a'); print(flush=True); input()"
+        command = [sys.executable, "-c", script, "server", "start", str(home / file)]
         marked = {**environment, **({"PREFECT__SERVER_EPHEMERAL": "1"} if ephemeral else {})}
         with subprocess.Popen(command, env=marked, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout and process.stdin
             process.stdout.readline()
             assert (process.pid in [server.pid for server in lasting_servers()]) != ephemeral
+            assert may_be_configured() == (file == ".prefect/prefect.db" and not ephemeral)
             process.stdin.close()
