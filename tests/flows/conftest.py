@@ -1,4 +1,4 @@
-"""Real DVC repositories of three toy stages, and a real Prefect server for all tests of a session."""
+"""Studios with toy stages in real DVC repositories, and one real Prefect server for all tests of a session."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from tests.flows.toys import ROOT, Started, Tree
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A person's environment, without their git, DVC and Prefect settings."""
+    """The environment of a user without settings for git, DVC and Prefect."""
     home = tmp_path_factory.mktemp("home")
     kept = {
         name: value
@@ -53,7 +53,7 @@ def studio(tmp_path: Path, _template: Path, environment: dict[str, str]) -> Tree
 
 @pytest.fixture
 def start(studio: Tree) -> Iterator[Callable[..., Started]]:
-    """`start("flows.studio")`, ended with the test whatever happens."""
+    """`start("flows.studio")`, ended with the test in any case."""
     started: list[Started] = []
 
     def start(*command: str) -> Started:
@@ -65,7 +65,7 @@ def start(studio: Tree) -> Iterator[Callable[..., Started]]:
         each.end()
 
 
-# a server that ends with the process whose PID it is given
+# a server that ends with the process with the given PID
 SERVER = """
 import os, sys
 import psutil
@@ -80,7 +80,7 @@ psutil.wait_procs([psutil.Process(int(sys.argv[1]))])
 def api_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
 ) -> str:
-    """A Prefect server for all flows of the session, those of pytest-xdist's other workers included.
+    """The API's address of a Prefect server for all flows of the session, also those of other pytest-xdist workers.
 
     With it a flow takes 4 s instead of 11. It ends with the session's first process.
     """
@@ -119,7 +119,7 @@ def _promoted_template(
     place = tmp_path_factory.mktemp("promoted")
     with pytest.MonkeyPatch.context() as patch:
         person = _person(place, _person_template, environment, patch)
-        person.set("kimg: 64", "kimg: 7")  # at work on something, not committed
+        person.set("kimg: 64", "kimg: 7")  # an uncommitted edit
         person.night("2026-11-24")
         assert person.ran() == ["scrape", "train", "evaluate", "generate"]
     return place
@@ -129,7 +129,7 @@ def _promoted_template(
 def person(
     tmp_path: Path, _person_template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Studio:
-    """A person's studio of toys, committed, and this process in that person's environment."""
+    """A user's studio, committed; the test runs in that user's environment."""
     return _person(tmp_path, _person_template, environment, monkeypatch)
 
 
@@ -137,7 +137,7 @@ def person(
 def promoted(
     tmp_path: Path, _promoted_template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Studio:
-    """The same with its night's clone, after the first promotion, of the night of 2026-11-24."""
+    """The studio of `person` and its night's clone after the first promotion, in the night of 2026-11-24."""
     return _person(tmp_path, _promoted_template, environment, monkeypatch)
 
 
@@ -159,7 +159,7 @@ def _night_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def night_tree(tmp_path: Path, environment: dict[str, str], _night_pictures: Path) -> NightTree:
-    """A studio whose nights judge real pictures, committed, with its paintings beside it."""
+    """A studio whose nights compare models on real pictures, committed, with its paintings beside it."""
     return make_night_tree(tmp_path, environment, _night_pictures)
 
 
@@ -170,5 +170,5 @@ def _explore_template(tmp_path_factory: pytest.TempPathFactory, environment: dic
 
 @pytest.fixture
 def exploring(tmp_path: Path, _explore_template: ExploreTree) -> ExploreTree:
-    """A committed studio of toys for explorations."""
+    """A committed studio for explorations."""
     return _explore_template.copied(tmp_path)

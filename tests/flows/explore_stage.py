@@ -1,6 +1,6 @@
-"""A stage of explorations' toy pipeline, `explore_stage.py NAME`: at once, and with a quality that follows from params.
+"""A stage of the explorations' toy pipeline: `explore_stage.py NAME` ends at once, with scores computed from params.
 
-A training is the better the nearer train.lr is to 0.0002, and at each of its five snapshots better than before.
+The scores are best at train.lr 0.0002, and improve with each of the five snapshots of a training.
 """
 
 import json

@@ -46,16 +46,16 @@ stages:
 
 
 class ExploreTree(Tree):
-    """The user's tree of such a studio."""
+    """The studio at `root`."""
 
     def copied(self, parent: Path) -> "ExploreTree":
-        """Another at parent/studio, whose executions are counted on their own."""
+        """Copy the studio to parent/studio, with its own counts of executions."""
         shutil.copytree(self.root, parent / "studio")
         return ExploreTree(parent / "studio", {**self.environment, "TOY_RUNS": str(parent / "runs")})
 
     @property
     def runs(self) -> Counter[str]:
-        """How often each stage has been executed, wherever."""
+        """How often each stage was executed, in the studio or in its clone."""
         path = Path(self.environment["TOY_RUNS"])
         return Counter(path.read_text().split() if path.exists() else [])
 
@@ -75,7 +75,7 @@ class ExploreTree(Tree):
         ).stdout  # fmt: skip
 
     def experiments(self) -> dict[str, dict]:
-        """What `dvc exp show` knows of the experiments of HEAD, by name."""
+        """The output of `dvc exp show` for the experiments of HEAD, by name."""
         shown = json.loads(self.dvc("exp", "show", "--json"))[1]["experiments"] or []
         return {each["revs"][0]["name"]: each["revs"][0]["data"] for each in shown}
 
@@ -85,7 +85,7 @@ class ExploreTree(Tree):
 
 
 def make_explore_tree(parent: Path, environment: dict[str, str]) -> ExploreTree:
-    """The studio at parent/studio, committed."""
+    """Create the studio at parent/studio, committed."""
     root = parent / "studio"
     root.mkdir(parents=True)
     for name in ("params.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):

@@ -1,7 +1,7 @@
-"""A stage of the nights' toy pipeline, `night_stage.py NAME`: what the real one leaves, at once, from little pictures.
+"""A stage of the nights' toy pipeline: `night_stage.py NAME` writes the outputs of the real stage at once.
 
-The training does not train: `train.seed` says which generator it is to come to, `train.kimg` how long that takes.
-Seed 0 painted the paintings, so nothing is better; the seed WAITING comes to it, too, once there are more than 60.
+The training does not train: `train.seed` selects the generator that it writes, `train.kimg` how long it takes. The
+paintings are pictures of seed 0, so no generator is better; the seed WAITING writes it too, with more than 60 paintings.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A studio for nights: a git repository with DVC, little pictures beside it, and stages that only pretend to train."""
+"""A studio for nights: a git repository with DVC, small pictures beside it, and stages that only pretend to train."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ SETTINGS = {
 
 
 class NightTree(Tree):
-    """The user's tree of such a studio, at `root`; its pictures are in ../pictures."""
+    """The studio at `root`; its pictures are in ../pictures."""
 
     def edit(self, **settings: object) -> None:
         """Set keys of params.yaml, dots written as two underscores."""
@@ -69,19 +69,19 @@ class NightTree(Tree):
         ).stdout.strip()
 
     def champion(self) -> dict[str, str] | None:
-        """What the branch says of the champion."""
+        """The champion.json of the branch nightly; None without the branch."""
         if not self.git("branch", "--list", "nightly"):
             return None
         return json.loads(self.git("show", "nightly:models/champion.json"))
 
     def add_painting(self) -> None:
-        """One more at the source."""
+        """Add a painting to the source."""
         pictures = self.root.parent / "pictures"
         shutil.move(next((pictures / "later").iterdir()), pictures)
 
 
 def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -> NightTree:
-    """The studio at parent/studio, committed, with `pictures` beside it."""
+    """Create the studio at parent/studio, committed, with `pictures` beside it."""
     root = parent / "studio"
     root.mkdir(parents=True)
     shutil.copytree(pictures, parent / "pictures")
@@ -101,7 +101,10 @@ def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -
 
 
 def paint_pictures(folder: Path, count: int = 60) -> None:
-    """What the generator of seed 0 paints: a training that comes to seed 0 is as good as can be. One is for later."""
+    """Generate pictures with the generator of seed 0, so that a training that ends with seed 0 is perfect.
+
+    One more picture goes to `later`, for `add_painting`.
+    """
     from PIL import Image
 
     from atelier.networks import load_generator

@@ -1,4 +1,4 @@
-"""A person's studio of toys in real git and DVC, whose nights go from paintings to a promotion in a moment."""
+"""A user's studio with toy stages in real git and DVC, whose nights take a moment from paintings to promotion."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ from flows.clones.night_clone import Clone, prepare, set_params
 from flows.night.champion import Champion, Promotion, load_champion, night_params, promote
 
 ROOT = Path(__file__).parents[2]
-NAME = 'Ann Ä. "Œil" O\'Sea; $(rm) # é'  # whom git, shells and files must all get right
+NAME = 'Ann Ä. "Œil" O\'Sea; $(rm) # é'  # git, shells and files must all handle it
 STAGE = Path(__file__).with_name("person_stage.py")
 DVC_YAML = """\
 stages:
@@ -39,14 +39,14 @@ artifacts:
 
 
 class Studio:
-    """The tree at `root`, with paintings in `../source`; stages note in `../ran` that they ran."""
+    """The studio at `root`, with paintings in `../source`; stages write to `../ran` that they ran."""
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         self.root, self.environment = root, environment
 
     @classmethod
     def new(cls, root: Path, environment: dict[str, str]) -> "Studio":
-        """Of one commit, by NAME."""
+        """Create a studio with one commit, by NAME."""
         studio = cls(root, environment)
         root.mkdir()
         for name in ("params.yaml", ".gitignore", ".dvcignore"):
@@ -70,13 +70,13 @@ class Studio:
         return self._run(sys.executable, "-m", "dvc", *words)
 
     def commit(self, message: str) -> str:
-        """All that is there; the commit's name."""
+        """Commit all changes; return the commit's hash."""
         self.git("add", "-A")
         self.git("commit", "-q", "-m", message)
         return self.git("rev-parse", "HEAD")
 
     def paint(self, title: str) -> None:
-        """Another painting in the source."""
+        """Add a painting to the source."""
         source = self.root.parent / "source"
         source.mkdir(exist_ok=True)
         (source / title).write_text(f"{title}\n")
@@ -88,25 +88,25 @@ class Studio:
         path.write_text(text.replace(old, new, 1))
 
     def ran(self) -> list[str]:
-        """The stages that ran since this was last asked, in either tree."""
+        """The stages that ran since the last call, in the studio or its clone."""
         path = self.root.parent / "ran"
         names = path.read_text().split() if path.exists() else []
         path.unlink(missing_ok=True)
         return names
 
     def refs(self) -> str:
-        """Every branch and tag, and what it names."""
+        """Every branch and tag with its commit."""
         return self.git("for-each-ref")
 
     def at(self, root: Path) -> "Studio":
-        """The same person in another tree."""
+        """The same user in another tree."""
         return Studio(root, self.environment)
 
     def prepare(self) -> Clone:
         return prepare(self.root, load_params(self.root / "params.yaml").nightly)
 
     def evening(self, night: str) -> tuple[Clone, Champion | None]:
-        """A night up to the promotion: all stages are up to date."""
+        """Run a night up to the promotion: all stages are up to date."""
         clone = self.prepare()
         before = load_champion(clone)
         params = load_params(clone.root / "params.yaml")
@@ -115,7 +115,7 @@ class Studio:
         return clone, before
 
     def night(self, night: str) -> tuple[Clone, Promotion]:
-        """A whole night, whose challenger wins."""
+        """Run a whole night whose challenger wins."""
         clone, before = self.evening(night)
         return clone, promote(clone, before, night, "better", print)
 

@@ -1,6 +1,6 @@
-"""A stage of a person's toy studio, `stage.py NAME`: in a moment, and imports nothing of the studio.
+"""A stage of a user's toy studio: `stage.py NAME` takes a moment and imports nothing of the studio.
 
-Notes in `../ran`, beside the person's tree and the night's clone, that it ran.
+It appends its name to `../ran`, beside the user's tree and the night's clone.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def _train(catalog: str, params: dict) -> None:
     settings = train[train["arch"]]
     recipe = [catalog, train["arch"], train["init_from"], train["generation"], train["kimg"], settings]
     weights = f"weights of {json.dumps(recipe)}"
-    if (train["init_from"] or "").startswith("models/"):  # as the real one, it needs the model
+    if (train["init_from"] or "").startswith("models/"):  # the real stage needs the model, too
         weights += Path(train["init_from"], "generator.safetensors").read_text()[:7]
     _write("data/model/generator.safetensors", weights)
     _write("data/model/discriminator.safetensors", f"of {weights}")

@@ -1,4 +1,4 @@
-"""What Prefect's pages ask of a server, for tests: runs, their states, tasks, artifacts and logs."""
+"""A client of Prefect's API for tests: runs, their states, tasks, artifacts and logs."""
 
 import json
 import time
@@ -16,7 +16,7 @@ class Api:
         self.url = url
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """GET, or POST where there is a body; again where SQLite was busy."""
+        """GET, or POST with a body; repeated while SQLite is busy."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         for left in range(20, -1, -1):
@@ -35,22 +35,22 @@ class Api:
         return self.ask(f"deployments/name/nightly/{name}")
 
     def pause(self, name: str) -> None:
-        """No more runs of the schedule; those that are asked for by hand still come."""
+        """Stop the schedule; runs that are started by hand still run."""
         self.ask(f"deployments/{self.deployment(name)['id']}/pause_deployment", {})
 
     def every(self, name: str, seconds: int) -> None:
-        """One more schedule of the deployment."""
+        """Add a schedule to the deployment."""
         schedule = {"schedule": {"interval": seconds}, "active": True}
         self.ask(f"deployments/{self.deployment(name)['id']}/schedules", [schedule])
 
     def start(self, name: str, scheduled: str | None = None, **parameters: str) -> "Run":
-        """A run of the deployment, as by its button; `scheduled` is when it should have begun."""
+        """Start a run of the deployment, as the UI does; `scheduled` is its scheduled start."""
         details = {"state_details": {"scheduled_time": scheduled}} if scheduled else {}
         body = {"state": {"type": "SCHEDULED", **details}, "parameters": parameters}
         return Run(self, self.ask(f"deployments/{self.deployment(name)['id']}/create_flow_run", body)["id"])
 
     def runs(self) -> "list[Run]":
-        """All, the earliest first."""
+        """All runs, the earliest first."""
         found = self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
         return [Run(self, run["id"]) for run in found]
 
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def state(self) -> tuple[str, str]:
-        """Its name and its message."""
+        """The state's name and message."""
         state = self.facts["state"]
         return state["name"], state["message"] or ""
 
@@ -89,7 +89,7 @@ class Run:
         return "\n".join(entry["message"] for entry in found)
 
     def wait(self, timeout_s: float = 120) -> tuple[str, str]:
-        """Its last state."""
+        """Wait for its final state."""
         deadline_s = time.monotonic() + timeout_s
         while self.facts["state"]["type"] not in OVER:
             assert time.monotonic() < deadline_s, (self.state, self.log)
@@ -97,7 +97,7 @@ class Run:
         return self.state
 
     def until(self, words: str, timeout_s: float = 120) -> None:
-        """Until its log has these words."""
+        """Wait until its log contains `words`."""
         deadline_s = time.monotonic() + timeout_s
         while words not in self.log:
             assert time.monotonic() < deadline_s, (self.state, self.log)

@@ -1,4 +1,4 @@
-"""`atelier …` as typed by a person."""
+"""The commands of `atelier` that neither run flows nor need Prefect."""
 
 import io
 import os
@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 from PIL import Image
+from tests.atelier.download.test_cleaning import fill
 from typer.testing import CliRunner
 
 from atelier.data.catalog import DownloadRecord, Work, write_catalog, write_downloads
@@ -18,7 +19,6 @@ from atelier.data.folder import read_folder
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
 from flows import cli
-from tests.atelier.download.test_cleaning import fill
 
 WORK = Work(
     id="sea-1", title="Ninth Wave", artist="Anna Sea", artist_slug="anna-sea", year_text="1850", year=1850,
@@ -27,7 +27,7 @@ WORK = Work(
 )  # fmt: skip
 
 
-def test_help_is_quick_because_nothing_heavy_is_imported():
+def test_importing_the_command_imports_no_heavy_package():
     heavy = "{'prefect', 'dvc', 'torch', 'pandas', 'pyarrow', 'numpy', 'PIL', 'requests', 'bs4'}"
     script = f"import sys, flows.cli; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"
@@ -41,7 +41,9 @@ def test_version_and_help():
     assert "run" in bare.output
 
 
-def test_clean_says_what_would_go_and_drops_it_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_clean_lists_what_it_would_remove_and_removes_it_with_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     _tree(tmp_path, monkeypatch)
     bare = CliRunner().invoke(cli.app, ["clean"])
     assert (bare.exit_code, "nothing to drop" in bare.output) == (0, True)
@@ -71,7 +73,7 @@ def test_the_shipped_genres_and_styles_are_listed_with_their_counts():
     assert "impressionism" in CliRunner().invoke(cli.app, ["styles"]).output
 
 
-def test_a_title_turns_no_terminals_direction_and_is_no_markup(
+def test_control_characters_and_markup_in_a_title_are_printed_literally(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     _tree(tmp_path, monkeypatch)
@@ -91,7 +93,7 @@ def test_a_title_turns_no_terminals_direction_and_is_no_markup(
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_what_the_disk_refuses_is_a_sentence(
+def test_an_error_of_the_disk_is_a_sentence(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     _tree(tmp_path, monkeypatch)
@@ -104,7 +106,7 @@ def test_what_the_disk_refuses_is_a_sentence(
     elif os.geteuid():
         (tmp_path / "params.yaml").chmod(0)
         (tmp_path / ".atelier").mkdir(mode=0o500)
-    else:  # to root nothing is forbidden
+    else:  # root may write everywhere
         monkeypatch.setattr(os, "mkdir", refused)
         monkeypatch.setattr(Path, "read_text", refused)
         monkeypatch.setattr(Path, "read_bytes", refused)
@@ -118,7 +120,7 @@ def test_what_the_disk_refuses_is_a_sentence(
     assert said.count("\n") == 1 and ("Permission denied" in said or "Not a directory" in said)
 
 
-def test_show_puts_a_painting_where_one_can_look_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_show_extracts_a_painting_into_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     picture = _tree(tmp_path, monkeypatch)
     shown = CliRunner().invoke(cli.app, ["show", "sea-1"])
     assert shown.exit_code == 0, shown.output
@@ -132,16 +134,14 @@ def test_show_puts_a_painting_where_one_can_look_at_it(tmp_path: Path, monkeypat
     assert (tmp_path / "data/deeper/here/sea-1.png").read_bytes() == picture
 
 
-def test_show_says_why_a_painting_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_show_says_why_a_painting_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     _tree(tmp_path, monkeypatch)
     assert "missing: 404" in CliRunner().invoke(cli.app, ["show", "sea-2"]).output
     with pytest.raises(AtelierError, match=r"catalog.parquet has no \.\./sea"):
         CliRunner().invoke(cli.app, ["show", "../sea"], catch_exceptions=False)
 
 
-def test_unpack_makes_a_folder_that_may_be_a_source_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_unpacked_folder_can_be_scraped_as_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     picture = _tree(tmp_path, monkeypatch)
     unpacked = CliRunner().invoke(cli.app, ["unpack", "--to", "mine"])
     assert unpacked.exit_code == 0, unpacked.output
@@ -152,7 +152,7 @@ def test_unpack_makes_a_folder_that_may_be_a_source_of_its_own(
     assert (work.title, work.artist, work.year, work.genre) == ("Ninth Wave", "Anna Sea", 1850, "marina")
 
 
-def test_unpack_takes_what_is_named_and_says_what_has_no_picture(
+def test_unpack_extracts_the_named_works_and_lists_those_without_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     _tree(tmp_path, monkeypatch)
@@ -164,7 +164,7 @@ def test_unpack_takes_what_is_named_and_says_what_has_no_picture(
     assert "0 pictures" in CliRunner().invoke(cli.app, ["unpack", "--look-alikes"]).output
 
 
-def test_import_reads_a_file_from_where_one_stands_into_the_studios_models(
+def test_import_reads_a_file_relative_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     _tree(tmp_path, monkeypatch)
@@ -175,7 +175,7 @@ def test_import_reads_a_file_from_where_one_stands_into_the_studios_models(
     assert "net.t7 is no DCGAN that can be imported: a Lua function" in capfd.readouterr().err
 
 
-def test_presets_are_listed_and_put_into_params_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_presets_are_listed_and_written_into_params_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shipped = Path("params.yaml").read_text()
     _tree(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text(shipped)

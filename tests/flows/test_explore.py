@@ -1,4 +1,4 @@
-"""Explorations as a person meets them: `atelier explore …` in a tree with edits that nobody committed."""
+"""`atelier explore …` as a process, in a studio with uncommitted edits."""
 
 import os
 import signal
@@ -25,13 +25,13 @@ GRID = (
 @pytest.fixture
 def tree(exploring: ExploreTree, api_url: str) -> ExploreTree:
     exploring.environment["PREFECT_API_URL"] = api_url
-    exploring.set("works: 600 ", "works: 24 ")  # an edit that is in no commit
+    exploring.set("works: 600 ", "works: 24 ")  # not committed
     return exploring
 
 
 @pytest.fixture
 def start(tree: ExploreTree) -> Iterator[Callable[..., Started]]:
-    """`start("flows.cli", "explore", …)`, ended with the test whatever happens."""
+    """`start("flows.cli", "explore", …)`, ended with the test in any case."""
     started: list[Started] = []
 
     def start(*command: str) -> Started:
@@ -45,8 +45,8 @@ def start(tree: ExploreTree) -> Iterator[Callable[..., Started]]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tree: ExploreTree, start):
-    """Waits for four trials, each a DVC of its own, and for the prints of the one that is adopted."""
+def test_a_killed_grid_continues_and_its_best_trial_is_adopted(tree: ExploreTree, start):
+    """Waits for four trials and for the prints of the one that is adopted."""
     before = (tree.root / "params.yaml").read_bytes()
     tree.environment["TOY_SNAPSHOT_S"] = "0.1"
     run = start(*GRID, "--minutes", "5", "--name", "sea").until("'sea-3' - train: 1/5")
@@ -96,8 +96,8 @@ def test_a_grid_that_was_killed_goes_on_where_it_was_and_its_best_is_adopted(tre
 
 
 @pytest.mark.slow
-def test_an_exploration_with_a_failed_trial_ends_as_failed_and_says_which(tree: ExploreTree):
-    """Waits for three trials and a server's page."""
+def test_an_exploration_with_a_failed_trial_fails_and_names_it(tree: ExploreTree):
+    """Waits for three trials and their artifacts on the server."""
     run = tree.run("flows.cli", "explore", "grid", "train.batch=17,13,64", "--name", "luck")
     assert run.status == 1, run.output
     assert "2 failed" in run.output
@@ -111,7 +111,9 @@ def test_an_exploration_with_a_failed_trial_ends_as_failed_and_says_which(tree: 
     assert page[0].state[0] == "Failed"
 
 
-def test_one_exploration_at_a_time_and_ctrl_c_stops_it_with_all_it_started(tree: ExploreTree, start):
+def test_a_second_exploration_is_refused_and_ctrl_c_stops_the_first_with_its_child_processes(
+    tree: ExploreTree, start
+):
     tree.environment["TOY_SNAPSHOT_S"] = "3"
     run = start(*GRID).until("train: 1/5")
     second = tree.run("flows.cli", "explore", "grid", "train.lr=1e-3")

@@ -1,4 +1,4 @@
-"""Which failures a flow tries again: those that may pass by themselves, and no other."""
+"""Retries: a flow repeats a stage only if its failure may pass by itself."""
 
 import threading
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ import pytest
 
 from tests.flows.toys import Started, Tree
 
-# a person waits half a minute and longer; we do not
+# with shorter delays than a user's
 IMPATIENT = """
 from flows.runtime import work_tree
 work_tree.enter()  # before Prefect is imported
 from flows import studio
 from flows.orchestration import stage_tasks
-stage_tasks.WAITS_S = (1.0, 2.0)
+stage_tasks.RETRY_DELAYS_S = (1.0, 2.0)
 raise SystemExit(studio.main([]))
 """
 
 
 class Site(HTTPServer):
-    """A site on loopback that has its address before it answers there."""
+    """A site on loopback whose address is known before it starts to answer."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers, bind_and_activate=False)
@@ -65,7 +65,7 @@ def impatient(tree: Tree) -> Started:
     return tree.start("-c", IMPATIENT)
 
 
-def test_a_site_that_comes_back_lets_the_flow_go_on(served: Tree, site: Site):
+def test_a_stage_is_retried_when_a_site_answers_again(served: Tree, site: Site):
     served.trouble(f"train ask {site.address}")
     run = impatient(served).until("again 1.0 second(s) from now (1 of 2)")
     assert "no connection (1 try); again" in run.output
@@ -77,7 +77,7 @@ def test_a_site_that_comes_back_lets_the_flow_go_on(served: Tree, site: Site):
     assert "Traceback" not in run.output
 
 
-def test_a_site_that_stays_away_ends_the_flow_with_the_stages_sentence(served: Tree, site: Site):
+def test_a_site_that_never_answers_ends_the_flow_with_the_stages_sentence(served: Tree, site: Site):
     served.trouble(f"train ask {site.address}")
     run = impatient(served)
     assert run.wait() == 1
@@ -89,7 +89,7 @@ def test_a_site_that_stays_away_ends_the_flow_with_the_stages_sentence(served: T
     assert "Traceback" not in run.output
 
 
-def test_a_bug_is_not_tried_again(served: Tree):
+def test_a_bug_is_not_retried(served: Tree):
     served.trouble("train bug")
     run = impatient(served)
     assert run.wait() == 1

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, of whatever is at work: the next run makes what an undisturbed one makes."""
+"""kill -9 of any process at any moment: the next run produces what an undisturbed run produces."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ MOMENTS = (*UNTIL_TRAINED, "Beginning flow run", "Running stage 'generate'")
 
 
 class Killed(NamedTuple):
-    """When that was, and who was at work with it then."""
+    """When a process was killed, and which others were running then."""
 
     when: str
     family: list[psutil.Process]
@@ -43,7 +43,7 @@ class Killed(NamedTuple):
 
 @pytest.fixture
 def server(studio: Tree, tmp_path: Path) -> Iterator[psutil.Process]:
-    """A Prefect server of this test's own, which may be killed."""
+    """A Prefect server for this test alone, which may be killed."""
     home = tmp_path / "prefect"
     home.mkdir()
     with subprocess.Popen(
@@ -52,7 +52,7 @@ def server(studio: Tree, tmp_path: Path) -> Iterator[psutil.Process]:
     ) as process:  # fmt: skip
         assert process.stdout
         address = process.stdout.readline().strip()
-        # as it is set, a call to a server that is gone takes 14 s
+        # with the studio's settings, a call to a server that is gone takes 14 s
         gone = {"PREFECT_API_URL": address, "PREFECT_CLIENT_MAX_RETRIES": "0"}
         studio.environment = {**studio.environment, **gone}
         yield next(child for child in psutil.Process(process.pid).children() if "uvicorn" in child.cmdline())
@@ -61,10 +61,10 @@ def server(studio: Tree, tmp_path: Path) -> Iterator[psutil.Process]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_runs_leave_nothing_that_the_next_run_does_not_mend(
+def test_the_run_after_a_killed_one_repairs_everything(
     studio: Tree, start: Callable[..., Started], server: psutil.Process
 ) -> None:
-    """Waits for a Prefect server that makes its database, and for seven runs that are killed and seven that are not.
+    """Waits for a Prefect server that creates its database, and for seven runs that are killed and seven that are not.
 
     bench/kills.py kills hundreds, of the real pipeline.
     """
@@ -91,7 +91,7 @@ def test_killed_runs_leave_nothing_that_the_next_run_does_not_mend(
 
 
 def kill(victim: str, run: Started, server: psutil.Process, chance: random.Random) -> Killed:
-    """Kill it at a moment that chance chooses, or as soon after that as it is there."""
+    """Kill it at a random moment, or as soon after that as it runs."""
     moment = chance.choice(UNTIL_TRAINED if victim in ("dvc", "train") else MOMENTS)
     after_s = chance.uniform(0, 0.6)
     run.until(moment)
@@ -108,13 +108,13 @@ def kill(victim: str, run: Started, server: psutil.Process, chance: random.Rando
 
 
 def outcome(tree: Tree) -> dict[str, str]:
-    """What a run has made, by its SHA-256."""
+    """The SHA-256 of each output."""
     paths = [tree.root / "dvc.lock", *sorted((tree.root / "data").glob("[a-z]*"))]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def holders(tree: Tree) -> list[int]:
-    """The living processes that DVC's locks name; DVC itself passes over the dead."""
+    """The running processes that hold DVC's locks; DVC ignores locks of processes that have ended."""
     locks = json.loads((tree.root / ".dvc/tmp/rwlock").read_text())
     readers = [reader for holding in locks.get("read", {}).values() for reader in holding]
     pids = {holder["pid"] for holder in (*readers, *locks.get("write", {}).values())}
@@ -122,7 +122,7 @@ def holders(tree: Tree) -> list[int]:
 
 
 def go_back(tree: Tree, lock: bytes) -> None:
-    """As if nothing but the first stage had ever run here."""
+    """Reset the studio to the state after its first stage."""
     shutil.rmtree(tree.root / ".dvc/cache")
     for name in ("train", "generate"):
         (tree.root / "data" / name).unlink(missing_ok=True)

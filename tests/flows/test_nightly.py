@@ -1,4 +1,4 @@
-"""What `atelier nightly` says to a person before any night."""
+"""`atelier nightly` before any night: errors, status, the identity for commits."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from tests.flows.night_toys import NightTree
 from tests.flows.toys import ROOT
 
 
-def test_what_cannot_work_is_said_in_a_sentence_and_leaves_nothing(night_tree: NightTree) -> None:
+def test_errors_before_a_night_are_sentences_and_leave_no_clone(night_tree: NightTree) -> None:
     refused = night_tree.run("flows.cli", "nightly", "run", "--night", "tomorrow")
     assert (refused.status, refused.output) == (
         1,
@@ -26,10 +26,10 @@ def test_what_cannot_work_is_said_in_a_sentence_and_leaves_nothing(night_tree: N
     assert not night_tree.root.with_name("studio.nightly").exists()
 
 
-def test_a_container_has_an_identity_for_commits_and_the_studios_own_goes_before_it(
+def test_a_container_has_an_identity_for_commits_and_the_studios_own_takes_precedence(
     night_tree: NightTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SYSTEM", "GLOBAL"):  # as in a container just started
+    for name in ("SYSTEM", "GLOBAL"):  # like a new container
         monkeypatch.setenv(f"GIT_CONFIG_{name}", str(tmp_path / name))
     for key in ("user.name", "user.email"):
         night_tree.git("config", "--unset", key)

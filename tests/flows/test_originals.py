@@ -1,4 +1,4 @@
-"""Whatever a person does with their folders, nights, explorations and `explore apply` lose none of their files."""
+"""Nights, explorations and `explore apply` never lose a file of the user, whatever the user does with their folders."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ STEPS = 7
 
 
 class Person:
-    """A person who works in their studio at random, mostly in one folder, and the robots that work beside them."""
+    """A user who works at random, mostly in one folder, with nights and explorations beside them."""
 
     def __init__(self, tree: ExploreTree, seed: int) -> None:
         self.tree, self.root = tree, tree.root
@@ -41,7 +41,7 @@ class Person:
         return self.habit if self.random.random() < 0.7 else self.random.choice(FOLDERS)
 
     def paint(self) -> None:
-        """Make a new picture, or paint one over, in one of the folders."""
+        """Create or overwrite a picture in one of the folders."""
         folder = self.root / self.folder()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.random.randrange(4)}.jpg"
@@ -49,18 +49,18 @@ class Person:
         path.write_text(f"picture {self.random.random()}")
 
     def link(self) -> None:
-        """Put a link to a picture elsewhere among the pictures."""
+        """Add a symbolic link to a picture outside the folder."""
         path = self.root / self.folder() / "link.jpg"
         if path.parent.is_dir() and not os.path.lexists(path):
             path.symlink_to(self.root.parent / "elsewhere.jpg")
 
     def lend(self) -> None:
-        """Name a folder in params.yaml."""
+        """Write a folder's name into params.yaml."""
         editing.edit_params(self.root / "params.yaml", {"scrape.folder.path": self.folder()})
         self.perhaps_commit()
 
     def track(self) -> None:
-        """`dvc add` a folder, with one of the ways in which DVC may place files."""
+        """`dvc add` a folder, with a random DVC link type."""
         kind = self.random.choice(("copy", "hardlink", "symlink"))
         with Repo(str(self.root)) as repo, repo.config.edit("local") as config:
             config["cache"]["type"] = [kind]
@@ -69,23 +69,23 @@ class Person:
         self.perhaps_commit()
 
     def untrack(self) -> None:
-        """`dvc remove` a folder, which stays."""
+        """`dvc remove` a folder; its files stay."""
         with Repo(str(self.root)) as repo:
             repo.remove(str(self.root / f"{self.folder()}.dvc"))
         self.perhaps_commit()
 
     def perhaps_commit(self) -> None:
-        """Commit all that git sees, three times of four."""
+        """Commit all changes, with a probability of three quarters."""
         if self.random.random() < 0.75:
             self.tree.git("add", "-A")
             self.tree.git("commit", "-qm", "mine", "--allow-empty")
 
     def night(self) -> None:
-        """What a night does before its stages."""
+        """Do what a night does before its stages."""
         night_clone.prepare(self.root, Nightly())
 
     def explore(self) -> None:
-        """What an exploration does, with a trial that has completed."""
+        """Do what an exploration does, with one completed trial."""
         ours = trials_clone.look(self.root)
         trials_clone.prepare(ours, "sea")
         ours.clean()
@@ -99,7 +99,7 @@ class Person:
         self.experiments.append(experiment)
 
     def apply(self) -> None:
-        """Adopt a trial, where nothing is lost by that."""
+        """Adopt a trial, unless that would lose a file."""
         if self.experiments:
             plan = trials_clone.adoption(self.root, self.random.choice(self.experiments), "sea")
             if not plan.lost:
@@ -107,7 +107,7 @@ class Person:
 
 
 def files(root: Path) -> dict[str, str]:
-    """The files of a tree, with what they contain; the studio's are below `studio/`."""
+    """The contents of the files of a tree by path; the studio's are below `studio/`."""
     found = {}
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in SKIPPED]
@@ -122,13 +122,13 @@ def files(root: Path) -> dict[str, str]:
 
 
 def originals(person: Person) -> dict[str, str]:
-    """The files of the person, in the studio and beside it."""
+    """The files of the user, in the studio and beside it."""
     parent = person.root.parent
     return files(person.root) | {f"../{name}": (parent / name).read_text() for name in ["elsewhere.jpg"]}
 
 
 def saved(person: Person) -> Iterator[str]:
-    """The MD5 of each content that DVC's cache or git has."""
+    """The MD5 of each file content in DVC's cache or in git."""
     for path in (person.root / ".dvc/cache/files/md5").glob("??/*"):
         yield path.parent.name + path.name
     names = person.tree.git("cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)")
@@ -142,7 +142,7 @@ def saved(person: Person) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [4, 7])
-def test_no_file_of_a_person_changes_or_disappears(
+def test_no_file_of_the_user_changes_or_disappears(
     exploring: ExploreTree, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
     """Waits for a dozen steps of real git and DVC."""
@@ -162,7 +162,7 @@ def test_no_file_of_a_person_changes_or_disappears(
                 DvcException,
             ):  # DVC tracks no folder inside another that it tracks, for example
                 done[-1] += " (refused)"
-        person.paint()  # always something that nobody has saved yet
+        person.paint()  # always something that is not saved yet
         before = originals(person)
         robot = person.random.choices(robots, (3, 3, 2))[0]
         done.append(robot.__name__)

@@ -1,4 +1,4 @@
-"""`dvc repro` in another shell while a flow is at work: one waits or refuses in words, and dvc.lock stays whole."""
+"""`dvc repro` in another shell during a flow: one waits or is refused with a sentence, and dvc.lock stays intact."""
 
 import hashlib
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.flows.toys import Started, Tree
 
 
-def test_dvc_in_another_shell_is_refused_in_words_and_the_flow_goes_on(
+def test_dvc_in_another_shell_is_refused_with_a_sentence_and_the_flow_continues(
     served: Tree, start: Callable[..., Started]
 ):
     alone = undisturbed(served)
@@ -19,7 +19,7 @@ def test_dvc_in_another_shell_is_refused_in_words_and_the_flow_goes_on(
         assert "is busy, it is being blocked by" in other.output
         assert "Traceback" not in other.output
     served.no_trouble()
-    while flow.status is None:  # in the moments between two stages either may have the next one
+    while flow.status is None:  # between two stages either may take the next one
         other = served.run("dvc", "repro")
         assert other.status == 0 or "is busy, it is being blocked by" in other.output, other.output
     assert flow.status == 0, flow.output
@@ -27,7 +27,7 @@ def test_dvc_in_another_shell_is_refused_in_words_and_the_flow_goes_on(
     assert not (served.root / ".atelier/overlaps").exists()
 
 
-def test_a_flow_waits_for_dvc_in_another_shell_and_has_nothing_left_to_do(
+def test_a_flow_waits_for_dvc_in_another_shell_and_then_finds_all_stages_cached(
     served: Tree, start: Callable[..., Started]
 ):
     alone = undisturbed(served)
@@ -43,7 +43,7 @@ def test_a_flow_waits_for_dvc_in_another_shell_and_has_nothing_left_to_do(
 
 
 def undisturbed(tree: Tree) -> dict[str, str]:
-    """What `dvc repro` makes in a copy of the tree, with nobody else there."""
+    """The outputs of an undisturbed `dvc repro` in a copy of the studio."""
     copy = Tree(tree.root.with_name("copy"), tree.environment)
     shutil.copytree(tree.root, copy.root)
     run = copy.run("dvc", "repro")
@@ -52,6 +52,6 @@ def undisturbed(tree: Tree) -> dict[str, str]:
 
 
 def made(tree: Tree) -> dict[str, str]:
-    """What a run has made, by its SHA-256."""
+    """The SHA-256 of each output."""
     paths = [tree.root / "dvc.lock", *sorted((tree.root / "data").glob("[a-z]*"))]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}

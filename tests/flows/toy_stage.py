@@ -1,6 +1,6 @@
-"""A stage of the toy pipelines: `toy_stage.py NAME SECONDS INPUT…` joins its inputs, slowly, as a real stage would.
+"""A stage of the toy pipelines: `toy_stage.py NAME SECONDS INPUT…` joins its inputs and takes SECONDS for it.
 
-Where it finds itself at work a second time in the tree, it says so in .atelier/overlaps.
+If the same stage runs twice at once in the studio, it writes .atelier/overlaps.
 """
 
 import fcntl
@@ -16,11 +16,11 @@ from atelier.errors import AtelierError
 from tasks.stage import DATA, Stage, main
 
 NAME, SECONDS, *INPUTS = sys.argv[1:]
-TROUBLE = Path(".atelier/trouble")  # what should go wrong here, written by a test
+TROUBLE = Path(".atelier/trouble")  # what should fail, written by a test
 
 
 def run(stage: Stage) -> str:
-    alone = (stage.state / "alone").open("w")  # held until this process has ended, however it ends
+    alone = (stage.state / "alone").open("w")  # locked until this process ends
     try:
         fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

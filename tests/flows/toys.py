@@ -1,4 +1,4 @@
-"""A studio of toys, a real DVC repository, and commands at work in it."""
+"""A studio with toy stages in a real DVC repository, and commands that run in it."""
 
 import contextlib
 import subprocess
@@ -30,7 +30,7 @@ stages:
 
 
 class Tree:
-    """A studio of toys: scrape → train (as slow as asked) → generate."""
+    """The studio at `root`: scrape → train → generate. `slow` sets the duration of train."""
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         self.root, self.environment = root, environment
@@ -46,14 +46,14 @@ class Tree:
         (self.root / ".atelier/trouble").write_text(words)
 
     def no_trouble(self) -> None:
-        """Also lets a stage that is held go on."""
+        """Remove the trouble; a stage that waits for this continues."""
         (self.root / ".atelier/trouble").unlink()
 
     def slow(self, seconds: float) -> None:
         (self.root / "dvc.yaml").write_text(DVC_YAML.replace("${SECONDS}", str(seconds)))
 
     def start(self, *command: str) -> "Started":
-        """Of Python's: a module and its arguments, or `-c` and a script."""
+        """Start Python with a module and its arguments, or with `-c` and a script."""
         how = [] if command[0] == "-c" else ["-m"]
         return Started([sys.executable, *how, *command], self)
 
@@ -64,7 +64,7 @@ class Tree:
 
 
 class Started:
-    """A command at work in a tree; its output goes to a file, so that it never blocks."""
+    """A running command; its output goes to a file, so that it never blocks."""
 
     def __init__(self, command: list[str], tree: Tree) -> None:
         self._log = tree.root / f".log-{time.monotonic_ns()}"
@@ -94,11 +94,11 @@ class Started:
         return self
 
     def family(self) -> list[psutil.Process]:
-        """Whatever it has started, and they."""
+        """Its child processes, their children, and so on."""
         return psutil.Process(self.pid).children(recursive=True)
 
     def at_work(self, word: str = "") -> list[psutil.Process]:
-        """It and those of its family that were started as `… word …` and are no shell; some may be ending right now."""
+        """It and its family's Python processes with `word` on their command line; some may be ending."""
         found = []
         for process in [psutil.Process(self.pid), *self.family()] if self.status is None else []:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -107,16 +107,16 @@ class Started:
         return found
 
     def child(self, word: str) -> psutil.Process:
-        """The process of the family that was started as `… word …` and is no shell."""
+        """The family's Python process with `word` on its command line."""
         return next(p for p in self.family() if word in p.cmdline() and p.name().startswith("python"))
 
     def end(self) -> None:
-        """Whatever a failed test left."""
+        """Kill what a failed test left running."""
         if self.status is None:
             for process in [*self.family(), self._process]:
                 process.kill()
 
 
 def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those still alive after a moment's grace."""
+    """The processes that still run after ten seconds."""
     return psutil.wait_procs(processes, timeout=10)[1]
