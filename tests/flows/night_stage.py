@@ -1,7 +1,7 @@
 """A stage of the nights' toy pipeline: `night_stage.py NAME` writes the outputs of the real stage at once.
 
 The training does not train: `train.seed` selects the generator that it writes, `train.kimg` how long it takes. The
-paintings are pictures of seed 0, so no generator is better; the seed WAITING writes it too, with more than 60 paintings.
+paintings are pictures of seed 0, so no generator is better; the seed WAITING writes it, too, if there are more than 60.
 """
 
 import json
