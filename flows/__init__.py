@@ -1,4 +1,4 @@
-"""What a person or a schedule starts: Prefect flows over DVC and git. Imports no torch."""
+"""Prefect flows over DVC and git, and the `atelier` command that starts them. Imports no torch."""
 
 import sys
 from pathlib import Path

@@ -128,7 +128,7 @@ def _start_and_wait(count: int, device: torch.device, work: Work) -> str:
         # the processes inherit that Ctrl-C is ignored, since this process passes it on
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         arguments = (count, os.getpid(), device, Path(folder) / "store", work, outcomes)
-        processes = start_processes(_run_rank, arguments, count, join=False)  # type: ignore[no-untyped-call]
+        processes = start_processes(_run_rank, arguments, count, join=False)
         signal.signal(signal.SIGINT, handler)
         terminated = False
         try:
@@ -162,7 +162,7 @@ def _run_rank(
     die_with(parent)
     ignore_output_errors(line_buffering=True)
     torch.set_num_threads(max(1, torch.get_num_threads() // size))  # the processes share this machine's cores
-    group = _join_group(rank, size, rank, device, dist.FileStore(str(store), size))  # type: ignore[attr-defined]
+    group = _join_group(rank, size, rank, device, dist.FileStore(str(store), size))
     try:
         outcome = work(group)
     except PeerLost:
