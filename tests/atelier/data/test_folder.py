@@ -156,7 +156,9 @@ def test_pictures_of_unsupported_kinds_are_counted_by_kind_with_what_to_do(folde
 
 
 def test_pictures_that_need_a_package_are_counted_with_what_to_install(folder, monkeypatch):
-    monkeypatch.setattr("atelier.data.folder.unreadable", lambda kind: "install it" if kind == "HEIF" else "")
+    monkeypatch.setattr(
+        "atelier.data.folder.missing_decoder", lambda kind: "install it" if kind == "HEIF" else ""
+    )
     for name in ("a.heic", "b.HEIF", "c.avif"):
         (folder / name).write_bytes(name.encode())
     found = read_folder(folder)
