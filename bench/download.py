@@ -2,14 +2,13 @@
 
     python bench/download.py [--pictures 3000] [--rounds 3]
 
-img2dataset runs in an environment of its own (`uv tool run`; UV names another uv) with two processes of 64 threads,
-twice: as it comes (decodes with OpenCV, which takes a cut JPEG for whole, and encodes again) and with skip_reencode
-(decodes, keeps the bytes). Ours decodes in full and refuses what is cut, hashes (sha256 and perceptual), keeps each
-arrival at once and writes the shards, with a process a core (download.engine: processes); once more with nothing
-decoded, to see what verification costs, and once in one process (threads). Counted are pictures that decode from
-the tars afterwards. Two rates: of the whole command, from
-its start to its end, and of its work alone, without the start of interpreters and processes, which is what matters
-where pictures are many and the site sets no pace.
+img2dataset runs in its own environment (`uv tool run`; UV: another uv) with two processes of 64 threads, twice: with
+its defaults (decodes with OpenCV, which accepts a truncated JPEG, and encodes again) and with skip_reencode (decodes,
+keeps the bytes). Atelier decodes completely and refuses truncated pictures, hashes (sha256 and perceptual), keeps each
+arrival at once and writes the shards, with one process for each core (download.engine: processes); once more without
+decoding, to measure what verification costs, and once in one process (threads). Counted are the pictures that decode
+from the tars afterwards. There are two rates: of the whole command, and of the work without the start of interpreters
+and processes, which matters where pictures are many and the site sets no rate.
 """
 
 import argparse
@@ -74,7 +73,7 @@ def main() -> None:
             for name, run in contestants.items():
                 place = Path(scratch) / f"{number} {name}"
                 place.mkdir()
-                os.sync()  # nobody pays for the writing of the one before
+                os.sync()  # the writing of the one before is not measured
                 began_s = time.monotonic()
                 works[name].append(run(place))
                 walls[name].append(time.monotonic() - began_s)
@@ -110,7 +109,7 @@ def run_ours(base_url: str, pictures: int, place: Path, options: list[str]) -> f
 
 def ours(base_url: str, pictures: int, one_process: bool) -> None:
     """The stage's work without its catalog file: arrivals, shards and account under the current directory."""
-    import pandas  # noqa: F401  # img2dataset has loaded them, too, when its clock starts
+    import pandas  # noqa: F401  # img2dataset has also loaded them when its clock starts
     import pyarrow.parquet  # noqa: F401
 
     from atelier.data.catalog import Work, write_downloads
@@ -147,7 +146,7 @@ def ours(base_url: str, pictures: int, one_process: bool) -> None:
 
 
 class FromFirstOutcome:
-    """An engine, timed without the start of its processes: from the first outcomes, what came with them left out."""
+    """An engine, timed from its first outcome on, without the start of its processes."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -160,7 +159,7 @@ class FromFirstOutcome:
             yield outcome
 
     def seconds(self, pictures: int) -> float:
-        """Until now, for as many pictures at the rate of those that came later."""
+        """The seconds for all pictures, at the rate of those after the first shards."""
         from atelier.download.engines import WORKS_PER_SHARD
 
         later = pictures - (os.cpu_count() or 1) * WORKS_PER_SHARD
@@ -239,7 +238,7 @@ def serve(pictures: int, ready: Connection) -> None:
             while b"\r\n\r\n" in self.received:
                 request, _, self.received = self.received.partition(b"\r\n\r\n")
                 name = request.split()[1][1:-4]
-                body = bodies[int(name)] if name.isdigit() else b""  # b"": robots.txt, which forbids nothing
+                body = bodies[int(name)] if name.isdigit() else b""  # b"": robots.txt
                 closes = b"connection: close" in request.lower()
                 head = [
                     "HTTP/1.1 200 OK",
@@ -260,7 +259,7 @@ def serve(pictures: int, ready: Connection) -> None:
 
 
 def painting(seed: int) -> bytes:
-    """About as many bytes as a painting of this size has: smooth colours under a grain."""
+    """A JPEG with about as many bytes as a painting of this size: smooth colours with a grain."""
     rng = np.random.default_rng(seed)
     colours = Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)).resize(
         SIZE, Image.Resampling.BICUBIC
@@ -272,7 +271,7 @@ def painting(seed: int) -> bytes:
     return file.getvalue()
 
 
-if "--unverified" in sys.argv:  # the processes import this file, too
+if "--unverified" in sys.argv:  # the worker processes import this file as well
     decode_nothing()
 if __name__ == "__main__":
     main()

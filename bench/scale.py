@@ -2,7 +2,7 @@
 
     python bench/scale.py [--works 100000] [--loose 20000]
 
-The pictures are small JPEGs in a folder, so that the figures are of the bookkeeping: the account, the shards, DVC.
+The pictures are small JPEGs in a folder, so that the account, the shards and DVC take the time.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def paint(count: int) -> list[Work]:
-    """Small pictures that differ, in folders of a thousand, and their catalog."""
+    """Write different small pictures into folders of a thousand; returns their catalog."""
     rng = np.random.default_rng(0)
     works = []
     for n in range(count):
@@ -105,7 +105,7 @@ def paint(count: int) -> list[Work]:
 
 
 def compare(items: list[Item], studio: Path) -> None:
-    """The same pictures as tars and as one file each: what DVC takes to store them and to see that nothing changed."""
+    """Measure how long DVC takes to add pictures and to check them, as tars and as one file each."""
     for title, write in (("tars", write_shards), ("loose files", write_loose)):
         place = studio / title.split()[0]
         place.mkdir()
@@ -123,7 +123,7 @@ def write_loose(items: list[Item], directory: Path) -> None:
 
 
 def changed(items: list[Item]) -> str:
-    """How many shards are new for each of ten works that join in turn, against how many there are."""
+    """How many shards change when one work is added, for each of ten works."""
     before = {path.read_bytes() for path in write_shards(items, Path("before"))}
     counts = []
     for n in range(10):
@@ -134,7 +134,7 @@ def changed(items: list[Item]) -> str:
 
 
 def stage() -> tuple[float, float]:
-    """Seconds and peak megabytes of the stage alone, as DVC would start it."""
+    """Run the stage as DVC would; returns seconds and peak memory in megabytes."""
     began_s = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "tasks.download"], env=ENVIRONMENT, stdout=subprocess.DEVNULL
@@ -160,7 +160,7 @@ def dvc(*arguments: str) -> None:
 
 
 def status(title: str, target: str = "") -> None:
-    """Three times, so that what DVC remembers of the files is in its own memory too."""
+    """Measure `dvc status` three times: DVC caches the files' state in the first."""
     for turn in ("first", "second", "third"):
         measure(f"{title}, {turn} time", lambda: dvc("status", "-q"), target)
 

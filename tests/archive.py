@@ -1,7 +1,7 @@
-"""A large WikiArt on loopback: lists with the site's cap, the App layer, artists' lists, pages with marks of rights.
+"""A large WikiArt server on loopback: lists with the site's cap, the App layer, artists' lists, works' pages.
 
-Written apart from atelier's own code, from the notes on WikiArt's wire formats, and fast: sixteen thousand works are
-walked through in a test. Images are named, never served. Use:
+Written independently of atelier's own code, from the notes on WikiArt's formats. It is fast enough for sixteen thousand
+works in a test, and serves no images. Use:
 
     with archive(painted(16_212, artists=300)) as site:
         site.rule = lambda path, asked: "429" if asked == 1 else None
@@ -30,12 +30,12 @@ ALIVE_MS = 253402300799999
 
 Rule = Callable[
     [str, int], str | None
-]  # path, how often it was asked for → a status, "drop", "html", "challenge", "to <address>" (a redirect) or None
+]  # path, number of its requests → a status, "drop", "html", "challenge", "to <URL>" (a redirect) or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Painting:
-    """One work. `place` is the year by which lists put it; `year` what they say: "1881", "", "XX cent."."""
+    """One work. Lists are sorted by `place`, a year; `year` is what they say: "1881", "", "XX cent."."""
 
     number: int
     artist: str
@@ -43,7 +43,7 @@ class Painting:
     year: str
     styles: tuple[str, ...]
     genres: tuple[str, ...] = ("landscape",)
-    is_free: bool = False  # its page says so
+    is_free: bool = False  # by the mark on its page
     in_artist_list: bool = True
 
     @property
@@ -52,7 +52,7 @@ class Painting:
 
     @property
     def content_id(self) -> int:
-        """Numbers beyond what a float holds, as WikiArt's newer ones."""
+        """Some numbers are larger than a float can represent, as WikiArt's newer ones."""
         return 197_000 + self.number if self.number % 3 else 9_223_372_036_850_000_000 + self.number
 
     @property
@@ -73,7 +73,7 @@ class Request:
 
 
 class Archive:
-    """What a test holds of the running site. `died`: artist → year of death, None for the living."""
+    """The running site. `died` has the years of death by artist, None for the living."""
 
     def __init__(
         self, works: Sequence[Painting], *, died: Mapping[str, int | None] | None = None, cap: int = PAGE * PAGES,
@@ -82,14 +82,14 @@ class Archive:
         self.cap, self.claimed, self.etags, self.unlisted_artists = cap, claimed, etags, unlisted_artists
         self.base_url, self.requests = "", []
         self.rule: Rule = lambda path, asked: None
-        self.bodies: dict[str, bytes] = {}  # path with its query → these bytes instead
+        self.bodies: dict[str, bytes] = {}  # by path with query, bytes in place of the usual body
         self.answered: Counter[str] = Counter()  # with status 200
         self.asked: Counter[str] = Counter()
         self.lock = threading.Lock()
-        self.hold(works, died or {})
+        self.set_works(works, died or {})
 
-    def hold(self, works: Sequence[Painting], died: Mapping[str, int | None]) -> None:
-        """Hold these works from now on."""
+    def set_works(self, works: Sequence[Painting], died: Mapping[str, int | None]) -> None:
+        """Replace the site's works."""
         self.works, self.died = list(works), dict(died)
         self._order = sorted(works, key=lambda work: (work.place, work.number))
         self._by_content = {str(work.content_id): work for work in works}
@@ -100,11 +100,11 @@ class Archive:
         self._lists: dict[str, list[Painting]] = {}
 
     def kinds(self) -> Counter[str]:
-        """Requests by what they were for."""
+        """The number of requests by kind."""
         return Counter(_kind(request.path) for request in self.requests)
 
     def body(self, path: str) -> tuple[int, bytes]:
-        """Status and body of what a path is answered when all is well."""
+        """Status and body of the response to a path without a fault."""
         if path in self.bodies:
             return 200, self.bodies[path]
         if path == ERROR_PAGE:
@@ -191,12 +191,12 @@ def painted(
     seed: int = 1,
     undated: float = 0.28,
 ) -> list[Painting]:
-    """`count` works of a style between 1820 and 2000 and `others` of another, of so many artists."""
+    """`count` works of a style between 1820 and 2000, and `others` of another style, by `artists` artists."""
     chance = random.Random(seed)
     works = []
     for number in range(count + others):
         place = int(1820 + 180 * chance.random() ** 0.9)
-        said = place - chance.randrange(1, 12) if chance.random() < 0.01 else place  # stands late in the list
+        said = place - chance.randrange(1, 12) if chance.random() < 0.01 else place  # is late in the list
         year = chance.choice(("", "XX cent.", "c. ?")) if chance.random() < undated else str(said)
         mine = number < count
         works.append(
@@ -213,7 +213,7 @@ def archive(works: Sequence[Painting], **settings: object) -> Iterator[Archive]:
     """Serve `works` (see `Archive` for the settings) until the block ends."""
     site = Archive(works, **settings)  # type: ignore[arg-type]
 
-    class Bound(_Answers):
+    class Bound(_Handler):
         pass
 
     Bound.site = site
@@ -234,8 +234,8 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
 
-class _Answers(socketserver.BaseRequestHandler):
-    """HTTP/1.1 with keep-alive, by hand: http.server takes a third of a millisecond a request for its headers."""
+class _Handler(socketserver.BaseRequestHandler):
+    """HTTP/1.1 with keep-alive, without http.server, whose reading of headers takes a third of a millisecond."""
 
     site: Archive
 

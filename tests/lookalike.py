@@ -1,10 +1,9 @@
-"""A WikiArt look-alike on loopback that answers well or badly, as told, and remembers who asked for what and when.
+"""A WikiArt look-alike on loopback that answers well or with faults, and records all requests.
 
-Written apart from atelier's own code on purpose, from the notes on WikiArt's wire format, so that the two check
-each other. Use:
+Written independently of atelier's own code, from the notes on WikiArt's formats, so that the two check each other. Use:
 
     with lookalike({"genre/landscape": offers}) as site:
-        site.fail(site.path_of(offers[0]), "500", "drop", "truncate")  # one a request, then as the offer behaves
+        site.fail(site.path_of(offers[0]), "500", "drop", "truncate")  # one a request, then the offer's behaviour
         ... site.base_url, site.requests, site.peak_per_s() ...
 """
 
@@ -41,12 +40,12 @@ BEHAVIOURS = (
     "truncated-jpeg",   # half the bytes, announced as the whole
     "html-200", "empty",
     "dead-id",          # a redirect to an error page that answers 500
-    "challenge",        # Cloudflare's: prove that a person is at a browser
-    "wrong-type",       # a PDF that says it is a JPEG
-    "placeholder",      # a redirect to WikiArt's picture that says there is no picture
+    "challenge",        # Cloudflare's check that a person is at a browser
+    "wrong-type",       # a PDF with the type of a JPEG
+    "placeholder",      # a redirect to WikiArt's placeholder picture
     "bomb",             # a PNG of 49 KB and 400 megapixels
     "gzip", "gzip-cut", "odd-encoding",
-    "gzip-bomb",        # 1 MB on the wire, 200 MB unpacked
+    "gzip-bomb",        # 1 MB packed, 200 MB unpacked
     "huge",             # announces ten gigabytes
     "endless",          # announces no length and does not stop
     "drip",             # a byte every 50 ms
@@ -59,9 +58,9 @@ BEHAVIOURS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """A work of the site. `faults` are spent one a request; then its image is answered by `behaviour`, for ever.
+    """A work of the site. Each request of its image has the next of `faults`, and after them `behaviour`.
 
-    `variants` are its smaller copies, by name, and the behaviour of each; there are no others.
+    `variants` are its smaller copies by name, with the behaviour of each.
     """
 
     id: str
@@ -77,7 +76,7 @@ class Offer:
     variants: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(
         default_factory=dict
-    )  # overrides keys of its list record, however wrongly
+    )  # overrides keys of its list record, also with wrong values
 
     @property
     def artist_slug(self) -> str:
@@ -93,7 +92,7 @@ class Request:
 
 
 class Site:
-    """What a test holds of the running look-alike."""
+    """The running look-alike server."""
 
     def __init__(
         self,
@@ -108,14 +107,12 @@ class Site:
     ) -> None:
         self.lists, self.cap, self.claimed, self.end = dict(lists), cap, claimed, end
         self.retry_after, self.artists, self.index_html = retry_after, dict(artists or {}), index_html
-        self.pages: dict[str, bytes] = {}  # any path, with its query: these bytes instead, as JSON
+        self.pages: dict[str, bytes] = {}  # by path with query, bytes in place of the usual body, as JSON
         self.requests: list[Request] = []
         self.sent_bytes: Counter[str] = Counter()  # of bodies, by path
-        self.robots_requests: list[
-            Request
-        ] = []  # those for /robots.txt, which says what pages["/robots.txt"] says
-        self.headers: dict[str, str] = {}  # of every good answer, beside the usual ones
-        self.throttled_until_s = 0.0  # on time.monotonic(): until then 429 to everything
+        self.robots_requests: list[Request] = []  # for /robots.txt, whose content is pages["/robots.txt"]
+        self.headers: dict[str, str] = {}  # added to every good response
+        self.throttled_until_s = 0.0  # by time.monotonic(): until then every response is 429
         self.base_url = ""
         self.lock = threading.Lock()
         self._faults: defaultdict[tuple[str, int | None], deque[str]] = defaultdict(deque)
@@ -125,26 +122,26 @@ class Site:
             self.fail(self.path_of(offer), *offer.faults)
 
     def path_of(self, offer: Offer) -> str:
-        """Where its image is."""
+        """The path of its image."""
         return f"/images/{offer.artist_slug}/{offer.id}.jpg"
 
     def url_of(self, offer: Offer) -> str:
         return self.base_url + self.path_of(offer)
 
     def fail(self, path: str, *behaviours: str, page: int | None = None) -> None:
-        """Answer the next requests of `path` (its list's page, where `page` is given) so, one after the other."""
+        """Answer the next requests of `path`, or of the given page of a list, with these behaviours in order."""
         unknown = set(behaviours) - set(BEHAVIOURS)
         assert not unknown, unknown
         if "gzip-bomb" in behaviours:
-            gzip_bomb()  # packed now: a busy machine takes longer for it than a client waits
+            gzip_bomb()  # packed now: on a busy machine that takes longer than a client waits
         self._faults[path, page].extend(behaviours)
 
     def asked(self, path: str) -> int:
-        """How often `path`, without its query, was asked for."""
+        """The number of requests of `path`, whatever their query."""
         return sum(urlsplit(request.path).path == path for request in list(self.requests))
 
     def variants_asked(self, offer: Offer) -> list[str]:
-        """The names of the variants that were asked for, in order; the original is ""."""
+        """The names of the variants that were requested, in order; the original is ""."""
         paths = [unquote(urlsplit(request.path).path) for request in list(self.requests)]
         mine = [path.partition("!") for path in paths if path.partition("!")[0] == self.path_of(offer)]
         return [name.removesuffix(".jpg") for _, _, name in mine]
@@ -192,7 +189,7 @@ def lookalike(lists: Mapping[str, Sequence[Offer]], **settings: Any) -> Iterator
     """Serve `lists` (see `Site` for the settings) until the block ends."""
     site = Site(lists, **settings)
 
-    class Bound(_Answers):
+    class Bound(_Handler):
         pass
 
     Bound.site = site
@@ -213,11 +210,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # hanging up on a bomb is what the tests want
+        if not isinstance(
+            sys.exc_info()[1], ConnectionError
+        ):  # a client that stops reading closes the connection
             super().handle_error(request, client_address)
 
 
-class _Answers(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     site: Site
@@ -251,7 +250,7 @@ class _Answers(BaseHTTPRequestHandler):
         self._answer(behaviour, content or b"", content_type)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence: the tests read `site.requests`."""
+        """Print nothing: the tests read `site.requests`."""
 
     def _good(self, path: str, page: int, offer: Offer | None) -> tuple[bytes | None, str]:
         names = path.strip("/").split("/")
@@ -324,7 +323,7 @@ class _Answers(BaseHTTPRequestHandler):
             case "foreign-redirect":
                 self._redirect("http://elsewhere.invalid/images/sea.jpg")
             case "redirect":
-                self._redirect(self.path)  # once is enough: faults are spent one a request
+                self._redirect(self.path)  # to itself: the next request has the next fault
             case "redirect-loop":
                 self.site.fail(urlsplit(self.path).path, "redirect-loop")
                 self._redirect(self.path)

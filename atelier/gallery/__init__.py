@@ -1,1 +1,1 @@
-"""The built-in archive: a painter of seascapes, and a server that offers them as WikiArt would."""
+"""The built-in archive: paints seascapes, and serves them as WikiArt would."""

@@ -1,4 +1,4 @@
-"""Oil on canvas: a smooth picture becomes strokes that follow its forms. Knows no subject."""
+"""Turning a smooth picture into brush strokes that follow its forms, with the relief of oil paint."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,26 +7,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atelier.gallery.noise import Field, from_image, mix, sample
+from atelier.gallery.planes import FloatArray, from_image, mix, sample
 from atelier.gallery.scene import Hand
 
-STEP_PX = 0.72  # between samples of a stroke: nearly 1/√2, or a turned stroke would have holes
-CHUNK = 1 << 15  # samples turned at once: what stays in a core's cache
-LAST = np.nextafter(np.float32(1), np.float32(0))  # the last place before a picture's far edge
-FLOW_SIDE = 96  # forms are followed in a picture of so many squares a side
+SAMPLE_STEP_PX = 0.72  # between samples of a stroke: about 1/√2, so that a turned stroke has no holes
+CHUNK_SAMPLES = 1 << 15  # turned at once: as many as fit in a core's cache
+BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+FLOW_PX = 96  # the side of the picture whose forms are followed
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What a painter knows of each row: how level strokes lie (0 to 1), and how large they are (1: as the hand's)."""
+    """For each row of pixels: how level strokes are (0 to 1), and their size relative to the hand's."""
 
-    level: Field
-    size: Field
+    level: FloatArray
+    size: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class _Coat:
-    """One coat of strokes: size relative to the hand's, how often the canvas is covered, how freely it is laid."""
+    """One coat of strokes: size relative to the hand's, how many times it covers the canvas, variation of angles."""
 
     scale: float
     cover: float
@@ -37,44 +37,46 @@ COATS = (_Coat(1.9, 1.1, 1.0), _Coat(1.0, 1.9, 0.7))
 FINE_COAT = _Coat(0.42, 2.6, 0.4)
 
 
-def brush(
+def paint_strokes(
     ground: Image.Image, picture: Image.Image, detail: Image.Image,
-    hand: Hand, guide: Guide, texture: Field, rng: np.random.Generator,
-) -> Field:  # fmt: skip
-    """Planes (3, h, w) of 0 to 1: `ground` in broad strokes, then `picture` in fine ones where `detail` (L) says so.
+    hand: Hand, guide: Guide, texture: FloatArray, rng: np.random.Generator,
+) -> FloatArray:  # fmt: skip
+    """Paint `ground` in broad strokes, then `picture` in fine ones where `detail` (mode L) is set.
 
-    The broad strokes are the same ones at every size in pixels.
+    Returns an array (3, h, w) of 0 to 1. The broad strokes are the same at every size in pixels.
     """
     broad = _Canvas(ground, hand, ground.height)
     for coat in COATS:
-        broad.lay(coat, None, guide, texture, rng)
-    painted, relief = broad.dried()
+        broad.add_coat(coat, None, guide, texture, rng)
+    painted, relief = broad.result()
     if box := detail.getbbox():
         _refine(painted, relief, picture, detail, box, hand, guide, texture, rng)
     return painted * _raking_light(relief, hand)
 
 
 def _refine(
-    painted: Field, relief: Field, picture: Image.Image, detail: Image.Image, box: tuple[int, int, int, int],
-    hand: Hand, guide: Guide, texture: Field, rng: np.random.Generator,
+    painted: FloatArray, relief: FloatArray, picture: Image.Image, detail: Image.Image, box: tuple[int, int, int, int],
+    hand: Hand, guide: Guide, texture: FloatArray, rng: np.random.Generator,
 ) -> None:  # fmt: skip
-    """Fine strokes into `painted` and `relief`, inside `box`."""
+    """Paint fine strokes into `painted` and `relief`, in place, inside `box`."""
     left, top, right, bottom = box
     share = np.asarray(detail.crop(box), np.float32) / np.float32(255)
     calm = replace(hand, slender=3.0, swirl=0.0, broken=0.8 * hand.broken, relief=0.6 * hand.relief)
     fine = _Canvas(picture.crop(box), calm, picture.height)
-    fine.lay(FINE_COAT, share > 0.85, Guide(guide.level[top:bottom], guide.size[top:bottom]), texture, rng)
-    small, small_relief = fine.dried()
-    small = mix(small, fine.plain, np.full((1, 1), 0.45, np.float32))  # edges stay where they were drawn
+    fine.add_coat(
+        FINE_COAT, share > 0.85, Guide(guide.level[top:bottom], guide.size[top:bottom]), texture, rng
+    )
+    small, small_relief = fine.result()
+    small = mix(small, fine.plain, np.full((1, 1), 0.45, np.float32))  # keeps the drawn edges
     inside = slice(top, bottom), slice(left, right)
     painted[:, *inside] = mix(painted[:, *inside], small, share)
     relief[inside] = mix(relief[inside], np.float32(0.6) * small_relief, share)
 
 
 class _Canvas:
-    """A picture that is being covered by strokes; the margin takes the ends of those that leave it.
+    """A picture that is covered by strokes, with a margin for those that extend beyond its edges.
 
-    `unit_px` is the height of the whole painting, which a hand's stroke widths are measured in.
+    `unit_px` is the height of the whole painting, the unit of a hand's stroke width.
     """
 
     def __init__(self, picture: Image.Image, hand: Hand, unit_px: int) -> None:
@@ -83,26 +85,26 @@ class _Canvas:
         self.margin = math.ceil(2.2 * hand.width * hand.slender * unit_px) + 4
         shape = self.height + 2 * self.margin, self.width + 2 * self.margin
         self.stroke = np.zeros(shape, np.int32)  # the number of the stroke on top, from 1
-        self.load = np.full(shape, -0.5, np.float32)  # how much paint it left
-        self.colours: list[Field] = [np.zeros((3, 1), np.float32)]
+        self.load = np.full(shape, -0.5, np.float32)  # how much paint it has
+        self.colours: list[FloatArray] = [np.zeros((3, 1), np.float32)]
         self.count = 1
 
-    def lay(
+    def add_coat(
         self,
         coat: _Coat,
         where: NDArray[np.bool_] | None,
         guide: Guide,
-        texture: Field,
+        texture: FloatArray,
         rng: np.random.Generator,
     ) -> None:
-        """One coat over what is there, of strokes that start where `where` allows."""
+        """Add one coat of strokes that start where `where` is true (None: everywhere)."""
         hand, height, width = self.hand, self.height, self.width
         breadth = hand.width * coat.scale * self.unit_px
         length = breadth * hand.slender
         rows, columns = math.ceil(1.25 * coat.cover * height / breadth), math.ceil(1.25 * width / length)
         grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
         place = rng.permutation((grid + rng.random(grid.shape)) / (rows, columns)).astype(np.float32)
-        place = np.minimum(place, LAST)  # the rounding may have reached the edge, which has no pixel
+        place = np.minimum(place, BELOW_ONE)  # rounding may have reached 1, which is outside the picture
         jitter = rng.standard_normal((len(place), 6), np.float32)
         size = rng.uniform(0.65, 1.0, len(place)).astype(np.float32)
         bristles = _bristles(rng, max(4.0, length), max(1.6, breadth))
@@ -121,8 +123,8 @@ class _Canvas:
         self.colours.append(np.clip(self.plain[:, row, column] + tint, 0, 1))
         self.count += len(place)
 
-    def dried(self) -> tuple[Field, Field]:
-        """The painted planes and the relief of the paint."""
+    def result(self) -> tuple[FloatArray, FloatArray]:
+        """The painted colours (3, h, w) and the relief of the paint (h, w)."""
         inner = slice(self.margin, self.margin + self.height), slice(self.margin, self.margin + self.width)
         stroke, load = self.stroke[inner], self.load[inner]
         cover = np.clip(np.float32(0.80) + np.float32(0.25) * load, 0, 1) * (stroke > 0)
@@ -132,15 +134,21 @@ class _Canvas:
         return mix(self.plain, paint, cover), load
 
     def _stamp(
-        self, x: Field, y: Field, angle: Field, size: Field, bend: Field, bristles: "_Bristles"
+        self,
+        x: FloatArray,
+        y: FloatArray,
+        angle: FloatArray,
+        size: FloatArray,
+        bend: FloatArray,
+        bristles: "_Bristles",
     ) -> None:
-        """Leave each stroke's number and paint at its pixels; of several strokes the last one stays."""
+        """Write each stroke's number and paint at its pixels; later strokes replace earlier ones."""
         cos, sin = np.cos(angle) * size, np.sin(angle) * size
         stride = self.stroke.shape[1]
         stroke, load = self.stroke.reshape(-1), self.load.reshape(-1)
         numbers = np.arange(self.count, self.count + len(x), dtype=np.int32)
         x, y = x + np.float32(self.margin), y + np.float32(self.margin)
-        step = max(1, CHUNK // len(bristles.load))
+        step = max(1, CHUNK_SAMPLES // len(bristles.load))
         for start in range(0, len(x), step):
             some = slice(start, start + step)
             c, s = cos[some, None], sin[some, None]
@@ -161,20 +169,20 @@ class _Canvas:
 
 @dataclass(frozen=True, slots=True)
 class _Bristles:
-    """The samples of one stroke: place along and across in pixels, bow, and how much paint each carries (−1 to 1)."""
+    """The samples of one stroke: place along and across it in pixels, bend, and amount of paint (−1 to 1)."""
 
-    along: Field
-    across: Field
-    bow: Field
-    load: Field
+    along: FloatArray
+    across: FloatArray
+    bow: FloatArray
+    load: FloatArray
 
 
 def _bristles(rng: np.random.Generator, along_px: float, across_px: float) -> _Bristles:
-    """Hairs of unlike load, a ridge of paint where the brush lifts, ragged ends."""
+    """A stroke with uneven bristles, a ridge of paint at its end, and ragged ends."""
     hairs, ragged = rng.normal(0, 0.6, 9), rng.uniform(0.0, 0.16, 9)
     u, v = np.meshgrid(
-        np.linspace(-0.5, 0.5, max(5, math.ceil(along_px / STEP_PX))),
-        np.linspace(-0.5, 0.5, max(3, math.ceil(across_px / STEP_PX))),
+        np.linspace(-0.5, 0.5, max(5, math.ceil(along_px / SAMPLE_STEP_PX))),
+        np.linspace(-0.5, 0.5, max(3, math.ceil(across_px / SAMPLE_STEP_PX))),
         indexing="ij",
     )
     knots = np.linspace(-0.5, 0.5, 9)
@@ -186,9 +194,9 @@ def _bristles(rng: np.random.Generator, along_px: float, across_px: float) -> _B
     return _Bristles(*(a.astype(np.float32) for a in (along, across, bow, load[held])))
 
 
-def _flow(picture: Image.Image) -> Field:
-    """The structure tensor (3, FLOW_SIDE, FLOW_SIDE) of the picture's forms."""
-    side = FLOW_SIDE
+def _flow(picture: Image.Image) -> FloatArray:
+    """The structure tensor (3, FLOW_PX, FLOW_PX) of the picture: xx, xy and yy."""
+    side = FLOW_PX
     small = np.asarray(picture.convert("L").resize((side, side), Image.Resampling.BOX), np.float32) / 255
     down, across = np.gradient(small)
     products = np.stack([across * across, across * down, down * down])
@@ -198,26 +206,26 @@ def _flow(picture: Image.Image) -> Field:
     )
 
 
-def _angles(place: Field, flow: Field, level: Field, hand: Hand, texture: Field) -> Field:
-    """Angles of strokes at `place` (y, x in 0 to 1): along the forms, level where there are none or it is wanted."""
-    xx, xy, yy = flow[
-        :, (place[:, 0] * FLOW_SIDE).astype(np.int32), (place[:, 1] * FLOW_SIDE).astype(np.int32)
-    ]
+def _angles(
+    place: FloatArray, flow: FloatArray, level: FloatArray, hand: Hand, texture: FloatArray
+) -> FloatArray:
+    """Angles of strokes at `place` (y, x in 0 to 1), along the forms; level where there are none, or by `level`."""
+    xx, xy, yy = flow[:, (place[:, 0] * FLOW_PX).astype(np.int32), (place[:, 1] * FLOW_PX).astype(np.int32)]
     strength = np.hypot(xx - yy, 2 * xy) + np.float32(1e-5)
-    cos, sin = (yy - xx) / strength, -2 * xy / strength  # of twice the angle, at right angles to the gradient
+    cos, sin = (yy - xx) / strength, -2 * xy / strength  # of twice the angle, perpendicular to the gradient
     strong = np.clip(strength / np.float32(6e-5), 0, 1) * (1 - level)
     angle = np.float32(0.5) * np.arctan2(sin * strong, cos * strong + (1 - strong))
     turn = sample(texture, place[:, 1] * np.float32(0.45) + np.float32(0.7), place[:, 0] * np.float32(0.3))
-    found: Field = angle + np.float32(0.8 * hand.swirl) * turn * (1 - level)
+    found: FloatArray = angle + np.float32(0.8 * hand.swirl) * turn * (1 - level)
     return found
 
 
-def _raking_light(relief: Field, hand: Hand) -> Field:
-    """How a light from the upper left brightens and darkens the paint's relief and the canvas's weave."""
+def _raking_light(relief: FloatArray, hand: Hand) -> FloatArray:
+    """Factors (h, w) by which light from the upper left shades the paint's relief and the canvas's weave."""
     height, width = relief.shape
     rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
     weave = np.sin(rows * np.float32(2.1))[:, None] * np.sin(columns * np.float32(2.1))
     slope = np.zeros_like(relief)
     slope[1:, 1:] = relief[1:, 1:] - relief[:-1, :-1]
-    shading: Field = 1 + np.float32(0.10 * hand.relief) * slope + np.float32(0.014) * weave
+    shading: FloatArray = 1 + np.float32(0.10 * hand.relief) * slope + np.float32(0.014) * weave
     return shading

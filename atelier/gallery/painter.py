@@ -1,7 +1,4 @@
-"""The built-in archive's painter: seascapes from a seed and an index. Reads and writes no file, keeps no state.
-
-The invented painters of the built-in archive and what they call their works. All of it fiction; paints nothing.
-"""
+"""Painting the works of the built-in archive from a seed and an index, with titles and artists, all fictional."""
 
 import math
 from dataclasses import dataclass
@@ -9,16 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from atelier.gallery.brush import Guide, brush
-from atelier.gallery.noise import Field, fractal, to_image
-from atelier.gallery.scene import HANDS, Hand, Scene, Vessel, compose, rgb
+from atelier.gallery.brush import Guide, paint_strokes
+from atelier.gallery.planes import FloatArray, fractal, rgb, to_image
+from atelier.gallery.scene import HANDS, Hand, Scene, Vessel, compose
 from atelier.gallery.scenery import paint_land, paint_sea, paint_sky
-from atelier.gallery.vessels import FINE, draw_gulls, launch, place, reflect
+from atelier.gallery.vessels import (
+    OVERSAMPLING,
+    draw_gulls,
+    draw_placed_vessel,
+    paste_reflection,
+    paste_vessel,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Artist:
-    """A painter who never lived, with a hand of their own."""
+    """A fictional painter, with brushwork and working years."""
 
     name: str
     hand: Hand
@@ -67,13 +70,13 @@ COAST_NAMES = {"headland": "the Headland", "cliff": "the Cliffs", "beach": "the 
 
 
 def choose_artist(rng: np.random.Generator) -> tuple[Artist, int]:
-    """A painter and the year of the work."""
+    """Choose an artist and the year of the work."""
     artist = ARTISTS[rng.integers(len(ARTISTS))]
     return artist, int(rng.integers(artist.from_year, artist.to_year + 1))
 
 
-def entitle(rng: np.random.Generator, scene: Scene) -> str:
-    """A title that tells what can be seen."""
+def choose_title(rng: np.random.Generator, scene: Scene) -> str:
+    """Choose a title that describes the scene."""
     hour = str(rng.choice(HOURS[scene.mood.name]))
     place = str(rng.choice(PLACES))
     manner = rng.random()
@@ -87,7 +90,7 @@ def entitle(rng: np.random.Generator, scene: Scene) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Painting:
-    """What the archive's label says of a work."""
+    """The catalog's facts of a work."""
 
     title: str
     artist: str
@@ -97,52 +100,52 @@ class Painting:
     aspect: tuple[int, int]
 
     def size(self, size_px: int) -> tuple[int, int]:
-        """Width and height in pixels when the longer side has `size_px`."""
+        """Width and height in pixels if the longer side has `size_px`."""
         wide, high = self.aspect
         longer = max(wide, high)
         return max(1, round(size_px * wide / longer)), max(1, round(size_px * high / longer))
 
 
 def describe(seed: int, index: int) -> Painting:
-    """The label of work `index` of the archive `seed`, without painting it."""
-    return _conceive(seed, index)[0]
+    """The facts of work `index` of the archive `seed`, without painting it."""
+    return _compose(seed, index)[0]
 
 
 def paint(seed: int, index: int, size_px: int) -> Image.Image:
-    """Work `index` of the archive `seed`, RGB, its longer side `size_px`: the same bytes in any process."""
-    painting, scene = _conceive(seed, index)
-    rng = _stream(seed, index, 1)
+    """Paint work `index` of the archive `seed` as RGB, the longer side `size_px`; the same bytes in every process."""
+    painting, scene = _compose(seed, index)
+    rng = _generator(seed, index, 1)
     size = painting.size(size_px)
     texture = fractal(rng)
     ground = _underpaint(scene, texture, size)
     detail = Image.new("L", size, 0)
-    fleet = [launch(scene, vessel, size) for vessel in scene.vessels]
-    for ship in fleet:
-        reflect(ground, ship, scene.mood.swell, texture)
+    vessels = [draw_placed_vessel(scene, vessel, size) for vessel in scene.vessels]
+    for vessel in vessels:
+        paste_reflection(ground, vessel, scene.mood.swell, texture)
     picture = ground.copy()
-    _set_the_disk(picture, detail, scene)
-    for ship in fleet:
-        place(picture, detail, ship, scene.mood.swell, texture)
+    _paint_disk(picture, detail, scene)
+    for vessel in vessels:
+        paste_vessel(picture, detail, vessel, scene.mood.swell, texture)
     if scene.gulls:
         draw_gulls(rng, picture, detail, scene.gulls, scene.horizon, scene.mood.hull)
-    finished = brush(ground, picture, detail, scene.hand, _guide(scene, size[1]), texture, rng)
+    finished = paint_strokes(ground, picture, detail, scene.hand, _guide(scene, size[1]), texture, rng)
     return to_image(finished)
 
 
-def _conceive(seed: int, index: int) -> tuple[Painting, Scene]:
-    rng = _stream(seed, index, 0)
+def _compose(seed: int, index: int) -> tuple[Painting, Scene]:
+    rng = _generator(seed, index, 0)
     artist, year = choose_artist(rng)
     scene = compose(rng, artist.hand)
-    title = entitle(rng, scene)
+    title = choose_title(rng, scene)
     return Painting(title, artist.name, year, "marina", artist.hand.style, scene.aspect), scene
 
 
-def _stream(seed: int, index: int, purpose: int) -> np.random.Generator:
+def _generator(seed: int, index: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index, purpose))))
 
 
-def _underpaint(scene: Scene, texture: Field, size: tuple[int, int]) -> Image.Image:
-    """Sky, sea and land without strokes, at half size: the strokes bring the sharpness."""
+def _underpaint(scene: Scene, texture: FloatArray, size: tuple[int, int]) -> Image.Image:
+    """Paint sky, sea and land without strokes, at half size and enlarged; the strokes bring the sharpness."""
     width, height = (max(8, side // 2) for side in size)
     aspect = scene.aspect[0] / scene.aspect[1]
     y = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
@@ -159,7 +162,7 @@ def _underpaint(scene: Scene, texture: Field, size: tuple[int, int]) -> Image.Im
 
 
 def _guide(scene: Scene, height: int) -> Guide:
-    """Over water strokes lie level and grow towards the viewer; at the horizon they are fine and straight."""
+    """Strokes are level over water and larger towards the viewer; at the horizon they are fine and straight."""
     y = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
     near = np.clip((y - scene.horizon) / (1 - scene.horizon), 0, 1)
     line = np.exp(-(((y - scene.horizon) / 0.03) ** 2))
@@ -169,18 +172,18 @@ def _guide(scene: Scene, height: int) -> Guide:
     return Guide(level.astype(np.float32), size.astype(np.float32))
 
 
-def _set_the_disk(picture: Image.Image, detail: Image.Image, scene: Scene) -> None:
-    """Sun or moon onto `picture`; `detail` keeps it round under the brush."""
+def _paint_disk(picture: Image.Image, detail: Image.Image, scene: Scene) -> None:
+    """Paint sun or moon onto `picture`, and mark it in `detail`, so that fine strokes keep it round."""
     width, height = picture.size
     radius = scene.light_radius * height
     side = 2 * math.ceil(radius) + 2
     left, top = round(width / 2 + scene.light_x * height - side / 2), round(scene.light_y * height - side / 2)
-    centre, fine = side * FINE / 2, radius * FINE
-    mask = Image.new("L", (side * FINE, side * FINE), 0)
+    centre, fine = side * OVERSAMPLING / 2, radius * OVERSAMPLING
+    mask = Image.new("L", (side * OVERSAMPLING, side * OVERSAMPLING), 0)
     strength = round(255 * scene.mood.disk_share)
     ImageDraw.Draw(mask).ellipse((centre - fine, centre - fine, centre + fine, centre + fine), fill=strength)
-    mask = mask.reduce(FINE)
+    mask = mask.reduce(OVERSAMPLING)
     dip = min(max(round(scene.horizon * height) - top, 0), side)
-    mask.paste(0, (0, dip, side, side))  # what is under the horizon
+    mask.paste(0, (0, dip, side, side))  # the part below the horizon
     picture.paste(to_image(rgb(scene.mood.disk)).resize(mask.size), (left, top), mask)
     detail.paste(mask, (left, top))

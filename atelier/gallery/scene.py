@@ -1,9 +1,7 @@
-"""What a painting shows and where: drawn from (seed, index) alone, before any colour. Paints nothing.
+"""What a painting shows and where, chosen by a random generator; and the eight moods with their colours.
 
-Lengths are in heights of the painting: y runs down from 0 to 1, x from −aspect/2 to aspect/2, so that the middle
-square, which is what a small network sees, is |x| < 1/2.
-
-The eight lights a marina is painted in: colours of sky, cloud, sea, land and sail. Draws nothing.
+Lengths are in heights of the painting: y runs down from 0 to 1, x from −aspect/2 to aspect/2. The middle square, which
+a network is trained on, is |x| < 1/2.
 """
 
 from dataclasses import dataclass
@@ -11,29 +9,27 @@ from typing import Literal
 
 import numpy as np
 
-from atelier.gallery.noise import Field
-
 
 @dataclass(frozen=True, slots=True)
 class Mood:
-    """One harmony. Colours are hex triplets; `sky` runs from the zenith to the horizon in equal steps."""
+    """One light with its colours, as hex triplets; `sky` runs from the zenith to the horizon in equal steps."""
 
     name: str
-    weight: float  # how often it is painted
+    weight: float  # relative frequency
     sky: tuple[str, ...]
     cloud_light: str
     cloud_shade: str
     cloud_cover: float  # 0: none, 1: overcast
     light: Literal["sun", "moon"]
     disk: str
-    disk_share: float  # how clearly sun or moon stands out: 0 is hidden behind the clouds
+    disk_share: float  # opacity of sun or moon; 0: behind the clouds
     glow: str
-    path: float  # how strongly the light glitters on the water
+    path: float  # strength of the light's glitter on the water
     light_height: tuple[float, float]  # of the disk over the horizon, in heights of the sky
     sea_far: str
     sea_near: str
     crest: str
-    swell: float  # 0: a mirror, 1: a gale
+    swell: float  # height of the waves; 0: calm, 1: a gale
     land_light: str
     land_shade: str
     sail_light: str
@@ -117,11 +113,6 @@ MOODS = (
 )  # fmt: skip
 
 
-def rgb(colour: str) -> Field:
-    """'#rrggbb' as three planes (3, 1, 1) of 0 to 1."""
-    return np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)], np.float32)[:, None, None]
-
-
 ASPECTS = ((5, 4), (4, 3), (4, 3), (7, 5), (3, 2), (1, 1))
 
 Rig = Literal["ship", "brig", "cutter", "lugger"]
@@ -131,7 +122,7 @@ RIGS: tuple[Rig, ...] = ("ship", "brig", "cutter", "lugger")
 
 @dataclass(frozen=True, slots=True)
 class Vessel:
-    """A sailing vessel: where its waterline is, how high its masthead stands over it, where it heads (−1 left)."""
+    """A sailing vessel: the place of its waterline, its height above that, and its heading (−1 left, 1 right)."""
 
     rig: Rig
     x: float
@@ -143,7 +134,7 @@ class Vessel:
 
 @dataclass(frozen=True, slots=True)
 class Coast:
-    """Land from one side (−1 left): how far it reaches in, how high it stands, where its foot meets the water."""
+    """Land on one side (−1 left, 1 right): how far it reaches in, its height, and the y at which it meets the water."""
 
     kind: Literal["headland", "cliff", "beach"]
     side: int
@@ -154,7 +145,7 @@ class Coast:
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """How the painter paints: stroke width in heights of the painting, length in widths, and liveliness."""
+    """A painter's brushwork: stroke width in heights of the painting, stroke length in widths, and irregularity."""
 
     style: str
     width: float
@@ -175,7 +166,7 @@ HANDS = (
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that is decided before the first stroke."""
+    """All that is chosen before painting begins."""
 
     aspect: tuple[int, int]
     mood: Mood
@@ -184,13 +175,13 @@ class Scene:
     light_x: float
     light_y: float
     light_radius: float
-    vessels: tuple[Vessel, ...]  # the farthest first
+    vessels: tuple[Vessel, ...]  # sorted, the farthest first
     coast: Coast | None
     gulls: int
 
 
 def compose(rng: np.random.Generator, hand: Hand) -> Scene:
-    """One scene. The same generator state gives the same scene; nothing else is read."""
+    """Choose a scene. It depends only on the generator's state and `hand`."""
     aspect = ASPECTS[rng.integers(len(ASPECTS))]
     weights = np.array([mood.weight for mood in MOODS])
     mood = MOODS[rng.choice(len(MOODS), p=weights / weights.sum())]
@@ -202,7 +193,7 @@ def compose(rng: np.random.Generator, hand: Hand) -> Scene:
     vessels = _vessels(rng, aspect, horizon, light_x, mood.swell)
     coast = _coast(rng, aspect, horizon, light_x)
     if coast is not None and coast.kind == "cliff" and any(vessel.height > 0.15 for vessel in vessels):
-        coast = None  # a dark hull before a dark rock is neither
+        coast = None  # a dark hull could not be seen before a dark rock
     return Scene(
         aspect=aspect,
         mood=mood,
@@ -220,7 +211,7 @@ def compose(rng: np.random.Generator, hand: Hand) -> Scene:
 def _vessels(
     rng: np.random.Generator, aspect: tuple[int, int], horizon: float, light_x: float, swell: float
 ) -> tuple[Vessel, ...]:
-    """A large vessel in the middle square of six paintings in ten, and sometimes small ones far away."""
+    """Choose a large vessel in the middle square, in six paintings of ten, and up to two small ones far away."""
     found = []
     edge = aspect[0] / aspect[1] / 2 - 0.06
     for _ in range(int(rng.choice((0, 1, 2), p=(0.55, 0.3, 0.15)))):
@@ -244,7 +235,7 @@ def _vessel(rng: np.random.Generator, x: float, waterline: float, height: float,
 
 
 def _coast(rng: np.random.Generator, aspect: tuple[int, int], horizon: float, light_x: float) -> Coast | None:
-    """Land on the side away from the light, in four paintings of ten."""
+    """Choose land on the side away from the light, in four paintings of ten."""
     kind = rng.choice(4, p=(0.6, 0.16, 0.14, 0.10))
     side = int(-np.sign(light_x) or 1)
     width = aspect[0] / aspect[1]

@@ -1,18 +1,63 @@
-"""The sea: waves in perspective, the sky's reflection in them, glitter and foam. Knows the sky only as an image.
+"""Painting sky, sea and land, without strokes.
 
-The sky: gradient, glow, clouds in perspective. Knows neither the disk itself nor what lies below the horizon.
-
-Headlands, cliffs and beaches: where land is and what colour it has. Knows no strokes.
+All functions take the scene and a texture for variation. x (columns,) and y (rows,) are in heights of the painting, as
+in scene.py; colours are arrays (3, rows, columns) of 0 to 1.
 """
 
 import numpy as np
 
-from atelier.gallery.noise import Field, mix, sample, smoothstep
-from atelier.gallery.scene import Coast, Scene, rgb
+from atelier.gallery.planes import FloatArray, mix, rgb, sample, smoothstep
+from atelier.gallery.scene import Coast, Scene
 
 
-def paint_sea(scene: Scene, texture: Field, sky: Field, x: Field, y: Field) -> Field:
-    """Colours (3, rows, columns) over x and y > horizon; `sky` is what `paint_sky` gave for the same columns."""
+def paint_sky(scene: Scene, texture: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Gradient, glow and clouds in perspective, for y down to the horizon; without the sun or moon itself."""
+    mood = scene.mood
+    rise = (scene.horizon - y) / scene.horizon  # 1 at the top, 0 at the horizon
+    drift = sample(texture, x[None, :] * 0.23 + 0.3, y[:, None] * 0.6 + 0.1)
+    stops = np.concatenate([rgb(colour) for colour in mood.sky], axis=1)[..., 0]
+    place = np.clip(1 - rise[:, None] + 0.05 * drift, 0, 1) * (len(mood.sky) - 1)
+    steps = np.arange(len(mood.sky))
+    colours = np.stack([np.interp(place, steps, plane).astype(np.float32) for plane in stops])
+
+    far = np.hypot(x[None, :] - scene.light_x, (y[:, None] - scene.light_y) * 1.15).astype(np.float32)
+    glow = 0.75 * np.exp(-((far / 0.20) ** 2)) + 0.35 * np.exp(-far / 0.30)
+    if mood.light == "moon":
+        glow = 0.45 * np.exp(-((far / 0.14) ** 2)) + 0.35 * np.exp(-far / 0.22)
+    colours = mix(colours, rgb(mood.glow), np.clip(glow, 0, 0.9))
+
+    density, lit = _clouds(scene, texture, x, rise)
+    towards = np.exp(-((far / 0.35) ** 2))  # clouds near the light are lit
+    tone = np.clip(0.15 + 0.75 * lit + 0.45 * towards, 0, 1)
+    cloud = mix(rgb(mood.cloud_shade), rgb(mood.cloud_light), tone)
+    veil = density * (1 - 0.35 * towards)
+    return mix(colours, cloud, veil)
+
+
+def _clouds(
+    scene: Scene, texture: FloatArray, x: FloatArray, rise: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The clouds' opacity and how brightly they are lit, each 0 to 1."""
+    mood = scene.mood
+    distance = 1 / (rise[:, None] + 0.35)  # perspective: smaller and flatter towards the horizon
+    across = x[None, :] * distance * 0.32 + 0.11
+    along = distance * 0.30
+    body = sample(texture, across, along)
+    toward_x = np.sign(scene.light_x - x[None, :]) * 0.012
+    shifted = sample(texture, across + toward_x, along + 0.02)
+    wisps = sample(texture, across * 2.7 + 0.5, along * 3.9 + 0.2)
+    threshold = 1.1 - 2.0 * mood.cloud_cover
+    bank = 0.5 * np.exp(-(((rise[:, None] - 0.22) / 0.18) ** 2))  # more of them low over the water
+    thick = smoothstep(threshold - 0.35, threshold + 0.85, body + bank + 0.22 * wisps)
+    clear = smoothstep(0.0, 0.10, rise[:, None])
+    return 0.88 * thick * clear, np.clip(0.5 + 1.1 * (body - shifted) + 0.12 * wisps, 0, 1)
+
+
+def paint_sea(scene: Scene, texture: FloatArray, sky: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Waves in perspective with the reflection of `sky`, glitter and foam, for y below the horizon.
+
+    `sky` is the result of `paint_sky` for the same columns.
+    """
     mood = scene.mood
     near = ((y - scene.horizon) / (1 - scene.horizon))[:, None]  # 0 at the horizon, 1 at the viewer
     along = 1 / (near + 0.10)  # the distance
@@ -20,7 +65,7 @@ def paint_sea(scene: Scene, texture: Field, sky: Field, x: Field, y: Field) -> F
     swell, chop = _waves(texture, across, along)
     height = swell + 0.55 * chop
     farther_swell, farther_chop = _waves(texture, across, along + 0.05)
-    face = height - (farther_swell + 0.55 * farther_chop)  # how far the water leans towards us
+    face = height - (farther_swell + 0.55 * farther_chop)  # slope of the water towards the viewer
 
     tilt = np.clip(0.5 + (0.6 + 0.6 * mood.swell) * face, 0, 1)
     sheen = np.clip(0.50 - 0.28 * near + (0.30 + 0.25 * mood.swell) * (tilt - 0.5), 0.04, 0.85)
@@ -39,16 +84,18 @@ def paint_sea(scene: Scene, texture: Field, sky: Field, x: Field, y: Field) -> F
     return mix(colours, sky[:, -1:], 0.25 * haze)
 
 
-def _waves(texture: Field, across: Field, along: Field) -> tuple[Field, Field]:
-    """The long waves and the short ones on them."""
+def _waves(texture: FloatArray, across: FloatArray, along: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Heights of the long waves, and of the short ones on them."""
     return (
         sample(texture, across * 0.10 + 0.37, along * 0.34),
         sample(texture, across * 0.31 + 0.11, along * 0.95 + 0.5),
     )
 
 
-def _glitter(scene: Scene, colours: Field, x: Field, near: Field, chop: Field, face: Field) -> Field:
-    """The light's path on the water: a soft column that the waves break into sparks."""
+def _glitter(
+    scene: Scene, colours: FloatArray, x: FloatArray, near: FloatArray, chop: FloatArray, face: FloatArray
+) -> FloatArray:
+    """Add the light's path on the water: a soft column that the waves break into sparks."""
     mood = scene.mood
     spread = 0.01 + 0.55 * scene.light_radius + 0.10 * near + 0.012 * chop * near
     column = np.exp(-(((x[None, :] - scene.light_x) / spread) ** 2))
@@ -57,58 +104,19 @@ def _glitter(scene: Scene, colours: Field, x: Field, near: Field, chop: Field, f
     return mix(colours, rgb(mood.disk) * 0.6 + rgb(mood.glow) * 0.4, mood.path * spark * np.sqrt(column))
 
 
-def _reflection(sky: Field, near: Field, tilt: Field) -> Field:
-    """The sky's colour that water at this nearness and tilt throws back."""
+def _reflection(sky: FloatArray, near: FloatArray, tilt: FloatArray) -> FloatArray:
+    """The colour of the sky that water at this distance and tilt reflects."""
     rows, columns = sky.shape[1:]
     softened = sky[:, :: max(1, rows // 24)]
     row = (1 - np.clip(0.05 + 0.75 * near * (0.4 + 0.9 * tilt), 0, 1)) * (softened.shape[1] - 1)
-    found: Field = softened[:, row.astype(np.int32), np.arange(columns)[None, :]]
+    found: FloatArray = softened[:, row.astype(np.int32), np.arange(columns)[None, :]]
     return found
 
 
-def paint_sky(scene: Scene, texture: Field, x: Field, y: Field) -> Field:
-    """Colours (3, rows, columns) over x (columns,) and y (rows,) ≤ horizon, in heights of the painting."""
-    mood = scene.mood
-    rise = (scene.horizon - y) / scene.horizon  # 1 at the top, 0 at the horizon
-    drift = sample(texture, x[None, :] * 0.23 + 0.3, y[:, None] * 0.6 + 0.1)
-    stops = np.concatenate([rgb(colour) for colour in mood.sky], axis=1)[..., 0]
-    place = np.clip(1 - rise[:, None] + 0.05 * drift, 0, 1) * (len(mood.sky) - 1)
-    steps = np.arange(len(mood.sky))
-    colours = np.stack([np.interp(place, steps, plane).astype(np.float32) for plane in stops])
-
-    far = np.hypot(x[None, :] - scene.light_x, (y[:, None] - scene.light_y) * 1.15).astype(np.float32)
-    glow = 0.75 * np.exp(-((far / 0.20) ** 2)) + 0.35 * np.exp(-far / 0.30)
-    if mood.light == "moon":
-        glow = 0.45 * np.exp(-((far / 0.14) ** 2)) + 0.35 * np.exp(-far / 0.22)
-    colours = mix(colours, rgb(mood.glow), np.clip(glow, 0, 0.9))
-
-    density, lit = _clouds(scene, texture, x, rise)
-    towards = np.exp(-((far / 0.35) ** 2))  # clouds near the light catch it
-    tone = np.clip(0.15 + 0.75 * lit + 0.45 * towards, 0, 1)
-    cloud = mix(rgb(mood.cloud_shade), rgb(mood.cloud_light), tone)
-    veil = density * (1 - 0.35 * towards)
-    return mix(colours, cloud, veil)
-
-
-def _clouds(scene: Scene, texture: Field, x: Field, rise: Field) -> tuple[Field, Field]:
-    """How thick the clouds are, 0 to 1, and how much of their light they catch."""
-    mood = scene.mood
-    distance = 1 / (rise[:, None] + 0.35)  # clouds are a ceiling: they shrink and flatten towards the horizon
-    across = x[None, :] * distance * 0.32 + 0.11
-    along = distance * 0.30
-    body = sample(texture, across, along)
-    toward_x = np.sign(scene.light_x - x[None, :]) * 0.012
-    shifted = sample(texture, across + toward_x, along + 0.02)
-    wisps = sample(texture, across * 2.7 + 0.5, along * 3.9 + 0.2)
-    threshold = 1.1 - 2.0 * mood.cloud_cover
-    bank = 0.5 * np.exp(-(((rise[:, None] - 0.22) / 0.18) ** 2))  # more of them low over the water
-    thick = smoothstep(threshold - 0.35, threshold + 0.85, body + bank + 0.22 * wisps)
-    clear = smoothstep(0.0, 0.10, rise[:, None])
-    return 0.88 * thick * clear, np.clip(0.5 + 1.1 * (body - shifted) + 0.12 * wisps, 0, 1)
-
-
-def paint_land(scene: Scene, coast: Coast, texture: Field, colours: Field, x: Field, y: Field) -> Field:
-    """`colours` (3, rows, columns) with the coast over them."""
+def paint_land(
+    scene: Scene, coast: Coast, texture: FloatArray, colours: FloatArray, x: FloatArray, y: FloatArray
+) -> FloatArray:
+    """Paint a headland, a cliff or a beach over `colours`."""
     if coast.kind == "beach":
         return _beach(scene, coast, texture, colours, x, y)
     half = scene.aspect[0] / scene.aspect[1] / 2
@@ -135,8 +143,8 @@ def paint_land(scene: Scene, coast: Coast, texture: Field, colours: Field, x: Fi
     return mix(image, _rock(scene, coast, texture, x, y), mask)
 
 
-def _rock(scene: Scene, coast: Coast, texture: Field, x: Field, y: Field) -> Field:
-    """Faces turned to the light and away from it, paler towards the top and with distance."""
+def _rock(scene: Scene, coast: Coast, texture: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Colours of rock: light and dark faces, paler towards the top and with distance."""
     across, down = x[None, :] * 1.1 + 0.25 * y[:, None], y[:, None] * 0.45
     turned = sample(texture, across, down) - sample(texture, across - 0.03 * coast.side, down + 0.012)
     grain = sample(texture, x[None, :] * 2.6, y[:, None] * 1.5)
@@ -149,15 +157,17 @@ def _rock(scene: Scene, coast: Coast, texture: Field, x: Field, y: Field) -> Fie
     return mix(rock, rgb(scene.mood.sky[-1]), air)
 
 
-def _shadow(scene: Scene, coast: Coast, colours: Field, crown: Field, y: Field) -> Field:
-    """The land's dark reflection under its foot."""
+def _shadow(scene: Scene, coast: Coast, colours: FloatArray, crown: FloatArray, y: FloatArray) -> FloatArray:
+    """Add the land's dark reflection on the water."""
     depth = (y[:, None] - coast.foot) / (0.75 * (coast.foot - crown) + 1e-3)
     mask = smoothstep(1.0, 0.2, depth) * (depth > 0) * (coast.foot - crown > 0.004)
     return mix(colours, rgb(scene.mood.land_shade), 0.5 * mask)
 
 
-def _beach(scene: Scene, coast: Coast, texture: Field, colours: Field, x: Field, y: Field) -> Field:
-    """Sand rising from the lower edge towards one side, wet and foaming where it meets the water."""
+def _beach(
+    scene: Scene, coast: Coast, texture: FloatArray, colours: FloatArray, x: FloatArray, y: FloatArray
+) -> FloatArray:
+    """Add sand that rises from the lower edge towards one side, with foam where it meets the water."""
     half = scene.aspect[0] / scene.aspect[1] / 2
     inland = half - coast.side * x[None, :]
     edge = coast.foot + 0.11 * (inland / coast.reach) ** 1.5

@@ -1,7 +1,4 @@
-"""The built-in archive on a loopback port, in WikiArt's wire format: lists, indices, and images painted on request.
-
-Knows the painter and the wire format; nothing of catalogs or downloads.
-"""
+"""A server on loopback that offers the built-in archive in WikiArt's formats and paints its images on request."""
 
 import hashlib
 import html
@@ -25,31 +22,34 @@ from atelier.gallery.painter import Painting, describe, paint
 from atelier.text import slug
 
 GENRE = "marina"  # WikiArt's slug for seascapes; all works of the archive are in it
-VIRTUAL = "gallery:"  # stands for the live address, whose port differs each time
+VIRTUAL = "gallery:"  # replaces the base URL in catalogs, since the port differs each time
 PAGE_SIZE = 60
 JPEG_QUALITY = 92
 
 
 def virtual_url(live: str, base_url: str) -> str:
-    """`http://127.0.0.1:PORT/images/…` as the catalog keeps it: `gallery:/images/…`."""
+    """The URL in the catalog, `gallery:/images/…`, of `http://127.0.0.1:PORT/images/…`."""
     return VIRTUAL + live.removeprefix(base_url)
 
 
 def live_url(virtual: str, base_url: str) -> str:
-    """The address under which the gallery that is open at `base_url` has a catalog's `gallery:/images/…`."""
+    """The URL of a catalog's `gallery:/images/…` at the server `base_url`."""
     return base_url + virtual.removeprefix(VIRTUAL)
 
 
 @contextmanager
 def serve(seed: int, works: int, size_px: int) -> Iterator[str]:
-    """Open the archive `seed` of so many works; the value is its base URL. Painters start with the first image."""
-    with _Studio() as studio:
+    """Serve the archive `seed` until the block ends; yields its base URL.
+
+    The processes that paint start with the first image.
+    """
+    with _PainterPool() as painters:
         archive = _Archive(seed, works, size_px)
 
-        class Bound(_Answers):
+        class Bound(_Handler):
             pass
 
-        Bound.archive, Bound.studio = archive, studio
+        Bound.archive, Bound.painters = archive, painters
         server = _Server(("127.0.0.1", 0), Bound)
         archive.base_url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -62,18 +62,18 @@ def serve(seed: int, works: int, size_px: int) -> Iterator[str]:
 
 
 def work_id(seed: int, index: int) -> str:
-    """24 hex digits, as WikiArt's own."""
+    """The work's id: 24 hex digits, as on WikiArt."""
     return hashlib.sha256(f"atelier gallery {seed} {index}".encode()).hexdigest()[:24]
 
 
 class _Archive:
-    """Labels of all works, and the pages that list them."""
+    """The facts of all works, and the pages that list them."""
 
     def __init__(self, seed: int, works: int, size_px: int) -> None:
         self.seed, self.size_px = seed, size_px
         self.base_url = ""
         labels = [describe(seed, index) for index in range(works)]
-        # like WikiArt, in the order of completion
+        # in the order of completion, as on WikiArt
         self._order = sorted(range(works), key=lambda index: (labels[index].year, index))
         self._labels = labels
         self._index_of = {self._image_path(index): index for index in range(works)}
@@ -86,11 +86,11 @@ class _Archive:
                 self._lists.setdefault(path, []).append(index)
 
     def index_of(self, image_path: str) -> int | None:
-        """Which work's image is at this path."""
+        """The index of the work whose image has this path, or None."""
         return self._index_of.get(image_path)
 
     def page(self, path: str, number: int) -> bytes | None:
-        """One page of a list as JSON; None where there is no such list."""
+        """One page of a list as JSON; None if there is no such list."""
         if path not in self._lists:
             return None
         indices = self._lists[path]
@@ -117,7 +117,7 @@ class _Archive:
 
     def _image_path(self, index: int) -> str:
         label = self._labels[index]
-        # the size is in the name: another size is another image
+        # with the size: at another size it is another image
         name = f"{slug(label.title)}-{label.year}-{work_id(self.seed, index)[:12]}-{self.size_px}px"
         return f"/images/{slug(label.artist)}/{name}.jpg"
 
@@ -133,15 +133,15 @@ class _Archive:
         }  # fmt: skip
 
 
-class _Studio:
-    """Processes that paint, one a core, started with the first order."""
+class _PainterPool:
+    """Processes that paint, one for each core, started with the first image."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
         self._closed = False
 
-    def __enter__(self) -> "_Studio":
+    def __enter__(self) -> "_PainterPool":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,25 +150,27 @@ class _Studio:
             if self._pool:
                 self._pool.shutdown(cancel_futures=True)
 
-    def painted(self, seed: int, index: int, size_px: int) -> bytes:
-        """The JPEG of one work.
+    def jpeg(self, seed: int, index: int, size_px: int) -> bytes:
+        """Paint one work in a process.
 
-        Raises BrokenProcessPool where a painter died (the next order starts new ones) or the archive is closing.
+        Raises BrokenProcessPool if a process died (the next call starts new ones) or the server is closing.
         """
-        with self._lock, _without_ctrl_c():  # processes that start here inherit the mask
+        with self._lock, _sigint_blocked():  # processes that are started here inherit the mask
             if self._closed:
                 raise BrokenProcessPool("the archive is closing")
             if self._pool is None:
-                # threads are about, so plain fork is not safe; the fork server also starts painters in milliseconds
+                # plain fork is unsafe with threads; the fork server also starts processes within milliseconds
                 methods = multiprocessing.get_all_start_methods()
                 method = "forkserver" if "forkserver" in methods else "spawn"
                 context = multiprocessing.get_context(method)
                 context.set_forkserver_preload(["__main__", __name__])
-                self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_begin)
+                self._pool = ProcessPoolExecutor(
+                    os.cpu_count(), mp_context=context, initializer=_init_painter
+                )
             pool = self._pool
-            order = pool.submit(painted, seed, index, size_px)
+            future = pool.submit(painting_jpeg, seed, index, size_px)
         try:
-            return order.result()
+            return future.result()
         except CancelledError:
             raise BrokenProcessPool("the archive is closing") from None
         except BrokenProcessPool:
@@ -178,17 +180,17 @@ class _Studio:
             raise
 
 
-def painted(seed: int, index: int, size_px: int) -> bytes:
-    """The JPEG file of one work: the same bytes every time."""
+def painting_jpeg(seed: int, index: int, size_px: int) -> bytes:
+    """Paint one work as a JPEG file; the same bytes every time."""
     file = io.BytesIO()
     paint(seed, index, size_px).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
 
 
 @contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Block SIGINT in this thread, and in every process that it starts meanwhile, from the start of that process on."""
-    resource_tracker.ensure_running()  # its own start would unblock the signal
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT in this thread until the block ends, and in the processes that it starts meanwhile, for good."""
+    resource_tracker.ensure_running()  # starting it later would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -196,15 +198,15 @@ def _without_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin() -> None:
-    """Start a thread that ends this painter when its parent ends."""
+def _init_painter() -> None:
+    """Start a thread that ends this process when its parent ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()  # also ends where the parent was killed
+    parent.join()  # returns also if the parent was killed
     os._exit(1)
 
 
@@ -214,15 +216,15 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that hangs up is its own business
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # not for a client that closed the connection
             super().handle_error(request, client_address)
 
 
-class _Answers(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # a header and a body are two writes
+    disable_nagle_algorithm = True  # the header and the body are two writes
     archive: _Archive
-    studio: _Studio
+    painters: _PainterPool
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -231,7 +233,7 @@ class _Answers(BaseHTTPRequestHandler):
         if index is not None:
             try:
                 self._send(
-                    200, self.studio.painted(self.archive.seed, index, self.archive.size_px), "image/jpeg"
+                    200, self.painters.jpeg(self.archive.seed, index, self.archive.size_px), "image/jpeg"
                 )
             except BrokenProcessPool:
                 self._send(503, b"a painter died", "text/plain")
@@ -243,7 +245,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._send(404, b"not here", "text/plain")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence: the client says what it asks for."""
+        """Print nothing."""
 
     def _send(self, status: int, content: bytes, content_type: str) -> None:
         self.send_response(status)

@@ -1,7 +1,4 @@
-"""Vessels under sail as shaded cut-outs, and gulls. Knows polygons and colours, not where they will stand.
-
-Vessels set on the water: where a cut-out stands in a picture, and how the waves mirror it. Draws no vessel.
-"""
+"""Drawing sailing vessels and gulls, placing vessels on the water, and their reflections in the waves."""
 
 import math
 from collections.abc import Sequence
@@ -10,41 +7,39 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from atelier.gallery.noise import Field
-from atelier.gallery.scene import Mood, Scene, Vessel, rgb
+from atelier.gallery.planes import FloatArray, rgb
+from atelier.gallery.scene import Mood, Scene, Vessel
 
-FINE = 3  # oversampling of a cut-out
-
-SPAN = 2.2  # a cut-out's width in heights of the vessel
-
-HEADROOM = 1.06
-
-DRAUGHT = 0.06  # what is drawn below the waterline, later swallowed by the water
+OVERSAMPLING = 3  # of a drawing
+# in heights of the vessel above its waterline:
+WIDTH = 2.2  # of a drawing
+HEADROOM = 1.06  # from the upper edge to the waterline
+DRAUGHT = 0.06  # below the waterline, later hidden by the water
 
 Point = tuple[float, float]
 
 
-class _Board:
-    """Where a vessel is drawn: x from −1.1 to 1.1 with the bow to the right, y up from the waterline, masthead at 1."""
+class _Drawing:
+    """A canvas for one vessel: x from −1.1 to 1.1, the bow on the right; y up from the waterline, the masthead at 1."""
 
     def __init__(self, height_px: int, mood: Mood, heel: float) -> None:
-        self.scale = height_px * FINE
+        self.scale = height_px * OVERSAMPLING
         self.cos, self.sin = math.cos(heel), math.sin(heel)
-        size = (round(SPAN * self.scale), round((HEADROOM + DRAUGHT) * self.scale))
-        size = (-(-size[0] // FINE) * FINE, -(-size[1] // FINE) * FINE)
+        size = (round(WIDTH * self.scale), round((HEADROOM + DRAUGHT) * self.scale))
+        size = (-(-size[0] // OVERSAMPLING) * OVERSAMPLING, -(-size[1] // OVERSAMPLING) * OVERSAMPLING)
         self.light, self.shade, self.hull = (
             rgb(c).ravel() for c in (mood.sail_light, mood.sail_shade, mood.hull)
         )
-        self.rim = 0.4 * (rgb(mood.glow).ravel() - self.light)  # where the light shines through the cloth
+        self.rim = 0.4 * (rgb(mood.glow).ravel() - self.light)  # added where light shines through a sail
         self.image = Image.new("RGBA", size, (*_bytes(self.shade), 0))
         self.draw = ImageDraw.Draw(self.image)
 
     def at(self, points: Sequence[Point]) -> list[Point]:
         turned = ((x * self.cos + y * self.sin, y * self.cos - x * self.sin) for x, y in points)
-        return [((x + SPAN / 2) * self.scale, (HEADROOM - y) * self.scale) for x, y in turned]
+        return [((x + WIDTH / 2) * self.scale, (HEADROOM - y) * self.scale) for x, y in turned]
 
     def sail(self, luff: Sequence[Point], leech: Sequence[Point], light_from: int) -> None:
-        """A sail between two edges (lists of as many points, top to bottom), in strips from light to shade."""
+        """Draw a sail between two edges (as many points each, from the top), in strips from light to shade."""
         strips = 10
         for strip in range(strips):
             a, b = strip / strips, (strip + 1) / strips
@@ -65,18 +60,18 @@ class _Board:
 
 
 def draw_vessel(vessel: Vessel, mood: Mood, height_px: int, light_from: int) -> Image.Image:
-    """An RGBA cut-out; its waterline runs `DRAUGHT` vessel heights above the lower edge, its middle is the vessel's."""
-    board = _Board(height_px, mood, vessel.heel)
+    """Draw a vessel as RGBA, centred; its waterline is `DRAUGHT` vessel heights above the lower edge."""
+    drawing = _Drawing(height_px, mood, vessel.heel)
     light = light_from * vessel.heading
-    {"ship": _ship, "brig": _brig, "cutter": _cutter, "lugger": _lugger}[vessel.rig](board, light)
-    cutout = board.image.reduce(FINE)
+    {"ship": _ship, "brig": _brig, "cutter": _cutter, "lugger": _lugger}[vessel.rig](drawing, light)
+    cutout = drawing.image.reduce(OVERSAMPLING)
     return cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if vessel.heading < 0 else cutout
 
 
 def draw_gulls(
     rng: np.random.Generator, picture: Image.Image, detail: Image.Image, count: int, horizon: float, dark: str
 ) -> None:
-    """A loose flight of gulls over the middle of the sky, onto `picture`; `detail` remembers where they are."""
+    """Draw a loose flight of gulls onto the middle of the sky, and mark them in `detail`."""
     pens = (ImageDraw.Draw(picture), _bytes(rgb(dark).ravel())), (ImageDraw.Draw(detail), 210)
     width, height = picture.size
     centre = rng.uniform((0.3, 0.35), (0.7, 0.75)) * (width, height * horizon)
@@ -95,21 +90,21 @@ def draw_gulls(
             pen.line([(x + span * u, y + span * v) for u, v in wing], fill=ink, width=max(1, round(span / 5)))
 
 
-def _hull(board: _Board, stern: float, bow: float, depth: float, castle: float) -> None:
-    """A hull with sheer from stern to bow, a raking stem, and a pale strake."""
+def _hull(drawing: _Drawing, stern: float, bow: float, depth: float, castle: float) -> None:
+    """Draw a hull with sheer from stern to bow, a raking stem, and a pale strake."""
     sheer = [
         (stern, depth + castle),
         (stern + 0.16, depth + 0.6 * castle),
         (0, depth * 0.86),
         (bow - 0.12, depth),
     ]
-    board.timber([*sheer, (bow, depth + 0.03), (bow - 0.10, -DRAUGHT), (stern + 0.07, -DRAUGHT)])
+    drawing.timber([*sheer, (bow, depth + 0.03), (bow - 0.10, -DRAUGHT), (stern + 0.07, -DRAUGHT)])
     strake = [(stern + 0.02, depth * 0.72 + castle * 0.6), (0, depth * 0.60), (bow - 0.05, depth * 0.76)]
-    board.timber([*strake, *((x, y - 0.016) for x, y in reversed(strake))], lift=0.45)
+    drawing.timber([*strake, *((x, y - 0.016) for x, y in reversed(strake))], lift=0.45)
 
 
-def _square(board: _Board, mast: float, top: float, foot: float, width: float, light: int) -> None:
-    """A square sail, bellied forward, hung from a yard."""
+def _square(drawing: _Drawing, mast: float, top: float, foot: float, width: float, light: int) -> None:
+    """Draw a square sail under a yard, filled with wind."""
     belly, upper, lower = 0.05 * width / 0.3, width * 0.40, width * 0.5
     steps = [i / 4 for i in range(5)]
     luff = [
@@ -120,69 +115,69 @@ def _square(board: _Board, mast: float, top: float, foot: float, width: float, l
         (mast + upper + (lower - upper) * t + 1.9 * belly * math.sin(math.pi * t), top + (foot - top) * t)
         for t in steps
     ]
-    board.sail(luff, leech, light)
-    board.spar((mast - upper - 0.02, top), (mast + upper + 0.03, top), 0.012)
+    drawing.sail(luff, leech, light)
+    drawing.spar((mast - upper - 0.02, top), (mast + upper + 0.03, top), 0.012)
 
 
-def _jib(board: _Board, head: Point, tack: Point, clew: Point, light: int) -> None:
-    """A triangular sail with a rounded leech."""
+def _jib(drawing: _Drawing, head: Point, tack: Point, clew: Point, light: int) -> None:
+    """Draw a triangular sail with a rounded leech."""
     steps = [i / 5 for i in range(6)]
     luff = [_between(head, tack, t) for t in steps]
     leech = [_between(head, clew, t) for t in steps]
     leech = [(x - 0.03 * math.sin(math.pi * t), y) for (x, y), t in zip(leech, steps, strict=True)]
-    board.sail(leech, luff, light)
+    drawing.sail(leech, luff, light)
 
 
-def _masts_of_squares(board: _Board, masts: Sequence[tuple[float, float, float]], light: int) -> None:
-    """Masts (place, height, width of the lowest sail), each with a course, a topsail and a topgallant."""
+def _masts_of_squares(drawing: _Drawing, masts: Sequence[tuple[float, float, float]], light: int) -> None:
+    """Draw masts (place, height, width of the lowest sail), each with a course, a topsail and a topgallant."""
     for mast, head, _ in masts:
-        board.spar((mast, 0.08), (mast, head), 0.018)
+        drawing.spar((mast, 0.08), (mast, head), 0.018)
     for mast, head, width in masts:
         for low, high, share in ((0.20, 0.47, 1.0), (0.49, 0.73, 0.82), (0.75, 0.93, 0.6)):
-            _square(board, mast, head * high, head * low, width * share, light)
+            _square(drawing, mast, head * high, head * low, width * share, light)
 
 
-def _ship(board: _Board, light: int) -> None:
-    _jib(board, (0.40, 0.74), (0.86, 0.28), (0.50, 0.22), light)
-    _jib(board, (0.42, 0.62), (0.74, 0.22), (0.46, 0.18), light)
-    board.spar((0.52, 0.15), (0.92, 0.30), 0.02)
-    _masts_of_squares(board, ((-0.42, 0.80, 0.27), (-0.06, 1.0, 0.36), (0.31, 0.92, 0.32)), light)
-    _hull(board, -0.66, 0.62, 0.145, 0.055)
+def _ship(drawing: _Drawing, light: int) -> None:
+    _jib(drawing, (0.40, 0.74), (0.86, 0.28), (0.50, 0.22), light)
+    _jib(drawing, (0.42, 0.62), (0.74, 0.22), (0.46, 0.18), light)
+    drawing.spar((0.52, 0.15), (0.92, 0.30), 0.02)
+    _masts_of_squares(drawing, ((-0.42, 0.80, 0.27), (-0.06, 1.0, 0.36), (0.31, 0.92, 0.32)), light)
+    _hull(drawing, -0.66, 0.62, 0.145, 0.055)
 
 
-def _brig(board: _Board, light: int) -> None:
-    _jib(board, (0.30, 0.78), (0.78, 0.28), (0.38, 0.20), light)
-    board.spar((0.42, 0.14), (0.84, 0.29), 0.02)
-    _masts_of_squares(board, ((-0.20, 1.0, 0.38), (0.22, 0.94, 0.36)), light)
-    _hull(board, -0.54, 0.52, 0.13, 0.035)
+def _brig(drawing: _Drawing, light: int) -> None:
+    _jib(drawing, (0.30, 0.78), (0.78, 0.28), (0.38, 0.20), light)
+    drawing.spar((0.42, 0.14), (0.84, 0.29), 0.02)
+    _masts_of_squares(drawing, ((-0.20, 1.0, 0.38), (0.22, 0.94, 0.36)), light)
+    _hull(drawing, -0.54, 0.52, 0.13, 0.035)
 
 
-def _cutter(board: _Board, light: int) -> None:
-    board.spar((0.06, 0.06), (0.06, 1.0), 0.02)
-    board.spar((0.36, 0.10), (0.78, 0.16), 0.016)
-    _jib(board, (0.08, 0.86), (0.76, 0.17), (0.20, 0.18), light)
+def _cutter(drawing: _Drawing, light: int) -> None:
+    drawing.spar((0.06, 0.06), (0.06, 1.0), 0.02)
+    drawing.spar((0.36, 0.10), (0.78, 0.16), 0.016)
+    _jib(drawing, (0.08, 0.86), (0.76, 0.17), (0.20, 0.18), light)
     steps = [i / 5 for i in range(6)]
     luff = [(0.05, 0.80 + (0.16 - 0.80) * t) for t in steps]
     leech = [(-0.30 - 0.24 * t - 0.05 * math.sin(math.pi * t), 0.97 + (0.14 - 0.97) * t) for t in steps]
-    board.sail(leech, luff, light)
-    board.spar((0.05, 0.80), (-0.31, 0.98), 0.012)
-    board.spar((0.05, 0.15), (-0.55, 0.14), 0.014)
-    _hull(board, -0.50, 0.46, 0.10, 0.02)
+    drawing.sail(leech, luff, light)
+    drawing.spar((0.05, 0.80), (-0.31, 0.98), 0.012)
+    drawing.spar((0.05, 0.15), (-0.55, 0.14), 0.014)
+    _hull(drawing, -0.50, 0.46, 0.10, 0.02)
 
 
-def _lugger(board: _Board, light: int) -> None:
+def _lugger(drawing: _Drawing, light: int) -> None:
     for mast, head, width in ((-0.28, 0.74, 0.40), (0.14, 1.0, 0.52)):
-        board.spar((mast, 0.06), (mast, head), 0.02)
+        drawing.spar((mast, 0.06), (mast, head), 0.02)
         steps = [i / 5 for i in range(6)]
         luff = [(mast + 0.42 * width - 0.02 * t, head * (0.80 + (0.20 - 0.80) * t)) for t in steps]
         leech = [
             (mast - 0.50 * width - 0.04 * math.sin(math.pi * t), head * (0.99 + (0.17 - 0.99) * t))
             for t in steps
         ]
-        board.sail(leech, luff, light)
-        board.spar((mast - 0.52 * width, head), (mast + 0.44 * width, head * 0.79), 0.014)
-    _jib(board, (0.18, 0.80), (0.72, 0.16), (0.34, 0.17), light)
-    _hull(board, -0.52, 0.50, 0.12, 0.03)
+        drawing.sail(leech, luff, light)
+        drawing.spar((mast - 0.52 * width, head), (mast + 0.44 * width, head * 0.79), 0.014)
+    _jib(drawing, (0.18, 0.80), (0.72, 0.16), (0.34, 0.17), light)
+    _hull(drawing, -0.52, 0.50, 0.12, 0.03)
 
 
 def _between(p: Point, q: Point, t: float) -> Point:
@@ -195,55 +190,61 @@ def _bytes(colour: np.ndarray) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Afloat:
-    """A cut-out and its place in the picture, in pixels."""
+class PlacedVessel:
+    """A vessel's drawing and its place in the picture, in pixels."""
 
-    cutout: Image.Image
+    drawing: Image.Image
     left: int
     waterline: int
-    tall: int
+    height_px: int
 
 
-def launch(scene: Scene, vessel: Vessel, size: tuple[int, int]) -> Afloat:
-    """The vessel, drawn for a picture of `size`."""
+def draw_placed_vessel(scene: Scene, vessel: Vessel, size: tuple[int, int]) -> PlacedVessel:
+    """Draw a vessel for a picture of `size` (width, height)."""
     width, height = size
-    tall = max(6, round(vessel.height * height))
-    cutout = draw_vessel(vessel, scene.mood, tall, light_from=1 if scene.light_x > vessel.x else -1)
-    left = round(width / 2 + vessel.x * height - cutout.width / 2)
-    return Afloat(cutout, left, round(vessel.waterline * height), tall)
+    height_px = max(6, round(vessel.height * height))
+    drawing = draw_vessel(vessel, scene.mood, height_px, light_from=1 if scene.light_x > vessel.x else -1)
+    left = round(width / 2 + vessel.x * height - drawing.width / 2)
+    return PlacedVessel(drawing, left, round(vessel.waterline * height), height_px)
 
 
-def place(picture: Image.Image, detail: Image.Image, ship: Afloat, swell: float, texture: Field) -> None:
-    """The vessel onto `picture`, its keel under the waves; `detail` remembers where it is."""
-    columns = np.arange(ship.cutout.width)
-    wave = texture[91, (columns * 150 // ship.tall) % len(texture)] * (0.004 + 0.018 * swell) * ship.tall
-    surface = (HEADROOM + 0.25 * DRAUGHT) * ship.tall + wave
-    dry = np.clip(surface[None, :] - np.arange(ship.cutout.height)[:, None], 0, 1)
-    alpha = Image.fromarray((np.asarray(ship.cutout.getchannel("A")) * dry).astype(np.uint8))
-    corner = (ship.left, ship.waterline - round(HEADROOM * ship.tall))
-    picture.paste(ship.cutout, corner, alpha)
+def paste_vessel(
+    picture: Image.Image, detail: Image.Image, vessel: PlacedVessel, swell: float, texture: FloatArray
+) -> None:
+    """Paste a vessel onto `picture`, its keel under the waves, and mark it in `detail`."""
+    columns = np.arange(vessel.drawing.width)
+    wave = (
+        texture[91, (columns * 150 // vessel.height_px) % len(texture)]
+        * (0.004 + 0.018 * swell)
+        * vessel.height_px
+    )
+    surface = (HEADROOM + 0.25 * DRAUGHT) * vessel.height_px + wave
+    dry = np.clip(surface[None, :] - np.arange(vessel.drawing.height)[:, None], 0, 1)
+    alpha = Image.fromarray((np.asarray(vessel.drawing.getchannel("A")) * dry).astype(np.uint8))
+    corner = (vessel.left, vessel.waterline - round(HEADROOM * vessel.height_px))
+    picture.paste(vessel.drawing, corner, alpha)
     detail.paste(255, corner, alpha)
 
 
-def reflect(picture: Image.Image, ship: Afloat, swell: float, texture: Field) -> None:
-    """The vessel upside down, shortened, darkened, and torn by the waves."""
-    wide, depth = ship.cutout.width, max(2, round(ship.tall * 0.7))
+def paste_reflection(picture: Image.Image, vessel: PlacedVessel, swell: float, texture: FloatArray) -> None:
+    """Paste a vessel's reflection: upside down, shortened, darkened, and distorted by the waves."""
+    wide, depth = vessel.drawing.width, max(2, round(vessel.height_px * 0.7))
     box = (
-        max(0, ship.left),
-        ship.waterline,
-        min(picture.width, ship.left + wide),
-        min(picture.height, ship.waterline + depth),
+        max(0, vessel.left),
+        vessel.waterline,
+        min(picture.width, vessel.left + wide),
+        min(picture.height, vessel.waterline + depth),
     )
     if box[0] >= box[2] or box[1] >= box[3]:
         return
-    above = ship.cutout.crop((0, 0, wide, round(HEADROOM * ship.tall)))
+    above = vessel.drawing.crop((0, 0, wide, round(HEADROOM * vessel.height_px)))
     mirrored = above.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize(
         (wide, depth), Image.Resampling.BILINEAR
     )
     rows = np.arange(box[3] - box[1])
     sway = texture[(rows * 190 // depth) % len(texture), 17] * (0.2 + 0.8 * rows / depth)
-    shift = np.round(sway * (0.02 + 0.03 * swell) * ship.tall).astype(np.int32)
-    columns = np.arange(box[0] - ship.left, box[2] - ship.left)[None, :] + shift[:, None]
+    shift = np.round(sway * (0.02 + 0.03 * swell) * vessel.height_px).astype(np.int32)
+    columns = np.arange(box[0] - vessel.left, box[2] - vessel.left)[None, :] + shift[:, None]
     image = np.asarray(mirrored, np.float32)[rows[:, None], columns % wide] / np.float32(255)
     fade = ((0.75 - 0.35 * swell) * (1 - rows / depth) ** 0.8).astype(np.float32)
     under = np.asarray(picture.crop(box), np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""The built-in archive's painter: the same seascape everywhere, labelled, with the sky above the sea."""
+"""Painting the built-in archive: the same seascapes in every process, with the sky above the sea."""
 
 import hashlib
 import subprocess
@@ -33,7 +33,7 @@ def test_a_painting_does_not_depend_on_what_was_painted_before() -> None:
     assert paint(SEED, 3, SIZE_PX) == first
 
 
-def test_painting_leaves_numpys_global_generator_alone() -> None:
+def test_painting_does_not_use_numpys_global_generator() -> None:
     np.random.seed(5)
     expected = np.random.random()
     np.random.seed(5)
@@ -46,13 +46,13 @@ def test_another_index_or_another_seed_is_another_painting() -> None:
     assert len(pictures) == 20
 
 
-def test_a_stroke_that_begins_on_the_very_edge_is_painted() -> None:
+def test_a_stroke_that_begins_at_the_edge_is_painted() -> None:
     assert paint(1, 2946, 144).size == (144, 144)  # one of its places is rounded up to the edge
 
 
 @pytest.mark.parametrize("size_px", [16, 64, 201, 512])
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_the_longer_side_is_as_asked_and_as_described(index: int, size_px: int) -> None:
+def test_the_longer_side_has_size_px_and_the_size_is_as_described(index: int, size_px: int) -> None:
     picture = paint(SEED, index, size_px)
     assert picture.mode == "RGB"
     assert max(picture.size) == size_px
@@ -68,7 +68,7 @@ def test_a_larger_painting_shows_the_same_scene() -> None:
         assert np.abs(difference).mean() < 8, f"painting {index} changes with its size"
 
 
-def test_labels_are_stable_and_varied() -> None:
+def test_titles_and_artists_are_stable_and_varied() -> None:
     labels = [describe(SEED, index) for index in range(300)]
     assert labels == [describe(SEED, index) for index in range(300)]
     assert len({(label.title, label.artist, label.year) for label in labels}) > 290
@@ -77,7 +77,7 @@ def test_labels_are_stable_and_varied() -> None:
     assert {label.genre for label in labels} == {"marina"}
 
 
-def test_a_label_is_what_it_was_when_the_archive_was_first_hung() -> None:
+def test_the_facts_of_a_work_have_not_changed_since_the_first_version() -> None:
     label = describe(1, 0)
     assert (label.title, label.artist) == (
         "Fair Weather, a Ship under Full Sail off the Lantern Rocks",
@@ -107,12 +107,12 @@ def test_the_strongest_edge_between_rows_is_the_horizon(luminances: list[np.ndar
     assert np.mean([0.45 <= at <= 0.68 for at in found]) >= 0.8
 
 
-def test_the_archive_has_many_lights(luminances: list[np.ndarray]) -> None:
+def test_the_archive_has_light_and_dark_paintings(luminances: list[np.ndarray]) -> None:
     brightness = [picture.mean() for picture in luminances]
     assert min(brightness) < 80 and max(brightness) > 150
 
 
-def test_no_painting_is_flat_or_burnt_out(luminances: list[np.ndarray]) -> None:
+def test_no_painting_is_flat_or_overexposed(luminances: list[np.ndarray]) -> None:
     for picture in luminances:
         assert picture.std() > 12
         assert np.mean(picture > 250) < 0.08

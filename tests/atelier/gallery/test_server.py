@@ -1,4 +1,4 @@
-"""The built-in archive over HTTP, asked by the client that WikiArt will meet."""
+"""The built-in archive over HTTP, requested by the client for WikiArt."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 
 from atelier.data.catalog import ID_PATTERN
 from atelier.gallery.painter import describe
-from atelier.gallery.server import GENRE, live_url, painted, serve, virtual_url, work_id
+from atelier.gallery.server import GENRE, live_url, painting_jpeg, serve, virtual_url, work_id
 from atelier.web.client import PoliteClient
 from atelier.web.response import FetchError
 from atelier.wikiart.cached_client import CachedClient, ResponseCache
@@ -39,7 +39,7 @@ def listed(client, *queries):
     return collect(CachedClient(client, ResponseCache(), ""), queries or [Query("genre", GENRE)])
 
 
-def test_the_list_holds_every_work_in_order_of_its_year(gallery):
+def test_the_list_has_every_work_in_order_of_its_year(gallery):
     found = listed(gallery[1])
     assert found.claimed == len(found.works) == 130 and not found.skipped and not found.notes
     assert {work.id for work in found.works} == {work_id(5, number) for number in range(130)}
@@ -47,7 +47,7 @@ def test_the_list_holds_every_work_in_order_of_its_year(gallery):
     assert years == sorted(years) and None not in years
 
 
-def test_a_record_says_what_the_painter_says(gallery):
+def test_a_record_has_the_facts_of_the_painter(gallery):
     works = {work.id: work for work in listed(gallery[1]).works}
     for number in range(130):
         label, work = describe(5, number), works[work_id(5, number)]
@@ -56,7 +56,7 @@ def test_a_record_says_what_the_painter_says(gallery):
         assert ID_PATTERN.fullmatch(work.id) and work.image_url.isascii()
 
 
-def test_the_indices_count_what_the_lists_hold(gallery):
+def test_the_indices_count_the_works_of_the_lists(gallery):
     _, client = gallery
     (genre,) = fetch_slugs("genre", client)
     styles = fetch_slugs("style", client)
@@ -66,7 +66,7 @@ def test_the_indices_count_what_the_lists_hold(gallery):
     assert len(found.works) == 130 and all(work.style and work.genre == GENRE for work in found.works)
 
 
-def test_images_arrive_at_the_listed_size_and_are_the_same_each_time(gallery):
+def test_images_have_the_listed_size_and_the_same_bytes_each_time(gallery):
     _, client = gallery
     works = listed(client).works[:4]
     with ThreadPoolExecutor(4) as pool:
@@ -77,10 +77,10 @@ def test_images_arrive_at_the_listed_size_and_are_the_same_each_time(gallery):
             assert (image.format, image.size) == ("JPEG", (work.width, work.height))
         assert answer.content_type == "image/jpeg"
     numbers = {work_id(5, number): number for number in range(130)}
-    assert fetched[0].content == painted(5, numbers[works[0].id], SIZE_PX)
+    assert fetched[0].content == painting_jpeg(5, numbers[works[0].id], SIZE_PX)
 
 
-def test_another_seed_or_size_is_another_address(gallery):
+def test_another_seed_or_size_has_another_url(gallery):
     base_url, client = gallery
     urls = {virtual_url(work.image_url, base_url) for work in listed(client).works}
     assert len(urls) == 130
@@ -89,7 +89,7 @@ def test_another_seed_or_size_is_another_address(gallery):
             assert not urls & {virtual_url(work.image_url, other_url) for work in listed(other).works}
 
 
-def test_addresses_survive_another_port(gallery):
+def test_virtual_urls_do_not_depend_on_the_port(gallery):
     base_url, client = gallery
     live = listed(client).works[0].image_url
     virtual = virtual_url(live, base_url)
@@ -101,7 +101,7 @@ def test_addresses_survive_another_port(gallery):
 @pytest.mark.parametrize(
     "path", ["/", "/images/nobody/nothing.jpg", "/en/paintings-by-genre/portrait?page=1", "/en/x?page=%00"]
 )
-def test_what_is_not_there_is_missing(gallery, path):
+def test_unknown_paths_are_missing(gallery, path):
     with pytest.raises(FetchError) as caught:
         gallery[1].fetch(path, max_bytes=1000)
     assert caught.value.kind == "missing"
@@ -122,9 +122,8 @@ if __name__ == "__main__":
         base, contact="", rate_per_s=None, retries=0, timeout_s=60
     ) as client:
         from atelier.wikiart.lists import Query, collect
-        from atelier.wikiart.cached_client import CachedClient
-        from atelier.wikiart.cached_client import ResponseCache
-        work = collect(Asker(client, Store(), ""), [Query("genre", "marina")]).works[0]
+        from atelier.wikiart.cached_client import CachedClient, ResponseCache
+        work = collect(CachedClient(client, ResponseCache(), ""), [Query("genre", "marina")]).works[0]
         client.fetch(work.image_url, max_bytes=10**7)
         print("painted", flush=True)
         threading.Event().wait()
@@ -132,7 +131,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_painters_do_not_outlive_a_killed_gallery(tmp_path):
+def test_painting_processes_end_when_the_server_is_killed(tmp_path):
     """Waits for a process to start its painters, kills it, and looks for them."""
     script = tmp_path / "gallery.py"
     script.write_text(PAINT_AND_BE_KILLED)
@@ -148,7 +147,7 @@ def test_painters_do_not_outlive_a_killed_gallery(tmp_path):
     assert not alive
 
 
-def test_an_orderly_close_leaves_no_painter():
+def test_closing_the_server_ends_the_painting_processes():
     before = painters_of(psutil.Process())
     with serve(5, 3, SIZE_PX) as base_url, asking(base_url) as client:
         client.fetch(listed(client).works[0].image_url, max_bytes=10**7)
@@ -188,7 +187,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("after_s", [0.1, 2.0])  # while painters start, and while they paint
-def test_ctrl_c_in_a_terminal_ends_the_archive_without_tracebacks_of_its_own(after_s: float):
+def test_ctrl_c_ends_the_server_without_tracebacks(after_s: float):
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

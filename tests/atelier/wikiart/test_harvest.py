@@ -336,7 +336,7 @@ def test_a_new_snapshot_requests_only_what_may_have_changed(tmp_path):
         changed = next(work for work in WORKS if work.number == 418)
         works = [replace(work, year="1999") if work is changed else work for work in WORKS]
         works.append(replace(changed, number=7777))
-        site.hold(works, {})
+        site.set_works(works, {})
         site.requests.clear()
         third = run_harvest(site, tmp_path, snapshot="2026-11-24")
         assert len(third.works) == 421 and site.kinds()["details"] == 2
