@@ -170,7 +170,7 @@ def decode_nothing() -> None:
     from atelier.download import fetch
     from atelier.images.verify import Verified
 
-    fetch.verify = lambda content, limits, kept_px: Verified("jpg", *SIZE, "", None)
+    fetch.verify = lambda content, limits, size_px: Verified("jpg", *SIZE, "", None)
 
 
 def img2dataset_command() -> list[str]:

@@ -1,6 +1,7 @@
-"""Colours of pictures as sRGB: ICC profiles, and colour spaces that a file names without one (PNG, EXIF, AVIF, HEIC).
+"""Convert pictures to 8-bit sRGB, from ICC profiles and from colour spaces that a file declares without a profile.
 
-Arrays and Pillow images in, 8-bit sRGB out. Opens no file.
+Declarations of PNG, EXIF, AVIF and HEIC are supported. Their spaces are computed here, because Little CMS converts
+between profiles only.
 """
 
 import hashlib
@@ -18,12 +19,13 @@ from PIL import ExifTags, Image, ImageCms
 
 from atelier.pictures import Pixels, Samples
 
-Transfer = float | str  # a power that makes samples linear, or "srgb" for the curve of sRGB
+Transfer = float | str  # the power that makes samples linear, or "srgb" for the curve of sRGB
 
-SPACE = "rgb_space"  # the key of an image's `info` that says in which RgbSpace its samples are
+SPACE = "rgb_space"  # key of an image's `info`: the RgbSpace of its samples
 SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # ICC's names of colour spaces, by Pillow's mode
-SRGB_WITHIN = 2  # a profile is sRGB where it moves no probed colour by more, of 255
-ROWS = 256  # converted at once, for memory's sake
+SRGB_TOLERANCE = 2  # of 255: a profile that moves no probed colour by more is sRGB
+MAX_CACHED_PROFILES = 1024
+ROWS = 256  # converted at once, to limit memory
 
 D65, DCI_WHITE = (0.3127, 0.329), (0.314, 0.351)
 BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -48,27 +50,28 @@ TRANSFERS: dict[int, Transfer] = {
     15: "srgb",
 }
 HDR = {16: "PQ", 18: "HLG"}
-UNSPECIFIED = 2
+UNSPECIFIED = 2  # code of an unspecified value
+IMPOSSIBLE_PRIMARIES = "has primary colours that span no space: taken as sRGB"
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 @dataclass(frozen=True, slots=True)
 class RgbSpace:
-    """An RGB colour space: x and y of red, green, blue and white, and the curve of its samples."""
+    """An RGB colour space: x and y of red, green, blue and white, and the transfer curve of its samples."""
 
     primaries: tuple[float, ...]
     transfer: Transfer
 
     @property
     def is_srgb(self) -> bool:
-        """Whether taking its samples for sRGB is right, within what files round to."""
+        """Whether the space equals sRGB within the rounding of files."""
         curve = self.transfer == "srgb" or (
             not isinstance(self.transfer, str) and abs(self.transfer - 2.2) < 0.03
         )
         return curve and max(abs(a - b) for a, b in zip(self.primaries, SRGB.primaries, strict=True)) < 0.004
 
     def to_srgb(self, samples: Samples) -> Pixels:
-        """Samples (H, W) or (H, W, 3) of 8 or 16 bits as 8-bit sRGB; colours beyond sRGB are clipped."""
+        """Convert samples (H, W) or (H, W, 3) of 8 or 16 bits to 8-bit sRGB; colours outside of sRGB are clipped."""
         linear = self._linear(np.iinfo(samples.dtype).max)
         matrix = (np.linalg.inv(_to_xyz(SRGB.primaries)) @ _to_xyz(self.primaries)).T.astype(np.float32)
         encoded = _srgb_table()
@@ -96,11 +99,11 @@ ADOBE_RGB = RgbSpace((0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65), 563 / 256)  # A
 
 @dataclass(frozen=True, slots=True)
 class DeclaredSpace:
-    """What a file without a profile says of its colours: a space, None for sRGB; and what cannot be honoured."""
+    """The colour space that a file declares without a profile, None for sRGB, and what of it is not supported."""
 
     space: RgbSpace | None = None
     note: str = ""
-    hdr: str = ""  # the curve of samples that have no equal in sRGB
+    hdr: str = ""  # the transfer curve of HDR samples, which sRGB cannot represent
 
 
 def space_from_codes(primaries: int, transfer: int) -> DeclaredSpace:
@@ -116,9 +119,9 @@ def space_from_codes(primaries: int, transfer: int) -> DeclaredSpace:
 
 
 def space_from_png(chunks: Mapping[bytes, bytes]) -> DeclaredSpace:
-    """The colour space of a PNG by its chunks cICP, sRGB, gAMA and cHRM, the first of them that is there.
+    """The colour space of a PNG by the first of its chunks cICP, sRGB, gAMA and cHRM.
 
-    A profile (iCCP) ranks after cICP and before the others (PNG, third edition, 4.3); asking for it is the caller's.
+    A profile (iCCP) has precedence over all but cICP (PNG, third edition, 4.3); the caller applies it.
     """
     codes = chunks.get(b"cICP", b"")
     if len(codes) == 4:
@@ -139,7 +142,7 @@ def space_from_png(chunks: Mapping[bytes, bytes]) -> DeclaredSpace:
 
 
 def space_from_exif(exif: Image.Exif) -> DeclaredSpace:
-    """The colour space of an EXIF block: sRGB, Adobe RGB (as DCF 2.0 or some cameras say it), or another."""
+    """The colour space of an EXIF block: sRGB, Adobe RGB (as DCF 2.0 or some cameras declare it), or another."""
     inner = exif.get_ifd(ExifTags.IFD.Exif)
     space = inner.get(ExifTags.Base.ColorSpace)
     if space in (None, 1):
@@ -154,11 +157,11 @@ def space_from_exif(exif: Image.Exif) -> DeclaredSpace:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Opaque pixels through the profile or the space that `image.info` carries and that fits; else they are sRGB."""
+    """Convert an opaque image to sRGB by the profile or space in `image.info`, if that fits; without one it is sRGB."""
     profile = image.info.get("icc_profile")
     space = image.info.get(SPACE)
     if image.mode == "LAB":
-        return _through(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+        return _convert_by_profile(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
     if image.mode not in SPACES:
         image = image.convert("RGB")
     if isinstance(space, RgbSpace):
@@ -166,33 +169,30 @@ def to_srgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(space.to_srgb(samples)).convert("RGB")
     if profile and needs_conversion(profile, image.mode):
         try:
-            return _through(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-        except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile says nothing
+            return _convert_by_profile(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile is ignored
             pass
     return image.convert("RGB")
 
 
 def needs_conversion(profile: Any, mode: str) -> bool:
-    """Whether an embedded profile is sound, fits pixels of Pillow's `mode`, and is another space than sRGB.
-
-    The profile's effect is compared, not its name.
-    """
+    """Whether an embedded profile is valid, fits pixels of Pillow's `mode`, and differs from sRGB in its effect."""
     if not isinstance(profile, bytes) or not profile:
         return False
     key = hashlib.sha256(profile).digest(), mode
-    with _known_lock:
-        if key in _known:
-            return _known[key]
+    with _cache_lock:
+        if key in _cache:
+            return _cache[key]
     needed = _moves_colours(profile, mode)
-    with _known_lock:
-        if len(_known) >= 1024:
-            _known.clear()
-        _known[key] = needed
+    with _cache_lock:
+        if len(_cache) >= MAX_CACHED_PROFILES:
+            _cache.clear()
+        _cache[key] = needed
     return needed
 
 
-_known: dict[tuple[bytes, str], bool] = {}  # of profiles, which many pictures share
-_known_lock = threading.Lock()
+_cache: dict[tuple[bytes, str], bool] = {}  # by SHA-256 of the profile, and mode
+_cache_lock = threading.Lock()
 
 
 def _moves_colours(profile: bytes, mode: str) -> bool:
@@ -203,15 +203,15 @@ def _moves_colours(profile: bytes, mode: str) -> bool:
         if mode == "CMYK":
             return True
         probe = _probe(mode)
-        moved = np.asarray(_through(probe, source)).astype(int)
+        moved = np.asarray(_convert_by_profile(probe, source)).astype(int)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return False
-    return bool(np.abs(moved - np.asarray(probe.convert("RGB"))).max() > SRGB_WITHIN)
+    return bool(np.abs(moved - np.asarray(probe.convert("RGB"))).max() > SRGB_TOLERANCE)
 
 
 @cache
 def _probe(mode: str) -> Image.Image:
-    """All greys, and for RGB a cube of 9³ colours, as one row of pixels."""
+    """One row of pixels with all greys, and for RGB with 9³ colours."""
     greys = np.arange(256, dtype=np.uint8)[None]
     if mode == "L":
         return Image.fromarray(greys)
@@ -220,7 +220,7 @@ def _probe(mode: str) -> Image.Image:
     return Image.fromarray(np.concatenate([cube, np.repeat(greys[..., None], 3, axis=2)], axis=1))
 
 
-def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+def _convert_by_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
     converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     assert converted is not None  # inPlace=False
     return converted
@@ -229,18 +229,13 @@ def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Ima
 def _declared(primaries: tuple[float, ...], transfer: Transfer) -> DeclaredSpace:
     space = RgbSpace(primaries, transfer)
     try:
-        return (
-            DeclaredSpace()
-            if space.is_srgb
-            else DeclaredSpace(space)
-            if np.isfinite(_to_xyz(primaries)).all()
-            else DeclaredSpace(note=_NONSENSE)
-        )
+        if space.is_srgb:
+            return DeclaredSpace()
+        if np.isfinite(_to_xyz(primaries)).all():
+            return DeclaredSpace(space)
     except (np.linalg.LinAlgError, ZeroDivisionError):
-        return DeclaredSpace(note=_NONSENSE)
-
-
-_NONSENSE = "has primary colours that span no space: taken as sRGB"
+        pass
+    return DeclaredSpace(note=IMPOSSIBLE_PRIMARIES)
 
 
 def _to_xyz(primaries: tuple[float, ...]) -> npt.NDArray[np.float64]:
@@ -259,7 +254,7 @@ def _xyz(x: float, y: float) -> npt.NDArray[np.float64]:
 
 @cache
 def _srgb_table() -> Pixels:
-    """8-bit sRGB of 65,536 linear values from 0 to 1."""
+    """The 8-bit sRGB values of 65,536 linear values from 0 to 1."""
     linear = np.linspace(0, 1, 1 << 16)
     curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return (curve * 255).round().astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Decoders: the bytes of a file of a known kind as a Pillow image of 8-bit samples, with what its colours mean.
+"""Decode the bytes of a file of a known kind to a Pillow image of 8-bit samples, with the meaning of its colours.
 
-Pillow decodes most kinds. libvips decodes what Pillow reads wrong or not at all (TIFFs, 16-bit PNGs), and says of a
-progressive JPEG whether its data are complete. Bytes are hostile: sizes are checked before anything is decoded.
+Pillow decodes most kinds. libvips decodes TIFFs and 16-bit PNGs, which Pillow reads wrong or not at all, and tells
+whether the data of a progressive JPEG are complete. Files are hostile: sizes are checked before anything is decoded.
 """
 
 import io
@@ -50,10 +50,10 @@ SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
 
 
 class ImageDecoder:
-    """A picture whose header has been read, not its pixels. `size` is as stored, before it is turned upright."""
+    """Decodes one picture, whose header is read at once. `size` is as stored, before the picture is turned upright."""
 
     def __init__(self, kind: str, content: bytes) -> None:
-        """Raises Unreadable, and whatever a decoder raises for damaged bytes."""
+        """Read the header. Raises Unreadable, and any exception of a decoder for damaged bytes."""
         self.kind, self.content, self.note = kind, content, ""
         self._layout = tiff.layout_of(content) if kind == "TIFF" else None
         if self._layout is None:
@@ -62,37 +62,37 @@ class ImageDecoder:
             self.orientation = _orientation(self._image)
             self._fresh = True
         else:
-            tiff.refuse_unclear(self._layout)
+            tiff.check_supported(self._layout)
             self.size = self._layout.one(tiff.WIDTH, 0), self._layout.one(tiff.HEIGHT, 0)
             self.orientation = self._layout.one(tiff.ORIENTATION, 1)
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Width and height as the picture is shown."""
+        """Width and height of the upright picture."""
         return self.size[::-1] if self.orientation in SIDEWAYS else self.size
 
     def check(self) -> None:
-        """Compare a PNG's checksums, which decoding skips. Raises SyntaxError where one is wrong."""
+        """Verify a PNG's checksums, which decoding skips. Raises SyntaxError if one is wrong."""
         if self.kind == "PNG":
             _header("PNG", self.content).verify()
 
     def small_grey(self, side_px: int) -> Image.Image | None:
-        """A JPEG decoded in full, painted upright, small and grey; None where a verdict needs all of its pixels.
+        """Decode a JPEG in full but convert only a small, grey, upright copy; None for all other pictures.
 
         Raises Truncated.
         """
         if self.kind != "JPEG" or self._mode not in ("L", "RGB"):
             return None
-        image = jpeg.decode(self.content, self._unread(), "L", side_px)
-        self.note = self._named().note
+        image = jpeg.decode(self.content, self._fresh_header(), "L", side_px)
+        self.note = self._declared_space().note
         return self._upright(image)
 
     def load(self, at_least_px: int | None = None) -> Image.Image:
-        """The picture upright, in 8-bit L, LA, RGB, RGBA, CMYK, LAB or one of Pillow's palette modes.
+        """Decode the upright picture, in 8-bit L, LA, RGB, RGBA, CMYK, LAB or one of Pillow's palette modes.
 
-        `info` has what its colours mean (see `colours.to_srgb`). A JPEG whose shorter side is at least four times
-        `at_least_px` comes smaller, with at least twice that, for a fraction of the time. Raises Truncated, Unreadable,
-        and whatever a decoder raises for damaged bytes.
+        `info` has the meaning of its colours (see `colours.to_srgb`). A JPEG whose shorter side is at least four times
+        `at_least_px` is decoded smaller, to at least twice that, in a fraction of the time. Raises Truncated,
+        Unreadable, and any exception of a decoder for damaged bytes.
         """
         if self._layout is not None and not tiff.is_for_pillow(self._layout):
             image = tiff.decode(self.content, self._layout)
@@ -100,23 +100,26 @@ class ImageDecoder:
             image = _deep_png(self.content)
         elif self.kind == "JPEG":
             image = jpeg.decode(
-                self.content, self._unread(), self._mode, None if at_least_px is None else 2 * at_least_px
+                self.content,
+                self._fresh_header(),
+                self._mode,
+                None if at_least_px is None else 2 * at_least_px,
             )
         else:
             image = self._image if self._layout is None else _header("TIFF", self.content)
             image.load()
         if self.kind == "PNG":  # whose EXIF may follow the pixels
             self.orientation = _orientation(self._image)
-        named = self._named()
-        if named.hdr:
-            raise Unreadable(f"{self.kind} with HDR samples ({named.hdr}), which have no equal in sRGB")
-        if named.space is not None and not image.info.get(CONVERTED):
-            image.info[SPACE] = named.space
-        self.note = self._notes(image, named)
+        declared = self._declared_space()
+        if declared.hdr:
+            raise Unreadable(f"{self.kind} with HDR samples ({declared.hdr}), which have no equal in sRGB")
+        if declared.space is not None and not image.info.get(CONVERTED):
+            image.info[SPACE] = declared.space
+        self.note = self._notes(image, declared)
         return self._upright(image)
 
-    def _unread(self) -> Image.Image:
-        """The header of a JPEG none of whose pixels has been read."""
+    def _fresh_header(self) -> Image.Image:
+        """The header of a JPEG, of which no pixel is decoded yet."""
         if not self._fresh:
             return jpeg.header(self.content)
         self._fresh = False
@@ -130,8 +133,8 @@ class ImageDecoder:
         image.info = info
         return image
 
-    def _notes(self, image: Image.Image, named: DeclaredSpace) -> str:
-        notes = [named.note]
+    def _notes(self, image: Image.Image, declared: DeclaredSpace) -> str:
+        notes = [declared.note]
         if image.mode == "CMYK" and not needs_conversion(image.info.get("icc_profile"), "CMYK"):
             notes.append("CMYK without a colour profile: its colours are a guess")
         if image.mode == "LAB":
@@ -140,8 +143,8 @@ class ImageDecoder:
             notes.append(f"the first of {self._layout.pages:,} pages")
         return "; ".join(note for note in notes if note)
 
-    def _named(self) -> DeclaredSpace:
-        """What the file says of its colours other than by a profile; of the two, the one that counts."""
+    def _declared_space(self) -> DeclaredSpace:
+        """The colour space that the file declares by other means than a profile, if that has precedence."""
         if self._layout is not None:
             odd = {tiff.TRANSFER_FUNCTION, tiff.PRIMARIES} & {*self._layout.tags}
             return DeclaredSpace(
@@ -149,9 +152,9 @@ class ImageDecoder:
             )
         info = self._image.info
         if self.kind == "PNG":
-            named = space_from_png(_png_chunks(self.content))
-            if named != DeclaredSpace():
-                return named
+            declared = space_from_png(_png_chunks(self.content))
+            if declared != DeclaredSpace():
+                return declared
         if info.get("icc_profile"):
             return DeclaredSpace()
         if self.kind == "HEIF" and (codes := info.get("nclx_profile")):
@@ -160,18 +163,18 @@ class ImageDecoder:
             found := re.search(rb"colrnclx(....)", self.content[: 1 << 16], re.DOTALL)
         ):
             return space_from_codes(*struct.unpack(">HH", found[1]))
-        if self.kind == "BMP" and self._says_bmp_colours():
+        if self.kind == "BMP" and self._bmp_declares_colours():
             return DeclaredSpace(
                 note="names a colour space by its BMP header, which is not read: taken as sRGB"
             )
         if "exif" in info:
             try:
                 return space_from_exif(self._image.getexif())
-            except DECODER_ERRORS:  # an EXIF block that cannot be read says nothing
+            except DECODER_ERRORS:  # an unreadable EXIF block is ignored
                 return DeclaredSpace()
         return DeclaredSpace()
 
-    def _says_bmp_colours(self) -> bool:
+    def _bmp_declares_colours(self) -> bool:
         length = int.from_bytes(self.content[14:18], "little")
         space = self.content[14 + 56 : 14 + 60]
         return length >= 108 and (
@@ -180,7 +183,7 @@ class ImageDecoder:
 
 
 def classify_failure(kind: str, content: bytes, error: Exception) -> tuple[bool, str]:
-    """Whether what a decoder raised means damage, or a kind that is not read; and a sentence, the same in every run."""
+    """Whether a decoder's exception means damage (else an unsupported kind), and a sentence, equal in every run."""
     if isinstance(error, Unreadable | Truncated):
         return isinstance(error, Truncated), str(error)
     if kind == "JPEG" and (odd := jpeg.unsupported(content)):
@@ -198,7 +201,7 @@ def classify_failure(kind: str, content: bytes, error: Exception) -> tuple[bool,
 
 @cache
 def _heif_plugin() -> Any:
-    """Pillow's opener of HEIC files. Raises Unreadable where pillow-heif cannot be loaded."""
+    """Pillow's plugin for HEIC files. Raises Unreadable if pillow-heif cannot be loaded."""
     try:
         from pillow_heif import HeifImageFile
     except (ImportError, OSError):
@@ -207,7 +210,7 @@ def _heif_plugin() -> Any:
 
 
 def _header(kind: str, content: bytes) -> ImageFile.ImageFile:
-    """Open with the kind's own plugin, which says what is wrong; Pillow's `open` says that it is no picture."""
+    """Open a picture with its kind's plugin, whose errors are precise; `Image.open` only says that it cannot."""
     if kind == "JPEG":
         return jpeg.header(content)
     plugin: Any = _heif_plugin() if kind == "HEIF" else PLUGINS[kind]
@@ -219,12 +222,12 @@ def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
         return found if isinstance(found, int) else 1
-    except DECODER_ERRORS:  # an EXIF block that cannot be read turns nothing
+    except DECODER_ERRORS:  # an unreadable EXIF block is ignored
         return 1
 
 
 def _png_chunks(content: bytes) -> dict[bytes, bytes]:
-    """A PNG's small chunks before its pixels."""
+    """The small chunks of a PNG before its pixels."""
     chunks: dict[bytes, bytes] = {}
     at = 8
     while at + 8 <= len(content):
@@ -237,7 +240,7 @@ def _png_chunks(content: bytes) -> dict[bytes, bytes]:
 
 
 def _deep_png(content: bytes) -> Image.Image:
-    """A PNG of 16-bit samples, which Pillow cuts to 8 before its colours are converted."""
+    """Decode a PNG of 16-bit samples, which Pillow would cut to 8 bits before its colours are converted."""
     vips = libvips()
     try:
         image = vips.Image.pngload_buffer(content, fail_on="warning")
@@ -245,7 +248,7 @@ def _deep_png(content: bytes) -> Image.Image:
     except vips.Error:
         raise Truncated("damaged PNG: its pixels cannot be decoded") from None
     channels = samples.shape[2] if samples.ndim == 3 else 1
-    named = space_from_png(_png_chunks(content))
+    declared = space_from_png(_png_chunks(content))
     return tiff.eight_bits(
-        samples, 1 if channels < 3 else 3, channels in (2, 4), None if named.space else profile, named
+        samples, 1 if channels < 3 else 3, channels in (2, 4), None if declared.space else profile, declared
     )

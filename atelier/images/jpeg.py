@@ -1,4 +1,7 @@
-"""JPEGs: decoded whole or made smaller on the way, and whether their data are all there."""
+"""JPEGs: decode them in full or reduced, and detect whether their data are complete.
+
+libjpeg fills missing data with grey and only warns, and Pillow hides the warnings, so truncation is detected here.
+"""
 
 import io
 import re
@@ -14,26 +17,26 @@ from atelier.errors import AtelierError
 from atelier.images.kinds import Truncated
 from atelier.pictures.vips import array, libvips
 
-# what Pillow raises for bytes that lie; its plugins do not check everything that they index
+# raised by Pillow for hostile bytes; its plugins do not check every index
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError,
     AssertionError, AttributeError, NotImplementedError, struct.error, zlib.error,
 )  # fmt: skip
-MID_GREY = 128  # what libjpeg paints where it has no data
-# entropy-coded data that mean nothing, without 0xff, which begins a marker
+MID_GREY = 128  # with which libjpeg fills missing data
+# random entropy-coded data, without 0xff, which begins a marker
 FILLER = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
 
 
 def header(content: bytes) -> ImageFile.ImageFile:
-    """A JPEG whose header is read, not its pixels. Raises one of DECODER_ERRORS."""
+    """Read the header of a JPEG, not its pixels. Raises one of DECODER_ERRORS."""
     return JpegImagePlugin.jpeg_factory(io.BytesIO(content), "")
 
 
 def decode(content: bytes, opened: Image.Image, mode: str, at_least_px: int | None = None) -> Image.Image:
-    """A JPEG as an image of `mode`; with `at_least_px` it comes 2, 4 or 8 times smaller where its shorter side allows.
+    """Decode a JPEG to an image of `mode`, 2, 4 or 8 times smaller if its shorter side keeps `at_least_px`.
 
-    `opened` is its header, which is used up. Every coefficient is decoded in any case. Raises Truncated where its data
-    end early, one of DECODER_ERRORS where they are damaged.
+    `opened` is the result of `header` and cannot be used again. Every coefficient is decoded in any case. Raises
+    Truncated if the data end early, one of DECODER_ERRORS if they are damaged.
     """
     shrink = 1
     if at_least_px is not None:
@@ -41,12 +44,11 @@ def decode(content: bytes, opened: Image.Image, mode: str, at_least_px: int | No
             shrink *= 2
     frame = _frame(content)
     if frame.many_scans and opened.mode in ("L", "RGB"):
-        if (whole := _without_warnings(content, shrink)) is not None:
+        if (whole := _decode_without_warnings(content, shrink)) is not None:
             whole.info = dict(opened.info)
             return whole.convert("L") if mode == "L" else whole
-        if _lacks_data(
-            content, header(content), opened.mode, 1
-        ):  # what the last scans refine shows in nothing smaller
+        # at full size, because the last scans change nothing in a reduced picture
+        if _lacks_data(content, header(content), opened.mode, 1):
             raise Truncated("the JPEG's picture data end early")
         return _drafted(opened, mode, shrink)
     image = _drafted(opened, mode, shrink)
@@ -58,7 +60,7 @@ def decode(content: bytes, opened: Image.Image, mode: str, at_least_px: int | No
 
 
 def unsupported(content: bytes) -> str:
-    """What a JPEG is that libjpeg does not read; empty where that is not known."""
+    """Name the kind of a JPEG that libjpeg does not support; empty if it is not a known one."""
     frame = _frame(content)
     marker, header = frame.marker, frame.header
     if marker == 0xF7:
@@ -81,10 +83,10 @@ def _drafted(opened: Image.Image, mode: str, shrink: int) -> Image.Image:
     return opened
 
 
-def _without_warnings(content: bytes, shrink: int) -> Image.Image | None:
-    """A JPEG of many scans, `shrink` times smaller; None where libjpeg warns of anything, or libvips is not there.
+def _decode_without_warnings(content: bytes, shrink: int) -> Image.Image | None:
+    """Decode a JPEG of several scans, `shrink` times smaller; None if libjpeg warns, or libvips is missing.
 
-    libvips reads all scans before the first line, so that none of the warnings comes too late.
+    libvips reads all scans before the first line, so that no warning comes too late.
     """
     try:
         vips = libvips()
@@ -98,7 +100,7 @@ def _without_warnings(content: bytes, shrink: int) -> Image.Image | None:
 
 
 def _ends_grey(image: Image.Image) -> bool:
-    """Whether the last pixel is as bright as what libjpeg paints where it has no data; few pictures end so."""
+    """Whether the last pixel has the grey with which libjpeg fills missing data; few pictures end with it."""
     last = image.getpixel((image.width - 1, image.height - 1))
     if isinstance(last, tuple) and len(last) == 4:  # CMYK, inverted
         return max(abs(value - 127) for value in last) <= 1
@@ -107,9 +109,9 @@ def _ends_grey(image: Image.Image) -> bool:
 
 
 def _lacks_data(content: bytes, image: Image.Image, mode: str, shrink: int) -> bool:
-    """Whether a decoder wants more entropy-coded data than there are; `image` is what it makes of those there are.
+    """Whether a decoder needs more entropy-coded data than the JPEG has; `image` is its header or decoded picture.
 
-    It is given more before the end marker: one that is done leaves them unread, and paints the same picture.
+    The JPEG is decoded again with random data before its end marker, which change the picture only if some are missing.
     """
     end = _end_of_scans(content)
     try:
@@ -121,7 +123,7 @@ def _lacks_data(content: bytes, image: Image.Image, mode: str, shrink: int) -> b
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each of a JPEG's segments, up to its end marker; entropy-coded data are passed over."""
+    """Marker, start and end of each segment of a JPEG up to its end marker; entropy-coded data are skipped."""
     at = 2
     while at + 4 <= len(content):
         if content[at] != 0xFF:
@@ -147,7 +149,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 def _end_of_scans(content: bytes) -> int:
-    """Where the end marker lies."""
+    """Offset of the end marker."""
     end = len(content)
     for marker, _, after in _segments(content):
         if marker == 0xDA:
@@ -158,7 +160,7 @@ def _end_of_scans(content: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A JPEG's frame marker and header, its restart interval, and whether its channels come in several scans."""
+    """A JPEG's frame marker and header, its restart interval, and whether it has several scans."""
 
     marker: int = 0
     header: bytes = b""
@@ -181,7 +183,7 @@ def _frame(content: bytes) -> Frame:
 
 
 def _restarts_are_whole(content: bytes, of: Frame) -> bool:
-    """Whether a sequential JPEG of one scan has all of its restart markers; True for others."""
+    """Whether a sequential JPEG of one scan has all its restart markers; true for all others."""
     frame, interval = of.header, of.interval
     if not interval or of.marker not in (0xC0, 0xC1) or len(frame) < 6 + 3 * frame[5]:
         return True

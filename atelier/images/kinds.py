@@ -1,7 +1,4 @@
-"""Kinds of picture file: how their bytes begin, how their files are named, and whether they can be read here.
-
-The one list of what Atelier reads. Decodes nothing.
-"""
+"""The kinds of picture file that Atelier reads: how their bytes begin, what their files are called, what they need."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -9,12 +6,12 @@ from pathlib import PurePath
 
 from PIL import features
 
-# the name that Pillow gives a kind → the extension under which its bytes are kept
+# Pillow's name of a kind → the extension of its stored files
 EXTENSIONS = {
     "JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp", "AVIF": "avif",
     "HEIF": "heic",
 }  # fmt: skip
-# how files of these kinds end, in lower case
+# lower-case file name endings
 SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF",
     ".bmp": "BMP", ".dib": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".btf": "TIFF", ".tf8": "TIFF", ".avif": "AVIF",
@@ -25,7 +22,7 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
-_OTHERS = (
+_UNSUPPORTED_SIGNATURES = (
     (b"8BPS", "a Photoshop document"),
     (b"\xff\x0a", "a JPEG XL picture"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
@@ -38,15 +35,15 @@ _OTHERS = (
 
 
 class Unreadable(Exception):
-    """A whole picture of a kind that is not read; the text says which."""
+    """A complete picture of a kind that is not supported; the text says which."""
 
 
 class Truncated(Exception):
-    """Bytes of a picture that are not all there; the text says what is missing."""
+    """An incomplete or damaged picture; the text says what is missing."""
 
 
 def sniff(content: bytes) -> str | None:
-    """The kind of picture that the first bytes say, a key of EXTENSIONS; None for anything else."""
+    """Detect the kind of a picture from its first bytes: a key of EXTENSIONS, None for anything else."""
     head = content[:64]
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -62,7 +59,9 @@ def sniff(content: bytes) -> str | None:
         return "BMP"
     if head[4:8] == b"ftyp":
         box = head[8 : max(int.from_bytes(head[:4]), 16)]
-        brands = {box[start : start + 4] for start in range(0, len(box), 4) if start != 4}  # 4: a version
+        brands = {
+            box[start : start + 4] for start in range(0, len(box), 4) if start != 4
+        }  # bytes 4 to 8 are a version
         if brands & _AVIF_BRANDS:
             return "AVIF"
         if brands & _HEIF_BRANDS:
@@ -72,7 +71,7 @@ def sniff(content: bytes) -> str | None:
 
 @cache
 def missing_decoder(kind: str) -> str:
-    """Why pictures of a kind cannot be read on this machine, and what to install; empty where they can be."""
+    """Why this machine cannot read pictures of a kind, and what to install; empty if it can."""
     if kind == "HEIF" and find_spec("pillow_heif") is None:
         return "HEIC pictures are read where pillow-heif is installed: `uv pip install pillow-heif`"
     if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
@@ -83,15 +82,15 @@ def missing_decoder(kind: str) -> str:
 
 
 def kind_of_name(path: PurePath) -> str | None:
-    """The kind of picture that a file's name promises, a key of EXTENSIONS; None where it promises no picture."""
+    """The kind of picture by a file's name: a key of EXTENSIONS, None for other files."""
     return SUFFIXES.get(path.suffix.lower())
 
 
 def describe_unknown(content: bytes) -> str:
-    """What bytes are that are no picture of these kinds, in words."""
+    """Describe bytes that are not a picture of a supported kind."""
     if not content:
         return "an empty answer"
-    for start, words in _OTHERS:
+    for start, words in _UNSUPPORTED_SIGNATURES:
         if content.startswith(start):
             return f"{words}, which Atelier does not read: neither JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF nor HEIC"
     start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()

@@ -1,7 +1,7 @@
 """TIFFs of many kinds, and 16-bit samples of any file, as 8-bit images. libvips decodes them.
 
-Pillow reads many TIFFs wrong or not at all; which those are was found by comparing some 1,400 files with tifffile. What
-neither reads right is refused.
+Pillow reads many TIFFs wrong or not at all: which, was found by comparing about 1,400 files with tifffile. Files that
+neither reads right are refused.
 """
 
 import struct
@@ -18,7 +18,7 @@ from atelier.images.kinds import Truncated, Unreadable
 from atelier.pictures import Pixels
 from atelier.pictures.vips import array, from_16_bits, libvips, profile_of
 
-CONVERTED = "converted"  # the key of an image's `info` that says whether its samples are sRGB by now
+CONVERTED = "converted"  # key of an image's `info`: whether its samples are already sRGB
 
 # tags of TIFF 6.0
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -28,7 +28,7 @@ TAGS = frozenset({
     SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, CHANNELS, TILE_WIDTH, TILE_HEIGHT, INK_SET,
     EXTRAS, FORMAT, PLANAR, SUBSAMPLING,
 })  # fmt: skip
-NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # the types that hold whole numbers
+NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # the unsigned integer types
 MAX_PAGES, MAX_VALUES, MAX_TILE = 1000, 16, 1 << 26
 GREY, LAB, CMYK, YCBCR = (0, 1), 8, 5, 6
 COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # channels by photometric interpretation
@@ -38,25 +38,26 @@ OTHER_COLOURS = {
 }  # fmt: skip
 PILLOWS_COMPRESSIONS = (34925, 50000)  # LZMA and Zstandard, which libvips's libtiff lacks
 OLD_JPEG, JPEG = 6, 7
-USUAL_COMPRESSIONS = (1, 2, 3, 4, 5, JPEG, 8, 32773, 32946)  # of which a failure is damage
+USUAL_COMPRESSIONS = (1, 2, 3, 4, 5, JPEG, 8, 32773, 32946)  # a failure to decode them means damage
 ASSOCIATED, UNASSOCIATED = 1, 2  # alpha
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a TIFF's directory says of its picture."""
+    """The directory of a TIFF's picture, and its place among the file's pages."""
 
     page: int
     pages: int
-    orderly: bool  # not a BigTIFF whose highest byte comes first, which Pillow does not open
+    pillow_opens: bool  # all but big-endian BigTIFFs
     tags: dict[int, tuple[int, ...]]
 
-    def one(self, tag: int, otherwise: int) -> int:
-        return (self.tags.get(tag) or (otherwise,))[0]
+    def one(self, tag: int, default: int) -> int:
+        """The first value of a tag."""
+        return (self.tags.get(tag) or (default,))[0]
 
 
 def layout_of(content: bytes) -> Layout:
-    """The first directory of a TIFF that shows a full picture, not a preview of it."""
+    """The first directory of a TIFF with a full picture, not a preview. Raises Truncated, struct.error."""
     directories = [*_directories(content)]
     full = [page for page, tags in enumerate(directories) if not (tags.get(SUBFILE) or (0,))[0] & 5]
     if not directories:
@@ -66,7 +67,7 @@ def layout_of(content: bytes) -> Layout:
 
 
 def _directories(content: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
-    """The whole numbers under TAGS of each directory, classic or BigTIFF. Raises struct.error for a lie."""
+    """The integers of TAGS in each directory of a classic TIFF or BigTIFF. Raises struct.error for bad offsets."""
     ends = "<" if content[:2] == b"II" else ">"
     big = 43 in content[2:4]
     counter, entry, pointer, first = ("Q", "HHQ8s", "Q", 8) if big else ("H", "HHI4s", "I", 4)
@@ -78,11 +79,11 @@ def _directories(content: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
         at, tags = offset + struct.calcsize(f"={counter}"), dict[int, tuple[int, ...]]()
         size = struct.calcsize(f"={entry}")
         for start in range(at, at + min(count, 4096) * size, size):
-            tag, kind, many, value = struct.unpack_from(f"{ends}{entry}", content, start)
+            tag, kind, number, value = struct.unpack_from(f"{ends}{entry}", content, start)
             if tag in (TRANSFER_FUNCTION, PRIMARIES):
                 tags[tag] = ()
-            if tag in TAGS and kind in NUMBERS and 0 < many <= MAX_VALUES:
-                form = f"{ends}{many}{NUMBERS[kind]}"
+            if tag in TAGS and kind in NUMBERS and 0 < number <= MAX_VALUES:
+                form = f"{ends}{number}{NUMBERS[kind]}"
                 if struct.calcsize(form) <= len(value):
                     tags[tag] = struct.unpack_from(form, value)
                 else:
@@ -92,8 +93,8 @@ def _directories(content: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
         (offset,) = struct.unpack_from(f"{ends}{pointer}", content, at + count * size)
 
 
-def refuse_unclear(layout: Layout) -> None:
-    """Raise Unreadable for a TIFF whose samples have no certain meaning, or that is not read right."""
+def check_supported(layout: Layout) -> None:
+    """Raise Unreadable for a TIFF whose samples are ambiguous or unsupported, Truncated for a damaged one."""
     photometric, bits = layout.one(PHOTOMETRIC, -1), set(layout.tags.get(BITS, (1,)))
     formats = set(layout.tags.get(FORMAT, (1,)))
     width, height = layout.one(WIDTH, 0), layout.one(HEIGHT, 0)
@@ -129,7 +130,7 @@ def refuse_unclear(layout: Layout) -> None:
 
 
 def is_for_pillow(layout: Layout) -> bool:
-    """Whether a TIFF is one that libvips does not decode and Pillow does. Raises Unreadable where neither does."""
+    """Whether Pillow decodes a TIFF that libvips does not. Raises Unreadable if neither does."""
     photometric, bits = layout.one(PHOTOMETRIC, -1), layout.one(BITS, 1)
     channels, planes = layout.one(CHANNELS, 1), layout.one(PLANAR, 1) == 2
     lab = photometric == LAB and bits == 8
@@ -144,8 +145,8 @@ def is_for_pillow(layout: Layout) -> bool:
         )
     if not (lab or tiled_planes or other_codec or full_colour):
         return False
-    if (bits == 8 and channels != 2 and layout.orderly) or (
-        bits == 16 and photometric == 2 and not planes and layout.orderly
+    if (bits == 8 and channels != 2 and layout.pillow_opens) or (
+        bits == 16 and photometric == 2 and not planes and layout.pillow_opens
     ):
         return True
     kind = "separate planes in tiles" if tiled_planes else f"compression {layout.one(COMPRESSION, 1)}"
@@ -157,15 +158,15 @@ def is_for_pillow(layout: Layout) -> bool:
 
 
 def decode(content: bytes, layout: Layout) -> Image.Image:
+    """Decode a TIFF by libvips. Raises Truncated for a damaged file, Unreadable for an unsupported one."""
     vips = libvips()
     photometric, compression = layout.one(PHOTOMETRIC, -1), layout.one(COMPRESSION, 1)
-    unlimited = (
-        {"unlimited": True} if vips.at_least_libvips(8, 17) else {}
-    )  # one strip may hold the whole picture
+    # one strip may contain the whole picture
+    unlimited = {"unlimited": True} if vips.at_least_libvips(8, 17) else {}
     try:
         image = vips.Image.tiffload_buffer(content, page=layout.page, fail_on="warning", **unlimited)
         samples, profile = array(image), profile_of(image)
-    except vips.Error:  # its text may be another thread's
+    except vips.Error:  # its text may come from another thread
         if compression in USUAL_COMPRESSIONS:
             raise Truncated("damaged TIFF: its pixels cannot be decoded") from None
         raise Unreadable(f"TIFF of compression {compression}, which cannot be decoded") from None
@@ -175,7 +176,7 @@ def decode(content: bytes, layout: Layout) -> Image.Image:
     alpha = channels > colours and bool(extras) and extras[0] in (ASSOCIATED, UNASSOCIATED)
     if channels < colours or samples.dtype not in (np.uint8, np.uint16, np.int16):
         raise Unreadable(f"TIFF of {channels} channels of {samples.dtype}, which is not read")
-    if photometric == LAB:  # as libvips has them: L from 0 to 32,767, a and b from -128 to 127 in 256ths
+    if photometric == LAB:  # in libvips L is 0 to 32,767, a and b are -128 to 127 in 256ths
         wide = np.asarray(samples, np.float32)[..., :3] * np.array(
             [255 / 32767, 1 / 256, 1 / 256], np.float32
         )
@@ -187,26 +188,26 @@ def decode(content: bytes, layout: Layout) -> Image.Image:
 
 
 def eight_bits(
-    samples: npt.NDArray[Any], colours: int, alpha: bool, profile: bytes | None, named: DeclaredSpace
+    samples: npt.NDArray[Any], colours: int, alpha: bool, profile: bytes | None, declared: DeclaredSpace
 ) -> Image.Image:
-    """Samples (H, W) or (H, W, channels) as an image; 16 bits are converted to sRGB before they are cut to 8."""
+    """An image of samples (H, W) or (H, W, channels); 16 bits are converted to sRGB before they are rounded to 8."""
     samples = samples[..., None] if samples.ndim == 2 else samples
     colour, opacity = samples[..., :colours], samples[..., colours] if alpha else None
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
-    fits = needs_conversion(profile, mode)
+    embed_profile = needs_conversion(profile, mode)
     if samples.dtype == np.uint16:
-        if fits:
+        if embed_profile:
             assert profile is not None
-            colour, mode, fits = _through_vips(colour, profile), "RGB", False
-        elif named.space is not None:
+            colour, mode, embed_profile = _convert_by_profile(colour, profile), "RGB", False
+        elif declared.space is not None:
             colour, mode = (
-                named.space.to_srgb(colour[..., 0] if colours == 1 else colour),
+                declared.space.to_srgb(colour[..., 0] if colours == 1 else colour),
                 "L" if colours == 1 else "RGB",
             )
             colour = colour[..., None] if colour.ndim == 2 else colour
         else:
-            colour = _rounded(colour)
-        opacity = None if opacity is None else _rounded(opacity)
+            colour = _to_8_bits(colour)
+        opacity = None if opacity is None else _to_8_bits(opacity)
     if mode == "CMYK":
         image = Image.frombytes("CMYK", colour.shape[1::-1], np.ascontiguousarray(colour).tobytes())
         if opacity is not None:
@@ -214,19 +215,19 @@ def eight_bits(
     else:
         bands = colour if opacity is None else np.concatenate([colour, opacity[..., None]], axis=2)
         image = Image.fromarray(np.ascontiguousarray(bands[..., 0] if bands.shape[2] == 1 else bands))
-    if fits:
+    if embed_profile:
         image.info["icc_profile"] = profile
     image.info[CONVERTED] = samples.dtype == np.uint16
     return image
 
 
-def _rounded(samples: npt.NDArray[Any]) -> Pixels:
-    """16 bits as 8."""
+def _to_8_bits(samples: npt.NDArray[Any]) -> Pixels:
+    """Round 16-bit samples to 8 bits."""
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _through_vips(colour: npt.NDArray[Any], profile: bytes) -> Pixels:
-    """16-bit samples through their profile as 8-bit sRGB."""
+def _convert_by_profile(colour: npt.NDArray[Any], profile: bytes) -> Pixels:
+    """Convert 16-bit samples by their profile to 8-bit sRGB."""
     vips = libvips()
     image = from_16_bits(colour, {1: "grey16", 3: "rgb16", 4: "cmyk"}[colour.shape[2]])
     image = image.copy()  # metadata may be set on a copy only

@@ -1,4 +1,4 @@
-"""Hostile bytes → verified pictures, or the reason why not; verified bytes → plain sRGB. Opens no connection."""
+"""Verify downloaded bytes: a fully decoded picture or the reason for its refusal; and decode verified bytes to sRGB."""
 
 import io
 import math
@@ -19,28 +19,31 @@ from atelier.images.colours import to_srgb
 from atelier.images.decode import ImageDecoder, classify_failure
 from atelier.images.kinds import EXTENSIONS, describe_unknown, missing_decoder, sniff
 
-# Pillow's own bomb check is one global number; ours is an argument, asked of the header before anything is decoded
+# Pillow's limit is one global number; `ImageLimits` is compared with the header before anything is decoded
 Image.MAX_IMAGE_PIXELS = None
-# a damaged picture is answered by a status; Pillow's remarks on its tags tell a person nothing
+# damage becomes a status; Pillow's warnings about tags are of no use beside it
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_DCT = np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1))  # type II, of which 8 of 32 rows
+_DCT = np.cos(
+    np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1)
+)  # the first 8 rows of a DCT-II of length 32
 
 Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-large", "refused"]
 
-# what WikiArt shows where it may not show the painting
+# WikiArt's pictures in place of paintings that it may not show
 PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
 WHITE = (255, 255, 255)
-JPEG_SIDE = 65_500
-SMALL_PX = 128  # sides that a small copy has at least: its perceptual hash is the whole picture's, or a bit or two off
-PIXELS_AT_ONCE = (
-    32_000_000  # of all pictures that are being decoded in a process; a larger one is decoded alone
+MAX_JPEG_PX = 65_500  # of a side
+SMALL_PX = (
+    128  # least side of a small copy; its perceptual hash differs from the picture's by at most a bit or two
 )
+# of all pictures that are being decoded in a process; a larger one is decoded alone
+PIXELS_AT_ONCE = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What a picture may measure: its shorter side at least, its area at most."""
+    """The least shorter side and the largest area of a picture."""
 
     min_side_px: int
     max_pixels: int
@@ -48,10 +51,10 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A picture decoded once in full, and its size upright.
+    """A picture that was decoded in full, and its upright size.
 
-    `image` is upright in the file's own colours; sRGB and smaller where it was to be made smaller; None where it is
-    kept as it came. `note` says what of its colours or pages could not be honoured; mostly nothing.
+    `image` is upright in the file's own colours; in sRGB if it was reduced; None if the file is stored unchanged.
+    `note` names colours or pages that are not supported, and is empty for most pictures.
     """
 
     extension: str
@@ -64,18 +67,19 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why bytes are no painting: a status of data/downloads.parquet and a sentence."""
+    """Why bytes were refused: a status of data/downloads.parquet and a sentence."""
 
     status: Refusal
     reason: str
 
 
-def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified | Refused:
-    """Decode `content` in full and measure it. The type is what the bytes say, whatever a header or a name claims.
+def verify(content: bytes, limits: ImageLimits, size_px: float = 0) -> Verified | Refused:
+    """Decode `content` in full and measure it. Its kind is detected from the bytes, not from a name or header.
 
-    `kept_px`: pictures of a shorter side up to this are kept as they came, larger ones come made smaller, to this as
-    their shorter side; 0 changes nothing. Of JPEGs that are kept every coefficient is decoded, which is where damage
-    shows, but only a small grey copy is painted, for half the time. Whatever a decoder raises is a refusal.
+    Pictures whose shorter side is longer than `size_px` are reduced to it, others stay unchanged (their `image` is
+    None); with 0 the full image is returned. Of a JPEG that stays unchanged every coefficient is decoded, which
+    reveals damage, but only a small grey copy is converted, which takes half the time. Any exception of a decoder
+    becomes a refusal.
     """
     kind = sniff(content)
     if kind is None:
@@ -89,16 +93,16 @@ def verify(content: bytes, limits: ImageLimits, kept_px: float = 0) -> Verified 
             return refusal
         opened.check()
         with decoding_slot(width * height):
-            return _verified(opened, limits, kept_px)
-    except Exception as error:  # noqa: BLE001  # no one file ends a stage, whatever its decoder raises
+            return _verified(opened, limits, size_px)
+    except Exception as error:  # noqa: BLE001  # no exception of a decoder may end a stage
         damaged, reason = classify_failure(kind, content, error)
         return Refused("truncated" if damaged else "refused", reason)
 
 
 def read_rgb(content: bytes, name: str = "") -> Image.Image:
-    """Verified bytes as upright sRGB on white. Raises AtelierError, with `name`, where they cannot be decoded.
+    """Decode verified bytes to upright sRGB on white. Raises AtelierError, with `name`, if that fails.
 
-    Many threads that read large pictures do so within `decoding_slot(claimed_pixels(content))`.
+    Threads that read large pictures call it within `decoding_slot(claimed_pixels(content))`.
     """
     kind = sniff(content)
     try:
@@ -112,16 +116,16 @@ def read_rgb(content: bytes, name: str = "") -> Image.Image:
 
 
 def claimed_pixels(content: bytes) -> int:
-    """How many pixels a picture's header claims; 0 where it cannot be read."""
+    """The number of pixels by a picture's header; 0 if it cannot be read."""
     kind = sniff(content)
     try:
         return math.prod(ImageDecoder(kind, content).size) if kind else 0
-    except Exception:  # noqa: BLE001  # whoever decodes it says what is wrong
+    except Exception:  # noqa: BLE001  # decoding reports what is wrong
         return 0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image as `decoding.Opened` loads it as sRGB: its colours converted, transparency on white."""
+    """Convert an image of `decode.ImageDecoder.load` to sRGB, on white where it is transparent."""
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     if not transparent:
         return to_srgb(image)
@@ -133,17 +137,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize_shorter_side(image: Image.Image, size: tuple[int, int], size_px: int) -> Image.Image:
-    """A picture of `size`, of which `image` may be a smaller copy, as sRGB with `size_px` as its shorter side.
+    """Reduce a picture of `size` to sRGB with a shorter side of `size_px`; `image` may be a smaller copy of it.
 
-    Antialiased. A longer side is cut to what a JPEG can hold.
+    Antialiased. The longer side is limited to the maximum of a JPEG.
     """
     factor = size_px / min(size)
-    width, height = (min(max(round(side * factor), size_px), JPEG_SIDE) for side in size)
+    width, height = (min(max(round(side * factor), size_px), MAX_JPEG_PX) for side in size)
     return to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
 
 
 def encode_jpeg(image: Image.Image) -> bytes:
-    """An sRGB picture as a JPEG of quality 95, its colour at full resolution."""
+    """Encode an sRGB picture as a JPEG of quality 95 without chroma subsampling."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
@@ -151,7 +155,7 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 @contextmanager
 def decoding_slot(pixels: int) -> Iterator[None]:
-    """Wait until a picture of so many pixels may be decoded: a process has PIXELS_AT_ONCE, first come, first served."""
+    """Wait until a picture of so many pixels may be decoded; a process decodes PIXELS_AT_ONCE, in order of arrival."""
     global _pixels_free
     pixels = min(pixels, PIXELS_AT_ONCE)
     with _turn, _freed:
@@ -170,7 +174,7 @@ _pixels_free = PIXELS_AT_ONCE
 
 
 def is_placeholder_url(url: str) -> bool:
-    """Whether the address that finally answered is one of WikiArt's stand-ins."""
+    """Whether an image's final address is one of WikiArt's placeholders."""
     return PurePosixPath(urlsplit(url).path).name.split("!")[0].lower() in PLACEHOLDERS
 
 
@@ -183,27 +187,27 @@ def _size_refused(width: int, height: int, limits: ImageLimits) -> Refused | Non
     return None
 
 
-def _verified(opened: ImageDecoder, limits: ImageLimits, kept_px: float) -> Verified | Refused:
-    """The verdict on a picture of a size that is allowed. Raises what `Opened.load` raises."""
+def _verified(opened: ImageDecoder, limits: ImageLimits, size_px: float) -> Verified | Refused:
+    """Verify a picture of allowed size. Raises the exceptions of `ImageDecoder.load`."""
     extension = EXTENSIONS[opened.kind]
-    kept = min(opened.size) <= kept_px
-    if kept and (small := opened.small_grey(SMALL_PX)) and not _is_flat(small):
-        # of a picture of one colour nothing but the mean of its blocks is seen here
+    unchanged = min(opened.size) <= size_px
+    if unchanged and (small := opened.small_grey(SMALL_PX)) and not _is_flat(small):
+        # flat pictures are decoded below, because a small copy shows only the mean of each block
         return Verified(extension, *opened.upright_size, _phash(small), None, opened.note)
-    image = opened.load(int(kept_px) if kept_px and not kept else None)
+    image = opened.load(int(size_px) if size_px and not unchanged else None)
     size = opened.upright_size
     if opened.kind != "JPEG":
         size = image.size
         if refusal := _size_refused(*size, limits):  # a GIF's first frame may enlarge its canvas
             return refusal
-        kept = min(size) <= kept_px
+        unchanged = min(size) <= size_px
     if _is_flat(image):
         return Refused("placeholder", "one colour all over")
     phash = _phash(image)
-    if kept:
+    if unchanged:
         return Verified(extension, *size, phash, None, opened.note)
-    if kept_px:
-        image = resize_shorter_side(image, size, int(kept_px))
+    if size_px:
+        image = resize_shorter_side(image, size, int(size_px))
     return Verified(extension, *size, phash, image, opened.note)
 
 
@@ -219,10 +223,10 @@ def _extrema(image: Image.Image) -> tuple[tuple[int, int], ...]:
 
 
 def _phash(image: Image.Image) -> str:
-    """imagehash's phash in a tenth of its time: the 64 lowest frequencies, each above their median or not."""
+    """The perceptual hash of imagehash.phash, computed ten times faster: the signs of the 64 lowest frequencies."""
     if "transparency" in image.info or image.mode not in ("L", "RGB"):
         image = to_rgb(image)
     small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
     low = _DCT @ np.asarray(small, np.float64) @ _DCT.T
-    middle = np.sort(low, axis=None)[31:33]  # np.median says the same in ten times the time
+    middle = np.sort(low, axis=None)[31:33]  # as np.median, ten times faster
     return np.packbits(low > middle.sum() / 2).tobytes().hex()

@@ -1,5 +1,6 @@
-"""How close generated pictures are to paintings, how varied and how original.
+"""Metrics of generated pictures: how close they are to paintings, how varied and how original.
 
-No number here is an FID, and none compares with papers: the features are those of EfficientNet-Lite0. Each stands
-beside what real paintings score instead.
+`kid`, `kid_coarse`, density and coverage use the features of EfficientNet-Lite0, so they do not compare with published
+FIDs and KIDs; each metric is reported beside the score of real paintings. FID and KID of the Inception network are
+optional.
 """

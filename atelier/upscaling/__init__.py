@@ -1,1 +1,1 @@
-"""Prints: a compact network learns from the paintings how to enlarge, and enlarges in exact tiles."""
+"""Prints: enlarging artworks by a compact network trained on the paintings, by an external network, or by Lanczos."""

@@ -71,8 +71,8 @@ def shown(content: bytes) -> npt.NDArray[np.int16]:
 def note(content: bytes) -> str:
     """The note on a picture, the same whether it would be kept, or made smaller."""
     notes = []
-    for kept_px in (0, math.inf, 40):
-        verdict = verify(content, LIMITS, kept_px)
+    for size_px in (0, math.inf, 40):
+        verdict = verify(content, LIMITS, size_px)
         assert isinstance(verdict, Verified), verdict
         notes.append(verdict.note)
     assert len({*notes}) == 1

@@ -31,7 +31,7 @@ def textured(size: tuple[int, int] = (323, 201)) -> Image.Image:
 
 def verdicts(content: bytes) -> list[Verified | Refused]:
     """As a picture is kept whole, as it came, and as it is made smaller."""
-    return [verify(content, LIMITS, kept_px) for kept_px in (0, math.inf, 40)]
+    return [verify(content, LIMITS, size_px) for size_px in (0, math.inf, 40)]
 
 
 @pytest.mark.parametrize("options", KINDS)

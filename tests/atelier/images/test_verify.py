@@ -156,8 +156,8 @@ def test_one_colour_all_over_is_a_placeholder(kind: str) -> None:
 def test_a_painting_with_one_stroke_on_one_colour_is_no_placeholder(kind: str) -> None:
     canvas = Image.new("RGB", (600, 480), (20, 40, 200))
     canvas.paste((250, 250, 250), (301, 201, 304, 204))
-    for kept_px in (0, math.inf):
-        assert isinstance(verify(encoded(canvas, kind), LIMITS, kept_px), Verified)
+    for size_px in (0, math.inf):
+        assert isinstance(verify(encoded(canvas, kind), LIMITS, size_px), Verified)
 
 
 @pytest.mark.parametrize(
