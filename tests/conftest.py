@@ -46,12 +46,11 @@ def judged_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 LONGEST = (
     "test_pipeline.py",
-    "test_nights_served.py",
+    "test_served_nights.py",
     "test_kills.py",
     "test_reproduce.py",
     "test_train_several.py",
     "test_explore.py",
-    "test_reproduce.py",
 )
 
 
@@ -62,8 +61,11 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that several workers end together, then the others that start processes."""
-    floors = {"tasks": 0, "flows": 0}
+    root = Path(__file__).parent
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
-    items.sort(
-        key=lambda item: (ranks.get(item.path.name, len(LONGEST)), floors.get(item.path.parent.name, 1))
-    )
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        floor = item.path.relative_to(root).parts[0]
+        return ranks.get(item.path.name, len(LONGEST)), floor not in ("tasks", "flows")
+
+    items.sort(key=rank)
