@@ -1,1 +1,1 @@
-"""What is known about works and where their pictures are stored: catalog, shards, the packed training set."""
+"""Data on disk: the catalog and the download records, SQLite files, tar shards, and the packed training set."""

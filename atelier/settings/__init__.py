@@ -1,1 +1,1 @@
-"""The settings of a studio: params.yaml as typed sections, messages about mistakes in it, and edits."""
+"""The settings in params.yaml: their schema, reading them with messages about mistakes, edits and presets."""

@@ -38,9 +38,9 @@ def test_check_torch_compares_its_cuda_version_with_the_driver(
 
 
 def test_the_drivers_version_is_read_from_the_kernel_modules_file(tmp_path: Path) -> None:
-    told = tmp_path / "version"
-    told.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build\n")
-    assert doctor._driver_version(told) == "580.82.07"
+    file = tmp_path / "version"
+    file.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build\n")
+    assert doctor._driver_version(file) == "580.82.07"
     assert doctor._driver_version(tmp_path / "absent") is None
 
 
