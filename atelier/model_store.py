@@ -28,7 +28,7 @@ STORED_NAME = re.compile(rf"({MODEL_NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
 
 
 def start_path(init_from: str | None, network: Mapping[str, Any]) -> Path | None:
-    """The directory of the model that a training starts from, by `train.init_from`; None for random weights.
+    """Return the directory of the model that `train.init_from` means; None for random weights.
 
     Args:
         init_from: a path, `base` for the base model, `auto` for the base model where it fits, or None.
@@ -40,7 +40,7 @@ def start_path(init_from: str | None, network: Mapping[str, Any]) -> Path | None
 
 
 def named_path(init_from: str | None) -> Path | None:
-    """The path that `train.init_from` names itself; None for `auto`, `base` and null."""
+    """Return `train.init_from` as a path; None where it is "auto", "base" or None."""
     return Path(init_from) if init_from and init_from not in ("auto", "base") else None
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from atelier.errors import run_for_exit_code
+
 ROOT = Path(__file__).parents[2]
 STAGE = [
     "-c",
@@ -89,8 +91,6 @@ def test_child_processes_do_not_fail_at_a_closed_pipe_either() -> None:
 
 
 def test_an_os_error_without_a_file_name_is_printed_as_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    from atelier.errors import run_for_exit_code
-
     def fails() -> int:
         raise OSError(5, "Input/output error")
 
@@ -101,8 +101,6 @@ def test_an_os_error_without_a_file_name_is_printed_as_a_sentence(capsys: pytest
 def test_a_full_disk_is_printed_as_a_sentence_that_says_what_to_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atelier.errors import run_for_exit_code
-
     def full() -> int:
         raise OSError(28, "No space left on device")
 
