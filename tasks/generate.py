@@ -50,8 +50,8 @@ def run(stage: Stage) -> str:
     generator, model = load_painter(GENERATOR, device)
     indices = _indices(params, generator, device)
     pick = _pick_facts(params)
-    pictures = (provenance_of(model, _recipe(params, index), pick) for index in indices)
-    height, width = size_px(generator, _recipe(params, 0))
+    pictures = (provenance_of(model, Recipe.of(params, params.seed, index), pick) for index in indices)
+    height, width = size_px(generator, Recipe.of(params, params.seed, 0))
     if is_mural(height, width):
         return _write_murals(stage, generator, [*pictures], height, width)
     with (
@@ -60,20 +60,6 @@ def run(stage: Stage) -> str:
     ):
         write_artworks(generator, pictures, directory, CONTACT_SHEET, progress)
     return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
-
-
-def _recipe(params: Generate, index: int) -> Recipe:
-    """The recipe of picture `index`."""
-    rows, columns = params.canvas
-    return Recipe(
-        seed=params.seed,
-        index=index,
-        canvas=(rows, columns),
-        truncation=params.truncation,
-        layout=params.layout,
-        normalise=params.normalise,
-        seamless=params.seamless,
-    )
 
 
 def _indices(params: Generate, generator: nn.Module, device: torch.device) -> Iterable[int]:
@@ -86,7 +72,7 @@ def _indices(params: Generate, generator: nn.Module, device: torch.device) -> It
     judge = Judge(DISCRIMINATOR, device)
 
     def score(index: int) -> float:
-        return judge.score(paint(generator, _recipe(params, index)))
+        return judge.score(paint(generator, Recipe.of(params, params.seed, index)))
 
     return best_of(Pick.parse(params.pick), params.count, score)
 

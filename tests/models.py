@@ -1,4 +1,4 @@
-"""Small networks for tests of what comes after training."""
+"""Small networks for tests of the stages after training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
 def canvas_inputs(
     generator: torch.nn.Module, seed: int, index: int, canvas: tuple[int, int], truncation: float = 1.0
 ) -> torch.Tensor:
-    """All that a plain canvas is painted from at once, (1, inputs, rows, columns)."""
+    """The inputs of a plain canvas that is painted at once, (1, inputs, rows, columns)."""
     assert isinstance(generator, FieldGenerator)
     rows, columns = canvas
     z = draw_latents(seed, index, generator.nz, canvas, truncation).reshape(1, -1, rows, columns)
@@ -33,7 +33,7 @@ def save_small_generator(
     network: NetworkConfig = SMALL,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """A generator of 32 px whose batch norms know its own statistics, as training leaves them; it paints blots."""
+    """Save a generator of 32 px with running statistics as after a training; it paints blots."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         generator, _ = make_networks(network)

@@ -4,13 +4,13 @@ A recipe that is read from a picture is untrusted input: every number is bounded
 how much memory a recipe takes before it allocates any. Nothing here loads torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atelier.settings.schema import Layout, Normalise
+from atelier.settings.schema import Generate, Layout, Normalise
 
 MAX_MOVES = 16
 MAX_VARIATIONS = 16
@@ -99,6 +99,20 @@ class Recipe(Facts):
     variation: Variation | None = None
     moves: Annotated[tuple[Move, ...], Field(max_length=MAX_MOVES)] = ()
     walk: Walk | None = None
+
+    @classmethod
+    def of(cls, settings: Generate, seed: int, index: int, canvas: Sequence[int] | None = None) -> Self:
+        """The recipe of a picture with the settings in params.yaml's `generate`; `canvas` replaces theirs."""
+        rows, columns = canvas or settings.canvas
+        return cls(
+            seed=seed,
+            index=index,
+            canvas=(rows, columns),
+            truncation=settings.truncation,
+            layout=settings.layout,
+            normalise=settings.normalise,
+            seamless=settings.seamless,
+        )
 
     @property
     def variations(self) -> tuple[Variation, ...]:

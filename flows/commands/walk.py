@@ -250,12 +250,8 @@ def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
     from atelier.settings.load import load_params
 
     generate = load_params(Path("params.yaml")).generate
-    rows, columns = rows_by_columns(canvas, "--canvas") if canvas else generate.canvas
-    recipe = Recipe(
-        seed=station.seed, index=station.index, canvas=(rows, columns), truncation=generate.truncation,
-        layout=generate.layout, normalise=generate.normalise, seamless=generate.seamless,
-    )  # fmt: skip
-    return recipe, generate.device
+    cells = rows_by_columns(canvas, "--canvas") if canvas else None
+    return Recipe.of(generate, station.seed, station.index, cells), generate.device
 
 
 def _check(frame: int | None, frames: Path | None, total: int, out: Path | None) -> None:

@@ -32,12 +32,12 @@ def generator(saved: torch.nn.Module) -> torch.nn.Module:
 
 
 def painted(generator: torch.nn.Module, z: torch.Tensor) -> torch.Tensor:
-    """Images of latents (1, nz) without any grain."""
+    """Images of latents (1, nz), with zeros as grain."""
     return generator(torch.cat([z, z.new_zeros(1, generator.inputs - generator.nz)], 1))
 
 
 def first_features(generator: torch.nn.Module, z: torch.Tensor) -> torch.Tensor:
-    """What the layers above the first are given, taken from the generator itself as it paints."""
+    """The inputs of the layers after the first, recorded while the generator paints."""
     seen = []
     batch_norm = isinstance(generator.layers[0], torch.nn.BatchNorm2d)
     layer = generator.layers[1 if batch_norm else 0]

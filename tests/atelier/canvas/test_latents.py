@@ -92,7 +92,7 @@ def test_a_seamless_field_continues_at_its_other_edge(layout: Layout) -> None:
     field = laid(layout, (12, 12), seamless=True)
     assert likeness(field, (5, 11), (5, 0)) > 0.6
     assert likeness(field, (11, 5), (0, 5)) > 0.6
-    if layout == "smooth":  # open, its edges are strangers
+    if layout == "smooth":  # its edges are unrelated if it is not seamless
         assert abs(likeness(laid(layout, (12, 12)), (5, 11), (5, 0))) < 0.4
 
 
@@ -108,6 +108,6 @@ def test_fields_depend_on_the_picture_only(layout: Layout) -> None:
 @pytest.mark.parametrize("seamless", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_numbers_of_a_recipes_field_do_not_change(layout: Layout, seamless: bool) -> None:
-    """A change here changes every picture ever made with this layout."""
+    """If this test fails, every picture with this layout changes."""
     cell = laid(layout, (4, 7), seamless)[0, :3, -1, -1]
     assert torch.allclose(cell, torch.tensor(LAST_CELLS[layout, seamless]), atol=1e-6)

@@ -32,7 +32,7 @@ TILE_PX = 64
 
 
 class Waves:
-    """A picture that is known at each pixel, however it is cut; it counts its tiles, and may take its time."""
+    """A picture whose pixels follow from a formula. It counts the tiles that are painted, and can be slow."""
 
     def __init__(self, height: int, width: int, pause_s: float = 0) -> None:
         self.height, self.width, self.pause_s, self.asked = height, width, pause_s, 0
@@ -82,7 +82,7 @@ def test_a_finished_mural_is_not_painted_again(tmp_path) -> None:
 
 
 def test_a_kill_loses_one_tile_and_the_bytes_are_the_same(tmp_path) -> None:
-    """Waits for a child that paints slowly."""
+    """Waits for a child process that paints slowly."""
     program = (
         "import sys, pathlib; from tests.atelier.canvas import test_murals as it\n"
         "it.murals.TILE_PX = it.TILE_PX; it.made(it.Waves(300, 500, 0.02), pathlib.Path(sys.argv[1]))"
@@ -128,7 +128,7 @@ def test_pixels_without_a_log_of_tiles_are_painted_from_the_beginning(tmp_path) 
 
 
 def test_memory_is_bounded_by_a_tile(tmp_path) -> None:
-    """A picture of 72 MB within 50 MB of memory of its own, by the kernel's limit on what a child may ask for."""
+    """A child process paints 72 MB of pixels under a limit of 50 MB for additional memory."""
     program = (
         "import resource, sys, pathlib, numpy as np; from tests.atelier.canvas import test_murals as it\n"
         "class Plain(it.Waves):\n"
@@ -157,7 +157,7 @@ def test_a_disk_that_is_too_small_is_reported_before_the_work(tmp_path) -> None:
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:
-    """No file may be larger than 100 kB: the kernel says so as it says that a disk is full."""
+    """Limit files to 100 kB; the kernel reports that like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     yield

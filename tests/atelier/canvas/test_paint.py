@@ -30,7 +30,7 @@ NORMED = ("dcgan", "sketch")
 
 @pytest.fixture(scope="module")
 def generators() -> dict[str, torch.nn.Module]:
-    """Small networks that paint something, with statistics as training leaves them."""
+    """Small networks with running statistics as after a training, so that their pictures have contrast."""
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setitem(r3gan.PRESETS, "narrow", (32, 1))
         patch.setitem(r3gan.PRESETS, "narrow and deep", (32, 2))
@@ -49,7 +49,7 @@ def normed(request: pytest.FixtureRequest, generators: dict[str, torch.nn.Module
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base cell a piece."""
+    """Cut pictures into pieces of one base cell."""
     monkeypatch.setattr(painting, "PIECE_BYTES", 1)
     monkeypatch.setattr(painting, "SMALL_PX", 0)
 

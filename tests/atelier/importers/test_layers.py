@@ -21,7 +21,7 @@ EPS = 1e-5
 
 @dataclass
 class Drawn:
-    """A generator's numbers, layer by layer: weights, biases of all convolutions, batch norms' four."""
+    """A generator's parameters, layer by layer: weights and biases of convolutions, and those of batch norms."""
 
     weights: list[np.ndarray]
     biases: list[np.ndarray]
@@ -46,7 +46,7 @@ def drawn(resolution: int = 32, biased: bool = False, seed: int = 0) -> Drawn:
 
 
 def painted(made: Drawn, z: torch.Tensor, eps: float = EPS) -> torch.Tensor:
-    """What main.lua's layers give, computed by PyTorch's functions and nothing of ours."""
+    """The output of main.lua's generator, computed with PyTorch's functions only."""
     features = z[:, :, None, None]
     for place, weight in enumerate(made.weights):
         stride, padding = (1, 0) if place == 0 else (2, 1)
@@ -61,7 +61,7 @@ def painted(made: Drawn, z: torch.Tensor, eps: float = EPS) -> torch.Tensor:
 def net_g(
     made: Drawn, package: str = "nn", kind: str = "torch.FloatTensor", biased: bool = False, **norm: object
 ) -> Obj:
-    """netG as `torch.save(…, netG:clearState())` has it after `getParameters()`: weights are views of one storage."""
+    """netG as `torch.save(…, netG:clearState())` writes it after `getParameters()`, with one storage."""
     flat = []
     for weight, bias, norm in itertools.zip_longest(made.weights, made.biases, made.norms, fillvalue=()):
         flat += [weight, bias, *norm[:2]]
@@ -217,7 +217,7 @@ def net_d(draw: np.random.Generator, slope: float = 0.2) -> Obj:
 
 
 def judged(network: Obj, images: torch.Tensor) -> torch.Tensor:
-    """What netD's layers give before the sigmoid, computed by PyTorch's functions and nothing of ours."""
+    """The output of netD before the sigmoid, computed with PyTorch's functions only."""
 
     def numbers(module: Obj, key: str) -> torch.Tensor:
         found = module.fields[key]

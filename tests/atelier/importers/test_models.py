@@ -23,7 +23,7 @@ NZ, NGF, NDF = 5, 3, 2
 
 
 def pth_pair(folder: Path, prefix: str = "") -> tuple[torch.nn.Module, Path, Path]:
-    """netG and netD of pytorch/examples as their state dicts' files, and our generator with the same weights."""
+    """Files of netG and netD of pytorch/examples, and Atelier's generator with the same weights."""
     torch.manual_seed(0)
     generator, discriminator = make_networks(NetworkConfig("dcgan", 64, {"nz": NZ, "ngf": NGF, "ndf": NDF}))
     for name, values in generator.state_dict().items():

@@ -14,7 +14,7 @@ FIRST_THREE = [1.7141123, 2.0535135, -0.6668865]
 
 @pytest.fixture(scope="module")
 def generator() -> torch.nn.Module:
-    """A generator whose batch norms know its own statistics, as training leaves them."""
+    """A generator with running statistics as after a training."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = DcganGenerator(32, nz=32, ngf=12)
@@ -66,7 +66,7 @@ def test_truncation_scales_the_latent() -> None:
 
 
 def test_the_numbers_of_a_latent_do_not_change() -> None:
-    """A change here changes every picture ever made: raise the name in the hash instead."""
+    """If this test fails, every picture changes: a new scheme needs a new name in the hash."""
     first = draw_latents(1, 7, 100)[0, :3]
     assert torch.allclose(first, torch.tensor(FIRST_THREE), atol=1e-6)
 
