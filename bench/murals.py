@@ -25,9 +25,10 @@ from atelier.canvas.paint import Painting, latent_field, paint
 from atelier.canvas.recipe import Recipe
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.networks.latent_field import in_double_precision, render
+from atelier.paths import ARTWORKS, GENERATOR
 from atelier.provenance.facts import PixelFacts
 from atelier.settings.schema import Params, Sketch
-from tasks.generate import ARTWORKS, GENERATOR, run
+from tasks.generate import run
 from tasks.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[1]

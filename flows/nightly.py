@@ -25,6 +25,7 @@ from atelier.data.catalog import read_downloads
 from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
 from atelier.metrics.comparison import Comparison
+from atelier.paths import CONTACT_SHEET, COVERAGE, DATASET, DOWNLOADS, GENERATOR, MODEL, NIGHT, PARAMS
 from atelier.settings.edit import Change
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
@@ -40,11 +41,7 @@ from flows.repo import stages
 from flows.runtime import process, work_tree
 from flows.runtime.process import TICK_S, in_words
 
-PARAMS = Path("params.yaml")
-GENERATOR = champion.MODEL / model_store.GENERATOR_FILE
-CONTACT_SHEET = Path("data/contact_sheet.png")
-RESULTS = Path(".atelier/nightly")  # in the clone, of the latest night
-COMPARISON, SHEET, REPORT = RESULTS / "verdict.json", RESULTS / "sheet.png", RESULTS / "report.md"
+COMPARISON, SHEET, REPORT = NIGHT / "verdict.json", NIGHT / "sheet.png", NIGHT / "report.md"
 T = TypeVar("T")
 
 notify = notifier(
@@ -165,7 +162,7 @@ class _Challenge:
         """The reason to promote the challenger, or None to keep the champion."""
         if self._champion is None:
             return "the first champion"
-        old, new = champion.read_model(self._champion.path), champion.read_model(champion.MODEL)
+        old, new = champion.read_model(self._champion.path), champion.read_model(MODEL)
         if not new.is_comparable(old):
             return f"{new.arch} of {new.resolution} px follows {old.arch} of {old.resolution} px, uncompared"
         state = compare(
@@ -199,9 +196,9 @@ class _Challenge:
 
     def _harvest(self) -> Harvest:
         """Count what the stages before the training collected."""
-        catalog = json.loads(Path("data/catalog.json").read_text())
-        arrived = sum(entry.status == "ok" for entry in read_downloads(Path("data/downloads.parquet")))
-        dataset = json.loads(Path("data/dataset/dataset.json").read_text())
+        catalog = json.loads(COVERAGE.read_text())
+        arrived = sum(entry.status == "ok" for entry in read_downloads(DOWNLOADS))
+        dataset = json.loads((DATASET / "dataset.json").read_text())
         return Harvest(
             catalog["found"], arrived, dataset["train"], dataset["held_out"],
             self._champion.paintings if self._champion else None, catalog.get("incomplete_because", ()),
@@ -226,7 +223,7 @@ def compare(champion_generator: Path, params: Params) -> State:
     """Compare the champion with the challenger on the held-out paintings, in a child process that loads torch."""
     logger = get_run_logger()
     command = [*compare_command(champion_generator, GENERATOR, params, sheet=SHEET), f"--json={COMPARISON}"]
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    NIGHT.mkdir(parents=True, exist_ok=True)
     for path in (COMPARISON, SHEET):  # of an earlier night
         path.unlink(missing_ok=True)
     last = ""

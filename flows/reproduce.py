@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.errors import AtelierError
+from atelier.paths import REPRODUCE, REPRODUCED
 from flows.orchestration import server_config
 from flows.records.networks import Networks
 from flows.repaint import job
@@ -27,8 +28,6 @@ from flows.repaint.variations import Changes, paint_variations
 from flows.runtime import process, work_tree
 from flows.runtime.process import in_words
 
-SCRATCH = Path(".atelier/reproduce")
-REPRODUCED = Path(".atelier/reproduced")
 NOT_ALL = "Not all reproduced"  # the state of a flow that painted every picture, not all of them as they were
 
 
@@ -85,8 +84,8 @@ def _paint(request: Request, pictures: Sequence[Picture], output: OutputFolder, 
     root = Path.cwd()
     networks = Networks(root, _log)
     networks.find(set().union(*(job.network_keys(picture.provenance) for picture in pictures)))
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+    REPRODUCE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=REPRODUCE) as scratch:
         workspace = Workspace(root, root / scratch, networks, output, request.device, _log)
         sessions = [Session(workspace, group) for group in _by_model(pictures)]
         with sessions[0].started():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atelier.errors import AtelierError
+from atelier.paths import PARAMS
 from atelier.settings.load import load_params
 from flows.runtime import process, work_tree
 
@@ -21,7 +22,7 @@ def main(targets: Sequence[str]) -> int:
 
     def work() -> int:
         work_tree.enter()
-        load_params(Path("params.yaml"))
+        load_params(PARAMS)
         with work_tree.only_flow():
             return _run(targets)
 

@@ -6,21 +6,18 @@ import os
 import sys
 import time
 import traceback
-from pathlib import Path
 from types import TracebackType
 
 from atelier.parent_death import die_with_starter
-
-FAILED = "failed"  # the folder of .atelier in which a failed stage writes <stage>.json
+from atelier.paths import FAILED
 
 
 def record_failure(stage: str, message: str) -> None:
     """Write why a stage failed to `.atelier/failed/<stage>.json`, for the flow that runs it."""
-    folder = Path(".atelier", FAILED)
     with contextlib.suppress(OSError):  # a full disk, or a folder of another user's: the message was printed
-        folder.mkdir(parents=True, exist_ok=True)
+        FAILED.mkdir(parents=True, exist_ok=True)
         outcome = {"run": os.environ.get("ATELIER_RUN", ""), "message": message}
-        (folder / f"{stage}.json").write_text(json.dumps(outcome), encoding="utf-8")
+        (FAILED / f"{stage}.json").write_text(json.dumps(outcome), encoding="utf-8")
 
 
 def _record_mistake(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -8,8 +8,9 @@ from atelier.data.dataset import INDEX_SCHEMA, read_placements, write_placements
 from atelier.data.duplicates import LookAlike, downloaded_pictures, find_look_alikes
 from atelier.data.pack import write_dataset
 from atelier.data.shards import read_shards
+from atelier.paths import DATASET, DOWNLOADS, SHARDS
 from atelier.settings.messages import counted
-from tasks.stage import DATA, Stage, main
+from tasks.stage import Stage, main
 
 MAX_NAMED_LOOK_ALIKES = 10  # in the log; data/downloads.parquet names all
 
@@ -17,7 +18,7 @@ MAX_NAMED_LOOK_ALIKES = 10  # in the log; data/downloads.parquet names all
 def run(stage: Stage) -> str:
     """Make data/dataset from data/images and data/downloads.parquet, with the section `augment` of params.yaml."""
     section = stage.params.augment
-    arrived = downloaded_pictures(read_downloads(DATA / "downloads.parquet"))
+    arrived = downloaded_pictures(read_downloads(DOWNLOADS))
     alike = find_look_alikes(arrived) if section.near_duplicates == "exclude" else {}
     _print_left_out(alike)
     # one file for each share, so that a change of augment.held_out makes a new split
@@ -26,8 +27,8 @@ def run(stage: Stage) -> str:
     with stage.progress(len(arrived) - len(alike), "images") as progress:
         facts = write_dataset(
             arrived,
-            read_shards(DATA / "images"),
-            DATA / "dataset",
+            read_shards(SHARDS),
+            DATASET,
             resolution=section.resolution,
             crop=section.crop,
             mirror=section.mirror,
@@ -37,7 +38,7 @@ def run(stage: Stage) -> str:
             advance=progress.advance,
             placed=placed,
         )
-    index = read_table(DATA / "dataset" / "index.parquet", INDEX_SCHEMA)
+    index = read_table(DATASET / "index.parquet", INDEX_SCHEMA)
     sides = zip(index["id"].to_pylist(), index["split"].to_pylist(), strict=True)
     write_placements(placements, placed, arrived, sides)
     left_out = facts["left_out_too_small"]

@@ -15,11 +15,12 @@ from atelier.download.sources import FolderSpec, SiteSpec, Source, SourceSpec, g
 from atelier.errors import AtelierError
 from atelier.gallery.server import serve
 from atelier.images.verify import ImageLimits
+from atelier.paths import ARRIVALS, CATALOG, DOWNLOADS, SHARDS, STATE
 from atelier.settings.load import image_folder
 from atelier.settings.messages import counted
 from atelier.settings.schema import Download, Params
 from atelier.web.hosts import is_loopback
-from tasks.stage import DATA, STATE, Stage, main
+from tasks.stage import Stage, main
 
 FETCH_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing else"
 
@@ -27,12 +28,12 @@ FETCH_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing e
 def run(stage: Stage) -> str:
     """params `download`; data/catalog.parquet → data/images, data/downloads.parquet."""
     section = stage.params.download
-    works = read_catalog(DATA / "catalog.parquet")
+    works = read_catalog(CATALOG)
     limits = Limits(ImageLimits(section.min_side_px, section.max_pixels), section.max_bytes, section.size_px)
     with (
         source_spec(stage.params) as spec,
         spec.open() as source,
-        Arrivals(STATE / "images", limits) as arrivals,
+        Arrivals(ARRIVALS, limits) as arrivals,
     ):
         engine = new_engine(section, spec, source, limits)
         with stage.progress(len(works), "works") as progress:
@@ -51,8 +52,8 @@ def run(stage: Stage) -> str:
                 "check scrape.source and the limits of `download` in params.yaml"
             )
         with full_disk_explained(arrivals.path):
-            write_shards(shard_items(works, records, source, arrivals), DATA / "images")
-            write_downloads(records, DATA / "downloads.parquet")
+            write_shards(shard_items(works, records, source, arrivals), SHARDS)
+            write_downloads(records, DOWNLOADS)
     lacking = len(records) - arrived
     return (
         f"{counted(arrived, 'picture')} of {counted(len(works), 'work')}"

@@ -15,13 +15,13 @@ from atelier.metrics.panel import Metric, NearestPaintings, Quality, Scores, mea
 from atelier.metrics.patches import softness
 from atelier.networks import load_generator
 from atelier.networks.latent_field import render_seed
+from atelier.paths import DATASET, EVALUATION, GENERATOR, METRICS
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.messages import counted
 from atelier.settings.schema import Evaluate
-from tasks.stage import DATA, Stage, main
+from tasks.stage import Stage, main
 
-METRICS = Path("metrics.json")
 GRID = 64  # pictures in the grids of samples and of held-out paintings
 PAIRS = 32  # generated pictures shown beside their nearest training paintings
 
@@ -30,8 +30,8 @@ def run(stage: Stage) -> str:
     """params `evaluate`; data/dataset and data/model/generator.safetensors → metrics.json, data/evaluation."""
     params = stage.params.evaluate
     device = deterministic_device(stage.name, params.device)
-    dataset = open_dataset(DATA / "dataset")
-    generator, header = load_generator(DATA / "model" / "generator.safetensors", device)
+    dataset = open_dataset(DATASET)
+    generator, header = load_generator(GENERATOR, device)
     if header["resolution"] != dataset.resolution:
         raise AtelierError(
             f"the generator paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
@@ -57,7 +57,7 @@ def run(stage: Stage) -> str:
         elif inception:
             metrics["inception"] = {"not_computed": str(inception)}
     write_json(METRICS, metrics)
-    with replacing_directory(DATA / "evaluation") as directory:
+    with replacing_directory(EVALUATION) as directory:
         write_sheet(directory / "samples.png", pictures[:GRID])
         write_sheet(directory / "held_out.png", held_out[:GRID])
         write_sheet(directory / "nearest.png", beside_nearest(pictures, training, kin), columns=8)

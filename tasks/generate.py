@@ -27,6 +27,7 @@ from atelier.canvas.paint import (
 from atelier.canvas.recipe import Recipe
 from atelier.device import deterministic_device
 from atelier.files import digest, link_or_copy, replacing_directory
+from atelier.paths import ARTWORKS, CONTACT_SHEET, DISCRIMINATOR, GENERATOR
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
@@ -34,13 +35,10 @@ from atelier.progress import Progress
 from atelier.provenance.facts import PickFacts, Provenance
 from atelier.settings.messages import counted
 from atelier.settings.schema import Generate
-from tasks.stage import DATA, Stage, main
+from tasks.stage import Stage, main
 from tasks.states import facts_of, key_of
 
-ARTWORKS = DATA / "artworks"
-CONTACT_SHEET = DATA / "contact_sheet.png"
-GENERATOR = DATA / "model" / "generator.safetensors"
-DISCRIMINATOR = DATA / "model" / "discriminator.safetensors"  # read only if generate.pick is set
+CONTACT_SHEET = CONTACT_SHEET
 
 
 def run(stage: Stage) -> str:

@@ -1,7 +1,7 @@
-"""What dvc.yaml says that a stage depends on, read when the stage begins and compared when it ends.
+"""The inputs of a stage as dvc.yaml lists them, read when the stage begins and compared when it ends.
 
-DVC hashes a stage's dependencies after its command has ended. Whatever was edited in between would be recorded in
-dvc.lock as what made the result, and the run cache would give that result to every clone.
+DVC hashes a stage's dependencies after its command has ended. A file that was edited in between would be recorded in
+dvc.lock as the input of the result, and the run cache would give that result to every clone.
 """
 
 import hashlib
@@ -16,12 +16,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError
+from atelier.paths import DVC_YAML, PARAMS
 from tasks import STARTED_NS
 
 CODE_ROOT = Path(__file__).resolve().parents[1]  # of the modules that this process runs
-PARAMS, DVC_YAML, IGNORED = Path("params.yaml"), Path("dvc.yaml"), Path(".dvcignore")
+DVCIGNORE = Path(".dvcignore")
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
-NAMED = 5  # changed files that a message names
+MAX_NAMED = 5  # changed files that a message names
 ABSENT = "absent"
 
 Key = tuple[str, str]  # a parameter file, and a dotted key in it; "" is the whole file
@@ -31,8 +32,8 @@ Key = tuple[str, str]  # a parameter file, and a dotted key in it; "" is the who
 class Inputs:
     """A stage's dependencies at one moment.
 
-    `params` has the values of its parameters, `files` a digest of each file of code and, of each other file, what DVC
-    itself goes by: inode, size and time of the last change. Paths are relative to the studio's root.
+    `params` maps its parameters to their values; `files` maps each file of code to its digest, and any other file to
+    its inode, size and modification time, which DVC compares as well. Paths are relative to the studio's root.
     """
 
     stage: str
@@ -42,9 +43,9 @@ class Inputs:
 
     @classmethod
     def read(cls, stage: str, root: Path = Path()) -> Self:
-        """The inputs of `stage` as they are now; without a dvc.yaml or its stage, the section of that name.
+        """Read the inputs of `stage`; if dvc.yaml does not have it, the section of that name in params.yaml.
 
-        Raises AtelierError where dvc.yaml or a parameter file is not YAML.
+        Raises AtelierError if dvc.yaml or a parameter file is not YAML.
         """
         declared = _declared(stage, root)
         keys, deps = (
@@ -55,11 +56,11 @@ class Inputs:
 
     @property
     def code(self) -> dict[str, str]:
-        """The digests of the files of code alone, by path."""
+        """The digest of each file of code, by path."""
         return {path: state for path, state in self.files.items() if path.endswith(".py")}
 
     def left_out(self, defaults: Mapping[str, Any]) -> list[str]:
-        """The dotted keys that the stage depends on and params.yaml does not have; `defaults` has all."""
+        """Return the dotted keys of `defaults` that the stage depends on and params.yaml does not set."""
         return [
             name
             for (file, key), value in self.params.items()
@@ -68,15 +69,15 @@ class Inputs:
         ]
 
     def edited_since_start(self) -> list[str]:
-        """The code that was edited while this process imported it."""
+        """Return the files of code that were edited while this process imported them."""
         if Path.cwd().resolve() != CODE_ROOT:
             return []  # the files are not those that this process runs
         return [path for path in self.code if _changed_ns(Path(path)) >= STARTED_NS]
 
     def changed(self) -> list[str]:
-        """What differs now, in words; empty where nothing does.
+        """Return the names of the params and files that have changed since.
 
-        Raises AtelierError where a parameter file cannot be read any more.
+        Raises AtelierError if a parameter file cannot be read any more.
         """
         values, files = _values([*self.params], Path()), _files(self.deps, Path())
         paths = sorted(self.files.keys() | files.keys())
@@ -87,7 +88,7 @@ class Inputs:
 
 
 def refuse_changed(inputs: Inputs) -> None:
-    """Raise AtelierError where what a stage depends on is not what it was at the stage's start."""
+    """Raise AtelierError if an input of a stage has changed since the stage began."""
     if changed := inputs.changed():
         raise AtelierError(
             f"{listing(changed)} edited while the stage ran, so its result is not what the files say now: "
@@ -96,19 +97,19 @@ def refuse_changed(inputs: Inputs) -> None:
 
 
 def refuse_edited_at_start(inputs: Inputs) -> None:
-    """Raise AtelierError where this process may have imported another version of the code than there is now."""
+    """Raise AtelierError if this process may have imported an earlier version of the code."""
     if edited := inputs.edited_since_start():
         raise AtelierError(f"{listing(edited)} edited while the stage was starting: run again")
 
 
 def listing(names: Sequence[str]) -> str:
-    """`a was`, or `a, b and 3 more were`."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more} {'was' if len(names) == 1 else 'were'}"
+    """Return `a was`, or `a, b and 3 more were`."""
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more} {'was' if len(names) == 1 else 'were'}"
 
 
 def _declared(stage: str, root: Path) -> Mapping[str, Any]:
-    """dvc.yaml's entry for the stage."""
+    """Return the stage's entry in dvc.yaml; empty if there is none."""
     document = _load(root / DVC_YAML)
     stages = document.get("stages") if isinstance(document, Mapping) else None
     declared = stages.get(stage) if isinstance(stages, Mapping) else None
@@ -116,7 +117,7 @@ def _declared(stage: str, root: Path) -> Mapping[str, Any]:
 
 
 def _keys(params: Sequence[Any], root: Path) -> Iterator[Key]:
-    """A dvc.yaml's `params`: keys of params.yaml, and of other files as {file: [keys]}, where no keys are all."""
+    """Yield the keys of a list `params`: of params.yaml, or of another file as {file: [keys]}; no keys are all."""
     for entry in params:
         if isinstance(entry, Mapping):
             for file, keys in entry.items():
@@ -126,14 +127,14 @@ def _keys(params: Sequence[Any], root: Path) -> Iterator[Key]:
 
 
 def _paths(deps: Sequence[Any], root: Path) -> Iterator[str]:
-    """A dvc.yaml's `deps`: paths, or paths with settings of their own as {path: settings}."""
+    """Yield the paths of a list `deps`, whose entries are paths or {path: settings}."""
     for entry in deps:
         for path in entry if isinstance(entry, Mapping) else [entry]:
             yield _filled(str(path), root)
 
 
 def _filled(text: str, root: Path) -> str:
-    """`train.${train.arch}` as `train.sketch`."""
+    """Replace templates by values of params.yaml: `train.${train.arch}` becomes `train.sketch`."""
     return TEMPLATE.sub(lambda match: str(_at(_load(root / PARAMS), match[1])), text)
 
 
@@ -151,7 +152,7 @@ def _at(document: Any, key: str) -> Any:
 
 
 def _load(path: Path) -> Any:
-    """A YAML file's content; of any other kind of file, its digest; None where there is no file."""
+    """Return the content of a YAML file, the digest of any other file, or None for a missing file."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -167,8 +168,8 @@ def _load(path: Path) -> Any:
 
 
 def _files(deps: Sequence[str], root: Path) -> dict[str, str]:
-    """The files of these paths, those of directories by their own names, without what DVC is told to ignore."""
-    ignored = GitIgnoreSpec.from_lines(_lines(root / IGNORED))
+    """Return the state of each file at or below these paths, except those that .dvcignore excludes."""
+    ignored = GitIgnoreSpec.from_lines(_lines(root / DVCIGNORE))
     states = {}
     for dep in deps:
         place = root / dep
@@ -205,7 +206,7 @@ def _state(path: Path) -> str:
 
 
 def _changed_ns(path: Path) -> int:
-    """When the file was last written, renamed or replaced; unlike mtime, nothing can set this back."""
+    """Return when the file was last written, renamed or replaced; unlike mtime, no program can set this back."""
     try:
         return path.stat().st_ctime_ns
     except OSError:

@@ -11,6 +11,7 @@ from atelier.data.folder import read_folder
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.gallery.server import GENRE, serve, virtual_url
+from atelier.paths import CATALOG, COVERAGE
 from atelier.settings.load import csv_file, image_folder
 from atelier.settings.messages import counted
 from atelier.settings.schema import Folder, Gallery, WikiArt
@@ -20,7 +21,7 @@ from atelier.wikiart.cached_client import CachedClient, ResponseCache
 from atelier.wikiart.harvest import harvest
 from atelier.wikiart.lists import Query, collect
 from atelier.wikiart.slugs import fetch_slugs, unknown_slug
-from tasks.stage import DATA, Stage, main
+from tasks.stage import Stage, main
 
 RETRIES = (
     5  # half a minute with back-off: enough for a short failure, short enough for a machine that is offline
@@ -42,8 +43,8 @@ def run(stage: Stage) -> str:
     if not found.works:
         why = "; ".join(reason for reason in (skipped, incomplete) if reason)
         raise AtelierError(f"{source} gave no works{f' ({why})' if why else ''}: {_advice(params.source)}")
-    write_catalog(found.works, DATA / "catalog.parquet")
-    write_json(DATA / "catalog.json", coverage_report(params.source, source, found))
+    write_catalog(found.works, CATALOG)
+    write_json(COVERAGE, coverage_report(params.source, source, found))
     for note in found.notes:
         _print(note)
     summary = f"{counted(len(found.works), 'work')} of {source}{f'; left out: {skipped}' if skipped else ''}"

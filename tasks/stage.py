@@ -13,23 +13,20 @@ from typing import NoReturn
 
 from atelier.errors import AtelierError, TransientError, describe_os_error, ignore_output_errors
 from atelier.files import write_bytes, write_json
+from atelier.paths import EXECUTED, FAILED, LOCK_FILE, LOCK_FILE_COPY, PARAMS, PROGRESS, STATE
 from atelier.progress import Progress
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
-from tasks import FAILED, record_failure
-from tasks.inputs import CODE_ROOT, PARAMS, Inputs, refuse_changed, refuse_edited_at_start
+from tasks import record_failure
+from tasks.inputs import CODE_ROOT, Inputs, refuse_changed, refuse_edited_at_start
 
-DATA = Path("data")
-FINISHED = "finished"  # a file beside the resumable states of a training that has succeeded
-LOCK_FILE = Path("dvc.lock")
-STATE = Path(".atelier")  # what outlives DVC's deletion of outs: resumable states, arrived bytes, progress
-PROGRESS, EXECUTED = STATE / "progress", STATE / "executed"
+FINISHED = "finished"  # an empty file that marks the resumable states of a training that succeeded
 
 
 class Stage:
-    """A running stage: its name, the whole of params.yaml, and where its long-lived state goes.
+    """A running stage: its name, all params, its code, and the folder of its resumable state.
 
-    `after_success` has what is to be done once the stage has succeeded and its inputs are still what they were.
+    The functions in `after_success` are called once the stage has succeeded and its inputs have not changed.
     """
 
     def __init__(self, name: str, params: Params, inputs: Inputs | None = None) -> None:
@@ -38,34 +35,34 @@ class Stage:
 
     @functools.cached_property
     def code(self) -> dict[str, str]:
-        """The SHA-256 of each file of code that decides this stage's bytes, as dvc.yaml lists them, by path."""
+        """The SHA-256 of each file of code that dvc.yaml lists for this stage, by path."""
         return (self._inputs and self._inputs.code) or Inputs.read(self.name, CODE_ROOT).code
 
     @property
     def state(self) -> Path:
-        """`.atelier/<stage>/`, created on demand, never deleted by DVC."""
+        """The folder `.atelier/<stage>/`, created on demand, which DVC never deletes."""
         return _writable(STATE / self.name)
 
     def state_of(self, key: str) -> Path:
-        """`.atelier/<stage>/<key>/`, which need not be there; AtelierError where it is and may not be written to."""
+        """Return `.atelier/<stage>/<key>/`, which may not exist. Raises AtelierError where it cannot be written to."""
         path = self.state / key
         return _writable(path) if path.exists() else path
 
     def refuse_changed(self) -> None:
-        """Raise AtelierError where what the stage depends on has changed since it began; before a state is removed."""
+        """Raise AtelierError if an input has changed since the stage began."""
         if self._inputs:
             refuse_changed(self._inputs)
 
     def progress(self, total: float, unit: str, start: float = 0, silent: bool = False) -> Progress:
-        """The stage's progress: bar or lines, and `.atelier/progress/<stage>.json` unless it is to be silent."""
+        """Return a progress bar that also writes `.atelier/progress/<stage>.json`, unless it is `silent`."""
         return Progress(self.name, total, unit, None if silent else PROGRESS, start)
 
 
 def main(name: str, work: Callable[[Stage], str]) -> None:
-    """Run one stage and exit: 0 after its summary line, 1 with a sentence for a mistake, 75 (EX_TEMPFAIL) with one for
-    trouble that may pass by itself, 130 or 143 if stopped.
+    """Run one stage and exit the process.
 
-    `work` does the stage and returns its one-line summary.
+    `work` runs the stage and returns a one-line summary. The exit status is 0 on success, 1 after an error, 75
+    (EX_TEMPFAIL) after an error that may pass by itself, 130 after Ctrl-C and 143 after SIGTERM.
     """
     signal.signal(signal.SIGTERM, _stop)
     ignore_output_errors(line_buffering=True)
@@ -74,8 +71,8 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         inputs = Inputs.read(name)  # before params.yaml is read: an edit between the two is found at the end
         refuse_edited_at_start(inputs)
         stage = Stage(name, load_params(PARAMS), inputs)
-        _tell_defaults(stage.params, inputs)
-        for folder in (PROGRESS, EXECUTED):  # found out now, not after hours of work
+        _print_defaults(stage.params, inputs)
+        for folder in (PROGRESS, EXECUTED):  # fails now rather than after hours of work
             _writable(folder)
         _copy_lock_file()
         summary = work(stage)
@@ -94,42 +91,8 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)")
 
 
-def _copy_lock_file() -> None:
-    """Copy dvc.lock to `.atelier/dvc.lock`: DVC writes it in place, and one that is killed then leaves half of it.
-
-    The next flow puts the copy back (flows.repo.locks.mend).
-    """
-    if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
-        write_bytes(STATE / LOCK_FILE, LOCK_FILE.read_bytes())
-
-
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
-def _tell_defaults(params: Params, inputs: Inputs) -> None:
-    """Print which keys of the stage's sections params.yaml leaves out: DVC sees no change of what is not written."""
-    if left_out := inputs.left_out(params.model_dump()):
-        print(
-            f"{inputs.stage}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay"
-        )
-
-
-def _record_success(name: str, summary: str) -> None:
-    """Write `.atelier/executed/<stage>.json`; a stage that DVC restores from its cache writes none."""
-    write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary})
-    (STATE / FAILED / f"{name}.json").unlink(missing_ok=True)
-
-
-def _fail(name: str, message: str, status: int) -> NoReturn:
-    """Print a message, record it for a flow that runs this stage, and exit."""
-    print(f"{name}: {message}", file=sys.stderr)
-    record_failure(name, message)
-    sys.exit(status)
-
-
 def _writable(folder: Path) -> Path:
-    """The folder, made where it is not there and written to once. Raises AtelierError where that fails."""
+    """Create the folder and write to it once; return it. Raises AtelierError where that is not permitted."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -140,3 +103,37 @@ def _writable(folder: Path) -> Path:
         raise AtelierError(
             f"{folder} cannot be written: {error.strerror}: `atelier doctor` says what belongs to another user"
         ) from None
+
+
+def _stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
+def _print_defaults(params: Params, inputs: Inputs) -> None:
+    """Print the stage's keys that params.yaml does not set: DVC does not notice when their defaults change."""
+    if left_out := inputs.left_out(params.model_dump()):
+        print(
+            f"{inputs.stage}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay"
+        )
+
+
+def _copy_lock_file() -> None:
+    """Copy dvc.lock to `.atelier/dvc.lock`, from which flows.repo.locks restores it.
+
+    DVC writes dvc.lock in place, so a DVC process that is killed meanwhile leaves half of it.
+    """
+    if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
+        write_bytes(LOCK_FILE_COPY, LOCK_FILE.read_bytes())
+
+
+def _record_success(name: str, summary: str) -> None:
+    """Write `.atelier/executed/<stage>.json`; a stage that DVC restores from its cache writes none."""
+    write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary})
+    (FAILED / f"{name}.json").unlink(missing_ok=True)
+
+
+def _fail(name: str, message: str, status: int) -> NoReturn:
+    """Print a message, record it for a flow that runs this stage, and exit."""
+    print(f"{name}: {message}", file=sys.stderr)
+    record_failure(name, message)
+    sys.exit(status)

@@ -1,6 +1,6 @@
-"""Resumable states in `.atelier/<stage>/<key>`: which one a stage goes on from, why not another, and what is kept.
+"""The folders of resumable training states, `.atelier/<stage>/<key>`: which is resumed, and which are deleted.
 
-The key is a hash of everything that decides the bytes of the result, which `inputs.json` in the directory lists.
+The key is a hash of all facts that decide the bytes of the result; `inputs.json` in the folder lists them.
 """
 
 import hashlib
@@ -14,49 +14,49 @@ from typing import Any, Self
 import torch
 
 from atelier.files import size_bytes, write_json
-from tasks.inputs import NAMED
+from tasks.inputs import MAX_NAMED
 from tasks.stage import FINISHED, Stage
 
 INPUTS = "inputs.json"
 TORCH = "torch"
-MOST_UNFINISHED = 2  # trainings of other settings that were not finished and are kept, the last ones
+MAX_UNFINISHED = 2  # unfinished trainings with other settings that are kept, the latest ones
 Facts = Mapping[str, Any]
 
 
 def key_of(facts: Facts) -> str:
-    """16 hex digits that change with any of these JSON-able facts."""
+    """Return 16 hex digits that identify these facts, which JSON can represent."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def facts_of(stage: Stage, settings: Facts) -> dict[str, Any]:
-    """`settings`, with the code that decides the stage's bytes (as dvc.yaml lists it) and torch's version.
+    """Return `settings`, the digests of the stage's code and torch's version without the patch number.
 
-    A patch release of torch is no other version: it may round differently, and a state of days is worth more.
+    A patch release of torch may round differently, but that is better than to lose a training of days.
     """
     return {**settings, **stage.code, TORCH: _minor(torch.__version__)}
 
 
 @dataclass(frozen=True)
 class States:
-    """The directory of the states of one training, `.atelier/<stage>/<key>`, among those of others."""
+    """The folder of one training's states, `.atelier/<stage>/<key>`; other trainings' folders are beside it."""
 
     directory: Path
     facts: Facts
 
     @classmethod
     def of(cls, stage: Stage, settings: Facts) -> Self:
-        """Those of a training with `settings`, by names that a person knows, and the present code."""
+        """Return the states of a training with `settings`, by their names in params.yaml, and the present code."""
         facts = facts_of(stage, settings)
         return cls(stage.state_of(key_of(facts)), facts)
 
     @classmethod
     def latest(cls, stage: Stage) -> Self:
-        """Those of the training that began last, perhaps in another process."""
+        """Return the states of the training that began last, perhaps in another process."""
         directory = max(stage.state.glob(f"*/{INPUTS}"), key=lambda path: path.stat().st_mtime_ns).parent
         return cls(directory, _read(directory).get("facts", {}))
 
     def begin(self) -> None:
-        """Write down what the states are made with."""
+        """Create the folder and record the facts of this training in it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / FINISHED).unlink(missing_ok=True)
         if _read(self.directory):
@@ -65,33 +65,30 @@ class States:
             write_json(self.directory / INPUTS, {"facts": self.facts, TORCH: torch.__version__})
 
     def another_torch(self) -> str:
-        """A sentence where the states were begun with another patch release of torch; else empty."""
+        """Return a sentence if the training began with another patch release of torch, else an empty text."""
         began = _read(self.directory).get(TORCH, torch.__version__)
         if began == torch.__version__:
             return ""
         return f"begun with torch {began}, goes on with {torch.__version__}: the result may be rounded differently"
 
     def not_taken(self) -> str:
-        """Why the training most like this one, which was not finished, is not gone on with, and where it lies.
-
-        Empty where there is none.
-        """
+        """Say why the most similar unfinished training is not resumed and where it is; empty if there is none."""
         others = {other: self._differences(_read(other)) for other in self._unfinished()}
         if not others:
             return ""
         other, differences = min(others.items(), key=lambda item: len(item[1]))
-        shown = "; ".join(differences[:NAMED])
-        more = f"; and {len(differences) - NAMED:,} more" if len(differences) > NAMED else ""
+        shown = "; ".join(differences[:MAX_NAMED])
+        more = f"; and {len(differences) - MAX_NAMED:,} more" if len(differences) > MAX_NAMED else ""
         return f"a training that was not finished lies in {other} and is not gone on with: {shown}{more}"
 
     def finish(self) -> str:
-        """Mark this training as finished and remove what is of no more use; a sentence about that, or empty.
+        """Mark this training as finished and delete states of others; return a sentence about that, or an empty text.
 
-        Of other trainings that is: what was finished (DVC has the result), what other code or another torch began,
-        which no setting brings back, and all but the last few that were stopped.
+        Deleted are finished trainings, whose results DVC has, unfinished ones with other code or another torch, which
+        no setting resumes, and all but the latest MAX_UNFINISHED of the rest.
         """
         (self.directory / FINISHED).touch()
-        kept = [other for other in self._unfinished() if self._same_code(_read(other))][:MOST_UNFINISHED]
+        kept = [other for other in self._unfinished() if self._same_code(_read(other))][:MAX_UNFINISHED]
         gone = [other for other in self._others() if other not in kept]
         freed = sum(size_bytes(other) for other in gone)
         for other in gone:
@@ -107,7 +104,7 @@ class States:
         ]
 
     def _unfinished(self) -> list[Path]:
-        """The other trainings that were not finished, the one at work last first."""
+        """Return the folders of other unfinished trainings, the latest first."""
         found = [
             other
             for other in self._others()

@@ -13,6 +13,7 @@ from atelier.files import digest_tree
 from atelier.metrics.features import read_lite0_weights
 from atelier.metrics.quick_panel import QUICK_PICTURES, check_counts
 from atelier.model_store import start_path
+from atelier.paths import DATA, DATASET
 from atelier.settings.schema import Train
 from atelier.training.config import TrainingPlan, pick_precision, recipe_for, training_plan
 from atelier.training.distributed import ProcessGroup
@@ -20,7 +21,7 @@ from atelier.training.initial import Start, open_start
 from atelier.training.outputs import settings_used, write_outputs
 from atelier.training.processes import run_in_processes, stop_requests
 from atelier.training.trainer import Stopped, Trainer
-from tasks.stage import DATA, Stage, main
+from tasks.stage import Stage, main
 from tasks.states import States
 
 # Settings that change no step's arithmetic, except for the order of sums.
@@ -38,7 +39,7 @@ def run(stage: Stage) -> str:
 def train(stage: Stage, group: ProcessGroup) -> str:
     """The whole stage in one process of `group`; only rank 0 writes files."""
     params = stage.params.train
-    dataset = open_dataset(DATA / "dataset")
+    dataset = open_dataset(DATASET)
     # checked before any work, because the first snapshot could not be scored
     read_lite0_weights()
     check_counts(QUICK_PICTURES, len(dataset.train.images), len(dataset.held_out.images))
@@ -47,7 +48,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     print(f"train: computes in {precision}, {why}")
     plan = training_plan(params, dataset.resolution, precision)
     print_other_settings(params, plan)
-    dataset_sha256 = digest_tree(DATA / "dataset")
+    dataset_sha256 = digest_tree(DATASET)
     path = start_path(params.init_from, asdict(plan.network))
     start = open_start(path, plan.network) if path else None
     print(f"train: starts from {path or 'nothing'}")
@@ -113,7 +114,7 @@ def state_key(
         "train.precision": plan.precision,
         "train.device": device.type,
         "train.init_from": start and start.lineage,
-        "data/dataset": dataset_sha256,
+        DATASET.as_posix(): dataset_sha256,
     }
 
 

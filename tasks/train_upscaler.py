@@ -13,17 +13,17 @@ from atelier.data.shards import read_shards
 from atelier.device import deterministic_device, is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import write_json
+from atelier.paths import DOWNLOADS, SHARDS, UPSCALER_MODEL
 from atelier.settings.schema import TrainUpscaler
 from atelier.training.processes import exclusive_gpu, stop_requests
 from atelier.upscaling.data import PaintingSets, read_paintings
 from atelier.upscaling.evaluate import ComparedMetric, evaluate_upscaler, write_comparison
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer
-from tasks.stage import DATA, Stage, main
+from tasks.stage import Stage, main
 from tasks.states import States
 
 JUDGED_SCALES = {2: (2, 4), 4: (4,)}  # one pass, and as far as chained passes usually go
-OUT = DATA / "upscaler"
 
 
 def run(stage: Stage) -> str:
@@ -34,7 +34,7 @@ def run(stage: Stage) -> str:
     pictures = paintings(params)
     named = {f"{stage.name}.{name}": value for name, value in asdict(config).items()}
     states = States.of(
-        stage, {**named, "data/images": pictures.content_key, f"{stage.name}.device": device.type}
+        stage, {**named, SHARDS.as_posix(): pictures.content_key, f"{stage.name}.device": device.type}
     )
     states.begin()
     trainer = UpscalerTrainer(config, pictures.train, device, states.directory / "state.safetensors")
@@ -81,11 +81,9 @@ def config_of(params: TrainUpscaler) -> UpscalerConfig:
 
 def paintings(params: TrainUpscaler) -> PaintingSets:
     """The downloaded paintings, or as many of them as `train_upscaler.paintings` allows, ready to learn from."""
-    known = downloaded_pictures(read_downloads(DATA / "downloads.parquet"))
+    known = downloaded_pictures(read_downloads(DOWNLOADS))
     smallest_px = params.patch_px * params.scale
-    return read_paintings(
-        known, read_shards(DATA / "images"), smallest_px, params.paintings, os.cpu_count() or 1
-    )
+    return read_paintings(known, read_shards(SHARDS), smallest_px, params.paintings, os.cpu_count() or 1)
 
 
 def write_outs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, dict[str, ComparedMetric]]:
@@ -95,7 +93,7 @@ def write_outs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, di
         "paintings": len(pictures.train),
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    save_upscaler(OUT / "upscaler.safetensors", network, {**facts, **asdict(config)})
+    save_upscaler(UPSCALER_MODEL / "upscaler.safetensors", network, {**facts, **asdict(config)})
     scales = JUDGED_SCALES[config.scale]
     judgements = {scale: evaluate_upscaler(network, pictures.held_out, scale) for scale in scales}
     report = {
@@ -110,11 +108,12 @@ def write_outs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, di
             for scale, judgement in judgements.items()
         },
     }
-    write_json(OUT / "report.json", report)
+    write_json(UPSCALER_MODEL / "report.json", report)
     write_json(
-        OUT / "gain.json", {f"x{scale}_gain_db": judgements[scale]["psnr_y"].gain.mean for scale in scales}
+        UPSCALER_MODEL / "gain.json",
+        {f"x{scale}_gain_db": judgements[scale]["psnr_y"].gain.mean for scale in scales},
     )
-    write_comparison(OUT / "comparison.png", network, pictures.held_out, scales[-1])
+    write_comparison(UPSCALER_MODEL / "comparison.png", network, pictures.held_out, scales[-1])
     return judgements
 
 
@@ -124,7 +123,7 @@ def summary(judgements: dict[int, dict[str, ComparedMetric]], pictures: Painting
         f"×{scale} {judgement['psnr_y'].ours.mean:.2f} dB ({judgement['psnr_y'].gain.mean:+.2f} over Lanczos)"
         for scale, judgement in judgements.items()
     )
-    return f"{gains} on {len(pictures.held_out)} held-out paintings; see {OUT}/comparison.png"
+    return f"{gains} on {len(pictures.held_out)} held-out paintings; see {UPSCALER_MODEL}/comparison.png"
 
 
 if __name__ == "__main__":

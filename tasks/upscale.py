@@ -10,6 +10,7 @@ from atelier.device import deterministic_device
 from atelier.errors import AtelierError
 from atelier.files import link_or_copy, replacing_directory
 from atelier.images.verify import read_rgb
+from atelier.paths import ARTWORKS, PRINTS, UPSCALER
 from atelier.pictures import Pixels
 from atelier.provenance.facts import (
     PixelFacts,
@@ -23,10 +24,7 @@ from atelier.settings.messages import counted
 from atelier.settings.schema import Upscale
 from atelier.upscaling.prints import Printer, new_printer, print_dpi, resolution_warning
 from tasks import states
-from tasks.stage import DATA, Stage, main
-
-ARTWORKS, PRINTS = DATA / "artworks", DATA / "prints"
-UPSCALER = DATA / "upscaler" / "upscaler.safetensors"
+from tasks.stage import Stage, main
 
 
 def run(stage: Stage) -> str:

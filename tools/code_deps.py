@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 # tracks the values themselves in params.yaml), limits of a connection. A change there reruns nothing.
 NEVER_DECIDE_BYTES = {
     "tasks", "tasks.inputs", "tasks.stage", "tasks.states", "atelier", "atelier.download.report", "atelier.errors",
-    "atelier.parent_death", "atelier.pictures.untrusted", "atelier.progress", "atelier.settings",
+    "atelier.parent_death", "atelier.paths", "atelier.pictures.untrusted", "atelier.progress", "atelier.settings",
     "atelier.web.connections", "atelier.web.hosts", "atelier.web.rate_limit", "atelier.web.robots",
 }  # fmt: skip
 # Contact sheets beside a stage's result: a change of their look makes no model and no picture again. Stage generate,

@@ -26,6 +26,7 @@ from atelier.metrics.panel import BLURS_PX, kid_in_words
 from atelier.metrics.quick_panel import random_rows
 from atelier.networks import load_generator
 from atelier.networks.latent_field import render_seed
+from atelier.paths import DATASET
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur_pictures
 from atelier.pictures.sheets import Panel, grid, write_panels
@@ -167,7 +168,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="atelier.metrics.compare")
     parser.add_argument("champion", type=Path)
     parser.add_argument("challenger", type=Path)
-    parser.add_argument("--dataset", type=Path, default=Path("data/dataset"))
+    parser.add_argument("--dataset", type=Path, default=DATASET)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")

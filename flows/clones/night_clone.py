@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.errors import AtelierError
+from atelier.paths import PARAMS
 from atelier.settings import edit as editing
 from atelier.settings.load import load_params
 from atelier.settings.schema import Nightly, Params
@@ -66,7 +67,7 @@ def prepare(user: Path, params: Nightly) -> Clone:
         raise AtelierError(
             f"{error}; where that stays so, remove {root}: the next night makes it anew"
         ) from None
-    sibling.share(user, root, load_params(root / "params.yaml"))
+    sibling.share(user, root, load_params(root / PARAMS))
     storage.remote(root)
     return clone
 
@@ -77,14 +78,14 @@ def committed_params(user: Path) -> Params:
     Raises AtelierError where there is none, or where they are wrong.
     """
     sibling.check(user, "a night", "works on")
-    _check_committed(user, "params.yaml")
+    _check_committed(user, PARAMS.as_posix())
     head = git(user, "rev-parse", "--short", "HEAD")
     return load_params(Path(f"params.yaml (of commit {head})"), git_bytes(user, "show", "HEAD:params.yaml"))
 
 
 def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Change]:
     """Give keys of the clone's params.yaml, dotted, these values; what that changed."""
-    return editing.edit_params(clone.root / "params.yaml", changes)
+    return editing.edit_params(clone.root / PARAMS, changes)
 
 
 def _check(user: Path, branch: str) -> tuple[str, str]:

@@ -14,22 +14,23 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.model_store import named_path
+from atelier.paths import DATA, DVC_YAML, LOCK_FILE, METRICS, MODELS, PARAMS, STATE
 from atelier.settings.schema import Params
 from flows.repo import locks, storage
 from flows.repo.git import git, holds
 
-NEEDED = ("dvc.yaml", "params.yaml", ".dvc/config")
-RESULTS = ("dvc.lock", "metrics.json")  # what running stages writes, not what a person edits
+NEEDED = (DVC_YAML.as_posix(), PARAMS.as_posix(), ".dvc/config")
+RESULTS = (LOCK_FILE.as_posix(), METRICS.as_posix())  # what running stages writes, not what a person edits
 WRITTEN = (
     ".dvc",
     ".dvc/config.local",
     ".dvc/tmp",
-    ".atelier",
-    "data",
-    "models",
+    STATE,
+    DATA,
+    MODELS,
     *RESULTS,
 )  # besides DVC's outputs
-CHAMPION = "models/champion-"
+CHAMPION = f"{MODELS}/champion-"
 
 
 def check(user: Path, what: str, needs: str) -> None:
@@ -94,7 +95,7 @@ def clear(root: Path, commit: str) -> None:
     DVC compares the hashes of what lies in data/, so that only what differs is copied.
     """
     git(root, "checkout", "-q", "--force", "--detach", commit)
-    git(root, "clean", "-qfd", "-e", "/data/", "-e", "/.atelier/")
+    git(root, "clean", "-qfd", "-e", f"/{DATA}/", "-e", f"/{STATE}/")
     for name in WRITTEN:
         storage.check_place(root, root / name)
 
@@ -163,9 +164,9 @@ def _make(user: Path, root: Path, mark: str) -> None:
     git(user.parent, "clone", "-q", *plain, str(user), str(temporary))
     for key, value in ((mark, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false")):
         git(temporary, "config", key, value)
-    kept = (user / ".atelier" / name for name in ("augment", "images", "scrape"))
+    kept = (user / STATE / name for name in ("augment", "images", "scrape"))
     for source in sorted(path for folder in kept for path in folder.glob("*")):
-        _seed(source, temporary / ".atelier" / source.parent.name / source.name)
+        _seed(source, temporary / STATE / source.parent.name / source.name)
     temporary.rename(root)
 
 

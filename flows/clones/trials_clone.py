@@ -17,6 +17,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
+from atelier.paths import MODELS, PARAMS
 from atelier.settings.load import load_params
 from flows.clones import sibling
 from flows.clones.sibling import NEEDED, RESULTS
@@ -108,8 +109,8 @@ def prepare(beside: Beside, name: str, explorations: Collection[str]) -> None:
     for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines():
         git(root, "update-ref", "-d", ref)  # what was worth it has been given
     beside.clean()
-    models = [Path("models") / path.name for path in (user / "models").glob("*") if path.is_dir()]
-    links = sibling.share(user, root, load_params(root / "params.yaml"), models)
+    models = [MODELS / path.name for path in (user / MODELS).glob("*") if path.is_dir()]
+    links = sibling.share(user, root, load_params(root / PARAMS), models)
     exclude = root / ".git/info/exclude"  # they are no part of an experiment
     exclude.parent.mkdir(exist_ok=True)
     exclude.write_text("".join(f"/{_literal(path)}\n" for path in links))

@@ -17,6 +17,7 @@ from atelier.download import arrivals
 from atelier.download.report import format_size
 from atelier.errors import AtelierError, Finding
 from atelier.files import size_bytes
+from atelier.paths import ARRIVALS, DATA, HOME, PARAMS, STATE
 from atelier.settings.messages import counted
 from flows.repo import stages, storage
 from flows.repo.git import SET_IDENTITY, OwnerError, git, holds, identity
@@ -75,16 +76,16 @@ def _machine() -> Iterator[Finding]:
 
 def _user() -> Iterator[Finding]:
     """Files that this user may not write, and a user without a name, as in a container started with a numeric uid."""
-    home = str(Path.cwd() / work_tree.HOME)
+    home = str(Path.cwd() / HOME)
     if os.environ.get("HOME") == home:
         fix = f"`mkdir -p {home} && export HOME={home}`, or start the container with another HOME"
         message = "this user has no name and no HOME: `atelier` goes on with .atelier/home, `dvc` typed by hand fails"
         yield Finding("user", "warning", message, fix)
     places = [
         Path(),
-        *(Path(name) for name in (".atelier", ".dvc", ".dvc/cache", ".git", "data", "params.yaml")),
+        *(Path(name) for name in (STATE, ".dvc", ".dvc/cache", ".git", DATA, PARAMS)),
     ]
-    kept = sorted(Path(".atelier").glob("*/")) if os.access(".atelier", os.R_OK) else []
+    kept = sorted(STATE.glob("*/")) if os.access(STATE, os.R_OK) else []
     locked = [str(path) for path in (*places, *kept) if path.exists() and not os.access(path, os.W_OK)]
     if locked:
         message = f"{', '.join(locked)} may not be written by this user (uid {os.getuid()})"
@@ -146,7 +147,7 @@ def _remote() -> Finding:
 
 def _downloaded() -> Iterator[Finding]:
     """The size of the downloaded pictures that .atelier/images keeps between runs."""
-    directory = Path(".atelier/images")
+    directory = ARRIVALS
     try:
         kept = arrivals.usage(directory, arrivals.recent_since(directory, arrivals.RECENT_DAYS))
     except sqlite3.Error as error:
@@ -166,7 +167,7 @@ def resumable_states(root: Path) -> Iterator[Finding]:
     """Yield the number and size of the states from which trainings resume, in the studio and in its clones."""
     for tree in (root, *(root.with_name(f"{root.name}.{kind}") for kind in ("nightly", "explore"))):
         for stage in ("train", "train_upscaler"):
-            place = tree / ".atelier" / stage
+            place = tree / STATE / stage
             kept = [path for path in place.glob("*") if path.is_dir()]
             if kept:
                 stopped = sum(not (path / FINISHED).exists() for path in kept)

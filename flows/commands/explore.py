@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from atelier.errors import AtelierError
+from atelier.paths import PARAMS
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _run(request: "Request") -> int:
     from atelier.settings.load import load_params
 
     work_tree.enter()
-    request.check(load_params(Path("params.yaml")))
+    request.check(load_params(PARAMS))
     from flows import explore
 
     exploration, state = explore.run(request)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from atelier.paths import GENERATOR, PARAMS
 from flows.runtime import process, work_tree
 
 app = typer.Typer()
@@ -51,7 +52,7 @@ def preset(
         Console().print(table, markup=False)
         return
     work_tree.enter()
-    changes = edit.apply_preset(Path("params.yaml"), name)
+    changes = edit.apply_preset(PARAMS, name)
     for change in changes:
         print(f"{change.key}: {edit.format_value(change.before)} -> {edit.format_value(change.after)}")
     print(
@@ -79,7 +80,7 @@ def compare(
 
     here = Path.cwd()
     work_tree.enter()
-    params = load_params(Path("params.yaml"))
-    second = here / challenger if challenger else Path("data/model/generator.safetensors")
+    params = load_params(PARAMS)
+    second = here / challenger if challenger else GENERATOR
     command = compare_command(here / champion, second, params, sheet=here / sheet if sheet else None)
     sys.exit(process.foreground(command, work_tree.environment()))

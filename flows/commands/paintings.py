@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.errors import AtelierError
+from atelier.paths import ARRIVALS, CATALOG, DOWNLOADS, PARAMS, SHARDS, SHOWN, UNPACKED
 from flows.runtime import work_tree
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-SHARDS = Path("data/images")
 
 Live = Annotated[bool, typer.Option("--live", help="ask WikiArt now instead of reading the built-in table")]
 
@@ -34,7 +34,7 @@ def show(
 
     here = Path.cwd()
     work_tree.enter()
-    folder = here / out if out else Path(".atelier/show")
+    folder = here / out if out else SHOWN
     works, entries = _works_and_entries(ids)
     names = unpack.file_stems(works)
     for id in dict.fromkeys(ids):
@@ -70,7 +70,7 @@ def unpack(
 
     here = Path.cwd()
     work_tree.enter()
-    folder = here / to if to else Path(".atelier/unpacked")
+    folder = here / to if to else UNPACKED
     works, entries = _works_and_entries(ids or [])
     arrived = downloaded_pictures([entry for entry in entries.values() if entry.id in works])
     wanted = {picture.id for picture in arrived}
@@ -104,7 +104,7 @@ def clean(
     from atelier.download.report import format_size
 
     work_tree.enter()
-    directory = Path(".atelier/images")
+    directory = ARRIVALS
     try:
         since = arrivals.recent_since(directory, arrivals.RECENT_DAYS if days is None else days)
         kept = arrivals.usage(directory, since)
@@ -140,12 +140,12 @@ def _works_and_entries(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Down
     """The catalog's works and the downloads' entries by id. Raises AtelierError if the catalog lacks one of `ids`."""
     from atelier.data.catalog import read_catalog, read_downloads
 
-    works = {work.id: work for work in read_catalog(Path("data/catalog.parquet"))}
+    works = {work.id: work for work in read_catalog(CATALOG)}
     if unknown := [id for id in ids if id not in works]:
         raise AtelierError(
             f"data/catalog.parquet has no {', '.join(unknown)}: its column id lists what it has"
         )
-    return works, {entry.id: entry for entry in read_downloads(Path("data/downloads.parquet"))}
+    return works, {entry.id: entry for entry in read_downloads(DOWNLOADS)}
 
 
 def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
@@ -154,7 +154,7 @@ def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
 
     if live:
         work_tree.enter()
-        wikiart = load_params(Path("params.yaml")).scrape.wikiart
+        wikiart = load_params(PARAMS).scrape.wikiart
         slugs = read_slugs(kind, live=True, base_url=wikiart.base_url, contact=wikiart.contact)
     else:
         slugs = read_slugs(kind)

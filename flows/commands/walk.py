@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from atelier.errors import AtelierError
+from atelier.paths import GENERATOR, PAINTED, PARAMS, WALKS
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-GENERATOR = Path("data/model/generator.safetensors")
-WALKS = Path(".atelier/walks")
-PAINTED = Path(".atelier/painted")
 
 Model = Annotated[
     Path | None, typer.Option(help="a generator.safetensors; by default the present training's")
@@ -249,7 +247,7 @@ def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
     from atelier.canvas.recipe import Recipe
     from atelier.settings.load import load_params
 
-    generate = load_params(Path("params.yaml")).generate
+    generate = load_params(PARAMS).generate
     cells = rows_by_columns(canvas, "--canvas") if canvas else None
     return Recipe.of(generate, station.seed, station.index, cells), generate.device
 

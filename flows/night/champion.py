@@ -23,16 +23,15 @@ from atelier.model_store import (
     content_hash,
     store_model,
 )
+from atelier.paths import CHAMPION_FILE, DVC_YAML, MODEL, PARAMS
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from flows.clones.night_clone import Clone
 from flows.clones.sibling import RESULTS
-from flows.records.history import CHAMPION_FILE
 from flows.repo import stages, storage
 from flows.repo.git import git
 
 NAME = "champion"
-MODEL = Path("data/model")
 TAG = re.compile(r"atelier@v(\d+)\.(\d+)\.(\d+)")
 
 Version = tuple[int, int, int]
@@ -151,7 +150,7 @@ def promote(
     and the tag together or neither. `say` reports progress. Raises AtelierError if a step fails.
     """
     root = clone.root
-    if behind := stages.stale([str(root / "dvc.yaml")], say, root):
+    if behind := stages.stale([str(root / DVC_YAML)], say, root):
         raise AtelierError(f"{', '.join(sorted(behind))} is stale: the stages come before the promotion")
     champion = _keep_challenger(clone, before, night, reason)
     storage.track(root, champion.path)
@@ -266,7 +265,7 @@ def _version(text: str) -> Version | None:
 
 def _remove_others(root: Path, path: Path) -> None:
     """Remove all champions but the new one and the one it was trained from; the branch's history has the others."""
-    start = load_params(root / "params.yaml").train.init_from
+    start = load_params(root / PARAMS).train.init_from
     kept = {path.name, Path(start).name if start else ""}
     for tracked in (root / CHAMPION_FILE.parent).glob(f"{NAME}-*.dvc"):
         if tracked.stem not in kept:
@@ -278,7 +277,7 @@ def _commit(clone: Clone, message: str) -> str:
     """Commit the user's tree with the promotion's files, on top of the branch and the user's commit; move no ref."""
     root, tip = clone.root, clone.tip
     results = [name for name in RESULTS if (root / name).is_file()]
-    names = (":(glob)models/champion-*.dvc", CHAMPION_FILE.as_posix(), "params.yaml", *results)
+    names = (":(glob)models/champion-*.dvc", CHAMPION_FILE.as_posix(), PARAMS.as_posix(), *results)
     git(root, "add", "-A", "-f", "--", *names)
     heads = [tip, clone.base] if tip else [clone.base]
     parents = git(root, "merge-base", "--independent", *heads).splitlines()

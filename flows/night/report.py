@@ -10,11 +10,10 @@ from typing import Literal, Self
 
 from atelier.files import write_json
 from atelier.metrics.comparison import Comparison
+from atelier.paths import LAST_NIGHT
 from atelier.settings.edit import Change
 from atelier.settings.messages import counted
 from atelier.settings.schema import Params
-
-LAST_NIGHT = Path(".atelier/last_night.json")  # in the user's tree
 
 Outcome = Literal["Promoted", "Kept", "Nothing new"]
 

@@ -38,6 +38,7 @@ from pydantic import ValidationError
 
 from atelier.errors import AtelierError
 from atelier.files import write_json
+from atelier.paths import STUDIO_ID
 from flows.orchestration import server
 from flows.runtime import work_tree
 
@@ -45,7 +46,6 @@ from flows.runtime import work_tree
 warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
 
 CHECK_EVERY_S = 10.0
-IDENTITY = Path(".atelier/studio.json")  # a random id that distinguishes studios on one Prefect server
 UNFINISHED = (StateType.RUNNING, StateType.CANCELLING)
 
 
@@ -87,9 +87,9 @@ def deployment_name() -> str:
     folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", here.name).strip("-") or "studio"
     identity, path = _read_identity()
     if path != here:  # moved, copied, or never drawn
-        if identity is None or (path is not None and (path / IDENTITY).is_file()):
+        if identity is None or (path is not None and (path / STUDIO_ID).is_file()):
             identity = secrets.token_hex(4)
-        write_json(IDENTITY, {"id": identity, "path": str(here)})
+        write_json(STUDIO_ID, {"id": identity, "path": str(here)})
     return f"{folder}-{identity}"
 
 
@@ -155,7 +155,7 @@ def _has_a_time(cron: str) -> bool:
 def _read_identity() -> tuple[str | None, Path | None]:
     """The studio's id and the folder in which it was drawn; None twice if the file is missing or damaged."""
     try:
-        content = json.loads(IDENTITY.read_text(encoding="utf-8"))
+        content = json.loads(STUDIO_ID.read_text(encoding="utf-8"))
         identity, path = str(content["id"]), Path(str(content["path"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None, None

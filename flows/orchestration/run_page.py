@@ -25,9 +25,9 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from atelier.paths import PROGRESS
 from flows.runtime.process import TICK_S
 
-PROGRESS = Path(".atelier/progress")
 PAUSE_S = 60.0  # without artifacts, after the server could not be reached
 PICTURE_BYTES = 60_000  # Prefect's UI prints the whole data URL below the picture
 PICTURE_SIDES_PX = (768, 512, 384, 256, 128)

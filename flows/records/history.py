@@ -15,11 +15,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from atelier.paths import CHAMPION_FILE, LOCK_FILE
 from atelier.provenance.facts import printable
 from flows.repo.git import git, git_bytes, holds
-from flows.repo.locks import LOCK_FILE
 
-CHAMPION_FILE = Path("models/champion.json")
 MAX_FILE_BYTES = 1 << 20  # a dvc.lock of this project has about ten KiB
 MAX_LINE_CHARS, MAX_BRACKETS = 4000, 1000  # limit the nesting; libyaml overflows at about ten times as much
 MAX_ALIASES = 10  # so few cannot make a file grow more than about forty times

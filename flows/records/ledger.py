@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier import paths
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.progress import Progress
@@ -20,7 +21,6 @@ from flows.records import history
 from flows.records.history import Champion, Commit, Lock, LockVersion
 from flows.repo import storage
 
-PATH = Path(".atelier/ledger.sqlite")
 SCHEMA_VERSION = 1  # a file with another one is built again
 WAIT_S = 60.0  # for another process that writes to the file
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -32,8 +32,8 @@ ADVICE = {
     **dict.fromkeys(DAMAGE, "delete it: the next run reads git's history and DVC's cache again"),
     sqlite3.SQLITE_FULL: "the disk is full: free some space, then run again",
 }
-GENERATOR = "data/model/generator.safetensors"
-ARTWORKS, PRINTS = "data/artworks", "data/prints"
+# as dvc.lock has them
+GENERATOR, ARTWORKS, PRINTS = (path.as_posix() for path in (paths.GENERATOR, paths.ARTWORKS, paths.PRINTS))
 TABLES = """
 CREATE TABLE locks (id TEXT PRIMARY KEY, model TEXT);
 CREATE TABLE folders (md5 TEXT, lock TEXT, place TEXT, PRIMARY KEY (md5, lock, place));
@@ -89,7 +89,7 @@ def opened(log: Log, root: Path = Path(), *, again: bool = False) -> Iterator["L
     `again` asks the remote once more for what it lacked. New entries are kept in memory if the file cannot be written.
     Raises AtelierError if another process holds the file for longer than WAIT_S, or the file is damaged.
     """
-    path = root / PATH
+    path = root / paths.LEDGER
     try:
         with closing(_connect(path, log)) as connection:
             ledger = Ledger(connection, root)
@@ -160,8 +160,8 @@ class Ledger:
                 may = trusted and (lacking is None or again)
                 may_download[md5] = may_download.get(md5, False) or may
         wanted = [md5 for md5, may in may_download.items() if may or self._in_cache(md5)]
-        paths = storage.fetch_objects(wanted, log, self._root) if wanted else {}
-        lists = {md5: storage.listed(paths[md5]) if md5 in paths else None for md5 in may_download}
+        fetched = storage.fetch_objects(wanted, log, self._root) if wanted else {}
+        lists = {md5: storage.listed(fetched[md5]) if md5 in fetched else None for md5 in may_download}
         files = {file for md5, may in may_download.items() if may for _, file in lists[md5] or ()}
         if absent := sorted(file for file in files if not self._in_cache(file)):
             storage.fetch_objects(absent, log, self._root)

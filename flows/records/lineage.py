@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from atelier import paths
 from atelier.data.catalog import CATALOG_SCHEMA, Work, read_catalog, read_table
 from atelier.data.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError
@@ -27,7 +28,7 @@ from flows.records.history import Lock
 from flows.records.networks import NetworkKey, Networks
 from flows.repo import storage
 
-CATALOG, DATASET = "data/catalog.parquet", "data/dataset"
+CATALOG, DATASET = paths.CATALOG.as_posix(), paths.DATASET.as_posix()  # as dvc.lock has them
 INDEX = "index.parquet"
 MAX_SHOWN = 5  # artists and genres, those with most paintings
 MAX_PARENTS = 50

@@ -11,13 +11,11 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.files import digest
+from atelier.paths import GENERATOR, MODELS, PARAMS, UPSCALER
 from atelier.settings.load import load_params
 from flows.records import history
 from flows.repo import storage
 
-GENERATOR = Path("data/model/generator.safetensors")
-UPSCALER = Path("data/upscaler/upscaler.safetensors")
-KEPT = Path("models")
 SUFFIXES = (".safetensors", ".pth")
 FETCHED_AT_ONCE = 32  # upscalers of the history that are fetched together if only the SHA-256 is known
 
@@ -67,10 +65,10 @@ class Networks:
 
     def _candidates(self) -> Iterator[Path]:
         """Files of the work tree that may be networks."""
-        kept = sorted(path for path in (self._root / KEPT).rglob("*") if path.suffix in SUFFIXES)
+        kept = sorted(path for path in (self._root / MODELS).rglob("*") if path.suffix in SUFFIXES)
         named = [self._root / GENERATOR, self._root / UPSCALER, *kept]
         try:
-            external = load_params(self._root / "params.yaml").upscale.external.path
+            external = load_params(self._root / PARAMS).upscale.external.path
         except AtelierError:  # params.yaml need not be valid to paint an old picture
             external = None
         named += [self._root / external] if external else []
@@ -109,7 +107,7 @@ class Networks:
         reasons = f" ({'; '.join(dict.fromkeys(self._reasons))})" if self._reasons else ""
         if key.kind == "external network":
             return (
-                f"{missing}: put its file into {KEPT}/, under any name, or name it in upscale.external.path"
+                f"{missing}: put its file into {MODELS}/, under any name, or name it in upscale.external.path"
             )
         naming = history.locks(self._root, containing=key.md5) if key.md5 else []
         committed = [lock for lock in naming if lock.commits]

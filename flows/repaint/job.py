@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
+from atelier.paths import REPRODUCE
 from atelier.pictures import Samples
 from atelier.provenance import contract
 from atelier.provenance.contract import LOCK, Answer, Job, Jobs
@@ -33,7 +34,7 @@ from flows.runtime.process import TICK_S, Child
 
 Log = Callable[[str], None]
 
-MURALS = Path(".atelier/reproduce/murals")  # partly painted murals, removed when a command ends
+MURALS = REPRODUCE / "murals"  # partly painted murals, removed when a command ends
 KEPT_LINES = 20  # last lines of a painting process's output, searched for the reason of a failure
 NO_REASON = "the painting process gave no reason"
 

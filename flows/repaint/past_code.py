@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from atelier.files import replacing_directory
+from atelier.paths import REPRODUCE
 from atelier.provenance.contract import MODULE
 from flows.records import history
 from flows.records.history import Commit
@@ -20,7 +21,7 @@ from flows.repo.git import git, git_bytes, holds
 
 CODE = "atelier"
 ENTRY_POINT = f"{MODULE.replace('.', '/')}.py"  # what paints pictures again; the earliest commits lack it
-EXTRACTED = Path(".atelier/reproduce/code")
+EXTRACTED = REPRODUCE / "code"
 MAX_TRIED = 16  # versions, the newest
 
 FileIds = tuple[str, ...]  # `path id` of each file that a version of the code consists of

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from atelier.errors import AtelierError, TransientError
+from atelier.paths import DVC_YAML
 from flows.repo import operations, stages
 from flows.repo.operations import Lines, OperationError, Watcher
 
 TARGETS = ("evaluate", "generate")  # a trial makes no prints: only an adopted experiment needs them
-METRICS = Path("metrics.json")
 
 
 class StageError(AtelierError):
@@ -56,6 +56,6 @@ def check_out(root: Path) -> None:
     Files that .dvc files track are left alone. An output that is not in the cache is removed, so its stage is stale.
     """
     try:
-        operations.run("checkout", root=root, targets=["dvc.yaml"], force=True, allow_missing=True)
+        operations.run("checkout", root=root, targets=[str(DVC_YAML)], force=True, allow_missing=True)
     except OperationError as error:
         raise AtelierError(f"dvc checkout in {root}: {error}") from None

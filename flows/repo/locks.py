@@ -15,11 +15,10 @@ from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
+from atelier.paths import LOCK_FILE, LOCK_FILE_COPY, LOCK_FILE_DAMAGED
 from flows.runtime.process import is_dvc
 
 LOCKS_FILE = Path(".dvc/tmp/rwlock")
-LOCK_FILE = Path("dvc.lock")  # not a lock: what DVC records of each stage
-LOCK_FILE_COPY = Path(".atelier/dvc.lock")  # tasks/stage.py makes it when a stage begins
 CONFLICT_MARK = b"<<<<<<< "
 
 
@@ -77,7 +76,7 @@ def mend(root: Path, say: Callable[[str], None]) -> None:
         content = lock_file.read_bytes()
         if any(line.startswith(CONFLICT_MARK) for line in content.splitlines()):
             return
-        write_bytes(copy.with_name(f"{LOCK_FILE}.damaged"), content)
+        write_bytes(root / LOCK_FILE_DAMAGED, content)
         write_bytes(lock_file, copy.read_bytes())
         say(
             f"{LOCK_FILE} was half written by a dvc that was killed: it is again what it was before that stage"

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError, TransientError
+from atelier.paths import FAILED, LOCK_FILE, LOCK_FILE_COPY
 from atelier.settings.load import read_yaml
 from flows.repo import locks, operations
 from flows.repo.operations import OperationError, Watcher
@@ -27,7 +28,6 @@ from flows.repo.operations import OperationError, Watcher
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-FAILED = Path(".atelier/failed")  # tasks/stage.py writes <stage>.json with its error
 WAITS_S = (
     1.0,
     1.0,
@@ -142,9 +142,9 @@ def key(stage: str) -> str:
 def keys(names: Collection[str]) -> dict[str, str]:
     """Return the key of each stage, reading dvc.lock once."""
     try:
-        lock = YAML(typ="safe").load(locks.LOCK_FILE)["stages"]  # parsed in C, ten times as fast as read_yaml
+        lock = YAML(typ="safe").load(LOCK_FILE)["stages"]  # parsed in C, ten times as fast as read_yaml
     except YAMLError:
-        read_yaml(locks.LOCK_FILE)  # raises AtelierError with the line
+        read_yaml(LOCK_FILE)  # raises AtelierError with the line
         raise
     except (FileNotFoundError, KeyError, TypeError):
         lock = {}
@@ -200,7 +200,7 @@ def _unreadable(root: Path, file: Path, error: Exception) -> str:
     except OSError:
         return str(error)
     text = " ".join((f"{error}: {error.__cause__}" if error.__cause__ else str(error)).split())
-    if Path(os.path.relpath(file, root)) == locks.LOCK_FILE and (root / locks.LOCK_FILE_COPY).is_file():
+    if Path(os.path.relpath(file, root)) == LOCK_FILE and (root / LOCK_FILE_COPY).is_file():
         return f"{text}; `atelier run` puts back what it was before the last stage"
     return f"{text}; `git checkout {file}` brings the last commit's back"
 

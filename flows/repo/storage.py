@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from atelier.errors import AtelierError, TransientError
 from atelier.files import digest, replacing
+from atelier.paths import LISTS
 from flows.repo import operations, remote_errors
 from flows.repo.operations import Lines, OperationError
 from flows.repo.stages import open_repo
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file; with .dir, of the list of a folder's files
 MAX_LIST_BYTES = 64 << 20  # of the list of a folder's files: about half a million files
 NO_SCM: dict[str, object] = {"core": {"no_scm": True}}  # what concerns the remote alone needs no git
-LISTS = Path(".atelier/objects/lists")
 
 
 def share(user: Path, clone: Path) -> None:

@@ -13,10 +13,9 @@ from filelock import FileLock, Timeout
 
 from atelier.errors import AtelierError
 from atelier.files import write_json
+from atelier.paths import DVC_YAML, HOME, PARAMS, STATE
 
-LOCKS = Path(".atelier")
 LEAST_FREE_BYTES = 50e6  # what Prefect's database and a flow's own files take, several times over
-HOME = LOCKS / "home"  # of a user who has none
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 GITS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
 
@@ -32,7 +31,7 @@ def enter() -> None:
     """
     here = Path.cwd()
     for directory in (here, *here.parents):
-        if (directory / "dvc.yaml").is_file() and (directory / "params.yaml").is_file():
+        if (directory / DVC_YAML).is_file() and (directory / PARAMS).is_file():
             os.chdir(directory)
             name_user(directory)
             return
@@ -95,9 +94,9 @@ def only_flow(kind: str = "flow") -> Iterator[None]:
             f"only {free / 1e6:.0f} MB are free on the disk of {Path.cwd()}: free some space (`atelier clean`, "
             "`dvc gc -w` and `atelier doctor` say how), then run again"
         )
-    LOCKS.mkdir(exist_ok=True)
-    holder = LOCKS / f"{kind}.json"  # beside the lock, because opening a lock file may empty it
-    lock = FileLock(LOCKS / f"{kind}.lock", blocking=False)  # the kernel drops it with us, however we end
+    STATE.mkdir(exist_ok=True)
+    holder = STATE / f"{kind}.json"  # beside the lock, because opening a lock file may empty it
+    lock = FileLock(STATE / f"{kind}.lock", blocking=False)  # the kernel drops it with us, however we end
     try:
         lock.acquire()
     except Timeout:

@@ -15,12 +15,12 @@ from typing import Any, Literal, Self
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes, write_json
+from atelier.paths import EXPLORATIONS
 from atelier.settings.messages import counted
 from atelier.settings.schema import Params
 from flows.trials import search_space
 from flows.trials.search_space import Axis
 
-EXPLORATIONS = Path(".atelier/explore")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 HIGHER_IS_BETTER = ("density", "coverage", "memorisation")
 Mode = Literal["grid", "search"]

@@ -9,6 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from atelier.errors import AtelierError
+from atelier.paths import CONTACT_SHEET, DVC_YAML, METRICS, PARAMS, PROGRESS
 from atelier.settings.edit import edit_params
 from flows.clones.trials_clone import Beside
 from flows.repo import experiments, stages
@@ -17,9 +18,7 @@ from flows.repo.operations import Watcher
 from flows.trials.record import Exploration, Request, Trial, scores_of
 from flows.trials.search_space import product
 
-PARAMS, DVC_YAML = Path("params.yaml"), Path("dvc.yaml")
-PROGRESS = Path(".atelier/progress/train.json")
-CONTACT_SHEET = Path("data/contact_sheet.png")
+TRAINING_PROGRESS = PROGRESS / "train.json"
 
 Say = Callable[[str], None]
 Follow = Callable[[str], Watcher]  # makes the watcher of a stage, by its name
@@ -88,7 +87,7 @@ class TrialRunner:
             edit_params(PARAMS, {**self._request.fixed, **changes})
         except AtelierError as error:
             return Trial(number, changes, "failed", {}, str(error)), None
-        PROGRESS.unlink(missing_ok=True)  # of the trial before
+        TRAINING_PROGRESS.unlink(missing_ok=True)  # of the trial before
         try:
             experiments.run(self.exploration.experiment(number), self._with_pruning(follow), say)
         except StageError as error:
@@ -100,7 +99,7 @@ class TrialRunner:
             scores, kimg, picture = _last_snapshot()
             why = f"worse than the median at {kimg:g} kimg"
             return Trial(number, changes, "pruned", scores, why), picture
-        scores = scores_of(json.loads(experiments.METRICS.read_text(encoding="utf-8")))
+        scores = scores_of(json.loads(METRICS.read_text(encoding="utf-8")))
         if self._request.by not in scores:
             raise AtelierError(
                 f"metrics.json has no number {self._request.by}: --by may be {', '.join(sorted(scores))}"
@@ -175,7 +174,7 @@ def _last_snapshot() -> tuple[dict[str, float], float, Path | None]:
 
 def _progress() -> dict[str, Any]:
     try:
-        progress: dict[str, Any] = json.loads(PROGRESS.read_text())
+        progress: dict[str, Any] = json.loads(TRAINING_PROGRESS.read_text())
         return progress
     except FileNotFoundError:
         return {}

@@ -14,7 +14,8 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.files import write_json
-from tasks.stage import DATA, STATE, Stage, main
+from atelier.paths import DATA, STATE
+from tasks.stage import Stage, main
 
 SNAPSHOTS = 5
 

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from atelier.files import digest, digest_tree, write_json
-from tasks.stage import DATA, Stage, main
+from atelier.paths import DATA
+from tasks.stage import Stage, main
 
 WAITING = 5
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from atelier.errors import AtelierError
-from tasks.stage import DATA, Stage, main
+from atelier.paths import DATA
+from tasks.stage import Stage, main
 
 NAME, SECONDS, *INPUTS = sys.argv[1:]
 TROUBLE = Path(".atelier/trouble")  # what should fail, written by a test

@@ -14,9 +14,10 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.networks.latent_field import in_double_precision
+from atelier.paths import DISCRIMINATOR, GENERATOR
 from atelier.provenance.facts import PixelFacts, read_provenance
 from atelier.settings.schema import Params
-from tasks.generate import DISCRIMINATOR, GENERATOR, run
+from tasks.generate import run
 from tasks.stage import Stage
 from tests.models import SMALL, save_small_generator
 

@@ -14,12 +14,13 @@ from atelier.canvas.paint import Painting, paint
 from atelier.errors import AtelierError
 from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
+from atelier.paths import ARTWORKS, GENERATOR
 from atelier.provenance import repaint
 from atelier.provenance.contract import LOCK, Job, Jobs
 from atelier.provenance.facts import PixelFacts, canonical_json, read_pixels, read_provenance, write_tiff
 from atelier.settings.schema import Params
 from tasks import upscale
-from tasks.generate import ARTWORKS, GENERATOR, run
+from tasks.generate import run
 from tasks.stage import Stage
 from tests.models import save_small_generator
 

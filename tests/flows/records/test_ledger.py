@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from atelier import paths
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures.compare import pixels_sha256
@@ -123,10 +124,10 @@ def test_a_damaged_ledger_and_one_of_another_version_are_built_again(studio) -> 
     sha256 = pixels_sha256(studio.root.parent / "artwork-0.png")
     for damage in (b"no database at all" * 99, None):
         if damage:
-            ledger.PATH.parent.mkdir(exist_ok=True)
-            ledger.PATH.write_bytes(damage)
+            paths.LEDGER.parent.mkdir(exist_ok=True)
+            paths.LEDGER.write_bytes(damage)
         else:
-            with sqlite3.connect(ledger.PATH) as other:
+            with sqlite3.connect(paths.LEDGER) as other:
                 other.execute("PRAGMA user_version = 99")
         with ledger.opened(quiet) as book:
             assert book.of_pixels(sha256)
@@ -138,7 +139,7 @@ def test_a_busy_ledger_is_not_replaced_like_a_damaged_one(studio, monkeypatch, v
         pass
     monkeypatch.setattr(ledger, "WAIT_S", 0.05)
     studio.write("dvc.lock", studio.lock(studio.model(kimg=4.0), [], []))  # there is something to write
-    with closing(sqlite3.connect(ledger.PATH, isolation_level=None)) as other:
+    with closing(sqlite3.connect(paths.LEDGER, isolation_level=None)) as other:
         other.execute(f"PRAGMA user_version = {version}")
         other.execute("BEGIN EXCLUSIVE")
         with (
@@ -149,19 +150,19 @@ def test_a_busy_ledger_is_not_replaced_like_a_damaged_one(studio, monkeypatch, v
         other.execute("INSERT INTO lists VALUES ('kept', 1)")
         other.execute("COMMIT")
         assert other.execute("SELECT count(*) FROM lists WHERE md5 = 'kept'").fetchone() == (1,)
-    inode = ledger.PATH.stat().st_ino
+    inode = paths.LEDGER.stat().st_ino
     with ledger.opened(quiet) as book:
         assert len(book.models()) == 3
-    assert ledger.PATH.stat().st_ino == inode
+    assert paths.LEDGER.stat().st_ino == inode
 
 
 def test_in_a_read_only_studio_new_entries_are_kept_in_memory(studio, environment) -> None:
     with ledger.opened(quiet):
         pass
     studio.write("dvc.lock", studio.lock(studio.model(kimg=4.0), [], []))
-    before = digest(ledger.PATH)
-    folders = [ledger.PATH.parent, studio.root]
-    ledger.PATH.chmod(0o444)
+    before = digest(paths.LEDGER)
+    folders = [paths.LEDGER.parent, studio.root]
+    paths.LEDGER.chmod(0o444)
     for folder in folders:
         folder.chmod(0o555)
     try:
@@ -173,7 +174,7 @@ def test_in_a_read_only_studio_new_entries_are_kept_in_memory(studio, environmen
     assert asked.returncode == 0, asked.stderr
     assert "ledger.sqlite cannot be written" in asked.stderr and "Traceback" not in asked.stderr
     assert "the work tree" in asked.stdout and "champion 1.0.0" in " ".join(asked.stdout.split())
-    assert digest(ledger.PATH) == before
+    assert digest(paths.LEDGER) == before
 
 
 def test_nothing_is_downloaded_for_commits_that_only_a_remote_branch_reaches(studio, tmp_path) -> None:
@@ -182,7 +183,7 @@ def test_nothing_is_downloaded_for_commits_that_only_a_remote_branch_reaches(stu
     studio.git("update-ref", "refs/remotes/origin/theirs", loose)
     with ledger.opened(quiet):
         pass  # at hand: read
-    ledger.PATH.unlink()
+    paths.LEDGER.unlink()
     shutil.rmtree(studio.root / ".dvc/cache")
     asked: list[str] = []
     real = ledger.storage.fetch_objects
