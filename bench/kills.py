@@ -298,7 +298,7 @@ class Bench:
             return family[:1]
         lines = {each: _command_line(each) for each in family}
         if victim == "dvc":
-            return [each for each, line in lines.items() if line[1:3] == ["-m", "dvc"]]
+            return [each for each, line in lines.items() if "dvc" in line]
         return [each for each, line in lines.items() if any(word.startswith("tasks.") for word in line)]
 
     def _serve(self) -> None:

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, Protocol
 
 from atelier.errors import AtelierError
 from flows.runtime import work_tree
-from flows.runtime.process import DVC_WORKER, TICK_S, Child
+from flows.runtime.process import TICK_S, Child
 
 CODE_ROOT = (
     Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ def run(
     answer: dict[str, Any] = {}
     with tempfile.TemporaryFile(buffering=0) as file:
         events = _Events(file, arguments)
-        command = [sys.executable, "-P", "-m", DVC_WORKER, str(file.fileno()), operation]
+        command = [sys.executable, "-P", "-m", "flows.repo.worker", str(file.fileno()), "dvc", operation]
         with Child(command, _environment(variables or {}), root, pass_fds=[file.fileno()]) as child:
             for line in child.lines(TICK_S):
                 for event in events.new():

@@ -1,4 +1,4 @@
-"""Run one operation of DVC's Python API: `python -m flows.repo.worker FILE OPERATION`, as flows.repo.operations does.
+"""Run one operation of DVC's Python API: `python -m flows.repo.worker FILE dvc OPERATION`, as flows.repo.operations does.
 
 FILE is the descriptor of an open file. Its first line has the operation's arguments as a JSON object; the events are
 appended to it, one JSON object a line: {"stage": NAME} when a stage's command starts, and at the end {"result": …} or
@@ -33,7 +33,7 @@ LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
 def main(words: Sequence[str]) -> int:
     """Run an operation for the exit status: 0 done, 1 failed, 130 interrupted."""
-    file, operation = int(words[0]), words[1]
+    file, operation = int(words[0]), words[2]
     os.set_inheritable(file, False)
     arguments = json.loads(os.pread(file, os.fstat(file).st_size, 0))
     sys.argv = [

@@ -26,8 +26,6 @@ from atelier.errors import run_for_exit_code as run_for_exit_code
 LOOK_EVERY_S = 0.5
 TICK_S = 1.0  # between two looks at a running command that prints nothing
 
-DVC_WORKER = "flows.repo.worker"  # the module that calls DVC in a child process
-
 GRACE_S = 6.0  # a stage that is asked to stop may write its state first; with Prefect's farewell, below 10 s
 
 
@@ -132,7 +130,7 @@ def _hand_on(child: "subprocess.Popen[bytes]", number: int) -> None:
 
 
 def is_dvc(pid: int) -> bool:
-    """Whether a process is `dvc` or our worker, which calls DVC.
+    """Whether a process is `dvc`, or flows.repo.worker, whose command line has that word as well.
 
     macOS hides the command lines of other users' processes; there any of their Python processes counts.
     """
@@ -142,7 +140,7 @@ def is_dvc(pid: int) -> bool:
             words = process.cmdline()
         except psutil.AccessDenied:
             words = [process.name().lower().replace("python", "dvc")]
-        return any("dvc" in word or word == DVC_WORKER for word in words)
+        return any("dvc" in word for word in words)
     except psutil.Error:  # it is gone
         return False
 
