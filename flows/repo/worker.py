@@ -1,9 +1,9 @@
-"""Run one operation of DVC's Python API: `python -m flows.repo.worker FILE dvc OPERATION`, as flows.repo.operations does.
+"""Run one operation of DVC's Python API: `python -m flows.repo.worker FILE dvc OPERATION`.
 
-FILE is the descriptor of an open file. Its first line has the operation's arguments as a JSON object; the events are
-appended to it, one JSON object a line: {"stage": NAME} when a stage's command starts, and at the end {"result": …} or
-{"error": {"message", "kind", "stage", "status"}}, as OperationError has them. What DVC and the stage print goes to
-stdout and stderr.
+FILE is the descriptor of an open file, from flows.repo.operations. Its first line has the operation's arguments as a
+JSON object. The events are appended to it, one JSON object a line: {"stage": NAME} when a stage's command starts, and
+at the end {"result": …} or {"error": {"message", "kind", "stage", "status"}}, as OperationError has them. What DVC and
+the stage print goes to stdout and stderr.
 """
 
 import json
@@ -36,11 +36,7 @@ def main(words: Sequence[str]) -> int:
     file, operation = int(words[0]), words[2]
     os.set_inheritable(file, False)
     arguments = json.loads(os.pread(file, os.fstat(file).st_size, 0))
-    sys.argv = [
-        "dvc",
-        operation,
-        *map(str, arguments.get("targets", [])),
-    ]  # as other processes' messages show it
+    sys.argv = ["dvc", operation, *arguments.get("targets", [])]  # as messages of other DVC processes show it
     _restore_path()
 
     def report(event: dict[str, Any]) -> None:
