@@ -1,6 +1,6 @@
-"""Child processes that never outlive us: a session of their own, a leash, lines as they come, a gentle stop.
+"""Child processes that end with this one, and the errors with which a flow's command ends.
 
-How a flow's command ends for a person: as any command does, and with a sentence where Prefect's server goes away.
+Each child has a session of its own; its output arrives line by line; it is stopped by Ctrl-C first, then by SIGKILL.
 """
 
 import codecs
@@ -23,16 +23,17 @@ from atelier import parent_death
 from atelier.errors import AtelierError
 from atelier.errors import run_for_exit_code as run_for_exit_code
 
-LOOK_EVERY_S = 0.5
-TICK_S = 1.0  # between two looks at a running command that prints nothing
+CHECK_EVERY_S = 0.5
+TICK_S = 1.0  # the longest time between two ticks of a command that prints nothing
 
-GRACE_S = 6.0  # a stage that is asked to stop may write its state first; with Prefect's farewell, below 10 s
+GRACE_S = 6.0  # for a stage to write its state before SIGKILL; below 10 s together with Prefect's own end
 
 
 class Child:
-    """A running command, its stdout and stderr as one stream of lines; leaving the `with` block ends it.
+    """A running command whose stdout and stderr are read as one stream of lines; leaving the `with` block ends it.
 
-    Start it in the main thread: the kernel ends it with the thread that started it.
+    `pass_fds` are file descriptors that it inherits. Start it in the main thread: Linux kills it when the thread that
+    started it ends.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on in order
+            start_new_session=True,  # the terminal's Ctrl-C reaches only this process, which passes it on
             pass_fds=pass_fds,
         )
 
@@ -62,7 +63,7 @@ class Child:
         self._process.stdout.close()
 
     def lines(self, tick_s: float) -> Iterator[str | None]:
-        """Each line as it comes, None whenever `tick_s` passed without one; ends when the command does."""
+        """Yield each line when it arrives, and None after `tick_s` without one, until the command ends."""
         assert self._process.stdout
         pipe = self._process.stdout.fileno()
         os.set_blocking(pipe, False)
@@ -70,7 +71,7 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while True:
-                # asked before reading: what an ended command left in the pipe is then read to the end
+                # before reading, so that all output of a command that has ended is read
                 ended = self._process.poll() is not None
                 ready = selector.select(0 if ended else tick_s)
                 chunk = os.read(pipe, 65536) if ready else b""
@@ -84,11 +85,11 @@ class Child:
             yield _last_state(pending)
 
     def wait(self) -> int:
-        """The exit status; negative for a signal."""
+        """Wait for the command and return its exit status; negative for a signal."""
         return self._process.wait()
 
     def stop(self) -> None:
-        """Ctrl-C for the whole session, then SIGKILL for what is left of it after GRACE_S."""
+        """Send SIGINT to all processes of the session, and SIGKILL to those that are left after GRACE_S."""
         if self._process.poll() is not None:
             return
         try:
@@ -103,15 +104,15 @@ class Child:
 
 
 def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command on our terminal for its exit code, as a shell has it; a Ctrl-C or SIGTERM is handed on to it.
+    """Run a command on this terminal and return its exit code as a shell would; call it in the main thread.
 
-    What it then says, and how it tidies up, is its own: we wait for that. Call it in the main thread.
+    Ctrl-C and SIGTERM are passed on to the command, which may take its time to end.
     """
     child = subprocess.Popen(
         leashed(command), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True
     )
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: _hand_on(child, number)) for number in numbers]
+    before = [signal.signal(number, lambda number, _: _pass_on(child, number)) for number in numbers]
     try:
         status = child.wait()
     finally:
@@ -120,8 +121,8 @@ def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _hand_on(child: "subprocess.Popen[bytes]", number: int) -> None:
-    """Send a signal to a leashed command; elsewhere than on Linux the leash is a process of its own before it."""
+def _pass_on(child: "subprocess.Popen[bytes]", number: int) -> None:
+    """Send a signal to a command that `leashed` started; except on Linux, a process of its own stands between."""
     if child.poll() is None:
         if sys.platform == "linux" or number != signal.SIGINT:
             child.send_signal(number)
@@ -146,43 +147,43 @@ def is_dvc(pid: int) -> bool:
 
 
 def leashed(command: Sequence[str]) -> list[str]:
-    """`command`, to be started by this process, as one that ends with it."""
+    """Return a command line that runs `command` and ends it when this process ends, however that happens."""
     return [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *command]
 
 
 def end_with_starter() -> None:
-    """From now on, when the process that started this one is gone: SIGTERM to ourselves, then SIGKILL.
+    """Send this process SIGTERM, and later SIGKILL, as soon as the process that started it has ended.
 
-    A runner that is killed leaves its flows at work, and its successor would start others beside them.
+    Otherwise the flows of a Prefect runner that was killed would continue beside those of the next runner.
     """
     threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True, name="leash").start()
 
 
 def _end_after(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(CHECK_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(2 * GRACE_S)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _last_state(line: str) -> str:
-    """A bar redraws its line with carriage returns: its last state is the line."""
+    """Return what is visible of a line that a progress bar has redrawn with carriage returns."""
     return line.rstrip("\r").rpartition("\r")[2]
 
 
-FULL_BYTES = 1e6  # free space with which SQLite can write no more
+FULL_DISK_BYTES = 1e6  # free space with which SQLite cannot write any more
 
 
 @contextmanager
 def server_needed(goes_on: str) -> Iterator[None]:
-    """Around a flow: raise AtelierError where Prefect's server goes away or fails for longer than its client waits."""
+    """Raise AtelierError if Prefect's server ends or fails for longer than its client retries in the `with` block."""
     import httpx
 
     try:
         yield
     except httpx.HTTPStatusError as error:
-        full = " because the disk is full" if shutil.disk_usage(Path()).free < FULL_BYTES else ""
+        full = " because the disk is full" if shutil.disk_usage(Path()).free < FULL_DISK_BYTES else ""
         status = error.response.status_code
         raise AtelierError(
             f"Prefect's server fails{full} (HTTP {status}): what is finished is kept, and {goes_on}"
@@ -194,7 +195,7 @@ def server_needed(goes_on: str) -> Iterator[None]:
 
 
 def in_words(error: Exception) -> str:
-    """The sentence for a flow's message: of an OSError, what is wrong and with which file; else the error's own."""
+    """Return the message of an error; of an OSError, what is wrong and with which file."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error)

@@ -1,4 +1,4 @@
-"""The work tree a flow runs in: where its root is, what its commands find in their environment, one flow at a time."""
+"""The work tree in which a flow runs: its root, the environment of its child processes, and one flow at a time."""
 
 import json
 import os
@@ -15,25 +15,35 @@ from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.paths import DVC_YAML, HOME, PARAMS, STATE
 
-LEAST_FREE_BYTES = 50e6  # what Prefect's database and a flow's own files take, several times over
+MIN_FREE_BYTES = 50e6  # several times what Prefect's database and a flow's own files need
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-GITS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
+GIT_VARIABLES = {
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+}
 
 
 class AtWorkError(AtelierError):
-    """Another of our kind is at work here."""
+    """Another flow works in this work tree."""
 
 
 def enter() -> None:
-    """Change to the studio's root, the nearest directory upwards with dvc.yaml and params.yaml.
+    """Change to the studio's root: the nearest directory upwards with dvc.yaml and params.yaml.
 
-    Do this before Prefect is imported: it reads [tool.prefect] from the current directory only.
+    Prefect reads [tool.prefect] of the current directory when it is imported. Where it was imported before, it reads
+    the settings of the root now.
     """
     here = Path.cwd()
     for directory in (here, *here.parents):
         if (directory / DVC_YAML).is_file() and (directory / PARAMS).is_file():
             os.chdir(directory)
             name_user(directory)
+            if prefect := sys.modules.get("prefect.context"):
+                prefect.refresh_global_settings_context()
             return
     raise AtelierError(
         f"{here} is not inside a studio: go to the directory that holds dvc.yaml and params.yaml"
@@ -41,9 +51,9 @@ def enter() -> None:
 
 
 def name_user(root: Path) -> None:
-    """Set HOME and USER where neither the environment nor the system has them, for us and for every child.
+    """Set HOME and USER if neither the environment nor the system defines them, for this process and its children.
 
-    In a container with a numeric user, dvc and torch fail without.
+    DVC and torch fail without them, for example in a container with a numeric user.
     """
     try:
         pwd.getpwuid(os.getuid())
@@ -55,12 +65,15 @@ def name_user(root: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Our environment for child commands: `python` is this Python, nobody phones home, git looks where it stands."""
+    """Return the environment for child processes.
+
+    `python` is this Python, telemetry is off, and git uses the repository of its working directory.
+    """
     scripts = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     return {
         **{
-            name: value for name, value in os.environ.items() if name not in GITS
+            name: value for name, value in os.environ.items() if name not in GIT_VARIABLES
         },  # a hook may have started us
         "PATH": path if path.split(os.pathsep)[0] == scripts else f"{scripts}{os.pathsep}{path}",
         "DVC_NO_ANALYTICS": "1",
@@ -70,9 +83,9 @@ def environment() -> dict[str, str]:
 
 
 def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """NO_PROXY and no_proxy with this machine's own addresses added to them; nothing where no proxy is set.
+    """Return NO_PROXY and no_proxy with the loopback addresses added; empty if no proxy is set.
 
-    Prefect's server and the built-in archive listen on loopback, which no proxy can reach.
+    Prefect's server and the built-in archive listen on loopback, which a proxy cannot reach.
     """
     if not any(name.lower().endswith("_proxy") for name in environment.keys() - {"NO_PROXY", "no_proxy"}):
         return {}
@@ -85,18 +98,21 @@ def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def only_flow(kind: str = "flow") -> Iterator[None]:
-    """Hold the tree's one place for a flow, or for another kind of work; raises AtWorkError naming who has it.
+    """Hold the work tree's lock for a flow, or for another `kind` of work.
 
-    Raises AtelierError where the disk is all but full: Prefect's database would fail in the midst of the work.
+    Raises AtWorkError, with the process id, if another process holds it; AtelierError if the disk is almost full,
+    because Prefect's database would fail later.
     """
-    if (free := shutil.disk_usage(Path()).free) < LEAST_FREE_BYTES:
+    if (free := shutil.disk_usage(Path()).free) < MIN_FREE_BYTES:
         raise AtelierError(
             f"only {free / 1e6:.0f} MB are free on the disk of {Path.cwd()}: free some space (`atelier clean`, "
             "`dvc gc -w` and `atelier doctor` say how), then run again"
         )
     STATE.mkdir(exist_ok=True)
-    holder = STATE / f"{kind}.json"  # beside the lock, because opening a lock file may empty it
-    lock = FileLock(STATE / f"{kind}.lock", blocking=False)  # the kernel drops it with us, however we end
+    holder = STATE / f"{kind}.json"  # not in the lock file, because opening that may empty it
+    lock = FileLock(
+        STATE / f"{kind}.lock", blocking=False
+    )  # released by the kernel, however this process ends
     try:
         lock.acquire()
     except Timeout:

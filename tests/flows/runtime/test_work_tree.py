@@ -1,4 +1,4 @@
-"""The tree that a flow runs in: room on its disk, and a user whom the system does not know."""
+"""The work tree of a flow: its root, space on its disk, and users without a name."""
 
 import os
 import subprocess
@@ -37,9 +37,33 @@ def test_on_a_full_disk_no_flow_begins(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     with work_tree.only_flow():
         pass
-    monkeypatch.setattr(work_tree, "LEAST_FREE_BYTES", 1e18)
+    monkeypatch.setattr(work_tree, "MIN_FREE_BYTES", 1e18)
     with (
         pytest.raises(AtelierError, match=r"MB are free on the disk of .*: free some space"),
         work_tree.only_flow(),
     ):
         pass
+
+
+IMPORTED_FIRST = """
+from prefect.settings import get_current_settings
+from flows.runtime import work_tree
+work_tree.enter()
+print(get_current_settings().home)
+"""
+
+
+def test_prefect_reads_the_studios_settings_even_if_it_was_imported_first(tmp_path: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "pyproject.toml").write_text('[tool.prefect]\nhome = ".prefect"\n')
+    (tmp_path / "below").mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_FIRST],
+        cwd=tmp_path / "below",
+        env={**environment, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == ".prefect\n", done.stderr  # relative to the root, to which it changed
