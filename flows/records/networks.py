@@ -4,7 +4,6 @@ A picture's provenance may have been edited, so only its digests are used, never
 compared with both digests.
 """
 
-import itertools
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ from flows.records import history
 from flows.repo import storage
 
 SUFFIXES = (".safetensors", ".pth")
-FETCHED_AT_ONCE = 32  # upscalers of the history that are fetched together if only the SHA-256 is known
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkKey:
-    """A network's file by its digests. `kind` is used in messages; `md5` is None if the provenance lacks it."""
+    """A network's file by its digests. `kind` is used in messages; `md5` is None for external networks."""
 
     kind: str
     sha256: str
@@ -41,21 +39,21 @@ class Networks:
     def find(self, keys: Collection[NetworkKey]) -> None:
         """Look for files; those that are neither in the work tree nor in the cache are fetched together."""
         for key in keys:
-            if path := next((path for path in self._candidates() if self._sha256(path) == key.sha256), None):
+            if path := next(
+                (path for path in self._candidates() if self._digest(path)[1] == key.sha256), None
+            ):
                 self._paths[key] = path
         absent = [key for key in keys if key not in self._paths]
-        fetched = self._fetch({key.md5 for key in absent if key.md5})
+        md5s = sorted({key.md5 for key in absent if key.md5})
+        fetched = storage.fetch_objects(md5s, self._keep_reason, self._root) if md5s else {}
         self._paths |= {key: fetched[key.md5] for key in absent if key.md5 in fetched}
-        for key in absent:
-            if key.md5 is None and key.kind == "upscaler":
-                self._find_in_history(key)
 
     def path(self, key: NetworkKey) -> Path:
         """The path of a file. Raises AtelierError if it was not found, or has only one of the two digests."""
         path = self._paths.get(key)
         if path is None:
             raise AtelierError(self._why_missing(key))
-        md5, sha256 = self._md5(path), self._sha256(path)
+        md5, sha256 = self._digest(path)
         if sha256 != key.sha256 or key.md5 not in (None, md5):
             raise AtelierError(
                 f"its provenance names a {key.kind} of MD5 {key.md5} and SHA-256 {key.sha256[:12]}…, and the file with "
@@ -73,33 +71,6 @@ class Networks:
             external = None
         named += [self._root / external] if external else []
         yield from (path for path in named if path.is_file())
-
-    def _fetch(self, md5s: Collection[str]) -> dict[str, Path]:
-        return storage.fetch_objects(sorted(md5s), self._keep_reason, self._root) if md5s else {}
-
-    def _find_in_history(self, key: NetworkKey) -> None:
-        """Find an upscaler by its SHA-256 alone, among all that any dvc.lock names, newest first.
-
-        The provenance of the first prints lacks the MD5.
-        """
-        locks = history.locks(self._root)
-        # in earlier dvc.lock files the whole folder is one output
-        places = (UPSCALER.as_posix(), UPSCALER.parent.as_posix())
-        named = (next(filter(None, map(lock.md5_of, places)), None) for lock in locks)
-        names = iter(dict.fromkeys(filter(None, named)))
-        while some := list(itertools.islice(names, FETCHED_AT_ONCE)):
-            for path in self._upscalers(some):
-                if self._sha256(path) == key.sha256:
-                    self._paths[key] = path
-                    return
-
-    def _upscalers(self, names: Collection[str]) -> Iterator[Path]:
-        """The files of upscalers, by their MD5 or by that of the folder that contains one."""
-        fetched = self._fetch(names)
-        yield from (path for name, path in fetched.items() if not name.endswith(".dir"))
-        lists = [storage.listed(path) or [] for name, path in fetched.items() if name.endswith(".dir")]
-        within = {md5 for files in lists for name, md5 in files if name == UPSCALER.name}
-        yield from self._fetch(within).values()
 
     def _why_missing(self, key: NetworkKey) -> str:
         """A message that the file was not found, why, and how to get it."""
@@ -126,13 +97,8 @@ class Networks:
         self._reasons.append(sentence)
         self._log(sentence)
 
-    def _md5(self, path: Path) -> str:
-        return self._both_digests(path)[0]
-
-    def _sha256(self, path: Path) -> str:
-        return self._both_digests(path)[1]
-
-    def _both_digests(self, path: Path) -> tuple[str, str]:
+    def _digest(self, path: Path) -> tuple[str, str]:
+        """The file's MD5 and SHA-256, computed once."""
         if path not in self._digests:
             self._digests[path] = digest(path, "md5"), digest(path)
         return self._digests[path]

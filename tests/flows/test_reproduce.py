@@ -1,8 +1,10 @@
 """`atelier reproduce` and `atelier vary` on pictures of a whole history, in a clone that has only the remote."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,24 @@ def test_after_a_bug_every_file_has_a_verdict_and_the_exit_code_is_1(
     assert {row["verdict"] for row in rows} == {"refused"}
     assert all("no verdict: " in row["said"] and "the easel broke" in row["said"] for row in rows)
     assert ("Finished in state Failed(" in broken.stderr) == with_server
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_leaves_no_temporary_files(
+    studio: PaintedStudio, clone: Clone, number: int, status: int
+):
+    scratch = clone.root / ".atelier/reproduce"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "reproduce", studio.gallery / "tile/artworks/1-00001.png"],
+        cwd=clone.root, env=studio.environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not [*scratch.glob("tmp*/jobs.json")]:  # then its painting process is starting
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate(timeout=100)[1]
+    assert (process.returncode, [*scratch.glob("tmp*")]) == (status, []), said
+    assert "Traceback" not in said
 
 
 def test_without_a_configured_server_prefect_is_not_imported(

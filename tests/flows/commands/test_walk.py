@@ -1,4 +1,4 @@
-"""`atelier paint`, `atelier walk` and `atelier directions` as typed by a person."""
+"""The commands `atelier paint`, `walk`, `refilm`, `directions` and the options of `vary`."""
 
 import shutil
 import signal
@@ -32,7 +32,7 @@ GENERATOR = Path("data/model/generator.safetensors")
 
 @pytest.fixture(autouse=True)
 def studio(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A studio with a model, calmer than by default."""
+    """A studio with a small model, whose truncation is 0.7 and not the default."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
     params = tmp_path / "params.yaml"
@@ -51,7 +51,7 @@ def atelier(*words: str) -> subprocess.Popen[str]:
 
 
 def painted(path: Path, **changes: object) -> None:
-    """A picture of ours; its pixels matter to nobody here."""
+    """Write a black picture with the provenance of the studio's model; `changes` are made to its recipe."""
     latent = Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0).model_copy(update=changes)
     header = {"arch": SMALL.arch, "resolution": SMALL.resolution, "settings": SMALL.settings}
     software = SoftwareFacts(atelier=__version__, torch=torch.__version__)
@@ -60,7 +60,7 @@ def painted(path: Path, **changes: object) -> None:
 
 
 def refused(*words: str) -> str:
-    """The sentence with which a command that paints nothing ends."""
+    """Run a command that must fail, and return its message."""
     with pytest.raises(AtelierError) as error:
         CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
     return str(error.value)
@@ -82,11 +82,24 @@ def refused(*words: str) -> str:
         (["--seeds=3,none.png"], "none.png"),
     ],
 )
-def test_what_cannot_be_walked_is_a_sentence(words: list[str], sentence: str) -> None:
+def test_an_impossible_walk_is_refused_with_a_message(words: list[str], sentence: str) -> None:
     assert sentence in refused("walk", *words)
 
 
-def test_an_artwork_may_be_a_station_unless_its_seed_alone_does_not_give_it() -> None:
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "say what to change: --count 8, --canvas 3x5 or --move 2:1.5"),
+        (["--canvas=3by5"], "--canvas '3by5' is no size"),
+        (["--move=up"], "--move 'up' is not a direction and an amount"),
+        (["--move=0:1e9"], "of up to 100 either way"),
+    ],
+)
+def test_impossible_variations_are_refused_with_a_message(words: list[str], sentence: str) -> None:
+    assert sentence in refused("vary", "one.png", *words)
+
+
+def test_an_artwork_can_be_a_station_if_its_recipe_is_a_seed_alone() -> None:
     painted(Path("one.png"))
     painted(Path("moved.png"), moves=(Move(direction=0, amount=1.0),))
     assert "moved.png is no picture as its seed gives it" in refused("walk", "--seeds=3,moved.png")
@@ -99,7 +112,7 @@ def test_an_artwork_may_be_a_station_unless_its_seed_alone_does_not_give_it() ->
     assert "painted by another model" in refused("walk", "--seeds=3,one.png")
 
 
-def test_a_film_is_made_again_from_the_film_alone() -> None:
+def test_refilm_makes_the_same_film_from_the_file_alone() -> None:
     words = ["--seeds=3,14", "--seconds=1", "--fps=6", "--grid=1x2", "--side=64", "--canvas=1x2", "--loop"]
     walk = atelier("walk", *words, "--out=made/walk.webm")
     assert walk.wait(100) == 0, walk.stderr.read()
@@ -115,7 +128,7 @@ def test_a_film_is_made_again_from_the_film_alone() -> None:
     assert Path("f-2.png").read_bytes() == Path("frames/00004-2.png").read_bytes()
 
 
-def test_a_film_that_is_another_than_its_walk_is_told_so() -> None:
+def test_refilm_reports_a_film_that_differs_from_its_walk() -> None:
     walk = atelier("walk", "--seeds=3,14", "--seconds=1", "--fps=4", "--side=64", "--out=walk.mp4")
     assert walk.wait(100) == 0, walk.stderr.read()
     facts = read_facts(Path("walk.mp4"))
@@ -141,7 +154,7 @@ def test_a_film_that_is_another_than_its_walk_is_told_so() -> None:
         ("none.webm", [], "none.webm is missing: name a film"),
     ],
 )
-def test_what_is_no_film_of_ours_is_a_sentence(film: str, words: list[str], sentence: str) -> None:
+def test_refilm_refuses_other_files_with_a_message(film: str, words: list[str], sentence: str) -> None:
     painted(Path("one.png"))
     course = Walk(
         stations=(Station(seed=3, index=0), Station(seed=14, index=0)),
@@ -166,7 +179,7 @@ def test_what_is_no_film_of_ours_is_a_sentence(film: str, words: list[str], sent
     assert sentence in refused("refilm", film, *words)
 
 
-def test_a_walk_that_is_stopped_leaves_no_half_film(studio: Path) -> None:
+def test_a_stopped_walk_leaves_no_partial_film(studio: Path) -> None:
     walk = atelier("walk", "--seeds=3,14", "--seconds=3000", "--side=64", "--out=out/walk.mp4")
     until_s = time.monotonic() + 100
     while not any(film.stat().st_size for film in studio.glob("out/.walk.mp4.*")):
@@ -179,7 +192,7 @@ def test_a_walk_that_is_stopped_leaves_no_half_film(studio: Path) -> None:
     assert list(Path("out").iterdir()) == []
 
 
-def test_directions_are_drawn_from_any_folder_of_the_studio(
+def test_directions_can_be_drawn_from_any_folder_of_the_studio(
     studio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     painted(Path("one.png"))
@@ -191,7 +204,7 @@ def test_directions_are_drawn_from_any_folder_of_the_studio(
     assert "a sheet is a .png" in refused("directions", "--out=sheet.jpg")
 
 
-def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Path):
+def test_the_base_model_paints_without_data_and_writes_provenance(studio: Path):
     shutil.copytree(ROOT / BASE_MODEL, BASE_MODEL)
     said, _ = atelier("paint", "--count", "3", "--seed", "5", "--canvas", "1x2").communicate()
     folder = Path(".atelier/painted/base-5")
@@ -214,7 +227,7 @@ def test_the_base_model_paints_without_data_and_its_pictures_say_how(studio: Pat
         )
 
 
-def test_any_model_paints_and_what_is_none_is_a_sentence(studio: Path):
+def test_paint_accepts_any_model_and_refuses_other_files_with_a_message(studio: Path):
     said, _ = atelier("paint", "--from", "data/model", "--count", "2", "--out", "mine").communicate()
     assert "2 pictures of 32 × 32 px in" in said
     assert read_provenance(Path("mine/1-00001.png")).model.sha256 == digest(GENERATOR)

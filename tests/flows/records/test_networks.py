@@ -13,7 +13,7 @@ from tests.flows.kept_studio import KeptStudio
 CONTENT = b"weights"
 MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
 GENERATOR = NetworkKey("generator", SHA256, MD5)
-UPSCALER = NetworkKey("upscaler", SHA256, None)
+UPSCALER = NetworkKey("upscaler", SHA256, MD5)
 
 
 @pytest.fixture
@@ -36,20 +36,6 @@ def test_a_file_of_the_work_tree_is_found_by_its_digest_under_any_name(studio: K
 def test_a_file_in_the_cache_is_found_by_its_md5(studio: KeptStudio) -> None:
     studio.keep(CONTENT)
     assert found(studio, GENERATOR) == studio.object(MD5)
-
-
-@pytest.mark.parametrize("folder", [False, True])
-def test_an_upscaler_without_md5_is_found_among_those_that_any_dvc_lock_names(
-    studio: KeptStudio, folder: bool
-) -> None:
-    name = studio.keep(CONTENT)
-    path = "data/upscaler/upscaler.safetensors"
-    if folder:
-        name, path = studio.keep_folder({"upscaler.safetensors": CONTENT}), "data/upscaler"
-    studio.commit("once", lock_text(name).replace("data/model/generator.safetensors", path))
-    studio.keep(b"another")
-    studio.commit("now", lock_text(hashlib.md5(b"another").hexdigest()))
-    assert found(studio, UPSCALER) == studio.object(MD5)
 
 
 def test_digests_of_two_different_files_mean_that_the_provenance_was_edited(studio: KeptStudio) -> None:
