@@ -278,7 +278,7 @@ class Workshop:
         circle = struct.pack("<HHHII", 1, 270, 2, len(text), 64) + struct.pack("<I", 8)
         self.tiff("circle", b"II*\0" + struct.pack("<I", 8) + circle.ljust(56, b"\0") + text, "in a circle")
         many = struct.pack("<H", 65535) + bytes(12 * 65535)
-        self.tiff("many-entries", b"II*\0" + struct.pack("<I", 8) + many, "a directory that no mural")
+        self.tiff("many-entries", b"II*\0" + struct.pack("<I", 8) + many, "a directory of a kind")
         far = struct.pack("<HHHII", 1, 270, 2, 60_000, 2**32 - 1) + struct.pack("<I", 0)
         self.tiff("beyond", b"II*\0" + struct.pack("<I", 8) + far, "cut off")
         self.tiff("big-beyond", b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1), "cut off")
