@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import pytest
 from PIL import Image
-from tests.atelier.download.test_cleaning import fill
 from typer.testing import CliRunner
 
 from atelier.data.catalog import DownloadRecord, Work, write_catalog, write_downloads
@@ -19,6 +18,7 @@ from atelier.data.folder import read_folder
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
 from flows import cli
+from tests.atelier.download.test_remove_unused import fill
 
 WORK = Work(
     id="sea-1", title="Ninth Wave", artist="Anna Sea", artist_slug="anna-sea", year_text="1850", year=1850,
@@ -48,8 +48,8 @@ def test_clean_lists_what_it_would_remove_and_removes_it_with_yes(
     bare = CliRunner().invoke(cli.app, ["clean"])
     assert (bare.exit_code, "nothing to drop" in bare.output) == (0, True)
     directory = tmp_path / ".atelier/images"
-    fill(directory, "old genre", 30, named_days_ago=40)
-    path = fill(directory, "genre", 10, named_days_ago=3)
+    fill(directory, "old genre", 30, used_days_ago=40)
+    path = fill(directory, "genre", 10, used_days_ago=3)
     before = path.read_bytes()
     told = CliRunner().invoke(cli.app, ["clean"])
     assert told.exit_code == 0, told.output
