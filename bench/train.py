@@ -269,8 +269,8 @@ def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
     ones, zeros = torch.ones(batch, device=device), torch.zeros(batch, device=device)
 
     def computed(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        as_torch_has_them = mock.patch.object(conv, "_in_products", lambda x: False)
-        with as_torch_has_them, torch.autocast(device.type, torch.bfloat16, enabled=option.bfloat16):
+        torch_layers = mock.patch.object(conv, "_uses_matrix_products", lambda x: False)
+        with torch_layers, torch.autocast(device.type, torch.bfloat16, enabled=option.bfloat16):
             return network(x).float()
 
     def step() -> None:

@@ -15,10 +15,9 @@ from atelier.files import digest, write_json
 from atelier.importers.dcgan import layers_of_pytorch, layers_of_torch7
 from atelier.importers.layers import Imported, Layer, fit
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
-from atelier.networks import FORMAT, NetworkConfig, read_model
+from atelier.networks import FORMAT, NetworkConfig, read_model, weights_fit
 from atelier.networks.weights import save_weights
 from atelier.pictures.untrusted import open_regular
-from atelier.training.initial import are_weights_of
 
 READERS: dict[str, Callable[[bytes], list[Layer]]] = {
     "torch7": layers_of_torch7,
@@ -155,7 +154,7 @@ def _copy(source: Path, directory: Path) -> None:
                 f"{discriminator} is not the discriminator of {generator}: move it away, or replace it by the right one"
             )
     network = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    if not are_weights_of(network, generator_weights, discriminator_weights):
+    if not weights_fit(network, generator_weights, discriminator_weights):
         raise AtelierError(
             f"{source} does not contain the weights of the {network.arch} that its header names"
         )

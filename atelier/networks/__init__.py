@@ -1,4 +1,4 @@
-"""Networks by name, and their weights in safetensors with a header that says what they are."""
+"""Networks by the name of their architecture, and files of their weights."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from atelier.errors import AtelierError
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
 from atelier.networks.sketch import SketchDiscriminator, SketchGenerator
-from atelier.networks.weights import are_weights_of, read_weights, save_weights
+from atelier.networks.weights import create_network, read_weights, save_weights, weights_match
 
 FORMAT = "atelier-model/1"
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What is needed to build a pair of networks: `settings` are the keys of params.yaml's `train.<arch>`."""
+    """The architecture of a generator and a discriminator; `settings` are those of `train.<arch>` in params.yaml."""
 
     arch: str
     resolution: int
@@ -27,58 +27,66 @@ class NetworkConfig:
 
 
 def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
-    """A generator (B, inputs) or (B, inputs, h, w) → (B, 3, H, W) in [−1, 1]; a discriminator (B, 3, H, W) → (B,).
+    """Create a generator and a discriminator with random weights from torch's global generator.
 
-    H and W are the resolution for one latent; what a field of them makes, and how strictly [−1, 1] is kept, the
-    generators say. Every discriminator can be differentiated twice. Weights are drawn from torch's global generator.
-    Raises AtelierError for an unknown architecture or setting.
+    The generator maps latents (B, inputs), or fields of them (B, inputs, h, w), to images (B, 3, H, W) in about
+    [−1, 1]; for single latents H and W are the resolution. The discriminator maps images to logits (B,) and can be
+    differentiated twice. Raises AtelierError for an unknown architecture or setting.
     """
-    return _made(config, _generator), _made(config, _discriminator)
+    return _build(config, _generator), _build(config, _discriminator)
+
+
+def weights_fit(
+    config: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
+) -> bool:
+    """Whether these tensors have the names and shapes of the networks' weights; None fits any discriminator."""
+    return weights_match(lambda: _build(config, _generator), generator) and (
+        discriminator is None or weights_match(lambda: _build(config, _discriminator), discriminator)
+    )
 
 
 def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: dict[str, Any]) -> None:
-    """Write weights and buffers with a header of `config` and `facts` (kimg, seed, versions, …), byte-stable."""
+    """Write weights and buffers with a header of `config` and `facts`. Equal content gives equal bytes."""
     save_weights(path, network.state_dict(), FORMAT, {**facts, **asdict(config)})
 
 
 def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The generator of a `generator.safetensors`, in eval mode without gradients, and its header.
+    """Load a generator.safetensors: the network, in eval mode without gradients, and the file's header.
 
-    Raises AtelierError where the file is absent, damaged, or not one of ours.
+    Raises AtelierError where the file is missing, damaged, or not written by `save_network`.
     """
-    return _loaded(path, _generator, device)
+    return _load(path, _generator, device)
 
 
 def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The same of a `discriminator.safetensors`; its batch norms use what training has shown them."""
-    return _loaded(path, _discriminator, device)
+    """Load a discriminator.safetensors, as `load_generator`."""
+    return _load(path, _discriminator, device)
 
 
-def read_model(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Header and tensors of a model file. Raises AtelierError where it is absent, damaged, or not one of ours."""
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the header and tensors of a model file. Raises AtelierError as `load_generator`."""
     return read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")
 
 
-def _loaded(
-    path: Path, build: Callable[[NetworkConfig], nn.Module], device: torch.device | str
+def _load(
+    path: Path, constructor: Callable[[NetworkConfig], nn.Module], device: torch.device | str
 ) -> tuple[nn.Module, dict[str, Any]]:
     header, tensors = read_model(path)
     config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    if not are_weights_of(lambda: _made(config, build), tensors):
+    network = create_network(lambda: _build(config, constructor), tensors)
+    if network is None:
         raise AtelierError(
             f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered"
         )
-    with torch.random.fork_rng():  # building draws weights that are replaced at once
-        network = _made(config, build)
-    network.load_state_dict(tensors)
     return network.eval().requires_grad_(False).to(device), header
 
 
-def _made(config: NetworkConfig, build: Callable[[NetworkConfig], nn.Module]) -> nn.Module:
+def _build(config: NetworkConfig, constructor: Callable[[NetworkConfig], nn.Module]) -> nn.Module:
+    """Call the constructor. Raises AtelierError for settings that it does not accept."""
     try:
-        return build(config)
+        return constructor(config)
     except (KeyError, TypeError, ValueError) as error:
-        # torch adds where it was in C++
+        # the first line, because torch appends a C++ traceback
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AtelierError(
             f"the model's settings {config.settings} do not fit {config.arch}: {said}"

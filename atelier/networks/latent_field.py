@@ -1,8 +1,8 @@
-"""From latents to the 4×4 cells that a generator grows from: one cell of latents, or a field of them for a canvas.
+"""The base class of the generators, fields of latents for larger canvases, and drawing and rendering them.
 
-Here every latent of a field is a whole picture of its own, and what lies between two of them passes from one into the
-other: a (h, w) field becomes a picture of h · resolution × w · resolution px. Each 4×4 cell is given the latent that
-it would have in a picture of its own, so that the layers above see only what they were trained on.
+In a field (h, w) each latent is that of a whole picture, and between two of them one picture changes into the other:
+the canvas has h · resolution × w · resolution px. Each of the 4×4 base cells of a picture receives a latent like those
+of the training, so the layers above it do as well.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from torch.nn import functional
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
 
-BASE = 4  # side of the coarsest feature map of one picture
-PICTURE = 3  # channels of a picture
+BASE_SIDE = 4  # cells, of the coarsest feature map of one picture
+IMAGE_CHANNELS = 3
 TRAINED_SIZE = (
     1,
     1,
@@ -32,11 +32,11 @@ MIN_LENGTH = 1e-30  # of a vector, so that a zero vector is divided by something
 
 @dataclass(frozen=True)
 class Lattice:
-    """How latents, base cells and pixels lie over each other, alike along both axes.
+    """How the positions of latents, base cells and pixels are related along an axis.
 
-    Latent j begins at base cell j · cells, and n latents make n · cells + overhang of them. Base cells depend on the
-    latents above them, `before` more and `after` more. The picture above base cells [j, k) depends on `context` more of
-    them at either side; each is px wide.
+    Latent j begins at base cell j · cells, and n latents make n · cells + overhang base cells. A base cell depends on
+    the latents at its position, on `before` latents before them, and on `after` latents behind them. The pixels of base
+    cells j to k depend on `context` further base cells at each side. A base cell is `px` pixels wide.
     """
 
     cells: int
@@ -52,8 +52,8 @@ class FieldGenerator(nn.Module):
 
     The input, (B, inputs) or (B, inputs, h, w), is standard normal. Its first `nz` numbers are the latent, which
     decides what the picture shows. The others are the grain, noise for details: `grain` numbers for each of the 4×4
-    base cells of a latent, none for most networks. Between neighbouring latents their sum or mixture is scaled to the
-    length of one latent, unless `normalise_overlap` is False.
+    base cells of a latent, none for most networks. Where latents overlap or are interpolated, the result is scaled to
+    the length of one latent, unless `normalise_overlap` is False.
     """
 
     resolution: int
@@ -66,7 +66,7 @@ class FieldGenerator(nn.Module):
     @property
     def inputs(self) -> int:
         """Numbers of one latent and its grain."""
-        return self.nz + BASE * BASE * self.grain
+        return self.nz + BASE_SIDE * BASE_SIDE * self.grain
 
     def forward(self, z: Tensor) -> Tensor:
         images: Tensor = self.layers(self.with_grain(self.base(z[:, : self.nz]), z[:, self.nz :]))
@@ -76,37 +76,39 @@ class FieldGenerator(nn.Module):
         """Concatenate the grain, (B, n) or (B, n, h, w), to base features (B, features, 4h, 4w), along the channels."""
         if not self.grain:
             return base
-        height, width = base.shape[2] // BASE, base.shape[3] // BASE
-        cells = grain.view(-1, self.grain, BASE, BASE, height, width).permute(0, 1, 4, 2, 5, 3)
+        height, width = base.shape[2] // BASE_SIDE, base.shape[3] // BASE_SIDE
+        cells = grain.view(-1, self.grain, BASE_SIDE, BASE_SIDE, height, width).permute(0, 1, 4, 2, 5, 3)
         return torch.cat([base, cells.reshape(-1, self.grain, *base.shape[2:]).to(base.dtype)], 1)
 
     def base(self, z: Tensor) -> Tensor:
-        """The coarsest features of one latent, (B, features, 4, 4), or of a field, from which the layers go on."""
+        """The coarsest features of one latent, (B, features, 4, 4), or of a field: the input of `layers`."""
         raise NotImplementedError
 
 
-def doublings(resolution: int) -> int:
-    """How often 4×4 cells are doubled until they are the picture."""
+def upsampling_steps(resolution: int) -> int:
+    """How often the 4×4 base cells are doubled to reach the resolution. Raises ValueError if it is no such size."""
     times = int(math.log2(resolution)) - 2
-    if times < 1 or resolution != BASE * 2**times:
+    if times < 1 or resolution != BASE_SIDE * 2**times:
         raise ValueError(f"resolution holds {resolution}; it may hold a power of two from 8 up")
     return times
 
 
 def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
-    """A latent for every 4×4 cell: (B, nz) → (B, nz, 1, 1), which stands for all 16, (B, nz, h, w) → (B, nz, 4h, 4w).
+    """The latent of each base cell: (B, nz, h, w) → (B, nz, 4h, 4w), and (B, nz) → (B, nz, 1, 1) for all 16 cells.
 
-    Between the middles of neighbouring pictures latents are mixed linearly and then stretched to the length that
-    lengths mixed the same way have: mixed normal latents would be shorter than any that training showed. Without
-    `normalise_overlap` they stay as short as that.
+    Between the centres of neighbouring pictures latents are interpolated linearly. Interpolated normal latents are
+    shorter than those of the training, so they are scaled to the interpolated length, unless `normalise_overlap` is
+    False.
     """
     if z.ndim == 2:
         return z[:, :, None, None]
     if z.shape[2:] == (1, 1):
         return z
     if not normalise_overlap:
-        return _widened(z)
-    return with_length(_widened(z), _widened(torch.linalg.vector_norm(z, dim=1, keepdim=True)))
+        return _interpolate_cells(z)
+    return with_length(
+        _interpolate_cells(z), _interpolate_cells(torch.linalg.vector_norm(z, dim=1, keepdim=True))
+    )
 
 
 def with_length(vectors: Tensor, length: Tensor, dim: int = 1) -> Tensor:
@@ -116,13 +118,13 @@ def with_length(vectors: Tensor, length: Tensor, dim: int = 1) -> Tensor:
     return scaled
 
 
-def tiled(cells: Tensor, like: Tensor) -> Tensor:
-    """Repeat what belongs to the cells of one picture, (C, 4, 4), over a field that `latent_per_cell` returned."""
-    return cells.repeat(1, max(like.shape[2] // BASE, 1), max(like.shape[3] // BASE, 1))
+def repeat_cells(cells: Tensor, like: Tensor) -> Tensor:
+    """Repeat values for the base cells of one picture, (C, 4, 4), over a field that `latent_per_cell` returned."""
+    return cells.repeat(1, max(like.shape[2] // BASE_SIDE, 1), max(like.shape[3] // BASE_SIDE, 1))
 
 
-def _widened(field: Tensor) -> Tensor:
-    return functional.interpolate(field, scale_factor=float(BASE), mode="bilinear", align_corners=False)
+def _interpolate_cells(field: Tensor) -> Tensor:
+    return functional.interpolate(field, scale_factor=float(BASE_SIDE), mode="bilinear", align_corners=False)
 
 
 def draw_latents(

@@ -1,7 +1,7 @@
 """R3GAN in its compact form (Huang et al., arXiv 2501.05441): residual blocks without any normalisation.
 
-Nothing here looks beyond one picture or needs statistics, so what trains is what paints; it is meant for the
-relativistic loss with both gradient penalties.
+No layer combines the images of a batch or needs statistics. The networks are meant for the relativistic loss with both
+gradient penalties.
 """
 
 import itertools
@@ -11,13 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.conv import Logit
-from atelier.networks.latent_field import BASE, FieldGenerator, Lattice, doublings, latent_per_cell, tiled
+from atelier.networks.conv import ToLogit
+from atelier.networks.latent_field import (
+    BASE_SIDE,
+    FieldGenerator,
+    Lattice,
+    latent_per_cell,
+    repeat_cells,
+    upsampling_steps,
+)
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
 EXPANSION = 2  # the inner convolution's channels as a multiple of the outer's
-GROUP = 16  # how many of them see each other
+GROUP = 16  # channels of a group of the inner convolution
 SLOPE = 0.2
 GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through a leaky ReLU
 
@@ -25,18 +32,20 @@ GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through a leaky ReLU
 class R3ganGenerator(FieldGenerator):
     """Latents (B, nz) or (B, nz, h, w), standard normal → images (B, 3, h · resolution, w · resolution).
 
-    Colours are meant to lie in [−1, 1]; there is no tanh, and what overshoots is clipped when it becomes pixels.
+    Colours are in about [−1, 1]: there is no tanh, and values outside are clipped when they are converted to pixels.
     """
 
     def __init__(self, resolution: int, preset: str, nz: int = 64) -> None:
         super().__init__()
         self.resolution, self.nz = resolution, nz
         widths, blocks = _shape(resolution, preset)
-        # at every size the blocks see `blocks` px further and a doubling one, of which each half as much counts
+        # at each size the blocks depend on `blocks` px more and upsampling on one; each size counts half the one before
         context = 2 * blocks + 1
-        self.lattice = Lattice(BASE, overhang=0, before=1, after=1, context=context, px=resolution // BASE)
+        self.lattice = Lattice(
+            BASE_SIDE, overhang=0, before=1, after=1, context=context, px=resolution // BASE_SIDE
+        )
         self.project = nn.Conv2d(nz, widths[0], 1, bias=False)
-        self.basis = nn.Parameter(torch.empty(widths[0], BASE, BASE))
+        self.basis = nn.Parameter(torch.empty(widths[0], BASE_SIDE, BASE_SIDE))
         layers: list[nn.Module] = [*_blocks(widths[0], blocks)]
         for coarse, fine in itertools.pairwise(widths):
             layers += [Up(coarse, fine), *_blocks(fine, blocks)]
@@ -47,7 +56,7 @@ class R3ganGenerator(FieldGenerator):
 
     def base(self, z: Tensor) -> Tensor:
         latents = latent_per_cell(z, self.normalise_overlap)
-        features: Tensor = self.project(latents) * tiled(self.basis, latents)
+        features: Tensor = self.project(latents) * repeat_cells(self.basis, latents)
         return features
 
 
@@ -62,8 +71,8 @@ class R3ganDiscriminator(nn.Module):
             layers += [*_blocks(fine, blocks), Down(fine, coarse)]
         layers += [
             *_blocks(widths[0], blocks),
-            nn.Conv2d(widths[0], widths[0], BASE, groups=widths[0], bias=False),
-            Logit(widths[0], 1),
+            nn.Conv2d(widths[0], widths[0], BASE_SIDE, groups=widths[0], bias=False),
+            ToLogit(widths[0], 1),
         ]
         self.layers = nn.Sequential(*layers)
         _init(self)
@@ -91,14 +100,14 @@ class Block(nn.Module):
 
 
 class Resample(nn.Module):
-    """A change of resolution by the fixed kernel [1, 3, 3, 1] ⊗ [1, 3, 3, 1] / 64, and of channels by a 1×1."""
+    """Resampling by the fixed kernel [1, 3, 3, 1] ⊗ [1, 3, 3, 1] / 64, and a 1×1 convolution if channels change."""
 
     kernel: Tensor
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.channels = nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
-        # known also where the rest has no more than a shape (torch's meta device)
+        # on the CPU even if the network is built on torch's meta device, because no file contains it
         line = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu")
         self.register_buffer("kernel", torch.outer(line, line)[None, None] / 64, persistent=False)
 
@@ -124,7 +133,7 @@ class Down(Resample):
 def _shape(resolution: int, preset: str) -> tuple[list[int], int]:
     """The channels at 4, 8, … px up to the picture's side, and the number of blocks at each."""
     widest, blocks = PRESETS[preset]
-    sides = [BASE * 2**step for step in range(doublings(resolution) + 1)]
+    sides = [BASE_SIDE * 2**step for step in range(upsampling_steps(resolution) + 1)]
     return [max(widest * WIDEST_PX // max(side, WIDEST_PX), widest // 8) for side in sides], blocks
 
 
@@ -133,7 +142,7 @@ def _blocks(width: int, count: int) -> Iterator[Block]:
 
 
 def _init(network: nn.Module) -> None:
-    """Variance 1 through every layer, blocks that begin as the identity and whose inner layers share the depth.
+    """Initialise for variance 1 after every layer; blocks begin as the identity.
 
     With L blocks, the first two of a block's three layers are scaled by L^(−1/4) (Fixup, arXiv 1901.09321 §3.1).
     """

@@ -1,8 +1,8 @@
-"""A small network of our own for CPUs and laptops: DCGAN's layers with even upsampling, and noise for details.
+"""A small network for CPUs and laptops: DCGAN's layers with even upsampling, and noise for details.
 
-A transposed convolution of kernel 4 and stride 2 gives even and odd pixels weights of their own, which shows as a
-checkerboard (Odena et al., distill.pub/2016/deconv-checkerboard). Doubling pixels and convolving 3×3 does not. Noise is
-given to the layer at half the resolution, as strong as its features say (after StyleGAN, arXiv 1812.04948 §3.2).
+A transposed convolution of kernel 4 and stride 2 has different weights for even and odd pixels, which shows as a
+checkerboard (Odena et al., distill.pub/2016/deconv-checkerboard). Upsample pixels and convolving 3×3 does not. Noise is
+given to the layer at half the resolution, scaled by its features (after StyleGAN, arXiv 1812.04948 §3.2).
 """
 
 import itertools
@@ -11,11 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.conv import doubled, projected
+from atelier.networks.conv import project_latents, upsample
 from atelier.networks.dcgan import DcganDiscriminator
-from atelier.networks.latent_field import BASE, PICTURE, FieldGenerator, Lattice, doublings, latent_per_cell
+from atelier.networks.latent_field import (
+    BASE_SIDE,
+    IMAGE_CHANNELS,
+    FieldGenerator,
+    Lattice,
+    latent_per_cell,
+    upsampling_steps,
+)
 
-SketchDiscriminator = DcganDiscriminator  # it doubles nothing, so it is even already
+SketchDiscriminator = DcganDiscriminator  # which upsamples nothing
 PIXELS_STD = 0.06  # of the last layer's first weights
 
 
@@ -35,16 +42,16 @@ class SketchGenerator(FieldGenerator):
         if noise is not None and noise > ngf:
             raise ValueError(f"noise holds {noise}; it may hold at most ngf, {ngf}")
         self.resolution, self.nz = resolution, nz
-        cell_px = resolution // BASE
-        # doublings and the last convolution see one base cell further, however many there are
-        self.lattice = Lattice(cells=BASE, overhang=0, before=1, after=1, context=1, px=cell_px)
+        cell_px = resolution // BASE_SIDE
+        # all upsampling layers and the last convolution together depend on one base cell more at each side
+        self.lattice = Lattice(cells=BASE_SIDE, overhang=0, before=1, after=1, context=1, px=cell_px)
         self.grain = (noise or 0) * (cell_px // 2) ** 2
-        widths = [ngf * 2**step for step in reversed(range(doublings(resolution)))]
+        widths = [ngf * 2**step for step in reversed(range(upsampling_steps(resolution)))]
         self.project = Project(nz, widths[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for coarse, fine in itertools.pairwise(widths):
-            layers += [DoubleAndConvolve(coarse, fine), nn.BatchNorm2d(fine), nn.ReLU(inplace=True)]
-        layers += [DoubleAndConvolve(ngf, PICTURE)] if noise is None else _details(ngf, noise)
+            layers += [UpsampleConv(coarse, fine), nn.BatchNorm2d(fine), nn.ReLU(inplace=True)]
+        layers += [UpsampleConv(ngf, IMAGE_CHANNELS)] if noise is None else _details(ngf, noise)
         self.layers = SketchLayers(widths[0], cell_px // 2, *layers, nn.Tanh())
 
     def base(self, z: Tensor) -> Tensor:
@@ -54,17 +61,17 @@ class SketchGenerator(FieldGenerator):
 
 def _details(ngf: int, noise: int) -> list[nn.Module]:
     """The layers from half the resolution to the picture."""
-    thin = max(ngf // 2, PICTURE)
-    last = nn.Conv2d(thin, PICTURE, 3, padding=1, bias=False)
+    thin = max(ngf // 2, IMAGE_CHANNELS)
+    last = nn.Conv2d(thin, IMAGE_CHANNELS, 3, padding=1, bias=False)
     nn.init.normal_(last.weight, 0.0, PIXELS_STD)
-    return [DoubleWithNoise(ngf, thin, noise), nn.BatchNorm2d(thin), nn.ReLU(inplace=True), last]
+    return [UpsampleConvWithNoise(ngf, thin, noise), nn.BatchNorm2d(thin), nn.ReLU(inplace=True), last]
 
 
 class SketchLayers(nn.Sequential):
     """Layers from base features, with the grain as their last channels, to images.
 
-    The first `width` channels go through all layers. The grain becomes maps of noise for the one `DoubleWithNoise`
-    layer: each base cell holds `side` × `side` numbers of every map.
+    The first `width` channels go through all layers. The grain becomes maps of noise for the layer
+    `UpsampleConvWithNoise`: each base cell has `side` × `side` numbers of every map.
     """
 
     def __init__(self, width: int, side: int, *layers: nn.Module) -> None:
@@ -72,37 +79,37 @@ class SketchLayers(nn.Sequential):
         self._width, self._side = width, side
 
     def forward(self, features: Tensor) -> Tensor:
-        # channels last from the start: the layers keep the memory format, and convolutions are quick in this one
+        # channels last, in which convolutions are fastest; the layers keep the memory format
         x = features[:, : self._width].contiguous(memory_format=torch.channels_last)
-        grain = features[:, self._width :].detach()  # a gradient for it would be computed for nothing
+        grain = features[:, self._width :].detach()  # its gradient is not used
         noise = functional.pixel_shuffle(grain, self._side)
         noise = noise.contiguous(memory_format=torch.channels_last)
         for layer in self:
-            x = layer(x, noise) if isinstance(layer, DoubleWithNoise) else layer(x)
+            x = layer(x, noise) if isinstance(layer, UpsampleConvWithNoise) else layer(x)
         return x
 
 
 class Project(nn.Module):
-    """Latents of `latent_per_cell` → features (B, width, 4h, 4w): each of a picture's cells has its own weights."""
+    """Latents of `latent_per_cell` → features (B, width, 4h, 4w): with separate weights for each of the 4×4 cells."""
 
     def __init__(self, nz: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(nz, width, BASE, BASE))
+        self.weight = nn.Parameter(torch.empty(nz, width, BASE_SIDE, BASE_SIDE))
         nn.init.normal_(self.weight, 0.0, 0.02)
 
     def forward(self, latents: Tensor) -> Tensor:
         if latents.shape[2:] == (1, 1):
-            return projected(latents, self.weight)
+            return project_latents(latents, self.weight)
         batch, nz, height, width = latents.shape
-        pictures = latents.view(batch, nz, height // BASE, BASE, width // BASE, BASE)
+        pictures = latents.view(batch, nz, height // BASE_SIDE, BASE_SIDE, width // BASE_SIDE, BASE_SIDE)
         return torch.einsum("bzhiwj,zcij->bchiwj", pictures, self.weight).reshape(batch, -1, height, width)
 
 
-class DoubleAndConvolve(nn.Module):
-    """Each pixel becomes 2×2 equal ones, then a 3×3 convolution: (B, before, H, W) → (B, after, 2H, 2W).
+class UpsampleConv(nn.Module):
+    """Nearest-neighbour doubling, then a 3×3 convolution: (B, before, H, W) → (B, after, 2H, 2W).
 
-    Of the nine weights some meet equal pixels. Summed beforehand, they are a transposed convolution of kernel 4 and
-    stride 2, which gives the same pictures for 4/9 of the multiplications.
+    Several of the nine weights multiply equal pixels. Summed in advance, they make a transposed convolution of kernel 4
+    and stride 2, which gives the same result with 4/9 of the multiplications.
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -111,14 +118,14 @@ class DoubleAndConvolve(nn.Module):
         nn.init.normal_(self.weight, 0.0, 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        return doubled(x, _summed(self.weight))
+        return upsample(x, _sum_taps(self.weight))
 
 
-class DoubleWithNoise(nn.Module):
-    """`DoubleAndConvolve` of features (B, before, H, W) and of noise (B, maps, H, W), added up.
+class UpsampleConvWithNoise(nn.Module):
+    """The sum of `UpsampleConv`s of features (B, before, H, W) and of noise (B, maps, H, W).
 
-    The noise is first multiplied by the first `maps` features, so that the network decides where it is strong. Its
-    weights differ for even and odd pixels, which shows no checkerboard, because noise has no pattern.
+    The noise is multiplied by the first `maps` features, so the network decides where it is strong. Its weights differ
+    for even and odd pixels, which shows no checkerboard because noise has no pattern.
     """
 
     def __init__(self, before: int, after: int, maps: int) -> None:
@@ -131,18 +138,18 @@ class DoubleWithNoise(nn.Module):
             nn.init.normal_(self.noise, 0.0, 0.02)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        even = _summed(self.weight)
+        even = _sum_taps(self.weight)
         if not self.maps:
-            return doubled(x, even)
-        # split, because the gradients of a split are concatenated, and those of two uses of x are added up
+            return upsample(x, even)
+        # split, because its gradients are concatenated, while those of two uses of x would be added
         strengths, others = x.split([self.maps, x.shape[1] - self.maps], 1)  # type: ignore[no-untyped-call]
         scaled = noise.to(x.dtype) * strengths
-        return doubled(torch.cat([strengths, others, scaled], 1), torch.cat([even, self.noise]))
+        return upsample(torch.cat([strengths, others, scaled], 1), torch.cat([even, self.noise]))
 
 
-def _summed(weight: Tensor) -> Tensor:
-    """3×3 weights on doubled pixels as 4×4 on single ones: (a, b, c) along an axis become (c, b + c, a + b, a).
+def _sum_taps(weight: Tensor) -> Tensor:
+    """The 4×4 weights on single pixels that equal 3×3 weights on doubled ones.
 
-    These are the sums of all 2×2 neighbours in the flipped kernel with zeros around it.
+    Along an axis, (a, b, c) become (c, b + c, a + b, a): the sums of neighbours in the flipped, zero-padded kernel.
     """
     return functional.avg_pool2d(weight.flip(2, 3), 2, stride=1, padding=1, divisor_override=1)

@@ -1,40 +1,40 @@
-"""Weights in safetensors with a JSON header that says what they are. Knows no network."""
+"""Weights in safetensors files with a JSON header that describes them, and networks created from such weights."""
 
 import json
 import os
 import re
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
 
-DRAWING = {"normal_", "uniform_", "fill_", "zero_"}
-KEY = "atelier"  # one key only: safetensors writes several in an order that differs from process to process
+INITIALISERS = {"normal_", "uniform_", "fill_", "zero_"}
+KEY = "atelier"  # a single key, because safetensors writes several in an order that differs between processes
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def save_weights(
-    path: Path, tensors: Mapping[str, torch.Tensor], format: str, header: Mapping[str, Any]
-) -> None:
-    """Write tensors under their names and `header` beside `format`; the same content gives the same bytes."""
+def save_weights(path: Path, tensors: Mapping[str, Tensor], format: str, header: Mapping[str, Any]) -> None:
+    """Write tensors under their names, with `format` and `header`. Equal content gives equal bytes."""
     text = json.dumps({**header, "format": format}, sort_keys=True)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_tensors(path, stored, {KEY: text})
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Replace `path` by a safetensors file. Raises OSError where the disk refuses it, for example when it is full."""
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically. Raises OSError where that fails, for example because the disk is full."""
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # which is no OSError, whatever the disk says
+        except SafetensorError as error:  # also raised for errors of the disk
             if not (number := re.search(r"os error (\d+)", str(error))):
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
@@ -42,10 +42,11 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 def read_weights(
     path: Path, format: str, keys: Set[str], stage: str
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Header and tensors of a file of this `format` whose header has at least `keys`; `stage` is what makes it.
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the header and tensors of a file of this `format` whose header has at least `keys`.
 
-    Raises AtelierError where the file is absent, damaged, or something else.
+    Raises AtelierError where the file is missing, damaged, or of another format; the message names the `stage` that
+    makes such files.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -68,20 +69,43 @@ def read_weights(
     return header, tensors
 
 
-def are_weights_of(build: Callable[[], nn.Module], tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether these are the tensors of what `build` makes, each of its shape; whatever that is, it takes no memory."""
+def weights_match(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors have the names and shapes of the network that `build` creates, however large it would be."""
+    network = _build_without_memory(build)
+    return network is not None and _shapes(network.state_dict()) == _shapes(tensors)
+
+
+def create_network(build: Callable[[], Network], tensors: Mapping[str, Tensor]) -> Network | None:
+    """Create the network that `build` describes with copies of these weights, and without drawing random ones.
+
+    Returns None where the names or shapes of the tensors differ. torch's random state does not change.
+    """
+    network = _build_without_memory(build)
+    if network is None or _shapes(network.state_dict()) != _shapes(tensors):
+        return None
+    types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    # copies, because safetensors maps the file into memory
+    network.load_state_dict(
+        {name: tensor.to(types[name], copy=True) for name, tensor in tensors.items()}, assign=True
+    )
+    return network
+
+
+def _build_without_memory(build: Callable[[], Network]) -> Network | None:
+    """Build a network on the meta device; None for sizes that no tensor can have."""
     try:
-        with torch.device("meta"), _Undrawn():
-            wanted = build().state_dict()
-    except (RuntimeError, OverflowError):  # sizes that no tensor has
-        return False
-    return {name: tensor.shape for name, tensor in wanted.items()} == {
-        name: tensor.shape for name, tensor in tensors.items()
-    }
+        with torch.device("meta"), _WithoutInitialisation():
+            return build()
+    except (RuntimeError, OverflowError):
+        return None
 
 
-class _Undrawn(TorchFunctionMode):
-    """Within it no weights are drawn: on the meta device the first draw spends seconds on imports."""
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Within this context weights are not initialised: on the meta device the first call imports for seconds."""
 
     def __torch_function__(
         self,
@@ -91,6 +115,9 @@ class _Undrawn(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in DRAWING:
+        if (
+            getattr(func, "__module__", "") == "torch.nn.init"
+            or getattr(func, "__name__", "") in INITIALISERS
+        ):
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,8 +12,7 @@ from torch.optim import Optimizer
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.model_store import BASE_MODEL, DISCRIMINATOR_FILE, GENERATOR_FILE, STORED_NAME, content_hash
-from atelier.networks import NetworkConfig, make_networks, read_model
-from atelier.networks.weights import are_weights_of as are_tensors_of
+from atelier.networks import NetworkConfig, make_networks, read_model, weights_fit
 from atelier.training.config import Rates, TrainingPlan, beta2_at
 from atelier.training.ema import Ema
 from atelier.training.optimizers import make_optimizer
@@ -110,31 +108,13 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
     has_discriminator = (path / DISCRIMINATOR_FILE).is_file()
     discriminator = read_model(path / DISCRIMINATOR_FILE)[1] if has_discriminator else None
     found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    _refuse_other_network(path, found, network, are_weights_of(network, generator, discriminator))
+    _refuse_other_network(path, found, network, weights_fit(network, generator, discriminator))
     lineage = {
         "generator_sha256": digest(path / GENERATOR_FILE),
         "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if has_discriminator else None,
         **{key: header[key] for key in LINEAGE_FACTS if key in header},
     }
     return Start(found, generator, discriminator, lineage)
-
-
-def are_weights_of(
-    network: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
-) -> bool:
-    """Whether these are the networks' tensors with the same names and shapes; None matches any discriminator.
-
-    Allocates no memory for the networks, whatever size `network` claims.
-    """
-    networks = enumerate((generator, discriminator))
-    return all(
-        tensors is None or are_tensors_of(partial(_make_one, network, which), tensors)
-        for which, tensors in networks
-    )
-
-
-def _make_one(network: NetworkConfig, which: int) -> nn.Module:
-    return make_networks(network)[which]
 
 
 def _refuse_other_network(path: Path, found: NetworkConfig, wanted: NetworkConfig, fits: bool) -> None:

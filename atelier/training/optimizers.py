@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-IMAGE_CHANNELS = 3
+from atelier.networks.latent_field import IMAGE_CHANNELS
+
 GAN_MOMENTUM = 0.5  # of Muon, as Adam's β₁ in DCGAN: with more the two networks oscillate
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the iteration, as published

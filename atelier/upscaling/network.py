@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.errors import AtelierError
-from atelier.networks.weights import are_weights_of, read_weights, save_weights
+from atelier.networks.weights import create_network, read_weights, save_weights
 from atelier.pictures import Pixels, Samples
 from atelier.progress import ProgressCallback, ignore_progress
 from atelier.upscaling.enlarge import (
@@ -74,15 +74,11 @@ def load_upscaler(path: Path, device: torch.device | str = "cpu") -> tuple[SRVGG
     header, tensors = read_weights(path, FORMAT, {"scale", "features", "blocks"}, "train_upscaler")
     shape = header["scale"], header["features"], header["blocks"]
     counts = all(type(number) is int and number > 0 for number in shape) and shape[2] < len(tensors)
-    if not counts or not are_weights_of(lambda: SRVGGNetCompact(*shape), tensors):
+    network = create_network(lambda: SRVGGNetCompact(*shape), tensors) if counts else None
+    if network is None:
         raise AtelierError(
             f"{path} does not hold the weights its header names: `dvc repro train_upscaler` makes it again"
         )
-    with (
-        torch.random.fork_rng()
-    ):  # the initial weights, which are replaced at once, come from the global generator
-        network = SRVGGNetCompact(*shape)
-    network.load_state_dict(tensors)
     network = network.eval().requires_grad_(False).to(device)
     return network.to(memory_format=torch.channels_last), header
 

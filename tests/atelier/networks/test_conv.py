@@ -7,13 +7,13 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
 from atelier.networks import NetworkConfig, conv, make_networks
-from atelier.networks.conv import Doubling, Halving, Logit, Projection
+from atelier.networks.conv import Downsample, ProjectLatent, ToLogit, Upsample
 from atelier.training.state import generator_for
 
 LAYERS = [
-    (Halving, (3, 5), (2, 3, 16, 16)), (Halving, (3, 5), (2, 3, 8, 8)), (Doubling, (5, 3), (2, 5, 8, 8)),
-    (Doubling, (5, 64), (2, 5, 4, 4)), (Doubling, (5, 3), (2, 5, 2, 6)), (Projection, (7, 5), (2, 7, 1, 1)),
-    (Projection, (7, 5), (2, 7, 2, 3)), (Logit, (5, 4), (2, 5, 4, 4)),
+    (Downsample, (3, 5), (2, 3, 16, 16)), (Downsample, (3, 5), (2, 3, 8, 8)), (Upsample, (5, 3), (2, 5, 8, 8)),
+    (Upsample, (5, 64), (2, 5, 4, 4)), (Upsample, (5, 3), (2, 5, 2, 6)), (ProjectLatent, (7, 5), (2, 7, 1, 1)),
+    (ProjectLatent, (7, 5), (2, 7, 2, 3)), (ToLogit, (5, 4), (2, 5, 4, 4)),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
 from atelier.networks.latent_field import in_double_precision, inputs_of, latent_per_cell, render
 from atelier.networks.r3gan import Block, Down, Up
-from atelier.networks.sketch import DoubleAndConvolve
+from atelier.networks.sketch import UpsampleConv
 from atelier.settings.schema import ARCHS
 from atelier.training.ema import Ema
 from atelier.training.state import generator_for
@@ -174,7 +174,7 @@ def test_a_network_without_batch_norm_has_no_statistics_to_measure():
 
 
 def test_the_sketch_doubles_pixels_before_it_convolves():
-    layer = DoubleAndConvolve(3, 5).double()
+    layer = UpsampleConv(3, 5).double()
     x = noise(2, 3, 6, 8).double()
     doubled = functional.interpolate(x, scale_factor=2, mode="nearest")
     plain = functional.conv2d(doubled, layer.weight.transpose(0, 1), padding=1)
@@ -183,7 +183,7 @@ def test_the_sketch_doubles_pixels_before_it_convolves():
 
 def test_the_sketch_paints_an_even_area_evenly_where_dcgan_shows_a_checkerboard():
     even = torch.ones(1, 4, 8, 8)
-    ours = DoubleAndConvolve(4, 3)(even)[..., 2:-2, 2:-2]
+    ours = UpsampleConv(4, 3)(even)[..., 2:-2, 2:-2]
     dcgans = torch.nn.ConvTranspose2d(4, 3, 4, 2, 1, bias=False)(even)[..., 2:-2, 2:-2]
     assert torch.allclose(ours, ours[..., :1, :1].expand_as(ours))
     assert dcgans.std((2, 3)).min() > 0.01
