@@ -139,7 +139,7 @@ class Arrivals:
         )
 
     def _limits_key(self) -> list[int]:
-        """What a refusal depends on: one by other limits, or for want of pillow-heif, is fetched again."""
+        """What a refusal depends on: refusals by other limits, or without pillow-heif, are fetched again."""
         can_read_heif = int(not missing_decoder("HEIF"))
         image = self.limits.image
         return [VERIFIER_VERSION, can_read_heif, image.min_side_px, image.max_pixels, self.limits.max_bytes]
@@ -278,6 +278,6 @@ def _last_days(path: Path) -> Iterator[str]:
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
-    """Connect without leaving files behind: if there is no write-ahead log beside the file, nobody is writing to it."""
+    """Connect without creating files: without a write-ahead log beside the file, no process is writing to it."""
     has_log = path.with_name(f"{path.name}-wal").exists()
     return sqlite3.connect(f"{path.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}", uri=True)

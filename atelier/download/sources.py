@@ -44,7 +44,7 @@ class Source(Protocol):
         """Fetch the bytes at `work.image_url`. Raises FetchError."""
 
     def version(self, work: Work) -> str:
-        """Whatever else decides those bytes and can be known without fetching them."""
+        """What else decides those bytes, as a text: a file's size and date, or the gallery's version."""
 
     def stop(self) -> None:
         """Make every call of `fetch` end soon."""

@@ -227,6 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
     painters: _PainterPool
 
     def do_GET(self) -> None:
+        """Answer with an image, an index, a page of a list, or 404."""
         parts = urlsplit(self.path)
         number = parse_qs(parts.query).get("page", ["1"])[0]
         index = self.archive.index_of(parts.path)
@@ -256,5 +257,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _escaped(text: str) -> str:
-    """As WikiArt escapes: `&#39; &quot; &#233; &amp;`."""
+    """Escape text as WikiArt does: `&#39; &quot; &#233; &amp;`."""
     return html.escape(text).replace("&#x27;", "&#39;").encode("ascii", "xmlcharrefreplace").decode()

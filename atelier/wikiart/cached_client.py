@@ -1,7 +1,7 @@
 """Requests to WikiArt through a cache in SQLite, so that a harvest that was stopped goes on where it was.
 
-A cached response is valid for the snapshot at which it was confirmed; the details of a work are valid until an oeuvre
-says something else of the work. A URL counts as not found if the site answers 404 or 410, or redirects it to an error
+A cached response is valid for the snapshot at which it was confirmed; the details of a work are valid until the work's
+record in its oeuvre changes. A URL counts as not found if the site answers 404 or 410, or redirects it to an error
 page. Any other unexpected response (a page for maintenance, consent, login or a robot check) is a failure: nothing is
 cached, and the next run requests the URL again.
 

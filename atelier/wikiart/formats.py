@@ -82,14 +82,17 @@ class Details:
 
 
 def oeuvre_path(artist_slug: str) -> str:
+    """The path of all works of an artist."""
     return f"/en/App/Painting/PaintingsByArtist?artistUrl={quote(artist_slug, safe='')}&json=2"
 
 
 def details_path(content_id: str) -> str:
+    """The path of a work's details."""
     return f"/en/App/Painting/ImageJson/{content_id}"
 
 
 def artist_path(artist_slug: str) -> str:
+    """The path of one artist's facts."""
     return f"/en/{quote(artist_slug, safe='')}?json=2"
 
 

@@ -60,7 +60,7 @@ class UnreadableList(NotFound, TransientError):
 
 
 class Listing:
-    """One list and what has been read of it: `pages` reads it, the attributes describe the pages read so far."""
+    """Reads one list. The attributes describe the pages that `pages` has read so far."""
 
     def __init__(self, client: CachedClient, query: Query) -> None:
         self.query = query
@@ -72,7 +72,7 @@ class Listing:
         self.listed = 0  # records read
         self.is_cut = False
         self.budget_spent: BudgetSpent | None = None
-        self.pages_not_requested = 0  # for want of budget
+        self.pages_not_requested = 0  # because the budget was spent
         self._client = client
 
     def pages(self) -> Iterator[Sequence[Work]]:

@@ -68,7 +68,7 @@ class RightsByPage:
 
 
 def parse_mark(page: bytes) -> Rights:
-    """The mark under the picture on a work's page; "unknown" if there is none."""
+    """The rights that the mark under the picture on a work's page states; "unknown" without a mark."""
     only = SoupStrainer("div", class_=WRAPPER_CLASS)  # parsing the whole page takes much longer
     soup = BeautifulSoup(keep_only_tags(page, TAGS), "html.parser", parse_only=only)
     for link in soup.select("a.copyright"):
