@@ -33,7 +33,7 @@ def run(request: Request) -> tuple[Exploration, State]:
     Returns the exploration and the flow's state. Raises AtelierError while another exploration is running.
     """
     user = Path.cwd()
-    clone = trials_clone.look(user)
+    clone = trials_clone.snapshot(user)
     exploration = Exploration(user, request.exploration_name(clone.identity))
     with work_tree.only_flow("exploration"):
         exploration.begin(request, clone.identity)

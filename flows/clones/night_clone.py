@@ -1,7 +1,7 @@
-"""The night's own clone beside the user's tree, `../<name>.nightly`: made once, and made clean before each night.
+"""The clone in which nights run, `../<name>.nightly`: created once, reset before each night.
 
-The user's repository is the truth, and nothing but a promotion's push ever changes it: the clone has the commit that
-the user's HEAD names, with the robot's files of the branch over it, and whatever an earlier night left is dropped.
+Only a promotion's push changes the user's repository. The clone is reset to the commit of the user's HEAD, with the
+files that nights write, from their branch, over it; what an earlier night left is dropped.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,17 @@ from flows.clones.sibling import RESULTS
 from flows.repo import storage
 from flows.repo.git import git, git_bytes, holds, identity
 
-BASE = "refs/atelier/base"  # the user's HEAD as it was fetched
-CHAMPIONS = ":(glob)models/champion*"  # of the robot's alone, like the results where the user has no newer
+BASE = "refs/atelier/base"  # the user's HEAD when it was fetched
+CHAMPIONS = (
+    ":(glob)models/champion*"  # written by nights alone; so are the results, unless the user has newer ones
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """A clean clone at `root` of the tree at `user`, at the commit `base`; promotions go to `branch`.
+    """The reset clone at `root` of the work tree at `user`, at its commit `base`; promotions go to `branch`.
 
-    `uncommitted` names the files of the user's tree whose edits are no part of it.
+    `uncommitted` names the files of the user's work tree with edits that are not in the clone.
     """
 
     root: Path
@@ -37,32 +39,32 @@ class Clone:
 
     @property
     def tip(self) -> str | None:
-        """The branch's last commit in the user's repository; None before the first promotion."""
+        """The last commit of the branch in the user's repository; None before the first promotion."""
         ref = f"refs/remotes/origin/{self.branch}"
         return (
             git(self.root, "rev-parse", ref) if holds(self.root, "rev-parse", "-q", "--verify", ref) else None
         )
 
     def is_in(self, tip: str) -> bool:
-        """Whether the user's commit is part of the branch already."""
+        """Whether the branch contains the user's commit."""
         return holds(self.root, "merge-base", "--is-ancestor", self.base, tip)
 
 
 def prepare(user: Path, params: Nightly) -> Clone:
-    """The clone, made where there is none, and clean. Nobody else may be at work in it.
+    """Create the clone if needed and reset it. No other process may work in it.
 
-    Raises AtelierError for all that would make the night vain: no identity, no commit, the branch checked out, the
-    remote out of reach.
+    Raises AtelierError if the night could not promote a model: git knows no name and e-mail, there is no commit, the
+    branch is checked out, or the remote is out of reach.
     """
     user = user.resolve()
     name_and_mail = _check(user, params.branch)
-    root = sibling.made(user, "nightly", "night")
+    root = sibling.ensure_clone(user, "nightly", "night")
     try:
         _fetch(root)
         for key, value in zip(("user.name", "user.email"), name_and_mail, strict=True):
             git(root, "config", key, value)
         clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
-        _lay_out(clone)
+        _check_out(clone)
     except AtelierError as error:
         raise AtelierError(
             f"{error}; where that stays so, remove {root}: the next night makes it anew"
@@ -73,24 +75,24 @@ def prepare(user: Path, params: Nightly) -> Clone:
 
 
 def committed_params(user: Path) -> Params:
-    """The settings of the last commit of the tree at `user`, on which a night works, whatever was edited since.
+    """Return the params of the last commit of the work tree at `user`, which a night uses instead of later edits.
 
-    Raises AtelierError where there is none, or where they are wrong.
+    Raises AtelierError if there is no commit, or if they are invalid.
     """
-    sibling.check(user, "a night", "works on")
+    sibling.check_repository(user, "a night", "works on")
     _check_committed(user, PARAMS.as_posix())
     head = git(user, "rev-parse", "--short", "HEAD")
     return load_params(Path(f"params.yaml (of commit {head})"), git_bytes(user, "show", "HEAD:params.yaml"))
 
 
 def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Change]:
-    """Give keys of the clone's params.yaml, dotted, these values; what that changed."""
+    """Set dotted keys of the clone's params.yaml; return what that changed."""
     return editing.edit_params(clone.root / PARAMS, changes)
 
 
 def _check(user: Path, branch: str) -> tuple[str, str]:
-    """Name and e-mail of whoever commits here, after all else that git needs for a night."""
-    sibling.check(user, "a night", "works on")
+    """Check all that a night needs of git; return the user's name and e-mail."""
+    sibling.check_repository(user, "a night", "works on")
     for name in sibling.NEEDED:
         _check_committed(user, name)
     if holds(user, "cat-file", "-e", "HEAD:.gitmodules"):
@@ -111,7 +113,7 @@ def _check_committed(user: Path, name: str) -> None:
 def _check_branch(user: Path, branch: str) -> None:
     if not holds(user, "check-ref-format", "--branch", branch):
         raise AtelierError(
-            f"nightly.branch holds {branch!r}, which git takes for no branch's name: nightly, say"
+            f"nightly.branch holds {branch!r}, which is no valid name of a branch: use for example nightly"
         )
     place = ""
     for line in git(user, "worktree", "list", "--porcelain").splitlines():
@@ -132,20 +134,20 @@ def _check_branch(user: Path, branch: str) -> None:
 
 
 def _fetch(root: Path) -> None:
-    """All branches and tags as the user's repository has them now, and its HEAD; what is not there goes."""
+    """Fetch HEAD, all branches and all tags of the user's repository, and delete those that it does not have."""
     refs = (f"+HEAD:{BASE}", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
     git(root, "fetch", "-q", "--prune", "--update-shallow", "--no-recurse-submodules", "origin", *refs)
 
 
-def _lay_out(clone: Clone) -> None:
-    """The user's commit as work tree, and the robot's files over it."""
+def _check_out(clone: Clone) -> None:
+    """Check out the user's commit, and over it the files that nights write."""
     root = clone.root
-    sibling.clear(root, clone.base)
+    sibling.check_out_clean(root, clone.base)
     if (tip := clone.tip) is None:
         return
     git(root, "rm", "-qrf", "--ignore-unmatch", "--", CHAMPIONS)
     theirs = [CHAMPIONS] if holds(root, "cat-file", "-e", f"{tip}:models/champion.json") else []
-    if clone.is_in(tip):  # else the user's, and what they do not know the run cache does
+    if clone.is_in(tip):  # else the user's are newer, and the run cache has the rest
         theirs += [name for name in RESULTS if holds(root, "cat-file", "-e", f"{tip}:{name}")]
     if theirs:
         git(root, "checkout", "-q", tip, "--", *theirs)

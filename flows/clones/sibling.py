@@ -1,8 +1,8 @@
-"""A second tree beside the user's, `../<name>.<kind>`: a clone that a flow makes once and works in from then on.
+"""A git clone beside the user's work tree, `../<name>.<kind>`, which a flow creates once and reuses.
 
-Folders of the user's tree that no commit holds are lent to the clone by symbolic links. To keep them unharmed, every
-link is removed before anything is checked out in the clone, no link is placed where DVC writes, and DVC is asked to
-write nowhere that a link leads to.
+Folders of the user's work tree that are in no commit appear in the clone as symbolic links. So that nothing is written
+through them, all links are removed before anything is checked out in the clone, none is created where DVC writes, and
+DVC is never started to write below one.
 """
 
 import os
@@ -20,7 +20,7 @@ from flows.repo import locks, storage
 from flows.repo.git import git, holds
 
 NEEDED = (DVC_YAML.as_posix(), PARAMS.as_posix(), ".dvc/config")
-RESULTS = (LOCK_FILE.as_posix(), METRICS.as_posix())  # what running stages writes, not what a person edits
+RESULTS = (LOCK_FILE.as_posix(), METRICS.as_posix())  # written by running stages, not edited by people
 WRITTEN = (
     ".dvc",
     ".dvc/config.local",
@@ -30,15 +30,15 @@ WRITTEN = (
     MODELS,
     *RESULTS,
 )  # besides DVC's outputs
-CHAMPION = f"{MODELS}/champion-"
+CHAMPION_PREFIX = f"{MODELS}/champion-"
 
 
-def check(user: Path, what: str, needs: str) -> None:
-    """That `user` is the root of a repository with a commit, which `what` ("a night") `needs` ("works on").
+def check_repository(user: Path, what: str, needs: str) -> None:
+    """Raise AtelierError unless `user` is the root of a repository with a commit.
 
-    Raises AtelierError where it is not.
+    The message says that `what` ("a night") `needs` ("works on") one.
     """
-    git(user, "--version")  # without git, that is the sentence
+    git(user, "--version")  # raises AtelierError if git is not installed
     if not (user / ".git").exists() and not holds(user, "rev-parse", "--git-dir"):
         raise AtelierError(
             f"{user} is no git repository, and {what} {needs} a commit: "
@@ -54,16 +54,16 @@ def check(user: Path, what: str, needs: str) -> None:
         )
 
 
-def made(user: Path, kind: str, maker: str) -> Path:
-    """The path of the clone, which is made where there is none.
+def ensure_clone(user: Path, kind: str, maker: str) -> Path:
+    """Return the path of the clone, which is created if it does not exist.
 
-    The locks of a git that was killed in it and all symbolic links are removed. No other process may be at work there.
-    Raises AtelierError where something else has its place.
+    Locks that a killed git left there are removed, and all symbolic links. No other process may work in the clone.
+    Raises AtelierError if something that is not this clone has its path.
     """
     root = user.with_name(f"{user.name}.{kind}")
     mark = f"atelier.{kind}"
     if not root.exists():
-        _make(user, root, mark)
+        _create(user, root, mark)
     elif not (root / ".git").is_dir() or not holds(root, "config", "--local", "--get", mark):
         raise AtelierError(
             f"{root} is where the {maker} works, but no {maker} made it: move it away, or rename the studio"
@@ -76,7 +76,7 @@ def made(user: Path, kind: str, maker: str) -> Path:
 
 
 def remove_links(root: Path) -> None:
-    """Remove every symbolic link below `root` but those in `.git`, and each folder that has become empty by that."""
+    """Remove every symbolic link below `root` except in `.git`, and the folders that are empty afterwards."""
     for folder, folders, files in os.walk(root, topdown=True):  # follows no link
         if Path(folder) == root and ".git" in folders:
             folders.remove(".git")
@@ -89,10 +89,10 @@ def remove_links(root: Path) -> None:
             place = place.parent
 
 
-def clear(root: Path, commit: str) -> None:
-    """Check out `commit`, and remove all other files but data/ and .atelier/.
+def check_out_clean(root: Path, commit: str) -> None:
+    """Check out `commit`, and remove all other files except data/ and .atelier/.
 
-    DVC compares the hashes of what lies in data/, so that only what differs is copied.
+    DVC compares the hashes of the files in data/, and copies only those that differ.
     """
     git(root, "checkout", "-q", "--force", "--detach", commit)
     git(root, "clean", "-qfd", "-e", f"/{DATA}/", "-e", f"/{STATE}/")
@@ -101,46 +101,49 @@ def clear(root: Path, commit: str) -> None:
 
 
 def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -> list[Path]:
-    """Give the clone DVC's cache and remotes, the files that DVC tracks, and links to what no commit holds.
+    """Set up DVC's cache and remotes in the clone, check out the files that DVC tracks, and link what is in no commit.
 
-    Linked are the files and folders that params.yaml names, and `models`. Returns the links, relative to `root`.
-    Raises AtelierError where a tracked file cannot be had, or where a link would lead DVC into the user's tree.
+    Files and folders that params.yaml names are linked, and `models`. Returns the links, relative to `root`.
+    Raises AtelierError if a tracked file is neither in the cache nor in the remote, or if DVC would write through a
+    link.
     """
     storage.share(user, root)
     locks.release(root)
-    wanted = [path for name in (*_named(params), *models) if (path := _inside(name)) is not None]
-    lendable = [path for path in dict.fromkeys(wanted) if (user / path).exists()]
+    wanted = [path for name in (*_paths_in(params), *models) if (path := _inside(name)) is not None]
+    linkable = [path for path in dict.fromkeys(wanted) if (user / path).exists()]
     names = git(root, "ls-files", "-z", "--", "*.dvc").split("\0")
     files = [Path(name) for name in names if name and (root / name).is_file()]  # an edit may have removed one
     outs = {*storage.outs(root), *(storage.outs(root, *files) if files else ())}
     for out in sorted(outs):
         storage.check_place(root, out)
-    # champions are large: only those that are wanted and that the user's tree has, for a night brings its own
+    # champions are large: only those that are wanted and in the user's tree; a night checks out its own
     tracked = [
-        file for file in files if not str(file).startswith(CHAMPION) or file.with_suffix("") in lendable
+        file
+        for file in files
+        if not str(file).startswith(CHAMPION_PREFIX) or file.with_suffix("") in linkable
     ]
     if tracked:
         storage.bring(root, tracked, lambda _: None)
-    return [path for path in lendable if _lend(user, root, path, outs)]
+    return [path for path in linkable if _link(user, root, path, outs)]
 
 
-def _lend(user: Path, root: Path, path: Path, outs: set[Path]) -> bool:
-    """Link `path` of the clone to the user's, unless the clone has it already; whether a link was made."""
+def _link(user: Path, root: Path, path: Path, outs: set[Path]) -> bool:
+    """Link `path` of the clone to the user's unless the clone has it; return whether a link was created."""
     ours = root / path
     for out in sorted(outs):
         if ours == out or out in ours.parents:
-            return False  # DVC has brought it, or a stage makes it
+            return False  # DVC has checked it out, or a stage writes it
         if ours in out.parents and not ours.exists():
             raise AtelierError(
-                f"{path} is in no commit, and DVC writes {out.relative_to(root)} inside it, so it cannot be lent to "
-                f"{root}: move one of the two, or track {path} with git or DVC"
+                f"{path} is in no commit, and DVC writes {out.relative_to(root)} inside it, so it cannot be linked "
+                f"into {root}: move one of the two, or track {path} with git or DVC"
             )
     if storage.link_above(root, ours.parent) is not None:
-        return False  # a folder above it is lent
+        return False  # a folder above it is a link
     if ours.exists():
         if git(root, "ls-files", "--", path.as_posix()) or any(ours in out.parents for out in outs):
             return False
-        if ours.is_dir():  # what an earlier commit or night left in its place
+        if ours.is_dir():  # left by an earlier commit or night
             shutil.rmtree(ours)
         else:
             ours.unlink()
@@ -150,43 +153,41 @@ def _lend(user: Path, root: Path, path: Path, outs: set[Path]) -> bool:
 
 
 def _inside(path: Path) -> Path | None:
-    """`path` without `..`, relative to the studio; None where it is absolute or outside: the same for both trees."""
+    """Return `path` without `..`; None if it is absolute or outside the studio, and so the same for both trees."""
     inside = Path(os.path.normpath(path))
     return None if inside.is_absolute() or inside.parts[:1] in ((), ("..",)) else inside
 
 
-def _make(user: Path, root: Path, mark: str) -> None:
-    """A new clone, with copies of what has arrived in the user's tree, so that nothing is asked for twice."""
+def _create(user: Path, root: Path, mark: str) -> None:
+    """Create the clone, with copies of the user's downloads, so that nothing is downloaded twice."""
     temporary = root.with_name(f".{root.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
-    # without the user's templates, which may hold hooks
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    # without the user's templates, which may contain hooks
     plain = ("--no-checkout", "--template=", "--origin=origin")
     git(user.parent, "clone", "-q", *plain, str(user), str(temporary))
     for key, value in ((mark, "true"), ("core.hooksPath", "/dev/null"), ("gc.autoDetach", "false")):
         git(temporary, "config", key, value)
     kept = (user / STATE / name for name in ("augment", "images", "scrape"))
     for source in sorted(path for folder in kept for path in folder.glob("*")):
-        _seed(source, temporary / STATE / source.parent.name / source.name)
+        _copy(source, temporary / STATE / source.parent.name / source.name)
     temporary.rename(root)
 
 
-def _seed(source: Path, target: Path) -> None:
-    """A copy, never a link: both trees write to these files, and go their own ways from here."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, never link it: both work trees write to their own from now on."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix == ".sqlite":  # a copy through SQLite is whole even while somebody writes
+    if source.suffix == ".sqlite":  # a copy through SQLite is complete even while another process writes
         try:
             with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
                 theirs.backup(ours)
-        except (
-            sqlite3.DatabaseError
-        ):  # damaged: the stage that owns it sets it aside, and here it is made anew
+        except sqlite3.DatabaseError:  # damaged: the stage creates it again
             target.unlink(missing_ok=True)
     elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp", ".damaged")):
         shutil.copyfile(source, target)
 
 
-def _named(params: Params) -> Iterator[Path]:
-    """The paths of files and folders in params.yaml."""
+def _paths_in(params: Params) -> Iterator[Path]:
+    """Yield the paths of files and folders that params.yaml names."""
     folder, network = params.scrape.folder, params.upscale.external
     names = (
         folder.path,

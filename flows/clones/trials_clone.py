@@ -1,8 +1,8 @@
-"""The tree in which trials run: a clone beside the user's, `../<name>.explore`, which shares its DVC cache.
+"""The clone in which trials run, `../<name>.explore`, and the adoption of a trial's experiment by the user.
 
-`dvc exp run --temp` would do with less code, but stashes and restores the user's own edits for each trial, takes what
-they are at that moment, copies all data anew, and begins without the bytes that have arrived. Here the user's tree is
-read once, edits and all, and nothing but the refs of experiments ever comes back.
+`dvc exp run --temp` would need less code, but for each trial it stashes and restores the user's edits as they are at
+that moment, copies all data, and starts without the downloads. Here the user's work tree is read once, with its edits,
+and only refs of experiments are written to the user's repository.
 """
 
 import contextlib
@@ -24,16 +24,17 @@ from flows.clones.sibling import NEEDED, RESULTS
 from flows.repo import experiments, storage
 from flows.repo.git import git, git_bytes, holds
 
-BASE = "refs/atelier/explored"  # in the user's repository and in the clone: what an exploration began with
+BASE = "refs/atelier/explored"  # in both repositories: the work tree with which an exploration began
 KIND = "explore"
-NOBODY = ("-c", "user.name=Atelier", "-c", "user.email=atelier@localhost")  # experiments are of this machine
+# of commits that stay on this machine
+COMMITTER = ("-c", "user.name=Atelier", "-c", "user.email=atelier@localhost")
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """The clone at `root` of the tree at `user`, whose experiments belong to the commit `head`.
+class TrialsClone:
+    """The clone at `root` of the work tree at `user`; its experiments belong to the commit `head`.
 
-    `base` is a commit of the user's tree as it is, uncommitted edits included; `identity` names that content.
+    `base` is a commit of the user's work tree with its uncommitted edits; `identity` is a hash of its content.
     """
 
     root: Path
@@ -43,13 +44,13 @@ class Beside:
     identity: str
 
     def clean(self) -> None:
-        """Have the user's files as they were when the exploration began; data stay, and what DVC knows of them."""
+        """Reset the files to those with which the exploration began, except data/, dvc.lock and metrics.json."""
         known = {name: (self.root / name).read_bytes() for name in RESULTS if (self.root / name).is_file()}
-        sibling.clear(self.root, self.head)
+        sibling.check_out_clean(self.root, self.head)
         git(self.root, "read-tree", "-u", "--reset", self.base)
         git(
             self.root, "reset", "-q", self.head
-        )  # edits are edits again: an experiment is what differs from HEAD
+        )  # edits are uncommitted again: an experiment is the difference from HEAD
         added = git(self.root, "diff", "--name-only", "-z", "--diff-filter=A", self.head, self.base).split(
             "\0"
         )
@@ -58,24 +59,24 @@ class Beside:
         for name, content in known.items():
             write_bytes(self.root / name, content)
 
-    def give(self, experiment: str) -> None:
-        """Let the user's repository have an experiment."""
+    def export(self, experiment: str) -> None:
+        """Copy the ref of an experiment to the user's repository."""
         ref = self.ref(experiment)
         git(self.user, "fetch", "-q", "--no-tags", "--no-write-fetch-head", str(self.root), f"+{ref}:{ref}")
 
-    def has_been_given(self, experiment: str) -> bool:
-        """Whether the user's repository has it, and still wants it."""
+    def is_exported(self, experiment: str) -> bool:
+        """Whether the user's repository has the experiment, and the user has not removed it since."""
         return holds(self.user, "rev-parse", "-q", "--verify", self.ref(experiment))
 
     def ref(self, experiment: str) -> str:
-        """Where DVC keeps an experiment."""
+        """Return the git ref under which DVC stores an experiment."""
         return f"refs/exps/{self.head[:2]}/{self.head[2:]}/{experiment}"
 
 
-def look(user: Path) -> Beside:
-    """The tree at `user` as it is now, and where its trials would run; nothing is made yet.
+def snapshot(user: Path) -> TrialsClone:
+    """Read the work tree at `user` as it is now; the clone is not created yet.
 
-    Raises AtelierError where experiments have no commit to belong to, or the trials would lack a file.
+    Raises AtelierError if there is no commit, or if trials would lack a file that git does not track.
     """
     user = user.resolve()
     _check(user)
@@ -85,39 +86,40 @@ def look(user: Path) -> Beside:
     listed = git(user, "ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
     asked = [line for line in listed if line.partition("\t")[2] not in RESULTS]
     identity = hashlib.sha256("\0".join([head, *asked]).encode()).hexdigest()
-    base = git(user, *NOBODY, "commit-tree", tree, "-p", head, "-m", "What an exploration began with")
-    return Beside(user.with_name(f"{user.name}.{KIND}"), user, head, base, identity)
+    message = "The work tree with which an exploration began"
+    base = git(user, *COMMITTER, "commit-tree", tree, "-p", head, "-m", message)
+    return TrialsClone(user.with_name(f"{user.name}.{KIND}"), user, head, base, identity)
 
 
-def prepare(beside: Beside, name: str, explorations: Collection[str]) -> None:
-    """Make the clone of exploration `name`, or clean it; nobody else may be at work in it.
+def prepare(clone: TrialsClone, name: str, explorations: Collection[str]) -> None:
+    """Create the clone for exploration `name`, or reset it. No other process may work in it.
 
     Refs of explorations that are neither `name` nor among `explorations`, and have no experiments, are deleted.
     """
-    user, root = beside.user, beside.root
-    sibling.made(user, KIND, "exploration")
+    user, root = clone.user, clone.root
+    sibling.ensure_clone(user, KIND, "exploration")
     for key, value in (("user.name", "Atelier"), ("user.email", "atelier@localhost")):
         git(root, "config", key, value)
-    # the user's repository keeps what it began with, for `apply` to know whose edits are whose
-    git(user, "update-ref", f"{BASE}/{name}", beside.base)
+    # also in the user's repository: `apply` has to distinguish the user's later edits
+    git(user, "update-ref", f"{BASE}/{name}", clone.base)
     git(root, "fetch", "-q", "--no-tags", "--update-shallow", "origin", f"+{BASE}/{name}:{BASE}/{name}")
-    _forget_removed(user, root, name, explorations)
+    _delete_refs(user, root, name, explorations)
     for name_ in RESULTS:
         (root / name_).unlink(missing_ok=True)
         if (user / name_).is_file():
             shutil.copyfile(user / name_, root / name_)
     for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines():
-        git(root, "update-ref", "-d", ref)  # what was worth it has been given
-    beside.clean()
+        git(root, "update-ref", "-d", ref)  # completed trials were exported
+    clone.clean()
     models = [MODELS / path.name for path in (user / MODELS).glob("*") if path.is_dir()]
     links = sibling.share(user, root, load_params(root / PARAMS), models)
-    exclude = root / ".git/info/exclude"  # they are no part of an experiment
+    exclude = root / ".git/info/exclude"  # links are not part of an experiment
     exclude.parent.mkdir(exist_ok=True)
     exclude.write_text("".join(f"/{_literal(path)}\n" for path in links))
 
 
-def _forget_removed(user: Path, root: Path, name: str, explorations: Collection[str]) -> None:
-    """Drop the refs of explorations that were removed with all their experiments, and in the clone all but `name`."""
+def _delete_refs(user: Path, root: Path, name: str, explorations: Collection[str]) -> None:
+    """Delete the refs of explorations that were removed with all their experiments; in the clone all but `name`'s."""
     experiments_ = git(user, "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/").splitlines()
     needed = {name, *(experiment.rpartition("-")[0] for experiment in experiments_)}
     for ref in git(user, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
@@ -131,11 +133,11 @@ def _forget_removed(user: Path, root: Path, name: str, explorations: Collection[
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What it takes to turn the tree at `user` into an experiment.
+    """The changes that turn the work tree at `user` into an experiment.
 
-    `taken` are the files that become the experiment's. `merged` are those that both the experiment and a commit of
-    the user's since have changed, with the content that has both changes. `kept` are those that only the commits have
-    changed: they stay. `lost` are the files whose content would be lost.
+    `taken` are files that get the experiment's content; `merged` maps files that the experiment and later commits of
+    the user have changed to their merged content; `kept` are files that only later commits have changed. `lost` are
+    files whose present content would be lost.
     """
 
     user: Path
@@ -146,7 +148,7 @@ class Adoption:
     lost: tuple[str, ...]
 
     def write(self) -> None:
-        """Change the files of the tree, and check out the stages' outputs. Nothing may be lost by that."""
+        """Change the files of the work tree and check out the stages' outputs. Only if nothing is `lost`."""
         assert not self.lost
         if self.taken:
             names = ("--", *self.taken)
@@ -157,9 +159,9 @@ class Adoption:
 
 
 def adoption(user: Path, experiment: str, name: str) -> Adoption:
-    """What adopting an experiment of the exploration `name` changes; nothing is changed yet.
+    """Return what adopting an experiment of the exploration `name` would change; nothing is changed yet.
 
-    Raises AtelierError where there is no such experiment, or where it and a commit since do not go together.
+    Raises AtelierError if there is no such experiment, or if a later commit conflicts with it.
     """
     ref, start = _experiment(user, experiment, name)
     base = _base(user, name, start)
@@ -186,17 +188,8 @@ def adoption(user: Path, experiment: str, name: str) -> Adoption:
     )
 
 
-def lost_by(user: Path, experiment: str, name: str) -> list[str]:
-    """The files that adopting an experiment of the exploration `name` would lose.
-
-    These are uncommitted edits that are in no experiment and were not there when the exploration began, and files of
-    DVC's folders that were not added. Raises AtelierError where there is no such experiment.
-    """
-    return list(adoption(user, experiment, name).lost)
-
-
 def _experiment(user: Path, experiment: str, name: str) -> tuple[str, str]:
-    """The ref of an experiment, and the commit it belongs to: HEAD, or one before it."""
+    """Return the ref of an experiment, and the commit to which it belongs."""
     refs = git(user, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines()
     starts = {
         first + rest: ref
@@ -217,20 +210,20 @@ def _experiment(user: Path, experiment: str, name: str) -> tuple[str, str]:
 
 
 def _base(user: Path, name: str, start: str) -> dict[str, str]:
-    """The files with which the exploration began; those of its commit where that is not known any more."""
+    """Return the files with which the exploration began; if their ref was deleted, those of its commit."""
     ref = f"{BASE}/{name}"
     known = holds(user, "rev-parse", "-q", "--verify", ref) and git(user, "rev-parse", f"{ref}^") == start
     return _blobs(user, ref if known else start)
 
 
 def _blobs(user: Path, commit: str) -> dict[str, str]:
-    """Mode and content, by its name, of each file of a commit."""
+    """Return the mode, type and blob id of each file of a commit, by path."""
     lines = git(user, "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
     return {path: kind for kind, _, path in (line.partition("\t") for line in lines if line)}
 
 
 def _edits(user: Path) -> dict[str, str]:
-    """The same of each file that git tracks and that differs from HEAD; empty for one that was removed."""
+    """Return the same of each tracked file that differs from HEAD; an empty text for a deleted one."""
     edited = _edited(user)
     if edited is None:
         return {}
@@ -240,7 +233,7 @@ def _edits(user: Path) -> dict[str, str]:
 
 
 def _edits_lost(user: Path, experiment: str, edited: Mapping[str, str], base: Mapping[str, str]) -> set[str]:
-    """The edits that neither an experiment has nor the tree had when the exploration began."""
+    """Return the edited files whose content is in no experiment and was not there when the exploration began."""
     lost = {path for path, blob in edited.items() if path not in RESULTS and blob != base.get(path, "")}
     if lost:
         refs = git(user, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines()
@@ -252,7 +245,7 @@ def _edits_lost(user: Path, experiment: str, edited: Mapping[str, str], base: Ma
 
 
 def _in_the_way(user: Path, path: str, wanted: str) -> bool:
-    """Whether something that git does not track, and that is not the same, stands where an experiment has a file."""
+    """Whether an untracked file or folder with other content has the path of an experiment's file."""
     place = user / path
     if storage.link_above(user, place.parent) is not None or not all(
         folder.is_dir() for folder in place.parents if os.path.lexists(folder)
@@ -264,7 +257,7 @@ def _in_the_way(user: Path, path: str, wanted: str) -> bool:
 
 
 def _outs_lost(user: Path, experiment: str) -> set[str]:
-    """What stands where the experiment has DVC's files, and DVC does not track at present."""
+    """Return existing paths that are outputs of DVC in the experiment only."""
     ours = set(storage.outs(user))
     theirs = [out for out in storage.outs_of(user, experiment) if out not in ours and os.path.lexists(out)]
     return {out.relative_to(user).as_posix() for out in theirs}
@@ -273,7 +266,7 @@ def _outs_lost(user: Path, experiment: str) -> set[str]:
 def _merged(
     user: Path, path: str, base: str | None, ours: str | None, theirs: str | None, experiment: str
 ) -> bytes:
-    """A file with both changes. Raises AtelierError where they are changes of the same lines."""
+    """Merge two changes of a file. Raises AtelierError if they change the same lines."""
     if base and ours and theirs:
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, name) for name in ("ours", "base", "theirs")]
@@ -288,19 +281,19 @@ def _merged(
 
 
 def _literal(path: Path) -> str:
-    """A line of .gitignore that matches `path` and nothing else."""
+    """Return a line for .gitignore that matches `path` and nothing else."""
     return re.sub(r"[\\*?\[\]#! ]", r"\\\g<0>", path.as_posix())
 
 
 def _edited(user: Path) -> str | None:
-    """A commit of the tree with its edits, which stay where they are; None where there are none."""
+    """Return a new commit of the work tree with its edits, which stay uncommitted; None if there are none."""
     if not git(user, "status", "--porcelain", "--untracked-files=no"):
         return None
-    return git(user, *NOBODY, "stash", "create") or None
+    return git(user, *COMMITTER, "stash", "create") or None
 
 
 def _check(user: Path) -> None:
-    sibling.check(user, "an experiment", "belongs to")
+    sibling.check_repository(user, "an experiment", "belongs to")
     lacking = git(user, "ls-files", "-z", "--others", "--exclude-standard", "--", "atelier", "tasks", *NEEDED)
     if names := [name for name in lacking.split("\0") if name]:
         raise AtelierError(

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.paths import CONTACT_SHEET, DVC_YAML, METRICS, PARAMS, PROGRESS
 from atelier.settings.edit import edit_params
-from flows.clones.trials_clone import Beside
+from flows.clones.trials_clone import TrialsClone
 from flows.repo import experiments, stages
 from flows.repo.experiments import StageError
 from flows.repo.operations import Watcher
@@ -30,7 +30,7 @@ class TrialRunner:
     `next` gives the next trial and `run` runs it. A trial that ended and whose experiment still exists is skipped.
     """
 
-    def __init__(self, request: Request, clone: Beside, exploration: Exploration) -> None:
+    def __init__(self, request: Request, clone: TrialsClone, exploration: Exploration) -> None:
         self.exploration = exploration
         self.ended: list[Trial] = []  # by this runner
         self._request, self._clone = request, clone
@@ -73,7 +73,7 @@ class TrialRunner:
             why = f"a mistake in the code: {type(error).__name__}: {error} (traceback in the log)"
             trial, picture = Trial(number, dict(changes), "failed", {}, why), None
         if trial.ending == "completed":
-            self._clone.give(self.exploration.experiment(number))
+            self._clone.export(self.exploration.experiment(number))
         self.exploration.write(trial, picture)
         if self._search:
             self._search.tell(trial.scores.get(self._request.by), trial.ending)
@@ -134,7 +134,7 @@ class TrialRunner:
     def _is_settled(self, trial: Trial) -> bool:
         match trial.ending:
             case "completed":
-                return self._clone.has_been_given(self.exploration.experiment(trial.number))
+                return self._clone.is_exported(self.exploration.experiment(trial.number))
             case "pruned":
                 return True
             case "failed":

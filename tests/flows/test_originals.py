@@ -86,7 +86,7 @@ class Person:
 
     def explore(self) -> None:
         """Do what an exploration does, with one completed trial."""
-        ours = trials_clone.look(self.root)
+        ours = trials_clone.snapshot(self.root)
         trials_clone.prepare(ours, "sea")
         ours.clean()
         editing.edit_params(ours.root / "params.yaml", {"train.lr": self.random.random() / 1000})
@@ -95,7 +95,7 @@ class Person:
         experiment = f"sea-{len(self.experiments) + 1}"
         theirs.git("update-ref", ours.ref(experiment), "HEAD")
         theirs.git("checkout", "-q", "--detach", ours.head)
-        ours.give(experiment)
+        ours.export(experiment)
         self.experiments.append(experiment)
 
     def apply(self) -> None:

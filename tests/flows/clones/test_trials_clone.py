@@ -20,8 +20,8 @@ def tree(exploring: ExploreTree, monkeypatch: pytest.MonkeyPatch) -> ExploreTree
     return exploring
 
 
-def prepared(tree: ExploreTree) -> trials_clone.Beside:
-    ours = trials_clone.look(tree.root)
+def prepared(tree: ExploreTree) -> trials_clone.TrialsClone:
+    ours = trials_clone.snapshot(tree.root)
     trials_clone.prepare(ours, "sea", ["sea"])
     return ours
 
@@ -54,14 +54,14 @@ def test_what_a_trial_leaves_is_gone_before_the_next_and_data_stay(tree: Explore
 
 
 def test_what_stages_write_makes_no_other_exploration_and_what_a_person_edits_does(tree: ExploreTree):
-    before = trials_clone.look(tree.root).identity
+    before = trials_clone.snapshot(tree.root).identity
     (tree.root / "dvc.lock").write_text("schema: '2.0'\n")
     (tree.root / "metrics.json").write_text("{}")
-    assert trials_clone.look(tree.root).identity == before
+    assert trials_clone.snapshot(tree.root).identity == before
     tree.git("add", "dvc.lock")
-    assert trials_clone.look(tree.root).identity == before
+    assert trials_clone.snapshot(tree.root).identity == before
     tree.set("seed: 0 ", "seed: 5 ")
-    assert trials_clone.look(tree.root).identity != before
+    assert trials_clone.snapshot(tree.root).identity != before
 
 
 def test_what_has_arrived_is_copied_and_what_no_commit_holds_is_lent(tree: ExploreTree):
@@ -84,16 +84,21 @@ def test_edits_that_an_experiment_would_take_the_place_of_are_named(tree: Explor
     with pytest.raises(
         AtelierError, match=r"there is no experiment sea-1 of the commit \w{10}: `dvc exp show`"
     ):
-        trials_clone.lost_by(tree.root, "sea-1", "sea")
+        lost_by(tree, "sea-1", "sea")
     tree.git("update-ref", ours.ref("sea-1"), ours.base)
-    assert trials_clone.lost_by(tree.root, "sea-1", "sea") == []  # the edit was there when the trial began
+    assert lost_by(tree, "sea-1", "sea") == []  # the edit was there when the trial began
     tree.set("works: 24 ", "works: 25 ")
-    assert trials_clone.lost_by(tree.root, "sea-1", "sea") == ["params.yaml"]
+    assert lost_by(tree, "sea-1", "sea") == ["params.yaml"]
     tree.git("update-ref", ours.ref("sea-2"), tree.git("stash", "create"))
-    assert trials_clone.lost_by(tree.root, "sea-1", "sea") == []  # it is another experiment
+    assert lost_by(tree, "sea-1", "sea") == []  # it is another experiment
 
 
-def an_experiment(tree: ExploreTree, ours: trials_clone.Beside, number: int, lr: str) -> str:
+def lost_by(tree: ExploreTree, experiment: str, name: str) -> list[str]:
+    """The files whose content would be lost by adopting an experiment."""
+    return list(trials_clone.adoption(tree.root, experiment, name).lost)
+
+
+def an_experiment(tree: ExploreTree, ours: trials_clone.TrialsClone, number: int, lr: str) -> str:
     """A trial that completed: an experiment of the exploration sea, with another learning rate."""
     ours.clean()
     path = ours.root / "params.yaml"
@@ -105,7 +110,7 @@ def an_experiment(tree: ExploreTree, ours: trials_clone.Beside, number: int, lr:
     clone.git("commit", "-qam", "a trial")
     clone.git("update-ref", ours.ref(f"sea-{number}"), "HEAD")
     clone.git("checkout", "-q", "--detach", ours.head)
-    ours.give(f"sea-{number}")
+    ours.export(f"sea-{number}")
     return f"sea-{number}"
 
 
@@ -159,14 +164,14 @@ def test_files_of_dvcs_folders_that_were_not_added_are_named_and_stay(tree: Expl
     tree.dvc("add", "-q", "mine", "one.csv")
     tree.commit()
     experiment = an_experiment(tree, prepared(tree), 1, "0.0001")
-    assert trials_clone.lost_by(tree.root, experiment, "sea") == []
+    assert lost_by(tree, experiment, "sea") == []
     (tree.root / "mine/new").mkdir()
     (tree.root / "mine/new/c.jpg").write_text("not added yet")
     for name in ("mine/sub/b.jpg", "one.csv"):
         (tree.root / name).unlink()
         (tree.root / name).write_text("painted over")
     (tree.root / "mine/a.jpg").unlink()
-    assert trials_clone.lost_by(tree.root, experiment, "sea") == [
+    assert lost_by(tree, experiment, "sea") == [
         "mine/a.jpg", "mine/new/c.jpg", "mine/sub/b.jpg", "one.csv",
     ]  # fmt: skip
     tree.dvc("add", "-q", "mine", "one.csv")
@@ -210,16 +215,16 @@ def test_untracked_files_in_the_place_of_an_experiments_are_named_and_stay(tree:
     experiment = an_experiment(tree, prepared(tree), 1, "0.0001")
     tree.git("rm", "-q", "--cached", "new.py", "mine.dvc")
     (tree.root / "mine.dvc").unlink()
-    assert trials_clone.lost_by(tree.root, experiment, "sea") == ["mine"]
+    assert lost_by(tree, experiment, "sea") == ["mine"]
     (tree.root / "new.py").write_text("# newer\n")
-    assert trials_clone.lost_by(tree.root, experiment, "sea") == ["mine", "new.py"]
+    assert lost_by(tree, experiment, "sea") == ["mine", "new.py"]
     assert (tree.root / "mine/a.jpg").read_text() == "the sea"
 
 
 def test_what_an_exploration_began_with_is_forgotten_with_the_exploration_and_its_experiments(
     tree: ExploreTree,
 ):
-    ours = trials_clone.look(tree.root)
+    ours = trials_clone.snapshot(tree.root)
     for name in ("sea", "dune", "cliff-2"):
         trials_clone.prepare(ours, name, exploration_names(tree.root))
         write_json(tree.root / f".atelier/explore/{name}/explore.json", {})
@@ -241,7 +246,7 @@ def test_dvc_gc_as_the_docs_have_it_keeps_the_experiments(tree: ExploreTree):
     (tree.root / "data/scrape").write_text("24 works")
     tree.dvc("commit", "-q", "--force", "scrape")
     tree.git("add", "-f", "dvc.lock")
-    ours = trials_clone.look(tree.root)
+    ours = trials_clone.snapshot(tree.root)
     tree.git("update-ref", ours.ref("sea-1"), ours.base)
     tree.git("rm", "-qf", "dvc.lock")
     cached = {path for path in (tree.root / ".dvc/cache/files").rglob("*") if path.is_file()}
@@ -256,13 +261,13 @@ def test_a_studio_that_git_does_not_hold_whole_is_refused_with_what_to_do(tree: 
     with pytest.raises(
         AtelierError, match=r"git knows nothing of atelier/mine.py, .*: `git add atelier/mine.py`"
     ):
-        trials_clone.look(tree.root)
+        trials_clone.snapshot(tree.root)
     shutil.rmtree(tree.root / ".git")
     with pytest.raises(AtelierError, match="is no git repository, and an experiment belongs to a commit"):
-        trials_clone.look(tree.root)
+        trials_clone.snapshot(tree.root)
     tree.git("init", "-q")
     with pytest.raises(AtelierError, match="has no commit yet, and an experiment belongs to one"):
-        trials_clone.look(tree.root)
+        trials_clone.snapshot(tree.root)
 
 
 def test_a_directory_that_no_exploration_made_is_left_alone(tree: ExploreTree):

@@ -36,7 +36,7 @@ def tree(exploring: ExploreTree, monkeypatch: pytest.MonkeyPatch) -> ExploreTree
 
 def explore(tree: ExploreTree, request: Request) -> list[Trial]:
     """Run every trial; return them in the order in which they ran."""
-    ours = trials_clone.look(tree.root)
+    ours = trials_clone.snapshot(tree.root)
     explored = Exploration(tree.root, "sea")
     explored.begin(request, ours.identity)
     trials_clone.prepare(ours, "sea", ["sea"])
@@ -68,7 +68,7 @@ def test_failed_trials_are_on_the_sheet_and_are_run_again(tree: ExploreTree):
     assert tree.table("sea")[1]["said"] == failed.said
     assert set(tree.experiments()) == {"sea-2"}
 
-    tree.git("update-ref", "-d", trials_clone.look(tree.root).ref("sea-2"))  # as `dvc exp remove` does
+    tree.git("update-ref", "-d", trials_clone.snapshot(tree.root).ref("sea-2"))  # as `dvc exp remove` does
     assert endings(explore(tree, request_of("train.batch=13,64"))) == ["failed", "completed"]
     # the outputs of the studio and of earlier trials are restored from the cache
     assert (tree.runs["scrape"], tree.runs["augment"], tree.runs["evaluate"]) == (1, 1, 1)
@@ -118,7 +118,7 @@ def record_five_trials(tree: ExploreTree) -> None:
     from flows.trials.optuna_search import Search
 
     request, explored = request_of("train.lr=log:1e-5,1e-3", trials=6), Exploration(tree.root, "sea")
-    explored.begin(request, trials_clone.look(tree.root).identity)
+    explored.begin(request, trials_clone.snapshot(tree.root).identity)
     search = Search(explored.study, request.axes, request.seed, request.higher_is_better)
     for number in range(1, 6):
         changes = search.next(number)
