@@ -1,1 +1,1 @@
-"""DVC and git: stages, experiments, storage."""
+"""DVC and git: stages, experiments, the cache and remotes, locks."""

@@ -1,4 +1,4 @@
-"""git in a directory that is named, whatever directory we are in, its sentence where it fails, and who commits."""
+"""Run git in a given directory, with its message as an error where it fails; the user's name and e-mail for commits."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 from atelier.errors import AtelierError
 from flows.runtime import work_tree
 
-# a hook runs because a person committed, never because a flow did
+# hooks are for commits of a person, not for those of a flow
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
 SET_IDENTITY = (
@@ -18,19 +18,19 @@ SET_IDENTITY = (
 
 
 class OwnerError(AtelierError):
-    """The repository belongs to another user, and git reads nothing of it."""
+    """The repository belongs to another user, and git refuses to read it."""
 
 
 def git(root: Path, *words: str, given: str | None = None) -> str:
-    """What git says in `root`, without its last newline; `given` is its input.
+    """Run git in `root` and return its output without the last newline; `given` is its input.
 
-    Raises AtelierError with git's own sentence where it fails. Nothing ever waits for a password to be typed.
+    Raises AtelierError with git's message where it fails. git never prompts for a password.
     """
     return git_bytes(root, *words, given=given).decode(errors="replace").removesuffix("\n")
 
 
 def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
-    """The same, as it comes."""
+    """Run git as `git` does and return its output as bytes."""
     command = ["git", *NO_HOOKS, "-C", str(root), *words]
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LANGUAGE": "C"}
     try:
@@ -41,7 +41,7 @@ def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
             input=(given or "").encode(),
         )
     except FileNotFoundError:
-        raise AtelierError("git is not installed: install it, `apt install git` say") from None
+        raise AtelierError("git is not installed: install it, for example with `apt install git`") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
         if owned := re.search(r"dubious ownership in repository at '(.+)'", said):
@@ -54,7 +54,7 @@ def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
 
 
 def holds(root: Path, *words: str) -> bool:
-    """Whether git succeeds: for questions that it answers with its exit status. Raises OwnerError."""
+    """Whether a git command succeeds. Raises OwnerError."""
     try:
         git(root, *words)
     except OwnerError:
@@ -65,7 +65,7 @@ def holds(root: Path, *words: str) -> bool:
 
 
 def identity(root: Path) -> tuple[str, str]:
-    """Name and e-mail of whoever commits in `root`. Raises AtelierError where git knows none."""
+    """Return the name and e-mail for commits in `root`. Raises AtelierError where git has none."""
     try:
         told = git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
     except AtelierError:

@@ -29,9 +29,9 @@ NO_SCM: dict[str, object] = {"core": {"no_scm": True}}  # what concerns the remo
 
 
 def share(user: Path, clone: Path) -> None:
-    """Have `clone` use the cache and the remotes of the tree at `user`, with what that tree alone knows of them.
+    """Configure `clone` to use the cache and the remotes of the work tree at `user`, including its local settings.
 
-    Relative addresses are the user's, so they become absolute.
+    Relative addresses are relative to `user`, so they are written as absolute ones.
     """
     from dvc.config import Config
 
@@ -42,13 +42,13 @@ def share(user: Path, clone: Path) -> None:
     if "remote" in theirs["core"]:
         local["core"]["remote"] = theirs["core"]["remote"]
     path = clone / ".dvc/config.local"
-    path.touch(mode=0o600)  # it may hold keys
+    path.touch(mode=0o600)  # it may contain keys
     path.chmod(0o600)
     _write_config(path, local)
 
 
 def _write_config(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write a file of DVC's settings in UTF-8; DVC itself writes ASCII only, and fails at a path with an umlaut."""
+    """Write a DVC config file in UTF-8, because DVC itself writes ASCII only and fails at a path with an umlaut."""
     from configobj import ConfigObj
 
     config = ConfigObj(encoding="utf-8", interpolation=False)
@@ -62,12 +62,12 @@ def _write_config(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths, which DVC reads as types of its own, as texts."""
+    """Return the values with paths, which DVC reads as types of its own, as texts."""
     return {key: str(value) if isinstance(value, str | Path) else value for key, value in values.items()}
 
 
 def cache(root: Path) -> Path:
-    """Where the cache of the tree at `root` is, which need not be there."""
+    """Return the path of the cache of the work tree at `root`, which may not exist."""
     from dvc.config import Config
 
     return Path(Config(str(root / ".dvc"), validate=False)["cache"].get("dir") or root / ".dvc/cache")
@@ -123,7 +123,7 @@ def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> No
 
 
 def check_place(root: Path, path: Path) -> None:
-    """Raise AtelierError where writing to `path` would reach a file outside `root`: it is, or lies behind, a link."""
+    """Raise AtelierError if `path` is outside `root`, is a symbolic link or is below one."""
     if not path.is_relative_to(root):
         raise AtelierError(
             f"{path} lies outside {root}, where nothing may be written: give it a path inside the studio"
@@ -136,17 +136,17 @@ def check_place(root: Path, path: Path) -> None:
 
 
 def link_above(root: Path, path: Path) -> Path | None:
-    """The first symbolic link on the way from `root` down to `path`, itself included; None where there is none."""
+    """Return the first symbolic link on the way from `root` down to `path`, which may be it; None if there is none."""
     steps = [path, *path.parents]
     below = steps[: steps.index(root)] if root in steps else steps
     return next((step for step in reversed(below) if step.is_symlink()), None)
 
 
 def remote(root: Path = Path()) -> str | None:
-    """The default remote's address, after a look at it; None where there is no default.
+    """Connect to the default remote and return its address; None if no default is set.
 
-    Raises TransientError where it cannot be reached, AtelierError where DVC lacks the package for its kind, where it
-    refuses the credentials, and where its settings are wrong.
+    Raises TransientError if it cannot be reached; AtelierError if DVC lacks the package for its kind, if it refuses the
+    credentials, or if its settings are wrong.
     """
     with open_repo(root, NO_SCM) as repo:
         if (named := remote_errors.default_remote(repo)) is None:
@@ -169,9 +169,9 @@ def remote(root: Path = Path()) -> str | None:
 
 
 def outs(root: Path, *files: Path) -> list[Path]:
-    """The files and folders that these .dvc files of the tree at `root` name.
+    """Return the files and folders that these .dvc files of the work tree at `root` name.
 
-    Without `files`, those of all stages and of the .dvc files that DVC finds, which are not below ignored folders.
+    Without `files`, those of all stages and of all .dvc files except below ignored folders.
     """
     with open_repo(root) as repo:
         found = [stage for file in files for stage in repo.stage.load_file(str(Path(repo.root_dir, file)))]
@@ -179,15 +179,15 @@ def outs(root: Path, *files: Path) -> list[Path]:
 
 
 def outs_of(root: Path, commit: str) -> list[Path]:
-    """The files and folders that the stages and .dvc files of a commit name."""
+    """Return the files and folders that the stages and .dvc files of a commit name."""
     with open_repo(root) as repo, repo.switch(commit):
         return _places(root, repo, repo.index.stages)
 
 
 def unsaved(root: Path) -> list[str]:
-    """The files of folders that .dvc files track, relative to `root`, whose content `dvc add` has not saved yet.
+    """Return the files tracked by .dvc files whose present content was not saved by `dvc add`, relative to `root`.
 
-    A file that was removed from such a folder counts as well; a folder that is not there at all does not.
+    Includes files that were removed from a tracked folder, but not those of a folder that does not exist.
     """
     with open_repo(root) as repo:
         outs = [out for stage in repo.index.stages if stage.is_data_source for out in stage.outs]
@@ -196,12 +196,12 @@ def unsaved(root: Path) -> list[str]:
             return []
         changes = repo.data_status(granular=True, with_renames=False)["uncommitted"]
     names = {name for kind in ("added", "modified", "deleted") for name in changes.get(kind, [])}
-    files = [name for name in names if not name.endswith("/")]  # a folder is named beside what differs in it
+    files = [name for name in names if not name.endswith("/")]  # a folder is listed besides its changed files
     return sorted(name for name in files if any(name == out or name.startswith(f"{out}/") for out in there))
 
 
 def _places(root: Path, repo: "Repo", stages: Iterable["Stage"]) -> list[Path]:
-    """The outputs on this machine, as paths below `root`, which may lead to the repository by a link."""
+    """Return the outputs on this machine as paths below `root`, which may be a link to the repository."""
     found = [out.fs_path for stage in stages for out in stage.outs if out.protocol == "local"]
     return [Path(os.path.normpath(root / os.path.relpath(path, repo.root_dir))) for path in found]
 
@@ -257,7 +257,7 @@ def object_path(cache_dir: Path, md5: str) -> Path:
 
 
 def listed(path: Path) -> list[tuple[str, str]] | None:
-    """Names and md5s of the files of a folder, by the object that lists them; None where it is no such list."""
+    """Read a list of a folder's files: their names and md5s; None if the file is no such list."""
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
             return None

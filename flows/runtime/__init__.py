@@ -1,1 +1,1 @@
-"""The work tree a flow runs in, and child processes."""
+"""The work tree, its paths and child processes: what flows need of neither DVC nor Prefect."""
