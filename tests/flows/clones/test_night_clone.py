@@ -64,7 +64,9 @@ def test_whatever_an_earlier_night_left_is_gone_and_outs_stay(person: Studio):
     assert (root / "data/model/generator.safetensors").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc says where a process is at work")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the working directory of a process may be hidden"
+)
 def test_a_lock_of_a_killed_dvc_is_dropped_though_its_number_is_another_process_by_now(person: Studio):
     root = person.prepare().root
     lock = root / ".dvc/tmp/rwlock"
@@ -72,7 +74,9 @@ def test_a_lock_of_a_killed_dvc_is_dropped_though_its_number_is_another_process_
         process = subprocess.Popen(["sleep", "60"], cwd=place)
         lock.parent.mkdir(exist_ok=True)
         lock.write_text(
-            json.dumps({str(root / "data/catalog"): {"write": {"pid": process.pid, "cmd": "dvc"}}})
+            json.dumps(
+                {"write": {str(root / "data/catalog"): {"pid": process.pid, "cmd": "dvc"}}, "read": {}}
+            )
         )
         person.prepare()
         process.kill()
