@@ -1,4 +1,4 @@
-"""Stage upscale: the artworks at print size, each carrying what made it and how it was enlarged; data/prints."""
+"""Stage upscale: a print of each artwork, with its provenance, in data/prints."""
 
 import shutil
 from collections import Counter
@@ -28,21 +28,21 @@ from tasks.stage import Stage, main
 
 
 def run(stage: Stage) -> str:
-    """params `upscale`; data/artworks and data/upscaler → data/prints, a print for each artwork.
+    """Enlarge data/artworks with data/upscaler or another upscaler; write data/prints.
 
-    Prints that are made already are kept until the last one is: a stage that was stopped goes on from there.
+    Finished prints are kept in the stage's state until all are made, so that a stopped stage goes on from there.
     """
     params = stage.params.upscale
     artworks = {path: read_provenance(path) for path in sorted(ARTWORKS.glob("*.png"))}
     murals = len([*ARTWORKS.glob("*.tif")])
     if not artworks and not murals:
         raise AtelierError(f"{ARTWORKS} holds no pictures: `dvc repro generate` makes them")
-    press = opened(stage, params)
-    sizes = Counter(size_of(provenance, params) for provenance in artworks.values())
+    printer = open_printer(stage, params)
+    sizes = Counter(print_size_px(provenance, params) for provenance in artworks.values())
     for (width, height), count in sizes.items():
-        if coarse := resolution_warning(width, height, count, params):
-            print(f"{stage.name}: {coarse}")
-    made = stage.state_of(key_of(stage, press, [*artworks.values()]))
+        if warning := resolution_warning(width, height, count, params):
+            print(f"{stage.name}: {warning}")
+    made = stage.state_of(state_key(stage, printer, [*artworks.values()]))
     made.mkdir(exist_ok=True)
     megapixels = {size: size[0] * size[1] / 1e6 for size in sizes}
     total = sum(megapixels[size] * count for size, count in sizes.items())
@@ -50,14 +50,14 @@ def run(stage: Stage) -> str:
         for number, (path, provenance) in enumerate(artworks.items(), 1):
             note = f"print {number:,} of {len(artworks):,}"
             if (made / path.name).is_file():
-                progress.count_resumed(megapixels[size_of(provenance, params)], note)
+                progress.count_resumed(megapixels[print_size_px(provenance, params)], note)
                 continue
 
-            def told(pixels: float, note: str = note) -> None:
+            def report(pixels: float, note: str = note) -> None:
                 progress.advance(pixels / 1e6, note)
 
             picture = read_artwork(path, provenance)
-            samples, facts = press.print(picture, provenance.latent.seamless, told)
+            samples, facts = printer.print(picture, provenance.latent.seamless, report)
             dpi = print_dpi(samples.shape[1], params.print)
             write_png(made / path.name, samples, provenance_of_print(provenance, facts), dpi)
     with replacing_directory(PRINTS) as directory:
@@ -68,8 +68,8 @@ def run(stage: Stage) -> str:
     return summary(params, sizes, murals)
 
 
-def opened(stage: Stage, params: Upscale) -> Printer:
-    """The press that params.yaml asks for."""
+def open_printer(stage: Stage, params: Upscale) -> Printer:
+    """Open the upscaler that params.yaml names."""
     if params.method == "lanczos":
         return new_printer("lanczos", params.scale, params.bits)
     device = deterministic_device(stage.name, params.device)
@@ -79,26 +79,26 @@ def opened(stage: Stage, params: Upscale) -> Printer:
     return new_printer("external", params.scale, params.bits, Path(external.path), external.sha256, device)
 
 
-def key_of(stage: Stage, press: Printer, artworks: list[Provenance]) -> str:
-    """Changes with all that decides a print: the settings, the upscaler, the artworks, the code."""
+def state_key(stage: Stage, printer: Printer, artworks: list[Provenance]) -> str:
+    """A key of all that decides the prints: settings, upscaler, artworks and code."""
     settings = {
-        "upscaler": press.facts.model_dump(),
+        "upscaler": printer.facts.model_dump(),
         "upscale": stage.params.upscale.model_dump(),
         "artworks": [canonical_json(artwork) for artwork in artworks],
     }
     return states.key_of(states.facts_of(stage, settings))
 
 
-def size_of(artwork: Provenance, params: Upscale) -> tuple[int, int]:
-    """Width and height of its print."""
+def print_size_px(artwork: Provenance, params: Upscale) -> tuple[int, int]:
+    """Width and height of an artwork's print."""
     pixels = artwork.pixels
     if pixels is None:
-        raise ValueError("an artwork that was read names its pixels")
+        raise ValueError("the provenance of an artwork names its pixels")
     return pixels.width * params.scale, pixels.height * params.scale
 
 
 def read_artwork(path: Path, provenance: Provenance) -> Pixels:
-    """An artwork's pixels. Raises AtelierError where they are not those that its provenance names."""
+    """An artwork's pixels. Raises AtelierError if they are not those that its provenance names."""
     picture = np.asarray(read_rgb(path.read_bytes()))
     if PixelFacts.of(picture) != provenance.pixels:
         raise AtelierError(f"{path} was altered after it was made: `dvc repro generate` makes it again")
@@ -106,7 +106,7 @@ def read_artwork(path: Path, provenance: Provenance) -> Pixels:
 
 
 def summary(params: Upscale, sizes: Counter[tuple[int, int]], murals: int) -> str:
-    """What was made, and what was passed over."""
+    """Count the prints, and the murals that are not enlarged."""
     size = " and ".join(f"{width:,} × {height:,} px" for width, height in sorted(sizes))
     bits = ", 16 bits a colour" if params.bits == 16 else ""
     parts = (

@@ -23,7 +23,7 @@ NEVER_DECIDE_BYTES = {
 }  # fmt: skip
 # Contact sheets beside a stage's result: a change of their look makes no model and no picture again. Stage generate,
 # whose contact sheet is an output by itself, depends on them.
-SHEETS = {"atelier.pictures.sheets"}
+SHEETS = {"atelier.pictures.sheets", "atelier.upscaling.details_sheet"}
 CODE = ("atelier/", "tasks/")
 DEPS = re.compile(r"^ {2}(?P<stage>\w+):\n(?:(?: {4,}.*)?\n)*?(?P<deps> {4}deps: \[[^\]]*\]\n)", re.MULTILINE)
 WIDTH = 110  # of a line of dvc.yaml

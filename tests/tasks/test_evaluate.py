@@ -81,7 +81,7 @@ def test_fid_that_cannot_be_had_is_said_and_takes_nothing_from_the_rest(
     why = metrics.pop("inception")["not_computed"]
     assert set(metrics) == PANEL | {"swd_levels", "yardsticks", "compared"}
     assert "cannot be downloaded (no connection): get that file" in why
-    assert f"FID and KID are not computed, all else is: {why}" in capsys.readouterr().out
+    assert f"FID and KID are not computed, all other metrics are: {why}" in capsys.readouterr().out
 
 
 def test_fid_of_weights_at_hand_stands_beside_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

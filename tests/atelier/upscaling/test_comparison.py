@@ -7,13 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from atelier.upscaling.evaluate import COLUMNS, PANEL_PX, psnr_y, ssim, write_comparison
+from atelier.upscaling.details_sheet import COLUMNS, PANEL_PX, write_details
+from atelier.upscaling.evaluate import psnr_y, ssim
 from atelier.upscaling.network import SRVGGNetCompact
 
 
 def sheet(path: Path, pictures: list[np.ndarray], scale: int = 4) -> np.ndarray:
     torch.manual_seed(0)
-    write_comparison(path, SRVGGNetCompact(2, 4, 1).eval().requires_grad_(False), pictures, scale)
+    write_details(path, SRVGGNetCompact(2, 4, 1).eval().requires_grad_(False), pictures, scale)
     return np.asarray(Image.open(path).convert("RGB"))
 
 
