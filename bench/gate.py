@@ -1,18 +1,18 @@
-"""How often the night's contest promotes a model that is no better, and how often one that is.
+"""How often a night's comparison promotes a model that is no better, and how often one that is.
 
-    python bench/gate.py [--contests 400] [--samples 200] [--paintings 100] [--jobs 2] [--scratch .atelier/gate]
+    python bench/gate.py [--comparisons 400] [--samples 200] [--paintings 100] [--jobs 2] [--scratch .atelier/gate]
                          [--lengths KIMG ...] [--pool 4000] [--works 1600]
 
-The pipeline's own stages make a set of the built-in gallery and train one small model on it, which is kept at several
-lengths. Each length paints one pool of pictures, whose features are computed once. The contests draw their pictures
-and their held-out paintings from the pools, without replacement, and `atelier.metrics.bootstrap` decides each at
-the default of nightly.gate.
+The pipeline's own stages make a data set of the built-in gallery and train one small model on it for several lengths.
+Each length paints one pool of pictures, whose features are computed once. Each comparison draws its pictures and its
+held-out paintings from the pools, without replacement, and `atelier.metrics.bootstrap` decides at the default of
+nightly.gate.
 
 1. A model against itself: both sides are different pictures of one model. Every promotion is a false one.
 2. The longest training against each shorter one. The true distances are those of the whole pools.
 
-What is finished in the scratch folder is not done again. `--lengths 1 2 --pool 100 --works 120 --contests 4 --pairs 1
---samples 20 --paintings 20` tries the whole course in a minute.
+Results in the scratch folder are used again. `--lengths 1 2 --pool 100 --works 120 --comparisons 4 --pairs 1
+--samples 20 --paintings 20` runs everything in a minute.
 """
 
 import os
@@ -60,8 +60,8 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Bout:
-    """One contest: the two models' names, the sizes of what is drawn, and the seed of the draw."""
+class Draw:
+    """The inputs of one comparison: two models' names, the numbers of pictures and paintings, and the seed."""
 
     champion: str
     challenger: str
@@ -71,8 +71,8 @@ class Bout:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The verdicts of one contest, and the widths of the two intervals."""
+class Outcome:
+    """The verdicts of one comparison, and the widths of the two intervals."""
 
     kid: str
     kid_coarse: str
@@ -82,11 +82,13 @@ class Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="false and true promotions of the night's contest")
-    parser.add_argument("--contests", type=int, default=400, help="of a model with itself, over all models")
-    parser.add_argument("--pairs", type=int, default=40, help="contests of each length with the longest")
+    parser = argparse.ArgumentParser(description="false and true promotions of the night's comparison")
+    parser.add_argument(
+        "--comparisons", type=int, default=400, help="of a model with itself, over all models"
+    )
+    parser.add_argument("--pairs", type=int, default=40, help="comparisons of each length with the longest")
     parser.add_argument("--samples", type=int, default=200, help="pictures that each side paints")
-    parser.add_argument("--paintings", type=int, default=100, help="held-out paintings of a contest")
+    parser.add_argument("--paintings", type=int, default=100, help="held-out paintings of a comparison")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=LENGTHS_KIMG, help="of the trainings, in kimg"
     )
@@ -100,9 +102,11 @@ def main() -> None:
     place = arguments.scratch.resolve()
     names = pools(place, arguments.lengths, arguments.pool, arguments.works)
     sizes = (arguments.samples, arguments.paintings)
-    same = [Bout(names[n % len(names)], names[n % len(names)], *sizes, n) for n in range(arguments.contests)]
+    same = [
+        Draw(names[n % len(names)], names[n % len(names)], *sizes, n) for n in range(arguments.comparisons)
+    ]
     longest = names[-1]
-    different = [Bout(name, longest, *sizes, seed) for seed in range(arguments.pairs) for name in names[:-1]]
+    different = [Draw(name, longest, *sizes, seed) for seed in range(arguments.pairs) for name in names[:-1]]
     with ProcessPoolExecutor(arguments.jobs, initializer=os.chdir, initargs=(place,)) as workers:
         list(workers.map(features_of, [TRAINING, PAINTINGS, *names]))
         report_same(same, list(workers.map(decide, same)), names)
@@ -145,7 +149,7 @@ def run_stage(place: Path, stage: str, settings: Mapping[str, Any]) -> None:
 
 @lru_cache
 def features_of(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sharp and the coarse features of a whole pool, kept beside it."""
+    """The sharp and the coarse features of a whole pool, cached in a file."""
     torch.set_num_threads(1)
     kept = Path(f"{name}.features.npy")
     if not kept.exists():
@@ -161,24 +165,24 @@ def pool(name: str) -> FeatureSet:
     return FeatureSpace(*features_of(TRAINING))(*features_of(name))
 
 
-def decide(bout: Bout) -> Result:
-    """The contest of one draw: `samples` rows of each side's pool, in random order, no row on both sides."""
-    kept = Path("bouts") / f"{bout}.json"
+def decide(draw: Draw) -> Outcome:
+    """The comparison of one draw: `samples` rows of each side's pool, in random order, no row on both sides."""
+    kept = Path("draws") / f"{draw}.json"
     if kept.exists():
-        return Result(**json.loads(kept.read_text()))
-    random = np.random.default_rng([bout.seed, *f"{bout.champion} {bout.challenger}".encode()])
-    paintings = torch.from_numpy(random.permutation(len(pool(PAINTINGS))))[: bout.paintings]
-    rows = torch.from_numpy(random.permutation(len(pool(bout.champion))))
+        return Outcome(**json.loads(kept.read_text()))
+    random = np.random.default_rng([draw.seed, *f"{draw.champion} {draw.challenger}".encode()])
+    paintings = torch.from_numpy(random.permutation(len(pool(PAINTINGS))))[: draw.paintings]
+    rows = torch.from_numpy(random.permutation(len(pool(draw.champion))))
     found = paired_bootstrap(
-        pool(bout.champion)[rows[: bout.samples]],
-        pool(bout.challenger)[rows[bout.samples : 2 * bout.samples]],
+        pool(draw.champion)[rows[: draw.samples]],
+        pool(draw.challenger)[rows[draw.samples : 2 * draw.samples]],
         pool(PAINTINGS)[paintings],
         confidence=Params().nightly.gate,
-        seed=bout.seed,
+        seed=draw.seed,
     )
     verdicts = {name: gain.verdict for name, gain in found.gains.items()}
     widths = {f"{name}_width": gain.high - gain.low for name, gain in found.gains.items()}
-    result = Result(**verdicts, wins=found.wins, **widths)
+    result = Outcome(**verdicts, wins=found.wins, **widths)
     write_json(kept, asdict(result))
     return result
 
@@ -189,13 +193,13 @@ def true_distances(name: str) -> tuple[float, float]:
     return kid(pictures.sharp, paintings.sharp), kid(pictures.coarse, paintings.coarse)
 
 
-def report_same(bouts: Sequence[Bout], results: Sequence[Result], names: Sequence[str]) -> None:
+def report_same(draws: Sequence[Draw], results: Sequence[Outcome], names: Sequence[str]) -> None:
     """False promotions by model, and in all."""
-    print(f"\n{len(bouts)} contests of a model with itself\n")
-    print("| model | contests | kid better | kid_coarse better | either worse | promoted |")
+    print(f"\n{len(draws)} comparisons of a model with itself\n")
+    print("| model | comparisons | kid better | kid_coarse better | either worse | promoted |")
     print("|---|---|---|---|---|---|")
     for name in [*names, "all"]:
-        own = [result for bout, result in zip(bouts, results, strict=True) if name in ("all", bout.champion)]
+        own = [result for draw, result in zip(draws, results, strict=True) if name in ("all", draw.champion)]
         shares = [
             fmean(result.kid == "better" for result in own),
             fmean(result.kid_coarse == "better" for result in own),
@@ -211,16 +215,16 @@ def report_pairs(
     names: Sequence[str],
     longest: str,
     distances: Mapping[str, tuple[float, float]],
-    bouts: Sequence[Bout],
-    results: Sequence[Result],
+    draws: Sequence[Draw],
+    results: Sequence[Outcome],
 ) -> None:
-    """How many contests promoted the longest training over each shorter one, beside the true distances."""
+    """How many comparisons promoted the longest training over each shorter one, beside the true distances."""
     print(f"\n{longest} against shorter trainings\n")
     print("| champion | kid | kid_coarse | promoted | kept, though worse |")
     print("|---|---|---|---|---|")
     best_kid, best_coarse = distances[longest]
     for name in names:
-        own = [result for bout, result in zip(bouts, results, strict=True) if bout.champion == name]
+        own = [result for draw, result in zip(draws, results, strict=True) if draw.champion == name]
         kid, coarse = distances[name]
         promoted = 100 * fmean(result.wins for result in own)
         print(
