@@ -2,13 +2,13 @@
 
     python bench/train.py [--rounds 7] [--busy] [--compile] [--only "dcgan 24/12"]
 
-The plain step is DCGAN as the PyTorch example trains it: float32, default memory format and Adam, a sigmoid with binary
-cross-entropy, gradients for the discriminator's weights also in the generator's step, losses read every step. The rows
-that begin with "plain +" change one thing of it. Ours is the step of the trainer that `tasks.train` runs, in its
-deterministic mode, with the averaged generator on top; augmentation is off, as there.
+The plain step trains DCGAN as the PyTorch example does: float32, default memory format and Adam, a sigmoid with binary
+cross-entropy, gradients for the discriminator's weights also in the generator's step, losses read in every step. Each
+row that begins with "plain +" changes one thing of it. Ours is the step of `Trainer.advance`, in deterministic mode and
+with the running average; augmentation is off in both.
 
-The matrix rate is that of the faster of a product (2048 × 2048) and a 3×3 convolution (256 channels), in the precision
-of the row: what the machine has been seen to do a moment before.
+The matrix rate is the FLOP rate of a product (2048 × 2048) or a 3×3 convolution (256 channels), whichever is higher, in
+the row's precision, measured just before.
 """
 
 import argparse
@@ -44,7 +44,7 @@ STEPS: list[Step] = []  # of a contestant's process, its one
 
 @dataclass(frozen=True)
 class Case:
-    """Networks in training, with so many pictures a step."""
+    """Networks and a batch size to measure."""
 
     name: str
     network: NetworkConfig
@@ -53,7 +53,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Plain:
-    """The example's step with one thing changed, or none."""
+    """Which changes are made to the example's step."""
 
     channels_last: bool = False
     no_weight_gradients: bool = False  # of the discriminator in the generator's step
@@ -63,7 +63,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Entry:
-    """A step to be made: ours, or a plain one. `keeps` is whether malloc keeps what is freed, as our stages have it."""
+    """A step to measure: ours, or a plain one. With `keeps`, malloc keeps freed memory, as in the stages."""
 
     case: Case
     plain: Plain | None
@@ -78,7 +78,7 @@ class Entry:
 
 @dataclass
 class Contestant:
-    """An entry in a process of its own, the most memory it took beyond what was taken before, and seconds a round."""
+    """An entry in its own process, its peak memory beyond that at the start, and the seconds of each round."""
 
     entry: Entry
     process: ProcessPoolExecutor
@@ -296,7 +296,7 @@ def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
 
 
 def our_step(case: Case, precision: Precision, device: torch.device) -> Step:
-    """A step of the very trainer that `tasks.train` runs."""
+    """A step of the trainer that `tasks.train` runs."""
     side = case.network.resolution
     pixels = np.random.default_rng(0).integers(0, 256, (512, side, side, 3), dtype=np.uint8)
     view = View(pixels, [str(row) for row in range(len(pixels))], mirror=True)

@@ -1,4 +1,4 @@
-"""A training that collapses at a known step, and as a program one that is killed while it goes back from there."""
+"""A training that collapses at a known step; as a program, such trainings that are killed during the rollback."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ FAIR = {"kid": 4.5, "kid_coarse": 1.5, "coverage": 0.7}
 
 
 class Judged(Trainer):
-    """A trainer whose snapshots score as `judgement` says: by kimg, and whether the rates have been halved."""
+    """A trainer whose snapshots have the scores in `judgement`, by kimg and number of rollbacks."""
 
     judgement: dict[tuple[float, int], dict[str, float]]
 
@@ -46,7 +46,7 @@ class Judged(Trainer):
 
 
 def judged(dataset, states, plan=PLAN, kind=Judged) -> Judged:
-    """A training that is best at 0.08 kimg and falls from it at 0.12 and 0.16, until its rates are halved."""
+    """A training that is best at 0.08 kimg and collapses at 0.12 and 0.16, before its rollback."""
     trainer = kind(plan, dataset, CPU, states)
     trainer.judgement = {(0.08, 0): GOOD, (0.12, 0): BAD, (0.16, 0): BAD}
     return trainer
@@ -56,7 +56,7 @@ MOMENTS = ("before it saves where it stands", "before it drops what lay ahead", 
 
 
 class Mortal(Judged):
-    """Killed by SIGKILL at a moment of its first way back."""
+    """A trainer that is killed by SIGKILL at a moment of its first rollback."""
 
     moment: str
 
@@ -71,7 +71,7 @@ class Mortal(Judged):
 
 
 class MortalCheckpoints(Checkpoints):
-    """The states of a training that is killed when the first of them has been dropped."""
+    """The states of a training that is killed when the first of them has been deleted."""
 
     def drop_after(self, step: int) -> None:
         self.path(self.steps()[0]).unlink()

@@ -1,4 +1,4 @@
-"""What the processes of a training in several do, importable where they start."""
+"""What each process of a training in several processes runs, in a module that it can import."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -63,7 +63,7 @@ def dataset(name: str) -> PackedDataset:
 def trained(
     name: str, states: Path, stop_at: int | None = None, group: ProcessGroup | None = None
 ) -> dict[str, Tensor]:
-    """On from where `states` is, to its end or to a step; the weights, and what moved them last."""
+    """Resume the training in `states` to its end or to a step; returns weights and curves."""
     trainer = Trainer(PLANS[name], dataset(name), CPU, states, group=group or ProcessGroup())
     if trainer._training_step.adaptive:
         trainer._training_step.adaptive.p.fill_(0.5)  # so that it can move either way
@@ -87,16 +87,16 @@ def trained(
 
 
 def gradients(name: str, group: ProcessGroup | None = None, device: torch.device = CPU) -> dict[str, Tensor]:
-    """Of both networks, in the first step."""
+    """The gradients of both networks in the first step."""
     trainer = Trainer(PLANS[name], dataset(name), device, Path("none"), group=group or ProcessGroup())
     trainer.advance()
     return {**_gradients("g", trainer.generator), **_gradients("d", trainer.discriminator)}
 
 
 def train_all(folder: Path, group: ProcessGroup) -> str:
-    """Every plan: undisturbed, stopped and resumed, and the middle of a training that one process begins and ends.
+    """Train every plan undisturbed, stopped and resumed, and in the middle of a training in a single process.
 
-    At last the second process runs out of memory, where all begin again and where they cannot.
+    At last the second process runs out of memory, with networks that can repeat the step and with some that cannot.
     """
     torch.use_deterministic_algorithms(True)
     features.SMALLEST_SIDE_PX = 32  # as the fixture judged_small does in the test's own process
@@ -130,7 +130,7 @@ def _in_parts(name: str, group: ProcessGroup) -> dict[str, Tensor]:
 
     def refuses(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not group.is_rank0 and len(inputs[0]) > 1:
-            raise torch.OutOfMemoryError("as CUDA says it")
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer = Trainer(PLANS[name], dataset(name), CPU, Path("none"), group=group)
     trainer.discriminator.register_forward_pre_hook(refuses)

@@ -1,4 +1,4 @@
-"""The train stage as DVC runs it: killed or stopped at any moment, it ends with the same bytes."""
+"""The train stage as DVC runs it, including trainings that are killed, stopped or resumed."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ def outs() -> dict[str, str]:
     return {str(path): digest(path) for path in [*(Path("data") / name for name in OUTS), *grids]}
 
 
-def test_too_few_paintings_to_compare_with_are_refused_before_any_step() -> None:
+def test_too_few_paintings_are_refused_before_any_step() -> None:
     shutil.rmtree("data/dataset")
     pack_blots(2)
     with pytest.raises(AtelierError, match=r"1 training and 1 held-out .* use more paintings"):
@@ -58,7 +58,9 @@ def test_too_few_paintings_to_compare_with_are_refused_before_any_step() -> None
     assert not list(Path(".atelier").glob("train/*/state-*"))
 
 
-def test_without_the_weights_that_judge_pictures_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_weights_of_the_feature_extractor_nothing_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(features, "PACKAGE", "no-such-package")
     features.read_lite0_weights.cache_clear()
     with pytest.raises(
@@ -119,7 +121,7 @@ def test_sigterm_saves_the_step_and_leaves_with_143() -> None:
     assert f"goes on from {stopped_at:g} kimg" in out
 
 
-def test_the_model_says_what_it_is() -> None:
+def test_the_model_files_contain_their_facts() -> None:
     summary = run(stage(kimg=0.1, generation=2))
     assert "kid_coarse" in summary
     with safe_open("data/model/generator.safetensors", "pt") as file:
@@ -176,7 +178,7 @@ def test_the_best_snapshot_may_be_picked_without_training_again(capsys: pytest.C
         assert json.loads(file.metadata()["atelier"])["kimg"] == float(top["kimg"])
 
 
-def test_a_training_that_time_ended_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_ended_by_its_minutes_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.008 kimg in train.minutes" in run(stage(minutes=1e-9))
     model = json.loads(Path("data/model/model.json").read_text())
     assert (model["ended_by"], model["kimg"]) == ("minutes", 0.008)
@@ -224,7 +226,7 @@ def test_without_a_falling_rate_a_longer_training_goes_on_where_the_shorter_one_
 @pytest.mark.parametrize(
     "edit", [{"lr": 1e-4}, {"seed": 1}, {"generation": 1}, {"augment": []}, {"kimg": 0.2}]
 )
-def test_an_edited_setting_never_resumes_a_strangers_state(
+def test_a_training_with_an_edited_setting_does_not_resume_the_old_state(
     edit: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(stage(kimg=0.1))
@@ -263,12 +265,12 @@ def test_a_precision_by_its_name_or_by_auto_is_one_training_and_another_is_anoth
     assert "precision" not in model["training"]
 
 
-def test_it_says_which_device_it_took_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_device_and_the_reason_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     run(stage(kimg=0.1, device="auto"))
     assert "train: on " in capsys.readouterr().out
 
 
-def test_an_architecture_brings_its_own_recipe_and_the_model_says_it(
+def test_an_architecture_uses_its_own_recipe_which_the_model_records(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """`train.arch: r3gan` alone, with all other settings as they are shipped, is R3GAN's training."""
@@ -302,13 +304,15 @@ def test_auto_and_what_it_comes_to_are_one_training(
     assert outs() == auto
 
 
-def test_settings_that_leave_the_recipe_are_kept_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_that_differ_from_the_recipe_are_used_and_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run(stage(kimg=0.008, beta1=0.9, lr_decay="auto"))
     said = capsys.readouterr().out
     assert "sketch, with other settings than its own (which auto gives): beta1 0.9 (0.5)" in said
 
 
-def test_memory_that_is_too_small_for_the_networks_alone_is_a_sentence(
+def test_networks_that_do_not_fit_into_memory_are_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are placed on the device before the first step: torch's own hook on modules refuses there."""

@@ -1,4 +1,4 @@
-"""The train stage in several processes, as people start it and as it is killed."""
+"""The train stage in several processes, started by DVC or by torchrun, and killed."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ def wait_for_state(step: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine takes its time to start eight interpreters
-def test_whoever_is_killed_all_end_and_the_next_run_ends_with_the_bytes_of_an_undisturbed_one(capfd) -> None:
+def test_when_any_process_is_killed_all_end_and_the_next_run_ends_with_the_same_bytes(capfd) -> None:
     """Waits for four starts of two processes each."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Trainings that start from a model: what they start with, what they say of it, and what they take for a stranger."""
+"""Trainings that start from a model: its weights, its lineage, and models that do not fit."""
 
 import json
 import shutil
@@ -88,7 +88,7 @@ def test_with_kimg_0_an_imported_generator_paints_as_it_is(tmp_path: Path):
     assert str(tmp_path) not in (MODEL / "model.json").read_text()
 
 
-def test_a_training_goes_on_from_both_networks_and_says_so(capsys: pytest.CaptureFixture[str]):
+def test_a_training_starts_from_both_networks_and_records_the_lineage(capsys: pytest.CaptureFixture[str]):
     train()
     assert "start" not in facts()
     first, generator = kept(), digest(MODEL / "generator.safetensors")
@@ -105,7 +105,7 @@ def test_a_training_goes_on_from_both_networks_and_says_so(capsys: pytest.Captur
     assert facts()["start"]["start"]["generator_sha256"] == generator  # and its own past with it
 
 
-def test_what_it_starts_from_decides_which_state_it_resumes_and_nothing_else_of_it(
+def test_the_initial_model_decides_which_state_is_resumed_whatever_its_path(
     capsys: pytest.CaptureFixture[str],
 ):
     train()
@@ -130,7 +130,7 @@ def test_a_model_that_does_not_fit_is_refused_before_any_work():
         train(init_from=first)
 
 
-def test_the_base_model_is_whole_small_and_what_the_shipped_settings_train():
+def test_the_base_model_is_complete_small_and_fits_the_default_settings():
     shipped = load_params(ROOT / "params.yaml")
     settings = dict(getattr(shipped.train, shipped.train.arch))
     assert NetworkConfig(shipped.train.arch, shipped.augment.resolution, settings) == BASE

@@ -1,4 +1,4 @@
-"""Layers written anew for bfloat16 are the same mathematics: torch's own in float32, and their derivatives, twice."""
+"""The convolutions for bfloat16 equal torch's, and so do their first and second derivatives."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def _choice(request, monkeypatch):
 
 @pytest.mark.usefixtures("_choice")
 @pytest.mark.parametrize("kind, channels, shape", LAYERS)
-def test_in_bfloat16_a_layer_and_its_gradients_are_torchs_but_for_rounding(kind, channels, shape):
+def test_in_bfloat16_a_layer_and_its_gradients_equal_torchs_up_to_rounding(kind, channels, shape):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layer = kind(*channels)

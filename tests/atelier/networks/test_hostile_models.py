@@ -1,4 +1,4 @@
-"""Model files that somebody means ill with: what a header claims is never believed, and never built."""
+"""Malicious model files are refused before a network of the size that they claim is allocated."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Every network in the training that it is meant for: it resumes to the bit and learns without losing its numbers."""
+"""Every network in the training that it is meant for: exact resumption and finite weights."""
 
 from dataclasses import replace
 from pathlib import Path

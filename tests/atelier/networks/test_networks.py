@@ -1,4 +1,4 @@
-"""The networks: how large they are, what they map to what, and what each of them is there for."""
+"""The networks: number of weights, shapes, gradients, fields of latents, and the layers of each architecture."""
 
 import itertools
 import math
@@ -56,14 +56,16 @@ def barrat(ngf: int, ndf: int) -> dict[str, int]:
         ("sketch", 64, {"nz": 100, "ngf": 24, "ndf": 12}, 526_296, 99_216),
     ],
 )
-def test_the_networks_have_as_many_weights_as_stated(arch, resolution, settings, generator, discriminator):
+def test_the_networks_have_the_documented_number_of_weights(
+    arch, resolution, settings, generator, discriminator
+):
     with torch.device("meta"):
         networks = make_networks(NetworkConfig(arch, resolution, settings))
     counted = [sum(weight.numel() for weight in network.parameters()) for network in networks]
     assert counted == [generator, discriminator]
 
 
-def test_params_and_the_networks_know_the_same_architectures():
+def test_params_and_networks_have_the_same_architectures():
     assert set(ARCHS) == SMALL.keys()
     with pytest.raises(AtelierError, match=f"this version knows {', '.join(ARCHS)}"):
         make_networks(NetworkConfig("sixty", 64, {}))
@@ -71,7 +73,7 @@ def test_params_and_the_networks_know_the_same_architectures():
 
 @pytest.mark.parametrize("resolution", [32, 128])
 @pytest.mark.parametrize("arch", ARCHS)
-def test_latents_become_pictures_and_pictures_logits(arch, resolution):
+def test_latents_become_images_and_images_become_logits(arch, resolution):
     generator, discriminator = make_networks(NetworkConfig(arch, resolution, SMALL[arch].settings))
     z = noise(2, inputs_of(generator))
     images = generator(z)
@@ -83,7 +85,7 @@ def test_latents_become_pictures_and_pictures_logits(arch, resolution):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_a_gradient_penalty_reaches_every_weight_of_the_discriminator_and_repeats_itself(arch):
+def test_gradient_penalties_are_deterministic_and_reach_the_discriminators_weights(arch):
     """What R1 and R2 ask for: the gradient of a gradient, the same bits each time."""
     _, discriminator = make_networks(SMALL[arch])
     images = noise(3, 3, 32, 32)
@@ -98,7 +100,7 @@ def test_a_gradient_penalty_reaches_every_weight_of_the_discriminator_and_repeat
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_a_saved_generator_paints_the_same_pictures_and_says_what_it_is(arch, tmp_path: Path):
+def test_a_saved_generator_paints_the_same_pictures_and_has_its_facts_in_the_header(arch, tmp_path: Path):
     generator, _ = make_networks(SMALL[arch])
     generator.eval()
     save_network(tmp_path / "generator.safetensors", generator, SMALL[arch], {"kimg": 1.5})
@@ -150,7 +152,7 @@ def test_a_field_of_one_latent_repeats_its_picture(arch):
     assert torch.allclose(corner, alone.expand_as(corner))
 
 
-def test_latents_between_two_pictures_are_as_long_as_those_of_pictures():
+def test_interpolated_latents_have_the_length_of_latents():
     field = latent_per_cell(noise(16, 100, 3, 4))
     assert field.shape == (16, 100, 12, 16)
     lengths = torch.linalg.vector_norm(field, dim=1)
@@ -161,7 +163,7 @@ def test_latents_between_two_pictures_are_as_long_as_those_of_pictures():
     assert (latent_per_cell(torch.zeros(1, 100, 2, 2)) == 0).all()
 
 
-def test_a_network_without_batch_norm_has_no_statistics_to_measure():
+def test_a_network_without_batch_norm_needs_no_calibration():
     generator, _ = make_networks(SMALL["r3gan"])
     ema = Ema(generator, 0.9)
     unused = iter([noise(4, 8)])
@@ -181,7 +183,7 @@ def test_the_sketch_doubles_pixels_before_it_convolves():
     assert torch.allclose(layer(x), plain)
 
 
-def test_the_sketch_paints_an_even_area_evenly_where_dcgan_shows_a_checkerboard():
+def test_sketch_paints_constant_features_evenly_where_dcgan_shows_a_checkerboard():
     even = torch.ones(1, 4, 8, 8)
     ours = UpsampleConv(4, 3)(even)[..., 2:-2, 2:-2]
     dcgans = torch.nn.ConvTranspose2d(4, 3, 4, 2, 1, bias=False)(even)[..., 2:-2, 2:-2]
@@ -201,7 +203,7 @@ def test_r3gan_resamples_by_a_binomial_kernel():
     assert torch.allclose(Down(4, 4)(even)[..., 1:-1, 1:-1], torch.tensor(0.3))
 
 
-def test_r3gan_begins_with_blocks_that_change_nothing():
+def test_r3gans_blocks_are_the_identity_at_first():
     generator, _ = make_networks(SMALL["r3gan"])
     blocks = [module for module in generator.modules() if isinstance(module, Block)]
     x = noise(1, 256, 4, 4)

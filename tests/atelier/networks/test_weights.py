@@ -1,4 +1,4 @@
-"""Weights files: same content same bytes, foreign files refused with a sentence."""
+"""Files of weights: equal content gives equal bytes, and other files are refused."""
 
 import resource
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_missing_file_names_the_stage_that_makes_it(tmp_path: Path) -> None:
         read_weights(tmp_path / "w.safetensors", "x/1", set(), "train_upscaler")
 
 
-def test_a_torn_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_weights(path, {"a": torch.ones(100)}, "x/1", {})
     path.write_bytes(path.read_bytes()[:-10])
@@ -52,7 +52,7 @@ def test_a_torn_file_is_refused(tmp_path: Path) -> None:
         {"atelier": '{"format": "x/1"}'},
     ],
 )
-def test_strangers_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+def test_files_of_another_format_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": torch.ones(1)}, path, metadata=metadata)
     with pytest.raises(AtelierError, match="has no x/1 header"):

@@ -1,4 +1,4 @@
-"""When a training goes wrong or runs long: the best snapshot is kept, gone back to, picked; time ends it."""
+"""Trainings that collapse, diverge, run out of memory or out of time."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_collapse_that_is_to_stop_the_training_says_where_and_what_to_do(dataset, progress, tmp_path):
+def test_the_error_of_a_collapse_names_the_place_and_the_remedies(dataset, progress, tmp_path):
     plan = replace(PLAN, on_collapse="stop")
     for _ in range(2):  # the second time from the saved state, without a step
         trainer = judged(dataset, tmp_path, plan)
@@ -77,7 +77,7 @@ def test_a_rollback_goes_on_from_the_best_snapshot_with_halved_rates(dataset, tm
     assert "back to 0.08 kimg with halved learning rates" in capsys.readouterr().out
 
 
-def test_a_stopped_collapse_goes_on_under_rollback_as_if_it_had_been_so_all_along(
+def test_a_training_stopped_by_a_collapse_resumes_under_rollback_to_the_same_bits(
     dataset, progress, tmp_path
 ):
     with pytest.raises(AtelierError):
@@ -109,7 +109,7 @@ def test_a_training_that_was_stopped_rolls_back_to_the_same_bits(dataset, progre
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed trainings are forks of one process")
-def test_killed_at_any_moment_of_its_way_back_it_ends_with_the_same_bits(dataset, progress, tmp_path):
+def test_a_training_killed_at_any_moment_of_a_rollback_ends_with_the_same_bits(dataset, progress, tmp_path):
     killed = subprocess.run(
         [sys.executable, "-m", "tests.collapsing", tmp_path],
         cwd=ROOT,
@@ -131,7 +131,7 @@ def test_killed_at_any_moment_of_its_way_back_it_ends_with_the_same_bits(dataset
         assert again.final_curves() == whole.final_curves(), moment
 
 
-def test_a_state_from_after_an_ignored_collapse_is_none_of_a_training_that_rolls_back(
+def test_a_training_that_rolls_back_does_not_resume_a_state_after_an_ignored_collapse(
     dataset, progress, tmp_path
 ):
     judged(dataset, tmp_path, replace(PLAN, on_collapse="ignore")).train(progress)
@@ -140,14 +140,16 @@ def test_a_state_from_after_an_ignored_collapse_is_none_of_a_training_that_rolls
     assert trainer.kimg <= 0.16
 
 
-def test_nor_is_one_from_after_a_rollback_of_a_training_that_ignores(dataset, progress, tmp_path):
+def test_a_training_that_ignores_collapses_does_not_resume_a_state_after_a_rollback(
+    dataset, progress, tmp_path
+):
     judged(dataset, tmp_path).train(progress)
     trainer = judged(dataset, tmp_path, replace(PLAN, on_collapse="ignore"))
     trainer.resume()
     assert not trainer.curves.rollbacks
 
 
-def test_no_numbers_roll_back_too_and_a_few_times_are_enough(dataset, progress, tmp_path):
+def test_a_diverged_training_rolls_back_at_most_a_few_times(dataset, progress, tmp_path):
     class Diverging(Judged):
         def advance(self):
             super().advance()
@@ -163,7 +165,7 @@ def test_no_numbers_roll_back_too_and_a_few_times_are_enough(dataset, progress, 
     assert {back.to_kimg for back in trainer.curves.rollbacks} == {0.08}
 
 
-def test_the_best_snapshot_outlives_later_ones_and_can_be_turned_to(dataset, progress, tmp_path):
+def test_the_state_of_the_best_snapshot_is_kept_and_can_be_loaded(dataset, progress, tmp_path):
     trainer = judged(dataset, tmp_path, replace(PLAN, on_collapse="ignore"))
     at_best: dict[str, torch.Tensor] = {}
     trainer.train(progress, stop=lambda: (trainer.step == 10 and at_best.update(weights(trainer))) or False)
@@ -175,7 +177,7 @@ def test_the_best_snapshot_outlives_later_ones_and_can_be_turned_to(dataset, pro
     assert same(weights(trainer), at_best)
 
 
-def test_a_best_snapshot_that_was_deleted_by_hand_is_missed_in_words(dataset, progress, tmp_path):
+def test_a_missing_state_of_the_best_snapshot_is_an_error(dataset, progress, tmp_path):
     trainer = judged(dataset, tmp_path, replace(PLAN, on_collapse="ignore"))
     trainer.train(progress)
     (tmp_path / "state-000000010.safetensors").unlink()
@@ -184,7 +186,7 @@ def test_a_best_snapshot_that_was_deleted_by_hand_is_missed_in_words(dataset, pr
     assert not judged(dataset, tmp_path).resume()  # and no training goes on that might need it
 
 
-def test_minutes_end_the_training_between_two_steps_and_more_minutes_go_on(dataset, progress, tmp_path):
+def test_minutes_end_the_training_between_two_steps_and_more_minutes_resume_it(dataset, progress, tmp_path):
     short = Trainer(replace(PLAN, minutes=1e-9), dataset, CPU, tmp_path)
     short.train(progress)
     assert (short.step, short.ended_by()) == (1, "minutes")
@@ -218,7 +220,9 @@ def test_adaptive_augmentation_is_resumed_bit_for_bit(dataset, progress, tmp_pat
     assert whole.final_curves() == second.final_curves()
 
 
-def test_a_training_that_ran_out_of_memory_says_so_and_goes_on_as_it_was_resumed(dataset, tmp_path, capsys):
+def test_a_training_that_ran_out_of_memory_prints_a_line_and_keeps_its_micro_batches_when_resumed(
+    dataset, tmp_path, capsys
+):
     def refuses_more_than_four(module, inputs):
         if len(inputs[0]) > 4:
             raise torch.OutOfMemoryError("as CUDA says it")
@@ -233,7 +237,9 @@ def test_a_training_that_ran_out_of_memory_says_so_and_goes_on_as_it_was_resumed
     assert again.micro_batch == 4
 
 
-def test_memory_that_runs_out_when_over_fitting_is_looked_for_ends_no_training(dataset, tmp_path, capsys):
+def test_running_out_of_memory_in_the_adaptive_augmentation_halves_the_micro_batches(
+    dataset, tmp_path, capsys
+):
     """Every 16 steps; until then all eight pictures fit."""
     trainer = Trainer(replace(PLAN, images=136, augment_probability="adaptive"), dataset, CPU, tmp_path)
 
@@ -248,7 +254,7 @@ def test_memory_that_runs_out_when_over_fitting_is_looked_for_ends_no_training(d
     assert trainer.augment_probability >= 0
 
 
-def test_numbers_that_are_none_are_never_saved_however_the_training_is_stopped(dataset, tmp_path):
+def test_a_state_with_nan_is_never_saved(dataset, tmp_path):
     """A stop between two looks at the losses, which is where 50 steps may have passed unseen."""
     trainer = Trainer(replace(PLAN, snapshot_kimg=10), dataset, CPU, tmp_path)
 
@@ -268,7 +274,7 @@ def test_numbers_that_are_none_are_never_saved_however_the_training_is_stopped(d
     assert all(tensor.isfinite().all() for tensor in again.discriminator.state_dict().values())
 
 
-def test_a_state_that_is_not_taken_is_named_with_the_reason(dataset, tmp_path):
+def test_a_state_that_cannot_be_resumed_is_listed_with_the_reason(dataset, tmp_path):
     trainer = Trainer(replace(PLAN, images=40), dataset, CPU, tmp_path)
     with Progress("train", 1, "kimg") as progress:
         trainer.train(progress)

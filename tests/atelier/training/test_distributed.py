@@ -1,4 +1,4 @@
-"""A training in several processes: the same mathematics, the same bytes for the same number of them, one sentence."""
+"""A training in several processes has the result of a single one, up to rounding, and resumes bit for bit."""
 
 import functools
 import math
@@ -46,7 +46,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 @NAMES
-def test_the_gradients_of_two_processes_are_those_of_one_but_for_rounding(folder, name):
+def test_the_gradients_of_two_processes_equal_those_of_one_up_to_rounding(folder, name):
     alone, together = gradients(name), result(folder, name, "gradients")
     assert alone.keys() == together.keys()
     for key, gradient in alone.items():
@@ -54,7 +54,7 @@ def test_the_gradients_of_two_processes_are_those_of_one_but_for_rounding(folder
 
 
 @NAMES
-def test_all_processes_keep_the_same_weights(folder, name):
+def test_all_processes_have_the_same_weights(folder, name):
     assert same(result(folder, name, "undisturbed", 0), result(folder, name, "undisturbed", 1))
 
 
@@ -64,7 +64,7 @@ def test_two_processes_that_stop_and_resume_equal_two_undisturbed_ones_bit_for_b
 
 
 @NAMES
-def test_one_two_or_one_after_the_other_learn_the_same(folder, name):
+def test_trainings_in_one_process_in_two_and_in_both_in_turn_learn_the_same(folder, name):
     alone = trained(name, folder / name / "alone")
     untrained = trained(name, folder / name / "untrained", stop_at=1)
     changed_hands = trained(name, folder / name / "mixed")
@@ -77,7 +77,7 @@ def test_one_two_or_one_after_the_other_learn_the_same(folder, name):
         assert other["p"] == alone["p"] != 0.5 or "adaptive" not in name
 
 
-def test_a_process_without_enough_memory_makes_all_begin_again_in_more_parts(folder):
+def test_a_process_that_runs_out_of_memory_makes_all_repeat_the_step_in_smaller_micro_batches(folder):
     alone, in_parts = gradients("r3gan"), result(folder, "r3gan", "in-parts")
     assert same(in_parts, result(folder, "r3gan", "in-parts", 1))
     for key, gradient in in_parts.items():
@@ -91,7 +91,7 @@ def test_processes_that_cannot_have_equal_parts_of_a_batch_are_refused():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_two_gpus_find_the_gradients_that_one_cpu_does(tmp_path):
+def test_two_gpus_compute_the_gradients_of_one_cpu(tmp_path):
     assert run_in_processes(2, "cuda", 4, functools.partial(compare_on_gpus, tmp_path)) == "on 0"
     for name in PLANS:
         alone, together = gradients(name), load_file(tmp_path / f"{name}-1.safetensors")

@@ -1,4 +1,4 @@
-"""What the curves tell: which snapshot is best, when a training has collapsed, and what the losses advise."""
+"""The best snapshot, collapses and advice, from the curves of a training."""
 
 import math
 from dataclasses import asdict
@@ -27,34 +27,34 @@ def test_the_best_snapshot_is_that_of_the_lowest_kid_coarse_whatever_its_kid():
     assert best([]) is None
 
 
-def test_a_snapshot_that_has_lost_half_its_coverage_is_not_the_best_whatever_its_kid_coarse():
+def test_a_snapshot_with_half_the_best_coverage_is_not_the_best_whatever_its_kid_coarse():
     assert best(quality((3, 0.1), (0.5, 0.8), (0.1, 0.3)))["kimg"] == 40
 
 
-def test_a_collapse_is_half_the_best_coverage_at_two_snapshots_running():
+def test_a_collapse_is_half_the_best_coverage_at_two_snapshots_in_a_row():
     assert collapse(quality((3, 0.1), (0.5, 0.8), (0.9, 0.3))) is None
     assert collapse(quality((3, 0.1), (0.5, 0.8), (0.9, 0.3), (0.5, 0.7))) is None
     words = collapse(quality((3, 0.1), (0.5, 0.8), (0.9, 0.3), (2, 0.2)))
     assert words == "coverage fell from 0.80 at 40 kimg to 0.30 at 60 and 0.20 at 80"
 
 
-def test_a_training_that_never_covered_much_has_nothing_to_lose():
+def test_a_training_whose_coverage_was_always_low_does_not_collapse():
     assert collapse(quality((9, 0.2), (9, 0.02), (9, 0.0))) is None
 
 
-def test_a_curve_knows_whether_its_training_went_on_after_a_collapse():
+def test_curves_show_whether_a_training_continued_after_a_collapse():
     curves = Curves(quality=quality((0.5, 0.8), (0.9, 0.3), (2, 0.2)))
     assert not curves.continued_after_collapse(60)  # it stands at it
     assert curves.continued_after_collapse(60.5)
 
 
-def test_curves_come_back_from_a_states_notes():
+def test_curves_can_be_restored_from_the_notes_of_a_state():
     curves = Curves(losses((1, 1)), quality((1, 0.5)), [Rollback(40, 20, "why")])
     assert Curves.from_dict(asdict(curves)) == curves
 
 
 @pytest.mark.parametrize("game, level", [("relativistic", LN2), ("nonsaturating", 2 * LN2)])
-def test_a_discriminator_that_only_guesses_is_named(game, level):
+def test_advice_is_given_where_the_discriminator_only_guesses(game, level):
     (words,) = advice(losses((0.3, 1), (level * 1.01, 0.8), (level * 0.99, 0.8)), game)
     assert words.startswith("D-loss pinned at")
     assert ("gamma is too large" in words) == (game == "relativistic")
@@ -63,26 +63,26 @@ def test_a_discriminator_that_only_guesses_is_named(game, level):
 
 
 @pytest.mark.parametrize("game", ["relativistic", "nonsaturating"])
-def test_a_discriminator_that_has_won_is_named_whatever_the_generators_loss_does(game):
+def test_advice_is_given_where_the_discriminators_loss_vanishes(game):
     (words,) = advice(losses((0.4, 90), (0.003, 166), (0.0, 160)), game)
     assert words.startswith("D-loss at 0: the discriminator tells all apart")
     assert advice(losses((0.003, 90), (0.0, 166), (0.001, 170)), game) == [words]
 
 
 @pytest.mark.parametrize("game, low", [("relativistic", 0.09), ("nonsaturating", 0.4)])
-def test_over_fitting_is_named_while_the_generators_loss_rises(game, low):
+def test_advice_is_given_where_the_discriminator_over_fits(game, low):
     (words,) = advice(losses((0.5, 2), (low, 3), (low, 4)), game)
     assert "over-fitting; raise train.augment_probability" in words
     assert advice(losses((0.5, 4), (low, 3), (low, 2)), game) == []
     assert advice(losses((0.5, 2), (0.55, 3), (0.6, 4)), game) == []
 
 
-def test_the_two_games_have_scales_of_their_own():
+def test_the_two_losses_have_different_thresholds():
     assert advice(losses((0.5, 2), (0.3, 3), (0.3, 4)), "relativistic") == []
     assert advice(losses((LN2, 2), (LN2, 2), (LN2, 2)), "nonsaturating") == []
 
 
-def test_the_way_out_of_a_collapse_depends_on_what_was_tried():
+def test_the_remedy_of_a_collapse_depends_on_the_policy_and_the_rollbacks():
     (top,) = quality((0.5, 0.8))
     assert "rollback goes back to 20 kimg" in remedy("stop", top, 0, diverged=False)
     assert "ignore" not in remedy("stop", top, 0, diverged=True)

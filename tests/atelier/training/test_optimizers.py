@@ -1,4 +1,4 @@
-"""Muon: orthogonal steps, of Adam's length, all of whose state is saved."""
+"""Muon: orthogonal steps of the length of Adam's, and a state that can be saved."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_the_memory_format_of_a_kernel_does_not_matter_to_its_step() -> None:
     assert torch.allclose(*kernels, atol=1e-6)
 
 
-def test_no_gradient_no_step() -> None:
+def test_weights_without_a_gradient_do_not_change() -> None:
     kernel = nn.Parameter(torch.ones(4, 4, 3, 3))
     optimizer = Muon([kernel], lr=1.0)
     optimizer.step()
@@ -61,7 +61,7 @@ def test_no_gradient_no_step() -> None:
     assert torch.equal(kernel, torch.ones(4, 4, 3, 3))
 
 
-def test_a_step_is_as_long_as_adams() -> None:
+def test_a_step_has_the_length_of_adams() -> None:
     kernel = nn.Parameter(torch.zeros(48, 48, 3, 3))
     kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
     Muon([kernel], lr=1e-3).step()
@@ -70,7 +70,7 @@ def test_a_step_is_as_long_as_adams() -> None:
 
 @pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
 @pytest.mark.parametrize("adjust_lr", ["original", "match_rms_adamw"])
-def test_of_a_matrix_it_takes_the_steps_that_torchs_takes(shape, adjust_lr) -> None:
+def test_for_matrices_the_steps_equal_those_of_torchs_muon(shape, adjust_lr) -> None:
     ours, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
     optimizers = (
         Muon([ours], 0.02, momentum=0.5, adjust_lr=adjust_lr),
@@ -84,7 +84,7 @@ def test_of_a_matrix_it_takes_the_steps_that_torchs_takes(shape, adjust_lr) -> N
     assert (ours - theirs).norm() < 0.05 * theirs.norm()  # theirs is rounded to bfloat16 five times over
 
 
-def test_saved_and_loaded_it_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+def test_a_saved_and_loaded_optimiser_continues_bit_for_bit(tmp_path: Path) -> None:
     def steps(layer: nn.Conv2d, optimizer: Muon, seeds: range) -> None:
         for seed in seeds:
             layer.weight.grad = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed))

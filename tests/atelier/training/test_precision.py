@@ -1,4 +1,4 @@
-"""bfloat16 is the same training, rounded: it is chosen by the hardware, resumes to the bit, and rounds little."""
+"""Training in bfloat16: the choice by hardware, exact resumption, and the size of the rounding."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ PLAN = TrainingPlan(
 )  # fmt: skip
 
 
-def test_auto_goes_by_the_hardware_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_depends_on_the_hardware_and_gives_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_it, precision in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
@@ -43,7 +43,7 @@ def test_auto_goes_by_the_hardware_and_says_why(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("arch", NETWORKS)
-def test_a_training_in_bfloat16_keeps_float32_weights_and_resumes_to_the_bit(arch, tmp_path):
+def test_a_training_in_bfloat16_has_float32_weights_and_resumes_bit_for_bit(arch, tmp_path):
     game = "relativistic" if arch == "r3gan" else "nonsaturating"
     plan = replace(PLAN, network=NetworkConfig(arch, 32, NETWORKS[arch]), loss=game)
     if arch == "r3gan":
@@ -75,7 +75,7 @@ def test_a_training_in_bfloat16_keeps_float32_weights_and_resumes_to_the_bit(arc
 @pytest.mark.parametrize("arch, game", [
     ("dcgan", NonSaturating()), ("sketch", Relativistic(0.2)), ("r3gan", Relativistic(0.2)),
 ])  # fmt: skip
-def test_the_gradients_of_either_game_in_bfloat16_point_where_they_point_in_float32(arch, game):
+def test_gradients_in_bfloat16_have_the_direction_of_those_in_float32(arch, game):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         networks = make_networks(NetworkConfig(arch, 16, NETWORKS[arch]))

@@ -1,4 +1,4 @@
-"""What changes while a training runs: the average's reach, how often pictures are augmented."""
+"""Values that change during a training: learning rates, β₂, the average's decay, the augmentation probability."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def brightness(batches: Sequence[torch.Tensor], draws: torch.Generator) -> torch
     return torch.stack([images.mean() for images in batches])
 
 
-def test_a_power_average_reaches_back_over_the_same_share_of_any_training():
+def test_a_power_average_covers_the_same_share_of_any_training():
     """Of a weight that grows evenly, the average lags behind by about a nineteenth."""
     for length in (200, 2000):
         network = nn.Linear(1, 1, bias=False)
@@ -30,7 +30,7 @@ def test_a_power_average_reaches_back_over_the_same_share_of_any_training():
         assert 1 - ema.average.weight.item() == pytest.approx(1 / 19, rel=0.1)
 
 
-def test_a_power_average_starts_as_what_it_averages():
+def test_a_power_average_starts_with_the_weights_of_the_first_step():
     network = nn.Linear(1, 1, bias=False)
     ema = Ema(network, "power")
     nn.init.constant_(network.weight, 7)
@@ -46,13 +46,13 @@ def test_the_more_paintings_the_less_augmentation(paintings, end):
         assert probability_by_size(paintings, 0.5) == pytest.approx(end / 2)
 
 
-def test_learning_rates_fall_in_a_line_at_the_end_or_along_a_cosine_all_along():
+def test_learning_rates_fall_linearly_at_the_end_or_along_a_cosine():
     assert [lr_scale(0.5, seen, 100) for seen in (0, 50, 75, 100, 120)] == [1, 1, 0.5, 0, 0]
     assert [lr_scale(0, seen, 100) for seen in (0, 100)] == [1, 1]
     assert [lr_scale("cosine", seen, 100) for seen in (0, 50, 100, 120)] == [1, 0.625, 0.25, 0.25]
 
 
-def test_the_second_momentum_stays_or_rises():
+def test_beta2_is_constant_or_rises():
     assert [beta2_at(0.999, done) for done in (0, 1)] == [0.999, 0.999]
     assert [beta2_at("rising", done) for done in (0, 0.5, 1)] == pytest.approx([0.9, 0.945, 0.99])
 
@@ -66,7 +66,7 @@ def adaptive(held_out_level: int) -> tuple[AdaptiveProbability, torch.Tensor, to
 
 
 @pytest.mark.parametrize("level, rises", [(20, True), (220, False)])
-def test_augmentation_rises_while_held_out_paintings_look_as_generated_ones_do(level, rises):
+def test_augmentation_rises_while_the_discriminator_takes_held_out_images_for_generated_ones(level, rises):
     watch, bright, dark = adaptive(level)
     watch.p.fill_(0.4)
     for step in range(2 * ADAPT_STEPS):
@@ -75,7 +75,7 @@ def test_augmentation_rises_while_held_out_paintings_look_as_generated_ones_do(l
     assert watch.p.item() == pytest.approx(0.4 + moved if rises else 0.4 - moved)
 
 
-def test_augmentation_stays_between_none_and_the_cap():
+def test_the_augmentation_probability_stays_between_0_and_its_maximum():
     for level, start, end in ((20, MAX_PROBABILITY, MAX_PROBABILITY), (220, 0.0, 0.0)):
         watch, bright, dark = adaptive(level)
         watch.p.fill_(start)

@@ -1,4 +1,4 @@
-"""What a step must not do: keep memory, or wait for the GPU."""
+"""A training step neither keeps memory nor waits for the GPU."""
 
 import gc
 from dataclasses import replace
@@ -42,7 +42,7 @@ def test_memory_does_not_grow_over_2000_steps(tmp_path: Path) -> None:
     assert process.memory_info().rss - resident < 2 * 2**20
 
 
-def test_a_shift_is_the_same_however_it_is_computed_and_its_gradient_is_the_shift_back() -> None:
+def test_both_ways_to_shift_images_agree_and_the_gradient_is_the_shift_back() -> None:
     images = torch.randn(6, 3, 8, 8, generator=generator_for("images")).double().requires_grad_()
     down, right = (torch.randint(-7, 8, (6,), generator=generator_for(axis)) for axis in ("down", "right"))
     with torch.no_grad():
@@ -63,7 +63,9 @@ class TestOnAGpu:
         ("r3gan", {"preset": "S", "nz": 8}, "relativistic"),
     ])  # fmt: skip
     @pytest.mark.parametrize("room", [data.MAX_GPU_MEMORY_SHARE, 0.0])
-    def test_no_step_waits(self, room, arch, settings, loss, precision, tmp_path, monkeypatch) -> None:
+    def test_a_step_does_not_wait_for_the_gpu(
+        self, room, arch, settings, loss, precision, tmp_path, monkeypatch
+    ) -> None:
         monkeypatch.setattr(data, "MAX_GPU_MEMORY_SHARE", room)
         plan = replace(
             PLAN,
@@ -81,7 +83,7 @@ class TestOnAGpu:
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    def test_pictures_that_stay_in_the_machines_memory_are_the_same_batches(self, monkeypatch) -> None:
+    def test_images_kept_in_the_machines_memory_give_the_same_batches(self, monkeypatch) -> None:
         view, cuda = noise(8, train=20).train, torch.device("cuda")
         there = ResidentData(view, 1, cuda)
         monkeypatch.setattr(data, "MAX_GPU_MEMORY_SHARE", 0.0)

@@ -1,4 +1,4 @@
-"""The GAN's training: its game, its data order, its averages, and the exact way back into the middle of it."""
+"""The training loop: exact resumption, data order, averages, augmentation and curves."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -94,7 +94,7 @@ def test_a_shorter_training_does_not_start_from_a_longer_ones_end(dataset, progr
     assert short.images_seen <= 80
 
 
-def test_a_torn_state_costs_the_head_start_and_nothing_else(dataset, progress, tmp_path):
+def test_a_damaged_state_is_ignored_and_the_training_begins_anew(dataset, progress, tmp_path):
     Trainer(SHORT, dataset, CPU, tmp_path / "torn").train(progress)
     for state in (tmp_path / "torn").glob("state-*"):
         state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
@@ -106,7 +106,9 @@ def test_a_torn_state_costs_the_head_start_and_nothing_else(dataset, progress, t
     assert same(weights(again), weights(fresh))
 
 
-def test_what_a_kill_left_of_a_state_is_deleted_with_the_next_state(dataset, progress, tmp_path):
+def test_unfinished_state_files_of_a_killed_training_are_deleted_with_the_next_save(
+    dataset, progress, tmp_path
+):
     for name in (".state-000000001.safetensors.a1b2c3d4.tmp", ".tmp9bWc98", "mine.tmp"):
         (tmp_path / name).write_bytes(b"half a state")
     Trainer(SHORT, dataset, CPU, tmp_path).train(progress)
@@ -121,7 +123,7 @@ def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
     assert not trainer.networks.optimizer_g.state
 
 
-def test_the_learning_rates_fall_to_nothing_at_the_end(dataset, progress, tmp_path):
+def test_the_learning_rates_fall_to_zero_at_the_end(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, lr_decay=0.5), dataset, CPU, tmp_path)
     rates = []
     trainer.train(
@@ -153,7 +155,7 @@ def test_seeds_change_the_weights_and_equal_seeds_do_not(dataset, tmp_path):
     assert not same(one.generator.state_dict(), other.generator.state_dict())
 
 
-def test_the_curves_have_a_row_a_snapshot_and_one_for_the_rest(dataset, progress, tmp_path):
+def test_the_curves_have_a_row_for_each_snapshot_and_one_for_the_remaining_steps(dataset, progress, tmp_path):
     trainer = Trainer(PLAN, dataset, CPU, tmp_path)
     trainer.train(progress)
     curves = trainer.final_curves()
@@ -165,7 +167,7 @@ def test_the_curves_have_a_row_a_snapshot_and_one_for_the_rest(dataset, progress
     ]  # fmt: skip
 
 
-def test_a_training_that_diverges_says_what_to_lower(dataset, progress, tmp_path):
+def test_the_error_of_a_diverged_training_names_the_setting_to_lower(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, images=400), dataset, CPU, tmp_path)
     with torch.no_grad():
         next(trainer.discriminator.parameters()).fill_(torch.nan)
@@ -190,7 +192,7 @@ def test_a_batch_depends_on_seed_and_step_alone(dataset):
     assert not torch.equal(one.batch(3, 7), ResidentData(dataset.train, seed=2, device=CPU).batch(3, 7))
 
 
-def test_the_average_warms_up_and_then_follows_slowly():
+def test_the_decay_of_the_average_warms_up():
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(network.weight)
     ema = Ema(network, decay=0.9)
@@ -201,7 +203,7 @@ def test_the_average_warms_up_and_then_follows_slowly():
     assert ema.average.weight.item() == pytest.approx(0.91)  # the decay asked for
 
 
-def test_the_painters_batch_statistics_are_its_own():
+def test_batch_norm_statistics_are_measured_for_the_averaged_weights():
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
     latents = [torch.randn(64, 2, generator=generator_for("test", index)) * 3 + 5 for index in range(4)]
     ema = Ema(network, decay=0.9)
@@ -210,7 +212,7 @@ def test_the_painters_batch_statistics_are_its_own():
     assert ema.average[0].running_mean.tolist() == [0, 0]
 
 
-def test_the_game_is_binary_cross_entropy():
+def test_the_nonsaturating_loss_is_binary_cross_entropy():
     real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 3.0])
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     ones, zeros = torch.ones(2), torch.zeros(2)

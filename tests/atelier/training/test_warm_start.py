@@ -1,4 +1,4 @@
-"""The warm start: it reconstructs, it is resumed exactly, and what ends or goes wrong in it ends well."""
+"""The warm start: reconstruction, latents, exact resumption, and trainings that end within it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -94,7 +94,7 @@ def test_the_discriminator_is_trained_after_the_warm_start_only(dataset, tmp_pat
     assert not torch.equal(trainer.discriminator.state_dict()["layers.0.weight"], before["layers.0.weight"])
 
 
-def test_after_a_warm_start_each_painting_is_what_its_own_latent_paints(blots, tmp_path):
+def test_after_a_warm_start_each_latent_paints_its_own_training_image(blots, tmp_path):
     network = NetworkConfig("sketch", 32, {"nz": 24, "ngf": 8, "ndf": 4, "noise": 2})
     plan = replace(PLAN, network=network, images=1600, warm_start=0.6)
     trainer = Trainer(plan, blots, CPU, tmp_path)
@@ -131,7 +131,7 @@ def test_the_latents_are_whitened_components_and_noise_beyond_them(dataset):
     assert drawn[:, 31:].std().item() == pytest.approx(1, rel=0.1)
 
 
-def test_finding_the_components_leaves_the_global_generator_alone(dataset):
+def test_computing_the_components_does_not_change_the_global_random_state(dataset):
     torch.manual_seed(5)
     PrincipalLatents(ResidentData(dataset.train, 3, CPU), 4, 3, SINGLE_PROCESS)
     drawn = torch.randn(3)
@@ -141,7 +141,7 @@ def test_finding_the_components_leaves_the_global_generator_alone(dataset):
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("resolution, pictures", [(8, 2), (16, 2), (32, 3)])
-def test_few_pictures_of_any_size_are_enough(resolution, pictures, mirror, progress, tmp_path):
+def test_a_warm_start_works_with_few_images_of_any_size(resolution, pictures, mirror, progress, tmp_path):
     small = replace(noise(resolution, train=pictures), mirror=mirror)
     small = replace(small, train=replace(small.train, mirror=mirror))
     plan = replace(PLAN, network=replace(PLAN.network, resolution=resolution), images=32, batch=4)
@@ -150,14 +150,14 @@ def test_few_pictures_of_any_size_are_enough(resolution, pictures, mirror, progr
     assert trainer.step == 8 and all(value.isfinite().all() for value in state_of(trainer).values())
 
 
-def test_pictures_that_are_all_alike_leave_finite_latents():
+def test_equal_images_have_finite_latents():
     black = noise(16, train=4)
     black.train.images[:] = 0
     latents = PrincipalLatents(ResidentData(black.train, 3, CPU), 4, 3, SINGLE_PROCESS)
     assert latents.sample(torch.arange(8), generator_for("test")).isfinite().all()
 
 
-def test_a_warm_start_that_does_not_fit_into_memory_goes_on_in_parts(dataset, tmp_path, capsys):
+def test_a_warm_start_that_does_not_fit_into_memory_continues_in_micro_batches(dataset, tmp_path, capsys):
     def refuses(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if module.training and len(inputs[0]) > 2:
             raise torch.OutOfMemoryError("as CUDA says it")
@@ -172,9 +172,7 @@ def test_a_warm_start_that_does_not_fit_into_memory_goes_on_in_parts(dataset, tm
     assert again.resume() and again.micro_batch == 2
 
 
-def test_snapshots_of_the_warm_start_are_states_and_a_line_and_rows_begin_with_the_game(
-    dataset, tmp_path, capsys
-):
+def test_snapshots_of_the_warm_start_save_a_state_and_add_no_rows(dataset, tmp_path, capsys):
     trainer = Trainer(PLAN, dataset, CPU, tmp_path)
     with Progress("train", 1, "kimg") as progress, pytest.raises(Stopped):
         trainer.train(progress, stop=lambda: trainer.step == 6)
@@ -190,7 +188,7 @@ def test_snapshots_of_the_warm_start_are_states_and_a_line_and_rows_begin_with_t
     assert all(row["loss_d"] > 0.1 for row in curves.losses)
 
 
-def test_a_training_that_ends_within_its_warm_start_has_quality_and_no_losses(dataset, progress, tmp_path):
+def test_a_training_that_ends_in_its_warm_start_has_a_quality_row_and_no_losses(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, minutes=1e-9), dataset, CPU, tmp_path)
     trainer.train(progress)
     assert trainer.ended_by() == "minutes" and trainer.step == 1 and trainer.warm
@@ -201,12 +199,12 @@ def test_a_training_that_ends_within_its_warm_start_has_quality_and_no_losses(da
 
 
 @pytest.mark.parametrize("images", [0, 1, 8, 9, 100])
-def test_however_short_a_training_is_its_last_step_is_not_a_warm_one(images):
+def test_the_last_step_of_a_training_never_belongs_to_the_warm_start(images):
     plan = replace(PLAN, images=images, warm_start=0.999)
     assert plan.warm_steps <= max(-(-images // plan.batch) - 1, 0)
 
 
-def test_the_rates_fall_in_the_warm_start_and_begin_anew_with_the_game(dataset, progress, tmp_path):
+def test_the_learning_rates_fall_in_the_warm_start_and_begin_anew_after_it(dataset, progress, tmp_path):
     trainer = Trainer(PLAN, dataset, CPU, tmp_path)
     rates = []
 
@@ -222,7 +220,7 @@ def test_the_rates_fall_in_the_warm_start_and_begin_anew_with_the_game(dataset, 
     assert shares[6:10] == [1, 1, 1, 1] and shares[-1] == pytest.approx(1 / 3)
 
 
-def test_muon_has_the_hidden_kernels_and_adam_all_else(dataset, tmp_path):
+def test_muon_trains_the_hidden_kernels_and_adam_all_other_weights(dataset, tmp_path):
     players = Trainer(PLAN, dataset, CPU, tmp_path).networks
     for network, optimizer in (
         (players.generator, players.optimizer_g),
