@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.canvas import paint as painting
 from atelier.canvas.latents import directions
 from atelier.canvas.paint import Painting, latent_field, paint, size_px
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
@@ -50,8 +49,8 @@ def normed(request: pytest.FixtureRequest, generators: dict[str, torch.nn.Module
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut pictures into pieces of one base cell."""
-    monkeypatch.setattr(painting, "PIECE_BYTES", 1)
-    monkeypatch.setattr(painting, "SMALL_PX", 0)
+    monkeypatch.setattr("atelier.canvas.paint.PIECE_BYTES", 1)
+    monkeypatch.setattr("atelier.canvas.paint.SMALL_PX", 0)
 
 
 def recipe(canvas: tuple[int, int] = (2, 3), **facts: Any) -> Recipe:

@@ -11,8 +11,8 @@ from PIL import Image
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.errors import AtelierError
-from atelier.film import walk as walking
 from atelier.film.encode import FilmFacts
+from atelier.film.walk import Walkers, _scale, enlarge, main, tile, walks_beside
 from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import PixelFacts, read_provenance
@@ -34,7 +34,7 @@ def recipe(*, loop: bool = False, frames: int = 5, canvas: tuple[int, int] = (1,
 
 
 def walk(*options: str, asked: Recipe | None = None) -> int:
-    return walking.main([str(GENERATOR), (asked or recipe()).model_dump_json(), "--side=64", *options])
+    return main([str(GENERATOR), (asked or recipe()).model_dump_json(), "--side=64", *options])
 
 
 def painted_again(path: Path) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_a_film_shows_the_saved_frames_and_their_recipes_paint_them_again() -> N
     for picture, file in zip(pictures, files, strict=True):
         assert PixelFacts.of(picture) == read_provenance(file).pixels
         assert np.array_equal(painted_again(file), picture)
-    shown = np.stack([walking.enlarge(picture, 2) for picture in pictures]).astype(int)
+    shown = np.stack([enlarge(picture, 2) for picture in pictures]).astype(int)
     for number, frame in enumerate(seen):  # colours are coarser in a film, and these toys are all colour
         assert np.abs(shown - frame).mean((1, 2, 3)).argmin() == number
     assert (facts.fps, facts.walkers, facts.side) == (5, (1, 1), 64)
@@ -101,7 +101,7 @@ def test_the_last_frame_of_a_loop_is_near_the_first() -> None:
 
 
 def test_walks_side_by_side_share_no_station() -> None:
-    recipes = walking.walks_beside(recipe(), 6)
+    recipes = walks_beside(recipe(), 6)
     assert recipes[0] == recipe()
     stations = [station for each in recipes for station in each.walk.stations]
     assert len(set(stations)) == 18
@@ -112,7 +112,7 @@ def test_walks_side_by_side_share_no_station() -> None:
         )}
     )  # fmt: skip
     with pytest.raises(AtelierError, match="there are not 3 walks"):
-        walking.walks_beside(late, 3)
+        walks_beside(late, 3)
 
 
 def test_a_grid_of_walks_is_one_film_and_one_file_per_frame_and_walk() -> None:
@@ -157,13 +157,13 @@ def test_a_film_that_is_too_large_with_even_sides_is_refused_before_it_is_painte
 def test_a_film_has_the_size_that_was_checked(rows: int, columns: int) -> None:
     generator, _ = load_generator(GENERATOR)
     small = np.zeros((16, 16, 3), np.uint8)
-    walkers = walking.Walkers(generator, None, walking.walks_beside(recipe(), rows * columns), rows)
+    walkers = Walkers(generator, None, walks_beside(recipe(), rows * columns), rows)
     for side in range(8130, 8193, 9):
         try:
-            scale = walking._scale(walkers, side)
+            scale = _scale(walkers, side)
         except AtelierError:
             continue
-        whole = walking.tile([walking.enlarge(small, scale)[:, :, :1].repeat(3, 2)] * rows * columns, rows)
+        whole = tile([enlarge(small, scale)[:, :, :1].repeat(3, 2)] * rows * columns, rows)
         assert max(whole.shape) <= 8192 and whole.shape[0] % 2 == whole.shape[1] % 2 == 0
 
 
