@@ -1,4 +1,4 @@
-"""Stage evaluate: how good, how varied, how original the generator is; metrics.json, data/evaluation."""
+"""Stage evaluate: the metrics of the generator beside those of real paintings, in metrics.json and data/evaluation."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,12 +22,12 @@ from atelier.settings.messages import counted
 from atelier.settings.schema import Evaluate
 from tasks.stage import Stage, main
 
-GRID = 64  # pictures in the grids of samples and of held-out paintings
-PAIRS = 32  # generated pictures shown beside their nearest training paintings
+GRID_PICTURES = 64  # on the sheets of samples and of held-out paintings
+PAIRS = 32  # of generated pictures and their nearest training paintings
 
 
 def run(stage: Stage) -> str:
-    """params `evaluate`; data/dataset and data/model/generator.safetensors → metrics.json, data/evaluation."""
+    """Evaluate data/model/generator.safetensors on data/dataset; write metrics.json and data/evaluation."""
     params = stage.params.evaluate
     device = deterministic_device(stage.name, params.device)
     dataset = open_dataset(DATASET)
@@ -37,7 +37,7 @@ def run(stage: Stage) -> str:
             f"the generator paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
             "`dvc repro train` makes them fit"
         )
-    inception = inception_for(params, device)
+    inception = load_inception(params, device)
     with stage.progress(params.samples, "pictures") as progress:
         pieces = []
         for piece in render_seed(generator, params.seed, params.samples):
@@ -46,7 +46,7 @@ def run(stage: Stage) -> str:
         progress.update(params.samples, "comparing")
         pictures = np.concatenate(pieces)
         training, held_out = dataset.train.images, dataset.held_out.images
-        quality, kin = measure_quality(
+        quality, nearest = measure_quality(
             pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
         )
         metrics = quality.to_metrics()
@@ -58,38 +58,38 @@ def run(stage: Stage) -> str:
             metrics["inception"] = {"not_computed": str(inception)}
     write_json(METRICS, metrics)
     with replacing_directory(EVALUATION) as directory:
-        write_sheet(directory / "samples.png", pictures[:GRID])
-        write_sheet(directory / "held_out.png", held_out[:GRID])
-        write_sheet(directory / "nearest.png", beside_nearest(pictures, training, kin), columns=8)
-        write_bytes(directory / "summary.txt", in_words(quality).encode())
+        write_sheet(directory / "samples.png", pictures[:GRID_PICTURES])
+        write_sheet(directory / "held_out.png", held_out[:GRID_PICTURES])
+        write_sheet(directory / "nearest.png", pairs_with_nearest(pictures, training, nearest), columns=8)
+        write_bytes(directory / "summary.txt", summary_table(quality).encode())
     panel = {
         "kid": quality.kid,
         "kid_coarse": quality.kid_coarse,
         "coverage": quality.coverage,
         "memorisation": quality.memorisation,
     }
-    words = [f"{name} {measure.value:.3g} (real {measure.floor:.3g})" for name, measure in panel.items()]
+    words = [f"{name} {metric.value:.3g} (real {metric.floor:.3g})" for name, metric in panel.items()]
     if isinstance(inception, Inception):
         words.append(f"FID {metrics['inception']['fid']:.4g}")
     return f"{counted(len(pictures), 'picture')}, {quality.in_words}: {', '.join(words)}"
 
 
-def in_words(quality: Quality) -> str:
-    """A sentence and a table of the panel's numbers beside what real and spoilt paintings score."""
+def summary_table(quality: Quality) -> str:
+    """A sentence, and a table of the metrics beside those of real paintings and of the yardsticks."""
     rows = [["", "generated", "real", *(name.replace("_", " ") for name in quality.yardsticks)]]
     for field in fields(Scores):
-        measure: Metric = getattr(quality, field.name)
-        spoilt = (getattr(scores, field.name) for scores in quality.yardsticks.values())
-        rows.append([field.name, *(f"{number:.3g}" for number in (measure.value, measure.floor, *spoilt))])
+        metric: Metric = getattr(quality, field.name)
+        yardsticks = (getattr(scores, field.name) for scores in quality.yardsticks.values())
+        rows.append([field.name, *(f"{number:.3g}" for number in (metric.value, metric.floor, *yardsticks))])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(map(str.rjust, row, widths)) for row in rows]
     return f"The generated pictures are {quality.in_words}.\n\n" + "\n".join(table) + "\n"
 
 
-def inception_for(params: Evaluate, device: torch.device) -> Inception | InceptionUnavailable | None:
-    """Inception where it is asked for, or why it cannot be had, which takes nothing from the other metrics.
+def load_inception(params: Evaluate, device: torch.device) -> Inception | InceptionUnavailable | None:
+    """The Inception network if `evaluate.inception` is set, or the reason why it is unavailable.
 
-    A file that params.yaml names wrongly is a mistake like any other, and raises AtelierError.
+    Raises AtelierError if a weights file that params.yaml names is missing or wrong.
     """
     if not params.inception:
         return None
@@ -99,16 +99,17 @@ def inception_for(params: Evaluate, device: torch.device) -> Inception | Incepti
     except InceptionUnavailable as error:
         if given:
             raise
-        print(f"evaluate: FID and KID are not computed, all else is: {error}")
+        print(f"evaluate: FID and KID are not computed, all other metrics are: {error}")
         return error
 
 
-def beside_nearest(pictures: Pixels, training: Pixels, kin: NearestPaintings) -> Pixels:
-    """Each picture followed by its nearest training painting: the likeliest copies first."""
-    shown = np.argsort(kin.distances, kind="stable")[:PAIRS]
-    nearest = training[kin.rows[shown]]
-    nearest[kin.mirrored[shown]] = nearest[kin.mirrored[shown]][:, :, ::-1]
-    pairs = np.stack([pictures[shown], nearest], 1)
+def pairs_with_nearest(pictures: Pixels, training: Pixels, nearest: NearestPaintings) -> Pixels:
+    """Each picture followed by its nearest training painting, in order of their distance."""
+    order = np.argsort(nearest.distances, kind="stable")[:PAIRS]
+    paintings = training[nearest.rows[order]]
+    mirrored = nearest.mirrored[order]
+    paintings[mirrored] = paintings[mirrored][:, :, ::-1]
+    pairs = np.stack([pictures[order], paintings], 1)
     return pairs.reshape(-1, *pairs.shape[2:])
 
 

@@ -1,8 +1,8 @@
-"""Stage train_upscaler: a compact super-resolution network on the downloaded paintings; data/upscaler."""
+"""Stage train_upscaler: train a compact super-resolution network on the downloaded paintings; data/upscaler."""
 
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import torch
 
@@ -17,21 +17,22 @@ from atelier.paths import DOWNLOADS, SHARDS, UPSCALER_MODEL
 from atelier.settings.schema import TrainUpscaler
 from atelier.training.processes import exclusive_gpu, stop_requests
 from atelier.upscaling.data import PaintingSets, read_paintings
-from atelier.upscaling.evaluate import ComparedMetric, evaluate_upscaler, write_comparison
+from atelier.upscaling.details_sheet import write_details
+from atelier.upscaling.evaluate import ComparedMetric, evaluate_upscaler
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer
 from tasks.stage import Stage, main
 from tasks.states import States
 
-JUDGED_SCALES = {2: (2, 4), 4: (4,)}  # one pass, and as far as chained passes usually go
+EVALUATED_SCALES = {2: (2, 4), 4: (4,)}  # by the network's scale: one pass, and the usual number of passes
 
 
 def run(stage: Stage) -> str:
-    """params `train_upscaler`; data/images and data/downloads.parquet → data/upscaler."""
+    """Train on data/images with data/downloads.parquet; write data/upscaler."""
     params = stage.params.train_upscaler
     device = deterministic_device(stage.name, params.device)
     config = config_of(params)
-    pictures = paintings(params)
+    pictures = load_paintings(params)
     named = {f"{stage.name}.{name}": value for name, value in asdict(config).items()}
     states = States.of(
         stage, {**named, SHARDS.as_posix(): pictures.content_key, f"{stage.name}.device": device.type}
@@ -40,10 +41,10 @@ def run(stage: Stage) -> str:
     trainer = UpscalerTrainer(config, pictures.train, device, states.directory / "state.safetensors")
     if trainer.resume():
         print(f"{stage.name}: goes on from step {trainer.step:,} ({states.directory})")
-        if said := states.another_torch():
-            print(f"{stage.name}: {said}")
-    elif said := states.not_taken():
-        print(f"{stage.name}: begins anew; {said}")
+        if message := states.another_torch():
+            print(f"{stage.name}: {message}")
+    elif message := states.not_taken():
+        print(f"{stage.name}: begins anew; {message}")
     with exclusive_gpu(stage.name, device), stop_requests() as stopping:
         try:
             with stage.progress(config.steps, "steps", trainer.step) as progress:
@@ -57,45 +58,36 @@ def run(stage: Stage) -> str:
     if not finished:
         print(f"{stage.name}: stopped at step {trainer.step:,}; `dvc repro` goes on from there")
         raise SystemExit(143)
-    judgements = write_outs(trainer, pictures)
+    results = write_outputs(trainer, pictures)
     stage.refuse_changed()
-    if said := states.finish():
-        print(f"{stage.name}: {said}")
-    return summary(judgements, pictures)
+    if message := states.finish():
+        print(f"{stage.name}: {message}")
+    return summary(results, pictures)
 
 
 def config_of(params: TrainUpscaler) -> UpscalerConfig:
-    """What params.yaml's `train_upscaler` asks for."""
-    return UpscalerConfig(
-        scale=params.scale,
-        steps=params.steps,
-        features=params.features,
-        blocks=params.blocks,
-        patch_px=params.patch_px,
-        batch=params.batch,
-        lr=params.lr,
-        blur_px=params.blur_px,
-        seed=params.seed,
-    )
+    """The training's settings from params.yaml's section `train_upscaler`."""
+    names = [field.name for field in fields(UpscalerConfig)]
+    return UpscalerConfig(**{name: getattr(params, name) for name in names})
 
 
-def paintings(params: TrainUpscaler) -> PaintingSets:
-    """The downloaded paintings, or as many of them as `train_upscaler.paintings` allows, ready to learn from."""
+def load_paintings(params: TrainUpscaler) -> PaintingSets:
+    """Read the downloaded paintings, at most `train_upscaler.paintings` of them."""
     known = downloaded_pictures(read_downloads(DOWNLOADS))
     smallest_px = params.patch_px * params.scale
     return read_paintings(known, read_shards(SHARDS), smallest_px, params.paintings, os.cpu_count() or 1)
 
 
-def write_outs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, dict[str, ComparedMetric]]:
-    """The network, how much better it is than Lanczos at which scale, and a sheet to see it."""
+def write_outputs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, dict[str, ComparedMetric]]:
+    """Write the network, its comparison with Lanczos at each scale, and a sheet of details."""
     config, network = trainer.config, trainer.network.eval().requires_grad_(False)
     facts = {
         "paintings": len(pictures.train),
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     save_upscaler(UPSCALER_MODEL / "upscaler.safetensors", network, {**facts, **asdict(config)})
-    scales = JUDGED_SCALES[config.scale]
-    judgements = {scale: evaluate_upscaler(network, pictures.held_out, scale) for scale in scales}
+    scales = EVALUATED_SCALES[config.scale]
+    results = {scale: evaluate_upscaler(network, pictures.held_out, scale) for scale in scales}
     report = {
         "paintings": {
             "found": pictures.found,
@@ -104,24 +96,24 @@ def write_outs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, di
         },
         "training": asdict(config),
         **{
-            f"x{scale}": {name: asdict(figure) for name, figure in judgement.items()}
-            for scale, judgement in judgements.items()
+            f"x{scale}": {name: asdict(metric) for name, metric in result.items()}
+            for scale, result in results.items()
         },
     }
     write_json(UPSCALER_MODEL / "report.json", report)
     write_json(
         UPSCALER_MODEL / "gain.json",
-        {f"x{scale}_gain_db": judgements[scale]["psnr_y"].gain.mean for scale in scales},
+        {f"x{scale}_gain_db": results[scale]["psnr_y"].gain.mean for scale in scales},
     )
-    write_comparison(UPSCALER_MODEL / "comparison.png", network, pictures.held_out, scales[-1])
-    return judgements
+    write_details(UPSCALER_MODEL / "comparison.png", network, pictures.held_out, scales[-1])
+    return results
 
 
-def summary(judgements: dict[int, dict[str, ComparedMetric]], pictures: PaintingSets) -> str:
-    """What the held-out paintings say."""
+def summary(results: dict[int, dict[str, ComparedMetric]], pictures: PaintingSets) -> str:
+    """One line: PSNR at each scale, and the gain over Lanczos."""
     gains = ", ".join(
-        f"×{scale} {judgement['psnr_y'].ours.mean:.2f} dB ({judgement['psnr_y'].gain.mean:+.2f} over Lanczos)"
-        for scale, judgement in judgements.items()
+        f"×{scale} {result['psnr_y'].ours.mean:.2f} dB ({result['psnr_y'].gain.mean:+.2f} over Lanczos)"
+        for scale, result in results.items()
     )
     return f"{gains} on {len(pictures.held_out)} held-out paintings; see {UPSCALER_MODEL}/comparison.png"
 
