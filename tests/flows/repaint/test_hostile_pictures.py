@@ -35,7 +35,7 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], api_url: str) -> Trial:
+def trial(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Trial:
     place = tmp_path_factory.mktemp("hostile")
     canary, log = place / "canary" / "secret", place / "opened"
     canary.parent.mkdir()
@@ -47,7 +47,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str],
     files = Workshop(studio, place / "files", canary).all()
     studio.commit("my studio")
     watched = {
-        **environment, "PREFECT_API_URL": api_url, "PREFECT_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1",
+        **environment, "OMP_NUM_THREADS": "1",
         "PYTHONPATH": f"{place / 'site'}:{environment['PYTHONPATH']}",
     }  # fmt: skip
     command = [sys.executable, "-m", "flows.cli", "reproduce", "--json", *(str(each.path) for each in files)]
