@@ -70,7 +70,7 @@ def test_the_same_inputs_give_the_same_bytes_and_another_seed_others() -> None:
     assert seen[0][0] != seen[2][0]
 
 
-def test_fid_that_cannot_be_had_is_said_and_takes_nothing_from_the_rest(
+def test_an_unavailable_fid_is_reported_and_all_other_metrics_are_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -84,7 +84,7 @@ def test_fid_that_cannot_be_had_is_said_and_takes_nothing_from_the_rest(
     assert f"FID and KID are not computed, all other metrics are: {why}" in capsys.readouterr().out
 
 
-def test_fid_of_weights_at_hand_stands_beside_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fid_is_computed_with_local_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights in the place of the real ones, and pictures enlarged to 75 px instead of 299."""
     Path("weights.pth").write_bytes(random_weights())
     monkeypatch.setattr(FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)

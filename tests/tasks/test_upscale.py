@@ -106,7 +106,7 @@ def test_an_altered_artwork_is_refused_and_the_prints_before_stay() -> None:
 
 @pytest.mark.parametrize("method", ["learned", "external", "lanczos"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_a_print_is_made_again_from_what_it_says_of_itself(method: str, bits: int) -> None:
+def test_a_print_is_made_again_from_its_provenance(method: str, bits: int) -> None:
     write_artwork(1, seamless=True)
     external = {"path": str(UPSCALER), "sha256": digest(UPSCALER)}
     summary = run(stage(method=method, bits=bits, scale=4, external=external))
@@ -121,7 +121,7 @@ def test_a_print_is_made_again_from_what_it_says_of_itself(method: str, bits: in
         assert facts.print.upscale.settings.get("seamless", False) == (name == "1-00001.png")
 
 
-def test_an_external_network_is_named_by_its_digest_and_the_tiles_it_was_given() -> None:
+def test_a_print_names_its_external_network_by_digest_and_its_tiles() -> None:
     run(stage(method="external", external={"path": str(UPSCALER), "sha256": digest(UPSCALER)}))
     print_ = read_provenance(PRINTS / "1-00000.png").print
     assert print_ is not None
@@ -218,7 +218,7 @@ def test_prints_of_other_settings_or_artworks_are_not_gone_on_from(monkeypatch: 
     assert print_ is not None and print_.original == read_provenance(ARTWORKS / "1-00000.png").pixels
 
 
-def test_murals_are_passed_over() -> None:
+def test_murals_are_not_enlarged() -> None:
     (ARTWORKS / "1-00003.tif").write_bytes(b"a mural")
     assert run(stage(scale=2)).endswith("; 1 mural is passed over, at print size already")
     for path in ARTWORKS.glob("*.png"):

@@ -119,7 +119,7 @@ def test_exif_rotation_is_applied(orientation: int) -> None:
     assert apart(read_rgb(content), upright) < 3
 
 
-def test_an_unreadable_exif_block_spoils_nothing() -> None:
+def test_an_unreadable_exif_block_is_ignored() -> None:
     content = encoded(colour_field(), "JPEG", quality=98, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert isinstance(verify(content, LIMITS), Verified)
     assert apart(read_rgb(content), colour_field()) < 3
@@ -157,7 +157,7 @@ def test_a_profile_and_transparency_go_together() -> None:
 
 
 @pytest.mark.parametrize("profile", [b"no profile at all", swapped_profile()[:200], bytes(128)])
-def test_a_broken_profile_says_nothing(profile: bytes) -> None:
+def test_a_broken_profile_is_ignored(profile: bytes) -> None:
     content = encoded(colour_field(), "PNG", icc_profile=profile)
     assert isinstance(verify(content, LIMITS), Verified)
     assert apart(read_rgb(content), colour_field()) == 0

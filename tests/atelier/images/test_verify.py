@@ -169,7 +169,7 @@ def test_a_painting_with_one_stroke_on_one_colour_is_no_placeholder(kind: str) -
         "http://127.0.0.1:8000/Content/images/FRAME-600x480.jpg!Large.jpg?x=1",
     ],
 )
-def test_wikiarts_stand_ins_are_known_by_their_address(url: str) -> None:
+def test_wikiarts_placeholders_are_recognised_by_their_address(url: str) -> None:
     assert is_placeholder_url(url)
     assert not is_placeholder_url("https://uploads0.wikiart.org/images/x/my-frame-600x480.jpg")
 

@@ -90,7 +90,7 @@ def test_a_model_of_one_motif_loses_to_one_of_all(good, held_out) -> None:
     assert not paired_bootstrap(good, few, held_out, confidence=0.95, seed=0).wins
 
 
-def test_of_twenty_contests_between_equal_models_at_most_one_is_won(archive, held_out) -> None:
+def test_of_twenty_comparisons_of_equal_models_the_challenger_wins_at_most_one(archive, held_out) -> None:
     won = 0
     for seed in range(20):
         drawn = np.random.default_rng(seed).permutation(2 * PICTURES) + PAINTINGS
@@ -99,13 +99,13 @@ def test_of_twenty_contests_between_equal_models_at_most_one_is_won(archive, hel
     assert won <= 1
 
 
-def test_a_challenger_that_paints_what_the_champion_paints_changes_nothing(good, held_out) -> None:
+def test_a_challenger_with_the_champions_pictures_does_not_win(good, held_out) -> None:
     result = paired_bootstrap(good, good, held_out, confidence=0.95, seed=0)
     assert [(gain.low, gain.high) for gain in result.gains.values()] == [(0, 0), (0, 0)]
     assert not result.wins
 
 
-def test_one_gain_does_not_pay_for_a_loss() -> None:
+def test_a_challenger_that_is_worse_in_one_distance_does_not_win() -> None:
     better, even, worse = Gain(2, 1, 0.5, 1.5), Gain(1, 1, -0.5, 0.5), Gain(1, 2, -1.5, -0.5)
     assert [gain.verdict for gain in (better, even, worse)] == ["better", "even", "worse"]
     assert Comparison(better, even, 0.95).wins
@@ -115,7 +115,7 @@ def test_one_gain_does_not_pay_for_a_loss() -> None:
     assert not Comparison(even, even, 0.95).wins
 
 
-def test_the_more_resamplings_must_agree_the_wider_the_interval(archive, good, held_out) -> None:
+def test_a_higher_confidence_gives_wider_intervals(archive, good, held_out) -> None:
     other = archive[slice(PAINTINGS + PICTURES, None)]
     narrow, wide = (
         paired_bootstrap(good, other, held_out, confidence=share, seed=0) for share in (0.5, 0.975)
@@ -128,7 +128,7 @@ def test_the_more_resamplings_must_agree_the_wider_the_interval(archive, good, h
     assert "(98.75% of resamplings gain" in wide.reason
 
 
-def test_the_verdict_depends_on_nothing_but_the_pictures_and_the_seed(archive, good, held_out) -> None:
+def test_the_result_is_a_function_of_pictures_and_seed(archive, good, held_out) -> None:
     other = archive[slice(PAINTINGS + PICTURES, None)]
     first, again, reseeded = (
         paired_bootstrap(good, other, held_out, confidence=0.95, seed=seed) for seed in (0, 0, 1)
@@ -146,7 +146,7 @@ def test_the_distances_are_those_of_the_panel(good, worse, held_out) -> None:
         assert gain.challenger == pytest.approx(kid(getattr(good, features), real), abs=1e-9)
 
 
-def test_too_few_pictures_are_no_ground_for_a_verdict(good, held_out) -> None:
+def test_too_few_pictures_are_refused(good, held_out) -> None:
     with pytest.raises(AtelierError, match=r"augment\.held_out"):
         paired_bootstrap(good, good, held_out[slice(9)], confidence=0.95, seed=0)
     with pytest.raises(ValueError, match="same latents"):

@@ -32,7 +32,7 @@ def compared(*options: str) -> dict:
     return json.loads(Path("result.json").read_text())
 
 
-def test_the_same_weights_are_even_and_the_result_says_whose_they_were(capsys) -> None:
+def test_equal_weights_are_even_and_the_result_names_both_models(capsys) -> None:
     OTHER.write_bytes(ONE.read_bytes())
     result = compared()
     assert not result["wins"]
@@ -48,7 +48,7 @@ def test_the_same_weights_are_even_and_the_result_says_whose_they_were(capsys) -
     assert "stays" in said
 
 
-def test_another_model_of_another_kind_gets_numbers_of_its_own_the_same_every_time() -> None:
+def test_another_architecture_can_be_compared_with_the_same_result_every_time() -> None:
     save_small_generator(
         OTHER, network=NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8, "noise": 4})
     )
@@ -58,7 +58,7 @@ def test_another_model_of_another_kind_gets_numbers_of_its_own_the_same_every_ti
     assert compared("--seed=1") != result
 
 
-def test_the_share_that_must_agree_is_asked_for_and_told(capsys) -> None:
+def test_the_confidence_is_an_option_and_stands_in_the_result(capsys) -> None:
     OTHER.write_bytes(ONE.read_bytes())
     assert compared("--confidence=0.8")["confidence"] == 0.8
     assert "90% of resamplings" in capsys.readouterr().out
@@ -67,7 +67,7 @@ def test_the_share_that_must_agree_is_asked_for_and_told(capsys) -> None:
     assert "95 is not between 0 and 1" in capsys.readouterr().err
 
 
-def test_a_sheet_shows_what_both_make_of_the_same_seeds() -> None:
+def test_a_sheet_shows_both_models_pictures_of_the_same_seeds() -> None:
     save_small_generator(OTHER, seed=1)
     for name in ("sheet.png", "again.png"):
         compared(f"--sheet={name}", "--samples=20")
@@ -79,7 +79,7 @@ def test_a_sheet_shows_what_both_make_of_the_same_seeds() -> None:
         assert left.tobytes() != right.tobytes()
 
 
-def test_a_model_of_another_size_and_one_that_is_not_there_are_told_in_words(capsys) -> None:
+def test_a_model_of_another_size_and_a_missing_one_are_reported(capsys) -> None:
     save_small_generator(OTHER, network=NetworkConfig("dcgan", 64, {"nz": 16, "ngf": 8, "ndf": 8}))
     with pytest.raises(SystemExit, match="1"):
         compared()

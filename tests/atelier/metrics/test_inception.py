@@ -63,7 +63,7 @@ def test_kid_is_torch_fidelitys_of_the_same_pictures(tmp_path: Path) -> None:
     assert found.fid > 0
 
 
-def test_a_set_is_at_no_distance_from_itself_and_batches_change_nothing(
+def test_a_set_has_distance_0_from_itself_for_every_batch_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network, images = Inception(random_weights(), CPU), pictures(0, count=7)
@@ -125,7 +125,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_anew(tmp_path: Path) -> None:
     ],
     ids=["missing", "a page", "torn", "endless", "silent"],
 )
-def test_what_else_a_server_says_is_never_kept(pieces, words, tmp_path: Path, monkeypatch) -> None:
+def test_a_wrong_answer_of_the_server_is_never_kept(pieces, words, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(inception, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(inception, "SIZE_BYTES", 2000)
     with bare(pieces) as site:

@@ -102,9 +102,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "strengths", "rise", "stay"), FAULTS)
-def test_a_fault_moves_the_numbers_that_are_there_for_it_in_order_of_strength(
-    studio, fault, strengths, rise, stay
-) -> None:
+def test_each_fault_moves_its_metrics_in_order_of_strength(studio, fault, strengths, rise, stay) -> None:
     def numbers(pictures: np.ndarray, seen: FeatureSet) -> dict[str, float]:
         quick, levels = quick_scores(studio.real, seen), studio.patches.distances(pictures)
         return {
@@ -121,7 +119,7 @@ def test_a_fault_moves_the_numbers_that_are_there_for_it_in_order_of_strength(
         assert all(abs(one[name] - found[0][name]) < allowed for one in found), (name, found)
 
 
-def test_grain_buys_much_of_kid_and_less_of_kid_coarse(studio) -> None:
+def test_added_grain_lowers_kid_more_than_kid_coarse(studio) -> None:
     soft = blur_pictures(studio.fresh, 1.7)
     before, after = studio.scores(soft), studio.scores(grainy(soft, 8))
     assert after.kid < 0.6 * before.kid
@@ -138,7 +136,7 @@ def test_lost_motifs_lower_coverage_and_raise_the_distances_in_order(studio) -> 
     assert coverage[0] > coverage[1] > coverage[2] and coverage[0] > 0.95 and coverage[2] < 0.6
 
 
-def test_one_picture_again_and_again_covers_little(studio) -> None:
+def test_copies_of_one_picture_have_a_low_coverage(studio) -> None:
     alike = quick_scores(studio.real, studio.seen[torch.zeros(FRESH, dtype=torch.long)])
     assert alike.coverage < 0.3 * quick_scores(studio.real, studio.seen).coverage
     assert alike.kid_coarse > 1
@@ -210,14 +208,14 @@ def test_a_kid_in_words(value, words) -> None:
     assert kid_in_words(value, floor=-0.01, floor_spread=0.025, of_blurred=BLURRED) == words
 
 
-def test_blurs_that_are_no_further_off_than_real_paintings_are_no_yardsticks() -> None:
+def test_blurs_without_a_measurable_effect_are_no_yardsticks() -> None:
     few = {0.5: -0.2, 1.0: 0.9, 2.0: 0.8}
     assert kid_in_words(0.7, -0.1, 0.2, few) == "closer than a painting blurred by 1 px"
     assert kid_in_words(2.0, -0.1, 0.2, few) == "further off than a painting blurred by 1 px"
     assert kid_in_words(2.0, -0.1, 1.0, few) == "further off than real paintings"
 
 
-def test_everything_is_compared_in_groups_of_one_size_and_told_in_plain_numbers(judged) -> None:
+def test_metrics_are_plain_numbers_of_groups_of_one_size(judged) -> None:
     metrics = json.loads(json.dumps(judged["fresh"][0].to_metrics(), allow_nan=False))
     assert metrics["compared"] == {
         "generated": 30, "training": 40, "held_out": 20, "group": 20, "features": "lite0-v1",
@@ -247,7 +245,7 @@ def noise(count: int, side: int = 32, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("counts", [(40, 9, 2), (2, 2, 2), (7, 3, 30)])
-def test_few_pictures_are_judged_as_well_as_they_can_be(counts) -> None:
+def test_few_pictures_are_measured_in_smaller_groups(counts) -> None:
     sides = [noise(count, seed=seed) for seed, count in enumerate(counts)]
     quality, _ = measure_quality(*sides, mirror=False, seed=0, device=CPU)
     json.dumps(quality.to_metrics(), allow_nan=False)

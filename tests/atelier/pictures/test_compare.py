@@ -10,7 +10,7 @@ def picture(dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (12, 20, 3), dtype)
 
 
-def test_a_picture_is_its_own_likeness_however_it_is_cut_into_bands() -> None:
+def test_a_picture_does_not_differ_from_itself_in_bands_of_any_height() -> None:
     likeness = compare_pixels(np.array_split(picture(), 5), picture())
     assert (likeness.differing, likeness.largest, likeness.pixels, likeness.box) == (0, 0, 0, None)
     assert likeness.values == 12 * 20 * 3

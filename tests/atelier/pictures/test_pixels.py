@@ -26,7 +26,7 @@ def test_colours_of_16_bits_are_not_rounded(tmp_path) -> None:
     assert pixels_sha256(tmp_path / "deep.png") == PixelFacts.of(deep).sha256
 
 
-def test_a_claim_of_immense_size_is_not_decoded(tmp_path) -> None:
+def test_a_header_with_an_immense_size_is_not_decoded(tmp_path) -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     write_png(tmp_path / "bomb.png", header, zlib.compress(bytes(10**6)))
     with pytest.raises(AtelierError, match="60,000 × 60,000 px, more than"):
@@ -34,7 +34,7 @@ def test_a_claim_of_immense_size_is_not_decoded(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_a_picture_that_is_cut_off_is_a_sentence(bits, tmp_path) -> None:
+def test_a_truncated_picture_is_reported_in_a_sentence(bits, tmp_path) -> None:
     header = struct.pack(">IIBBBBB", 100, 100, bits, 2, 0, 0, 0)
     write_png(tmp_path / "cut.png", header, zlib.compress(bytes(10)))
     with pytest.raises(AtelierError, match="cut"):
@@ -44,7 +44,7 @@ def test_a_picture_that_is_cut_off_is_a_sentence(bits, tmp_path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"BM" + bytes(40), b"II*\0" + bytes(9)]
 )
-def test_what_is_no_picture_is_a_sentence(content, tmp_path) -> None:
+def test_a_file_that_is_not_a_picture_is_reported_in_a_sentence(content, tmp_path) -> None:
     (tmp_path / "it").write_bytes(content)
     with pytest.raises(AtelierError, match="it "):
         pixels_sha256(tmp_path / "it")

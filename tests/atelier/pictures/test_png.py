@@ -40,7 +40,7 @@ BOTH = pytest.mark.parametrize("pixels", [RGB, RGB16], ids=["8 bits", "16 bits"]
 
 
 @BOTH
-def test_a_print_holds_every_sample_its_size_on_paper_and_its_colour_space(pixels, tmp_path) -> None:
+def test_a_print_contains_every_sample_its_size_on_paper_and_its_colour_space(pixels, tmp_path) -> None:
     path = tmp_path / "print.png"
     write_png(path, pixels, MADE, dpi=300)
     assert np.array_equal(read_pixels(path), pixels)
@@ -145,7 +145,7 @@ def test_a_picture_that_another_program_saved_alike_is_read(artwork) -> None:
     assert np.array_equal(read_pixels(artwork), RGB)
 
 
-def test_a_header_that_promises_the_world_is_refused_before_anything_is_decoded(artwork) -> None:
+def test_a_header_with_huge_numbers_is_refused_before_anything_is_decoded(artwork) -> None:
     parts = chunks(artwork.read_bytes())
     parts[0] = b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 16, 2, 0, 0, 0)
     artwork.write_bytes(rebuilt(parts))
@@ -153,7 +153,7 @@ def test_a_header_that_promises_the_world_is_refused_before_anything_is_decoded(
         read_pixels(artwork)
 
 
-def test_a_provenance_that_promises_the_world_is_refused_too(artwork) -> None:
+def test_a_provenance_with_huge_numbers_is_refused_too(artwork) -> None:
     content = artwork.read_bytes().replace(b'"width":90', b'"width":2000000000')
     content = content.replace(b'"height":60', b'"height":2000000000')
     artwork.write_bytes(rebuilt(_with_lengths(content)))
@@ -173,7 +173,7 @@ def test_pixels_that_unpack_without_end_stop_where_the_picture_ends(artwork) -> 
 
 @BOTH
 @pytest.mark.parametrize("cut", ["half", "checksum"])
-def test_damaged_pixels_are_a_sentence(pixels, cut, tmp_path) -> None:
+def test_damaged_pixels_are_reported_in_a_sentence(pixels, cut, tmp_path) -> None:
     path = tmp_path / "print.png"
     write_png(path, pixels, MADE, dpi=300)
     content = bytearray(path.read_bytes())

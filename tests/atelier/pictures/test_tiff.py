@@ -101,7 +101,7 @@ def test_the_same_bytes_with_one_thread_and_with_four_and_no_date_in_them(classi
         assert not {305, 306} & {*picture.tag_v2}, "neither software nor date"
 
 
-def test_who_stops_the_writing_is_heard_and_nothing_is_left(tmp_path) -> None:
+def test_an_interrupted_write_stops_at_once_and_leaves_no_file(tmp_path) -> None:
     np.save(tmp_path / "pixels.npy", RGB)
 
     def stop(share: float) -> None:
@@ -130,7 +130,7 @@ def test_a_mural_whose_pixels_were_edited_no_longer_matches(classic) -> None:
         read_pixels(classic)
 
 
-def test_damaged_tiles_are_a_sentence(classic) -> None:
+def test_damaged_tiles_are_reported_in_a_sentence(classic) -> None:
     content = bytearray(classic.read_bytes())
     content[1000:5000] = bytes(4000)
     classic.write_bytes(content)
@@ -179,7 +179,7 @@ def test_a_hostile_file_is_refused_with_a_sentence(content, words, tmp_path) -> 
 
 
 @pytest.mark.parametrize("tag", [tiff.WIDTH, tiff.HEIGHT, *tiff.AS_WRITTEN])
-def test_a_file_that_lies_about_its_layout_is_not_decoded(tag, classic) -> None:
+def test_a_file_with_a_false_layout_is_not_decoded(tag, classic) -> None:
     content = bytearray(classic.read_bytes())
     (start,) = NEXT.unpack_from(content, 4)
     entries = range(start + 2, start + 2 + 12 * content[start], 12)
@@ -191,7 +191,7 @@ def test_a_file_that_lies_about_its_layout_is_not_decoded(tag, classic) -> None:
 
 
 @given(st.sampled_from(tiff.SIGNATURES), st.binary(max_size=300))
-def test_no_bytes_whatever_raise_anything_but_a_sentence(tmp_path_factory, signature, content) -> None:
+def test_any_bytes_raise_atelier_error_only(tmp_path_factory, signature, content) -> None:
     path = tmp_path_factory.getbasetemp() / "any.tif"
     path.write_bytes(signature + content)
     with pytest.raises(AtelierError):

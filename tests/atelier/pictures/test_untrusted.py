@@ -43,7 +43,7 @@ def loop(path: Path) -> None:
         (lambda path: None, "is missing"),
     ],
 )
-def test_anything_else_is_named_for_what_it_is_and_never_waited_for(
+def test_pipes_sockets_devices_and_folders_are_refused_by_name_without_waiting(
     make, word, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -53,14 +53,14 @@ def test_anything_else_is_named_for_what_it_is_and_never_waited_for(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path) -> None:
+def test_an_unreadable_file_is_reported_in_a_sentence(tmp_path) -> None:
     (tmp_path / "it").touch(0o000)
     with pytest.raises(AtelierError, match="may not be read"):
         open_regular(tmp_path / "it", HINT)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "n" * 5000, "a/" * 3000])
-def test_a_name_that_no_file_can_have_is_a_sentence(name) -> None:
+def test_an_impossible_name_is_reported_in_a_sentence(name) -> None:
     with pytest.raises(AtelierError, match="cannot be opened"):
         open_regular(Path(name), HINT)
 

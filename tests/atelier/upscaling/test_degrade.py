@@ -53,7 +53,7 @@ def test_most_are_clean_and_the_rest_only_mildly_worse() -> None:
     assert (small - shrink(images, 2, "bicubic")).abs().mean((1, 2, 3)).max() < 0.1
 
 
-def test_blur_is_learned_as_far_as_asked_and_no_further() -> None:
+def test_the_strongest_blur_is_that_of_the_settings() -> None:
     edges = (torch.arange(64) // 16 % 2).expand(400, 3, 64, 64).float() * 0.6 + 0.2
 
     def softest(blur_px: float) -> float:

@@ -82,7 +82,7 @@ def test_a_narrower_context_would_show_seams(network: SRVGGNetCompact) -> None:
     assert seen.abs().max() > 1e-5
 
 
-def test_no_pass_is_given_more_than_a_tile_and_what_it_sees(network: SRVGGNetCompact) -> None:
+def test_no_pass_takes_more_than_a_tile_and_its_receptive_field(network: SRVGGNetCompact) -> None:
     largest = []
     hook = network.register_forward_pre_hook(lambda _, inputs: largest.append(max(inputs[0].shape[2:])))
     enlarge_into(allocate_print(800, 240, 8), network, noise(100, 30), tile_px=16)
@@ -137,7 +137,7 @@ def test_the_same_picture_gives_the_same_bytes(network: SRVGGNetCompact) -> None
     assert np.array_equal(enlarge(network, picture, 4), enlarge(network, picture, 4))
 
 
-def test_what_is_told_adds_up_to_the_print(network: SRVGGNetCompact) -> None:
+def test_progress_adds_up_to_the_print(network: SRVGGNetCompact) -> None:
     told: list[float] = []
     enlarge_into(allocate_print(160, 200, 8), network, noise(40, 50), 16, told.append)
     assert sum(told) == 160 * 200 and len(told) > 10
@@ -155,7 +155,7 @@ def test_where_memory_does_not_suffice_smaller_tiles_make_the_same_print() -> No
     assert np.array_equal(enlarge(network, picture, 2), expected)
 
 
-def test_where_no_tile_fits_a_sentence_says_so(network: SRVGGNetCompact) -> None:
+def test_an_error_says_that_memory_suffices_for_no_tile(network: SRVGGNetCompact) -> None:
     network = small_network()
     network.register_forward_pre_hook(lambda *_: torch.empty(1 << 50, dtype=torch.uint8))
     with pytest.raises(AtelierError, match="memory does not suffice to enlarge tiles of 32 px"):

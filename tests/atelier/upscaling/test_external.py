@@ -55,7 +55,7 @@ def test_networks_of_several_kinds_make_in_tiles_what_they_make_of_the_whole(
     assert np.abs(in_tiles.astype(int) - whole).max() / 257 < levels
 
 
-def test_our_own_file_makes_as_a_stranger_what_it_makes_as_ours(tmp_path: Path) -> None:
+def test_our_own_file_gives_the_same_print_as_an_external_network(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_upscaler(tmp_path / "u.safetensors", SRVGGNetCompact(2, 16, 3), {})
@@ -68,7 +68,7 @@ def test_our_own_file_makes_as_a_stranger_what_it_makes_as_ours(tmp_path: Path) 
     assert np.abs(differing).max() <= 1 and (differing != 0).mean() < 1e-4
 
 
-def test_what_looks_further_than_the_overlap_shows_hardly_a_seam(tmp_path: Path) -> None:
+def test_a_receptive_field_beyond_the_overlap_leaves_hardly_a_seam(tmp_path: Path) -> None:
     external, picture = opened(far_sighted(), tmp_path / "net.safetensors"), scene(96, 320)
     other = picture.copy()
     other[:, : 160 - OVERLAP_PX] = 255 - other[:, : 160 - OVERLAP_PX]
@@ -147,7 +147,7 @@ def script(path: Path) -> None:
     ids=["code", "TorchScript", "no pickle", "no safetensors", "unknown", "a list", "another suffix"],
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit")
-def test_what_is_no_network_is_a_sentence_and_runs_nothing(
+def test_a_file_that_is_not_a_network_is_refused_and_runs_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: object, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -191,7 +191,7 @@ def test_where_memory_does_not_suffice_tiles_are_halved_and_the_print_says_so(tm
         external_into(again, external, picture, 256)  # a print that says 256 px is not made of others
 
 
-def test_a_network_that_makes_its_own_tiles_is_given_the_whole(tmp_path: Path) -> None:
+def test_a_network_with_its_own_tiles_takes_the_whole_picture(tmp_path: Path) -> None:
     external, picture = opened(made("ESRGAN"), tmp_path / "net.safetensors"), scene(20, 500)
     external.descriptor.tiling = spandrel.ModelTiling.INTERNAL
     widths: list[int] = []
@@ -200,7 +200,7 @@ def test_a_network_that_makes_its_own_tiles_is_given_the_whole(tmp_path: Path) -
     assert widths == [500]
 
 
-def test_networks_that_want_multiples_get_tiles_of_multiples(tmp_path: Path) -> None:
+def test_tiles_meet_a_networks_size_requirements(tmp_path: Path) -> None:
     external = opened(made("SAFMN"), tmp_path / "net.safetensors")
     external.descriptor.size_requirements = spandrel.SizeRequirements(minimum=400, multiple_of=48)
     assert external.sides_px() == [480, 480]

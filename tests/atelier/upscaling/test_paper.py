@@ -18,7 +18,7 @@ def test_a_width_decides_the_density_and_without_one_the_density_the_width() -> 
     assert print_dpi(1000, Print(dpi=300)) == 300
 
 
-def test_a_print_that_carries_what_was_asked_says_nothing() -> None:
+def test_a_print_of_sufficient_resolution_gives_no_warning() -> None:
     assert coarse(3000, 254.0, 300, 4) is None
     assert coarse(64, None, 300, 2) is None
 
@@ -31,7 +31,7 @@ def test_a_print_that_carries_what_was_asked_says_nothing() -> None:
         (500, 8, f"A canvas 6 {WIDER}"),
     ],
 )
-def test_one_that_does_not_names_what_would(width_px: int, scale: int, cure: str) -> None:
+def test_a_print_of_low_resolution_names_what_would_suffice(width_px: int, scale: int, cure: str) -> None:
     sentence = coarse(width_px, 254.0, 300, scale, 2)
     has = width_px / 10
     assert sentence == (

@@ -24,7 +24,7 @@ def upscaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def press(method: str, upscaler: Path, scale: int = 2, bits: int = 8) -> Printer:
+def make_printer(method: str, upscaler: Path, scale: int = 2, bits: int = 8) -> Printer:
     if method == "lanczos":
         return new_printer("lanczos", scale, bits)
     return new_printer(method, scale, bits, upscaler, digest(upscaler))
@@ -37,7 +37,7 @@ def noise(height: int, width: int, seed: int = 0) -> Pixels:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scale", [2, 4])
 def test_a_seamless_picture_has_a_seamless_print(upscaler: Path, method: str, scale: int) -> None:
-    picture, printer = noise(70, 90), press(method, upscaler, scale)
+    picture, printer = noise(70, 90), make_printer(method, upscaler, scale)
     samples, facts = printer.print(picture, seamless=True)
     for offset in [(1, 0), (35, 45), (69, 7)]:
         rolled, _ = printer.print(np.roll(picture, offset, (0, 1)), seamless=True)
@@ -51,8 +51,8 @@ def test_a_seamless_picture_has_a_seamless_print(upscaler: Path, method: str, sc
 @pytest.mark.parametrize("method", METHODS)
 def test_16_bits_do_not_pass_through_8(upscaler: Path, method: str) -> None:
     picture = noise(20, 30) // 4 + 96
-    coarse, _ = press(method, upscaler).print(picture)
-    fine, facts = press(method, upscaler, bits=16).print(picture)
+    coarse, _ = make_printer(method, upscaler).print(picture)
+    fine, facts = make_printer(method, upscaler, bits=16).print(picture)
     assert fine.dtype == np.uint16 and facts.settings["bits"] == 16
     # Pillow rounds its 8 bits twice, between rows and columns too
     assert np.abs(fine / 257 - coarse).max() < (1.5 if method == "lanczos" else 0.51)
@@ -63,15 +63,15 @@ def test_16_bits_do_not_pass_through_8(upscaler: Path, method: str) -> None:
 @pytest.mark.parametrize("seamless", [False, True])
 def test_a_print_is_made_again_from_its_facts(upscaler: Path, method: str, seamless: bool) -> None:
     picture = noise(24, 31)
-    samples, facts = press(method, upscaler, 4, 16).print(picture, seamless)
+    samples, facts = make_printer(method, upscaler, 4, 16).print(picture, seamless)
     network = None if method == "lanczos" else upscaler
     assert np.array_equal(print_again(facts, network, picture), samples)
 
 
-def test_all_of_a_press_is_told_and_no_more(upscaler: Path) -> None:
+def test_a_printers_progress_adds_up_to_the_print(upscaler: Path) -> None:
     for method in METHODS:
         told: list[float] = []
-        press(method, upscaler).print(noise(20, 30), seamless=True, progress=told.append)
+        make_printer(method, upscaler).print(noise(20, 30), seamless=True, progress=told.append)
         assert sum(told) == pytest.approx(40 * 60)
 
 
@@ -79,7 +79,7 @@ def test_another_file_than_the_print_names_is_refused(upscaler: Path, tmp_path: 
     other = tmp_path / "other.safetensors"
     save_upscaler(other, SRVGGNetCompact(2, 8, 1), {})
     for method, words in [("learned", "is not the upscaler"), ("external", "it is another network")]:
-        _, facts = press(method, upscaler).print(noise(8, 8))
+        _, facts = make_printer(method, upscaler).print(noise(8, 8))
         with pytest.raises(AtelierError, match=words):
             printer_from_facts(facts, other)
         with pytest.raises(AtelierError, match=f"made with the network {digest(upscaler)}, which is missing"):
@@ -98,10 +98,10 @@ def test_another_file_than_the_print_names_is_refused(upscaler: Path, tmp_path: 
         ("learned", {"scale": 3}, r"upscale\.scale holds 3; the upscaler enlarges 2 times a pass"),
     ],
 )
-def test_what_a_stranger_claims_of_a_print_is_bounded(
+def test_impossible_facts_of_a_print_are_refused(
     upscaler: Path, method: str, changes: dict[str, object], words: str
 ) -> None:
-    _, facts = press(method, upscaler).print(noise(8, 8))
+    _, facts = make_printer(method, upscaler).print(noise(8, 8))
     with pytest.raises(AtelierError, match=words):
         print_again(facts.model_copy(update=changes), upscaler, noise(8, 8))
 

@@ -64,9 +64,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(pictures: list[np.ndarray]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_foreign_or_torn_state_costs_nothing_but_the_head_start(
-    pictures: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_a_foreign_or_torn_state_is_ignored(pictures: list[np.ndarray], tmp_path: Path) -> None:
     whole = train(PLAN, pictures, tmp_path / "whole.safetensors")
     train(replace(PLAN, features=4), pictures, tmp_path / "foreign.safetensors")
     torn = (tmp_path / "whole.safetensors").read_bytes()[:-100]
