@@ -121,7 +121,7 @@ def run_stage(stage: str, run_id: str, unsettled: bool) -> State:
 
     A stage that is not `unsettled` was up to date when the flow began, so DVC is not asked again.
     """
-    verdict: stages.Verdict = "unchanged"
+    verdict: stages.StageOutcome = "unchanged"
     if unsettled:
         follower = StageFollower(stage, get_run_logger())
         try:

@@ -38,7 +38,7 @@ WAITS_S = (
 SIGKILL, SHELLS_SIGKILL = -9, 137
 
 T = TypeVar("T")
-Verdict = Literal["executed", "restored", "unchanged"]
+StageOutcome = Literal["executed", "restored", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def check(root: Path = Path()) -> int:
         return sum(not stage.is_data_source for stage in repo.index.stages)
 
 
-def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
+def repro(stage: str, run: str, watcher: Watcher) -> StageOutcome:
     """Reproduce one stage. `run` is a text that identifies this attempt.
 
     Waits while another DVC process holds the stage; an exception that `watcher` or a signal handler raises stops it.
@@ -106,7 +106,7 @@ def repro(stage: str, run: str, watcher: Watcher) -> Verdict:
     """
     for wait_s in _waits():
         try:
-            verdict: Verdict = operations.run(
+            verdict: StageOutcome = operations.run(
                 "repro", watcher=watcher, variables={"ATELIER_RUN": run}, targets=[stage]
             )
             return verdict
