@@ -19,6 +19,10 @@ GENERATOR_FILE = "generator.safetensors"
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 FACTS_FILE = "model.json"
 BASE_MODEL = Path("models/base-64-a307d11006225ade")  # by tools/make_base.py; its README.md is the model card
+GALLERY_BASE_MODEL = Path(
+    "models/seascapes-64-8e2929f5f0563c42"
+)  # BASE_MODEL, trained further on seascapes as well
+SHIPPED_MODELS = (BASE_MODEL, GALLERY_BASE_MODEL)  # both of BASE_NETWORK, and in git
 BASE_NETWORK: Mapping[str, Any] = {
     "arch": "sketch", "resolution": 64, "settings": {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8},
 }  # fmt: skip
@@ -27,15 +31,17 @@ MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 STORED_NAME = re.compile(rf"({MODEL_NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
 
 
-def start_path(init_from: str | None, network: Mapping[str, Any]) -> Path | None:
+def start_path(init_from: str | None, network: Mapping[str, Any], source: str = "folder") -> Path | None:
     """Return the directory of the model that `train.init_from` means; None for random weights.
 
     Args:
-        init_from: a path, `base` for the base model, `auto` for the base model where it fits, or None.
+        init_from: a path, `base` for the base model, `auto` for a base model where it fits, or None.
         network: the `arch`, `resolution` and `settings` of the networks to train.
+        source: `scrape.source`. For `gallery`, `auto` is GALLERY_BASE_MODEL, for all others BASE_MODEL.
     """
     if init_from == "auto":
-        return BASE_MODEL if network == BASE_NETWORK else None
+        base = GALLERY_BASE_MODEL if source == "gallery" else BASE_MODEL
+        return base if network == BASE_NETWORK else None
     return BASE_MODEL if init_from == "base" else named_path(init_from)
 
 

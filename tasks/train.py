@@ -49,7 +49,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     plan = training_plan(params, dataset.resolution, precision)
     print_other_settings(params, plan)
     dataset_sha256 = digest_tree(DATASET)
-    path = start_path(params.init_from, asdict(plan.network))
+    path = start_path(params.init_from, asdict(plan.network), stage.params.scrape.source)
     start = open_start(path, plan.network) if path else None
     print(f"train: starts from {path or 'nothing'}")
     states = States.of(stage, state_key(params, plan, dataset_sha256, device, start))

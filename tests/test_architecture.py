@@ -67,7 +67,10 @@ def test_a_change_of_a_message_a_sheet_or_a_report_trains_nothing_anew(stages, i
 
 
 def test_the_training_depends_on_all_its_knobs_but_those_of_networks_not_in_use(stages):
-    expected = [f"train.{key}" for key in Train.model_fields if key not in ARCHS] + ["train.${train.arch}"]
+    expected = [f"train.{key}" for key in Train.model_fields if key not in ARCHS] + [
+        "train.${train.arch}",
+        "scrape.source",
+    ]
     if set(stages["train"]["params"]) != set(expected):
         pytest.fail("dvc.yaml's params of train should be\n  " + "\n  ".join(expected), pytrace=False)
 

@@ -24,6 +24,9 @@ from atelier.networks.latent_field import (
 
 SketchDiscriminator = DcganDiscriminator  # which upsamples nothing
 PIXELS_STD = 0.06  # of the last layer's first weights
+# Share of the training's noise in eval mode. All of it shows as hatching in flat skies; without any, fine detail is
+# missing (bench/RESULTS.md).
+EVAL_NOISE = 0.5
 
 
 class SketchGenerator(FieldGenerator):
@@ -124,8 +127,9 @@ class UpsampleConv(nn.Module):
 class UpsampleConvWithNoise(nn.Module):
     """The sum of `UpsampleConv`s of features (B, before, H, W) and of noise (B, maps, H, W).
 
-    The noise is multiplied by the first `maps` features, so the network decides where it is strong. Its weights differ
-    for even and odd pixels, which shows no checkerboard because noise has no pattern.
+    The noise is multiplied by the first `maps` features, so the network decides where it is strong; in eval mode it has
+    `EVAL_NOISE` of that strength. Its weights differ for even and odd pixels, which shows no checkerboard because noise
+    has no pattern.
     """
 
     def __init__(self, before: int, after: int, maps: int) -> None:
@@ -144,6 +148,8 @@ class UpsampleConvWithNoise(nn.Module):
         # split, because its gradients are concatenated, while those of two uses of x would be added
         strengths, others = x.split([self.maps, x.shape[1] - self.maps], 1)  # type: ignore[no-untyped-call]
         scaled = noise.to(x.dtype) * strengths
+        if not self.training:
+            scaled = scaled * EVAL_NOISE
         return upsample(torch.cat([strengths, others, scaled], 1), torch.cat([even, self.noise]))
 
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.model_store import BASE_MODEL, DISCRIMINATOR_FILE, GENERATOR_FILE, STORED_NAME, content_hash
+from atelier.model_store import DISCRIMINATOR_FILE, GENERATOR_FILE, SHIPPED_MODELS, STORED_NAME, content_hash
 from atelier.networks import NetworkConfig, make_networks, read_model, weights_fit
 from atelier.training.config import Rates, TrainingPlan, beta2_at
 from atelier.training.ema import Ema
@@ -90,7 +90,7 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
     Raises AtelierError where it is missing or changed, or of another architecture, size or setting.
     """
     match = STORED_NAME.fullmatch(path.name)
-    if path == BASE_MODEL and not (path / GENERATOR_FILE).is_file():
+    if path in SHIPPED_MODELS and not (path / GENERATOR_FILE).is_file():
         raise AtelierError(
             f"{path}, the base model, is missing: `git checkout -- {path}` brings it back; or set train.init_from "
             "to null, to start from nothing"
@@ -102,7 +102,7 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
     if content_hash(path) != match[2]:
         raise AtelierError(
             f"train.init_from: {path} was changed, its name does not fit it any more: "
-            + (f"`git checkout -- {path}` brings it back" if path == BASE_MODEL else "import it again")
+            + (f"`git checkout -- {path}` brings it back" if path in SHIPPED_MODELS else "import it again")
         )
     header, generator = read_model(path / GENERATOR_FILE)
     has_discriminator = (path / DISCRIMINATOR_FILE).is_file()

@@ -12,7 +12,14 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.importers.__main__ import import_model
-from atelier.model_store import BASE_MODEL, BASE_NETWORK, content_hash, start_path
+from atelier.model_store import (
+    BASE_MODEL,
+    BASE_NETWORK,
+    GALLERY_BASE_MODEL,
+    SHIPPED_MODELS,
+    content_hash,
+    start_path,
+)  # fmt: skip
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from atelier.networks.weights import save_weights
 from atelier.settings.load import load_params
@@ -130,13 +137,14 @@ def test_a_model_that_does_not_fit_is_refused_before_any_work():
         train(init_from=first)
 
 
-def test_the_base_model_is_complete_small_and_fits_the_default_settings():
+@pytest.mark.parametrize("model", SHIPPED_MODELS, ids=lambda path: path.name)
+def test_a_base_model_is_complete_small_and_fits_the_default_settings(model: Path):
     shipped = load_params(ROOT / "params.yaml")
     settings = dict(getattr(shipped.train, shipped.train.arch))
     assert NetworkConfig(shipped.train.arch, shipped.augment.resolution, settings) == BASE
-    base = ROOT / BASE_MODEL
+    base = ROOT / model
     assert base.name.endswith(f"-{content_hash(base)}")
-    assert sum(path.stat().st_size for path in base.iterdir()) <= 6_000_000
+    assert sum(path.stat().st_size for path in base.iterdir()) <= 3_000_000  # both together 6 MB
     assert (base / "README.md").read_text().startswith("# ")
     for name in ("generator", "discriminator"):
         header, tensors = read_model(base / f"{name}.safetensors")
@@ -147,8 +155,10 @@ def test_the_base_model_is_complete_small_and_fits_the_default_settings():
 def test_auto_starts_from_the_base_model_only_where_it_fits():
     smaller = NetworkConfig("sketch", 64, {**BASE.settings, "ngf": 16})
     assert start_path("auto", asdict(BASE)) == start_path("base", asdict(smaller)) == BASE_MODEL
+    assert start_path("auto", asdict(BASE), "gallery") == GALLERY_BASE_MODEL
+    assert start_path("base", asdict(BASE), "gallery") == BASE_MODEL
     for other in (smaller, NetworkConfig("sketch", 128, BASE.settings)):
-        assert start_path("auto", asdict(other)) is None
+        assert start_path("auto", asdict(other)) is start_path("auto", asdict(other), "gallery") is None
     assert start_path(None, asdict(BASE)) is None
     with pytest.raises(AtelierError, match=r"the base model, is missing: `git checkout -- models/base-64-"):
         open_start(BASE_MODEL, BASE)  # not in this folder
