@@ -5,7 +5,7 @@
 
 The pipeline's own stages make a data set of the built-in gallery and train one small model on it for several lengths.
 Each length paints one pool of pictures, whose features are computed once. Each comparison draws its pictures and its
-held-out paintings from the pools, without replacement, and `atelier.metrics.bootstrap` decides at the default of
+held-out paintings from the pools, without replacement, and `atelier.metrics.compare` decides at the default of
 nightly.gate.
 
 1. A model against itself: both sides are different pictures of one model. Every promotion is a false one.
@@ -38,8 +38,7 @@ from ruamel.yaml import YAML
 
 from atelier.data.dataset import open_dataset
 from atelier.files import write_json
-from atelier.metrics.bootstrap import paired_bootstrap
-from atelier.metrics.compare import SPACE_PAINTINGS
+from atelier.metrics.compare import SPACE_PAINTINGS, paired_bootstrap
 from atelier.metrics.distances import kid
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.networks import load_generator

@@ -20,8 +20,7 @@ from flows.orchestration import server_config
 from flows.records.networks import Networks
 from flows.repaint import job
 from flows.repaint.job import Workspace
-from flows.repaint.output import OutputFolder
-from flows.repaint.picture import Picture, read_pictures
+from flows.repaint.picture import OutputFolder, Picture, read_pictures
 from flows.repaint.report import Report
 from flows.repaint.session import Outcome, Session
 from flows.repaint.variations import Changes, paint_variations

@@ -9,8 +9,8 @@ import torch
 
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
-from atelier.training.checkpoints import Checkpoints
 from atelier.training.config import TrainingPlan
+from atelier.training.state import Checkpoints
 from atelier.training.trainer import Trainer
 from tests.datasets import noise
 

@@ -1,6 +1,6 @@
 """The result of comparing two generators (champion and challenger) by their distances from held-out paintings.
 
-Data and words only, without torch: `atelier.metrics.bootstrap` computes a `Comparison`, `atelier.metrics.compare`
+Data and words only, without torch: `atelier.metrics.compare` computes a `Comparison`, `atelier.metrics.compare`
 writes it as JSON, and the nightly flow reads that file.
 """
 

@@ -19,12 +19,11 @@ from atelier.training.augment import AdaptiveProbability, Augment, probability_b
 from atelier.training.config import TrainingPlan, in_precision
 from atelier.training.data import ResidentData, to_device
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup, share_batch_norms
-from atelier.training.initial import Networks, Start
+from atelier.training.initial import Networks, PrincipalLatents, Start
 from atelier.training.losses import AdversarialLoss, Logs, reconstruction_loss
 from atelier.training.micro_batches import MicroBatches
 from atelier.training.monitor import RunningMean
 from atelier.training.state import TrainingState, generator_for
-from atelier.training.warm_start import PrincipalLatents
 
 
 class TrainingStep:

@@ -16,7 +16,6 @@ from torch import nn
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.training.checkpoints import Checkpoints
 from atelier.training.config import TrainingPlan
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atelier.training.ema import Previews
@@ -31,7 +30,7 @@ from atelier.training.monitor import (
     rollback_target,
     snapshots_to_keep,
 )
-from atelier.training.state import read_notes, tensors_of
+from atelier.training.state import Checkpoints, read_notes, tensors_of
 from atelier.training.step import TrainingStep
 
 CHECK_STEPS = 50  # the losses are read from the device, for the progress line, once in so many steps

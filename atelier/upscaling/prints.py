@@ -22,19 +22,8 @@ from atelier.progress import ProgressCallback, ignore_progress
 from atelier.provenance.facts import Scalar, SoftwareFacts, UpscaleFacts
 from atelier.settings.messages import counted
 from atelier.settings.schema import Print, Upscale
-from atelier.upscaling.enlarge import (
-    LANCZOS_REACH_PX,
-    allocate_print,
-    lanczos_into,
-    passes,
-)
-from atelier.upscaling.external import (
-    CONTEXT_PX,
-    TILE_SIDES_PX,
-    External,
-    external_into,
-    open_external,
-)
+from atelier.upscaling.enlarge import LANCZOS_REACH_PX, allocate_print, lanczos_into, passes
+from atelier.upscaling.external import CONTEXT_PX, TILE_SIDES_PX, External, external_into, open_external
 from atelier.upscaling.network import SRVGGNetCompact, enlarge_into, load_upscaler
 
 MM_PER_INCH = 25.4

@@ -27,8 +27,8 @@ from atelier.provenance.contract import LOCK, Answer, Job, Jobs
 from atelier.provenance.facts import FORMAT, ModelFacts, Provenance
 from flows.records.networks import NetworkKey, Networks
 from flows.repaint import past_code
-from flows.repaint.output import OutputFolder
 from flows.repaint.past_code import Code
+from flows.repaint.picture import OutputFolder
 from flows.runtime import work_tree
 from flows.runtime.process import TICK_S, Child
 

@@ -12,14 +12,14 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.importers.__main__ import import_model
-from atelier.model_store import (
+from atelier.model_store import (  # fmt: skip
     BASE_MODEL,
     BASE_NETWORK,
     GALLERY_BASE_MODEL,
     SHIPPED_MODELS,
     content_hash,
     start_path,
-)  # fmt: skip
+)
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
 from atelier.networks.weights import save_weights
 from atelier.settings.load import load_params

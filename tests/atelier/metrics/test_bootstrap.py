@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
-from atelier.metrics.bootstrap import paired_bootstrap
+from atelier.metrics.compare import paired_bootstrap
 from atelier.metrics.comparison import Comparison, Gain
 from atelier.metrics.distances import kid
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace

@@ -13,8 +13,8 @@ import torch
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.training.checkpoints import Checkpoints
 from atelier.training.monitor import MAX_ROLLBACKS, best
+from atelier.training.state import Checkpoints
 from atelier.training.trainer import Stopped, Trainer
 from tests.collapsing import GOOD, MOMENTS, PLAN, Judged, judged
 from tests.datasets import noise

@@ -14,10 +14,10 @@ from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.data import ResidentData
 from atelier.training.distributed import SINGLE_PROCESS
+from atelier.training.initial import JITTER_STD, PrincipalLatents
 from atelier.training.optimizers import hidden_kernels
 from atelier.training.state import generator_for
 from atelier.training.trainer import Stopped, Trainer
-from atelier.training.warm_start import JITTER_STD, PrincipalLatents
 from tests.datasets import noise, pack_blots
 
 pytestmark = pytest.mark.usefixtures("judged_small")

@@ -10,7 +10,7 @@ import pytest
 
 from atelier.provenance.facts import Provenance, read_provenance
 from flows.records import lineage
-from flows.repaint.output import OutputFolder
+from flows.repaint.picture import OutputFolder
 from tests.flows.kept_studio import KeptStudio, work
 
 OLD = {
