@@ -70,6 +70,14 @@ def test_settings_in_yaml_blocks_are_valid(page: Path) -> None:
             Params.model_validate(settings)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_files_of_this_repository_that_are_named_exist(page: Path) -> None:
+    for name in re.findall(
+        r"(?<![\w/.])((?:atelier|flows|tasks|tests|tools|bench|examples)/[\w/.-]+)", page.read_text()
+    ):
+        assert (ROOT / name.rstrip(".")).exists() or name == "tasks/NAME.py", name
+
+
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
