@@ -87,7 +87,7 @@ class Person:
     def explore(self) -> None:
         """Do what an exploration does, with one completed trial."""
         ours = trials_clone.snapshot(self.root)
-        trials_clone.prepare(ours, "sea")
+        trials_clone.prepare(ours, "sea", ["sea"])
         ours.clean()
         editing.edit_params(ours.root / "params.yaml", {"train.lr": self.random.random() / 1000})
         theirs = ExploreTree(ours.root, self.tree.environment)

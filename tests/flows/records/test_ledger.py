@@ -218,7 +218,7 @@ def test_the_command_tells_which_picture_a_file_is(studio, tmp_path) -> None:
     assert asked.exit_code == 1
     lines = asked.output.splitlines()
     assert len(lines) == 4 and "Traceback" not in asked.output
-    for line, words in zip(lines, ("unknown", "a device", "no picture", "a folder"), strict=True):
+    for line, words in zip(lines, ("unknown", "a device", "not a picture", "a folder"), strict=True):
         assert words in line
 
 
