@@ -63,9 +63,7 @@ def test_without_the_weights_of_the_feature_extractor_nothing_is_trained(
 ) -> None:
     monkeypatch.setattr(features, "PACKAGE", "no-such-package")
     features.read_lite0_weights.cache_clear()
-    with pytest.raises(
-        AtelierError, match="no-such-package, which metrics need, is not installed"
-    ):
+    with pytest.raises(AtelierError, match="no-such-package, which metrics need, is not installed"):
         run(stage())
     assert not list(Path(".atelier").glob("train/*/state-*"))
 

@@ -17,6 +17,7 @@ from atelier.networks.latent_field import (
     render_seed,
     to_pixels,
 )
+from atelier.networks.sketch import EVAL_NOISE, UpsampleConvWithNoise
 from tests.models import save_small_generator
 
 SKETCH = NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 4, "noise": 4})
@@ -98,3 +99,12 @@ def test_a_generator_without_noise_has_no_grain(tmp_path):
     save_small_generator(tmp_path / "g.safetensors")
     dcgan, _ = load_generator(tmp_path / "g.safetensors")
     assert grain_function(dcgan, recipe((2, 2)))(1, 1).shape == (0,)
+
+
+def test_in_eval_mode_the_noise_has_half_of_the_strength_that_training_sees() -> None:
+    layer = UpsampleConvWithNoise(6, 4, 2).double()
+    features, noise = torch.randn(1, 6, 5, 5).double(), torch.randn(1, 2, 5, 5).double()
+    trained = layer.train()(features, noise) - layer(features, 0 * noise)
+    painted = layer.eval()(features, noise) - layer(features, 0 * noise)
+    torch.testing.assert_close(painted, EVAL_NOISE * trained)
+    assert EVAL_NOISE == 0.5 and trained.abs().max() > 0
