@@ -32,9 +32,7 @@ PRINTS = DATA / "prints"
 STATE = Path(".atelier")  # <stage>/ has the resumable state of a stage
 ARRIVALS = STATE / "images"  # downloaded pictures, from run to run
 PROGRESS = STATE / "progress"  # <stage>.json: how far the stage is
-EXECUTED = (
-    STATE / "executed"
-)  # <stage>.json: a stage succeeded; those that DVC restored from its cache write none
+EXECUTED = STATE / "executed"  # <stage>.json: a stage ran and succeeded, instead of coming from DVC's cache
 FAILED = STATE / "failed"  # <stage>.json: why a stage failed
 LOCK_FILE_COPY = STATE / "dvc.lock"  # made when a stage begins
 LOCK_FILE_DAMAGED = STATE / "dvc.lock.damaged"

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from atelier import __version__
+from atelier.errors import run_for_exit_code
 from flows.commands import explore, ledger, models, nightly, paintings, reproduce, walk
-from flows.runtime import process, work_tree
+from flows.runtime import work_tree
 
 app = typer.Typer(
     help="An archive of paintings becomes a studio: scrape, download, train a GAN, generate artworks, print them.",
@@ -63,7 +64,7 @@ def main() -> None:
         app()
         return 0
 
-    sys.exit(process.run_for_exit_code(work, ""))
+    sys.exit(run_for_exit_code(work, ""))
 
 
 if __name__ == "__main__":

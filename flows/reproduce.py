@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.paths import REPRODUCE, REPRODUCED
 from flows.orchestration import server_config
 from flows.records.networks import Networks
@@ -48,7 +48,7 @@ class Request:
 
 def main(request: Request) -> int:
     """Run a request. Returns 0 if every picture is reproduced, 1 if one differs or failed, 130 or 143 if stopped."""
-    return process.run_for_exit_code(lambda: _reproduce(request), "")
+    return run_for_exit_code(lambda: _reproduce(request), "")
 
 
 def _reproduce(request: Request) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.paths import PARAMS
 from atelier.settings.load import load_params
 from flows.runtime import process, work_tree
@@ -26,7 +26,7 @@ def main(targets: Sequence[str]) -> int:
         with work_tree.only_flow():
             return _run(targets)
 
-    return process.run_for_exit_code(work, "the next run goes on from here")
+    return run_for_exit_code(work, "the next run goes on from here")
 
 
 def _run(targets: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.paths import PARAMS
-from atelier.settings import edit as editing
+from atelier.settings.edit import Change, edit_params
 from atelier.settings.load import load_params
 from atelier.settings.schema import Nightly, Params
 from flows.clones import sibling
@@ -85,9 +85,9 @@ def committed_params(user: Path) -> Params:
     return load_params(Path(f"params.yaml (of commit {head})"), git_bytes(user, "show", "HEAD:params.yaml"))
 
 
-def set_params(clone: Clone, changes: Mapping[str, object]) -> list[editing.Change]:
+def set_params(clone: Clone, changes: Mapping[str, object]) -> list[Change]:
     """Set dotted keys of the clone's params.yaml; return what that changed."""
-    return editing.edit_params(clone.root / PARAMS, changes)
+    return edit_params(clone.root / PARAMS, changes)
 
 
 def _check(user: Path, branch: str) -> tuple[str, str]:

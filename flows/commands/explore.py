@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.paths import PARAMS
-from flows.runtime import process, work_tree
+from flows.runtime import work_tree
 
 if TYPE_CHECKING:
     from flows.trials.record import Exploration, Request
@@ -68,7 +68,7 @@ def apply(
     ] = None,
 ) -> None:
     """Adopt an experiment: take over its params.yaml, dvc.lock and data/, then run the stages that it lacks."""
-    sys.exit(process.run_for_exit_code(lambda: _apply(name, trial), GOES_ON))
+    sys.exit(run_for_exit_code(lambda: _apply(name, trial), GOES_ON))
 
 
 @app.command()
@@ -98,7 +98,7 @@ def _explore(
         raise AtelierError("train.minutes is among the settings to try: leave out --minutes")
     fixed = {} if minutes is None else {"train.minutes": minutes}
     request = Request(mode, axes, fixed, trials, seed, by, name)
-    sys.exit(process.run_for_exit_code(lambda: _run(request), GOES_ON))
+    sys.exit(run_for_exit_code(lambda: _run(request), GOES_ON))
 
 
 def _run(request: "Request") -> int:

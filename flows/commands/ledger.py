@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.settings.messages import counted
-from flows.runtime import process, work_tree
+from flows.runtime import work_tree
 
 if TYPE_CHECKING:
     from flows.records.history import Commit
@@ -43,7 +43,7 @@ def ledger(
                 return _print_models(book)
             return _print_files(book, {escaped(file): here / file for file in files})
 
-    sys.exit(process.run_for_exit_code(work, "what has been read is kept"))
+    sys.exit(run_for_exit_code(work, "what has been read is kept"))
 
 
 def _print_models(book: "Ledger") -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, run_for_exit_code
 from atelier.settings.messages import counted
 from flows.repo import git
 from flows.runtime import process, work_tree
@@ -25,7 +25,7 @@ def run(
     night: Annotated[str | None, typer.Option(help="a date like 2026-11-30; today by default")] = None,
 ) -> None:
     """Run one night now."""
-    sys.exit(process.run_for_exit_code(lambda: _run(night), "the next night goes on from here"))
+    sys.exit(run_for_exit_code(lambda: _run(night), "the next night goes on from here"))
 
 
 @app.command()

@@ -21,7 +21,6 @@ import psutil
 
 from atelier import parent_death
 from atelier.errors import AtelierError
-from atelier.errors import run_for_exit_code as run_for_exit_code
 
 CHECK_EVERY_S = 0.5
 TICK_S = 1.0  # the longest time between two ticks of a command that prints nothing
