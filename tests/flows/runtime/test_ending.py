@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from atelier.errors import AtelierError
-from flows.runtime.process import Child, run_for_exit_code, server_needed
+from atelier.errors import AtelierError, run_for_exit_code
+from flows.runtime.process import Child, server_needed
 
 
 @pytest.fixture(autouse=True)
