@@ -27,13 +27,9 @@ def pick_device(wanted: str) -> tuple[torch.device, str]:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     match wanted:
         case "cuda" if not cuda:
-            raise AtelierError(
-                "the device is set to cuda, but torch finds no CUDA device: set it to auto or cpu"
-            )
+            raise AtelierError("the device is set to cuda, but torch finds no CUDA device: set it to auto or cpu")
         case "mps" if not mps:
-            raise AtelierError(
-                "the device is set to mps, but torch finds no Apple GPU: set it to auto or cpu"
-            )
+            raise AtelierError("the device is set to mps, but torch finds no Apple GPU: set it to auto or cpu")
         case "cuda":
             return torch.device("cuda"), f"{_cuda_name()}, as asked"
         case "mps" | "cpu":

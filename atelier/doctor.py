@@ -93,12 +93,8 @@ def check_torch(built_for: str | None, works: bool, driver: str | None) -> Findi
         return Finding("torch", "ok", f"{version} for CUDA {built_for}; no NVIDIA driver, so it uses the CPU")
     oldest = OLDEST_DRIVERS.get(int(built_for.split(".")[0]), 0)
     if int(driver.split(".")[0]) < oldest:
-        message = (
-            f"{version} for CUDA {built_for} needs a driver of {oldest} or newer; this machine has {driver}"
-        )
-        return Finding(
-            "torch", "wrong", message, f"update the NVIDIA driver to {oldest} or newer, and restart"
-        )
+        message = f"{version} for CUDA {built_for} needs a driver of {oldest} or newer; this machine has {driver}"
+        return Finding("torch", "wrong", message, f"update the NVIDIA driver to {oldest} or newer, and restart")
     if not works:
         message = f"{version} for CUDA {built_for} finds no GPU, though the driver is {driver}"
         fix = "see `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container, start it with its GPUs"
@@ -172,9 +168,7 @@ def _try_product(what: str, device: torch.device, describe: Callable[[], str]) -
 def _multiplies_correctly(device: torch.device) -> bool:
     """Return whether a product of integer matrices is right; it is exact in float32, whatever the order of sums."""
     draws = torch.Generator().manual_seed(0)
-    left, right = (
-        torch.randint(-8, 9, (MATRIX_SIZE, MATRIX_SIZE), generator=draws, dtype=torch.float32) for _ in "ab"
-    )
+    left, right = (torch.randint(-8, 9, (MATRIX_SIZE, MATRIX_SIZE), generator=draws, dtype=torch.float32) for _ in "ab")
     product = (left.to(device) @ right.to(device)).cpu()
     return torch.equal(product[::64], left[::64] @ right)
 

@@ -19,9 +19,7 @@ GENERATOR_FILE = "generator.safetensors"
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 FACTS_FILE = "model.json"
 BASE_MODEL = Path("models/base-64-a307d11006225ade")  # by tools/make_base.py; its README.md is the model card
-GALLERY_BASE_MODEL = Path(
-    "models/seascapes-64-8e2929f5f0563c42"
-)  # BASE_MODEL, trained further on seascapes as well
+GALLERY_BASE_MODEL = Path("models/seascapes-64-8e2929f5f0563c42")  # BASE_MODEL, trained further on seascapes as well
 SHIPPED_MODELS = (BASE_MODEL, GALLERY_BASE_MODEL)  # both of BASE_NETWORK, and in git
 BASE_NETWORK: Mapping[str, Any] = {
     "arch": "sketch", "resolution": 64, "settings": {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8},

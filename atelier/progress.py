@@ -33,9 +33,7 @@ class Progress:
     done, total, unit, rate, note, picture and scores; `rate` is units per second, without those of earlier runs.
     """
 
-    def __init__(
-        self, stage: str, total: float, unit: str, directory: Path | None = None, start: float = 0
-    ) -> None:
+    def __init__(self, stage: str, total: float, unit: str, directory: Path | None = None, start: float = 0) -> None:
         self.stage, self.total, self.unit = stage, total, unit
         self._path = directory / f"{stage}.json" if directory else None
         self._start = self.done = start

@@ -37,9 +37,7 @@ def clean(text: str) -> str:
     if text.isprintable():  # nearly every text, in a tenth of the time
         return unicodedata.normalize("NFC", " ".join(text.split()))[:MAX_CHARS]
     text = text.encode("utf-8", "replace").decode()
-    kept = "".join(
-        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text
-    )
+    kept = "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text)
     return unicodedata.normalize("NFC", " ".join(kept.split()))[:MAX_CHARS]
 
 

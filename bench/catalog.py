@@ -70,9 +70,7 @@ def _scrape(root: Path, base_url: str) -> float:
         text = text.replace(old, new, 1)
     (root / "params.yaml").write_text(text, encoding="utf-8")
     command = [sys.executable, "-c", STAGE]
-    return _seconds(
-        lambda: subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-    )
+    return _seconds(lambda: subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True))
 
 
 def _seconds(work) -> float:

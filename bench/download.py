@@ -176,9 +176,7 @@ def decode_nothing() -> None:
 def img2dataset_command() -> list[str]:
     uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.prefix) / "bin" / "uv")
     if not Path(uv).exists():
-        sys.exit(
-            "bench/download.py: img2dataset needs an environment of its own, made by uv: set UV to its path"
-        )
+        sys.exit("bench/download.py: img2dataset needs an environment of its own, made by uv: set UV to its path")
     return [uv, "tool", "run", "--python", "3.11", "--from", IMG2DATASET, "img2dataset"]
 
 
@@ -261,9 +259,7 @@ def serve(pictures: int, ready: Connection) -> None:
 def painting(seed: int) -> bytes:
     """A JPEG with about as many bytes as a painting of this size: smooth colours with a grain."""
     rng = np.random.default_rng(seed)
-    colours = Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)).resize(
-        SIZE, Image.Resampling.BICUBIC
-    )
+    colours = Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
     grain = rng.normal(0, 9, (SIZE[1], SIZE[0], 1))
     pixels = np.clip(np.asarray(colours) + grain, 0, 255).astype(np.uint8)
     file = io.BytesIO()

@@ -82,28 +82,20 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="false and true promotions of the night's comparison")
-    parser.add_argument(
-        "--comparisons", type=int, default=400, help="of a model with itself, over all models"
-    )
+    parser.add_argument("--comparisons", type=int, default=400, help="of a model with itself, over all models")
     parser.add_argument("--pairs", type=int, default=40, help="comparisons of each length with the longest")
     parser.add_argument("--samples", type=int, default=200, help="pictures that each side paints")
     parser.add_argument("--paintings", type=int, default=100, help="held-out paintings of a comparison")
-    parser.add_argument(
-        "--lengths", type=int, nargs="+", default=LENGTHS_KIMG, help="of the trainings, in kimg"
-    )
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS_KIMG, help="of the trainings, in kimg")
     parser.add_argument("--pool", type=int, default=4000, help="pictures that each length paints")
-    parser.add_argument(
-        "--works", type=int, default=1600, help="of the built-in gallery, half of them held out"
-    )
+    parser.add_argument("--works", type=int, default=1600, help="of the built-in gallery, half of them held out")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--scratch", type=Path, default=ROOT / ".atelier" / "gate")
     arguments = parser.parse_args()
     place = arguments.scratch.resolve()
     names = pools(place, arguments.lengths, arguments.pool, arguments.works)
     sizes = (arguments.samples, arguments.paintings)
-    same = [
-        Draw(names[n % len(names)], names[n % len(names)], *sizes, n) for n in range(arguments.comparisons)
-    ]
+    same = [Draw(names[n % len(names)], names[n % len(names)], *sizes, n) for n in range(arguments.comparisons)]
     longest = names[-1]
     different = [Draw(name, longest, *sizes, seed) for seed in range(arguments.pairs) for name in names[:-1]]
     with ProcessPoolExecutor(arguments.jobs, initializer=os.chdir, initargs=(place,)) as workers:
@@ -205,9 +197,7 @@ def report_same(draws: Sequence[Draw], results: Sequence[Outcome], names: Sequen
             fmean("worse" in (result.kid, result.kid_coarse) for result in own),
             fmean(result.wins for result in own),
         ]
-        print(
-            f"| {name} | {len(own)} | {' | '.join(f'{100 * share:.1f} %' for share in shares)} |", flush=True
-        )
+        print(f"| {name} | {len(own)} | {' | '.join(f'{100 * share:.1f} %' for share in shares)} |", flush=True)
 
 
 def report_pairs(

@@ -123,9 +123,7 @@ def main() -> int:
         list(pool.map(work, benches))
     if not any(tally.differences for tally in tallies.values()):
         shutil.rmtree(place)
-    print(
-        "\n| killed | rounds | " + " | ".join((*VICTIMS, TORN)) + " | differences |\n|---|---|" + "---|" * 6
-    )
+    print("\n| killed | rounds | " + " | ".join((*VICTIMS, TORN)) + " | differences |\n|---|---|" + "---|" * 6)
     for name, tally in tallies.items():
         counts = " | ".join(str(tally.victims[word]) for word in (*VICTIMS, TORN))
         print(f"| {name} | {tally.rounds} | {counts} | {len(tally.differences)} |")
@@ -227,9 +225,7 @@ class Bench:
 
     def run(self, *command: str, root: Path | None = None) -> str:
         """Run a command that must succeed; return its standard output."""
-        done = subprocess.run(
-            command, cwd=root or self.studio, env=self._environment, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=root or self.studio, env=self._environment, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout

@@ -49,12 +49,8 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="pictures larger than memory")
-    parser.add_argument(
-        "--canvas", type=int, nargs=2, default=[160, 320], help="of the mural, in cells of 64 px"
-    )
-    parser.add_argument(
-        "--both", type=int, nargs=2, default=[24, 48], help="a canvas that also fits as a whole"
-    )
+    parser.add_argument("--canvas", type=int, nargs=2, default=[160, 320], help="of the mural, in cells of 64 px")
+    parser.add_argument("--both", type=int, nargs=2, default=[24, 48], help="a canvas that also fits as a whole")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--as", dest="child", choices=sorted(WAYS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -80,9 +76,7 @@ def main() -> None:
         print(f"murals  {'all have the same pixels' if alike else 'THE PIXELS DIFFER'}")
         mural = child("stage", arguments.canvas)
         speed = f"{mural.mpx / mural.seconds:6.2f} Mpx/s  {mural.seconds:,.0f} s, TIFF included"
-        print(
-            f"murals  stage   {mural.size}  {speed}  peak {mural.peak_mb:,.0f} MB  file {mural.file_mb:,.0f} MB"
-        )
+        print(f"murals  stage   {mural.size}  {speed}  peak {mural.peak_mb:,.0f} MB  file {mural.file_mb:,.0f} MB")
 
 
 def whole(recipe: Recipe) -> np.ndarray:

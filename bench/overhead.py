@@ -56,9 +56,7 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:<16}{seconds:6.2f} s")
     both = [each["flow"] - each["dvc status"] - each["Prefect alone"] for each in rounds]
-    print(
-        f"the flow costs {statistics.median(both):+.2f} s over dvc status and Prefect alone, which it does both"
-    )
+    print(f"the flow costs {statistics.median(both):+.2f} s over dvc status and Prefect alone, which it does both")
 
 
 @contextmanager

@@ -49,9 +49,7 @@ Result = TypeVar("Result")
 def main() -> None:
     parser = argparse.ArgumentParser(description="the download stage at 100,000 works")
     parser.add_argument("--works", type=int, default=100_000)
-    parser.add_argument(
-        "--loose", type=int, default=20_000, help="works at which tars and loose files are compared"
-    )
+    parser.add_argument("--loose", type=int, default=20_000, help="works at which tars and loose files are compared")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         studio = Path(name)
@@ -136,9 +134,7 @@ def changed(items: list[Item]) -> str:
 def stage() -> tuple[float, float]:
     """Run the stage as DVC would; returns seconds and peak memory in megabytes."""
     began_s = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.download"], env=ENVIRONMENT, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-m", "tasks.download"], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     _, code, usage = os.wait4(process.pid, 0)
     if code:
         sys.exit(f"bench/scale.py: the stage ended with {code}")
@@ -154,9 +150,7 @@ def new_studio(dvc_yaml: str | None) -> None:
 
 
 def dvc(*arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
 
 
 def status(title: str, target: str = "") -> None:

@@ -98,9 +98,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if options.busy:
         torch.set_num_threads(1)
-    where = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    )
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {where}" + (", processor time" if options.busy else ""))
     rates = {precision: matrix_rate(precision, device, options.busy) for precision in ("float32", "bfloat16")}
     print("matrix rate: " + ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in rates.items()))
@@ -178,17 +176,11 @@ def a_round(busy: bool) -> float:
     return timed(STEPS[0], 2, busy)
 
 
-def report(
-    case: Case, contestants: dict[str, Contestant], rates: dict[str, float], device: torch.device
-) -> None:
+def report(case: Case, contestants: dict[str, Contestant], rates: dict[str, float], device: torch.device) -> None:
     first = next(iter(contestants.values()))
     flop = flop_of(our_step(case, "float32", device))
     print(f"\n{case.name}, batch {case.batch}, {flop / 1e9:.1f} GFLOP a step; auto is {auto(device)}")
-    print(
-        "| | ms a step | img/s | s/kimg | against the first | peak MB | of the matrix rate |\n"
-        + "|---" * 7
-        + "|"
-    )
+    print("| | ms a step | img/s | s/kimg | against the first | peak MB | of the matrix rate |\n" + "|---" * 7 + "|")
     for name, contestant in contestants.items():
         median_s = statistics.median(contestant.seconds)
         pairs = zip(first.seconds, contestant.seconds, strict=True)
@@ -262,9 +254,7 @@ def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
             network.to(memory_format=torch.channels_last)
     paints, judges = (torch.compile(n) if option.compiled else n for n in (generator, discriminator))
     criterion = nn.BCELoss()
-    adam_g, adam_d = (
-        torch.optim.Adam(part.parameters(), lr=LR, betas=BETAS) for part in (generator, discriminator)
-    )
+    adam_g, adam_d = (torch.optim.Adam(part.parameters(), lr=LR, betas=BETAS) for part in (generator, discriminator))
     real = torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1
     ones, zeros = torch.ones(batch, device=device), torch.zeros(batch, device=device)
 

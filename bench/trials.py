@@ -87,9 +87,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(columns)} |", flush=True)
 
 
-def trained(
-    dataset: PackedDataset, settings: Mapping[str, Any], seconds: float, seed: int
-) -> tuple[Trainer, float]:
+def trained(dataset: PackedDataset, settings: Mapping[str, Any], seconds: float, seed: int) -> tuple[Trainer, float]:
     """Train for about so many processor seconds; the trainer, and how many they were."""
     given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
     frozen = given.pop(FROZEN, 0)
@@ -109,9 +107,7 @@ def trained(
     return trainer, time.process_time() - began
 
 
-def _trainer(
-    plan: TrainingPlan, dataset: PackedDataset, states: Path, start: Start | None, frozen: int
-) -> Trainer:
+def _trainer(plan: TrainingPlan, dataset: PackedDataset, states: Path, start: Start | None, frozen: int) -> Trainer:
     trainer = Trainer(plan, dataset, CPU, states, start)
     convolutions = [layer for layer in trainer.discriminator.modules() if isinstance(layer, nn.Conv2d)]
     for layer in convolutions[:frozen]:
@@ -135,9 +131,7 @@ class Judge:
     def __init__(self, dataset: PackedDataset) -> None:
         self._features = FeatureExtractor()
         paintings = np.array(dataset.train.images)
-        self._references = [
-            Reference.of(self._features(paintings, coarse=coarse)) for coarse in (False, True)
-        ]
+        self._references = [Reference.of(self._features(paintings, coarse=coarse)) for coarse in (False, True)]
         self._panel = QuickPanel(paintings, np.array(dataset.held_out.images))
 
     def scores(self, pictures: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[float, float, float]:

@@ -51,9 +51,7 @@ def speeds(path: Path) -> None:
     for name, rate in rates.items():
         print(f"upscale  {name:9} {rate:8.2f} Mpx/s   ours is {rates['ours'] / rate:.3g} times as fast")
     difference = np.abs(methods["ours"](pictures["ours"]).astype(int) - methods["spandrel"](pictures["ours"]))
-    print(
-        f"upscale  ours and spandrel differ by {difference.max()} of 255 at most, in {difference.sum():,} values"
-    )
+    print(f"upscale  ours and spandrel differ by {difference.max()} of 255 at most, in {difference.sum():,} values")
 
 
 def memory(path: Path) -> None:

@@ -131,9 +131,7 @@ def trained(config: UpscalerConfig, pictures: list[Pixels], scratch: Path) -> SR
     return trainer.network.eval().requires_grad_(False)
 
 
-def gains_of(
-    network: SRVGGNetCompact, held_out: Sequence[Painting], scale: int
-) -> Iterator[tuple[str, float]]:
+def gains_of(network: SRVGGNetCompact, held_out: Sequence[Painting], scale: int) -> Iterator[tuple[str, float]]:
     """Each painting's title and its gain in PSNR-Y over Lanczos, in dB."""
     for painting in held_out:
         large = crop_to_multiple(painting.pixels, scale)

@@ -29,9 +29,7 @@ def _options(
 
 @app.command()
 def run(
-    stages: Annotated[
-        list[str] | None, typer.Argument(help="run up to these stages; all stages by default")
-    ] = None,
+    stages: Annotated[list[str] | None, typer.Argument(help="run up to these stages; all stages by default")] = None,
 ) -> None:
     """Run the pipeline like `dvc repro`, recorded by Prefect."""
     from flows import studio

@@ -58,9 +58,7 @@ def explore(name: str, runner: TrialRunner) -> State:
         turns += 1
         experiment = exploration.experiment(turn[0])
         # called and not submitted: Ctrl-C and SIGTERM reach the training only from the main thread
-        state = run_trial.with_options(name=experiment, task_run_name=experiment)(
-            runner, *turn, return_state=True
-        )
+        state = run_trial.with_options(name=experiment, task_run_name=experiment)(runner, *turn, return_state=True)
         if len(runner.ended) != turns:  # the trial has not ended and is not in the record
             message = state.message or "it ended without a word"
             stopped = state.name in (STOPPED, OUT_OF_REACH)

@@ -84,9 +84,7 @@ def nightly(night: date | None = None) -> State:
         with work_tree.only_flow("night"):
             last = Night.last(user)
             if last and scheduled_start() < last.started:
-                return Completed(
-                    name="Skipped", message=f"superseded by the night of {last.night}: {last.message}"
-                )
+                return Completed(name="Skipped", message=f"superseded by the night of {last.night}: {last.message}")
             which = night or scheduled_start().date()
             outcome, message = _night(user, which)
             incomplete = _try_to_report(lambda: Night(which, outcome, message, started).write(user))
@@ -117,9 +115,7 @@ def _night(user: Path, night: date) -> tuple[Outcome, str]:
 class _Challenge:
     """A night's challenger: its training, the comparison with the champion and the promotion."""
 
-    def __init__(
-        self, clone: Clone, before: Champion | None, night: date, params: Params, logger: Logger
-    ) -> None:
+    def __init__(self, clone: Clone, before: Champion | None, night: date, params: Params, logger: Logger) -> None:
         self._clone, self._champion, self._night, self._params = clone, before, night, params
         self._page = RunPage(logger)
         self._pipeline = PipelineRun(stages.plan([], logger.info))
@@ -148,9 +144,7 @@ class _Challenge:
             assert old and self._comparison
             return "Kept", f"v{old.version} stays: {self._comparison.short}"
         self._run_stages()  # the artworks and prints of the new champion
-        state = promote(
-            self._clone, old, self._night, reason, wait_for=self._pipeline.leaves, return_state=True
-        )
+        state = promote(self._clone, old, self._night, reason, wait_for=self._pipeline.leaves, return_state=True)
         self._promotion = _result(Promotion, state)
         return "Promoted", f"{self._promotion.tag}: {reason}"
 

@@ -188,14 +188,10 @@ def _paint_all_in_flow(sessions: Sequence[Session], changes: Changes | None, rep
     @flow(name="vary" if changes else "reproduce", persist_result=False, validate_parameters=False)
     def reproduce() -> State:
         states = []
-        for (
-            session
-        ) in sessions:  # called, not submitted: in the main thread Ctrl-C and SIGTERM stop the painting
+        for session in sessions:  # called, not submitted: in the main thread Ctrl-C and SIGTERM stop the painting
             named = paint_again.with_options(name=f"model {session.model.md5[:8]}")
             states.append(named(session, return_state=True))
-        failures = [
-            state.message or "a model's pictures failed" for state in states if not state.is_completed()
-        ]
+        failures = [state.message or "a model's pictures failed" for state in states if not state.is_completed()]
         failure = "; ".join(failures)
         if failure:
             report.refuse_rest(failure)

@@ -48,8 +48,7 @@ def run(stage: Stage) -> str:
                 else "the one catalogued work gave no"
             )
             raise AtelierError(
-                f"{none} picture (reasons above): "
-                "check scrape.source and the limits of `download` in params.yaml"
+                f"{none} picture (reasons above): check scrape.source and the limits of `download` in params.yaml"
             )
         with full_disk_explained(arrivals.path):
             write_shards(shard_items(works, records, source, arrivals), SHARDS)
@@ -66,9 +65,7 @@ def run(stage: Stage) -> str:
 def source_spec(params: Params) -> Iterator[SourceSpec]:
     """The source that `scrape` has catalogued; the built-in gallery's server runs until the block ends."""
     scrape, section = params.scrape, params.download
-    site = partial(
-        SiteSpec, retries=section.retries, timeout_s=section.timeout_s, max_bytes=section.max_bytes
-    )
+    site = partial(SiteSpec, retries=section.retries, timeout_s=section.timeout_s, max_bytes=section.max_bytes)
     match scrape.source:
         case "folder":
             yield FolderSpec(image_folder(scrape.folder).absolute(), section.max_bytes)

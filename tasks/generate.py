@@ -83,9 +83,7 @@ def _pick_facts(params: Generate) -> PickFacts | None:
     return PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
 
 
-def _write_murals(
-    stage: Stage, generator: nn.Module, pictures: list[Provenance], height: int, width: int
-) -> str:
+def _write_murals(stage: Stage, generator: nn.Module, pictures: list[Provenance], height: int, width: int) -> str:
     """Paint pictures that are too large for PNGs as TIFFs, which stay in the stage's state until all are finished."""
     code = key_of(facts_of(stage, {"device": next(generator.parameters()).device.type}))
     folders = {stage.state / folder_name(picture, code): picture for picture in pictures}

@@ -186,9 +186,7 @@ def _lacking(key: str, wanted: Any, found: Any) -> list[str]:
         return [key]
     if not isinstance(wanted, Mapping) or not isinstance(found, Mapping):
         return []
-    return [
-        name for part in wanted for name in _lacking(f"{key}.{part}", wanted[part], found.get(part, ABSENT))
-    ]
+    return [name for part in wanted for name in _lacking(f"{key}.{part}", wanted[part], found.get(part, ABSENT))]
 
 
 def _lines(path: Path) -> list[str]:

@@ -23,9 +23,7 @@ from atelier.wikiart.lists import Query, collect
 from atelier.wikiart.slugs import fetch_slugs, unknown_slug
 from tasks.stage import Stage, main
 
-RETRIES = (
-    5  # half a minute with back-off: enough for a short failure, short enough for a machine that is offline
-)
+RETRIES = 5  # half a minute with back-off: enough for a short failure, short enough for a machine that is offline
 TIMEOUT_S = 30.0
 
 
@@ -50,9 +48,7 @@ def run(stage: Stage) -> str:
     summary = f"{counted(len(found.works), 'work')} of {source}{f'; left out: {skipped}' if skipped else ''}"
     if incomplete:
         summary += f"; INCOMPLETE: {incomplete}"
-        if found.reach and (
-            found.reach.failed or not found.reach.not_asked
-        ):  # not for a budget, which is raised
+        if found.reach and (found.reach.failed or not found.reach.not_asked):  # not for a budget, which is raised
             summary += ". `dvc repro --force --single-item scrape` goes on from there"
     return summary
 
@@ -92,9 +88,7 @@ def _read_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, S
             tell=_print,
             on_progress=report_progress,
         )
-    _print(
-        f"{counted(budget.spent - before, 'request')} in this run, {budget.spent:,} for this question in all"
-    )
+    _print(f"{counted(budget.spent - before, 'request')} in this run, {budget.spent:,} for this question in all")
     return f"the {query.kind} {query.slug} at {wikiart.base_url}", found
 
 

@@ -112,9 +112,7 @@ def _stop(number: int, frame: object) -> None:
 def _print_defaults(params: Params, inputs: Inputs) -> None:
     """Print the stage's keys that params.yaml does not set: DVC does not notice when their defaults change."""
     if left_out := inputs.left_out(params.model_dump()):
-        print(
-            f"{inputs.stage}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay"
-        )
+        print(f"{inputs.stage}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay")
 
 
 def _copy_lock_file() -> None:

@@ -99,9 +99,7 @@ class States:
         return f"removed the states of {count} from {self.directory.parent}, {freed / 1e6:,.1f} MB"
 
     def _others(self) -> list[Path]:
-        return [
-            other for other in self.directory.parent.iterdir() if other != self.directory and other.is_dir()
-        ]
+        return [other for other in self.directory.parent.iterdir() if other != self.directory and other.is_dir()]
 
     def _unfinished(self) -> list[Path]:
         """Return the folders of other unfinished trainings, the latest first."""

@@ -126,9 +126,7 @@ def print_other_settings(params: Train, plan: TrainingPlan) -> None:
         if getattr(plan, name) != value
     ]
     if others:
-        print(
-            f"train: {params.arch}, with other settings than its own (which auto gives): {', '.join(others)}"
-        )
+        print(f"train: {params.arch}, with other settings than its own (which auto gives): {', '.join(others)}")
 
 
 def print_resumed(resumed: bool, trainer: Trainer, states: States) -> None:

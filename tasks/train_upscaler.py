@@ -34,9 +34,7 @@ def run(stage: Stage) -> str:
     config = config_of(params)
     pictures = load_paintings(params)
     named = {f"{stage.name}.{name}": value for name, value in asdict(config).items()}
-    states = States.of(
-        stage, {**named, SHARDS.as_posix(): pictures.content_key, f"{stage.name}.device": device.type}
-    )
+    states = States.of(stage, {**named, SHARDS.as_posix(): pictures.content_key, f"{stage.name}.device": device.type})
     states.begin()
     trainer = UpscalerTrainer(config, pictures.train, device, states.directory / "state.safetensors")
     if trainer.resume():
@@ -95,10 +93,7 @@ def write_outputs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int,
             "held_out": len(pictures.held_out),
         },
         "training": asdict(config),
-        **{
-            f"x{scale}": {name: asdict(metric) for name, metric in result.items()}
-            for scale, result in results.items()
-        },
+        **{f"x{scale}": {name: asdict(metric) for name, metric in result.items()} for scale, result in results.items()},
     }
     write_json(UPSCALER_MODEL / "report.json", report)
     write_json(

@@ -109,11 +109,7 @@ def summary(params: Upscale, sizes: Counter[tuple[int, int]], murals: int) -> st
     """Count the prints, and the murals that are not enlarged."""
     size = " and ".join(f"{width:,} × {height:,} px" for width, height in sorted(sizes))
     bits = ", 16 bits a colour" if params.bits == 16 else ""
-    parts = (
-        [f"{counted(sizes.total(), 'print')} of {size}, {params.method}, ×{params.scale}{bits}"]
-        if sizes
-        else []
-    )
+    parts = [f"{counted(sizes.total(), 'print')} of {size}, {params.method}, ×{params.scale}{bits}"] if sizes else []
     if murals:
         are = "is" if murals == 1 else "are"
         parts.append(f"{counted(murals, 'mural')} {are} passed over, at print size already")

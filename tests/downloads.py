@@ -77,9 +77,7 @@ class NoEngine:
         yield from ()
 
 
-def download_site(
-    directory: Path, site: Site, limits: Limits = LIMITS, **changes: Any
-) -> dict[str, DownloadRecord]:
+def download_site(directory: Path, site: Site, limits: Limits = LIMITS, **changes: Any) -> dict[str, DownloadRecord]:
     works = [work(offer.id, site.url_of(offer)) for offer in site.lists["genre/marina"]]
     with source_of(site, **changes) as source:
         return run_download(directory, source, works, limits)

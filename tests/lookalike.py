@@ -74,9 +74,7 @@ class Offer:
     faults: tuple[str, ...] = ()
     behaviour: str = "good"
     variants: Mapping[str, str] = field(default_factory=dict)
-    record: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # overrides keys of its list record, also with wrong values
+    record: Mapping[str, Any] = field(default_factory=dict)  # overrides keys of its list record, also with wrong values
 
     @property
     def artist_slug(self) -> str:
@@ -210,9 +208,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(
-            sys.exc_info()[1], ConnectionError
-        ):  # a client that stops reading closes the connection
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that stops reading closes the connection
             super().handle_error(request, client_address)
 
 
@@ -317,9 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, b"\xff\xd8\xff", content_type, length=10_000_000_000)
                 self.close_connection = True
             case "endless" | "drip":
-                self._stream(
-                    content_type, *((b"\0" * 65536, 0.0) if behaviour == "endless" else (b"\0", 0.05))
-                )
+                self._stream(content_type, *((b"\0" * 65536, 0.0) if behaviour == "endless" else (b"\0", 0.05)))
             case "foreign-redirect":
                 self._redirect("http://elsewhere.invalid/images/sea.jpg")
             case "redirect":

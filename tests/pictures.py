@@ -80,11 +80,7 @@ def tiff(tags: dict[int, list[int]], data: list[bytes], big_ends: bool = False, 
     entries = outside = b""
     for tag, value in sorted(values.items()):
         entries += struct.pack(f"{ends}HH{word}", tag, 16 if big else 4, len(value) // room)
-        entries += (
-            value.ljust(room, b"\0")
-            if len(value) <= room
-            else struct.pack(f"{ends}{word}", size + len(outside))
-        )
+        entries += value.ljust(room, b"\0") if len(value) <= room else struct.pack(f"{ends}{word}", size + len(outside))
         outside += value if len(value) > room else b""
     magic = (b"MM" if big_ends else b"II") + struct.pack(f"{ends}H", 43 if big else 42)
     header = magic + (struct.pack(f"{ends}HHQ", 8, 0, 16) if big else struct.pack(f"{ends}I", 8))

@@ -138,6 +138,4 @@ def _check_dvc(arguments: list[str], named: bool) -> None:
         if not named:
             raise
         with pytest.raises(SystemExit, match="0"):  # the command exists
-            get_main_parser().parse_args(
-                [*itertools.takewhile(lambda word: word.isalpha(), arguments), "--help"]
-            )
+            get_main_parser().parse_args([*itertools.takewhile(lambda word: word.isalpha(), arguments), "--help"])

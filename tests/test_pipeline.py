@@ -96,9 +96,7 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
     for path in prints:
         assert Image.open(path).size == (128, 128)
         assert facts.read_provenance(path).print is not None
-    status = subprocess.run(
-        ["git", "status", "--short"], cwd=studio, text=True, capture_output=True, check=True
-    )
+    status = subprocess.run(["git", "status", "--short"], cwd=studio, text=True, capture_output=True, check=True)
     assert "data/" not in status.stdout  # DVC's outs are ignored by files that are in git already
 
     assert repro(studio)[0] == set()

@@ -78,14 +78,8 @@ def code_of(stage: str, imports: grimp.ImportGraph) -> list[str]:
         for name in {parent for module in decisive for parent in _parents(module)} - {"atelier", "tasks"}
         if _is_folder(name, decisive, never, imports)
     }
-    paths = {
-        _path(name)
-        for name in decisive - folders
-        if not folders & set(_parents(name)) and not _is_empty(name)
-    }
-    return sorted(
-        paths | {_path(name, folder=True) for name in folders}, key=lambda path: (path[0] == "a", path)
-    )
+    paths = {_path(name) for name in decisive - folders if not folders & set(_parents(name)) and not _is_empty(name)}
+    return sorted(paths | {_path(name, folder=True) for name in folders}, key=lambda path: (path[0] == "a", path))
 
 
 def _is_folder(package: str, decisive: set[str], never: set[str], imports: grimp.ImportGraph) -> bool:

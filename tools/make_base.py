@@ -35,10 +35,7 @@ def fill(source: Path, directory: Path) -> None:
         save_as_float16(source / name, directory / name)
     header, _ = read_model(directory / GENERATOR_FILE)
     facts = {key: value for key, value in header.items() if key != "format"}
-    facts |= {
-        f"{name.split('.')[0]}_sha256": digest(directory / name)
-        for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)
-    }
+    facts |= {f"{name.split('.')[0]}_sha256": digest(directory / name) for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)}
     write_json(directory / FACTS_FILE, facts)
 
 
@@ -57,9 +54,7 @@ def main(source: Path, name: str) -> None:
         with torch.inference_mode():
             pictures.append(np.concatenate([*render_seed(generator, 1, 64)]).astype(int))
     moved = np.abs(pictures[0] - pictures[1])
-    print(
-        f"{path}: {size:,} bytes; float16 moves a value by {moved.mean():.3f} of 255, by {moved.max()} at most"
-    )
+    print(f"{path}: {size:,} bytes; float16 moves a value by {moved.mean():.3f} of 255, by {moved.max()} at most")
     print(json.dumps(json.loads((path / FACTS_FILE).read_text()).get("settings")))
 
 

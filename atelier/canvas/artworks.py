@@ -44,8 +44,7 @@ def _paint_all(arguments: argparse.Namespace) -> int:
             f"or set generate.canvas and train.init_from in params.yaml and run `dvc repro generate`"
         )
     pictures = (
-        provenance_of(model, arguments.recipe.model_copy(update={"index": index}))
-        for index in range(arguments.count)
+        provenance_of(model, arguments.recipe.model_copy(update={"index": index})) for index in range(arguments.count)
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     sheet = arguments.out / "contact_sheet.png"

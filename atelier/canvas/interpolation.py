@@ -104,9 +104,7 @@ def walk_position(walk: Walk) -> tuple[Station, Station, float]:
     stops = (*walk.stations, walk.stations[0]) if walk.loop else walk.stations
     stretches, steps = len(stops) - 1, walk.frames if walk.loop else walk.frames - 1
     stretch = min(walk.frame * stretches // steps, stretches - 1)
-    position = (
-        walk.frame * stretches - stretch * steps
-    ) / steps  # integers until here: the same on every machine
+    position = (walk.frame * stretches - stretch * steps) / steps  # integers until here: the same on every machine
     return stops[stretch], stops[stretch + 1], ease(position, walk.easing)
 
 

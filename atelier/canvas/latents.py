@@ -72,8 +72,7 @@ def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, 
     numbers = generator.inputs - generator.nz
     inner = recipe.grown_from or recipe.canvas
     top, left = (
-        _middle(cells, own, generator.lattice, recipe.seamless)
-        for cells, own in zip(recipe.canvas, inner, strict=True)
+        _middle(cells, own, generator.lattice, recipe.seamless) for cells, own in zip(recipe.canvas, inner, strict=True)
     )
 
     def drawn(seed: int, index: int, row: int, column: int) -> Tensor:
@@ -166,19 +165,12 @@ def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> T
     """
     rows, columns = inner.shape[2:]
     reach, overlap = lattice.overhang, (lattice.overhang + 1) ** 2
-    inside = min(rows, reach + 1) * min(
-        columns, reach + 1
-    )  # how many of the overlapping cells are the inner field's
+    inside = min(rows, reach + 1) * min(columns, reach + 1)  # how many of the overlapping cells are the inner field's
     own = max(MIN_OWN_VARIANCE * overlap, inside)
     quieter = math.sqrt((overlap - own) / (overlap - inside)) if overlap > inside else 1.0
-    starts = [
-        _middle(*lengths, lattice, seamless)
-        for lengths in zip(around.shape[2:], inner.shape[2:], strict=True)
-    ]
+    starts = [_middle(*lengths, lattice, seamless) for lengths in zip(around.shape[2:], inner.shape[2:], strict=True)]
     block = _cells(starts, (rows, columns), around, seamless)
-    wider = _cells(
-        [start - reach for start in starts], (rows + 2 * reach, columns + 2 * reach), around, seamless
-    )
+    wider = _cells([start - reach for start in starts], (rows + 2 * reach, columns + 2 * reach), around, seamless)
     field = around.clone()
     field[wider] *= quieter
     field[block] = math.sqrt(own / inside) * inner

@@ -183,9 +183,7 @@ class _Plane:
 
     def _grain(self, rows: Tensor, columns: Tensor) -> Tensor:
         """The grain (1, n, rows, columns) of these cells."""
-        cells = [
-            torch.stack([self.grain(row, column) for column in columns.tolist()]) for row in rows.tolist()
-        ]
+        cells = [torch.stack([self.grain(row, column) for column in columns.tolist()]) for row in rows.tolist()]
         return torch.stack(cells).permute(2, 0, 1)[None]
 
     def _needed(self, start_px: int, length_px: int, latents: int) -> tuple[Tensor, "_Needed"]:

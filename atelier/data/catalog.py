@@ -103,9 +103,7 @@ def write_catalog(works: Iterable[Work], path: Path) -> None:
     rows = sorted(works, key=lambda work: work.id)
     for work in rows:
         if not ID_PATTERN.fullmatch(work.id):
-            raise AtelierError(
-                f"{path}: the source gave the id {work.id!r}; ids are 1 to 64 of A-Z a-z 0-9 _ -"
-            )
+            raise AtelierError(f"{path}: the source gave the id {work.id!r}; ids are 1 to 64 of A-Z a-z 0-9 _ -")
     by_id: dict[str, Work] = {}
     for work in rows:
         first = by_id.setdefault(work.id.lower(), work)
@@ -146,9 +144,7 @@ def read_downloads(path: Path) -> list[DownloadRecord]:
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a parquet file whose bytes depend on the content alone (and on pyarrow's version, which is pinned)."""
     with replacing(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata(None), temporary, compression="zstd", compression_level=3
-        )
+        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", compression_level=3)
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
@@ -172,9 +168,7 @@ def _write_rows(rows: list[Any], schema: pa.Schema, path: Path) -> None:
 
 def _values(column: pa.Array) -> list[Any]:
     """Return a column as a list; by way of numpy where no value is null, in a fifth of the time of `to_pylist`."""
-    values: list[Any] = (
-        column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
-    )
+    values: list[Any] = column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
     return values
 
 

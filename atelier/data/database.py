@@ -26,9 +26,7 @@ class Database:
     `what` names the content, for example "the kept answers".
     """
 
-    def __init__(
-        self, path: Path | None, create: Sequence[str], what: str, say: Callable[[str], None] = print
-    ) -> None:
+    def __init__(self, path: Path | None, create: Sequence[str], what: str, say: Callable[[str], None] = print) -> None:
         self.path, self._create, self._what, self._say = path, create, what, say
         self._lock = threading.Lock()
         self._connection = self._open()

@@ -33,9 +33,7 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 
-PLACEMENTS_SCHEMA = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in ("id", "phash", "split")]
-)
+PLACEMENTS_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "phash", "split")])
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,7 @@ def open_dataset(path: Path) -> PackedDataset:
     ids, train = index["id"].to_pylist(), index["split"].to_pylist().count(TRAIN)
     resolution, mirror = facts["resolution"], facts["mirror"]
     if images.dtype != np.uint8 or images.shape != (len(ids), resolution, resolution, 3):
-        raise AtelierError(
-            f"{path}/images.npy does not fit its index.parquet: `dvc repro augment` makes it again"
-        )
+        raise AtelierError(f"{path}/images.npy does not fit its index.parquet: `dvc repro augment` makes it again")
     return PackedDataset(
         resolution=resolution,
         crop=facts["crop"],

@@ -95,9 +95,7 @@ def mark_duplicates(records: Sequence[DownloadRecord], works: Sequence[Work]) ->
     records = _mark_same_bytes(sorted(records, key=lambda record: record.id), works)
     alike = find_look_alikes(downloaded_pictures(records))
     return [
-        replace(
-            record, reason=_join(f"{LOOKS_LIKE_PREFIX}{other.id}, {other.bits} bits apart", record.reason)
-        )
+        replace(record, reason=_join(f"{LOOKS_LIKE_PREFIX}{other.id}, {other.bits} bits apart", record.reason))
         if (other := alike.get(record.id))
         else record
         for record in records
@@ -120,9 +118,7 @@ def _mark_same_bytes(records: Sequence[DownloadRecord], works: Sequence[Work]) -
 def _mark(record: DownloadRecord, same: Sequence[str], artists: int) -> DownloadRecord:
     """Mark a record, given the ids of all records with the same bytes, itself included, and their number of artists."""
     if artists >= PLACEHOLDER_ARTISTS:
-        reason = (
-            f"the same bytes for {len(same):,} works of {artists:,} artists, the first {same[0]}: a stand-in"
-        )
+        reason = f"the same bytes for {len(same):,} works of {artists:,} artists, the first {same[0]}: a stand-in"
         return DownloadRecord(id=record.id, status="placeholder", reason=reason)
     if record.id != same[0]:
         return replace(record, status="duplicate", reason=f"the same bytes as {same[0]}")

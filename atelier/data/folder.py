@@ -211,9 +211,7 @@ def _problem_of_link(path: Path, root: Path) -> str | None:
     return None if target.is_relative_to(root) else OUTSIDE
 
 
-def _match_rows(
-    rows: Sequence[tuple[str, Label]], images: Mapping[str, Path], left_out: _LeftOut
-) -> dict[str, Label]:
+def _match_rows(rows: Sequence[tuple[str, Label]], images: Mapping[str, Path], left_out: _LeftOut) -> dict[str, Label]:
     """Return the label of each image that a row of the CSV names; rows and images without a match are left out.
 
     A name that no file has exactly matches the one file that differs in Unicode's normal form (macOS writes é as two
@@ -285,9 +283,7 @@ def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
                 )
             row = dict(zip(header, map(unescape_csv_cell, cells), strict=False))
             if not row.get("file", "").strip():
-                raise AtelierError(
-                    f"{catalog}:{line}: file is empty; it names an image relative to scrape.folder.path"
-                )
+                raise AtelierError(f"{catalog}:{line}: file is empty; it names an image relative to scrape.folder.path")
             title, artist, year, genre, style = (clean(row.get(column, "")) for column in COLUMNS[1:])
             rows.append((row["file"].strip(), Label(title, artist, year, genre, style)))
     except csv.Error as error:

@@ -25,10 +25,7 @@ def file_stems(ids: Iterable[str]) -> dict[str, str]:
     """Map each id to a file name without extension: the id, with a suffix where two ids differ in capitals alone."""
     ids = list(ids)
     alike = Counter(id.lower() for id in ids)
-    return {
-        id: f"{id}~{hashlib.sha256(id.encode()).hexdigest()[:8]}" if alike[id.lower()] > 1 else id
-        for id in ids
-    }
+    return {id: f"{id}~{hashlib.sha256(id.encode()).hexdigest()[:8]}" if alike[id.lower()] > 1 else id for id in ids}
 
 
 def unpack(
@@ -58,11 +55,7 @@ def write_csv(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]
     frame = catalog_frame(works[id] for id in files)
     frame = frame.drop(columns="year").rename(columns={"year_text": "year"})
     frame["file"] = [path.name for path in files.values()]
-    table = (
-        frame[[*COLUMNS, "id", "page_url", "rights"]]
-        .map(escape_csv_cell)
-        .to_csv(index=False, lineterminator="\n")
-    )
+    table = frame[[*COLUMNS, "id", "page_url", "rights"]].map(escape_csv_cell).to_csv(index=False, lineterminator="\n")
     with _explain_os_errors(folder):
         write_bytes(folder / CSV_NAME, table.encode())
     return folder / CSV_NAME

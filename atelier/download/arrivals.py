@@ -27,9 +27,7 @@ CREATE_TABLES = (
     # when a catalog last named a key: in a table of its own, or SQLite would write the picture again with the day
     "CREATE TABLE IF NOT EXISTS named (key TEXT PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID",
 )
-VERIFIER_VERSION = (
-    2  # raise it when `images.verify` accepts more: what earlier versions refused is fetched again
-)
+VERIFIER_VERSION = 2  # raise it when `images.verify` accepts more: what earlier versions refused is fetched again
 RECENT_DAYS = 30  # a catalog is recent if a download used it within so many days
 DAMAGED_SUFFIX = ".damaged"
 OLD_SUFFIX = ".arrivals"  # of the files of earlier versions

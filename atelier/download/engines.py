@@ -107,14 +107,10 @@ class Processes:
         shards = [works[start : start + size] for start in range(0, len(works), size)]
         if not shards:
             return
-        processes, rate_per_s = split_rate(
-            self.spec.rate_per_s, min(os.cpu_count() or 1, self.workers, len(shards))
-        )
+        processes, rate_per_s = split_rate(self.spec.rate_per_s, min(os.cpu_count() or 1, self.workers, len(shards)))
         threads = max(1, self.workers // processes)
         job = ShardJob(self.spec.with_rate(rate_per_s), self.limits, threads, code_version())
-        spawn = multiprocessing.get_context(
-            "spawn"
-        )  # a forked process inherits locks that are never released
+        spawn = multiprocessing.get_context("spawn")  # a forked process inherits locks that are never released
         parent_ends, held = spawn.Pipe(duplex=False)  # `held` closes with this process, also if it is killed
         pool = ProcessPoolExecutor(processes, spawn, _start_worker, (parent_ends,))
         waiting = iter(shards)
@@ -154,9 +150,7 @@ class FailureStreak:
         """Count one outcome; return whether it is the MAX_FAILURES_IN_A_ROWth failure in a row."""
         status = outcome.arrival.status
         is_page = status == "not-an-image" and is_from_site(work)
-        failed = is_page or (
-            status in SITE_FAILURES and not outcome.is_final
-        )  # a final refusal is the picture's
+        failed = is_page or (status in SITE_FAILURES and not outcome.is_final)  # a final refusal is the picture's
         self._count = self._count + 1 if failed else 0
         return self._count == MAX_FAILURES_IN_A_ROW
 

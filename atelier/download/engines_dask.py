@@ -54,9 +54,7 @@ class Cluster:
                     # fewer outcomes than works after too many failures in a row
                     yield from zip(shard, outcomes, strict=False)
 
-    def _fetch(
-        self, client: "Client", shards: list[Sequence[Work]]
-    ) -> Iterator[tuple[Sequence[Work], list[Outcome]]]:
+    def _fetch(self, client: "Client", shards: list[Sequence[Work]]) -> Iterator[tuple[Sequence[Work], list[Outcome]]]:
         self._wait_for_workers(client)
         processes, rate_per_s = split_rate(self.spec.rate_per_s, _count_workers(client))
         threads = max(1, self.workers // processes)
@@ -77,9 +75,7 @@ class Cluster:
         finally:
             client.cancel(list(running))
 
-    def _wait_for_any(
-        self, client: "Client", futures: list["Future[list[Outcome]]"]
-    ) -> list["Future[list[Outcome]]"]:
+    def _wait_for_any(self, client: "Client", futures: list["Future[list[Outcome]]"]) -> list["Future[list[Outcome]]"]:
         """Wait until at least one of `futures` is done. Raises TransientError if no worker is left."""
         from distributed import wait
 

@@ -46,9 +46,7 @@ def fetch_work(work: Work, source: Source, limits: Limits) -> Outcome:
         if outcome.arrival.status == "ok" or not outcome.is_final:
             return outcome
     try:
-        return _fetch_until_final(
-            replace(work, image_url=original), source, lambda content: _verify(content, limits)
-        )
+        return _fetch_until_final(replace(work, image_url=original), source, lambda content: _verify(content, limits))
     except FetchError as error:
         return _failure(error)
 
@@ -68,9 +66,7 @@ def is_temporary_failure(outcome: Outcome) -> bool:
 
 def _failure(error: FetchError) -> Outcome:
     reason = error.reason
-    if isinstance(
-        error, Redirected
-    ):  # to the site's error page, which it may also show in a temporary failure
+    if isinstance(error, Redirected):  # to the site's error page, which it may also show in a temporary failure
         return Outcome(Arrival("missing", reason), False)
     if error.status == 451:
         reason += ": not shown in your country (a geo-block, for legal reasons)"

@@ -65,9 +65,7 @@ def account_rows(records: Iterable[DownloadRecord]) -> list[Row]:
         groups[record.status].append(record)
         if record.status == "ok" and record.reason:
             groups[LOOK_ALIKE if record.reason.startswith(LOOKS_LIKE_PREFIX) else NOTED].append(record)
-    names = [
-        name for status in STATUSES for name in ((status, LOOK_ALIKE, NOTED) if status == "ok" else (status,))
-    ]
+    names = [name for status in STATUSES for name in ((status, LOOK_ALIKE, NOTED) if status == "ok" else (status,))]
     return [
         Row(
             name,

@@ -86,9 +86,7 @@ def _file_name(provenance: Provenance, direction: int) -> str:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="atelier.film.directions_sheet")
     parser.add_argument("generator", type=Path)
-    parser.add_argument(
-        "recipes", type=Recipe.model_validate_json, nargs="+", help="of the pictures to move, as JSON"
-    )
+    parser.add_argument("recipes", type=Recipe.model_validate_json, nargs="+", help="of the pictures to move, as JSON")
     parser.add_argument("--out", type=Path, required=True, help="the sheet, a PNG")
     parser.add_argument("--count", type=int, default=8, help="number of directions, the strongest first")
     parser.add_argument("--amount", type=float, default=3.0, help="standard deviations to either side")

@@ -61,9 +61,7 @@ FORMATS = {
         {"crf": "16", "preset": "medium", "mbtree": "0"},
         {**BITEXACT, "movflags": "+faststart"},  # the index first, so that browsers play while they download
     ),
-    ".webm": FilmFormat(
-        "webm", "libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4"}, BITEXACT
-    ),
+    ".webm": FilmFormat("webm", "libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4"}, BITEXACT),
 }
 
 Walkers = Annotated[int, Field(ge=1, le=MAX_WALKERS)]
@@ -171,9 +169,7 @@ def to_yuv420p(frame: Pixels) -> Pixels:
     return np.concatenate([part.ravel() for part in (luma, *differences)]).reshape(height * 3 // 2, width)
 
 
-def _weighted_sum(
-    colours: npt.NDArray[np.int32], weights: tuple[int, int, int], offset: int, bits: int
-) -> Pixels:
+def _weighted_sum(colours: npt.NDArray[np.int32], weights: tuple[int, int, int], offset: int, bits: int) -> Pixels:
     """The weighted sum of the three channels, rounded and divided by 2^bits, plus an offset."""
     red, green, blue = (weight * colours[..., channel] for channel, weight in enumerate(weights))
     return ((red + green + blue + (1 << bits - 1) >> bits) + offset).astype(np.uint8)
@@ -189,14 +185,10 @@ def _open_film(path: Path) -> Iterator[InputContainer]:
             with av.open(file, "r", format=film_format.container) as film:
                 yield film
         except (av.FFmpegError, UnicodeDecodeError, IndexError) as error:  # IndexError: it has no pictures
-            raise AtelierError(
-                f"{escaped(path)} is no film, or a damaged one ({error}): name another"
-            ) from None
+            raise AtelierError(f"{escaped(path)} is no film, or a damaged one ({error}): name another") from None
 
 
-def _add_stream(
-    film: OutputContainer, film_format: FilmFormat, size: tuple[int, int], fps: int
-) -> VideoStream:
+def _add_stream(film: OutputContainer, film_format: FilmFormat, size: tuple[int, int], fps: int) -> VideoStream:
     stream = film.add_stream(film_format.codec, rate=fps, options=film_format.options)
     if not isinstance(stream, VideoStream):
         raise ValueError(f"{film_format.codec} makes no video")

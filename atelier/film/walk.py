@@ -93,9 +93,7 @@ def _film_or_frame(arguments: argparse.Namespace) -> int:
         strip = write_walk(walkers, arguments.out, arguments.fps, arguments.side, arguments.frames)
         print(f"{arguments.out}, {walkers.frames:,} frames at {arguments.fps} a second; {strip} shows some")
         if arguments.frames:
-            print(
-                f"{arguments.frames} has every frame as it was painted, which `atelier reproduce` paints again"
-            )
+            print(f"{arguments.frames} has every frame as it was painted, which `atelier reproduce` paints again")
         return 0
     frame = arguments.frame
     if frame >= walkers.frames:
@@ -153,9 +151,7 @@ def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
     indices = [station.index for station in walk.stations]
     span = max(indices) - min(indices) + 1
     if max(indices) + (count - 1) * span >= MAX_INDEX:
-        raise AtelierError(
-            f"there are not {count} walks of picture {max(indices)}: start from an earlier one"
-        )
+        raise AtelierError(f"there are not {count} walks of picture {max(indices)}: start from an earlier one")
 
     def shifted(by: int) -> Recipe:
         stations = tuple(Station(seed=s.seed, index=s.index + by) for s in walk.stations)

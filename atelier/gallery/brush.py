@@ -63,9 +63,7 @@ def _refine(
     share = np.asarray(detail.crop(box), np.float32) / np.float32(255)
     calm = replace(hand, slender=3.0, swirl=0.0, broken=0.8 * hand.broken, relief=0.6 * hand.relief)
     fine = _Canvas(picture.crop(box), calm, picture.height)
-    fine.add_coat(
-        FINE_COAT, share > 0.85, Guide(guide.level[top:bottom], guide.size[top:bottom]), texture, rng
-    )
+    fine.add_coat(FINE_COAT, share > 0.85, Guide(guide.level[top:bottom], guide.size[top:bottom]), texture, rng)
     small, small_relief = fine.result()
     small = mix(small, fine.plain, np.full((1, 1), 0.45, np.float32))  # keeps the drawn edges
     inside = slice(top, bottom), slice(left, right)
@@ -201,14 +199,10 @@ def _flow(picture: Image.Image) -> FloatArray:
     down, across = np.gradient(small)
     products = np.stack([across * across, across * down, down * down])
     smooth = products.reshape(3, side // 4, 4, side // 4, 4).mean((2, 4)).astype(np.float32)
-    return np.stack(
-        [np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC)) for p in smooth]
-    )
+    return np.stack([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC)) for p in smooth])
 
 
-def _angles(
-    place: FloatArray, flow: FloatArray, level: FloatArray, hand: Hand, texture: FloatArray
-) -> FloatArray:
+def _angles(place: FloatArray, flow: FloatArray, level: FloatArray, hand: Hand, texture: FloatArray) -> FloatArray:
     """Angles of strokes at `place` (y, x in 0 to 1), along the forms; level where there are none, or by `level`."""
     xx, xy, yy = flow[:, (place[:, 0] * FLOW_PX).astype(np.int32), (place[:, 1] * FLOW_PX).astype(np.int32)]
     strength = np.hypot(xx - yy, 2 * xy) + np.float32(1e-5)

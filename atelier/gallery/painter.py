@@ -149,9 +149,9 @@ def _underpaint(scene: Scene, texture: FloatArray, size: tuple[int, int]) -> Ima
     width, height = (max(8, side // 2) for side in size)
     aspect = scene.aspect[0] / scene.aspect[1]
     y = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
-    x = (
-        (np.arange(width, dtype=np.float32) + np.float32(0.5)) / np.float32(width) - np.float32(0.5)
-    ) * np.float32(aspect)
+    x = ((np.arange(width, dtype=np.float32) + np.float32(0.5)) / np.float32(width) - np.float32(0.5)) * np.float32(
+        aspect
+    )
     above = int((y <= scene.horizon).sum())
     sky = paint_sky(scene, texture, x, y[:above])
     sea = paint_sea(scene, texture, sky, x, y[above:])

@@ -222,9 +222,7 @@ def _vessels(
         side = -np.sign(light_x) if rng.random() < 0.75 else np.sign(light_x)
         height = rng.uniform(0.24, 0.38)
         place = side * rng.uniform(0.05, 0.48 - 0.65 * height)
-        found.append(
-            _vessel(rng, float(place), horizon + 0.02 + 0.16 * (height - 0.16), float(height), swell)
-        )
+        found.append(_vessel(rng, float(place), horizon + 0.02 + 0.16 * (height - 0.16), float(height), swell))
     return tuple(found)
 
 

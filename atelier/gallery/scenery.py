@@ -34,9 +34,7 @@ def paint_sky(scene: Scene, texture: FloatArray, x: FloatArray, y: FloatArray) -
     return mix(colours, cloud, veil)
 
 
-def _clouds(
-    scene: Scene, texture: FloatArray, x: FloatArray, rise: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _clouds(scene: Scene, texture: FloatArray, x: FloatArray, rise: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The clouds' opacity and how brightly they are lit, each 0 to 1."""
     mood = scene.mood
     distance = 1 / (rise[:, None] + 0.35)  # perspective: smaller and flatter towards the horizon
@@ -123,9 +121,7 @@ def paint_land(
     inland = half - coast.side * x[None, :]  # 0 at the picture's edge, growing towards the tip
     share = np.clip(1 - inland / coast.reach, 0, 1)
     line = np.zeros((1, 1), np.float32)
-    ridge = sample(texture, x[None, :] * 0.6 + 0.2, line + 0.4) + 0.6 * sample(
-        texture, x[None, :] * 1.9, line + 0.7
-    )
+    ridge = sample(texture, x[None, :] * 0.6 + 0.2, line + 0.4) + 0.6 * sample(texture, x[None, :] * 1.9, line + 0.7)
     if coast.kind == "headland":
         rise = coast.height * share**0.55 * (1 + 0.16 * ridge)
     else:  # a sheer face, then a shoulder

@@ -164,9 +164,7 @@ class _PainterPool:
                 method = "forkserver" if "forkserver" in methods else "spawn"
                 context = multiprocessing.get_context(method)
                 context.set_forkserver_preload(["__main__", __name__])
-                self._pool = ProcessPoolExecutor(
-                    os.cpu_count(), mp_context=context, initializer=_init_painter
-                )
+                self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_init_painter)
             pool = self._pool
             future = pool.submit(painting_jpeg, seed, index, size_px)
         try:
@@ -233,9 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         index = self.archive.index_of(parts.path)
         if index is not None:
             try:
-                self._send(
-                    200, self.painters.jpeg(self.archive.seed, index, self.archive.size_px), "image/jpeg"
-                )
+                self._send(200, self.painters.jpeg(self.archive.seed, index, self.archive.size_px), "image/jpeg")
             except BrokenProcessPool:
                 self._send(503, b"a painter died", "text/plain")
         elif parts.path in ("/en/paintings-by-genre", "/en/paintings-by-style"):

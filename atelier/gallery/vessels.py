@@ -27,9 +27,7 @@ class _Drawing:
         self.cos, self.sin = math.cos(heel), math.sin(heel)
         size = (round(WIDTH * self.scale), round((HEADROOM + DRAUGHT) * self.scale))
         size = (-(-size[0] // OVERSAMPLING) * OVERSAMPLING, -(-size[1] // OVERSAMPLING) * OVERSAMPLING)
-        self.light, self.shade, self.hull = (
-            rgb(c).ravel() for c in (mood.sail_light, mood.sail_shade, mood.hull)
-        )
+        self.light, self.shade, self.hull = (rgb(c).ravel() for c in (mood.sail_light, mood.sail_shade, mood.hull))
         self.rim = 0.4 * (rgb(mood.glow).ravel() - self.light)  # added where light shines through a sail
         self.image = Image.new("RGBA", size, (*_bytes(self.shade), 0))
         self.draw = ImageDraw.Draw(self.image)
@@ -107,10 +105,7 @@ def _square(drawing: _Drawing, mast: float, top: float, foot: float, width: floa
     """Draw a square sail under a yard, filled with wind."""
     belly, upper, lower = 0.05 * width / 0.3, width * 0.40, width * 0.5
     steps = [i / 4 for i in range(5)]
-    luff = [
-        (mast - upper - (lower - upper) * t + belly * math.sin(math.pi * t), top + (foot - top) * t)
-        for t in steps
-    ]
+    luff = [(mast - upper - (lower - upper) * t + belly * math.sin(math.pi * t), top + (foot - top) * t) for t in steps]
     leech = [
         (mast + upper + (lower - upper) * t + 1.9 * belly * math.sin(math.pi * t), top + (foot - top) * t)
         for t in steps
@@ -170,10 +165,7 @@ def _lugger(drawing: _Drawing, light: int) -> None:
         drawing.spar((mast, 0.06), (mast, head), 0.02)
         steps = [i / 5 for i in range(6)]
         luff = [(mast + 0.42 * width - 0.02 * t, head * (0.80 + (0.20 - 0.80) * t)) for t in steps]
-        leech = [
-            (mast - 0.50 * width - 0.04 * math.sin(math.pi * t), head * (0.99 + (0.17 - 0.99) * t))
-            for t in steps
-        ]
+        leech = [(mast - 0.50 * width - 0.04 * math.sin(math.pi * t), head * (0.99 + (0.17 - 0.99) * t)) for t in steps]
         drawing.sail(leech, luff, light)
         drawing.spar((mast - 0.52 * width, head), (mast + 0.44 * width, head * 0.79), 0.014)
     _jib(drawing, (0.18, 0.80), (0.72, 0.16), (0.34, 0.17), light)
@@ -213,11 +205,7 @@ def paste_vessel(
 ) -> None:
     """Paste a vessel onto `picture`, its keel under the waves, and mark it in `detail`."""
     columns = np.arange(vessel.drawing.width)
-    wave = (
-        texture[91, (columns * 150 // vessel.height_px) % len(texture)]
-        * (0.004 + 0.018 * swell)
-        * vessel.height_px
-    )
+    wave = texture[91, (columns * 150 // vessel.height_px) % len(texture)] * (0.004 + 0.018 * swell) * vessel.height_px
     surface = (HEADROOM + 0.25 * DRAUGHT) * vessel.height_px + wave
     dry = np.clip(surface[None, :] - np.arange(vessel.drawing.height)[:, None], 0, 1)
     alpha = Image.fromarray((np.asarray(vessel.drawing.getchannel("A")) * dry).astype(np.uint8))
@@ -238,9 +226,7 @@ def paste_reflection(picture: Image.Image, vessel: PlacedVessel, swell: float, t
     if box[0] >= box[2] or box[1] >= box[3]:
         return
     above = vessel.drawing.crop((0, 0, wide, round(HEADROOM * vessel.height_px)))
-    mirrored = above.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize(
-        (wide, depth), Image.Resampling.BILINEAR
-    )
+    mirrored = above.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((wide, depth), Image.Resampling.BILINEAR)
     rows = np.arange(box[3] - box[1])
     sway = texture[(rows * 190 // depth) % len(texture), 17] * (0.2 + 0.8 * rows / depth)
     shift = np.round(sway * (0.02 + 0.03 * swell) * vessel.height_px).astype(np.int32)

@@ -65,9 +65,7 @@ class RgbSpace:
     @property
     def is_srgb(self) -> bool:
         """Whether the space equals sRGB within the rounding of files."""
-        curve = self.transfer == "srgb" or (
-            not isinstance(self.transfer, str) and abs(self.transfer - 2.2) < 0.03
-        )
+        curve = self.transfer == "srgb" or (not isinstance(self.transfer, str) and abs(self.transfer - 2.2) < 0.03)
         return curve and max(abs(a - b) for a, b in zip(self.primaries, SRGB.primaries, strict=True)) < 0.004
 
     def to_srgb(self, samples: Samples) -> Pixels:

@@ -159,14 +159,10 @@ class ImageDecoder:
             return DeclaredSpace()
         if self.kind == "HEIF" and (codes := info.get("nclx_profile")):
             return space_from_codes(int(codes["color_primaries"]), int(codes["transfer_characteristics"]))
-        if self.kind == "AVIF" and (
-            found := re.search(rb"colrnclx(....)", self.content[: 1 << 16], re.DOTALL)
-        ):
+        if self.kind == "AVIF" and (found := re.search(rb"colrnclx(....)", self.content[: 1 << 16], re.DOTALL)):
             return space_from_codes(*struct.unpack(">HH", found[1]))
         if self.kind == "BMP" and self._bmp_declares_colours():
-            return DeclaredSpace(
-                note="names a colour space by its BMP header, which is not read: taken as sRGB"
-            )
+            return DeclaredSpace(note="names a colour space by its BMP header, which is not read: taken as sRGB")
         if "exif" in info:
             try:
                 return space_from_exif(self._image.getexif())
@@ -177,9 +173,7 @@ class ImageDecoder:
     def _bmp_declares_colours(self) -> bool:
         length = int.from_bytes(self.content[14:18], "little")
         space = self.content[14 + 56 : 14 + 60]
-        return length >= 108 and (
-            space in (b"DEBM", b"KNIL") or (space == bytes(4) and any(self.content[74:110]))
-        )
+        return length >= 108 and (space in (b"DEBM", b"KNIL") or (space == bytes(4) and any(self.content[74:110])))
 
 
 def classify_failure(kind: str, content: bytes, error: Exception) -> tuple[bool, str]:

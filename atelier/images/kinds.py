@@ -19,9 +19,7 @@ SUFFIXES = {
 }  # fmt: skip
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_HEIF_BRANDS = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-)
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _UNSUPPORTED_SIGNATURES = (
     (b"8BPS", "a Photoshop document"),
     (b"\xff\x0a", "a JPEG XL picture"),
@@ -59,9 +57,7 @@ def sniff(content: bytes) -> str | None:
         return "BMP"
     if head[4:8] == b"ftyp":
         box = head[8 : max(int.from_bytes(head[:4]), 16)]
-        brands = {
-            box[start : start + 4] for start in range(0, len(box), 4) if start != 4
-        }  # bytes 4 to 8 are a version
+        brands = {box[start : start + 4] for start in range(0, len(box), 4) if start != 4}  # bytes 4 to 8 are a version
         if brands & _AVIF_BRANDS:
             return "AVIF"
         if brands & _HEIF_BRANDS:
@@ -75,9 +71,7 @@ def missing_decoder(kind: str) -> str:
     if kind == "HEIF" and find_spec("pillow_heif") is None:
         return "HEIC pictures are read where pillow-heif is installed: `uv pip install pillow-heif`"
     if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
-        return (
-            f"this Pillow was built without {kind}: `uv pip install --reinstall pillow` installs one with it"
-        )
+        return f"this Pillow was built without {kind}: `uv pip install --reinstall pillow` installs one with it"
     return ""
 
 

@@ -152,9 +152,7 @@ def is_for_pillow(layout: Layout) -> bool:
     kind = "separate planes in tiles" if tiled_planes else f"compression {layout.one(COMPRESSION, 1)}"
     if not (tiled_planes or other_codec):
         kind = "Lab colours" if lab else "YCbCr colours"
-    raise Unreadable(
-        f"TIFF with {kind}, {channels} channels of {bits} bits and this byte order, which is not read"
-    )
+    raise Unreadable(f"TIFF with {kind}, {channels} channels of {bits} bits and this byte order, which is not read")
 
 
 def decode(content: bytes, layout: Layout) -> Image.Image:
@@ -177,9 +175,7 @@ def decode(content: bytes, layout: Layout) -> Image.Image:
     if channels < colours or samples.dtype not in (np.uint8, np.uint16, np.int16):
         raise Unreadable(f"TIFF of {channels} channels of {samples.dtype}, which is not read")
     if photometric == LAB:  # in libvips L is 0 to 32,767, a and b are -128 to 127 in 256ths
-        wide = np.asarray(samples, np.float32)[..., :3] * np.array(
-            [255 / 32767, 1 / 256, 1 / 256], np.float32
-        )
+        wide = np.asarray(samples, np.float32)[..., :3] * np.array([255 / 32767, 1 / 256, 1 / 256], np.float32)
         lab = (wide.round().astype(np.int16) & 0xFF).astype(np.uint8)
         return Image.frombytes("LAB", lab.shape[1::-1], lab.tobytes())
     if samples.dtype == np.int16:

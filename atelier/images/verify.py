@@ -24,9 +24,7 @@ Image.MAX_IMAGE_PIXELS = None
 # damage becomes a status; Pillow's warnings about tags are of no use beside it
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_DCT = np.cos(
-    np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1)
-)  # the first 8 rows of a DCT-II of length 32
+_DCT = np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1))  # the first 8 rows of a DCT-II of length 32
 
 Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-large", "refused"]
 
@@ -34,9 +32,7 @@ Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-
 PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
 WHITE = (255, 255, 255)
 MAX_JPEG_PX = 65_500  # of a side
-SMALL_PX = (
-    128  # least side of a small copy; its perceptual hash differs from the picture's by at most a bit or two
-)
+SMALL_PX = 128  # least side of a small copy; its perceptual hash differs from the picture's by at most a bit or two
 # of all pictures that are being decoded in a process; a larger one is decoded alone
 PIXELS_AT_ONCE = 32_000_000
 

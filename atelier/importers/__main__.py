@@ -73,17 +73,13 @@ def import_model(source: Path, discriminator_file: Path | None, folder: Path, na
         "generator": digest(source),
         "discriminator": digest(discriminator_file) if discriminator_file else None,
     }
-    return store_model(
-        folder, name, lambda directory: _write(directory, generator, discriminator, format, digests)
-    )
+    return store_model(folder, name, lambda directory: _write(directory, generator, discriminator, format, digests))
 
 
 def _read(path: Path, role: str) -> tuple[str, Imported]:
     """Read a network of another program: the name of its format, and the network."""
     if not path.name.lower().endswith(EXTENSIONS):
-        raise AtelierError(
-            f"{path}: only {', '.join(EXTENSIONS)}, .safetensors and model directories are imported"
-        )
+        raise AtelierError(f"{path}: only {', '.join(EXTENSIONS)}, .safetensors and model directories are imported")
     if not path.exists():
         raise AtelierError(f"{path} cannot be read: there is no such file")
     try:
@@ -97,9 +93,7 @@ def _read(path: Path, role: str) -> tuple[str, Imported]:
     except AtelierError as error:
         raise AtelierError(f"{path} is no DCGAN that can be imported: {error}") from None
     if found.role != role:
-        hint = (
-            "give the generator first, this one as --discriminator" if role == "generator" else "leave it out"
-        )
+        hint = "give the generator first, this one as --discriminator" if role == "generator" else "leave it out"
         raise AtelierError(f"{path} is a {found.role}, not a {role}: {hint}")
     return format, found
 
@@ -115,9 +109,7 @@ def _format(path: Path, content: bytes) -> str:
             raise AtelierError(f"{path} is {words}")
     if TORCH7.match(content):
         return "torch7"
-    raise AtelierError(
-        f"{path} is neither a file of Torch7 nor one of PyTorch: it is damaged, or something else"
-    )
+    raise AtelierError(f"{path} is neither a file of Torch7 nor one of PyTorch: it is damaged, or something else")
 
 
 def _write(
@@ -155,9 +147,7 @@ def _copy(source: Path, directory: Path) -> None:
             )
     network = NetworkConfig(header["arch"], header["resolution"], header["settings"])
     if not weights_fit(network, generator_weights, discriminator_weights):
-        raise AtelierError(
-            f"{source} does not contain the weights of the {network.arch} that its header names"
-        )
+        raise AtelierError(f"{source} does not contain the weights of the {network.arch} that its header names")
     shutil.copyfile(generator, directory / GENERATOR_FILE)
     if discriminator_weights:
         shutil.copyfile(discriminator, directory / DISCRIMINATOR_FILE)

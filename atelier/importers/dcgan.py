@@ -89,9 +89,7 @@ def _refuse_unpacking(content: bytes) -> None:
             "it is TorchScript, which is a program: save the network's state dict (`netG.state_dict()`) instead"
         )
     if "data.pkl" not in names:
-        raise AtelierError(
-            "it is a zip archive, and not one of PyTorch's: unpack it and import the file inside"
-        )
+        raise AtelierError("it is a zip archive, and not one of PyTorch's: unpack it and import the file inside")
     if sum(member.file_size for member in members) > len(content):
         raise AtelierError("it unpacks to more than it is: PyTorch's own files do not")
 
@@ -124,9 +122,7 @@ def _layer(place: int, tensors: Mapping[str, Tensor], transposed: bool) -> Layer
     if "running_mean" in names:
         if names != NORM_TENSORS:
             raise AtelierError(f"{where} is a batch norm with {', '.join(sorted(names))}")
-        return Norm(
-            where, tensors["weight"], tensors["bias"], tensors["running_mean"], tensors["running_var"]
-        )
+        return Norm(where, tensors["weight"], tensors["bias"], tensors["running_mean"], tensors["running_var"])
     if not names <= {"weight", "bias"} or "weight" not in names:
         raise AtelierError(f"{where} is no convolution: it has {', '.join(sorted(names))}")
     return Convolution(where, transposed, tensors["weight"], tensors.get("bias"))

@@ -123,11 +123,7 @@ def _norms(layers: Sequence[Layer], role: Role) -> dict[int, Norm]:
     bare = {len(convolutions) - 1} | ({0} if role == "discriminator" else set())
     for place, convolution in enumerate(convolutions):
         if (id(convolution) in norms) == (place in bare):
-            word = (
-                "a batch norm where a DCGAN has none"
-                if place in bare
-                else "no batch norm where a DCGAN has one"
-            )
+            word = "a batch norm where a DCGAN has none" if place in bare else "no batch norm where a DCGAN has one"
             raise AtelierError(f"{convolution.where} has {word}")
     return norms
 
@@ -141,11 +137,7 @@ def _check_geometry(layer: Convolution, role: Role, innermost: bool) -> None:
         raise AtelierError(
             f"{layer.where} changes the resolution in the other direction than the first convolution of this {role}"
         )
-    if (
-        layer.weight.ndim != 4
-        or tuple(layer.weight.shape[2:]) != (KERNEL, KERNEL)
-        or not layer.weight.numel()
-    ):
+    if layer.weight.ndim != 4 or tuple(layer.weight.shape[2:]) != (KERNEL, KERNEL) or not layer.weight.numel():
         raise AtelierError(f"{layer.where} has weights of {_shape(layer.weight.shape)}; a DCGAN's end in 4×4")
     expected = (1, 0) if innermost else (2, 1)
     if layer.stride and (layer.stride, layer.padding) != expected:
@@ -164,18 +156,14 @@ def _widths(convolutions: Sequence[Convolution], role: Role) -> tuple[int, int]:
     inward = [layer.channels if role == "generator" else layer.channels[::-1] for layer in ordered]
     width, nz = inward[-1][0], inward[0][0]
     widths = [width * 2**step for step in reversed(range(len(ordered) - 1))]
-    for layer, found, wanted in zip(
-        ordered, inward, zip((nz, *widths), (*widths, 3), strict=True), strict=True
-    ):
+    for layer, found, wanted in zip(ordered, inward, zip((nz, *widths), (*widths, 3), strict=True), strict=True):
         if found != wanted:
             raise AtelierError(
                 f"{layer.where} joins {found[0]} and {found[1]} channels; in a DCGAN of width {width} and "
                 f"{len(ordered)} layers it joins {wanted[0]} and {wanted[1]}"
             )
     if role == "discriminator" and nz != 1:
-        raise AtelierError(
-            f"{ordered[0].where} gives {nz} numbers a picture; a DCGAN's discriminator gives one"
-        )
+        raise AtelierError(f"{ordered[0].where} gives {nz} numbers a picture; a DCGAN's discriminator gives one")
     return width, nz if role == "generator" else 0
 
 
@@ -216,8 +204,7 @@ def _tensors(source: Layer, module: nn.Module) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if tensor.shape != wanted[name]:
             raise AtelierError(
-                f"{source.where} has {name} of {_shape(tensor.shape)}; "
-                f"a DCGAN of this size has {_shape(wanted[name])}"
+                f"{source.where} has {name} of {_shape(tensor.shape)}; a DCGAN of this size has {_shape(wanted[name])}"
             )
         if not bool(torch.isfinite(tensor).all()):
             raise AtelierError(f"{source.where} has {name} that are no finite numbers")

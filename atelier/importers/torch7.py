@@ -23,11 +23,7 @@ SCALARS = {
     "Cuda": "f4", "CudaByte": "u1", "CudaChar": "i1", "CudaShort": "i2", "CudaInt": "i4", "CudaLong": "i8",
     "CudaHalf": "f2", "CudaDouble": "f8",
 }  # fmt: skip
-ARRAYS = {
-    f"torch.{name}{kind}": (kind, f"<{code}")
-    for name, code in SCALARS.items()
-    for kind in ("Tensor", "Storage")
-}
+ARRAYS = {f"torch.{name}{kind}": (kind, f"<{code}") for name, code in SCALARS.items() for kind in ("Tensor", "Storage")}
 MAX_DEPTH = 64  # of nested values; a generator has about 10
 MAX_VALUES = 200_000  # a generator of 2018 has about 500
 MAX_DIMENSIONS = 16
@@ -152,9 +148,7 @@ class _Reader:
             self._seen[index] = self._storage(dtype) if kind == "Storage" else self._tensor(dtype, at)
             return
         if name not in self._classes:
-            raise AtelierError(
-                f"an object of the class {name[:80]!r} at byte {at}, which is none of those read here"
-            )
+            raise AtelierError(f"an object of the class {name[:80]!r} at byte {at}, which is none of those read here")
         found = self._seen[index] = Torch7Object(name, version)
         state = self.value()
         if not isinstance(state, Torch7Table):
@@ -183,9 +177,7 @@ class _Reader:
         last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
         if min(sizes) < 0 or min(strides) < 0 or offset < 0 or last >= len(storage) or count > len(storage):
             raise AtelierError(f"a tensor at byte {at} reaches beyond its {len(storage):,} numbers")
-        steps = [
-            stride * storage.itemsize if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True)
-        ]
+        steps = [stride * storage.itemsize if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True)]
         return np.lib.stride_tricks.as_strided(storage[offset:], sizes, steps, writeable=False)
 
     def _text(self) -> str:
@@ -257,9 +249,7 @@ class _Ascii:
         end, began = self._content.find(b"\n", self.at), self.at
         end = len(self._content) if end < 0 else end
         kind = np.int64 if np.dtype(dtype).kind in "iu" else np.float64
-        with warnings.catch_warnings(
-            action="ignore", category=DeprecationWarning
-        ):  # of words that are no numbers
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of words that are no numbers
             try:
                 numbers = np.fromstring(self._content[began:end], kind, sep=" ")
             except ValueError:  # what NumPy will make of that warning

@@ -84,9 +84,7 @@ class _Resampling:
     def gain(self, champion: Tensor, challenger: Tensor, held_out: Tensor, confidence: float) -> Gain:
         """The KID of both models and the interval of their difference, from features (n, F)."""
         within_paintings = _mean_kernel(held_out, self.paintings)
-        first, second = (
-            self._kids(generated, held_out, within_paintings) for generated in (champion, challenger)
-        )
+        first, second = (self._kids(generated, held_out, within_paintings) for generated in (champion, challenger))
         low, high = np.quantile((first - second)[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
         return Gain(float(first[0]), float(second[0]), float(low), float(high))
 
@@ -94,9 +92,7 @@ class _Resampling:
         """The KID of each round."""
         across = ((self.pictures @ kernel(generated, real)) * self.paintings).sum(1)
         across /= len(generated) * len(real)
-        kids: npt.NDArray[np.float64] = (
-            _mean_kernel(generated, self.pictures) + within_paintings - 2 * across
-        ).numpy()
+        kids: npt.NDArray[np.float64] = (_mean_kernel(generated, self.pictures) + within_paintings - 2 * across).numpy()
         return kids
 
 
@@ -144,9 +140,7 @@ def _compare(options: argparse.Namespace) -> int:
         sha256 = {"champion": digest(options.champion), "challenger": digest(options.challenger)}
         write_json(options.json, {**rounded(result.to_json()), "sha256": sha256})
     if options.sheet:
-        write_panels(
-            options.sheet, f"The same seeds: {result.winner}", side_by_side(result, pictures), columns=2
-        )
+        write_panels(options.sheet, f"The same seeds: {result.winner}", side_by_side(result, pictures), columns=2)
     print(
         f"{MEANING}\n\n"
         f"{options.champion}, by kid, is {features.in_words(result.kid.champion)}\n"
@@ -255,9 +249,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--confidence", type=_share, default=0.95, help="confidence of the result, between 0 and 1"
-    )
+    parser.add_argument("--confidence", type=_share, default=0.95, help="confidence of the result, between 0 and 1")
     parser.add_argument("--json", type=Path, help="a file for the result")
     parser.add_argument("--sheet", type=Path, help="a PNG for pictures of both, side by side")
     return parser.parse_args(arguments)

@@ -78,8 +78,7 @@ class Comparison:
     def short(self) -> str:
         """For example `kid 11.7 -> 6.35 (better), kid_coarse 3.75 -> 3.6 (even)`."""
         return ", ".join(
-            f"{name} {gain.champion:.3g} -> {gain.challenger:.3g} ({gain.verdict})"
-            for name, gain in self.gains.items()
+            f"{name} {gain.champion:.3g} -> {gain.challenger:.3g} ({gain.verdict})" for name, gain in self.gains.items()
         )
 
     @property

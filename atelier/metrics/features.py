@@ -94,19 +94,14 @@ class Lite0:
                 names = {"_expand_conv": "_bn0"} | names
             start = f"_blocks.{index}."
             self._blocks.append(
-                [
-                    _fold_batch_norm(weights, start + name, start + norm, device)
-                    for name, norm in names.items()
-                ]
+                [_fold_batch_norm(weights, start + name, start + norm, device) for name, norm in names.items()]
             )
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Feature maps after strides 8, 16 and 32 of images (n, 3, H, W) in [−1, 1]."""
         found = []
         x = _convolve(images, self._stem, stride=2).clamp_(0, 6)
-        for index, (stride, (*expand, depthwise, project)) in enumerate(
-            zip(STRIDES, self._blocks, strict=True)
-        ):
+        for index, (stride, (*expand, depthwise, project)) in enumerate(zip(STRIDES, self._blocks, strict=True)):
             wide = _convolve(x, expand[0]).clamp_(0, 6) if expand else x
             wide = _convolve(wide, depthwise, stride).clamp_(0, 6)
             out = _convolve(wide, project)
@@ -121,9 +116,7 @@ class _Convolution(NamedTuple):
     bias: Tensor
 
 
-def _fold_batch_norm(
-    weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device
-) -> _Convolution:
+def _fold_batch_norm(weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device) -> _Convolution:
     scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
     weight = weights[f"{convolution}.weight"] * scale[:, None, None, None]
     bias = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
@@ -165,9 +158,7 @@ def read_lite0_weights() -> dict[str, Tensor]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise AtelierError(
-            f"{path}, which metrics need, cannot be read ({error.strerror}): {advice}"
-        ) from None
+        raise AtelierError(f"{path}, which metrics need, cannot be read ({error.strerror}): {advice}") from None
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise AtelierError(f"{path}, which metrics need, is not the known file: {advice}")
     weights: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -50,9 +50,7 @@ class InceptionDistances:
 
     def to_metrics(self) -> dict[str, Any]:
         """Plain nested numbers, rounded to 6 significant digits, for metrics.json."""
-        metrics: dict[str, Any] = rounded(
-            {"fid": self.fid, "kid": {"value": self.kid, "floor": self.kid_floor}}
-        )
+        metrics: dict[str, Any] = rounded({"fid": self.fid, "kid": {"value": self.kid, "floor": self.kid_floor}})
         return metrics
 
 
@@ -66,9 +64,7 @@ class Inception:
         try:
             import torch_fidelity  # an extra
         except ImportError:
-            raise InceptionUnavailable(
-                "they need torch-fidelity: `pip install 'atelier-studio[inception]'`"
-            ) from None
+            raise InceptionUnavailable("they need torch-fidelity: `pip install 'atelier-studio[inception]'`") from None
         self._device = device if device.type == "cuda" else torch.device("cpu")
         network = torch_fidelity.FeatureExtractorInceptionV3("inception", ["2048"], io.BytesIO(weights))
         self._network = network.to(self._device)
@@ -97,9 +93,7 @@ def read_inception_weights(given: Path | None) -> bytes:
         if not given.is_file():
             raise InceptionUnavailable(f"there is no file {given}: {ADVICE}")
         if (content := _verified(given)) is None:
-            raise InceptionUnavailable(
-                f"{given} is not the file {NAME}, or damaged, and was not read: {ADVICE}"
-            )
+            raise InceptionUnavailable(f"{given} is not the file {NAME}, or damaged, and was not read: {ADVICE}")
         return content
     path = Path(torch.hub.get_dir()) / "checkpoints" / NAME
     if (content := _verified(path)) is None:

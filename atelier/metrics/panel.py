@@ -92,9 +92,7 @@ class Quality:
     def to_metrics(self) -> dict[str, Any]:
         """Plain nested numbers, rounded to 6 significant digits, for metrics.json."""
         metrics: dict[str, Any] = {name: rounded(asdict(getattr(self, name))) for name in SCORES}
-        metrics["swd_levels"] = {
-            f"{side}px": rounded(asdict(metric)) for side, metric in self.swd_levels.items()
-        }
+        metrics["swd_levels"] = {f"{side}px": rounded(asdict(metric)) for side, metric in self.swd_levels.items()}
         metrics["yardsticks"] = {name: rounded(asdict(scores)) for name, scores in self.yardsticks.items()}
         counts = ("generated", "training", "held_out", "group")
         metrics["compared"] = {name: getattr(self, name) for name in counts} | {"features": FEATURES_VERSION}
@@ -125,9 +123,7 @@ def measure_quality(
     check_counts(*counts)
     group = min(*counts, MAX_GROUP)
     random = np.random.default_rng(seed)
-    panel = _Panel(
-        training, held_out[random_rows(random, len(held_out), group)], mirror, random, seed, device
-    )
+    panel = _Panel(training, held_out[random_rows(random, len(held_out), group)], mirror, random, seed, device)
     copies, values = panel.score_generated(generated)
     floors = [panel.score_training(rows) for rows in panel.groups(panel.sampled, MAX_FLOOR_GROUPS)]
 
@@ -207,9 +203,7 @@ class _Panel:
             mirrored = self._features(training[:, :, ::-1], coarse=True)
             views.append(self._space(mirrored, mirrored).coarse)
         self._views = len(views)
-        self._pool = torch.stack(views, 1).flatten(
-            0, 1
-        )  # painting r is row views · r, its mirror image the next
+        self._pool = torch.stack(views, 1).flatten(0, 1)  # painting r is row views · r, its mirror image the next
         self._real = self._feature_set(held_out)
         self._patches = PatchReference(held_out, seed)
         self.levels_px = self._patches.levels_px
@@ -222,9 +216,7 @@ class _Panel:
             self._score(pictures[part], features[torch.from_numpy(part)], distances[part])
             for part in self.groups(np.arange(len(pictures)))
         ]
-        copies = NearestPaintings(
-            rows.numpy() // self._views, rows.numpy() % self._views == 1, distances.numpy()
-        )
+        copies = NearestPaintings(rows.numpy() // self._views, rows.numpy() % self._views == 1, distances.numpy())
         return copies, groups
 
     def score_training(self, rows: Rows, sigma_px: float = 0.0, copies: bool = False) -> _Group:
@@ -244,8 +236,7 @@ class _Panel:
         """The scores of training paintings with one known fault each."""
         groups = self.groups(self.sampled, max(1, MAX_YARDSTICK // self._group))
         found = {
-            name: _mean(self.score_training(rows, sigma_px) for rows in groups)
-            for name, sigma_px in BLURS_PX.items()
+            name: _mean(self.score_training(rows, sigma_px) for rows in groups) for name, sigma_px in BLURS_PX.items()
         }
         along = self._paintings.principal[self.sampled, 0]
         half = self.sampled[(along <= along.median()).numpy()]  # one side of the first principal axis

@@ -65,9 +65,7 @@ class PatchReference:
     def distances(self, images: Pixels) -> tuple[float, ...]:
         """The distance at each level, finest first, of as many pictures as the reference has."""
         found = []
-        for patches, scale, reference in zip(
-            _patches(images, self._seed), self._scales, self._sorted, strict=True
-        ):
+        for patches, scale, reference in zip(_patches(images, self._seed), self._scales, self._sorted, strict=True):
             found.append(float((self._project(patches, *scale) - reference).abs().mean()))
         return tuple(found)
 

@@ -37,9 +37,7 @@ class QuickPanel:
     Raises AtelierError if there are fewer than two of either.
     """
 
-    def __init__(
-        self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0
-    ) -> None:
+    def __init__(self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0) -> None:
         check_counts(QUICK_PICTURES, len(training), len(held_out))
         self._features = FeatureExtractor(device)
         random = np.random.default_rng(seed)
@@ -60,10 +58,7 @@ def quick_scores(real: FeatureSet, generated: FeatureSet) -> QuickScores:
     size = min(len(real), len(generated))
     last = len(generated) - size
     starts = sorted({*range(0, last + 1, size), last})  # the last two groups may overlap
-    found = [
-        density_and_coverage(real.principal[:size], generated.principal[start : start + size])
-        for start in starts
-    ]
+    found = [density_and_coverage(real.principal[:size], generated.principal[start : start + size]) for start in starts]
     return QuickScores(
         kid=kid(generated.sharp, real.sharp),
         kid_coarse=kid(generated.coarse, real.coarse),

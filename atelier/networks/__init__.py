@@ -36,9 +36,7 @@ def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
     return _build(config, _generator), _build(config, _discriminator)
 
 
-def weights_fit(
-    config: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
-) -> bool:
+def weights_fit(config: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None) -> bool:
     """Whether these tensors have the names and shapes of the networks' weights; None fits any discriminator."""
     return weights_match(lambda: _build(config, _generator), generator) and (
         discriminator is None or weights_match(lambda: _build(config, _discriminator), discriminator)
@@ -75,9 +73,7 @@ def _load(
     config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
     network = create_network(lambda: _build(config, constructor), tensors)
     if network is None:
-        raise AtelierError(
-            f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered"
-        )
+        raise AtelierError(f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered")
     return network.eval().requires_grad_(False).to(device), header
 
 
@@ -88,9 +84,7 @@ def _build(config: NetworkConfig, constructor: Callable[[NetworkConfig], nn.Modu
     except (KeyError, TypeError, ValueError) as error:
         # the first line, because torch appends a C++ traceback
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AtelierError(
-            f"the model's settings {config.settings} do not fit {config.arch}: {said}"
-        ) from None
+        raise AtelierError(f"the model's settings {config.settings} do not fit {config.arch}: {said}") from None
 
 
 def _generator(config: NetworkConfig) -> nn.Module:
@@ -118,6 +112,4 @@ def _discriminator(config: NetworkConfig) -> nn.Module:
 
 
 def _unknown(config: NetworkConfig) -> AtelierError:
-    return AtelierError(
-        f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch"
-    )
+    return AtelierError(f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch")

@@ -106,9 +106,7 @@ def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
         return z
     if not normalise_overlap:
         return _interpolate_cells(z)
-    return with_length(
-        _interpolate_cells(z), _interpolate_cells(torch.linalg.vector_norm(z, dim=1, keepdim=True))
-    )
+    return with_length(_interpolate_cells(z), _interpolate_cells(torch.linalg.vector_norm(z, dim=1, keepdim=True)))
 
 
 def with_length(vectors: Tensor, length: Tensor, dim: int = 1) -> Tensor:
@@ -159,9 +157,7 @@ def draw_inputs(generator: nn.Module, seed: int, index: int) -> Tensor:
     """Draw all inputs of a picture of the trained size, (1, nz + grain): see `draw_latents` and `draw_grain`."""
     assert isinstance(generator, FieldGenerator)
     numbers = generator.inputs - generator.nz
-    return torch.cat(
-        [draw_latents(seed, index, generator.nz), draw_grain(seed, index, 0, 0, numbers)[None]], 1
-    )
+    return torch.cat([draw_latents(seed, index, generator.nz), draw_grain(seed, index, 0, 0, numbers)[None]], 1)
 
 
 def inputs_of(generator: nn.Module) -> int:

@@ -41,9 +41,7 @@ class R3ganGenerator(FieldGenerator):
         widths, blocks = _shape(resolution, preset)
         # at each size the blocks depend on `blocks` px more and upsampling on one; each size counts half the one before
         context = 2 * blocks + 1
-        self.lattice = Lattice(
-            BASE_SIDE, overhang=0, before=1, after=1, context=context, px=resolution // BASE_SIDE
-        )
+        self.lattice = Lattice(BASE_SIDE, overhang=0, before=1, after=1, context=context, px=resolution // BASE_SIDE)
         self.project = nn.Conv2d(nz, widths[0], 1, bias=False)
         self.basis = nn.Parameter(torch.empty(widths[0], BASE_SIDE, BASE_SIDE))
         layers: list[nn.Module] = [*_blocks(widths[0], blocks)]

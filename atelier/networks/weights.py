@@ -40,9 +40,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
-def read_weights(
-    path: Path, format: str, keys: Set[str], stage: str
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_weights(path: Path, format: str, keys: Set[str], stage: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the header and tensors of a file of this `format` whose header has at least `keys`.
 
     Raises AtelierError where the file is missing, damaged, or of another format; the message names the `stage` that
@@ -63,9 +61,7 @@ def read_weights(
         if header["format"] != format or not keys <= header.keys():
             raise KeyError
     except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
-        raise AtelierError(
-            f"{path} is not what `dvc repro {stage}` makes: it has no {format} header"
-        ) from None
+        raise AtelierError(f"{path} is not what `dvc repro {stage}` makes: it has no {format} header") from None
     return header, tensors
 
 
@@ -85,9 +81,7 @@ def create_network(build: Callable[[], Network], tensors: Mapping[str, Tensor]) 
         return None
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     # copies, because safetensors maps the file into memory
-    network.load_state_dict(
-        {name: tensor.to(types[name], copy=True) for name, tensor in tensors.items()}, assign=True
-    )
+    network.load_state_dict({name: tensor.to(types[name], copy=True) for name, tensor in tensors.items()}, assign=True)
     return network
 
 
@@ -115,9 +109,6 @@ class _WithoutInitialisation(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if (
-            getattr(func, "__module__", "") == "torch.nn.init"
-            or getattr(func, "__name__", "") in INITIALISERS
-        ):
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in INITIALISERS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)

@@ -89,9 +89,7 @@ def pixels_sha256(path: Path) -> str:
             return PixelFacts.of_bands(png.read(path, file, width, height, 16)).sha256
         content = head + file.read(MAX_BYTES + 1 - len(head))
     if len(content) > MAX_BYTES:
-        raise AtelierError(
-            f"{escaped(path)} is larger than {MAX_BYTES >> 30} GiB, which no picture of Atelier is"
-        )
+        raise AtelierError(f"{escaped(path)} is larger than {MAX_BYTES >> 30} GiB, which no picture of Atelier is")
     _refuse_huge(path, *_size(path, content))
     try:
         return PixelFacts.of(np.asarray(read_rgb(content))).sha256

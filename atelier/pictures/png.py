@@ -56,9 +56,7 @@ def text(path: Path, file: BinaryIO) -> bytes | None:
     """
     texts = [body for kind, body in _chunks(path, file) if kind == b"iTXt" and _keyword(body) == KEYWORD]
     if len(texts) > 1:
-        raise AtelierError(
-            f"{escaped(path)} carries more than one Atelier provenance: name a PNG as Atelier wrote it"
-        )
+        raise AtelierError(f"{escaped(path)} carries more than one Atelier provenance: name a PNG as Atelier wrote it")
     return _uncompressed_text(path, texts[0]) if texts else None
 
 
@@ -136,9 +134,7 @@ def _uncompressed_text(path: Path, body: bytes) -> bytes:
     """The text after keyword, compression flag and method, language and translated keyword (PNG 1.2, 4.2.3.3)."""
     _, _, rest = body.partition(b"\0")
     if rest[:1] != b"\0":
-        raise AtelierError(
-            f"{escaped(path)} carries a compressed provenance: Atelier writes none, so it was altered"
-        )
+        raise AtelierError(f"{escaped(path)} carries a compressed provenance: Atelier writes none, so it was altered")
     return rest[2:].split(b"\0", 2)[2] if rest[2:].count(b"\0") >= 2 else b""
 
 

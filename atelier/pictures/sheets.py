@@ -92,9 +92,7 @@ def panels(heading: str, shown: Sequence[Panel], columns: int) -> Pixels:
     """Lay out panels row by row under a heading; the bottoms of a row's pictures are level."""
     drawn = [_panel(panel) for panel in shown]
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
-    widths = [
-        max(row[place].width for row in rows if place < len(row)) for place in range(min(columns, len(drawn)))
-    ]
+    widths = [max(row[place].width for row in rows if place < len(row)) for place in range(min(columns, len(drawn)))]
     width = sum(widths) + GAP_PX * (len(widths) + 1)
     top = _text(heading, (), width - 2 * GAP_PX)
     heights = [max(panel.height for panel in row) for row in rows]

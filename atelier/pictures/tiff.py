@@ -62,9 +62,7 @@ def write(
 
     def report(share: float) -> None:
         if hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(
-                mmap.MADV_DONTNEED
-            )  # frees pages that were read; the others are read again when needed
+            mapped.madvise(mmap.MADV_DONTNEED)  # frees pages that were read; the others are read again when needed
         on_progress(share)
 
     image.set_type(vips.GValue.gstr_type, "image-description", text)
@@ -178,9 +176,7 @@ class _Directories:
         if not count:
             return None
         if kind != TEXT_TYPE or count > MAX_TEXT_BYTES:
-            raise AtelierError(
-                f"{escaped(self._path)} has a description of a kind that Atelier does not write"
-            )
+            raise AtelierError(f"{escaped(self._path)} has a description of a kind that Atelier does not write")
         return self._value(value, count).rstrip(b"\0")
 
     def check_layout(self, width: int, height: int) -> None:

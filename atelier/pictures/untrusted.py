@@ -31,9 +31,7 @@ def open_regular(path: Path, hint: str) -> BufferedReader:
     except FileNotFoundError:
         raise AtelierError(f"{escaped(path)} is missing: {hint}") from None
     except PermissionError:
-        raise AtelierError(
-            f"{escaped(path)} may not be read: `chmod +r` makes it readable, or {hint}"
-        ) from None
+        raise AtelierError(f"{escaped(path)} may not be read: `chmod +r` makes it readable, or {hint}") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         loops = isinstance(error, OSError) and error.errno == errno.ELOOP
         why = "a link that leads back to itself" if loops else getattr(error, "strerror", None) or str(error)

@@ -168,9 +168,7 @@ def write_tiff(path: Path, raw: Path, provenance: Provenance, on_progress: Progr
     (height, width, _), offset = mapped.shape, mapped.offset
     del mapped  # only the header was read
     with raw.open("rb") as file:
-        facts = provenance.model_copy(
-            update={"pixels": PixelFacts.of_bands(_rows(file, offset, width, height))}
-        )
+        facts = provenance.model_copy(update={"pixels": PixelFacts.of_bands(_rows(file, offset, width, height))})
         tiff.write(path, file, offset, width, height, canonical_json(facts), on_progress)
 
 
@@ -184,9 +182,7 @@ def read_provenance(path: Path) -> Provenance:
         file.seek(0)
         text = tiff.text(path, file) if is_tiff else png.text(path, file)
     if text is None:
-        raise AtelierError(
-            f"{escaped(path)} carries no Atelier provenance: name a picture as Atelier wrote it"
-        )
+        raise AtelierError(f"{escaped(path)} carries no Atelier provenance: name a picture as Atelier wrote it")
     try:
         facts = Provenance.model_validate_json(text)
     except (ValidationError, ValueError) as error:
@@ -219,9 +215,7 @@ def read_pixels(path: Path) -> Samples:
     facts = _read_pixel_facts(path)
     if facts.width * facts.height > MAX_PIXELS:
         size = f"{facts.width:,} × {facts.height:,} px"
-        raise AtelierError(
-            f"{escaped(path)} claims {size}, more than the {MAX_PIXELS:,} that are read at once"
-        )
+        raise AtelierError(f"{escaped(path)} claims {size}, more than the {MAX_PIXELS:,} that are read at once")
     return cast(Samples, np.concatenate([*read_bands(path)]))
 
 

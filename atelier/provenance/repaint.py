@@ -129,9 +129,7 @@ def _paint_mural(network: nn.Module, provenance: Provenance, job: Job) -> PixelF
 
     It continues what a stopped run left in `job.kept`, unless another process is painting there now.
     """
-    folder = (job.kept or job.to.parent) / folder_name(
-        provenance, _code(next(network.parameters()).device.type)
-    )
+    folder = (job.kept or job.to.parent) / folder_name(provenance, _code(next(network.parameters()).device.type))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):

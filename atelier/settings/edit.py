@@ -108,9 +108,7 @@ def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
     """
     before = load_params(path)
     changes = [
-        Change(key, value_at(before, key), value)
-        for key, value in values.items()
-        if value_at(before, key) != value
+        Change(key, value_at(before, key), value) for key, value in values.items() if value_at(before, key) != value
     ]
     yaml = _yaml()
     document = yaml.load(path.read_text(encoding="utf-8"))

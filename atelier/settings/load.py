@@ -122,9 +122,7 @@ def to_plain(node: Any) -> Any:
     return node
 
 
-def describe_errors(
-    path: Path, document: Any, error: ValidationError, model: type[BaseModel]
-) -> Iterator[str]:
+def describe_errors(path: Path, document: Any, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """Yield a sentence for each mistake that `model` found in `document`, which `read_yaml` returned."""
     seen = set()
     for problem in error.errors():
@@ -133,9 +131,7 @@ def describe_errors(
             continue
         seen.add(keys)
         name = ".".join(str(key) for key in keys)
-        if (
-            problem["type"] == "value_error"
-        ):  # raised by a validator of ours, whose message begins with the key
+        if problem["type"] == "value_error":  # raised by a validator of ours, whose message begins with the key
             message = str(problem["ctx"]["error"])
             named = tuple(message.split(" ", 1)[0].rstrip(":").split("."))
             yield f"{path}:{_line_of(document, named)}: {message}"

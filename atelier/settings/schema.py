@@ -60,9 +60,7 @@ class Folder(Section):
 
 class Scrape(Section):
     source: Literal["gallery", "wikiart", "folder"] = "gallery"
-    snapshot: str = Field(
-        "2026-11-22", pattern=r"^\d{4}-\d{2}-\d{2}$", description='a quoted date like "2026-11-22"'
-    )
+    snapshot: str = Field("2026-11-22", pattern=r"^\d{4}-\d{2}-\d{2}$", description='a quoted date like "2026-11-22"')
     wikiart: WikiArt = WikiArt()
     gallery: Gallery = Gallery()
     folder: Folder = Folder()
@@ -212,9 +210,7 @@ class Generate(Section):
     normalise: Normalise = "overlap"
     seamless: bool = False
     truncation: float = Field(1.0, ge=0, le=2)
-    pick: str | None = Field(
-        None, pattern=r"^[1-9]\d{0,3} of [1-9]\d{0,3}$", description="null or a share like 1 of 4"
-    )
+    pick: str | None = Field(None, pattern=r"^[1-9]\d{0,3} of [1-9]\d{0,3}$", description="null or a share like 1 of 4")
     device: Device = "cpu"
 
     @model_validator(mode="after")

@@ -37,9 +37,7 @@ class Augment:
     for the images of all processes, so they do not depend on the device or the number of processes.
     """
 
-    def __init__(
-        self, operations: Sequence[str], probability: float, group: ProcessGroup = SINGLE_PROCESS
-    ) -> None:
+    def __init__(self, operations: Sequence[str], probability: float, group: ProcessGroup = SINGLE_PROCESS) -> None:
         self._operations = [_OPERATIONS[name] for name in operations]
         self.probability = probability  # may change from step to step
         self._group = group
@@ -177,9 +175,7 @@ def _cutout(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
     return images * to_device(~mask, images.device).to(images)
 
 
-def _uniform(
-    images: Tensor, chosen: Tensor, draws: _Draws, low: float, high: float, neutral: float
-) -> Tensor:
+def _uniform(images: Tensor, chosen: Tensor, draws: _Draws, low: float, high: float, neutral: float) -> Tensor:
     """A strength in [low, high) for each chosen image, and `neutral` for the others: (B, 1, 1, 1)."""
     drawn = draws.rand() * (high - low) + low
     strengths = torch.where(chosen, drawn, neutral)

@@ -51,9 +51,7 @@ class ProcessGroup:
         return batch[self.rank * length : (self.rank + 1) * length] if self.size > 1 else batch
 
     @torch.no_grad()
-    def average_gradients(
-        self, parameters: Iterable[nn.Parameter], logs: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def average_gradients(self, parameters: Iterable[nn.Parameter], logs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Replace the gradients of `parameters` by their mean over all processes; returns the means of `logs`."""
         if self.size == 1:
             return logs

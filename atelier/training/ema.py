@@ -22,9 +22,7 @@ from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.training.state import generator_for
 
-POWER = (
-    16.97  # σ_rel 0.05: the average covers about a twentieth of the training so far (arXiv 2312.02696 §3.1)
-)
+POWER = 16.97  # σ_rel 0.05: the average covers about a twentieth of the training so far (arXiv 2312.02696 §3.1)
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 16, 64  # latents on which batch norm statistics are measured
 SHEET_SEED, SHEET_COUNT = 0, 64
@@ -47,9 +45,7 @@ class Ema:
         self._decay = decay
         # True for a loaded model until the first update: its batch norm statistics belong to its weights
         self.has_own_statistics = False
-        self._pairs = list(
-            zip(self.average.state_dict().values(), network.state_dict().values(), strict=True)
-        )
+        self._pairs = list(zip(self.average.state_dict().values(), network.state_dict().values(), strict=True))
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -29,9 +29,7 @@ class AdversarialLoss(Protocol):
 
     columns: tuple[str, str, str, str]  # of losses.csv: the discriminator's logs, and loss_g
 
-    def discriminator(
-        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float
-    ) -> DiscriminatorLoss:
+    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, progress: float) -> DiscriminatorLoss:
         """The discriminator's loss; `progress` is the share of the training that is done, from 0 to 1."""
 
     def generator(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
@@ -47,9 +45,7 @@ class NonSaturating:
 
     columns = ("loss_d", "loss_g", "d_real", "d_fake")
 
-    def discriminator(
-        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float
-    ) -> DiscriminatorLoss:
+    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, progress: float) -> DiscriminatorLoss:
         """−log σ(D(x)) − log(1 − σ(D(g)))."""
         real_logits, fake_logits = network(real), network(fake)
         loss = functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
@@ -76,9 +72,7 @@ class Relativistic:
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
 
-    def discriminator(
-        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float
-    ) -> DiscriminatorLoss:
+    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, progress: float) -> DiscriminatorLoss:
         """softplus(−(D(x) − D(g))) + γ/2 · (‖∇D(x)‖² + ‖∇D(g)‖²): R1 on real images, R2 on generated ones."""
         real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
         real_logits, fake_logits = network(real), network(fake)

@@ -11,9 +11,7 @@ from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atelier.training.losses import Logs
 
 T = TypeVar("T")
-PartLoss = Callable[
-    [Tensor, Tensor], tuple[Tensor, Logs]
-]  # loss and logs, means over one part of two batches
+PartLoss = Callable[[Tensor, Tensor], tuple[Tensor, Logs]]  # loss and logs, means over one part of two batches
 
 
 class MicroBatches:
@@ -26,9 +24,7 @@ class MicroBatches:
     process that runs out of memory cannot begin again without leaving the others waiting, so the training ends.
     """
 
-    def __init__(
-        self, group: ProcessGroup = SINGLE_PROCESS, synchronous: bool = False, count: int = 1
-    ) -> None:
+    def __init__(self, group: ProcessGroup = SINGLE_PROCESS, synchronous: bool = False, count: int = 1) -> None:
         self.count = count
         self._group, self._synchronous = group, synchronous
 

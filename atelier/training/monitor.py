@@ -164,9 +164,7 @@ class RunningMean:
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
         self._names = names
-        self._sums = torch.zeros(
-            len(names), dtype=torch.float64, device="cpu" if device.type == "mps" else device
-        )
+        self._sums = torch.zeros(len(names), dtype=torch.float64, device="cpu" if device.type == "mps" else device)
         self._steps = torch.zeros((), dtype=torch.int64)
 
     def __bool__(self) -> bool:

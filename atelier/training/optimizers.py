@@ -18,9 +18,7 @@ GAN_MOMENTUM = 0.5  # of Muon, as Adam's β₁ in DCGAN: with more the two netwo
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the iteration, as published
 ITERATIONS = 5
-ADAM_STEP_RMS = (
-    0.2  # root mean square of one of Adam's steps, relative to the learning rate (arXiv 2502.16982 §2.2)
-)
+ADAM_STEP_RMS = 0.2  # root mean square of one of Adam's steps, relative to the learning rate (arXiv 2502.16982 §2.2)
 EPSILON = 1e-7
 
 
@@ -40,9 +38,7 @@ def make_optimizer(
 def hidden_kernels(network: nn.Module) -> list[nn.Parameter]:
     """The kernels of convolutions between features: not those that read or write images, or write a logit."""
     return [
-        weight
-        for weight in network.parameters()
-        if weight.ndim == 4 and not {1, IMAGE_CHANNELS} & {*weight.shape[:2]}
+        weight for weight in network.parameters() if weight.ndim == 4 and not {1, IMAGE_CHANNELS} & {*weight.shape[:2]}
     ]
 
 

@@ -137,11 +137,7 @@ def _course(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:
     course: dict[str, Any] = {
         "pick": {
             "which": params.pick,
-            **{
-                name: {key: row[key] for key in ("kimg", "kid", "kid_coarse")}
-                for name, row in scores.items()
-                if row
-            },
+            **{name: {key: row[key] for key in ("kimg", "kid", "kid_coarse")} for name, row in scores.items() if row},
         },
         "precision": trainer.plan.precision,
         "ended_by": trainer.ended_by(),

@@ -188,9 +188,7 @@ def _run_under_torchrun(device: torch.device, batch: int, work: Work) -> str:
     try:
         refuse_unequal_parts(size, batch)
         if device.type == "cuda" and local_rank >= (available := torch.cuda.device_count()):
-            raise AtelierError(
-                f"torchrun starts more processes here than the {available} GPUs: lower --nproc-per-node"
-            )
+            raise AtelierError(f"torchrun starts more processes here than the {available} GPUs: lower --nproc-per-node")
         if local_rank:
             outcome = work(_join_group(rank, size, local_rank, device, store))
         else:

@@ -157,15 +157,11 @@ class AdversarialStep:
             draws,
             lambda: self._discriminator_gradients(real_augmented, z, draws, progress),
         )
-        logs_g = self._update(
-            self.optimizer_g, z, draws, lambda: self._generator_gradients(real_augmented, z, draws)
-        )
+        logs_g = self._update(self.optimizer_g, z, draws, lambda: self._generator_gradients(real_augmented, z, draws))
         self.fake = self.fake.detach()
         return logs_d | logs_g
 
-    def _discriminator_gradients(
-        self, real_augmented: Tensor, z: Tensor, draws: Generator, progress: float
-    ) -> Logs:
+    def _discriminator_gradients(self, real_augmented: Tensor, z: Tensor, draws: Generator, progress: float) -> Logs:
         self.fake = self.micro_batches.generate(self.generator, z)
         fake_augmented = self.augment(self.fake.detach(), draws)
         self.optimizer_d.zero_grad(set_to_none=True)
@@ -186,9 +182,7 @@ class AdversarialStep:
                 loss, real_augmented, self.fake, lambda fake: self.augment(fake, draws), self.generator, z
             )
 
-    def _update(
-        self, optimizer: Optimizer, z: Tensor, draws: Generator, gradients: Callable[[], Logs]
-    ) -> Logs:
+    def _update(self, optimizer: Optimizer, z: Tensor, draws: Generator, gradients: Callable[[], Logs]) -> Logs:
         """Compute gradients in as many micro-batches as memory needs, average them over processes, and step."""
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
 

@@ -153,9 +153,7 @@ class Trainer:
             "curves": asdict(self.curves), "seconds": self.seconds, "micro_batches": self._micro_batches.count,
         }  # fmt: skip
         keep = {self._step_of(row) for row in snapshots_to_keep(self.curves.quality)}
-        self.group.on_rank0(
-            lambda: self._checkpoints.save(self.step, self._training_step.state(), notes, keep)
-        )
+        self.group.on_rank0(lambda: self._checkpoints.save(self.step, self._training_step.state(), notes, keep))
 
     def resume(self) -> bool:
         """Load the latest saved state that this training would reach; False where there is none.

@@ -71,9 +71,7 @@ def read_paintings(
             f"data/images: {len(usable)} of {len(known):,} paintings measure {smallest_px} px or more on their "
             "shorter side; the upscaler needs two: lower train_upscaler.patch_px, or download more"
         )
-    chosen = heapq.nsmallest(
-        at_most, usable, key=lambda picture: hashlib.sha256(picture.id.encode()).digest()
-    )
+    chosen = heapq.nsmallest(at_most, usable, key=lambda picture: hashlib.sha256(picture.id.encode()).digest())
     train, held_out = split(chosen, HELD_OUT_SHARE)
     wanted = {picture.id for picture in [*train, *held_out[:MAX_HELD_OUT]]}
 

@@ -50,9 +50,7 @@ def _most_detailed(small: Pixels, side: int, scale: int) -> tuple[slice, slice]:
     change[:, :-1] += np.abs(np.diff(luma, axis=1))
     height, width = (min(side, extent) for extent in luma.shape)
     sums = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    squares = (
-        sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    )
+    squares = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
     top, left = (int(place) for place in np.unravel_index(squares.argmax(), squares.shape))
     return slice(top * scale, (top + height) * scale), slice(left * scale, (left + width) * scale)
 
@@ -65,7 +63,5 @@ def _framed(detail: Pixels) -> Pixels:
     """The detail, enlarged by the largest whole factor that fits, in the middle of a white square."""
     detail = _nearest(detail, max(PANEL_PX // max(detail.shape[:2]), 1))[:PANEL_PX, :PANEL_PX]
     framed = Image.new("RGB", (PANEL_PX, PANEL_PX), (255, 255, 255))
-    framed.paste(
-        Image.fromarray(detail), ((PANEL_PX - detail.shape[1]) // 2, (PANEL_PX - detail.shape[0]) // 2)
-    )
+    framed.paste(Image.fromarray(detail), ((PANEL_PX - detail.shape[1]) // 2, (PANEL_PX - detail.shape[0]) // 2))
     return np.array(framed)

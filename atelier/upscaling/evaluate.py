@@ -35,9 +35,7 @@ class ComparedMetric:
     gain: Summary
 
 
-def evaluate_upscaler(
-    network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int
-) -> dict[str, ComparedMetric]:
+def evaluate_upscaler(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> dict[str, ComparedMetric]:
     """Compare the network with Lanczos at `scale` on pictures (H, W, 3) that are shrunk and enlarged again.
 
     Metrics of the luma: `psnr_y` and `ssim` (higher is better) and `gradient_error` (lower is better).

@@ -129,11 +129,7 @@ def external_into(
             counter.add(strip.shape[2] * strip.shape[3])
 
     sides_px = (
-        [max(picture.shape) * scale]
-        if external.takes_whole_picture
-        else [tile_px]
-        if tile_px
-        else external.sides_px()
+        [max(picture.shape) * scale] if external.takes_whole_picture else [tile_px] if tile_px else external.sides_px()
     )
     try:
         used_px = with_fitting_tiles(fill, sides_px)
@@ -196,8 +192,7 @@ def weights(spans: list[Span], size: int, scale: int) -> list[Tensor]:
         total[span.start * scale : span.end * scale] += weight
         raw.append(weight)
     return [
-        (weight / total[span.start * scale : span.end * scale]).float()
-        for span, weight in zip(spans, raw, strict=True)
+        (weight / total[span.start * scale : span.end * scale]).float() for span, weight in zip(spans, raw, strict=True)
     ]
 
 
@@ -221,9 +216,7 @@ def _enlarge_tile(external: External, images: Tensor) -> Tensor:
     return enlarged.float().cpu()
 
 
-def _load(
-    path: Path, content: bytes, device: torch.device
-) -> "spandrel.ImageModelDescriptor[torch.nn.Module]":
+def _load(path: Path, content: bytes, device: torch.device) -> "spandrel.ImageModelDescriptor[torch.nn.Module]":
     try:
         import spandrel  # an extra, and slow to import
     except ModuleNotFoundError:

@@ -135,9 +135,7 @@ def _enlarge_tile(network: SRVGGNetCompact, picture: Pixels, rows: Span, columns
     for level in reversed(range(count)):  # from the tile of the result back to the input that each pass needs
         height, width = (side * scale**level for side in picture.shape[:2])
         wanted = windows[0]
-        windows.insert(
-            0, (_input_of(wanted[0], scale, reach, height), _input_of(wanted[1], scale, reach, width))
-        )
+        windows.insert(0, (_input_of(wanted[0], scale, reach, height), _input_of(wanted[1], scale, reach, width)))
     (top, left), *larger = windows
     device = next(network.parameters()).device
     images = to_tensor(picture[top.start : top.end, left.start : left.end], device)

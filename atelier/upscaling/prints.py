@@ -110,17 +110,13 @@ def new_printer(
     return Printer(facts, upscaler)
 
 
-def printer_from_facts(
-    facts: UpscaleFacts, network: Path | None, device: torch.device | str = "cpu"
-) -> Printer:
+def printer_from_facts(facts: UpscaleFacts, network: Path | None, device: torch.device | str = "cpu") -> Printer:
     """Open the upscaler that made an existing print; `facts` come from the print, `network` is the upscaler's file.
 
     Raises AtelierError if the facts are impossible, or the file is not the one that they name.
     """
     method = facts.method
-    if method not in ("learned", "external", "lanczos") or (method == "lanczos") != (
-        facts.upscaler_sha256 is None
-    ):
+    if method not in ("learned", "external", "lanczos") or (method == "lanczos") != (facts.upscaler_sha256 is None):
         raise AtelierError(f"the print was enlarged by {method!r}, which this version does not support")
     tile_px = facts.settings.get("tile_px")
     if tile_px is not None and (type(tile_px) is not int or tile_px not in TILE_SIDES_PX):
@@ -138,9 +134,7 @@ def print_again(
     facts: UpscaleFacts, network: Path | None, picture: Pixels, device: torch.device | str = "cpu"
 ) -> Samples:
     """Make an existing print again, from its `facts`, the picture that it enlarges and the upscaler's file."""
-    return printer_from_facts(facts, network, device).print(picture, facts.settings.get("seamless") is True)[
-        0
-    ]
+    return printer_from_facts(facts, network, device).print(picture, facts.settings.get("seamless") is True)[0]
 
 
 def print_dpi(width_px: int, paper: Print) -> float:
@@ -172,9 +166,7 @@ def _remedy(scale: int, missing: float) -> str:
     if scale == SCALES[-1]:
         return f"{wider.capitalize()} would suffice"
     at_most = ceil(missing * scale / SCALES[-1])
-    return (
-        f"{wider.capitalize()} would suffice, or one {at_most} times as wide with upscale.scale {SCALES[-1]}"
-    )
+    return f"{wider.capitalize()} would suffice, or one {at_most} times as wide with upscale.scale {SCALES[-1]}"
 
 
 def _open_upscaler(method: str, network: Path | None, sha256: str | None, device: torch.device) -> Upscaler:

@@ -49,9 +49,7 @@ class UpscalerTrainer:
     The resumable state is kept in the file `state`.
     """
 
-    def __init__(
-        self, config: UpscalerConfig, pictures: Sequence[Pixels], device: torch.device, state: Path
-    ) -> None:
+    def __init__(self, config: UpscalerConfig, pictures: Sequence[Pixels], device: torch.device, state: Path) -> None:
         self.config, self.device = config, device
         self._pictures, self._path = pictures, state
         self.network = make_upscaler(config).to(device).to(memory_format=torch.channels_last)
@@ -162,9 +160,7 @@ def _split_parameters(network: SRVGGNetCompact) -> tuple[list[nn.Parameter], lis
     inner = {f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
     inner -= {"body.0.weight", f"body.{len(network.body) - 1}.weight"}
     named = list(network.named_parameters())
-    return [kernel for name, kernel in named if name in inner], [
-        other for name, other in named if name not in inner
-    ]
+    return [kernel for name, kernel in named if name in inner], [other for name, other in named if name not in inner]
 
 
 def _most_contrast(picture: Pixels, places: list[list[float]], side: int) -> Pixels:

@@ -50,9 +50,7 @@ PERMANENT_ERRORS = (  # another try would fail as well
     requests.exceptions.InvalidSchema,
     UnicodeError,
 )
-CHALLENGE = (
-    "asks whether a person is at a browser (a Cloudflare challenge), and Atelier does not pretend to be one"
-)
+CHALLENGE = "asks whether a person is at a browser (a Cloudflare challenge), and Atelier does not pretend to be one"
 WITH_PERMISSION = "if its owner has allowed you to train on it, set scrape.wikiart.may_train: true"
 
 
@@ -281,9 +279,7 @@ def is_downgrade(url: str, target: str) -> bool:
 def _leads_elsewhere(request: _Request, target: str) -> bool:
     """Whether a redirect to `target`, on the same site, leads to other content: an error page, for data any page."""
     path, target_path = unquote(urlsplit(request.url).path), unquote(urlsplit(target).path)
-    if (
-        path.rstrip("/").lower() == target_path.rstrip("/").lower()
-    ):  # another host or spelling of the same page
+    if path.rstrip("/").lower() == target_path.rstrip("/").lower():  # another host or spelling of the same page
         return False
     return request.is_data or (ERROR_PAGE.search(target_path) is not None and ERROR_PAGE.search(path) is None)
 

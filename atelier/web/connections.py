@@ -37,9 +37,7 @@ class GuardedAdapter(HTTPAdapter):
     def __init__(self, user_agent: str, *, is_local: bool, trusted_host: str = "") -> None:
         self.only_public, self.trusted_host = not is_local, trusted_host
         self._headers = {**default_headers(), "User-Agent": user_agent, "Accept-Encoding": "gzip"}
-        self._environment = (
-            requests.Session()
-        )  # reads proxies and certificates from the environment, sends nothing
+        self._environment = requests.Session()  # reads proxies and certificates from the environment, sends nothing
         self._environment.trust_env = not is_local
         self._settings: dict[tuple[str, str], Mapping[str, Any]] = {}
         self.on_sent: Callable[[], None] = lambda: None
@@ -54,9 +52,7 @@ class GuardedAdapter(HTTPAdapter):
         parts = urlsplit(prepared.url)
         origin = parts.scheme, parts.netloc
         if origin not in self._settings:
-            self._settings[origin] = self._environment.merge_environment_settings(
-                prepared.url, {}, True, None, None
-            )
+            self._settings[origin] = self._environment.merge_environment_settings(prepared.url, {}, True, None, None)
         return self.send(prepared, timeout=timeout_s, **self._settings[origin])
 
     def init_poolmanager(self, *args: Any, **settings: Any) -> None:

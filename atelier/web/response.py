@@ -125,9 +125,7 @@ class ResponseLimits:
         return FetchError("too-large", self.url, f"more than {self.max_bytes:,} bytes")
 
 
-def read_response(
-    response: requests.Response, limits: ResponseLimits, validators: Validators | None
-) -> Fetched:
+def read_response(response: requests.Response, limits: ResponseLimits, validators: Validators | None) -> Fetched:
     """Read the body of a response to a request with `validators`. Raises FetchError, Retryable or Stopped."""
     url, status = limits.url, response.status_code
     if status in (408, 429) or status >= 500:
@@ -162,17 +160,13 @@ def retry_after_s(value: str) -> float | None:
 def _content(response: requests.Response, limits: ResponseLimits) -> bytes:
     declared = response.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared[:20]) > limits.max_bytes:
-        raise FetchError(
-            "too-large", limits.url, f"{int(declared[:20]):,} bytes, more than {limits.max_bytes:,}"
-        )
+        raise FetchError("too-large", limits.url, f"{int(declared[:20]):,} bytes, more than {limits.max_bytes:,}")
     body = _body(response, limits)
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "gzip":
         return _gunzip(body, limits)
     if encoding not in ("identity", ""):
-        raise FetchError(
-            "error", limits.url, f"came in the encoding {encoding[:40]!r}, which was not asked for"
-        )
+        raise FetchError("error", limits.url, f"came in the encoding {encoding[:40]!r}, which was not asked for")
     return body
 
 
@@ -190,9 +184,7 @@ def _gunzip(body: bytes, limits: ResponseLimits) -> bytes:
     """Unpack all members of a gzip body (RFC 1952), which zeros may follow as padding."""
     content = bytearray()
     decoder, members = zlib.decompressobj(wbits=31), 1
-    for start in range(
-        0, len(body), CHUNK_BYTES
-    ):  # in chunks: zlib copies all that follows the end of a member
+    for start in range(0, len(body), CHUNK_BYTES):  # in chunks: zlib copies all that follows the end of a member
         chunk = body[start : start + CHUNK_BYTES]
         while chunk:
             if decoder.eof:
@@ -208,9 +200,7 @@ def _gunzip(body: bytes, limits: ResponseLimits) -> bytes:
             except zlib.error:
                 raise Retryable("its gzip encoding is damaged") from None
             if len(content) > limits.max_bytes:
-                raise FetchError(
-                    "too-large", limits.url, f"more than {limits.max_bytes:,} bytes when unpacked"
-                )
+                raise FetchError("too-large", limits.url, f"more than {limits.max_bytes:,} bytes when unpacked")
             chunk = decoder.unused_data
     if not decoder.eof:
         raise Retryable("its gzip encoding ends early")

@@ -72,9 +72,7 @@ class RobotsCache:
         began_s = time.monotonic()
         with host.lock:
             if host.rules is None:
-                if (
-                    host.failure and host.failed_s > began_s
-                ):  # it failed for another thread while this one waited
+                if host.failure and host.failed_s > began_s:  # it failed for another thread while this one waited
                     raise _unreadable(url, host.failure)
                 try:
                     host.rules = self._read(robots_url)

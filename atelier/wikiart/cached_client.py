@@ -232,9 +232,7 @@ class CachedClient:
         """Request `path`, conditionally if a response is cached."""
         if self._budget_spent:
             raise self._budget_spent  # without waiting for a permit
-        conditional = (
-            Validators(cached.etag, cached.last_modified) if cached and not cached.not_found else None
-        )
+        conditional = Validators(cached.etag, cached.last_modified) if cached and not cached.not_found else None
         is_data = kind != "painting pages"  # all other kinds are JSON
         try:
             fetched = self.client.fetch(
@@ -248,13 +246,9 @@ class CachedClient:
             # a 304 need not repeat the validators that it confirms
             etag, last_modified = new.etag or cached.etag, new.last_modified or cached.last_modified
             return CachedResponse(cached.body, self.snapshot, etag, last_modified, fingerprint)
-        return CachedResponse(
-            extract(fetched.content), self.snapshot, new.etag, new.last_modified, fingerprint
-        )
+        return CachedResponse(extract(fetched.content), self.snapshot, new.etag, new.last_modified, fingerprint)
 
-    def _redirect_error(
-        self, kind: RequestKind, path: str, error: Redirected
-    ) -> NotFound | UnexpectedResponse:
+    def _redirect_error(self, kind: RequestKind, path: str, error: Redirected) -> NotFound | UnexpectedResponse:
         """The error for a redirect to another page: not found, or a failure of the site if redirects do not end."""
         if TEMPORARY_PAGE.search(urlsplit(error.target).path):
             return UnexpectedResponse("error", error.url, error.reason)
@@ -263,9 +257,7 @@ class CachedClient:
             self._redirected[kind][path] = not_found
             if len(self._redirected[kind]) <= MAX_REDIRECTED:
                 return NotFound(not_found.not_found)
-        return UnexpectedResponse(
-            "error", error.url, f"{error.reason}, as {MAX_REDIRECTED} addresses before it do"
-        )
+        return UnexpectedResponse("error", error.url, f"{error.reason}, as {MAX_REDIRECTED} addresses before it do")
 
     def _not_found(self, error: FetchError) -> CachedResponse:
         return CachedResponse(b"", self.snapshot, not_found=f"the site has none ({error.reason})")

@@ -130,9 +130,7 @@ class _Harvest:
         artists = [self.artists.get(slug, Artist(slug, "", None)) for slug in [*first, *others]]
         self.cutoff_year = cutoff_year(list(self.listing.works.values()))
         if not self.artists:
-            self.notes.append(
-                f"{self.query}: completed only from the {len(first):,} artists whom its list shows"
-            )
+            self.notes.append(f"{self.query}: completed only from the {len(first):,} artists whom its list shows")
         tell(
             describe_cost(
                 str(self.query),
@@ -218,9 +216,7 @@ class _Harvest:
         kind = self.query.kind
         assert kind != "artist"
         undecided = list(self._undecided(oeuvre))
-        all_details = map_in_order(
-            self.threads, lambda found: attempt(lambda: self._details(found)), undecided
-        )
+        all_details = map_in_order(self.threads, lambda found: attempt(lambda: self._details(found)), undecided)
         matching: dict[str, tuple[OeuvreWork, Details]] = {}
         for found, details in zip(undecided, all_details, strict=True):
             if isinstance(details, FAILURES):

@@ -31,9 +31,7 @@ LISTED_TWICE = "listed twice"
 CHECK_SLUG = "check the slug (`atelier genres`, `atelier styles`) and scrape.wikiart.base_url"
 NEIGHBOURS = 30  # works on either side whose median year is the year that a place in the list stands for
 MIN_MARGIN_YEARS = 20  # of 512 works of a real list the latest stood 10 years behind its place
-WORKS_PER_OUTLIER = (
-    1000  # one of so many may stand further behind: a typing error must not cost 100,000 requests
-)
+WORKS_PER_OUTLIER = 1000  # one of so many may stand further behind: a typing error must not cost 100,000 requests
 LOOK_AHEAD = 8  # results computed before the first of them is used
 
 
@@ -127,9 +125,7 @@ class Listing:
             if self.query.kind == "artist" and (number == 1 or self._has_more):
                 raise
             if number == 1:
-                raise UnreadableList(
-                    f"{self.query}: {error.reason}; try again later, or {CHECK_SLUG}"
-                ) from None
+                raise UnreadableList(f"{self.query}: {error.reason}; try again later, or {CHECK_SLUG}") from None
             # some lists end in a page of HTML
             self.notes.append(f"{self.query}: page {number}: {error.reason}; stopped there")
             self.unreadable_page = self.notes[-1] if self._has_more else ""
@@ -192,9 +188,7 @@ def collect(
 def merge_works(first: Work, second: Work) -> Work:
     """Merge two works of the same id: the one with more fields set, with the genres and styles of both."""
     base = second if _fields_set(second) > _fields_set(first) else first
-    return replace(
-        base, genre=join_slugs(first.genre, second.genre), style=join_slugs(first.style, second.style)
-    )
+    return replace(base, genre=join_slugs(first.genre, second.genre), style=join_slugs(first.style, second.style))
 
 
 def _fields_set(work: Work) -> int:
@@ -230,9 +224,7 @@ def map_in_order(
     on timing.
     """
     remaining = iter(items)
-    started: deque[Future[T]] = deque(
-        threads.submit(function, item) for item in islice(remaining, LOOK_AHEAD)
-    )
+    started: deque[Future[T]] = deque(threads.submit(function, item) for item in islice(remaining, LOOK_AHEAD))
     try:
         while started:
             value = started.popleft().result()

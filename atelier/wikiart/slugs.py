@@ -55,9 +55,7 @@ def fetch_slugs(kind: Kind, client: PoliteClient) -> list[Slug]:
     fetched = client.fetch(f"/en/paintings-by-{kind}", max_bytes=MAX_INDEX_BYTES)
     slugs = parse_index(fetched.content, kind)
     if not slugs:
-        raise AtelierError(
-            f"{fetched.url} lists no {kind}s: the page has changed; the shipped table still serves"
-        )
+        raise AtelierError(f"{fetched.url} lists no {kind}s: the page has changed; the shipped table still serves")
     return slugs
 
 
@@ -73,9 +71,7 @@ def parse_index(page: bytes, kind: Kind) -> list[Slug]:
         digits = re.sub(r"\D", "", superscript.get_text()) if superscript else ""
         if superscript:
             superscript.extract()
-        found[slug] = Slug(
-            slug, clean(link.get_text()), int(digits[:9]) if digits.isascii() and digits else None
-        )
+        found[slug] = Slug(slug, clean(link.get_text()), int(digits[:9]) if digits.isascii() and digits else None)
     return sorted(found.values(), key=lambda entry: entry.slug)
 
 
@@ -104,9 +100,7 @@ def join_slugs(*fields: str) -> str:
 def _slugs_by_likeliest(kind: Kind) -> dict[str, str]:
     """The site's slugs by the slugs that their titles suggest, and by themselves."""
     entries = read_slugs(kind)
-    suggested = {
-        slug(_without_variable_characters(entry.title)): entry.slug for entry in entries if entry.title
-    }
+    suggested = {slug(_without_variable_characters(entry.title)): entry.slug for entry in entries if entry.title}
     return suggested | {entry.slug: entry.slug for entry in entries}
 
 

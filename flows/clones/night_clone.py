@@ -19,9 +19,7 @@ from flows.repo import storage
 from flows.repo.git import git, git_bytes, holds, identity
 
 BASE = "refs/atelier/base"  # the user's HEAD when it was fetched
-CHAMPIONS = (
-    ":(glob)models/champion*"  # written by nights alone; so are the results, unless the user has newer ones
-)
+CHAMPIONS = ":(glob)models/champion*"  # written by nights alone; so are the results, unless the user has newer ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +39,7 @@ class Clone:
     def tip(self) -> str | None:
         """The last commit of the branch in the user's repository; None before the first promotion."""
         ref = f"refs/remotes/origin/{self.branch}"
-        return (
-            git(self.root, "rev-parse", ref) if holds(self.root, "rev-parse", "-q", "--verify", ref) else None
-        )
+        return git(self.root, "rev-parse", ref) if holds(self.root, "rev-parse", "-q", "--verify", ref) else None
 
     def is_in(self, tip: str) -> bool:
         """Whether the branch contains the user's commit."""
@@ -66,9 +62,7 @@ def prepare(user: Path, params: Nightly) -> Clone:
         clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
         _check_out(clone)
     except AtelierError as error:
-        raise AtelierError(
-            f"{error}; where that stays so, remove {root}: the next night makes it anew"
-        ) from None
+        raise AtelierError(f"{error}; where that stays so, remove {root}: the next night makes it anew") from None
     sibling.share(user, root, load_params(root / PARAMS))
     storage.remote(root)
     return clone
@@ -96,18 +90,14 @@ def _check(user: Path, branch: str) -> tuple[str, str]:
     for name in sibling.NEEDED:
         _check_committed(user, name)
     if holds(user, "cat-file", "-e", "HEAD:.gitmodules"):
-        raise AtelierError(
-            f"{user} has git submodules, which the night's clone would lack: it does not work with any"
-        )
+        raise AtelierError(f"{user} has git submodules, which the night's clone would lack: it does not work with any")
     _check_branch(user, branch)
     return identity(user)
 
 
 def _check_committed(user: Path, name: str) -> None:
     if not holds(user, "cat-file", "-e", f"HEAD:{name}"):
-        raise AtelierError(
-            f"{name} is in no commit of {user}: `git add {name} && git commit` before the night"
-        )
+        raise AtelierError(f"{name} is in no commit of {user}: `git add {name} && git commit` before the night")
 
 
 def _check_branch(user: Path, branch: str) -> None:

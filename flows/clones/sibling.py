@@ -117,11 +117,7 @@ def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -
     for out in sorted(outs):
         storage.check_place(root, out)
     # champions are large: only those that are wanted and in the user's tree; a night checks out its own
-    tracked = [
-        file
-        for file in files
-        if not str(file).startswith(CHAMPION_PREFIX) or file.with_suffix("") in linkable
-    ]
+    tracked = [file for file in files if not str(file).startswith(CHAMPION_PREFIX) or file.with_suffix("") in linkable]
     if tracked:
         storage.bring(root, tracked, lambda _: None)
     return [path for path in linkable if _link(user, root, path, outs)]

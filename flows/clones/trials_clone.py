@@ -51,9 +51,7 @@ class TrialsClone:
         git(
             self.root, "reset", "-q", self.head
         )  # edits are uncommitted again: an experiment is the difference from HEAD
-        added = git(self.root, "diff", "--name-only", "-z", "--diff-filter=A", self.head, self.base).split(
-            "\0"
-        )
+        added = git(self.root, "diff", "--name-only", "-z", "--diff-filter=A", self.head, self.base).split("\0")
         if names := [name for name in added if name]:
             git(self.root, "add", "--", *names)
         for name, content in known.items():
@@ -183,9 +181,7 @@ def adoption(user: Path, experiment: str, name: str) -> Adoption:
     lost |= {path for path in untracked if _in_the_way(user, path, theirs[path])}
     if any(path.endswith((".dvc", "dvc.yaml")) for path in taken):
         lost |= _outs_lost(user, ref)
-    return Adoption(
-        user, ref, tuple(taken), merged, tuple(kept), tuple(sorted({*lost, *storage.unsaved(user)}))
-    )
+    return Adoption(user, ref, tuple(taken), merged, tuple(kept), tuple(sorted({*lost, *storage.unsaved(user)})))
 
 
 def _experiment(user: Path, experiment: str, name: str) -> tuple[str, str]:
@@ -263,9 +259,7 @@ def _outs_lost(user: Path, experiment: str) -> set[str]:
     return {out.relative_to(user).as_posix() for out in theirs}
 
 
-def _merged(
-    user: Path, path: str, base: str | None, ours: str | None, theirs: str | None, experiment: str
-) -> bytes:
+def _merged(user: Path, path: str, base: str | None, ours: str | None, theirs: str | None, experiment: str) -> bytes:
     """Merge two changes of a file. Raises AtelierError if they change the same lines."""
     if base and ours and theirs:
         with tempfile.TemporaryDirectory() as folder:

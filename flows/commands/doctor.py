@@ -69,9 +69,7 @@ def _machine() -> Iterator[Finding]:
         yield Finding(**json.loads(line))
     if process.returncode:
         reason = (err.strip().splitlines() or [f"ended with status {process.returncode}"])[-1]
-        yield Finding(
-            "machine", "wrong", reason, "run `python -m atelier.doctor` to see it happen; `make setup`"
-        )
+        yield Finding("machine", "wrong", reason, "run `python -m atelier.doctor` to see it happen; `make setup`")
 
 
 def _user() -> Iterator[Finding]:
@@ -107,9 +105,7 @@ def _git() -> Iterator[Finding]:
     try:
         name, email = identity(here)
     except AtelierError:
-        yield Finding(
-            "git", "warning", "has no name and e-mail for commits, which the nightly makes", SET_IDENTITY
-        )
+        yield Finding("git", "warning", "has no name and e-mail for commits, which the nightly makes", SET_IDENTITY)
     else:
         yield Finding("git", "ok", f"commits are {name}'s, {email}")
     version = git(here, "--version")
@@ -129,13 +125,9 @@ def _remote() -> Finding:
     try:
         remote = storage.remote()
     except AtelierError as error:
-        return Finding(
-            "DVC remote", "wrong", str(error), "`dvc remote list` shows its address; see .dvc/config"
-        )
+        return Finding("DVC remote", "wrong", str(error), "`dvc remote list` shows its address; see .dvc/config")
     if remote is None and _config_was_emptied():
-        message = (
-            ".dvc/config is empty, and the last commit's is not: `dvc remote add` empties it at an umlaut"
-        )
+        message = ".dvc/config is empty, and the last commit's is not: `dvc remote add` empties it at an umlaut"
         fix = "`git checkout .dvc/config`, then write the remote's address into that file with an editor"
         return Finding("DVC remote", "wrong", message, fix)
     if remote is None:
@@ -151,9 +143,7 @@ def _downloaded() -> Iterator[Finding]:
     try:
         kept = arrivals.usage(directory, arrivals.recent_since(directory, arrivals.RECENT_DAYS))
     except sqlite3.Error as error:
-        yield Finding(
-            "arrived pictures", "warning", f"{directory}: {error}", "is it yours to read and write?"
-        )
+        yield Finding("arrived pictures", "warning", f"{directory}: {error}", "is it yours to read and write?")
         return
     if not kept:
         return

@@ -31,9 +31,7 @@ Name = Annotated[str | None, typer.Option(help="name of the exploration; by defa
 
 @app.command()
 def grid(
-    settings: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUES...", help="for example train.lr=1e-4,2e-4")
-    ],
+    settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUES...", help="for example train.lr=1e-4,2e-4")],
     minutes: Minutes = None,
     by: By = "kid_coarse",
     name: Name = None,
@@ -60,9 +58,7 @@ def search(
 
 @app.command()
 def apply(
-    name: Annotated[
-        str, typer.Argument(help="an experiment of the sheet, or an exploration for its best trial")
-    ],
+    name: Annotated[str, typer.Argument(help="an experiment of the sheet, or an exploration for its best trial")],
     trial: Annotated[
         int | None, typer.Option(min=1, help="number of a trial of the exploration NAME, instead of its best")
     ] = None,
@@ -135,9 +131,7 @@ def _apply(name: str, trial: int | None) -> int:
     if adoption.merged:
         print(f"{_listed(adoption.merged)}: your commits have changed it, too; it has both changes now")
     if adoption.kept:
-        print(
-            f"{_listed(adoption.kept)}: changed by your commits since, and kept; what depends on it is made again"
-        )
+        print(f"{_listed(adoption.kept)}: changed by your commits since, and kept; what depends on it is made again")
     return studio.main([])
 
 
@@ -154,9 +148,7 @@ def _print(exploration: "Exploration") -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = Table()
     for place, column in enumerate(columns):
-        table.add_column(
-            column, overflow="fold", no_wrap=place < 2
-        )  # the first is the name that `apply` takes
+        table.add_column(column, overflow="fold", no_wrap=place < 2)  # the first is the name that `apply` takes
     for row in rows:
         table.add_row(*(row.get(column, "") for column in columns))
     Console().print(table, markup=False)

@@ -26,9 +26,7 @@ def ledger(
     files: Annotated[
         list[Path] | None, typer.Argument(help="picture files to look up; without any, all models are listed")
     ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="ask the remote once more for what it lacked")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="ask the remote once more for what it lacked")] = False,
 ) -> None:
     """List every model with its pictures, and the commits and tags that name it; or tell which picture a FILE is."""
     here = Path.cwd()
@@ -52,9 +50,7 @@ def _print_models(book: "Ledger") -> int:
 
     models = book.models()
     if not models:
-        print(
-            "no commit and no dvc.lock names a model yet: `dvc repro` makes one, and `git commit` lets it be found"
-        )
+        print("no commit and no dvc.lock names a model yet: `dvc repro` makes one, and `git commit` lets it be found")
         return 0
     table = Table("model", "named by", "commits", "newest", "artworks", "prints", box=None)
     for column in (2, 4, 5):

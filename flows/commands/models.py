@@ -18,9 +18,7 @@ app = typer.Typer()
 def import_(
     file: Annotated[
         Path,
-        typer.Argument(
-            help="a generator: .t7 of art-DCGAN, .pth of pytorch/examples, or a model of Atelier's"
-        ),
+        typer.Argument(help="a generator: .t7 of art-DCGAN, .pth of pytorch/examples, or a model of Atelier's"),
     ],
     discriminator: Annotated[
         Path | None, typer.Option(help="the file of its discriminator, to continue training against")
@@ -38,9 +36,7 @@ def import_(
 
 @app.command()
 def preset(
-    name: Annotated[
-        str | None, typer.Argument(help="name of a preset; without one, all presets are listed")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="name of a preset; without one, all presets are listed")] = None,
 ) -> None:
     """Write settings for a machine and a picture size into params.yaml; comments and other keys stay."""
     from atelier.settings import edit
@@ -64,9 +60,7 @@ def preset(
 
 @app.command()
 def compare(
-    champion: Annotated[
-        Path, typer.Argument(help="a generator.safetensors, for example of an earlier training")
-    ],
+    champion: Annotated[Path, typer.Argument(help="a generator.safetensors, for example of an earlier training")],
     challenger: Annotated[
         Path | None, typer.Argument(help="another one; by default that of the current training")
     ] = None,

@@ -78,11 +78,7 @@ def status() -> None:
         take = "HEAD has it" if merged else f"`git merge {branch} && dvc checkout` takes it over"
         print(f"branch    {branch}, commit {commit}; {take}")
     last = Night.last(here)
-    print(
-        f"last      {last.outcome}, night of {last.night}: {last.message}"
-        if last
-        else "last      no night yet"
-    )
+    print(f"last      {last.outcome}, night of {last.night}: {last.message}" if last else "last      no night yet")
 
 
 def _run(night: str | None) -> int:

@@ -24,9 +24,7 @@ Live = Annotated[bool, typer.Option("--live", help="ask WikiArt now instead of r
 @app.command()
 def show(
     ids: Annotated[list[str], typer.Argument(help="ids of data/catalog.parquet")],
-    out: Annotated[
-        Path | None, typer.Option(help="folder for the pictures; .atelier/show by default")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pictures; .atelier/show by default")] = None,
 ) -> None:
     """Extract paintings from the shards, and print what the catalog says of them and how their download went."""
     from atelier.data import unpack
@@ -55,9 +53,7 @@ def unpack(
     ids: Annotated[
         list[str] | None, typer.Argument(help="ids of data/catalog.parquet; all paintings by default")
     ] = None,
-    to: Annotated[
-        Path | None, typer.Option(help="folder for the files; .atelier/unpacked by default")
-    ] = None,
+    to: Annotated[Path | None, typer.Option(help="folder for the files; .atelier/unpacked by default")] = None,
     look_alikes: Annotated[
         bool, typer.Option("--look-alikes", help="only pictures that look like another one, and those others")
     ] = False,
@@ -91,9 +87,7 @@ def unpack(
 def clean(
     days: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="keep pictures that a download's catalog named in the last DAYS; default 30"
-        ),
+        typer.Option(min=0, help="keep pictures that a download's catalog named in the last DAYS; default 30"),
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="remove them; without this, only list what would be removed")
@@ -142,9 +136,7 @@ def _works_and_entries(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Down
 
     works = {work.id: work for work in read_catalog(CATALOG)}
     if unknown := [id for id in ids if id not in works]:
-        raise AtelierError(
-            f"data/catalog.parquet has no {', '.join(unknown)}: its column id lists what it has"
-        )
+        raise AtelierError(f"data/catalog.parquet has no {', '.join(unknown)}: its column id lists what it has")
     return works, {entry.id: entry for entry in read_downloads(DOWNLOADS)}
 
 

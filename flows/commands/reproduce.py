@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Files = Annotated[list[Path], typer.Argument(help="artworks and prints: PNG files that Atelier made")]
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or mps; pictures are the same bytes on the cpu only")
-]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; pictures are the same bytes on the cpu only")]
 Json = Annotated[bool, typer.Option("--json", help="print a JSON object for each picture")]
 
 
@@ -52,16 +50,12 @@ def vary(
     strength: Annotated[
         float, typer.Option(min=0.001, max=1, help="how far away they are; 1 is an unrelated picture")
     ] = 0.3,
-    canvas: Annotated[
-        str | None, typer.Option(help="the picture on a larger canvas, in rows x columns: 3x5")
-    ] = None,
+    canvas: Annotated[str | None, typer.Option(help="the picture on a larger canvas, in rows x columns: 3x5")] = None,
     move: Annotated[
         list[str] | None,
         typer.Option(help="direction:amount, for example 2:1.5, as `atelier directions` numbers directions"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder for the pictures; else .atelier/reproduced")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pictures; else .atelier/reproduced")] = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:

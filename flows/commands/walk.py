@@ -18,17 +18,13 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-Model = Annotated[
-    Path | None, typer.Option(help="a generator.safetensors; by default the present training's")
-]
+Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; by default the present training's")]
 Frame = Annotated[int | None, typer.Option(min=0, help="write only this frame, as a PNG")]
 Frames = Annotated[
     Path | None,
     typer.Option(help="a folder for every frame as a PNG; frames that exist are not painted again"),
 ]
-CanvasSize = Annotated[
-    str | None, typer.Option(help="rows x columns, for example 2x3; by default generate.canvas")
-]
+CanvasSize = Annotated[str | None, typer.Option(help="rows x columns, for example 2x3; by default generate.canvas")]
 
 
 @app.command()
@@ -76,17 +72,13 @@ def walk(
     ] = "smooth",
     grain: Annotated[
         Literal["still", "moving"],
-        typer.Option(
-            help="the noise for details: still, the first station's; or moving, from each to the next"
-        ),
+        typer.Option(help="the noise for details: still, the first station's; or moving, from each to the next"),
     ] = "still",
     grid: Annotated[
         str, typer.Option(help="walkers side by side, for example 2x3; the others start from later pictures")
     ] = "1x1",
     canvas: CanvasSize = None,
-    side: Annotated[
-        int, typer.Option(min=16, max=8192, help="the film's longer side in pixels, at least")
-    ] = 512,
+    side: Annotated[int, typer.Option(min=16, max=8192, help="the film's longer side in pixels, at least")] = 512,
     model: Model = None,
     out: Annotated[
         Path | None,
@@ -110,9 +102,7 @@ def walk(
         raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MAX_STATIONS} stations, 3,14,15")
     total = round(seconds * fps)
     if not 2 <= total <= MAX_FRAMES:
-        raise AtelierError(
-            f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MAX_FRAMES:,}"
-        )
+        raise AtelierError(f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MAX_FRAMES:,}")
     path = here / out if out else WALKS / _file_name(stops, frame)
     _check(frame, frames, total, out)
     recipe, device = _recipe(stops[0], canvas)
@@ -151,9 +141,7 @@ def refilm(
     path = here / out if out else WALKS / name
     _check(frame, frames, walk.frames, out)
     if (frame is None and path.suffix != original.suffix) or (path.exists() and path.samefile(original)):
-        raise AtelierError(
-            f"--out {out or path}: name another file that ends in {original.suffix}, as {film} does"
-        )
+        raise AtelierError(f"--out {out or path}: name another file that ends in {original.suffix}, as {film} does")
     generator = _find_generator(film, facts.first.model)
     command = [str(generator), facts.first.latent.model_dump_json(), f"--out={path}", f"--fps={facts.fps}"]
     command += [f"--side={facts.side}", "--walkers", *map(str, facts.walkers)]
@@ -164,20 +152,14 @@ def refilm(
 @app.command()
 def directions(
     seeds: Annotated[str, typer.Option(help="the pictures to move: 1:0,1:1, or artworks' files")] = "1:0,1:1",
-    count: Annotated[
-        int, typer.Option(min=1, max=64, help="the number of directions, the strongest first")
-    ] = 8,
-    amount: Annotated[
-        float, typer.Option(min=0.1, max=100, help="how far either way, in standard deviations")
-    ] = 3,
+    count: Annotated[int, typer.Option(min=1, max=64, help="the number of directions, the strongest first")] = 8,
+    amount: Annotated[float, typer.Option(min=0.1, max=100, help="how far either way, in standard deviations")] = 3,
     canvas: CanvasSize = None,
     model: Model = None,
     out: Annotated[
         Path | None, typer.Option(help="a PNG for the sheet; by default .atelier/walks/directions.png")
     ] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="a folder for each of the sheet's pictures as a PNG")
-    ] = None,
+    save: Annotated[Path | None, typer.Option(help="a folder for each of the sheet's pictures as a PNG")] = None,
 ) -> None:
     """Draw a sheet of the directions of latent space along which pictures change most."""
     here = Path.cwd()

@@ -115,14 +115,10 @@ def read_model(directory: Path) -> ModelFacts:
             digest(directory / GENERATOR_FILE),
         )
     except (OSError, ValueError, KeyError) as error:
-        raise AtelierError(
-            f"{directory} holds no model of ours ({error}): `dvc repro train` makes one"
-        ) from None
+        raise AtelierError(f"{directory} holds no model of ours ({error}): `dvc repro train` makes one") from None
 
 
-def night_params(
-    params: Params, champion: Champion | None, night: str, root: Path = Path()
-) -> dict[str, object]:
+def night_params(params: Params, champion: Champion | None, night: str, root: Path = Path()) -> dict[str, object]:
     """Return the changes of params.yaml for the night `night` (YYYY-MM-DD), by dotted key.
 
     `params` are those of the user's commit, and `champion.path` is relative to `root`, the clone. Everything in which
@@ -141,9 +137,7 @@ def night_params(
     return changes
 
 
-def promote(
-    clone: Clone, before: Champion | None, night: str, reason: str, say: Callable[[str], None]
-) -> Promotion:
+def promote(clone: Clone, before: Champion | None, night: str, reason: str, say: Callable[[str], None]) -> Promotion:
     """Make the clone's data/model the champion: copy it to models/, push it to the DVC remote, commit, tag, push.
 
     All stages must be up to date. The user's repository is not changed before the last step, which pushes the branch
@@ -187,12 +181,7 @@ def _read_champion(path: Path) -> Champion:
     except (ValueError, KeyError, TypeError) as error:
         raise AtelierError(f"{path} is damaged ({error}): nights write it; restore it from git") from None
     match = STORED_NAME.fullmatch(champion.path.name)
-    if (
-        champion.path.parent != CHAMPION_FILE.parent
-        or not match
-        or match[1] != NAME
-        or not _version(champion.version)
-    ):
+    if champion.path.parent != CHAMPION_FILE.parent or not match or match[1] != NAME or not _version(champion.version):
         raise AtelierError(f"{path} names no champion: nights write it; restore it from git")
     return champion
 

@@ -47,9 +47,7 @@ class Night:
         write_json(user / LAST_NIGHT, record)
 
 
-def compare_command(
-    champion: Path, challenger: Path, params: Params, *, sheet: Path | None = None
-) -> list[str]:
+def compare_command(champion: Path, challenger: Path, params: Params, *, sheet: Path | None = None) -> list[str]:
     """Return the command line of atelier.metrics.compare for two generators, with the settings of params.yaml.
 
     `sheet` is a PNG file to write. The comparison runs in a child process because it loads torch.

@@ -23,9 +23,7 @@ from atelier.errors import AtelierError
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs the URL of each request
 
 
-def notifier(
-    read_address: Callable[[], str | None], quiet: Callable[[State[Any]], bool]
-) -> FlowStateHook[..., Any]:
+def notifier(read_address: Callable[[], str | None], quiet: Callable[[State[Any]], bool]) -> FlowStateHook[..., Any]:
     """Return a hook for `@flow` that sends the final state's message to `read_address()`, unless that is None.
 
     States for which `quiet` is true send nothing.
@@ -59,9 +57,7 @@ def _block(address: str) -> NotificationBlock:
     if "://" not in address:
         block = Block.load(address)
         if not isinstance(block, NotificationBlock):
-            raise AtelierError(
-                f"nightly.notify: the block {address} sends no messages; Slack's or a webhook's would"
-            )
+            raise AtelierError(f"nightly.notify: the block {address} sends no messages; Slack's or a webhook's would")
         return block
     fields = {"text": "{{subject}}: {{body}}", "subject": "{{subject}}", "body": "{{body}}"}
     return CustomWebhookNotificationBlock(name="atelier", url=address, json_data=fields)

@@ -114,9 +114,7 @@ class StageFollower:
         progress = json.loads(self._path.read_text())
         percent = 100 * float(progress["done"]) / max(float(progress["total"]), 1e-9)
         text = f"{progress['done']}/{progress['total']} {progress['unit']}, {progress['rate']}/s {progress['note']}"
-        self._bar = self._page.progress(
-            f"{self._key}-progress", self._bar, min(max(percent, 0.0), 100.0), text
-        )
+        self._bar = self._page.progress(f"{self._key}-progress", self._bar, min(max(percent, 0.0), 100.0), text)
         if (picture := str(progress.get("picture", ""))) not in ("", self._picture):
             self._picture = picture
             self._page.picture(f"{self._key}-picture", Path(picture), text)

@@ -220,11 +220,7 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, output: IO[bytes]) -> No
     while not (_listens(port) and not (trouble := _trouble()[0])):
         status = server.poll()
         if status is not None or time.monotonic() > deadline_s:
-            ended = (
-                f"it ended with {status}"
-                if status is not None
-                else f"{trouble} after {STARTUP_TIMEOUT_S:.0f} s"
-            )
+            ended = f"it ended with {status}" if status is not None else f"{trouble} after {STARTUP_TIMEOUT_S:.0f} s"
             why = _reason(output)
             raise AtelierError(
                 f"Prefect's server did not start in {Path.cwd()}: {ended}{f': {why}' if why else ''}; "

@@ -31,10 +31,7 @@ def print_table(rows: Sequence[StageRow]) -> None:
 
 def artifact_table(rows: Sequence[StageRow]) -> list[dict[str, str]]:
     """Return the rows for Prefect's table artifact."""
-    return [
-        {"stage": row.stage, "state": row.state, "seconds": f"{row.seconds:.1f}", "key": row.key}
-        for row in rows
-    ]
+    return [{"stage": row.stage, "state": row.state, "seconds": f"{row.seconds:.1f}", "key": row.key} for row in rows]
 
 
 def summary(rows: Sequence[StageRow]) -> str:

@@ -21,9 +21,7 @@ from flows.orchestration.stage_table import StageRow, artifact_table, print_tabl
 from flows.repo import stages
 from flows.runtime.process import in_words
 
-OUT_OF_REACH = (
-    "Out of reach"  # the state of a stage that failed for a reason that may pass, for example a network
-)
+OUT_OF_REACH = "Out of reach"  # the state of a stage that failed for a reason that may pass, for example a network
 RETRY_DELAYS_S = (30.0, 60.0, 120.0, 240.0)  # in addition to the retries within the stage itself
 
 
@@ -47,9 +45,7 @@ class PipelineRun:
         self._run_id = uuid.uuid4().hex
         self._states: dict[str, State] = {}
         self._rows: dict[str, StageRow] = {}
-        self._unsettled: set[str] = (
-            set()
-        )  # stale, or downstream of a stale stage: DVC decides again at their turn
+        self._unsettled: set[str] = set()  # stale, or downstream of a stale stage: DVC decides again at their turn
 
     @property
     def rows(self) -> list[StageRow]:
@@ -135,9 +131,7 @@ def run_stage(stage: str, run_id: str, unsettled: bool) -> State:
 
 def failed(error: AtelierError | OSError) -> State:
     """A failed task's state with the error's sentence as message, without a traceback."""
-    return Failed(
-        name=OUT_OF_REACH if isinstance(error, TransientError) else "Failed", message=in_words(error)
-    )
+    return Failed(name=OUT_OF_REACH if isinstance(error, TransientError) else "Failed", message=in_words(error))
 
 
 def _stale_again(rows: Sequence[StageRow], logger: Logger) -> str:

@@ -195,9 +195,7 @@ def _stage_entry(stage: Any) -> StageEntry:
         _text(file): {_text(key): _value(value) for key, value in values.items()}
         for file, values in (stage.get("params") or {}).items()
     }
-    return StageEntry(
-        _text(stage.get("cmd", "")), _digests(stage.get("deps")), _digests(stage.get("outs")), params
-    )
+    return StageEntry(_text(stage.get("cmd", "")), _digests(stage.get("deps")), _digests(stage.get("outs")), params)
 
 
 def _digests(entries: Any) -> dict[str, str]:

@@ -47,9 +47,7 @@ class Painting:
     work: Work | None
 
 
-def explain(
-    made: Provenance, log: Log, root: Path = Path(), keep: Callable[[str], Path] | None = None
-) -> str:
+def explain(made: Provenance, log: Log, root: Path = Path(), keep: Callable[[str], Path] | None = None) -> str:
     """Return the whole lineage as lines of text.
 
     `keep` writes a CSV table with a row for each painting of the data set and returns its path.
@@ -99,9 +97,7 @@ def _print(made: Provenance, root: Path) -> list[str]:
     if made.pixels:
         bits = f", {made.pixels.bits} bits" if made.pixels.bits != 8 else ""
         lines.append(f"{made.pixels.width:,} × {made.pixels.height:,} px{bits}")
-    lines[-1] += (
-        f", by Atelier {printable(upscale.software.atelier)} and torch {printable(upscale.software.torch)}"
-    )
+    lines[-1] += f", by Atelier {printable(upscale.software.atelier)} and torch {printable(upscale.software.torch)}"
     if upscale.upscaler_md5:
         lock = _best(history.locks(root, containing=upscale.upscaler_md5))
         lines += [f"its network's training: {line}" for line in _training(lock, UPSCALER_STAGE)]
@@ -182,9 +178,7 @@ def _paintings(lock: Lock | None, log: Log, root: Path) -> tuple[list[Painting],
     pairs = zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True)
     paintings = [Painting(id, split, works.get(id)) for id, split in pairs]
     if not works:
-        return paintings, [
-            "their titles are not known: the catalog is neither in DVC's cache nor in its remote"
-        ]
+        return paintings, ["their titles are not known: the catalog is neither in DVC's cache nor in its remote"]
     return paintings, []
 
 
@@ -246,9 +240,7 @@ def _header(made: Provenance, root: Path) -> tuple[Mapping[str, Any], str]:
 def _length(header: Mapping[str, Any]) -> str:
     """The length and seed of a training, for example `120 kimg, seed 1`."""
     words = [f"{_number(header['kimg'])} kimg"] if "kimg" in header else []
-    words += [
-        f"{key} {_number(header[key])}" for key in ("seed", "generation") if header.get(key) is not None
-    ]
+    words += [f"{key} {_number(header[key])}" for key in ("seed", "generation") if header.get(key) is not None]
     return ", ".join(words) or "not trained by Atelier"
 
 

@@ -39,9 +39,7 @@ class Networks:
     def find(self, keys: Collection[NetworkKey]) -> None:
         """Look for files; those that are neither in the work tree nor in the cache are fetched together."""
         for key in keys:
-            if path := next(
-                (path for path in self._candidates() if self._digest(path)[1] == key.sha256), None
-            ):
+            if path := next((path for path in self._candidates() if self._digest(path)[1] == key.sha256), None):
                 self._paths[key] = path
         absent = [key for key in keys if key not in self._paths]
         md5s = sorted({key.md5 for key in absent if key.md5})
@@ -77,9 +75,7 @@ class Networks:
         missing = f"its {key.kind}, SHA-256 {key.sha256[:12]}…, was not found"
         reasons = f" ({'; '.join(dict.fromkeys(self._reasons))})" if self._reasons else ""
         if key.kind == "external network":
-            return (
-                f"{missing}: put its file into {MODELS}/, under any name, or name it in upscale.external.path"
-            )
+            return f"{missing}: put its file into {MODELS}/, under any name, or name it in upscale.external.path"
         naming = history.locks(self._root, containing=key.md5) if key.md5 else []
         committed = [lock for lock in naming if lock.commits]
         made = [lock for lock in committed if key.md5 and lock.has_output(key.md5)] or committed

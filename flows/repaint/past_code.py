@@ -73,11 +73,7 @@ def find_versions(root: Path, model_md5: str, stages: Collection[str]) -> Versio
     codes = sorted((code for version, code in newest.items() if version not in present), key=_age)
     return Versions(
         tuple(codes[:MAX_TRIED]),
-        tuple(
-            commit
-            for version, commit in untrusted.items()
-            if version not in newest and version not in present
-        ),
+        tuple(commit for version, commit in untrusted.items() if version not in newest and version not in present),
         len(unable - newest.keys() - present),
         len(codes[MAX_TRIED:]),
     )
@@ -110,9 +106,7 @@ def _extract(tar: tarfile.TarFile, to: Path) -> None:
             (to / path).write_bytes(content.read())
 
 
-def _commits_naming(
-    root: Path, model_md5: str, stages: Collection[str]
-) -> Iterator[tuple[Commit, tuple[str, ...]]]:
+def _commits_naming(root: Path, model_md5: str, stages: Collection[str]) -> Iterator[tuple[Commit, tuple[str, ...]]]:
     """Commits whose dvc.lock names the model, newest first, each with the code files that its stages depend on."""
     seen: set[str] = set()
     found = []
@@ -126,16 +120,12 @@ def _commits_naming(
     yield from sorted(found, key=lambda pair: pair[0].age)
 
 
-def _look_up(
-    root: Path, commits: Collection[tuple[Commit, tuple[str, ...]]]
-) -> Iterator[tuple[FileIds, str, bool]]:
+def _look_up(root: Path, commits: Collection[tuple[Commit, tuple[str, ...]]]) -> Iterator[tuple[FileIds, str, bool]]:
     """For each commit: the version of its code, the id of its `atelier/`, and whether that can paint pictures again."""
     if not commits:
         return
     prefix = git(root, "rev-parse", "--show-prefix")
-    names = [
-        f"{commit.id}:{prefix}{path}" for commit, paths in commits for path in (CODE, ENTRY_POINT, *paths)
-    ]
+    names = [f"{commit.id}:{prefix}{path}" for commit, paths in commits for path in (CODE, ENTRY_POINT, *paths)]
     ids = iter(_object_ids(root, names))
     for _, paths in commits:
         tree, entry_point = next(ids), next(ids)

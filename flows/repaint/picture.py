@@ -134,10 +134,7 @@ class OutputFolder:
         """Write captioned pictures side by side as one PNG. Raises AtelierError if it cannot be written."""
         with self._temporary_folder(name) as folder:
             path = folder / f"{name}.png"
-            panels = [
-                Panel(caption, (), fitted(_to_8_bits(samples), PANEL_SIDE_PX))
-                for caption, samples in pictures
-            ]
+            panels = [Panel(caption, (), fitted(_to_8_bits(samples), PANEL_SIDE_PX)) for caption, samples in pictures]
             write_panels(path, heading, panels, SHEET_COLUMNS)
             return self._move(path, name)
 
@@ -156,9 +153,7 @@ class OutputFolder:
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
                 yield Path(folder)
         except OSError as error:
-            raise AtelierError(
-                f"{self.folder / name} cannot be written: {error.strerror or error}"
-            ) from error
+            raise AtelierError(f"{self.folder / name} cannot be written: {error.strerror or error}") from error
 
     def _move(self, temporary: Path, name: str) -> Path:
         """Move a finished file to the first free name; an older file with the same bytes counts as free."""

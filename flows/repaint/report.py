@@ -105,8 +105,7 @@ class Report:
             table = Table("model", "code", "verdict", "pictures")
             table.columns[3].justify = "right"
             kinds = Counter(
-                ((row["model"] or "")[:8], (row["code"] or "present")[:7], row["verdict"])
-                for row in self._rows
+                ((row["model"] or "")[:8], (row["code"] or "present")[:7], row["verdict"]) for row in self._rows
             )
             for kind, count in sorted(kinds.items()):
                 table.add_row(*kind, f"{count:,}")

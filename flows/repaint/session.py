@@ -44,9 +44,7 @@ class Verdict:
     @property
     def rank(self) -> tuple[bool, bool, float, int]:
         """Smaller is better."""
-        largest, differing = (
-            (self.difference.largest, self.difference.differing) if self.difference else (256.0, 0)
-        )
+        largest, differing = (self.difference.largest, self.difference.differing) if self.difference else (256.0, 0)
         return (not self.final, not self.reproduced, largest, differing)
 
 
@@ -79,9 +77,7 @@ class Session:
 
     def __init__(self, workspace: Workspace, pictures: Sequence[Picture]) -> None:
         self.workspace = workspace
-        self.pictures = {
-            str(number): picture for number, picture in enumerate(pictures)
-        }  # by their jobs' names
+        self.pictures = {str(number): picture for number, picture in enumerate(pictures)}  # by their jobs' names
         self.model = pictures[0].provenance.model
         self._present: PaintingProcess | None = None
 

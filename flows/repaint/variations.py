@@ -92,9 +92,7 @@ def change_recipe(recipe: Recipe, changes: Changes) -> dict[str, Recipe]:
     }
 
 
-def paint_variations(
-    workspace: Workspace, pictures: Sequence[Picture], changes: Changes
-) -> Iterator[Variations]:
+def paint_variations(workspace: Workspace, pictures: Sequence[Picture], changes: Changes) -> Iterator[Variations]:
     """Paint the variations of every picture; yields one result for each."""
     jobs: dict[str, _Variation] = {}
     for number, picture in enumerate(pictures):

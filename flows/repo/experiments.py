@@ -45,9 +45,7 @@ def run(name: str, follow: Callable[[str], Watcher], say: Callable[[str], None])
         if error.kind != "stage" or error.stage is None:
             raise AtelierError(f"{name}: dvc: {error}") from None
         failure = stages.failure(error, error.stage, run)
-        raise (
-            failure if isinstance(failure, TransientError) else StageError(error.stage, str(failure))
-        ) from None
+        raise (failure if isinstance(failure, TransientError) else StageError(error.stage, str(failure))) from None
 
 
 def check_out(root: Path) -> None:

@@ -78,9 +78,7 @@ def mend(root: Path, say: Callable[[str], None]) -> None:
             return
         write_bytes(root / LOCK_FILE_DAMAGED, content)
         write_bytes(lock_file, copy.read_bytes())
-        say(
-            f"{LOCK_FILE} was half written by a dvc that was killed: it is again what it was before that stage"
-        )
+        say(f"{LOCK_FILE} was half written by a dvc that was killed: it is again what it was before that stage")
 
 
 def _holders(root: Path) -> Iterator[Holder]:

@@ -16,9 +16,7 @@ from atelier.errors import AtelierError
 from flows.runtime import work_tree
 from flows.runtime.process import TICK_S, Child
 
-CODE_ROOT = (
-    Path(__file__).resolve().parents[2]
-)  # the child runs this code, whatever the working directory contains
+CODE_ROOT = Path(__file__).resolve().parents[2]  # the child runs this code, whatever the working directory contains
 
 Kind = Literal["busy", "stage", "remote", "refused", "dvc", "killed"]
 

@@ -17,12 +17,8 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 # names of exception classes
-REFUSED = re.compile(
-    r"Auth|Credential|Permission|Forbidden|AccessDenied|Token|Login|HostKey|CertVerification"
-)
-UNREACHABLE = re.compile(
-    r"Connect|Disconnect|Timeout|Transport|ServiceRe(quest|sponse)|HTTPClientError|Unavailable"
-)
+REFUSED = re.compile(r"Auth|Credential|Permission|Forbidden|AccessDenied|Token|Login|HostKey|CertVerification")
+UNREACHABLE = re.compile(r"Connect|Disconnect|Timeout|Transport|ServiceRe(quest|sponse)|HTTPClientError|Unavailable")
 MAX_TEXT = 300
 
 

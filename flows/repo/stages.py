@@ -60,9 +60,7 @@ def plan(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()
     def read(repo: "Repo") -> list[PlannedStage]:
         from dvc.repo import lock_repo
 
-        with lock_repo(
-            repo
-        ):  # one lock for all: `repo.status` would read dvc.yaml and dvc.lock once a target
+        with lock_repo(repo):  # one lock for all: `repo.status` would read dvc.yaml and dvc.lock once a target
             graph = repo.index.graph
             # a .dvc file is data and no stage
             stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
@@ -72,9 +70,7 @@ def plan(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()
             }
             wanted = _with_needs(targets or list(needs), needs)
             order = _in_order([name for name in needs if name in wanted], needs)
-            return [
-                PlannedStage(name, tuple(sorted(needs[name])), bool(stages[name].status())) for name in order
-            ]
+            return [PlannedStage(name, tuple(sorted(needs[name])), bool(stages[name].status())) for name in order]
 
     return _read_unlocked(read, say, root)
 

@@ -161,9 +161,7 @@ def remote(root: Path = Path()) -> str | None:
         if not reached:
             local = store.fs.protocol == "local"
             raise TransientError(
-                f"{name}: there is no {address}"
-                if local
-                else f"{name}: {address} is not there, or does not answer"
+                f"{name}: there is no {address}" if local else f"{name}: {address} is not there, or does not answer"
             )
         return address
 
@@ -206,9 +204,7 @@ def _places(root: Path, repo: "Repo", stages: Iterable["Stage"]) -> list[Path]:
     return [Path(os.path.normpath(root / os.path.relpath(path, repo.root_dir))) for path in found]
 
 
-def fetch_objects(
-    md5s: Collection[str], say: Callable[[str], None], root: Path | None = None
-) -> dict[str, Path]:
+def fetch_objects(md5s: Collection[str], say: Callable[[str], None], root: Path | None = None) -> dict[str, Path]:
     """Return the paths of objects in the cache of the studio at `root`, by md5, fetched from the remote where needed.
 
     An md5 with `.dir` is the list of a folder's files; the remote sends it together with them. Objects that are in

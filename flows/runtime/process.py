@@ -107,9 +107,7 @@ def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
     Ctrl-C and SIGTERM are passed on to the command, which may take its time to end.
     """
-    child = subprocess.Popen(
-        leashed(command), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True
-    )
+    child = subprocess.Popen(leashed(command), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda number, _: _pass_on(child, number)) for number in numbers]
     try:
@@ -188,9 +186,7 @@ def server_needed(goes_on: str) -> Iterator[None]:
             f"Prefect's server fails{full} (HTTP {status}): what is finished is kept, and {goes_on}"
         ) from None
     except httpx.TransportError as error:
-        raise AtelierError(
-            f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}"
-        ) from None
+        raise AtelierError(f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}") from None
 
 
 def in_words(error: Exception) -> str:

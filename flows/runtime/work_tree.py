@@ -45,9 +45,7 @@ def enter() -> None:
             if prefect := sys.modules.get("prefect.context"):
                 prefect.refresh_global_settings_context()
             return
-    raise AtelierError(
-        f"{here} is not inside a studio: go to the directory that holds dvc.yaml and params.yaml"
-    )
+    raise AtelierError(f"{here} is not inside a studio: go to the directory that holds dvc.yaml and params.yaml")
 
 
 def name_user(root: Path) -> None:
@@ -110,9 +108,7 @@ def only_flow(kind: str = "flow") -> Iterator[None]:
         )
     STATE.mkdir(exist_ok=True)
     holder = STATE / f"{kind}.json"  # not in the lock file, because opening that may empty it
-    lock = FileLock(
-        STATE / f"{kind}.lock", blocking=False
-    )  # released by the kernel, however this process ends
+    lock = FileLock(STATE / f"{kind}.lock", blocking=False)  # released by the kernel, however this process ends
     try:
         lock.acquire()
     except Timeout:

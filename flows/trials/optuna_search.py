@@ -112,9 +112,7 @@ class Search:
     def _changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Convert Optuna's values to those of params.yaml."""
         return {
-            axis.key: json.loads(params[axis.key])
-            if isinstance(axis, Choice)
-            else round_value(axis, params[axis.key])
+            axis.key: json.loads(params[axis.key]) if isinstance(axis, Choice) else round_value(axis, params[axis.key])
             for axis in self._axes
         }
 

@@ -224,9 +224,7 @@ def find_experiment(user: Path, name: str, trial: int | None) -> tuple[str, str]
             raise AtelierError(f"the exploration {name} has no trial {trial}: `atelier explore show {name}`")
         return exploration.experiment(trial), name
     other, dash, number = name.rpartition("-")
-    is_experiment = (
-        bool(dash) and number.isdecimal() and Exploration(user, other).trial(int(number)) is not None
-    )
+    is_experiment = bool(dash) and number.isdecimal() and Exploration(user, other).trial(int(number)) is not None
     if is_experiment and Exploration(user, name).exists:
         raise AtelierError(
             f"{name} is both an exploration and an experiment of the exploration {other}: say which with "

@@ -80,9 +80,7 @@ class TrialRunner:
         self.ended.append(trial)
         return trial
 
-    def _run(
-        self, number: int, changes: dict[str, Any], follow: Follow, say: Say
-    ) -> tuple[Trial, Path | None]:
+    def _run(self, number: int, changes: dict[str, Any], follow: Follow, say: Say) -> tuple[Trial, Path | None]:
         try:
             edit_params(PARAMS, {**self._request.fixed, **changes})
         except AtelierError as error:

@@ -90,9 +90,7 @@ def ends(axes: Sequence[Axis]) -> list[dict[str, Any]]:
         {axis.key: value}
         for axis in axes
         for value in (
-            axis.values
-            if isinstance(axis, Choice)
-            else (round_value(axis, axis.low), round_value(axis, axis.high))
+            axis.values if isinstance(axis, Choice) else (round_value(axis, axis.low), round_value(axis, axis.high))
         )
     ]
 
@@ -110,9 +108,7 @@ def described(changes: Mapping[str, Any]) -> str:
 def _axis(word: str, ranges: bool) -> Axis:
     key, equals, text = word.partition("=")
     if not equals or not key or not text:
-        raise AtelierError(
-            f"{word!r} is no key with its values: write for example train.lr={_example(ranges)}"
-        )
+        raise AtelierError(f"{word!r} is no key with its values: write for example train.lr={_example(ranges)}")
     section = key.split(".")[0]
     if section not in SECTIONS or "." not in key:
         raise AtelierError(
@@ -132,9 +128,7 @@ def _range(word: str, key: str, match: "re.Match[str]") -> Range:
     try:
         range_ = Range(key, float(first or low), float(second or high), cast("Kind", kind or "float"))
     except ValueError:
-        raise AtelierError(
-            f"{word}: the ends of a range are numbers, for example {key}=log:1e-5,1e-3"
-        ) from None
+        raise AtelierError(f"{word}: the ends of a range are numbers, for example {key}=log:1e-5,1e-3") from None
     if not range_.low < range_.high:
         raise AtelierError(f"{word}: the first end of a range is the smaller one")
     if range_.kind == "log" and range_.low <= 0:

@@ -63,11 +63,7 @@ def _csv(exploration: Exploration, trials: Sequence[Trial]) -> str:
 
 def _heading(exploration: Exploration, trials: Sequence[Trial]) -> str:
     endings = [trial.ending for trial in trials]
-    counts = [
-        f"{endings.count(ending)} {ending}"
-        for ending in ("completed", "pruned", "failed")
-        if ending in endings
-    ]
+    counts = [f"{endings.count(ending)} {ending}" for ending in ("completed", "pruned", "failed") if ending in endings]
     return f"{exploration.name}: {', '.join(counts)}; the best {exploration.by} first"
 
 

@@ -54,9 +54,7 @@ def test_packages_that_are_missing_or_of_a_wrong_version_are_named() -> None:
 
 
 @pytest.mark.parametrize(("free_bytes", "state"), [(1e9, "wrong"), (1e10, "warning"), (1e12, "ok")])
-def test_little_disk_space_is_a_warning_and_too_little_is_wrong(
-    tmp_path: Path, free_bytes: float, state: str
-) -> None:
+def test_little_disk_space_is_a_warning_and_too_little_is_wrong(tmp_path: Path, free_bytes: float, state: str) -> None:
     assert check_disk(tmp_path, free_bytes).state == state
 
 

@@ -106,6 +106,4 @@ def test_a_full_disk_is_printed_as_a_sentence_that_says_what_to_do(
 
     monkeypatch.chdir(tmp_path)
     assert run_for_exit_code(full, "") == 1
-    assert (
-        capsys.readouterr().err == f"No space left on device: {tmp_path}: free some space, then run again\n"
-    )
+    assert capsys.readouterr().err == f"No space left on device: {tmp_path}: free some space, then run again\n"

@@ -75,9 +75,7 @@ def test_die_with_starter_ends_a_python_process_behind_a_shell() -> None:
     )
     command = f'{sys.executable} -c "{ours}"; true'  # the shell stays between the two
     starter_code = "import subprocess, sys; subprocess.run(['/bin/sh', '-c', sys.argv[1]])"
-    with subprocess.Popen(
-        [sys.executable, "-c", starter_code, command], stdout=subprocess.PIPE, text=True
-    ) as starter:
+    with subprocess.Popen([sys.executable, "-c", starter_code, command], stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout
         pids = [int(starter.stdout.readline())]
         starter.kill()

@@ -20,11 +20,7 @@ from tests.flows.toys import ROOT, Started, Tree
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a user without settings for git, DVC and Prefect."""
     home = tmp_path_factory.mktemp("home")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PREFECT", "DVC", "ATELIER"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "DVC", "ATELIER"))}
     return {
         **kept, "HOME": str(home), "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SHELL": "/bin/sh",

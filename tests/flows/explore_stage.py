@@ -56,9 +56,7 @@ def evaluate(stage: Stage) -> str:
     if trained["batch"] == 17:  # what no version of ours writes
         write_json(Path("metrics.json"), ["seventeen"])
         return "judged badly"
-    write_json(
-        Path("metrics.json"), {"kid_coarse": {"value": trained["kid_coarse"], "floor": 0.0}, "held_out": 9}
-    )
+    write_json(Path("metrics.json"), {"kid_coarse": {"value": trained["kid_coarse"], "floor": 0.0}, "held_out": 9})
     return "judged"
 
 

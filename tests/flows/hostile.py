@@ -96,9 +96,7 @@ class Workshop:
         self.claim("model-both", "refused", "was not found", model=self.facts["model"] | NOWHERE)
         self.claim("arch", "refused", "the provenance was edited", model__arch="stylegan")
         self.claim("resolution", "refused", "the provenance was edited", model__resolution=2**31 - 1)
-        self.claim(
-            "settings", "refused", "the provenance was edited", model__settings={"ngf": 10**9, "nz": 16}
-        )
+        self.claim("settings", "refused", "the provenance was edited", model__settings={"ngf": 10**9, "nz": 16})
         self.claim("digest", "edited", "its provenance names others", pixels__sha256="0" * 64)
         self.claim("width", "refused", "it was edited", pixels__width=2**31 - 1)
         self.claim("format", "refused", "another version of Atelier made it", format="atelier-provenance/99")
@@ -110,9 +108,7 @@ class Workshop:
         self.claim("path-as-arch", "refused", "the provenance was edited", model__arch=str(self.canary))
         named = {**self.facts["model"]["settings"], "file": str(self.canary)}
         self.claim("path-as-setting", "refused", "the provenance was edited", model__settings=named)
-        self.claim(
-            "escape-codes", "refused", "characters that cannot be printed", software__torch="\x1b[2J\r\u202e"
-        )
+        self.claim("escape-codes", "refused", "characters that cannot be printed", software__torch="\x1b[2J\r\u202e")
 
     def bad_chunks(self) -> None:
         text = chunk(b"iTXt", words(json.dumps(self.facts).encode()))
@@ -144,9 +140,7 @@ class Workshop:
         spoilt[good.index(b"IDAT") + 9] ^= 255
         self.raw("data-checksum", "cannot be decoded", bytes(spoilt), verdict="damaged")
         square = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
-        self.with_header(
-            "size-bomb", square, "it was edited", pixels__width=2**31 - 1, pixels__height=2**31 - 1
-        )
+        self.with_header("size-bomb", square, "it was edited", pixels__width=2**31 - 1, pixels__height=2**31 - 1)
         self.with_header("size-lie", square, "another kind", verdict="damaged")
         for name, kind in (
             ("palette", (8, 3, 0)),
@@ -328,9 +322,7 @@ class Workshop:
         text = next(each for each in rest if each[4:8] == b"iTXt")
         return SIGNATURE, header, text, chunk(b"IDAT", data), chunk(b"IEND", b"")
 
-    def with_header(
-        self, name: str, header: bytes, said: str, verdict: str = "refused", **changes: Any
-    ) -> None:
+    def with_header(self, name: str, header: bytes, said: str, verdict: str = "refused", **changes: Any) -> None:
         text = chunk(b"iTXt", words(json.dumps(self.changed(changes)).encode()))
         rest = self.pixel_chunks()[1:]
         self.raw(name, said, SIGNATURE, chunk(b"IHDR", header), text, *rest, verdict=verdict)

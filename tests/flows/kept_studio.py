@@ -76,13 +76,9 @@ class KeptStudio(Repository):
             "format": "atelier-model/1",
             **facts,
         }
-        content = save(
-            {"w": np.zeros(2, np.float32)}, metadata={"atelier": json.dumps(header, sort_keys=True)}
-        )
+        content = save({"w": np.zeros(2, np.float32)}, metadata={"atelier": json.dumps(header, sort_keys=True)})
         sha256 = hashlib.sha256(content).hexdigest()
-        return ModelFacts(
-            md5=self.keep(content), sha256=sha256, arch="dcgan", resolution=64, settings=SETTINGS
-        )
+        return ModelFacts(md5=self.keep(content), sha256=sha256, arch="dcgan", resolution=64, settings=SETTINGS)
 
     def artwork(self, model: ModelFacts, index: int) -> bytes:
         """The PNG file of a picture of noise whose provenance names the model."""

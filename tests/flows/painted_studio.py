@@ -21,9 +21,7 @@ from tests.flows.histories import Repository
 from tests.flows.toys import ROOT
 from tests.models import save_small_generator
 
-DRAWN = (
-    "atelier-latent/1:"  # words of atelier/networks/latent_field.py that decide which latent a picture has
-)
+DRAWN = "atelier-latent/1:"  # words of atelier/networks/latent_field.py that decide which latent a picture has
 ONCE_DRAWN = "atelier-latent/0:"
 
 
@@ -58,9 +56,7 @@ class PaintedStudio(Repository):
         return self.root.parent / "gallery"
 
     def dvc(self, words: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "dvc", *words.split()], cwd=self.root, env=self.environment, check=True
-        )
+        subprocess.run([sys.executable, "-m", "dvc", *words.split()], cwd=self.root, env=self.environment, check=True)
 
     def train(self, seed: int) -> None:
         """Replace the generator and the upscaler by networks with other random weights."""

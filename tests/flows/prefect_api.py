@@ -104,6 +104,4 @@ class Run:
             time.sleep(0.3)
 
     def cancel(self) -> None:
-        self._api.ask(
-            f"flow_runs/{self.id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}}
-        )
+        self._api.ask(f"flow_runs/{self.id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})

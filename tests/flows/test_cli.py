@@ -41,9 +41,7 @@ def test_version_and_help():
     assert "run" in bare.output
 
 
-def test_clean_lists_what_it_would_remove_and_removes_it_with_yes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_clean_lists_what_it_would_remove_and_removes_it_with_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     _tree(tmp_path, monkeypatch)
     bare = CliRunner().invoke(cli.app, ["clean"])
     assert (bare.exit_code, "nothing to drop" in bare.output) == (0, True)

@@ -81,9 +81,7 @@ def test_a_killed_grid_continues_and_its_best_trial_is_adopted(tree: ExploreTree
     with Image.open(tree.root / ".atelier/explore/sea/sheet.png") as sheet:
         assert sheet.width > 3 * 384
 
-    page = [
-        run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore sea"
-    ]
+    page = [run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore sea"]
     assert {"sea-3", "sea-4"} <= set(page[-1].tasks)
     assert page[-1].artifacts["sheet"].startswith("data:image/webp;base64,")
     assert '"experiment": "sea-3"' in page[-1].artifacts["trials"]
@@ -105,15 +103,11 @@ def test_an_exploration_with_a_failed_trial_fails_and_names_it(tree: ExploreTree
     assert "luck-2 failed: train: thirteen pictures a step bring bad luck" in run.output
     assert "`atelier explore apply luck-3` adopts it" in run.output
     assert [row["state"] for row in tree.table("luck")] == ["completed", "failed", "failed"]
-    page = [
-        run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore luck"
-    ]
+    page = [run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore luck"]
     assert page[0].state[0] == "Failed"
 
 
-def test_a_second_exploration_is_refused_and_ctrl_c_stops_the_first_with_its_child_processes(
-    tree: ExploreTree, start
-):
+def test_a_second_exploration_is_refused_and_ctrl_c_stops_the_first_with_its_child_processes(tree: ExploreTree, start):
     tree.environment["TOY_SNAPSHOT_S"] = "3"
     run = start(*GRID).until("train: 1/5")
     second = tree.run("flows.cli", "explore", "grid", "train.lr=1e-3")

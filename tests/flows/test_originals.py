@@ -135,16 +135,12 @@ def saved(person: Person) -> Iterator[str]:
     for line in names.splitlines():
         kind, name = line.split()
         if kind == "blob":
-            yield hashlib.md5(
-                git_bytes(person.root, "cat-file", "blob", name), usedforsecurity=False
-            ).hexdigest()
+            yield hashlib.md5(git_bytes(person.root, "cat-file", "blob", name), usedforsecurity=False).hexdigest()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [4, 7])
-def test_no_file_of_the_user_changes_or_disappears(
-    exploring: ExploreTree, monkeypatch: pytest.MonkeyPatch, seed: int
-):
+def test_no_file_of_the_user_changes_or_disappears(exploring: ExploreTree, monkeypatch: pytest.MonkeyPatch, seed: int):
     """Waits for a dozen steps of real git and DVC."""
     for name, value in exploring.environment.items():
         monkeypatch.setenv(name, value)

@@ -69,9 +69,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
     studio.draws_otherwise(before=True)
     studio.paint("first", True, generate={"truncation": 0.8}, upscale={"method": "learned", "scale": 2})
     studio.draws_otherwise(before=False)
-    studio.paint(
-        "canvas", generate={"canvas": [2, 3], "layout": "smooth"}, upscale={"method": "learned", "scale": 4}
-    )
+    studio.paint("canvas", generate={"canvas": [2, 3], "layout": "smooth"}, upscale={"method": "learned", "scale": 4})
     studio.paint(
         "deep", generate={"canvas": [1, 1], "layout": "random", "seed": 9},
         upscale={"method": "lanczos", "scale": 4, "bits": 16},
@@ -129,9 +127,7 @@ def test_after_dvc_gc_the_model_is_fetched_from_the_remote(studio: PaintedStudio
     assert "atelier@v2.0.0" in done.stdout
 
 
-def test_edited_different_and_refused_pictures_have_their_verdicts(
-    studio: PaintedStudio, clone: Clone, tmp_path: Path
-):
+def test_edited_different_and_refused_pictures_have_their_verdicts(studio: PaintedStudio, clone: Clone, tmp_path: Path):
     edited, hostile, lost = (tmp_path / name for name in ("edited.png", "hostile.png", "lost.png"))
     artwork = studio.gallery / "tile/artworks/1-00001.png"
     _repaint(artwork, edited)
@@ -155,9 +151,7 @@ def test_edited_different_and_refused_pictures_have_their_verdicts(
     assert not (studio.root.parent / "hostile").exists()
 
 
-def test_variations_of_a_picture_are_painted_and_can_be_reproduced(
-    studio: PaintedStudio, clone: Clone, tmp_path: Path
-):
+def test_variations_of_a_picture_are_painted_and_can_be_reproduced(studio: PaintedStudio, clone: Clone, tmp_path: Path):
     artwork = studio.gallery / "deep/artworks/9-00002.png"
     options = ("--count", "2", "--canvas", "2x2", "--move", "0:1.5", "--out", tmp_path / "out")
     status, (row, variations), said = clone.rows("vary", artwork, *options)
@@ -209,9 +203,7 @@ def test_after_a_bug_every_file_has_a_verdict_and_the_exit_code_is_1(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_leaves_no_temporary_files(
-    studio: PaintedStudio, clone: Clone, number: int, status: int
-):
+def test_a_stopped_command_leaves_no_temporary_files(studio: PaintedStudio, clone: Clone, number: int, status: int):
     scratch = clone.root / ".atelier/reproduce"
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "reproduce", studio.gallery / "tile/artworks/1-00001.png"],
@@ -226,9 +218,7 @@ def test_a_stopped_command_leaves_no_temporary_files(
     assert "Traceback" not in said
 
 
-def test_without_a_configured_server_prefect_is_not_imported(
-    studio: PaintedStudio, clone: Clone, tmp_path: Path
-):
+def test_without_a_configured_server_prefect_is_not_imported(studio: PaintedStudio, clone: Clone, tmp_path: Path):
     (tmp_path / "prefect").mkdir()
     (tmp_path / "prefect/__init__.py").write_text("raise ImportError('prefect is imported')")
     path = f"{tmp_path}:{studio.environment['PYTHONPATH']}"

@@ -101,9 +101,7 @@ def test_a_pipeline_without_stages_is_an_error(served: Tree):
     assert run.output.splitlines()[-2:] == ["1", "dvc.yaml has no stage train"]
 
 
-def test_an_edit_while_the_flow_runs_is_used_by_later_stages_and_reported_for_earlier_ones(
-    served: Tree, start
-):
+def test_an_edit_while_the_flow_runs_is_used_by_later_stages_and_reported_for_earlier_ones(served: Tree, start):
     served.slow(3)
     run = start("flows.studio").until("train: 1/30")
     served.set('snapshot: "2026-11-22"', 'snapshot: "2026-11-23"')
@@ -139,9 +137,7 @@ def test_sigterm_stops_the_flow_with_143(served: Tree, start):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(
-    studio: Tree, start, api_url
-):
+def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(studio: Tree, start, api_url):
     """Waits for a Prefect server that creates its database; the proxies that are set cannot reach it."""
     proxies = {
         "HTTP_PROXY": "http://127.0.0.1:9",
@@ -177,9 +173,7 @@ def test_a_killed_dvc_fails_the_flow_with_a_sentence(served: Tree, start):
 
 
 def _one(family: list[psutil.Process], word: str) -> psutil.Process:
-    return next(
-        process for process in family if word in process.cmdline() and process.name().startswith("python")
-    )
+    return next(process for process in family if word in process.cmdline() and process.name().startswith("python"))
 
 
 def _name(output: str) -> str:
@@ -191,9 +185,5 @@ def _name(output: str) -> str:
 
 def _state(output: str, stage: str) -> str:
     """The stage's state in the final table."""
-    rows = [
-        [cell.strip() for cell in line.split("│")[1:-1]]
-        for line in output.splitlines()
-        if line.startswith("│")
-    ]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
     return next(row[1] for row in rows if row[0] == stage)

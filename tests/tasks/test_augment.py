@@ -31,14 +31,10 @@ def download(count: int) -> None:
         assert isinstance(verdict, Verified)
         items.append(Item(f"w{n:03d}", "png", file.getvalue()))
         entries.append(
-            DownloadRecord(
-                id=f"w{n:03d}", status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height
-            )
+            DownloadRecord(id=f"w{n:03d}", status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height)
         )
     entries += [
-        DownloadRecord(
-            id="w998", status="duplicate", reason="the same bytes", phash="0" * 16, width=96, height=64
-        ),
+        DownloadRecord(id="w998", status="duplicate", reason="the same bytes", phash="0" * 16, width=96, height=64),
         DownloadRecord(id="w999", status="missing", reason="HTTP 404"),
     ]
     write_shards(items, Path("data/images"))
@@ -51,9 +47,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stage(**augment: object) -> Stage:
-    return Stage(
-        "augment", Params.model_validate({"augment": {"resolution": 32, "held_out": 0.2, **augment}})
-    )
+    return Stage("augment", Params.model_validate({"augment": {"resolution": 32, "held_out": 0.2, **augment}}))
 
 
 def test_the_downloaded_pictures_are_packed_and_doubled_by_mirror_images() -> None:
@@ -79,9 +73,7 @@ def test_the_same_params_give_the_same_bytes_and_other_params_give_others() -> N
 
 def test_pictures_too_small_for_the_resolution_are_named_in_the_summary() -> None:
     download(10)
-    with pytest.raises(
-        AtelierError, match=r"at least 128 px are too few.* set scrape\.snapshot to another date"
-    ):
+    with pytest.raises(AtelierError, match=r"at least 128 px are too few.* set scrape\.snapshot to another date"):
         run(stage(resolution=256))
     assert not Path("data/dataset").exists() or list(Path("data/dataset").iterdir()) == []
 
@@ -125,9 +117,7 @@ def write_download(pictures: dict[str, bytes]) -> None:
         verdict = verify(content, ImageLimits(32, 10**6))
         assert isinstance(verdict, Verified)
         entries.append(
-            DownloadRecord(
-                id=id, status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height
-            )
+            DownloadRecord(id=id, status="ok", phash=verdict.phash, width=verdict.width, height=verdict.height)
         )
     write_shards([Item(id, "png", pictures[id]) for id in sorted(pictures)], Path("data/images"))
     write_downloads(entries, Path("data/downloads.parquet"))

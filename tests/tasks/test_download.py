@@ -244,9 +244,7 @@ def test_no_picture_at_all_is_an_error_with_the_reasons() -> None:
         ("403", 1, "none of the 2 catalogued works gave a picture"),
     ],
 )
-def test_a_failing_site_is_a_temporary_error_and_a_refusing_one_is_not(
-    behaviour: str, status: int, said: str
-) -> None:
+def test_a_failing_site_is_a_temporary_error_and_a_refusing_one_is_not(behaviour: str, status: int, said: str) -> None:
     with lookalike({"genre/marina": [Offer(id="a", behaviour=behaviour)]}) as site:
         write_params("wikiart", site.base_url, retries=0, workers=1)
         write_works([work(str(n), site.url_of(Offer(id="a", behaviour=behaviour))) for n in range(2)])
@@ -291,9 +289,7 @@ def test_works_that_fail_at_first_are_requested_once_more_at_the_end() -> None:
 
 
 @pytest.mark.parametrize(("failing", "status"), [(2, 0), (3, os.EX_TEMPFAIL)])
-def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_fetch_it(
-    failing: int, status: int
-) -> None:
+def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_fetch_it(failing: int, status: int) -> None:
     offered = offers(200)
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -333,9 +329,7 @@ def test_the_built_in_gallery_is_painted_and_kept() -> None:
     write_params("gallery")
     with serve(1, 8, 128) as base_url:
         listed = requests.get(f"{base_url}/en/paintings-by-genre/marina?json=2&page=1", timeout=30).json()
-    write_works(
-        [work(record["id"], virtual_url(record["image"], base_url)) for record in listed["Paintings"]]
-    )
+    write_works([work(record["id"], virtual_url(record["image"], base_url)) for record in listed["Paintings"]])
     code, out, err = run_stage()
     assert (code, err) == (0, "")
     assert "8 pictures of 8 works" in out

@@ -29,9 +29,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stage(**evaluate: object) -> Stage:
-    return Stage(
-        "evaluate", Params.model_validate({"evaluate": {"samples": 64, "device": "cpu", **evaluate}})
-    )
+    return Stage("evaluate", Params.model_validate({"evaluate": {"samples": 64, "device": "cpu", **evaluate}}))
 
 
 def test_metrics_and_sheets_of_a_generator() -> None:

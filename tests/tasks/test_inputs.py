@@ -176,9 +176,7 @@ def test_code_that_was_edited_while_it_was_imported_is_refused_before_any_work(t
 
 def test_a_key_that_is_left_to_its_default_is_told_since_dvc_does_not_see_that_change():
     Path("dvc.yaml").write_text("stages: {evaluate: {cmd: x, params: [evaluate]}}")
-    Path("params.yaml").write_text(
-        "evaluate: {samples: 100, device: cpu, inception: false, inception_weights: null}"
-    )
+    Path("params.yaml").write_text("evaluate: {samples: 100, device: cpu, inception: false, inception_weights: null}")
     defaults = Params().model_dump()
     assert Inputs.read("evaluate").left_out(defaults) == ["evaluate.seed"]
     shutil.copy(ROOT / "params.yaml", "params.yaml")

@@ -39,9 +39,7 @@ def scrape(**settings) -> str:
 
 def wikiart(site, **settings) -> dict:
     asked = (
-        {"genre": "marina", **settings}
-        if not {"style", "artist"} & settings.keys()
-        else {"genre": None, **settings}
+        {"genre": "marina", **settings} if not {"style", "artist"} & settings.keys() else {"genre": None, **settings}
     )
     return {"source": "wikiart", "wikiart": {"base_url": site.base_url, "rate_per_s": 1000, **asked}}
 
@@ -62,9 +60,7 @@ def test_the_gallery_becomes_a_catalog(capsys):
     assert scrape(gallery={"works": 70, "seed": 3, "size_px": 256}) == "70 works of the built-in archive 3"
     works = read_catalog(Path("data/catalog.parquet"))
     assert len(works) == 70
-    assert {(work.source, work.genre, work.rights) for work in works} == {
-        ("gallery", "marina", "public-domain")
-    }
+    assert {(work.source, work.genre, work.rights) for work in works} == {("gallery", "marina", "public-domain")}
     assert all(work.style and work.image_url.startswith("gallery:/images/") for work in works)
     assert report() == {
         "source": "gallery", "asked": "the built-in archive 3", "claimed": 70, "listed": 70, "found": 70,
@@ -119,10 +115,7 @@ def test_a_site_that_is_down_is_a_temporary_error():
 def test_an_unknown_slug_is_requested_with_a_warning(capsys):
     with lookalike({"genre/marine": offers(1)}) as site:
         scrape(**wikiart(site, genre="marine"))
-    assert (
-        "'marine', which is not among the 68 genres known here; close to it: marina"
-        in capsys.readouterr().out
-    )
+    assert "'marine', which is not among the 68 genres known here; close to it: marina" in capsys.readouterr().out
 
 
 def test_a_capped_list_is_reported(capsys):
@@ -138,9 +131,7 @@ def test_rights_are_judged_in_the_snapshots_year():
         free = wikiart(site, rights="public-domain")
         scrape(snapshot="2006-01-01", **free)
         assert {work.rights for work in read_catalog(Path("data/catalog.parquet"))} == {"public-domain"}
-        with pytest.raises(
-            AtelierError, match=r"gave no works \(2 not known to be free\).*scrape.wikiart.rights"
-        ):
+        with pytest.raises(AtelierError, match=r"gave no works \(2 not known to be free\).*scrape.wikiart.rights"):
             scrape(snapshot="2005-12-31", **free)
 
 
@@ -166,9 +157,7 @@ def test_a_folder_becomes_a_catalog_with_the_same_bytes_wherever_it_is():
     written = set()
     for place in ("here/pictures", "there"):
         summary = scrape(source="folder", folder={"path": place, "catalog": f"{place}/list.csv"})
-        assert summary.startswith(
-            "2 works of a folder of images with a CSV; left out: 1 in the CSV, but no such image"
-        )
+        assert summary.startswith("2 works of a folder of images with a CSV; left out: 1 in the CSV, but no such image")
         written.add(outs())
     assert len(written) == 1
     assert report()["years"] == {"from": 1887, "to": 1887, "undated": 1}
@@ -215,9 +204,7 @@ def test_the_folder_may_contain_the_studio(monkeypatch):
 
 def test_a_missing_folder_setting_is_an_error_with_its_line():
     Path("params.yaml").write_text("scrape:\n  source: folder\n  folder:\n    path: null\n")
-    with pytest.raises(
-        AtelierError, match=r"params\.yaml:4: scrape\.folder\.path holds None; it may hold the folder"
-    ):
+    with pytest.raises(AtelierError, match=r"params\.yaml:4: scrape\.folder\.path holds None; it may hold the folder"):
         load_params(Path("params.yaml"))
 
 
@@ -319,9 +306,7 @@ def test_a_scrape_killed_at_random_moments_gives_the_same_bytes_and_requests_not
         assert outs() == calm
         assert not stored & {request.path for request in site.requests[before:]}
         assert len(stored) >= moments[-1] - 6 * 6  # a kill loses what four threads have under way
-        repeated = {
-            path: count - 1 for path, count in site.asked.items() if count > 2 and path != "/robots.txt"
-        }
+        repeated = {path: count - 1 for path, count in site.asked.items() if count > 2 and path != "/robots.txt"}
         assert sum(repeated.values()) <= 6 * 6
 
 

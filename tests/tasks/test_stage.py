@@ -20,23 +20,17 @@ stage.main("train", work)
 
 
 @pytest.mark.parametrize("name", ["train", "train/key", "executed", "progress"])
-def test_a_folder_of_another_users_is_named_before_the_work_and_not_after_it(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_folder_of_another_users_is_named_before_the_work_and_not_after_it(tmp_path: Path, name: str) -> None:
     for file in ("params.yaml", "dvc.yaml"):
         (tmp_path / file).write_text((ROOT / file).read_text())
     folder = tmp_path / ".atelier" / name
     folder.mkdir(parents=True)
     folder.chmod(0o555)
     command = [*unprivileged(), sys.executable, "-c", STAGE]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 1
     assert done.stderr.startswith(f"train: .atelier/{name} cannot be written: Permission denied")
     assert ("at work" in done.stdout) == name.startswith("train")
     folder.chmod(0o755)
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0 and (tmp_path / ".atelier/executed/train.json").exists(), done.stderr

@@ -71,10 +71,7 @@ def test_without_the_weights_of_the_feature_extractor_nothing_is_trained(
 def wait_for_states(count: int, process: subprocess.Popen[str]) -> None:
     """Until the training has saved that many states in all (older ones are removed)."""
     while process.poll() is None:
-        steps = [
-            int(path.stem.removeprefix("state-"))
-            for path in Path(".atelier/train").glob("*/state-*.safetensors")
-        ]
+        steps = [int(path.stem.removeprefix("state-")) for path in Path(".atelier/train").glob("*/state-*.safetensors")]
         if max(steps, default=0) >= count * 25:
             return
         time.sleep(0.01)
@@ -181,9 +178,7 @@ def test_a_training_ended_by_its_minutes_is_reported(capsys: pytest.CaptureFixtu
     model = json.loads(Path("data/model/model.json").read_text())
     assert (model["ended_by"], model["kimg"]) == ("minutes", 0.008)
     said = capsys.readouterr().out
-    assert (
-        "train: ended in its warm start, the first 25% of train.kimg 1.6: the generator was not yet" in said
-    )
+    assert "train: ended in its warm start, the first 25% of train.kimg 1.6: the generator was not yet" in said
     assert Path("data/training/losses.csv").read_text() == "kimg,loss_d,loss_g,d_real,d_fake\n"
     run(stage(kimg=0.1, lr_decay=0))
     assert json.loads(Path("data/model/model.json").read_text())["ended_by"] == "kimg"
@@ -221,9 +216,7 @@ def test_without_a_falling_rate_a_longer_training_goes_on_where_the_shorter_one_
     assert outs() == longer
 
 
-@pytest.mark.parametrize(
-    "edit", [{"lr": 1e-4}, {"seed": 1}, {"generation": 1}, {"augment": []}, {"kimg": 0.2}]
-)
+@pytest.mark.parametrize("edit", [{"lr": 1e-4}, {"seed": 1}, {"generation": 1}, {"augment": []}, {"kimg": 0.2}])
 def test_a_training_with_an_edited_setting_does_not_resume_the_old_state(
     edit: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:

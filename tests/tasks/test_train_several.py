@@ -73,9 +73,7 @@ def test_when_any_process_is_killed_all_end_and_the_next_run_ends_with_the_same_
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.count("kid_coarse") == len(list(Path("data/training/grids").iterdir())) + 1
-    )  # one voice
+    assert done.stdout.count("kid_coarse") == len(list(Path("data/training/grids").iterdir())) + 1  # one voice
     undisturbed = outs()
     for path in Path(".atelier/train").glob("*/state-*"):
         path.unlink()

@@ -163,9 +163,7 @@ def test_auto_starts_from_the_base_model_only_where_it_fits():
     with pytest.raises(AtelierError, match=r"the base model, is missing: `git checkout -- models/base-64-"):
         open_start(BASE_MODEL, BASE)  # not in this folder
     shutil.copytree(ROOT / BASE_MODEL, BASE_MODEL)
-    with pytest.raises(
-        AtelierError, match=r"init_from: models/base-64-.* params.yaml asks for sketch of 64 px"
-    ):
+    with pytest.raises(AtelierError, match=r"init_from: models/base-64-.* params.yaml asks for sketch of 64 px"):
         open_start(BASE_MODEL, smaller)
     start = open_start(BASE_MODEL, BASE)
     assert start.lineage["kimg"] > 100

@@ -151,9 +151,7 @@ def test_a_print_that_is_too_coarse_says_what_would_suffice(capsys: pytest.Captu
     ) in capsys.readouterr().out
 
 
-def test_a_stopped_stage_keeps_its_prints_and_makes_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_stage_keeps_its_prints_and_makes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(stage())
     expected = {path.name: path.read_bytes() for path in PRINTS.iterdir()}
     made = []

@@ -70,9 +70,7 @@ def test_directions_do_not_depend_on_the_precision_or_the_order_of_the_features(
     assert torch.equal(directions(in_double_precision(generator, torch.device("cpu"))), rows)
     layer = first_layer_weight(generator)
     shuffled = layer[:, torch.randperm(layer.shape[1], generator=torch.Generator().manual_seed(0))]
-    _, columns = torch.linalg.eigh(
-        shuffled @ shuffled.T
-    )  # other sums, other last digits, perhaps other signs
+    _, columns = torch.linalg.eigh(shuffled @ shuffled.T)  # other sums, other last digits, perhaps other signs
     assert torch.allclose((columns.T.flip(0) * rows).sum(1).abs(), torch.ones(16, dtype=torch.float64))
     assert (rows.gather(1, rows.abs().argmax(1, keepdim=True)) > 0).all()
     assert torch.equal(rows, rows.round(decimals=9))
@@ -82,9 +80,7 @@ def test_the_strongest_direction_moves_a_picture_more_than_the_weakest(generator
     z = draw_latents(1, 0, 16)
     still = painted(generator, z)
     strong, weak = (
-        (painted(generator, move_latents(z, generator, [Move(direction=d, amount=2.0)])) - still)
-        .square()
-        .mean()
+        (painted(generator, move_latents(z, generator, [Move(direction=d, amount=2.0)])) - still).square().mean()
         for d in (0, 15)
     )
     assert strong > weak

@@ -36,9 +36,7 @@ def recipe(canvas: tuple[int, int] = (1, 1), **facts: Any) -> Recipe:
 
 
 def walk(frame: int, **facts: Any) -> Walk:
-    return Walk(
-        **{"stations": STATIONS, "frame": frame, "frames": 5, "loop": False, "easing": "linear", **facts}
-    )
+    return Walk(**{"stations": STATIONS, "frame": frame, "frames": 5, "loop": False, "easing": "linear", **facts})
 
 
 def test_cells_have_independent_standard_normal_grain():
@@ -83,9 +81,7 @@ def test_a_still_walk_keeps_the_first_stations_grain(generator):
 
 
 def test_a_moving_walk_interpolates_the_grain_and_keeps_its_variance(generator):
-    numbers = [
-        grain_function(generator, recipe(walk=walk(frame, grain="moving")))(0, 0) for frame in range(5)
-    ]
+    numbers = [grain_function(generator, recipe(walk=walk(frame, grain="moving")))(0, 0) for frame in range(5)]
     one, other = (draw_grain(station.seed, station.index, 0, 0, len(numbers[0])) for station in STATIONS)
     assert torch.equal(numbers[0], one) and torch.allclose(numbers[4], other, atol=1e-6)
     assert [drawn.std().item() for drawn in numbers] == pytest.approx([1] * 5, abs=0.08)

@@ -99,10 +99,7 @@ def test_a_seamless_field_continues_at_its_other_edge(layout: Layout) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_fields_depend_on_the_picture_only(layout: Layout) -> None:
     assert torch.equal(laid(layout, (4, 7)), laid(layout, (4, 7)))
-    assert (
-        abs(torch.corrcoef(torch.stack([laid(layout, (4, 7), index=i).flatten() for i in (0, 1)]))[0, 1])
-        < 0.4
-    )
+    assert abs(torch.corrcoef(torch.stack([laid(layout, (4, 7), index=i).flatten() for i in (0, 1)]))[0, 1]) < 0.4
 
 
 @pytest.mark.parametrize("seamless", [False, True])

@@ -53,9 +53,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(source: Waves, folder: Path) -> Path:
-    with Progress(
-        "generate", source.height * source.width / 1e6, "Mpx", folder.parent / "progress"
-    ) as progress:
+    with Progress("generate", source.height * source.width / 1e6, "Mpx", folder.parent / "progress") as progress:
         return make_mural(source, MADE, folder, progress, "mural 1 of 1")
 
 
@@ -165,16 +163,12 @@ def small_disk() -> Iterator[None]:
 
 
 def test_a_disk_that_is_full_before_the_painting_is_reported(small_disk, tmp_path) -> None:
-    with pytest.raises(
-        AtelierError, match=r"no room for 0\.00 GiB of pixels \(.*\): free some, or make the canvas"
-    ):
+    with pytest.raises(AtelierError, match=r"no room for 0\.00 GiB of pixels \(.*\): free some, or make the canvas"):
         paint_tiles(Waves(200, 300), tmp_path / "pixels.npy", lambda px: None)
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_disk_that_is_full_when_the_tiff_is_written_is_reported_and_the_pixels_stay(
-    small_disk, tmp_path
-) -> None:
+def test_a_disk_that_is_full_when_the_tiff_is_written_is_reported_and_the_pixels_stay(small_disk, tmp_path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (174, 190, 3), np.uint8)
     np.save(tmp_path / "pixels.npy", noise)
     with pytest.raises(AtelierError, match=r"mural\.tif could not be written .* is the disk full"):

@@ -94,9 +94,7 @@ def test_any_region_is_that_part_of_the_whole_picture(generator, seamless) -> No
     whole, parts = paint(generator, wanted), Painting(generator, wanted)
     chance = np.random.default_rng(0)
     for _ in range(8):
-        (top, bottom), (left, right) = (
-            sorted(chance.choice(side + 1, 2, replace=False)) for side in whole.shape[:2]
-        )
+        (top, bottom), (left, right) = (sorted(chance.choice(side + 1, 2, replace=False)) for side in whole.shape[:2])
         part = parts.region(top, left, bottom - top, right - left)
         assert np.array_equal(part, whole[top:bottom, left:right])
 
@@ -181,9 +179,7 @@ def test_a_canvas_with_its_own_statistics_is_the_same_in_pieces(normed, seamless
     assert np.array_equal(part, whole[3:13, 5:22])
 
 
-def test_a_canvas_statistics_are_computed_once_for_the_first_region_with_progress(
-    normed, small_pieces
-) -> None:
+def test_a_canvas_statistics_are_computed_once_for_the_first_region_with_progress(normed, small_pieces) -> None:
     shares: list[float] = []
     parts = Painting(normed, recipe(normalise="batch"), shares.append)
     assert not shares
@@ -194,9 +190,7 @@ def test_a_canvas_statistics_are_computed_once_for_the_first_region_with_progres
 
 
 @pytest.mark.parametrize("until", [0, 0.24, 0.25, 0.26, 0.5, 0.8, 1])
-def test_interrupted_statistics_continue_and_are_the_same_to_the_bit(
-    normed, small_pieces, tmp_path, until
-) -> None:
+def test_interrupted_statistics_continue_and_are_the_same_to_the_bit(normed, small_pieces, tmp_path, until) -> None:
     wanted = recipe(normalise="batch")
     whole = Painting(normed, wanted)._painter
     shares: list[float] = []
@@ -237,9 +231,7 @@ def test_overlapping_latents_are_normalised_unless_normalise_is_none(generators)
     raw = generator.project(draw_latents(1, 5, NZ, (6, 6)).double())
     uneven = Painting(generator, recipe((6, 6), normalise="none"))._painter
     assert torch.equal(uneven.base(draw_latents(1, 5, NZ, (6, 6)).double()), raw)
-    assert torch.allclose(
-        generator.base(draw_latents(1, 5, NZ, (6, 6)).double())[..., 4, 4], raw[..., 4, 4] / 4
-    )
+    assert torch.allclose(generator.base(draw_latents(1, 5, NZ, (6, 6)).double())[..., 4, 4], raw[..., 4, 4] / 4)
 
 
 @pytest.mark.parametrize(
@@ -263,9 +255,7 @@ def test_a_grown_canvas_shows_the_smaller_picture_in_its_middle(generator, layou
     top, left = ((side - 32) // 2 // 8 * 8 for side in grown.shape[:2])
     inner = slice(8, 24)  # a picture's edge is its own, a canvas has none there
     middle = grown[top : top + 32, left : left + 32][inner, inner]
-    likeness = {
-        index: np.corrcoef(middle.ravel(), one[inner, inner].ravel())[0, 1] for index, one in alone.items()
-    }
+    likeness = {index: np.corrcoef(middle.ravel(), one[inner, inner].ravel())[0, 1] for index, one in alone.items()}
     assert max(likeness, key=likeness.__getitem__) == 5 and likeness[5] > 0.5
 
 
@@ -290,9 +280,7 @@ def test_a_grown_field_has_the_varied_smaller_one_in_its_middle(generators) -> N
     grown = latent_field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=(near,)))
     assert torch.equal(grown[:, :, 2:4, 2:5], inner)
     own, other = (
-        latent_field(
-            generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=way, variation=near)
-        )
+        latent_field(generators["sketch"], recipe((6, 7), grown_from=(2, 3), grown_varied=way, variation=near))
         for way in ((near,), ())
     )
     assert not torch.allclose(own[:, :, 0], other[:, :, 0])  # neighbours of its own
@@ -319,21 +307,15 @@ def test_a_neighbour_has_neighbours_of_its_own_around_it(generators) -> None:
     near = [Variation(number=number, strength=0.3) for number in range(2)]
 
     def varied(*way: Variation) -> torch.Tensor:
-        return latent_field(
-            generators["sketch"], recipe((8, 8), varied=way[:-1], variation=way[-1])
-        ).flatten()
+        return latent_field(generators["sketch"], recipe((8, 8), varied=way[:-1], variation=way[-1])).flatten()
 
     first, other = varied(near[0]), varied(near[1])
     own, others, same_way = varied(near[0], near[1]), varied(near[1], near[1]), varied(near[0], near[0])
     for place, neighbour in ((first, own), (other, others), (first, same_way)):
-        assert torch.cosine_similarity(place, neighbour, dim=0) == pytest.approx(
-            np.cos(0.15 * np.pi), abs=0.1
-        )
+        assert torch.cosine_similarity(place, neighbour, dim=0) == pytest.approx(np.cos(0.15 * np.pi), abs=0.1)
     turns = [own - first * np.cos(0.15 * np.pi), others - other * np.cos(0.15 * np.pi)]
     assert abs(torch.cosine_similarity(*turns, dim=0)) < 0.1
-    assert torch.equal(
-        varied(near[0]), latent_field(generators["sketch"], recipe((8, 8), variation=near[0])).flatten()
-    )
+    assert torch.equal(varied(near[0]), latent_field(generators["sketch"], recipe((8, 8), variation=near[0])).flatten())
 
 
 def test_the_first_and_last_frames_of_a_walk_are_its_stations(generators) -> None:
@@ -353,16 +335,12 @@ def test_the_first_and_last_frames_of_a_walk_are_its_stations(generators) -> Non
 
 def test_every_cell_is_moved_along_a_direction(generators) -> None:
     generator = generators["dcgan"]
-    moved = latent_field(generator, recipe(moves=(Move(direction=2, amount=1.5),))) - latent_field(
-        generator, recipe()
-    )
+    moved = latent_field(generator, recipe(moves=(Move(direction=2, amount=1.5),))) - latent_field(generator, recipe())
     row = 1.5 * directions(generator)[2].float()
     assert torch.allclose(moved, row[:, None, None].expand(NZ, 2, 3), atol=1e-5)
 
 
-def test_a_canvas_that_does_not_fit_into_memory_is_refused_before_anything_is_drawn(
-    generators, monkeypatch
-) -> None:
+def test_a_canvas_that_does_not_fit_into_memory_is_refused_before_anything_is_drawn(generators, monkeypatch) -> None:
     monkeypatch.setattr("atelier.canvas.latents.machine_memory", lambda: 2**30)
     for generator, canvas, words in [
         (generators["sketch"], (4096, 4096), "a picture of 131,072 × 131,072 px, which needs about 48.0 GiB"),

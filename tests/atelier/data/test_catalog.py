@@ -70,9 +70,7 @@ def test_two_works_with_one_id_are_an_error(tmp_path):
 
 def test_ids_that_differ_in_capitals_alone_are_an_error_that_names_both(tmp_path):
     two = [dataclasses.replace(WORK, id=identity, title=identity) for identity in ("Sea-1", "sea-1")]
-    with pytest.raises(
-        AtelierError, match="Sea-1, but for its capitals sea-1, names two works: 'Sea-1' and 'sea-1'"
-    ):
+    with pytest.raises(AtelierError, match="Sea-1, but for its capitals sea-1, names two works: 'Sea-1' and 'sea-1'"):
         write_catalog(two, tmp_path / "catalog.parquet")
     assert not list(tmp_path.iterdir())
 

@@ -39,9 +39,7 @@ def test_another_scan_of_a_painting_looks_like_the_largest_one() -> None:
     scans = [
         seen("a-small", scene.resize((scene.width // 2, scene.height // 2))),
         seen("b-large", scene),
-        seen(
-            "c-bright", ImageEnhance.Brightness(scene.resize((280, 280 * scene.height // 320))).enhance(1.1)
-        ),
+        seen("c-bright", ImageEnhance.Brightness(scene.resize((280, 280 * scene.height // 320))).enhance(1.1)),
         seen("d-trimmed", trimmed),
         seen("e-another", paint(1, 8, 320)),
     ]

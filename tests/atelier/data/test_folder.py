@@ -57,9 +57,7 @@ def test_images_below_the_folder_are_works_and_subfolders_are_genres(folder):
         ("storms/rising-gale.JPEG", "rising gale", "storms"),
     ]
     assert found.listed == 3 and not found.skipped
-    assert {(work.source, work.rights, work.artist_slug) for work in found.works} == {
-        ("folder", "unknown", "")
-    }
+    assert {(work.source, work.rights, work.artist_slug) for work in found.works} == {("folder", "unknown", "")}
 
 
 def test_a_moved_file_stays_the_same_work_and_a_changed_one_does_not(folder):
@@ -156,9 +154,7 @@ def test_pictures_of_unsupported_kinds_are_counted_by_kind_with_what_to_do(folde
 
 
 def test_pictures_that_need_a_package_are_counted_with_what_to_install(folder, monkeypatch):
-    monkeypatch.setattr(
-        "atelier.data.folder.missing_decoder", lambda kind: "install it" if kind == "HEIF" else ""
-    )
+    monkeypatch.setattr("atelier.data.folder.missing_decoder", lambda kind: "install it" if kind == "HEIF" else "")
     for name in ("a.heic", "b.HEIF", "c.avif"):
         (folder / name).write_bytes(name.encode())
     found = read_folder(folder)
@@ -213,9 +209,7 @@ def test_a_csv_may_name_files_in_other_capitals_unless_two_files_differ_in_them_
 def test_rows_without_an_image_are_named(folder):
     names = "".join(f"lost_{number}.jpg\n" for number in range(7))
     [absent] = [
-        note
-        for note in read_folder(folder, table(folder, f"file\n{names}\u202eevil.jpg\n")).notes
-        if ABSENT in note
+        note for note in read_folder(folder, table(folder, f"file\n{names}\u202eevil.jpg\n")).notes if ABSENT in note
     ]
     assert "lost_0.jpg, lost_1.jpg, lost_2.jpg, lost_3.jpg, lost_4.jpg and 3 more; " in absent
     assert "\u202e" not in absent

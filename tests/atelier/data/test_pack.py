@@ -35,9 +35,7 @@ def drawn(picture: Picture, mode: str = "RGB") -> Item:
     return Item(picture.id, "png", file.getvalue())
 
 
-def pack(
-    path: Path, pictures: list[Picture], items: list[Item] | None = None, **changes: object
-) -> PackedDataset:
+def pack(path: Path, pictures: list[Picture], items: list[Item] | None = None, **changes: object) -> PackedDataset:
     settings = {
         "resolution": 32, "crop": "center", "mirror": True, "held_out": 0.2, "workers": 2, "look_alikes": {},
         "advance": lambda: None, **changes,
@@ -55,9 +53,7 @@ def test_each_row_is_the_middle_square_of_the_picture_in_the_index(tmp_path: Pat
         assert view.ids == sorted(view.ids)
         for pixels, id in zip(view.images, view.ids, strict=True):
             assert np.abs(pixels[..., 2].astype(int) - int(id, 16) % 256).max() == 0
-            assert (
-                abs(int(pixels[16, 0, 0]) - 255 * 17 / 96) < 3
-            )  # 16 of 96 columns are cut off left and right
+            assert abs(int(pixels[16, 0, 0]) - 255 * 17 / 96) < 3  # 16 of 96 columns are cut off left and right
             assert abs(int(pixels[16, 31, 0]) - 255 * 79 / 96) < 3
             assert pixels[0, 16, 1] < 5 and pixels[31, 16, 1] > 250
 
@@ -105,9 +101,7 @@ def test_any_mode_is_packed_as_rgb(tmp_path: Path) -> None:
     assert pack(tmp_path, pictures, items).train.images.shape[-1] == 3
 
 
-@given(
-    st.integers(32, 3000), st.integers(32, 3000), st.sampled_from(["center", "random"]), st.text(max_size=9)
-)
+@given(st.integers(32, 3000), st.integers(32, 3000), st.sampled_from(["center", "random"]), st.text(max_size=9))
 def test_a_crop_is_the_largest_square_inside_its_picture(width: int, height: int, crop: str, id: str) -> None:
     cut = square_crop(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
     assert cut.side == min(width, height)
@@ -124,9 +118,7 @@ def test_random_crops_differ_between_pictures_and_reach_both_ends() -> None:
 
 def test_pictures_below_half_the_resolution_are_left_out_and_counted(tmp_path: Path) -> None:
     pictures = [*unlike(20, 64, 64)]
-    pictures += [
-        Picture(f"{n:024x}", *size, f"{n * 2**57:016x}") for n, size in ((50, (31, 90)), (51, (32, 90)))
-    ]
+    pictures += [Picture(f"{n:024x}", *size, f"{n * 2**57:016x}") for n, size in ((50, (31, 90)), (51, (32, 90)))]
     usable = [drawn(picture) for picture in pictures if picture.width != 31]
     facts = write_dataset(
         pictures, usable, tmp_path, resolution=64, crop="center", mirror=False, held_out=0.1, workers=1,
@@ -235,9 +227,7 @@ def test_a_group_larger_than_the_held_out_share_is_trained_on() -> None:
 
 
 @pytest.mark.parametrize("pictures", [[], unlike(1), [Picture(str(n), 96, 64, "00ff") for n in range(9)]])
-def test_too_few_different_pictures_are_an_error_that_says_what_to_do(
-    tmp_path: Path, pictures: list[Picture]
-) -> None:
+def test_too_few_different_pictures_are_an_error_that_says_what_to_do(tmp_path: Path, pictures: list[Picture]) -> None:
     with pytest.raises(AtelierError, match=r"training and evaluation need 2.*scrape"):
         pack(tmp_path, pictures, [])
     assert list(tmp_path.iterdir()) == []

@@ -39,9 +39,7 @@ def test_other_limits_apply_to_arrivals_without_new_requests(tmp_path: Path) -> 
         assert {request.path for request in site.requests} == {site.path_of(tiny)}
         site.requests.clear()
         strictest = replace(LIMITS, image=ImageLimits(min_side_px=65, max_pixels=1_000_000))
-        assert {record.status for record in download_site(tmp_path, site, strictest).values()} == {
-            "too-small"
-        }
+        assert {record.status for record in download_site(tmp_path, site, strictest).values()} == {"too-small"}
 
 
 def picture(content: bytes = bytes(1000)) -> Arrival:
@@ -123,9 +121,7 @@ def test_the_file_of_an_earlier_version_is_imported_up_to_an_incomplete_record(
     old_file.write_bytes(b"".join([*records, refused, oldest, replaced, records[9][:-3]]))
     with Arrivals(tmp_path, LIMITS) as arrivals:
         assert len(arrivals) == 202
-        contents = [
-            arrival and arrival.content for arrival in map(arrivals.load, ["work 7", "work 9", "oldest"])
-        ]
+        contents = [arrival and arrival.content for arrival in map(arrivals.load, ["work 7", "work 9", "oldest"])]
         assert contents == [b"a newer picture", b"picture 9", b"before variants"]
         assert arrivals.load("gone") is None  # refused by earlier code: fetched again
     assert not old_file.exists()
@@ -205,9 +201,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing_that_was_kept(
 def test_a_file_without_write_permission_is_an_error_that_says_so(tmp_path: Path) -> None:
     with Arrivals(tmp_path, LIMITS) as arrivals, closing(sqlite3.connect(arrivals.path)) as other:
         arrivals.save("a", picture())
-        arrivals._database.rows(
-            "PRAGMA query_only = ON"
-        )  # as a root-owned file is to others, and to root as well
+        arrivals._database.rows("PRAGMA query_only = ON")  # as a root-owned file is to others, and to root as well
         with pytest.raises(AtelierError, match=r"original\.v1\.sqlite: you may not write to it"):
             arrivals.save("b", picture())
         assert other.execute("SELECT count(*) FROM arrivals").fetchone() == (1,)

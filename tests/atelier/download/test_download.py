@@ -43,9 +43,7 @@ NEVER_GOOD = {
 
 
 def test_good_pictures_arrive_bad_ones_do_not_and_the_counts_add_up(tmp_path: Path) -> None:
-    good = [
-        replace(offer, faults=GOOD_IN_THE_END[n % len(GOOD_IN_THE_END)]) for n, offer in enumerate(offers(48))
-    ]
+    good = [replace(offer, faults=GOOD_IN_THE_END[n % len(GOOD_IN_THE_END)]) for n, offer in enumerate(offers(48))]
     bad = [
         replace(offer, id=f"{1000 + n:024x}", behaviour=behaviour)
         for n, (offer, behaviour) in enumerate(zip(offers(len(NEVER_GOOD)), NEVER_GOOD, strict=True))
@@ -149,9 +147,7 @@ def test_a_page_that_changes_with_each_request_is_not_final(tmp_path: Path) -> N
 
 
 def test_after_many_refusals_in_a_row_the_download_stops_and_keeps_what_has_arrived(tmp_path: Path) -> None:
-    with lookalike(
-        {"genre/marina": [replace(o, behaviour="403") for o in offers(4 * MAX_FAILURES_IN_A_ROW)]}
-    ) as site:
+    with lookalike({"genre/marina": [replace(o, behaviour="403") for o in offers(4 * MAX_FAILURES_IN_A_ROW)]}) as site:
         with pytest.raises(AtelierError, match=rf"failed {MAX_FAILURES_IN_A_ROW} works in a row.*403.*kept"):
             download_site(tmp_path, site)
         assert len(site.requests) < 2 * MAX_FAILURES_IN_A_ROW
@@ -159,9 +155,7 @@ def test_after_many_refusals_in_a_row_the_download_stops_and_keeps_what_has_arri
 
 def test_works_with_identical_bytes_are_duplicates_of_the_first_id(tmp_path: Path) -> None:
     one, two, three = offers(3)
-    with lookalike(
-        {"genre/marina": [replace(three, image=one.image), replace(two, image=one.image), one]}
-    ) as site:
+    with lookalike({"genre/marina": [replace(three, image=one.image), replace(two, image=one.image), one]}) as site:
         records = download_site(tmp_path, site)
     assert [records[offer.id].status for offer in (one, two, three)] == ["ok", "duplicate", "duplicate"]
     assert one.id in records[three.id].reason
@@ -194,8 +188,6 @@ def test_failed_works_are_fetched_again_one_by_one_at_a_quarter_of_the_rate(tmp_
         works = [work(offer.id, site.url_of(offer)) for offer in offered]
         with source_of(site, retries=0) as source:
             records = run_download(tmp_path, source, works, spec=spec)
-        times = [
-            request.time_s for request in site.requests if request.path in map(site.path_of, offered[:8])
-        ]
+        times = [request.time_s for request in site.requests if request.path in map(site.path_of, offered[:8])]
     assert {record.status for record in records.values()} == {"ok"}
     assert times[-1] - times[-8] > 7 / 8 * 0.95

@@ -89,18 +89,14 @@ def test_after_many_refusals_in_a_row_all_workers_stop(tmp_path: Path, dask: Loc
         assert len(site.requests) < 4 * WORKS_PER_SHARD
 
 
-def test_the_error_for_a_missing_scheduler_says_what_to_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_for_a_missing_scheduler_says_what_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines_dask, "CONNECT_TIMEOUT_S", 0.5)
     nobody = Cluster(FolderSpec(tmp_path, 1000), LIMITS, 4, "tcp://127.0.0.1:9", tmp_path)
     with pytest.raises(AtelierError, match=r"tcp://127\.0\.0\.1:9.*dask scheduler"):
         next(nobody.run([work("a", "a.jpg")]))
 
 
-def test_the_error_for_missing_dask_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_for_missing_dask_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)  # importing it raises ImportError
     cluster = Cluster(FolderSpec(tmp_path, 1000), LIMITS, 4, None, tmp_path)
     with pytest.raises(AtelierError, match=r"needs distributed: `uv pip install 'distributed.*extra `dask`"):
@@ -131,9 +127,7 @@ def test_every_module_of_the_package_is_part_of_the_code_digest(tmp_path: Path) 
 @pytest.mark.slow
 def test_a_dask_worker_with_other_code_is_an_error(tmp_path: Path) -> None:
     copy = tmp_path / "other"
-    shutil.copytree(
-        Path(atelier.__file__).parent, copy / "atelier", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(Path(atelier.__file__).parent, copy / "atelier", ignore=shutil.ignore_patterns("__pycache__"))
     with (copy / "atelier/download/fetch.py").open("a") as file:
         file.write("# as another version would have it\n")
     (tmp_path / "a.jpg").write_bytes(jpeg((1, 2, 250), (96, 64)))
@@ -156,9 +150,7 @@ def test_a_dask_worker_with_other_code_is_an_error(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as worker:
             try:
-                others = Cluster(
-                    FolderSpec(tmp_path, 100_000), LIMITS, 4, scheduler.scheduler_address, tmp_path
-                )
+                others = Cluster(FolderSpec(tmp_path, 100_000), LIMITS, 4, scheduler.scheduler_address, tmp_path)
                 with pytest.raises(AtelierError, match=r"a worker has other code than the stage"):
                     list(others.run([work("a", "a.jpg")]))
             finally:
@@ -174,10 +166,7 @@ def test_odd_files_end_no_download_and_have_the_same_status_with_every_engine(tm
         "empty": b"",
     }
     # more in a row than a site may fail: a file of a folder says nothing about the next
-    files |= {
-        f"float{n:02d}": Image.fromarray((grey + n).astype(np.float32))
-        for n in range(MAX_FAILURES_IN_A_ROW + 5)
-    }
+    files |= {f"float{n:02d}": Image.fromarray((grey + n).astype(np.float32)) for n in range(MAX_FAILURES_IN_A_ROW + 5)}
     files |= {f"note{n:02d}": f"note {n}".encode() for n in range(MAX_FAILURES_IN_A_ROW + 5)}
     for name, file in files.items():
         content = file if isinstance(file, bytes) else encoded(file, "TIFF")

@@ -35,9 +35,7 @@ def painting(width: int, height: int, seed: int = 0) -> bytes:
 
 
 def offer(variants: Mapping[str, str] = ALL, size: tuple[int, int] = (1000, 800), **changes: Any) -> Offer:
-    return Offer(
-        id="a" * 24, width=size[0], height=size[1], image=painting(*size), variants=variants, **changes
-    )
+    return Offer(id="a" * 24, width=size[0], height=size[1], image=painting(*size), variants=variants, **changes)
 
 
 def work_of(offer: Offer, site: Site, **changes: Any) -> Work:
@@ -51,9 +49,7 @@ def work_of(offer: Offer, site: Site, **changes: Any) -> Work:
 
 @contextmanager
 def source_of(site: Site) -> Iterator[SiteSource]:
-    with PoliteClient(
-        site.base_url, contact="", rate_per_s=None, retries=1, timeout_s=5.0, backoff_s=0.01
-    ) as client:
+    with PoliteClient(site.base_url, contact="", rate_per_s=None, retries=1, timeout_s=5.0, backoff_s=0.01) as client:
         yield SiteSource(client, LIMITS.max_bytes)
 
 
@@ -196,9 +192,7 @@ def test_the_url_of_a_placeholder_is_never_requested() -> None:
         "/x/favicon-256x256.png",
     ):
         with lookalike({"genre/marina": [offer()]}) as site, source_of(site) as source:
-            outcome = fetch_work(
-                work_of(offer(), site, image_url=site.base_url + placeholder_path), source, LIMITS
-            )
+            outcome = fetch_work(work_of(offer(), site, image_url=site.base_url + placeholder_path), source, LIMITS)
             assert site.requests == []
         assert outcome == Outcome(Arrival("placeholder", outcome.arrival.reason), True)
         assert placeholder_path in outcome.arrival.reason
@@ -241,9 +235,6 @@ def test_a_128_px_data_set_costs_a_fifth_of_the_originals_bytes() -> None:
         for size_px in (128, None):
             site.sent_bytes.clear()
             for one in offers:
-                assert (
-                    fetch_work(work_of(one, site), source, replace(LIMITS, size_px=size_px)).arrival.status
-                    == "ok"
-                )
+                assert fetch_work(work_of(one, site), source, replace(LIMITS, size_px=size_px)).arrival.status == "ok"
             sent[size_px] = sum(count for path, count in site.sent_bytes.items() if "/images/" in path)
     assert sent[128] < 0.2 * sent[None]

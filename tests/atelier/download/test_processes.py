@@ -42,6 +42,4 @@ def test_a_killed_process_is_an_error_and_ends_the_others() -> None:
             list(engine(site, 2, rate_per_s=40.0).run(works_of(site)))
         children = set(psutil.Process().children()) - before
         _, left = psutil.wait_procs(children, timeout=5)
-        assert all(
-            "resource_tracker" in " ".join(child.cmdline()) for child in left
-        )  # Python's own, which stays
+        assert all("resource_tracker" in " ".join(child.cmdline()) for child in left)  # Python's own, which stays

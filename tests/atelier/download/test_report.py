@@ -18,9 +18,7 @@ RECORDS = [
 
 def printed(terminal: bool, records: list[DownloadRecord]) -> str:
     file = io.StringIO()
-    print_account(
-        records, Console(file=file, force_terminal=terminal, width=100, soft_wrap=True, highlight=False)
-    )
+    print_account(records, Console(file=file, force_terminal=terminal, width=100, soft_wrap=True, highlight=False))
     return file.getvalue()
 
 
@@ -44,9 +42,7 @@ def test_a_log_gets_lines_and_a_terminal_a_table() -> None:
 
 def test_control_characters_in_a_reason_are_not_printed() -> None:
     hostile = [
-        DownloadRecord(
-            id="a\0b", status="refused", reason="leads to \x1b[2J\x07[red]x[/red]\u2028" + "long " * 200
-        )
+        DownloadRecord(id="a\0b", status="refused", reason="leads to \x1b[2J\x07[red]x[/red]\u2028" + "long " * 200)
     ]
     for terminal in (False, True):
         output = printed(terminal, hostile)

@@ -45,15 +45,10 @@ def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
     digests = []
     for colour in ((1, 2, 250), (250, 2, 1)):
         (folder / "a.png").write_bytes(jpeg(colour, (96, 64)))
-        digests.append(
-            run_download(tmp_path / "kept", FolderSource(folder, LIMITS.max_bytes), works)["a"].sha256
-        )
+        digests.append(run_download(tmp_path / "kept", FolderSource(folder, LIMITS.max_bytes), works)["a"].sha256)
     assert digests[0] != digests[1]
     (folder / "a.png").unlink()
-    assert (
-        run_download(tmp_path / "kept", FolderSource(folder, LIMITS.max_bytes), works)["a"].status
-        == "missing"
-    )
+    assert run_download(tmp_path / "kept", FolderSource(folder, LIMITS.max_bytes), works)["a"].status == "missing"
 
 
 @pytest.mark.parametrize("status", ["401", "403"])

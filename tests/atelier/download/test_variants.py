@@ -85,9 +85,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("size_px", [64, 128, 256, 384, 512, 640, 800])
-def test_no_copy_is_asked_for_that_the_real_records_say_is_absent(
-    wikiart_samples: Path, size_px: int
-) -> None:
+def test_no_copy_is_asked_for_that_the_real_records_say_is_absent(wikiart_samples: Path, size_px: int) -> None:
     text = (wikiart_samples / "list_records_socialist-realism.json").read_text(encoding="utf-8")
     maps = {record["id"]: record["map"] for record in json.loads(text)}
     page = parse_list_page(b'{"Paintings": ' + text.encode() + b"}", "https://www.wikiart.org")
@@ -95,9 +93,7 @@ def test_no_copy_is_asked_for_that_the_real_records_say_is_absent(
     for work in page.records:
         assert isinstance(work, Work)
         present = {name for place, name in PLACES.items() if maps[work.id][place] != "*"}
-        asked = {
-            address.rpartition("!")[2].removesuffix(".jpg") for address in image_urls(work, size_px, 64)[:-1]
-        }
+        asked = {address.rpartition("!")[2].removesuffix(".jpg") for address in image_urls(work, size_px, 64)[:-1]}
         assert asked <= present
         copies += bool(asked)
     assert copies > (100 if size_px > 256 else 400)

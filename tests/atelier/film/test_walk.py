@@ -142,9 +142,7 @@ def test_films_have_the_shape_of_their_canvas_and_too_large_ones_are_refused() -
     assert not Path("vast.mp4").exists()
 
 
-@pytest.mark.parametrize(
-    ("rows", "columns", "side"), [(1, 5, 8176), (5, 1, 8176), (2, 2, 8192), (1, 1, 8192 * 2)]
-)
+@pytest.mark.parametrize(("rows", "columns", "side"), [(1, 5, 8176), (5, 1, 8176), (2, 2, 8192), (1, 1, 8192 * 2)])
 def test_a_film_that_is_too_large_with_even_sides_is_refused_before_it_is_painted(
     rows: int, columns: int, side: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,9 +62,7 @@ def test_the_longer_side_has_size_px_and_the_size_is_as_described(index: int, si
 def test_a_larger_painting_shows_the_same_scene() -> None:
     for index in range(6):
         small, large = paint(SEED, index, 128), paint(SEED, index, 384)
-        difference = np.asarray(small.resize((16, 16)), np.float32) - np.asarray(
-            large.resize((16, 16)), np.float32
-        )
+        difference = np.asarray(small.resize((16, 16)), np.float32) - np.asarray(large.resize((16, 16)), np.float32)
         assert np.abs(difference).mean() < 8, f"painting {index} changes with its size"
 
 

@@ -123,12 +123,7 @@ def test_a_png_without_a_profile_is_read_by_its_gamma_and_its_primaries() -> Non
     by_primaries = shown(with_chunks(plain, chromaticities(P3)))
     assert_display_p3(by_primaries)
     palette = with_chunks(encoded(colour_field().quantize(256), "PNG"), gamma(1.0))
-    assert (
-        np.abs(
-            shown(palette) - brightened(np.asarray(colour_field().quantize(256).convert("RGB")), 255)
-        ).max()
-        <= 1
-    )
+    assert np.abs(shown(palette) - brightened(np.asarray(colour_field().quantize(256).convert("RGB")), 255)).max() <= 1
 
 
 def test_codes_for_display_p3_are_read_in_png_avif_and_heic() -> None:

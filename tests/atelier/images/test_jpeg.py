@@ -69,9 +69,7 @@ def test_a_jpeg_that_lacks_a_piece_of_its_middle_between_restart_markers_is_trun
 
 @pytest.mark.parametrize("options", KINDS)
 def test_bytes_after_the_end_of_a_jpeg_are_ignored(options: dict[str, object]) -> None:
-    for verdict in verdicts(
-        encoded(on_grey_card("RGB", (160, 120)), "JPEG", **options) + b"\0trailer\xff\xd9"
-    ):
+    for verdict in verdicts(encoded(on_grey_card("RGB", (160, 120)), "JPEG", **options) + b"\0trailer\xff\xd9"):
         assert isinstance(verdict, Verified)
 
 

@@ -182,9 +182,7 @@ def test_only_the_first_frame_of_an_animation_counts() -> None:
 
 
 def test_a_larger_picture_is_shrunk_to_its_shorter_side_without_aliasing() -> None:
-    stripes = Image.fromarray(
-        np.tile(np.array([0, 255], np.uint8), (400, 300))
-    )  # 600×400, the finest there are
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (400, 300)))  # 600×400, the finest there are
     image = resize_shorter_side(stripes, stripes.size, 100)
     assert image.size == (150, 100)
     assert apart(read_rgb(encode_jpeg(image)), image) < 2

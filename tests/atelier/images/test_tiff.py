@@ -61,9 +61,7 @@ def grey(levels: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 @pytest.mark.parametrize(("big_ends", "big"), [*product((False, True), repeat=2)])
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("planar", [False, True])
-def test_colours_and_greys_of_every_layout_are_right(
-    big_ends: bool, big: bool, deep: bool, planar: bool
-) -> None:
+def test_colours_and_greys_of_every_layout_are_right(big_ends: bool, big: bool, deep: bool, planar: bool) -> None:
     layout = {"big_ends": big_ends, "big": big, "planar": planar}
     colours, greys, alpha = (
         samples.astype(np.uint16) * 257 if deep else samples for samples in (COLOURS, GREYS, ALPHA)
@@ -74,9 +72,7 @@ def test_colours_and_greys_of_every_layout_are_right(
     assert np.array_equal(shown(tiff_of(top - greys, WHITE, **layout)), grey(GREYS))
     clear = np.dstack([colours, alpha])
     assert np.abs(shown(tiff_of(clear, RGB, **layout, t338=[2])) - on_white(COLOURS)).max() <= 1
-    assert np.array_equal(
-        shown(tiff_of(clear, RGB, **layout, t338=[0])), COLOURS
-    )  # a channel that means nothing
+    assert np.array_equal(shown(tiff_of(clear, RGB, **layout, t338=[0])), COLOURS)  # a channel that means nothing
     times = (clear[..., :3] * (ALPHA[..., None] / 255)).round().astype(clear.dtype)
     multiplied = np.dstack([times, alpha])
     assert np.abs(shown(tiff_of(multiplied, RGB, **layout, t338=[1])) - on_white(COLOURS)).max() <= 2
@@ -100,9 +96,7 @@ def test_few_bits_are_unpacked(bits: int, photometric: int) -> None:
     levels = GREYS >> (8 - bits)
     palette = np.random.default_rng(0).integers(0, 256, (3, 2**bits))
     stored = 2**bits - 1 - levels if photometric == WHITE else levels
-    packed = np.packbits(
-        np.unpackbits(stored[..., None], axis=2)[..., 8 - bits :].reshape(HEIGHT, -1), axis=1
-    )
+    packed = np.packbits(np.unpackbits(stored[..., None], axis=2)[..., 8 - bits :].reshape(HEIGHT, -1), axis=1)
     tags = {256: [WIDTH], 257: [HEIGHT], 258: [bits], 259: [1], 262: [photometric], 277: [1], 278: [HEIGHT]}
     if photometric == 3:
         content = tiff({**tags, 320: (palette * 257).ravel().tolist()}, [packed.tobytes()])
@@ -146,9 +140,7 @@ def test_a_turned_tiff_stands_upright(orientation: int, deep: bool) -> None:
         (tiff_of(COLOURS, RGB, t322=[60_000], t323=[60_000]), "tiles far larger than its picture"),
     ],
 )  # fmt: skip
-def test_what_is_not_read_is_refused_by_its_kind_and_the_same_in_every_run(
-    content: bytes, words: str
-) -> None:
+def test_what_is_not_read_is_refused_by_its_kind_and_the_same_in_every_run(content: bytes, words: str) -> None:
     verdict = verify(content, LIMITS)
     assert isinstance(verdict, Refused)
     assert verdict.status == "refused"

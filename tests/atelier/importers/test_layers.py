@@ -32,9 +32,7 @@ def drawn(resolution: int = 32, biased: bool = False, seed: int = 0) -> Drawn:
     draw = np.random.default_rng(seed)
     steps = int(np.log2(resolution)) - 2
     widths = [NZ, *(NGF * 2**step for step in reversed(range(steps))), 3]
-    weights = [
-        draw.normal(0, 0.2, (into, out, 4, 4)).astype("f4") for into, out in itertools.pairwise(widths)
-    ]
+    weights = [draw.normal(0, 0.2, (into, out, 4, 4)).astype("f4") for into, out in itertools.pairwise(widths)]
     biases = [draw.normal(0, 0.3, width).astype("f4") * biased for width in widths[1:]]
     biases[-1] *= 0
     norms = [
@@ -207,10 +205,7 @@ def net_d(draw: np.random.Generator, slope: float = 0.2) -> Obj:
                   "dW": stride, "dH": stride, "padW": padding, "padH": padding}  # fmt: skip
         modules.append(Obj("nn.SpatialConvolution", fields))
         if place in (1, 2):
-            norm = {
-                key: tensor(draw.uniform(0.5, 2, out))
-                for key in ("weight", "bias", "running_mean", "running_var")
-            }
+            norm = {key: tensor(draw.uniform(0.5, 2, out)) for key in ("weight", "bias", "running_mean", "running_var")}
             modules.append(Obj("nn.SpatialBatchNormalization", {"eps": EPS, **norm}, 2))
         modules.append(obj("nn.LeakyReLU", negval=slope, inplace=True) if place < 3 else obj("nn.Sigmoid"))
     return obj("nn.Sequential", modules=table(*modules, obj("nn.View", numElements=1)))

@@ -110,9 +110,7 @@ def test_the_contents_of_a_file_decide_its_format(tmp_path: Path, ending: str, w
     _, net_g, _ = pth_pair(tmp_path)
     state = torch.load(net_g, weights_only=True)
     path = tmp_path / f"Sea{ending}"
-    torch.save(
-        {"epoch": 3, "state_dict": state} if wrapped else state, path, _use_new_zipfile_serialization=zipped
-    )
+    torch.save({"epoch": 3, "state_dict": state} if wrapped else state, path, _use_new_zipfile_serialization=zipped)
     model = import_model(path, None, tmp_path / "models", None)
     assert (
         model.name.startswith("sea")
@@ -137,9 +135,7 @@ def test_the_contents_of_a_file_decide_its_format(tmp_path: Path, ending: str, w
     ],
 )
 @pytest.mark.parametrize("ending", [".t7", ".pth", ".ckpt"])
-def test_the_message_names_what_a_failed_download_left(
-    tmp_path: Path, content: bytes, words: str, ending: str
-):
+def test_the_message_names_what_a_failed_download_left(tmp_path: Path, content: bytes, words: str, ending: str):
     path = tmp_path / f"net{ending}"
     path.write_bytes(content)
     with pytest.raises(AtelierError) as refused:
@@ -150,9 +146,7 @@ def test_the_message_names_what_a_failed_download_left(
 
 def test_programs_and_other_archives_are_refused(tmp_path: Path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "net.pth")
-    with pytest.raises(
-        AtelierError, match=r"net\.pth is no DCGAN .*it is TorchScript, which is a program: save"
-    ):
+    with pytest.raises(AtelierError, match=r"net\.pth is no DCGAN .*it is TorchScript, which is a program: save"):
         import_model(tmp_path / "net.pth", None, tmp_path / "models", None)
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
         archive.writestr("netG.pth", b"inside")
@@ -200,9 +194,7 @@ def test_a_model_of_atelier_is_copied_and_a_wrong_pair_is_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize("lie", [{"ngf": 4}, {"ngf": 10**12}, {"ngf": -1}, {"ngf": "3"}, {"nz": None}, {}])
-def test_a_header_that_does_not_match_its_weights_is_refused_before_memory_is_allocated(
-    tmp_path: Path, lie: dict
-):
+def test_a_header_that_does_not_match_its_weights_is_refused_before_memory_is_allocated(tmp_path: Path, lie: dict):
     generator, _ = make_networks(NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": NGF, "ndf": NDF}))
     settings = {"nz": NZ, "ngf": NGF, "ndf": NDF, **lie} if lie else {}
     save_network(tmp_path / "generator.safetensors", generator, NetworkConfig("dcgan", 32, settings), {})

@@ -117,9 +117,7 @@ def test_a_challenger_that_is_worse_in_one_distance_does_not_win() -> None:
 
 def test_a_higher_confidence_gives_wider_intervals(archive, good, held_out) -> None:
     other = archive[slice(PAINTINGS + PICTURES, None)]
-    narrow, wide = (
-        paired_bootstrap(good, other, held_out, confidence=share, seed=0) for share in (0.5, 0.975)
-    )
+    narrow, wide = (paired_bootstrap(good, other, held_out, confidence=share, seed=0) for share in (0.5, 0.975))
     for name, two in wide.gains.items():
         one = narrow.gains[name]
         assert two.low < one.low < one.high < two.high
@@ -130,9 +128,7 @@ def test_a_higher_confidence_gives_wider_intervals(archive, good, held_out) -> N
 
 def test_the_result_is_a_function_of_pictures_and_seed(archive, good, held_out) -> None:
     other = archive[slice(PAINTINGS + PICTURES, None)]
-    first, again, reseeded = (
-        paired_bootstrap(good, other, held_out, confidence=0.95, seed=seed) for seed in (0, 0, 1)
-    )
+    first, again, reseeded = (paired_bootstrap(good, other, held_out, confidence=0.95, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first != reseeded
 

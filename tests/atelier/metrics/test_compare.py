@@ -49,9 +49,7 @@ def test_equal_weights_are_even_and_the_result_names_both_models(capsys) -> None
 
 
 def test_another_architecture_can_be_compared_with_the_same_result_every_time() -> None:
-    save_small_generator(
-        OTHER, network=NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8, "noise": 4})
-    )
+    save_small_generator(OTHER, network=NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 8, "noise": 4}))
     result = compared()
     assert result["kid"]["champion"] != result["kid"]["challenger"]
     assert compared() == result

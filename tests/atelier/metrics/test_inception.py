@@ -81,9 +81,7 @@ def test_a_given_file_is_read_without_a_network(tmp_path: Path) -> None:
     assert not cached(tmp_path).exists()
 
 
-@pytest.mark.parametrize(
-    "change", [lambda _: b"", lambda _: b"cos\nsystem\n", lambda whole: whole[:-1] + b"x"]
-)
+@pytest.mark.parametrize("change", [lambda _: b"", lambda _: b"cos\nsystem\n", lambda whole: whole[:-1] + b"x"])
 def test_another_file_is_refused_before_anything_reads_it(tmp_path: Path, change) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(change(random_weights()))
@@ -136,9 +134,7 @@ def test_a_wrong_answer_of_the_server_is_never_kept(pieces, words, tmp_path: Pat
 
 
 def test_without_a_network_it_says_where_to_put_the_file() -> None:
-    with pytest.raises(
-        InceptionUnavailable, match=r"\(no connection\): get that file .* evaluate\.inception_weights"
-    ):
+    with pytest.raises(InceptionUnavailable, match=r"\(no connection\): get that file .* evaluate\.inception_weights"):
         read_inception_weights(None)
 
 

@@ -232,9 +232,7 @@ def test_the_same_pictures_give_the_same_numbers_from_memory_or_from_a_memory_ma
     np.save(tmp_path / "images.npy", squares[:24])
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     numbers = [
-        measure_quality(squares[24:32], images[:16], images[16:], mirror=True, seed=3, device=CPU)[
-            0
-        ].to_metrics()
+        measure_quality(squares[24:32], images[:16], images[16:], mirror=True, seed=3, device=CPU)[0].to_metrics()
         for images in (squares[:24], mapped)
     ]
     assert numbers[0] == numbers[1]
@@ -258,9 +256,7 @@ def test_a_single_held_out_painting_is_too_few() -> None:
 
 
 def test_held_out_paintings_that_are_training_paintings_divide_by_nothing() -> None:
-    quality, _ = measure_quality(
-        noise(8), noise(8, seed=1), noise(8, seed=1), mirror=False, seed=0, device=CPU
-    )
+    quality, _ = measure_quality(noise(8), noise(8, seed=1), noise(8, seed=1), mirror=False, seed=0, device=CPU)
     json.dumps(quality.to_metrics(), allow_nan=False)
 
 
@@ -322,8 +318,7 @@ def test_our_frechet_distance_is_that_of_torch_fidelity(count) -> None:
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     ours, theirs = (
-        torch.randn(count, 64, generator=torch.Generator().manual_seed(seed)) * (1 + seed) + seed
-        for seed in (0, 1)
+        torch.randn(count, 64, generator=torch.Generator().manual_seed(seed)) * (1 + seed) + seed for seed in (0, 1)
     )
     expected = fid_statistics_to_metric(*map(fid_features_to_statistics, (ours, theirs)), verbose=False)
     assert frechet(ours, theirs) == pytest.approx(expected["frechet_inception_distance"], rel=1e-6)
@@ -366,13 +361,8 @@ def test_kid_coarse_orders_sheets_as_the_eye_does(studio) -> None:
         for one, other in pairs
         if (one.first_order < other.first_order) == (one.second_order < other.second_order)
     ]
-    coarse = {
-        row.sheet: studio.scores(cut_apart(SHEETS / row.sheet)).kid_coarse for row in orders.itertuples()
-    }
-    same = [
-        (one.first_order < other.first_order) == (coarse[one.sheet] < coarse[other.sheet])
-        for one, other in agreed
-    ]
+    coarse = {row.sheet: studio.scores(cut_apart(SHEETS / row.sheet)).kid_coarse for row in orders.itertuples()}
+    same = [(one.first_order < other.first_order) == (coarse[one.sheet] < coarse[other.sheet]) for one, other in agreed]
     assert len(orders) == 24 and len(agreed) > 0.95 * len(pairs)
     assert np.mean(same) >= 0.85
 

@@ -100,21 +100,15 @@ def test_cuda_paints_the_bytes_that_the_cpu_paints(generator) -> None:
 
 def test_double_precision_differs_from_single_by_a_level_at_most(generator) -> None:
     z = torch.cat([draw_latents(1, index, 32) for index in range(16)])
-    difference = np.abs(
-        render_batch(generator, z).astype(int) - render_batch(single(generator), z).astype(int)
-    )
+    difference = np.abs(render_batch(generator, z).astype(int) - render_batch(single(generator), z).astype(int))
     assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
 
 
 def test_a_large_canvas_keeps_the_statistics_of_the_trained_size(generator) -> None:
     network, spreads = single(generator), []
     network.layers[0].register_forward_hook(lambda _, inputs, __: spreads.append(inputs[0].std().item()))
-    small = render_batch(network, torch.cat([draw_latents(1, index, 32) for index in range(64)])).astype(
-        float
-    )
-    large = render_batch(
-        network, torch.cat([draw_latents(2, index, 32, (4, 4)) for index in range(24)])
-    ).astype(float)
+    small = render_batch(network, torch.cat([draw_latents(1, index, 32) for index in range(64)])).astype(float)
+    large = render_batch(network, torch.cat([draw_latents(2, index, 32, (4, 4)) for index in range(24)])).astype(float)
     assert spreads[1] / spreads[0] == pytest.approx(1, abs=0.1)  # 3.98 without normalisation
     assert large.std() / small.std() == pytest.approx(1, abs=0.15)
     assert abs(large.mean() - small.mean()) < 0.1 * small.std()

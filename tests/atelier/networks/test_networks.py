@@ -56,9 +56,7 @@ def barrat(ngf: int, ndf: int) -> dict[str, int]:
         ("sketch", 64, {"nz": 100, "ngf": 24, "ndf": 12}, 526_296, 99_216),
     ],
 )
-def test_the_networks_have_the_documented_number_of_weights(
-    arch, resolution, settings, generator, discriminator
-):
+def test_the_networks_have_the_documented_number_of_weights(arch, resolution, settings, generator, discriminator):
     with torch.device("meta"):
         networks = make_networks(NetworkConfig(arch, resolution, settings))
     counted = [sum(weight.numel() for weight in network.parameters()) for network in networks]

@@ -21,9 +21,7 @@ def test_header_and_tensors_come_back(tmp_path: Path) -> None:
 
 def test_the_header_is_one_entry_because_several_have_no_stable_order(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_weights(
-            tmp_path / name, {"b": torch.ones(3), "a": torch.zeros(2)}, "x/1", {"steps": 1, "arch": "y"}
-        )
+        save_weights(tmp_path / name, {"b": torch.ones(3), "a": torch.zeros(2)}, "x/1", {"steps": 1, "arch": "y"})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with safe_open(tmp_path / "a", framework="pt") as file:
         assert list(file.metadata()) == ["atelier"]

@@ -15,9 +15,7 @@ def pictures(count: int, side: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("height", "width", "shown"), [(32, 20, (96, 60)), (100, 90, (100, 90)), (300, 150, (100, 50))]
 )
-def test_a_picture_is_fitted_in_whole_pixels_or_reduced(
-    height: int, width: int, shown: tuple[int, int]
-) -> None:
+def test_a_picture_is_fitted_in_whole_pixels_or_reduced(height: int, width: int, shown: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     fits = fitted(picture, 100)
     assert fits.shape == (*shown, 3)

@@ -41,9 +41,7 @@ def test_a_truncated_picture_is_reported_in_a_sentence(bits, tmp_path) -> None:
         pixels_sha256(tmp_path / "cut.png")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"BM" + bytes(40), b"II*\0" + bytes(9)]
-)
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"BM" + bytes(40), b"II*\0" + bytes(9)])
 def test_a_file_that_is_not_a_picture_is_reported_in_a_sentence(content, tmp_path) -> None:
     (tmp_path / "it").write_bytes(content)
     with pytest.raises(AtelierError, match="it "):

@@ -85,9 +85,7 @@ def test_an_artwork_is_the_file_that_pillow_writes_and_says_that_it_is_srgb(tmp_
 def test_samples_of_16_bits_are_digested_big_ends_first() -> None:
     facts = PixelFacts.of(RGB16)
     assert facts.bits == 16 and facts == PixelFacts.of_bands([RGB16[:7], RGB16[7:8], RGB16[8:]])
-    assert PixelFacts.of(np.full((1, 1, 3), 1, np.uint16)) != PixelFacts.of(
-        np.full((1, 1, 3), 256, np.uint16)
-    )
+    assert PixelFacts.of(np.full((1, 1, 3), 1, np.uint16)) != PixelFacts.of(np.full((1, 1, 3), 256, np.uint16))
     low = PixelFacts.of(np.frombuffer(b"\1\2\3\4\5\6", ">u2").astype(np.uint16).reshape(1, 1, 3)).sha256
     assert low == PixelFacts.of(np.frombuffer(b"\1\2\3\4\5\6", np.uint8).reshape(1, 2, 3)).sha256
 
@@ -119,8 +117,7 @@ def chunks(content: bytes) -> list[tuple[bytes, bytes]]:
 
 def rebuilt(parts: list[tuple[bytes, bytes]]) -> bytes:
     return png.SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in parts
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
     )
 
 
@@ -134,9 +131,7 @@ def artwork(tmp_path: Path) -> Path:
 def test_a_picture_of_another_kind_is_named_as_what_it_is(mode, artwork) -> None:
     artwork.write_bytes(resaved(artwork, mode=mode))
     kind = {"L": "grey", "P": "a palette", "RGBA": "RGB and transparency"}[mode]
-    with pytest.raises(
-        AtelierError, match=rf"another kind \(90 × 60 px, 8 bits, {kind}\) .* another program"
-    ):
+    with pytest.raises(AtelierError, match=rf"another kind \(90 × 60 px, 8 bits, {kind}\) .* another program"):
         read_pixels(artwork)
 
 

@@ -89,8 +89,7 @@ def test_a_preview_is_the_smallest_level_that_is_large_enough(mural) -> None:
 
 def test_the_same_bytes_with_one_thread_and_with_four_and_no_date_in_them(classic, tmp_path) -> None:
     program = (
-        "import sys, pathlib; from tests.atelier.pictures.test_tiff import written; "
-        "written(pathlib.Path(sys.argv[1]))"
+        "import sys, pathlib; from tests.atelier.pictures.test_tiff import written; written(pathlib.Path(sys.argv[1]))"
     )
     for threads in "14":
         (tmp_path / threads).mkdir()
@@ -119,9 +118,7 @@ def test_a_mural_whose_pixels_were_edited_no_longer_matches(classic) -> None:
     image.set_type(pyvips.GValue.gstr_type, "image-description", canonical_json(read_provenance(classic)))
     layout = {"compression": "deflate", "predictor": "horizontal", "tile": True, "pyramid": True}
     image.tiffsave(str(classic), tile_width=256, tile_height=256, **layout)
-    assert (
-        PixelFacts.of_bands(read_bands(classic)) == PixelFacts.of(edited) != read_provenance(classic).pixels
-    )
+    assert PixelFacts.of_bands(read_bands(classic)) == PixelFacts.of(edited) != read_provenance(classic).pixels
     image.tiffsave(str(classic), compression="lzw")
     with pytest.raises(AtelierError, match="TIFF of another kind: another program saved it"):
         read_pixels(classic)

@@ -38,9 +38,7 @@ def test_a_preset_changes_its_keys_and_no_comment(path: Path, name: str):
             node = node[section]
         node[last] = value
     assert found == wanted
-    different = [
-        line for line, old in zip(text.splitlines(), SHIPPED.splitlines(), strict=True) if line != old
-    ]
+    different = [line for line, old in zip(text.splitlines(), SHIPPED.splitlines(), strict=True) if line != old]
     assert len(different) == len(changes)
 
 
@@ -56,9 +54,7 @@ def test_a_preset_can_be_applied_twice_and_undone(path: Path, name: str):
 
 def test_the_users_other_settings_and_comments_stay(path: Path):
     text = SHIPPED.replace("source: gallery ", "source: folder  ").replace("count: 64 ", "count: 640")
-    text = text.replace('snapshot: "2026-11-22"', "snapshot: '2027-01-02'").replace(
-        "seed: 0  ", "seed: 7  ", 1
-    )
+    text = text.replace('snapshot: "2026-11-22"', "snapshot: '2027-01-02'").replace("seed: 0  ", "seed: 7  ", 1)
     text = text.replace("path: null ", "path: mine ", 1)
     path.write_text("# mine\n" + text, encoding="utf-8")
     changes = apply_preset(path, "gpu-128")
@@ -67,9 +63,7 @@ def test_the_users_other_settings_and_comments_stay(path: Path):
     assert found.train.seed == 7
     assert found.augment.resolution == 128
     assert path.read_text(encoding="utf-8").startswith("# mine\n")
-    assert ("augment.resolution", 64, 128) in [
-        (change.key, change.before, change.after) for change in changes
-    ]
+    assert ("augment.resolution", 64, 128) in [(change.key, change.before, change.after) for change in changes]
 
 
 def test_sections_that_a_file_leaves_out_are_added_where_they_differ(path: Path):

@@ -114,12 +114,8 @@ def test_wikiart_needs_exactly_one_list_and_a_contact(tmp_path):
 
 def test_chained_passes_must_reach_the_scale(tmp_path):
     before, after = SHIPPED.split("train_upscaler:")
-    text = (
-        f"{before}train_upscaler:{after.replace('scale: 4 ', 'scale: 8 ').replace('scale: 2 ', 'scale: 4 ')}"
-    )
-    with pytest.raises(
-        AtelierError, match=r"upscale\.scale holds 8; with train_upscaler\.scale 4 it may hold 4"
-    ):
+    text = f"{before}train_upscaler:{after.replace('scale: 4 ', 'scale: 8 ').replace('scale: 2 ', 'scale: 4 ')}"
+    with pytest.raises(AtelierError, match=r"upscale\.scale holds 8; with train_upscaler\.scale 4 it may hold 4"):
         load(tmp_path, text)
 
 
@@ -148,15 +144,11 @@ def test_the_comments_give_each_architectures_value_for_auto(arch):
         usual, *others = line.split("; auto: ")[1].split(", ")
         own = dict(other.removeprefix("for ").split(" ") for other in others)
         said[name] = own.get(arch, usual)
-    assert said == {
-        name: f"{value:g}" if isinstance(value, float) else value for name, value in recipe.items()
-    }
+    assert said == {name: f"{value:g}" if isinstance(value, float) else value for name, value in recipe.items()}
 
 
 def test_each_setting_of_an_architecture_may_be_auto_or_a_value(tmp_path):
-    train = load(
-        tmp_path, SHIPPED.replace("beta1: auto ", "beta1: 0.25").replace("ema: auto ", "ema: power")
-    ).train
+    train = load(tmp_path, SHIPPED.replace("beta1: auto ", "beta1: 0.25").replace("ema: auto ", "ema: power")).train
     assert (train.beta1, train.ema, train.beta2) == (0.25, "power", "auto")
     for wrong in ("beta1: 1.0", "beta1: rising", "loss: mine", "beta2: 1"):
         name = wrong.split(":")[0]

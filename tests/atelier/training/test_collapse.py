@@ -39,9 +39,7 @@ def progress() -> Iterator[Progress]:
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     networks = {"g": trainer.averaged_generator(), "d": trainer.discriminator}
     return {
-        f"{name}.{key}": tensor.clone()
-        for name, net in networks.items()
-        for key, tensor in net.state_dict().items()
+        f"{name}.{key}": tensor.clone() for name, net in networks.items() for key, tensor in net.state_dict().items()
     }
 
 
@@ -77,9 +75,7 @@ def test_a_rollback_goes_on_from_the_best_snapshot_with_halved_rates(dataset, tm
     assert "back to 0.08 kimg with halved learning rates" in capsys.readouterr().out
 
 
-def test_a_training_stopped_by_a_collapse_resumes_under_rollback_to_the_same_bits(
-    dataset, progress, tmp_path
-):
+def test_a_training_stopped_by_a_collapse_resumes_under_rollback_to_the_same_bits(dataset, progress, tmp_path):
     with pytest.raises(AtelierError):
         judged(dataset, tmp_path / "one", replace(PLAN, on_collapse="stop")).train(progress)
     second = judged(dataset, tmp_path / "one")
@@ -95,9 +91,7 @@ def test_a_training_stopped_by_a_collapse_resumes_under_rollback_to_the_same_bit
 def test_a_training_that_was_stopped_rolls_back_to_the_same_bits(dataset, progress, tmp_path, stop_at):
     first = judged(dataset, tmp_path / "halves")
     with pytest.raises(Stopped):
-        first.train(
-            progress, stop=lambda: first.step == stop_at and (stop_at == 12 or first.curves.rollbacks)
-        )
+        first.train(progress, stop=lambda: first.step == stop_at and (stop_at == 12 or first.curves.rollbacks))
     second = judged(dataset, tmp_path / "halves")
     assert second.resume()
     assert second.step == stop_at
@@ -131,18 +125,14 @@ def test_a_training_killed_at_any_moment_of_a_rollback_ends_with_the_same_bits(d
         assert again.final_curves() == whole.final_curves(), moment
 
 
-def test_a_training_that_rolls_back_does_not_resume_a_state_after_an_ignored_collapse(
-    dataset, progress, tmp_path
-):
+def test_a_training_that_rolls_back_does_not_resume_a_state_after_an_ignored_collapse(dataset, progress, tmp_path):
     judged(dataset, tmp_path, replace(PLAN, on_collapse="ignore")).train(progress)
     trainer = judged(dataset, tmp_path)
     trainer.resume()
     assert trainer.kimg <= 0.16
 
 
-def test_a_training_that_ignores_collapses_does_not_resume_a_state_after_a_rollback(
-    dataset, progress, tmp_path
-):
+def test_a_training_that_ignores_collapses_does_not_resume_a_state_after_a_rollback(dataset, progress, tmp_path):
     judged(dataset, tmp_path).train(progress)
     trainer = judged(dataset, tmp_path, replace(PLAN, on_collapse="ignore"))
     trainer.resume()
@@ -202,9 +192,7 @@ def test_minutes_end_the_training_between_two_steps_and_more_minutes_resume_it(d
 
 
 def test_adaptive_augmentation_is_resumed_bit_for_bit(dataset, progress, tmp_path):
-    plan = replace(
-        PLAN, augment_probability="adaptive", ema="power", loss="relativistic", on_collapse="ignore"
-    )
+    plan = replace(PLAN, augment_probability="adaptive", ema="power", loss="relativistic", on_collapse="ignore")
     whole = Trainer(plan, dataset, CPU, tmp_path / "whole")
     whole.train(progress)
     first = Trainer(plan, dataset, CPU, tmp_path / "halves")
@@ -237,9 +225,7 @@ def test_a_training_that_ran_out_of_memory_prints_a_line_and_keeps_its_micro_bat
     assert again.micro_batch == 4
 
 
-def test_running_out_of_memory_in_the_adaptive_augmentation_halves_the_micro_batches(
-    dataset, tmp_path, capsys
-):
+def test_running_out_of_memory_in_the_adaptive_augmentation_halves_the_micro_batches(dataset, tmp_path, capsys):
     """Every 16 steps; until then all eight pictures fit."""
     trainer = Trainer(replace(PLAN, images=136, augment_probability="adaptive"), dataset, CPU, tmp_path)
 

@@ -96,6 +96,4 @@ def test_two_gpus_compute_the_gradients_of_one_cpu(tmp_path):
     for name in PLANS:
         alone, together = gradients(name), load_file(tmp_path / f"{name}-1.safetensors")
         for key, gradient in alone.items():
-            assert torch.allclose(together[key], gradient, rtol=0, atol=float(1e-2 * gradient.abs().max())), (
-                key
-            )
+            assert torch.allclose(together[key], gradient, rtol=0, atol=float(1e-2 * gradient.abs().max())), key

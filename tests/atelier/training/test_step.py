@@ -38,14 +38,10 @@ def adversarial_step(loss, most_g: int = BATCH, most_d: int = BATCH) -> Adversar
     with torch.random.fork_rng():
         torch.manual_seed(0)
         g = nn.Sequential(nn.Linear(NZ, 3 * 64), nn.Tanh(), nn.Unflatten(1, (3, 8, 8)))
-        d = nn.Sequential(
-            nn.Conv2d(3, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(128, 1), nn.Flatten(0)
-        )
+        d = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(128, 1), nn.Flatten(0))
     generator, discriminator = Plain(g, most_g), Plain(d, most_d)
     adams = [torch.optim.SGD(network.parameters(), 0.1) for network in (generator, discriminator)]
-    return AdversarialStep(
-        generator, discriminator, *adams, loss, Augment(["translation", "brightness"], 0.7)
-    )
+    return AdversarialStep(generator, discriminator, *adams, loss, Augment(["translation", "brightness"], 0.7))
 
 
 def trained(step: AdversarialStep, steps: int = 3) -> tuple[list[torch.Tensor], Logs]:

@@ -106,9 +106,7 @@ def test_a_damaged_state_is_ignored_and_the_training_begins_anew(dataset, progre
     assert same(weights(again), weights(fresh))
 
 
-def test_unfinished_state_files_of_a_killed_training_are_deleted_with_the_next_save(
-    dataset, progress, tmp_path
-):
+def test_unfinished_state_files_of_a_killed_training_are_deleted_with_the_next_save(dataset, progress, tmp_path):
     for name in (".state-000000001.safetensors.a1b2c3d4.tmp", ".tmp9bWc98", "mine.tmp"):
         (tmp_path / name).write_bytes(b"half a state")
     Trainer(SHORT, dataset, CPU, tmp_path).train(progress)
@@ -126,9 +124,7 @@ def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
 def test_the_learning_rates_fall_to_zero_at_the_end(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, lr_decay=0.5), dataset, CPU, tmp_path)
     rates = []
-    trainer.train(
-        progress, stop=lambda: rates.append(trainer.networks.optimizer_g.param_groups[0]["lr"]) or False
-    )
+    trainer.train(progress, stop=lambda: rates.append(trainer.networks.optimizer_g.param_groups[0]["lr"]) or False)
     assert rates[:13] == [2e-4] * 13
     assert rates[13:] == pytest.approx([2e-4 * left / 12.5 for left in range(12, 0, -1)])
 
@@ -137,9 +133,7 @@ def test_r3gans_schedules_reach_both_optimisers(dataset, progress, tmp_path):
     trainer = Trainer(replace(PLAN, lr_decay="cosine", beta2="rising"), dataset, CPU, tmp_path)
     groups = [adam.param_groups[0] for adam in (trainer.networks.optimizer_g, trainer.networks.optimizer_d)]
     seen = []
-    trainer.train(
-        progress, stop=lambda: seen.append([(group["lr"], *group["betas"]) for group in groups]) or False
-    )
+    trainer.train(progress, stop=lambda: seen.append([(group["lr"], *group["betas"]) for group in groups]) or False)
     generators, discriminators = zip(*seen, strict=True)
     assert generators == discriminators
     assert generators[0] == (2e-4, 0.5, 0.9)

@@ -87,9 +87,7 @@ def test_the_discriminator_is_trained_after_the_warm_start_only(dataset, tmp_pat
         trainer.advance()
     after = trainer.discriminator.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
-    assert not any(
-        torch.equal(value, generator[name]) for name, value in trainer.generator.named_parameters()
-    )
+    assert not any(torch.equal(value, generator[name]) for name, value in trainer.generator.named_parameters())
     trainer.advance()
     assert not torch.equal(trainer.discriminator.state_dict()["layers.0.weight"], before["layers.0.weight"])
 

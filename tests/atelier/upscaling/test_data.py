@@ -40,9 +40,7 @@ def archive(images: dict[str, Image.Image]) -> tuple[list[Picture], Iterator[Ite
         ((3000, 1200), (512, 512)),  # the middle of its half
     ],
 )
-def test_a_painting_is_halved_where_a_patch_still_fits(
-    size: tuple[int, int], wanted: tuple[int, int]
-) -> None:
+def test_a_painting_is_halved_where_a_patch_still_fits(size: tuple[int, int], wanted: tuple[int, int]) -> None:
     pixels = reduce_painting(painted(0, *size), 64)
     assert (pixels.shape[1], pixels.shape[0]) == wanted
 

@@ -34,9 +34,7 @@ def noise(height: int, width: int) -> Pixels:
 
 def whole(network: SRVGGNetCompact, picture: Pixels, count: int) -> torch.Tensor:
     """The picture through the network at once, `count` times: (H, W, 3) in [0, 1]."""
-    images = (torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255).to(
-        memory_format=torch.channels_last
-    )
+    images = (torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255).to(memory_format=torch.channels_last)
     for _ in range(count):
         images = network(images).clamp(0, 1)
     return images[0].permute(1, 2, 0)

@@ -73,13 +73,9 @@ def test_a_receptive_field_beyond_the_overlap_leaves_hardly_a_seam(tmp_path: Pat
     other = picture.copy()
     other[:, : 160 - OVERLAP_PX] = 255 - other[:, : 160 - OVERLAP_PX]
     whole = enlarged(external, picture, 4096)
-    assert not np.array_equal(
-        whole[:, 320:], enlarged(external, other, 4096)[:, 320:]
-    )  # it does look further
+    assert not np.array_equal(whole[:, 320:], enlarged(external, other, 4096)[:, 320:])  # it does look further
     left, right = enlarged(external, picture[:, :170], 4096), enlarged(external, picture[:, 150:], 4096)
-    met = np.concatenate(
-        [left[:, :320], right[:, 20:]], axis=1
-    )  # tiles with 10 px around them, as Real-ESRGAN's
+    met = np.concatenate([left[:, :320], right[:, 20:]], axis=1)  # tiles with 10 px around them, as Real-ESRGAN's
     assert seam(enlarged(external, picture, 192), whole) < 1
     assert seam(enlarged(external, picture, 192), whole) < seam(met, whole) / 5
 
@@ -112,9 +108,7 @@ def test_the_same_picture_gives_the_same_bytes_and_draws_nothing(tmp_path: Path)
 
 def test_another_file_than_the_named_one_is_never_opened(tmp_path: Path) -> None:
     path, digest = saved(made("ESRGAN"), tmp_path / "net.pth")
-    with pytest.raises(
-        AtelierError, match=f"has the SHA-256 {digest}, not {'0' * 64}: it is another network"
-    ):
+    with pytest.raises(AtelierError, match=f"has the SHA-256 {digest}, not {'0' * 64}: it is another network"):
         open_external(path, "0" * 64, CPU)
     with pytest.raises(AtelierError, match=r"absent\.pth is missing: upscale\.external\.path names"):
         open_external(tmp_path / "absent.pth", digest, CPU)

@@ -20,9 +20,7 @@ from atelier.upscaling.train import (
     sample_batch,
 )
 
-PLAN = UpscalerConfig(
-    scale=2, steps=12, features=8, blocks=1, patch_px=12, batch=4, lr=1e-3, blur_px=0.5, seed=0
-)
+PLAN = UpscalerConfig(scale=2, steps=12, features=8, blocks=1, patch_px=12, batch=4, lr=1e-3, blur_px=0.5, seed=0)
 CPU = torch.device("cpu")
 
 

@@ -61,14 +61,10 @@ def test_a_body_of_exactly_max_bytes_is_allowed(site, client):
 
 
 def test_the_user_agent_names_atelier_and_the_contact(site):
-    with PoliteClient(
-        site.base_url, contact="me@example.org", rate_per_s=None, retries=0, timeout_s=5
-    ) as client:
+    with PoliteClient(site.base_url, contact="me@example.org", rate_per_s=None, retries=0, timeout_s=5) as client:
         client.fetch(path(site), max_bytes=MAX_BYTES, headers={"X-Requested-With": "XMLHttpRequest"})
     request = site.requests[0]
-    assert re.fullmatch(
-        r"Mozilla/5\.0 \(compatible; Atelier/\d+\.\d+\.\d+; \+me@example\.org\)", request.user_agent
-    )
+    assert re.fullmatch(r"Mozilla/5\.0 \(compatible; Atelier/\d+\.\d+\.\d+; \+me@example\.org\)", request.user_agent)
     assert request.headers["X-Requested-With"] == "XMLHttpRequest"
 
 

@@ -168,17 +168,13 @@ def test_the_body_of_a_redirect_is_not_read():
             tracemalloc.stop()
 
 
-@pytest.mark.parametrize(
-    "target", [b"/\xff\xfe", b"http://[", b"", b"http://127.0.0.1:99999/", b"x" * 60_000]
-)
+@pytest.mark.parametrize("target", [b"/\xff\xfe", b"http://[", b"", b"http://127.0.0.1:99999/", b"x" * 60_000])
 def test_a_redirect_to_a_malformed_url_is_an_error(target):
     head = b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\nConnection: close\r\n\r\n"
     assert refusal([head]).kind in ("error", "refused")
 
 
-@pytest.mark.parametrize(
-    "length", [b"10000000000", b"9" * 5000, b"-1", b"7, 8", b"seven", b"0x7", "٧".encode()]
-)
+@pytest.mark.parametrize("length", [b"10000000000", b"9" * 5000, b"-1", b"7, 8", b"seven", b"0x7", "٧".encode()])
 def test_a_wrong_content_length_changes_no_content(length):
     pieces = [OK + b"Content-Length: " + length + b"\r\nConnection: close\r\n\r\n" + SEA]
     with bare(pieces) as site, client_of(site) as client:
@@ -224,9 +220,7 @@ def test_every_date_in_retry_after_gives_seconds_or_none(day_name, day, month, y
             assert value is None or value >= 0
 
 
-@given(
-    st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,6} \d+:\d+:\d+ [-+]?\d*"))
-)
+@given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,6} \d+:\d+:\d+ [-+]?\d*")))
 def test_every_text_in_retry_after_gives_seconds_or_none(value):
     seconds = retry_after_s(value)
     assert seconds is None or seconds >= 0

@@ -36,9 +36,7 @@ def test_a_record_becomes_a_work():
 
 
 def test_all_real_records_are_works(wikiart_samples, tmp_path):
-    records = json.loads(
-        (wikiart_samples / "list_records_socialist-realism.json").read_text(encoding="utf-8")
-    )
+    records = json.loads((wikiart_samples / "list_records_socialist-realism.json").read_text(encoding="utf-8"))
     page = parse_list_page(json.dumps({"Paintings": records, "AllPaintingsCount": 512}).encode(), BASE)
     works = [work for work in page.records if isinstance(work, Work)]
     assert page.claimed == len(works) == len(records) == 512

@@ -36,9 +36,7 @@ def run_harvest(
         ) as client,
         closing(ResponseCache(state / "kept.sqlite" if state else None)) as cache,
     ):  # fmt: skip
-        return harvest(
-            CachedClient(client, cache, snapshot), STYLE, **{"tell": lambda sentence: None, **settings}
-        )
+        return harvest(CachedClient(client, cache, snapshot), STYLE, **{"tell": lambda sentence: None, **settings})
 
 
 def report(found: SourceWorks) -> dict:
@@ -57,9 +55,7 @@ def test_a_cut_list_is_completed_through_the_artists():
     assert coverage["found"] == coverage["claimed"] == 420 and coverage["cut_at_cap"]
     assert coverage["plain_lists"]["works"] == 180 and coverage["by_route"] == {"lists": 180, "artists": 240}
     assert coverage["plain_lists"]["to"] < coverage["years"]["to"]
-    assert (
-        coverage["requests"]["oeuvres"] == 8 and coverage["requests"]["all"] == len(site.requests) - 1
-    )  # robots.txt
+    assert coverage["requests"]["oeuvres"] == 8 and coverage["requests"]["all"] == len(site.requests) - 1  # robots.txt
 
 
 def test_no_details_are_requested_for_works_that_the_list_decides():
@@ -348,18 +344,12 @@ def test_public_domain_follows_from_the_artists_death_or_the_works_page(tmp_path
     long_dead = {slug for slug, year in died.items() if year and 2026 - year > 70}
     with archive(works, **SMALL, died=died) as site:
         found = run_harvest(site, tmp_path, free_only=True)
-        free = [
-            work
-            for work in works
-            if "impressionism" in work.styles and (work.artist in long_dead or work.is_free)
-        ]
+        free = [work for work in works if "impressionism" in work.styles and (work.artist in long_dead or work.is_free)]
         assert ids(found) == {work.hex_id for work in free} and {work.rights for work in found.works} == {
             "public-domain"
         }
         assert found.skipped == {NOT_FREE: 420 - len(free)}
-        pages = [
-            request for request in site.requests if "/en/artist-" in request.path and "?" not in request.path
-        ]
+        pages = [request for request in site.requests if "/en/artist-" in request.path and "?" not in request.path]
         assert len(pages) == sum(work.artist not in long_dead for work in MINE)
         some = run_harvest(site, tmp_path, free_only=True, limit=5)
         assert some.works == found.works[:5]
@@ -422,9 +412,7 @@ def test_malformed_records_of_an_oeuvre_are_counted_and_affect_no_others():
     assert found.listed == len(found.works) + sum(found.skipped.values())
 
 
-@pytest.mark.parametrize(
-    "body", [b"[" * 1_000_000, b'{"contentId": 1}', b'["\xff"]', b"null", b'{"a":' * 200_000]
-)
+@pytest.mark.parametrize("body", [b"[" * 1_000_000, b'{"contentId": 1}', b'["\xff"]', b"null", b'{"a":' * 200_000])
 def test_hostile_details_are_counted_as_a_failure(body):
     path = details_path(str(next(work for work in MINE if work.place > 1950).content_id))
     with archive(WORKS, **SMALL) as site:
@@ -439,6 +427,4 @@ def test_slugs_with_dots_never_become_paths():
     with archive(WORKS, **SMALL, claimed=10_000) as site:
         site.bodies[ARTISTS_PATH] = json.dumps([*json.loads(site.body(ARTISTS_PATH)[1]), *hostile]).encode()
         assert len(run_harvest(site).works) == 420
-        assert not [
-            request.path for request in site.requests if ".." in request.path or "%00" in request.path
-        ]
+        assert not [request.path for request in site.requests if ".." in request.path or "%00" in request.path]

@@ -23,9 +23,7 @@ def offers(count: int, **settings) -> list[Offer]:
 
 
 def client_of(site: Site, retries: int = 3) -> PoliteClient:
-    return PoliteClient(
-        site.base_url, contact="", rate_per_s=None, retries=retries, timeout_s=5, backoff_s=0.01
-    )
+    return PoliteClient(site.base_url, contact="", rate_per_s=None, retries=retries, timeout_s=5, backoff_s=0.01)
 
 
 def collected(site: Site, *queries: Query, cache: ResponseCache | None = None, snapshot: str = "2026-11-22"):
@@ -87,11 +85,7 @@ def test_a_list_that_repeats_its_last_page_is_ended():
         for page in range(2, 61):
             site.pages[f"{MARINA}?json=2&page={page}"] = site.listed("genre/marina", 1) or b""
         found = collected(site)
-        assert (
-            len(found.works) == 60
-            and found.skipped == {LISTED_TWICE: 60}
-            and "only repeats" in found.notes[0]
-        )
+        assert len(found.works) == 60 and found.skipped == {LISTED_TWICE: 60} and "only repeats" in found.notes[0]
         assert site.asked(MARINA) == 2
 
 
@@ -119,9 +113,7 @@ def test_malformed_records_are_counted_by_reason():
 
 
 def test_lists_are_merged_by_id():
-    with lookalike(
-        {"genre/marina": offers(3), "style/realism": offers(2), "genre/sketch": offers(1)}
-    ) as site:
+    with lookalike({"genre/marina": offers(3), "style/realism": offers(2), "genre/sketch": offers(1)}) as site:
         found = collected(site, GENRE, STYLE, Query("genre", "sketch"))
     assert [(work.genre, work.style) for work in found.works] == [
         ("marina, sketch", "realism"),
@@ -136,11 +128,7 @@ def test_of_two_records_of_a_work_the_more_complete_is_kept():
         (work,) = collected(site).works
     assert (work.title, work.year) == ("The Sea", 1887)
     poorer = dataclasses.replace(work, year=None, year_text="", genre="sketch")
-    assert (
-        merge_works(work, poorer)
-        == merge_works(poorer, work)
-        == dataclasses.replace(work, genre="marina, sketch")
-    )
+    assert merge_works(work, poorer) == merge_works(poorer, work) == dataclasses.replace(work, genre="marina, sketch")
 
 
 def test_the_error_for_a_missing_list_says_what_to_check():

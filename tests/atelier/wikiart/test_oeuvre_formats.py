@@ -104,9 +104,7 @@ def test_the_list_of_artists_is_parsed_and_malformed_entries_are_skipped():
     assert artists == {"claude-monet": MONET, "anna-ancher": Artist("anna-ancher", "", 1935)}
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"7", b"{}", b'{"Artists": {}}', b"[" * 1_000_000, b'["\xff"]']
-)
+@pytest.mark.parametrize("content", [b"", b"<html>", b"7", b"{}", b'{"Artists": {}}', b"[" * 1_000_000, b'["\xff"]'])
 def test_content_that_is_no_list_raises_unexpected_content(content):
     with pytest.raises(UnexpectedContent):
         parse_artists(content)

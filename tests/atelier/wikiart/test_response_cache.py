@@ -43,9 +43,7 @@ def test_threads_share_a_cache(tmp_path):
 
 
 def test_each_site_has_its_own_file(tmp_path):
-    for number, url in enumerate(
-        ("https://www.wikiart.org", "https://www-wikiart.org", "http://127.0.0.1:8080/")
-    ):
+    for number, url in enumerate(("https://www.wikiart.org", "https://www-wikiart.org", "http://127.0.0.1:8080/")):
         with closing(ResponseCache.of_site(tmp_path, url)) as cache:
             assert cache.get("/en/a") is None
             cache.put("/en/a", RESPONSE)

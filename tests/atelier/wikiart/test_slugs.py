@@ -99,7 +99,5 @@ def test_a_hostile_page_is_parsed_in_time(piece):
 
 
 def test_links_in_comments_are_no_entries():
-    page = INDEX.replace(
-        "<li>", "<!-- <li class='dottedItem'><a href='/en/paintings-by-genre/gone'>x</a> --><li>"
-    )
+    page = INDEX.replace("<li>", "<!-- <li class='dottedItem'><a href='/en/paintings-by-genre/gone'>x</a> --><li>")
     assert parse_index(page.encode(), "genre") == parse_index(INDEX.encode(), "genre")

@@ -64,9 +64,7 @@ def test_whatever_an_earlier_night_left_is_gone_and_outs_stay(person: Studio):
     assert (root / "data/model/generator.safetensors").exists()
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="elsewhere the working directory of a process may be hidden"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the working directory of a process may be hidden")
 def test_a_lock_of_a_killed_dvc_is_dropped_though_its_number_is_another_process_by_now(person: Studio):
     root = person.prepare().root
     lock = root / ".dvc/tmp/rwlock"
@@ -74,9 +72,7 @@ def test_a_lock_of_a_killed_dvc_is_dropped_though_its_number_is_another_process_
         process = subprocess.Popen(["sleep", "60"], cwd=place)
         lock.parent.mkdir(exist_ok=True)
         lock.write_text(
-            json.dumps(
-                {"write": {str(root / "data/catalog"): {"pid": process.pid, "cmd": "dvc"}}, "read": {}}
-            )
+            json.dumps({"write": {str(root / "data/catalog"): {"pid": process.pid, "cmd": "dvc"}}, "read": {}})
         )
         person.prepare()
         process.kill()
@@ -204,9 +200,7 @@ def test_a_link_in_a_commit_that_leads_out_of_the_clone_is_refused_where_it_woul
     (person.root / place).symlink_to("../" * (place.count("/") + 1) + outside.name)
     person.git("add", "-f", place)
     person.git("commit", "-qm", "a link")
-    with pytest.raises(
-        AtelierError, match=rf"nightly/{place} is a symbolic link to .*large disk, and writing"
-    ):
+    with pytest.raises(AtelierError, match=rf"nightly/{place} is a symbolic link to .*large disk, and writing"):
         person.prepare()
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("sea.jpg", "mine")]
 
@@ -219,9 +213,7 @@ def test_a_folder_in_which_a_stage_writes_is_not_lent(person: Studio):
     (person.root / "paintings").mkdir()
     (person.root / "paintings/sea.jpg").write_text("the sea")
     person.commit("a stage that writes among my paintings")
-    with pytest.raises(
-        AtelierError, match=r"paintings is in no commit, and DVC writes paintings/made inside"
-    ):
+    with pytest.raises(AtelierError, match=r"paintings is in no commit, and DVC writes paintings/made inside"):
         person.prepare()
 
 

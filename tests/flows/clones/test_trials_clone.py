@@ -48,9 +48,7 @@ def test_what_a_trial_leaves_is_gone_before_the_next_and_data_stay(tree: Explore
     ours.clean()
     assert (ours.root / "params.yaml").read_text() == (tree.root / "params.yaml").read_text()
     assert not (ours.root / "left.py").exists()
-    assert (
-        (ours.root / "data/scrape").read_text() == (ours.root / "dvc.lock").read_text() == "made by a stage\n"
-    )
+    assert (ours.root / "data/scrape").read_text() == (ours.root / "dvc.lock").read_text() == "made by a stage\n"
 
 
 def test_what_stages_write_makes_no_other_exploration_and_what_a_person_edits_does(tree: ExploreTree):
@@ -81,9 +79,7 @@ def test_what_has_arrived_is_copied_and_what_no_commit_holds_is_lent(tree: Explo
 def test_edits_that_an_experiment_would_take_the_place_of_are_named(tree: ExploreTree):
     tree.set("works: 600 ", "works: 24 ")
     ours = prepared(tree)
-    with pytest.raises(
-        AtelierError, match=r"there is no experiment sea-1 of the commit \w{10}: `dvc exp show`"
-    ):
+    with pytest.raises(AtelierError, match=r"there is no experiment sea-1 of the commit \w{10}: `dvc exp show`"):
         lost_by(tree, "sea-1", "sea")
     tree.git("update-ref", ours.ref("sea-1"), ours.base)
     assert lost_by(tree, "sea-1", "sea") == []  # the edit was there when the trial began
@@ -149,9 +145,7 @@ def test_settings_of_a_commit_since_are_merged_with_the_experiments_or_refused(t
     tree.git("checkout", "-q", "--", "params.yaml")
     tree.set("  lr: 0.0002 ", "  lr: 0.0003 ")
     tree.commit()
-    with pytest.raises(
-        AtelierError, match=r"params.yaml: a commit since .* sea-1 both change the same lines"
-    ):
+    with pytest.raises(AtelierError, match=r"params.yaml: a commit since .* sea-1 both change the same lines"):
         adopt(tree, experiment)
     assert "lr: 0.0003 " in params(tree)
 
@@ -258,9 +252,7 @@ def test_dvc_gc_as_the_docs_have_it_keeps_the_experiments(tree: ExploreTree):
 def test_a_studio_that_git_does_not_hold_whole_is_refused_with_what_to_do(tree: ExploreTree):
     (tree.root / "atelier").mkdir()
     (tree.root / "atelier/mine.py").touch()
-    with pytest.raises(
-        AtelierError, match=r"git knows nothing of atelier/mine.py, .*: `git add atelier/mine.py`"
-    ):
+    with pytest.raises(AtelierError, match=r"git knows nothing of atelier/mine.py, .*: `git add atelier/mine.py`"):
         trials_clone.snapshot(tree.root)
     shutil.rmtree(tree.root / ".git")
     with pytest.raises(AtelierError, match="is no git repository, and an experiment belongs to a commit"):

@@ -24,15 +24,11 @@ def explored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exploration:
     explored = Exploration(tmp_path, "sea")
     explored.begin(GRID, "of a tree")
     Image.new("RGB", (530, 530), (20, 60, 120)).save("picture.png")
-    settings = [
-        {"train.lr": lr, "train.augment": augment} for lr in (0.0001, 0.0002) for augment in ([], ["cutout"])
-    ]
+    settings = [{"train.lr": lr, "train.augment": augment} for lr in (0.0001, 0.0002) for augment in ([], ["cutout"])]
     scores = {"kid_coarse": 0.25, "coverage": 0.5}
     explored.write(Trial(1, settings[0], "completed", scores), Path("picture.png"))
     explored.write(Trial(2, settings[1], "failed", {}, "train: no"), None)
-    explored.write(
-        Trial(3, settings[2], "pruned", {"kid_coarse": 0.1}, "worse than the median at 20 kimg"), None
-    )
+    explored.write(Trial(3, settings[2], "pruned", {"kid_coarse": 0.1}, "worse than the median at 20 kimg"), None)
     explored.write(Trial(4, settings[3], "completed", {**scores, "kid_coarse": 0.125}), Path("picture.png"))
     return explored
 
@@ -56,9 +52,7 @@ def test_a_grid_has_no_number_of_trials_and_settings_follow_a_command(words, sen
 
 def test_the_minutes_cannot_be_both_fixed_and_tried():
     with pytest.raises(AtelierError, match="leave out --minutes"):
-        CliRunner().invoke(
-            cli.app, ["explore", "grid", "--minutes", "5", "train.minutes=1,2"], catch_exceptions=False
-        )
+        CliRunner().invoke(cli.app, ["explore", "grid", "--minutes", "5", "train.minutes=1,2"], catch_exceptions=False)
 
 
 def test_invalid_settings_and_unknown_names_are_errors_with_a_sentence(explored: Exploration):
@@ -71,9 +65,7 @@ def test_invalid_settings_and_unknown_names_are_errors_with_a_sentence(explored:
 
 
 def test_a_name_that_is_an_exploration_and_an_experiment_is_refused(explored: Exploration, tmp_path: Path):
-    sentence = (
-        "sea-4 is both an exploration and an experiment of the exploration sea: say which with --trial, "
-    )
+    sentence = "sea-4 is both an exploration and an experiment of the exploration sea: say which with --trial, "
     other = Exploration(tmp_path, "sea-4")
     with pytest.raises(AtelierError, match="an exploration sea-4 beside sea would be taken for one of its"):
         other.begin(GRID, "of a tree")

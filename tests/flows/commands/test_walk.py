@@ -166,9 +166,7 @@ def test_refilm_refuses_other_files_with_a_message(film: str, words: list[str], 
     facts = FilmFacts(first=first, walkers=(1, 1), fps=4)
     comments = {
         "walk": facts.model_dump_json(),
-        "other": facts.model_copy(
-            update={"first": first.model_copy(update={"model": nobody})}
-        ).model_dump_json(),
+        "other": facts.model_copy(update={"first": first.model_copy(update={"model": nobody})}).model_dump_json(),
         "huge": facts.model_copy(update={"walkers": (200, 200)}).model_dump_json(),
         "still": facts.model_copy(update={"first": made}).model_dump_json(),
         "foreign": "made by hand",
@@ -192,9 +190,7 @@ def test_a_stopped_walk_leaves_no_partial_film(studio: Path) -> None:
     assert list(Path("out").iterdir()) == []
 
 
-def test_directions_can_be_drawn_from_any_folder_of_the_studio(
-    studio: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_directions_can_be_drawn_from_any_folder_of_the_studio(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     painted(Path("one.png"))
     monkeypatch.chdir(studio / "data")
     drawn = atelier("directions", "--seeds=../one.png", "--count=1", "--out=sheet.png", "--save=kept")

@@ -139,9 +139,7 @@ def test_a_champion_comes_from_the_cache_then_from_the_remote_else_an_error_says
     assert not place.exists()
 
     (promoted.root / ".dvc/config.local").unlink()
-    sentence = (
-        rf"the champion, {best.path} of atelier@v1\.0\.0, is neither in DVC's cache and no remote is set"
-    )
+    sentence = rf"the champion, {best.path} of atelier@v1\.0\.0, is neither in DVC's cache and no remote is set"
     with pytest.raises(AtelierError, match=sentence):
         load_champion(promoted.prepare())
 

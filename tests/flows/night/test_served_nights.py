@@ -232,9 +232,7 @@ def test_the_deployments_for_workers_are_accepted_and_a_worker_runs_until_it_nee
         found = api.deployment(f"nightly-{kind}")
         assert found["work_pool_name"] == f"studio-{kind}"
         assert [each["schedule"]["timezone"] for each in found["schedules"]] == ["Europe/Paris"]
-        assert [each["active"] for each in found["schedules"]] == [
-            kind == "process"
-        ]  # one night at two o'clock
+        assert [each["active"] for each in found["schedules"]] == [kind == "process"]  # one night at two o'clock
         assert found["parameter_openapi_schema"]["properties"]["night"]["default"] is None
 
     store = "[core]\n    remote = store\n['remote \"store\"']\n    url = /no/such/place\n"

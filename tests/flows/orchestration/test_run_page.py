@@ -13,9 +13,7 @@ from flows.orchestration.run_page import PICTURE_BYTES, picture_data_url
 
 @pytest.mark.parametrize("size", [(64, 48), (3000, 1000)])
 def test_a_picture_of_any_size_becomes_a_small_data_url(tmp_path: Path, size: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(
-        0, 256, (size[1], size[0], 3), dtype=np.uint8
-    )  # noise compresses worst
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)  # noise compresses worst
     Image.fromarray(pixels).save(tmp_path / "grid.png")
     kind, _, content = picture_data_url(tmp_path / "grid.png").partition(",")
     assert kind == "data:image/webp;base64"

@@ -53,9 +53,7 @@ def test_each_problem_with_a_server_is_explained_with_its_fix(served: Tree) -> N
     assert "what answers there is not Prefect's API: set PREFECT_API_URL" in said[0]
     assert "this is no address of a server: set PREFECT_API_URL" in said[1]
     assert "No such file or directory: /no/such.pem: PREFECT_API_SSL_CERT_FILE has to name a file" in said[2]
-    assert said[3].startswith(
-        "Prefect's client cannot use the proxy that the environment names: Unknown scheme"
-    )
+    assert said[3].startswith("Prefect's client cannot use the proxy that the environment names: Unknown scheme")
 
 
 @pytest.mark.slow

@@ -43,9 +43,7 @@ def home(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.Monkey
         (".prefect/profiles.toml", PROFILES.format(active="missing"), False),
     ],
 )
-def test_files_that_prefect_reads_can_configure_a_server(
-    home: Path, file: str, text: str, expected: bool
-) -> None:
+def test_files_that_prefect_reads_can_configure_a_server(home: Path, file: str, text: str, expected: bool) -> None:
     (home / file).parent.mkdir(exist_ok=True)
     (home / file).write_text(text)
     assert may_be_configured() == expected

@@ -90,9 +90,7 @@ HOSTILE = {
     "deep brackets": b"[" * 200_000,
     "a deep sequence": b"- " * 200_000,
     "merge keys": b"a: &a {k: v}\nb: {<<: [*a, *a]}\n",
-    "aliases": b"".join(
-        b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)
-    ),
+    "aliases": b"".join(b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)),
     "code": b"stages: !!python/object/apply:os.system ['touch executed']\n",
     "bytes": b"\xff\xfe\x00" * 9,
     "stages as text": b"stages: abc\n",

@@ -211,9 +211,7 @@ def test_the_command_tells_which_picture_a_file_is(studio, tmp_path) -> None:
     assert "data/artworks/1-00000.png: picture 0 of seed 1, truncation 0.7\n" in asked.output
     assert "../a\\nb.webp: its pixels, in a file that another program saved\n" in asked.output
     assert "data/prints/1-00001.png: picture 1 of seed 1, truncation 0.7, as a print ×2\n" in asked.output
-    assert (
-        "named by champion 1.0.0, atelier@v1.0.0\n" not in asked.output and "atelier@v1.0.0\n" in asked.output
-    )
+    assert "named by champion 1.0.0, atelier@v1.0.0\n" not in asked.output and "atelier@v1.0.0\n" in asked.output
     asked = CliRunner().invoke(cli.app, ["ledger", "../unknown.png", "/dev/zero", "dvc.lock", ".."])
     assert asked.exit_code == 1
     lines = asked.output.splitlines()

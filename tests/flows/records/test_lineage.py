@@ -85,9 +85,7 @@ def test_the_table_of_paintings_has_no_formulas_for_a_spreadsheet(example, tmp_p
 
 def test_a_table_never_replaces_another_file(example, tmp_path) -> None:
     (tmp_path / "paintings.csv").write_text("mine")
-    again = [
-        example.explained(partial(OutputFolder(tmp_path, True, []).write_csv, "paintings")) for _ in range(2)
-    ]
+    again = [example.explained(partial(OutputFolder(tmp_path, True, []).write_csv, "paintings")) for _ in range(2)]
     assert (tmp_path / "paintings.csv").read_text() == "mine"
     assert all(f"{tmp_path / 'paintings-2.csv'} lists the paintings" in text for text in again)
 
@@ -108,10 +106,7 @@ def test_missing_facts_are_named(example) -> None:
     text = example.explained()
     assert "how it was trained is not known: its model, SHA-256" in text
     assert "lr 0.0002" in text  # dvc.lock knows that
-    assert (
-        "paintings  not known: the data set's list of them is neither in DVC's cache nor in its remote"
-        in text
-    )
+    assert "paintings  not known: the data set's list of them is neither in DVC's cache nor in its remote" in text
     assert "parents    not known, because the model's file was not found" in text
 
 

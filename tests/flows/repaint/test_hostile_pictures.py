@@ -25,9 +25,7 @@ sys.addaudithook(_note)
 class Trial:
     """The result of reproducing all files at once."""
 
-    def __init__(
-        self, files: list[Hostile], canary: Path, opened: str, status: int, out: str, err: str
-    ) -> None:
+    def __init__(self, files: list[Hostile], canary: Path, opened: str, status: int, out: str, err: str) -> None:
         self.files, self.canary, self.opened = files, canary, opened
         self.status, self.out, self.err = status, out, err
         rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]

@@ -34,9 +34,7 @@ def test_each_version_of_the_painting_code_is_listed_once_newest_first(repositor
     repository.commit("first", PAINTING, **ENTRY_POINT, **{"atelier/canvas/paint.py": painting["first"]})
     same = repository.commit("a bar", **{"atelier/errors.py": "more\n"})
     second = repository.commit("second", **{"atelier/canvas/paint.py": painting["second"]})
-    repository.commit(
-        "of another model", lock(B, "atelier/canvas/paint.py"), **{"atelier/canvas/paint.py": "3\n"}
-    )
+    repository.commit("of another model", lock(B, "atelier/canvas/paint.py"), **{"atelier/canvas/paint.py": "3\n"})
     found = find_versions(repository.root, A, ("generate",))
     assert [code.commit.id for code in found.codes] == [second, same]
     assert (found.untrusted, found.unable, found.more) == ((), 0, 0)

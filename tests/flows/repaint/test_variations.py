@@ -19,9 +19,7 @@ def test_neighbours_are_numbered_from_the_same_picture() -> None:
     made = change_recipe(RECIPE, Changes(neighbours=2, strength=0.25))
     assert list(made) == ["-variation-0", "-variation-1"]
     assert made["-variation-1"] == RECIPE.model_copy(update={"variation": Variation(number=1, strength=0.25)})
-    assert "varied" not in made["-variation-1"].model_dump(
-        exclude_unset=True
-    )  # a key that earlier code rejects
+    assert "varied" not in made["-variation-1"].model_dump(exclude_unset=True)  # a key that earlier code rejects
 
 
 def test_a_neighbour_can_have_neighbours() -> None:
@@ -40,9 +38,7 @@ def test_a_grown_neighbour_stays_that_neighbour() -> None:
     assert (grown.grown_from, grown.grown_varied, grown.variations) == ((1, 1), near.variations, ())
     (further,) = change_recipe(grown, Changes(neighbours=1)).values()
     assert (further.grown_varied, len(further.variations)) == (near.variations, 1)
-    assert "grown_varied" not in change_recipe(RECIPE, Changes(canvas=(3, 3)))["-3x3"].model_dump(
-        exclude_unset=True
-    )
+    assert "grown_varied" not in change_recipe(RECIPE, Changes(canvas=(3, 3)))["-3x3"].model_dump(exclude_unset=True)
 
 
 def test_all_changes_are_made_together() -> None:
@@ -74,8 +70,6 @@ def test_moves_are_added_to_earlier_moves() -> None:
         ({}, Changes(moves=(Move(direction=0, amount=1),) * 17), "at most 16"),
     ],
 )
-def test_changes_that_a_recipe_cannot_express_raise_an_error(
-    recipe: dict, changes: Changes, sentence: str
-) -> None:
+def test_changes_that_a_recipe_cannot_express_raise_an_error(recipe: dict, changes: Changes, sentence: str) -> None:
     with pytest.raises(AtelierError, match=sentence):
         change_recipe(RECIPE.model_copy(update=recipe), changes)

@@ -43,9 +43,7 @@ def test_a_stage_that_runs_is_executed_then_unchanged_then_restored(inside: Path
 
 
 @pytest.mark.parametrize(("command", "status"), [("exit 3", 3), ("kill -TERM $$", -signal.SIGTERM)])
-def test_the_exit_status_of_a_failed_command_arrives_as_a_number(
-    inside: Path, command: str, status: int
-) -> None:
+def test_the_exit_status_of_a_failed_command_arrives_as_a_number(inside: Path, command: str, status: int) -> None:
     with pytest.raises(OperationError) as caught:
         paint(command)
     assert (caught.value.kind, caught.value.stage, caught.value.status) == ("stage", "paint", status)

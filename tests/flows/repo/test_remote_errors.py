@@ -84,9 +84,7 @@ def test_an_endpoint_that_does_not_answer_may_answer_later(inside: Tree) -> None
     s3(CLOSED)
     error = told()
     assert isinstance(error, TransientError)
-    assert str(error).startswith(
-        "r, s3://bucket/studio, cannot be reached: Could not connect to the endpoint"
-    )
+    assert str(error).startswith("r, s3://bucket/studio, cannot be reached: Could not connect to the endpoint")
     said: list[str] = []
     assert objects.fetch_objects([NAME], said.append, inside.root) == {}
     assert objects.fetch_list(f"{NAME}.dir", said.append, inside.root) is None

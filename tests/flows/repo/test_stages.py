@@ -61,9 +61,7 @@ def test_a_remote_of_a_kind_that_dvc_lacks_the_package_for_says_which(inside):
         [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", "hdfs://bucket/studio"],
         check=True,
     )
-    with pytest.raises(
-        AtelierError, match=r"store, hdfs://bucket/studio: .*`uv pip install dvc-hdfs` brings it$"
-    ):
+    with pytest.raises(AtelierError, match=r"store, hdfs://bucket/studio: .*`uv pip install dvc-hdfs` brings it$"):
         storage.remote()
 
 
@@ -220,9 +218,7 @@ def test_a_lock_that_is_none_says_how_to_have_it_back(inside):
 
 def test_a_folder_without_git_says_to_clone_it(inside):
     shutil.rmtree(inside.root / ".git")
-    with pytest.raises(
-        AtelierError, match="is not a git repository, and DVC needs one: get Atelier with `git clone`"
-    ):
+    with pytest.raises(AtelierError, match="is not a git repository, and DVC needs one: get Atelier with `git clone`"):
         stages.plan([], print)
     shutil.copy(ROOT / "Makefile", inside.root)
     made = subprocess.run(["make", "art"], cwd=inside.root, capture_output=True, text=True)

@@ -26,9 +26,7 @@ def _template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, s
 
 
 @pytest.fixture
-def pushed(
-    tmp_path: Path, _template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def pushed(tmp_path: Path, _template: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A studio whose cache is empty: a file `a` and a folder `d` are in its remote, a path relative to it."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

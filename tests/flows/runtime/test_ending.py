@@ -43,9 +43,7 @@ def test_sigterm_is_143() -> None:
 def test_a_server_that_fails_is_a_sentence() -> None:
     request = httpx.Request("GET", "http://127.0.0.1:9/api")
     with (
-        pytest.raises(
-            AtelierError, match=r"server fails \(HTTP 503\): what is finished is kept, and run again$"
-        ),
+        pytest.raises(AtelierError, match=r"server fails \(HTTP 503\): what is finished is kept, and run again$"),
         server_needed("run again"),
     ):
         httpx.Response(503, request=request).raise_for_status()
@@ -53,9 +51,7 @@ def test_a_server_that_fails_is_a_sentence() -> None:
 
 def test_a_server_that_goes_away_is_a_sentence() -> None:
     with (
-        pytest.raises(
-            AtelierError, match=r"server has gone \(.*\): what is finished is kept, and run again$"
-        ),
+        pytest.raises(AtelierError, match=r"server has gone \(.*\): what is finished is kept, and run again$"),
         server_needed("run again"),
     ):
         httpx.get("http://127.0.0.1:9/api")

@@ -50,9 +50,7 @@ def explore(tree: ExploreTree, request: Request) -> list[Trial]:
 
 
 def request_of(*words: str, trials: int = 0) -> Request:
-    return Request(
-        "search" if trials else "grid", tuple(read_axes(words, ranges=bool(trials))), trials=trials
-    )
+    return Request("search" if trials else "grid", tuple(read_axes(words, ranges=bool(trials))), trials=trials)
 
 
 def endings(trials: Sequence[Trial]) -> list[str]:
@@ -85,9 +83,7 @@ def test_a_trial_that_raises_is_recorded_as_failed_and_the_others_continue(tree:
 def test_a_trial_that_raises_is_reported_to_optuna_as_failed(tree: ExploreTree):
     (crashed,) = explore(tree, request_of("train.batch=17", trials=1))
     assert crashed.changes["train.batch"] == 17
-    study = optuna.load_study(
-        study_name="explore", storage=f"sqlite:///{Exploration(tree.root, 'sea').study}"
-    )
+    study = optuna.load_study(study_name="explore", storage=f"sqlite:///{Exploration(tree.root, 'sea').study}")
     assert [trial.state.name for trial in study.trials] == ["FAIL"]
 
 
@@ -98,9 +94,7 @@ def test_a_failure_that_all_trials_share_ends_the_exploration(tree: ExploreTree)
     assert tree.runs == {"scrape": 1}
 
 
-def test_a_search_stops_a_training_that_is_worse_than_the_others(
-    tree: ExploreTree, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_search_stops_a_training_that_is_worse_than_the_others(tree: ExploreTree, monkeypatch: pytest.MonkeyPatch):
     record_five_trials(tree)
     monkeypatch.setenv("TOY_SNAPSHOT_S", "0.8")
     (pruned,) = explore(tree, request_of("train.lr=log:1e-5,1e-3", trials=6))
