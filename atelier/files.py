@@ -14,11 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-FILLING, FINISHED, OLD = (
-    ".tmp",
-    ".new",
-    ".old",
-)  # suffixes of a directory that is about to replace or was replaced
+FILLING, FINISHED, OLD = (".tmp", ".new", ".old")  # suffixes of a directory that is about to replace or was replaced
 
 
 @contextmanager

@@ -49,11 +49,7 @@ class Progress:
         if self._path:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[text]}"),
-            )
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
             self._bars = Bars(*columns, console=self._console)
             self._bars.start()
             self._task = self._bars.add_task(self.stage, total=self.total, completed=int(self.done), text="")

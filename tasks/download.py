@@ -30,11 +30,7 @@ def run(stage: Stage) -> str:
     section = stage.params.download
     works = read_catalog(CATALOG)
     limits = Limits(ImageLimits(section.min_side_px, section.max_pixels), section.max_bytes, section.size_px)
-    with (
-        source_spec(stage.params) as spec,
-        spec.open() as source,
-        Arrivals(ARRIVALS, limits) as arrivals,
-    ):
+    with source_spec(stage.params) as spec, spec.open() as source, Arrivals(ARRIVALS, limits) as arrivals:
         engine = new_engine(section, spec, source, limits)
         with stage.progress(len(works), "works") as progress:
             retry_engine = OneByOne(spec, limits)

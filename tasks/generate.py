@@ -52,10 +52,7 @@ def run(stage: Stage) -> str:
     height, width = size_px(generator, Recipe.of(params, params.seed, 0))
     if is_mural(height, width):
         return _write_murals(stage, generator, [*pictures], height, width)
-    with (
-        stage.progress(params.count, "artworks") as progress,
-        replacing_directory(ARTWORKS) as directory,
-    ):
+    with stage.progress(params.count, "artworks") as progress, replacing_directory(ARTWORKS) as directory:
         write_artworks(generator, pictures, directory, CONTACT_SHEET, progress)
     return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
 

@@ -48,10 +48,7 @@ class Inputs:
         Raises AtelierError if dvc.yaml or a parameter file is not YAML.
         """
         declared = _declared(stage, root)
-        keys, deps = (
-            [*_keys(declared.get("params", [stage]), root)],
-            [*_paths(declared.get("deps", []), root)],
-        )
+        keys, deps = ([*_keys(declared.get("params", [stage]), root)], [*_paths(declared.get("deps", []), root)])
         return cls(stage, tuple(deps), _values(keys, root), _files(deps, root))
 
     @property

@@ -87,18 +87,13 @@ def write_outputs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int,
     scales = EVALUATED_SCALES[config.scale]
     results = {scale: evaluate_upscaler(network, pictures.held_out, scale) for scale in scales}
     report = {
-        "paintings": {
-            "found": pictures.found,
-            "trained_on": len(pictures.train),
-            "held_out": len(pictures.held_out),
-        },
+        "paintings": {"found": pictures.found, "trained_on": len(pictures.train), "held_out": len(pictures.held_out)},
         "training": asdict(config),
         **{f"x{scale}": {name: asdict(metric) for name, metric in result.items()} for scale, result in results.items()},
     }
     write_json(UPSCALER_MODEL / "report.json", report)
     write_json(
-        UPSCALER_MODEL / "gain.json",
-        {f"x{scale}_gain_db": results[scale]["psnr_y"].gain.mean for scale in scales},
+        UPSCALER_MODEL / "gain.json", {f"x{scale}_gain_db": results[scale]["psnr_y"].gain.mean for scale in scales}
     )
     write_details(UPSCALER_MODEL / "comparison.png", network, pictures.held_out, scales[-1])
     return results

@@ -44,12 +44,7 @@ MIN_PICTURES = 10  # on each side; a bootstrap of fewer is not reliable
 
 
 def paired_bootstrap(
-    champion: FeatureSet,
-    challenger: FeatureSet,
-    held_out: FeatureSet,
-    *,
-    confidence: float,
-    seed: int,
+    champion: FeatureSet, challenger: FeatureSet, held_out: FeatureSet, *, confidence: float, seed: int
 ) -> Comparison:
     """Compare the features of pictures by two generators, painted from the same latents in the same order.
 
@@ -130,11 +125,7 @@ def _compare(options: argparse.Namespace) -> int:
     pictures = paint_both(*models, dataset, samples=options.samples, seed=options.seed, device=device)
     features = extract_features(pictures, dataset, device, options.seed)
     result = paired_bootstrap(
-        features.champion,
-        features.challenger,
-        features.held_out,
-        confidence=options.confidence,
-        seed=options.seed,
+        features.champion, features.challenger, features.held_out, confidence=options.confidence, seed=options.seed
     )
     if options.json:
         sha256 = {"champion": digest(options.champion), "challenger": digest(options.challenger)}

@@ -24,11 +24,7 @@ COARSEST_PX = 16
 PIXELS_AT_ONCE = 256 * 64 * 64  # bounds the memory of a pyramid
 BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 MAX_PICTURES = 250  # of softness, on each side: more change little, and each blur that is tried costs them
-WIDEST_PX, COARSE_STEP_PX, FINE_STEP_PX = (
-    3.0,
-    0.25,
-    0.05,
-)  # the range of blurs that softness tries, and its steps
+WIDEST_PX, COARSE_STEP_PX, FINE_STEP_PX = (3.0, 0.25, 0.05)  # the range of blurs that softness tries, and its steps
 STOP_RATIO = 1.5  # the search stops at a blur this many times farther off than the nearest so far
 
 

@@ -100,13 +100,7 @@ def read_yaml(path: Path, content: bytes | None = None) -> Any:
         ) from None
     except RecursionError:
         raise AtelierError(f"{path}: not valid YAML: its brackets nest too deeply") from None
-    except (
-        YAMLError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as error:  # for example an impossible date
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:  # for example an impossible date
         raise AtelierError(f"{path}: not valid YAML: {error}") from None
 
 

@@ -82,9 +82,7 @@ def read_paintings(
     with ThreadPoolExecutor(workers) as pool:  # Pillow releases Python's lock while it decodes and resizes
         by_id = dict(pool.map(read, (item for item in items if item.id in wanted)))
     return PaintingSets(
-        [by_id[picture.id] for picture in train],
-        [by_id[picture.id] for picture in held_out[:MAX_HELD_OUT]],
-        len(known),
+        [by_id[picture.id] for picture in train], [by_id[picture.id] for picture in held_out[:MAX_HELD_OUT]], len(known)
     )
 
 
