@@ -1,4 +1,4 @@
-"""Errors for people: exceptions that are shown without a traceback, how a command ends, and the findings of a check-up.
+"""Messages for people: errors that are shown without a traceback, how a command ends, findings, counts and choices.
 
 Imports the standard library only, so that every part of Atelier can use it at once.
 """
@@ -7,10 +7,10 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 
 class AtelierError(Exception):
@@ -83,6 +83,17 @@ def ignore_output_errors(line_buffering: bool = False) -> None:
             )
         if not isinstance(stream, _UnfailingStream):
             setattr(sys, name, cast(TextIO, _UnfailingStream(stream)))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 work", "1,374 works"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def join_with_or(values: Sequence[Any]) -> str:
+    """Return the values as a choice: "a, b or c"."""
+    texts = [str(value) for value in values]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
 
 
 class _UnfailingStream:

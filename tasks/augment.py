@@ -8,8 +8,8 @@ from atelier.data.dataset import INDEX_SCHEMA, read_placements, write_placements
 from atelier.data.duplicates import LookAlike, downloaded_pictures, find_look_alikes
 from atelier.data.pack import write_dataset
 from atelier.data.shards import read_shards
+from atelier.errors import counted
 from atelier.paths import DATASET, DOWNLOADS, SHARDS
-from atelier.settings.messages import counted
 from tasks.stage import Stage, main
 
 MAX_NAMED_LOOK_ALIKES = 10  # in the log; data/downloads.parquet names all

@@ -12,12 +12,11 @@ from atelier.download.engines import Engine, OneByOne, Processes, Threads
 from atelier.download.engines_dask import Cluster
 from atelier.download.report import print_account
 from atelier.download.sources import FolderSpec, SiteSpec, Source, SourceSpec, gallery_version
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.gallery.server import serve
 from atelier.images.verify import ImageLimits
 from atelier.paths import ARRIVALS, CATALOG, DOWNLOADS, SHARDS, STATE
 from atelier.settings.load import image_folder
-from atelier.settings.messages import counted
 from atelier.settings.schema import Download, Params
 from atelier.web.hosts import is_loopback
 from tasks.stage import Stage, main

@@ -8,7 +8,7 @@ import torch
 
 from atelier.data.dataset import open_dataset
 from atelier.device import deterministic_device
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.files import replacing_directory, write_bytes, write_json
 from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
 from atelier.metrics.panel import Metric, NearestPaintings, Quality, Scores, measure_quality
@@ -18,7 +18,6 @@ from atelier.networks.latent_field import render_seed
 from atelier.paths import DATASET, EVALUATION, GENERATOR, METRICS
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
-from atelier.settings.messages import counted
 from atelier.settings.schema import Evaluate
 from tasks.stage import Stage, main
 

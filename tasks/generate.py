@@ -26,6 +26,7 @@ from atelier.canvas.paint import (
 )
 from atelier.canvas.recipe import Recipe
 from atelier.device import deterministic_device
+from atelier.errors import counted
 from atelier.files import digest, link_or_copy, replacing_directory
 from atelier.paths import ARTWORKS, CONTACT_SHEET, DISCRIMINATOR, GENERATOR
 from atelier.pictures import Pixels
@@ -33,7 +34,6 @@ from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.progress import Progress
 from atelier.provenance.facts import PickFacts, Provenance
-from atelier.settings.messages import counted
 from atelier.settings.schema import Generate
 from tasks.stage import Stage, main
 from tasks.states import facts_of, key_of

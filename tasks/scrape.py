@@ -8,12 +8,11 @@ from pathlib import Path
 from atelier.data.catalog import Work, write_catalog
 from atelier.data.coverage import SourceWorks, coverage_report
 from atelier.data.folder import read_folder
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.files import write_json
 from atelier.gallery.server import GENRE, serve, virtual_url
 from atelier.paths import CATALOG, COVERAGE
 from atelier.settings.load import csv_file, image_folder
-from atelier.settings.messages import counted
 from atelier.settings.schema import Folder, Gallery, WikiArt
 from atelier.web.client import PoliteClient
 from atelier.web.rate_limit import Budget

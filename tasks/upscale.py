@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from atelier.device import deterministic_device
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.files import link_or_copy, replacing_directory
 from atelier.images.verify import read_rgb
 from atelier.paths import ARTWORKS, PRINTS, UPSCALER
@@ -20,7 +20,6 @@ from atelier.provenance.facts import (
     read_provenance,
     write_png,
 )
-from atelier.settings.messages import counted
 from atelier.settings.schema import Upscale
 from atelier.upscaling.prints import Printer, new_printer, print_dpi, resolution_warning
 from tasks import states

@@ -58,7 +58,6 @@ def test_a_change_of_a_message_a_sheet_or_a_report_trains_nothing_anew(stages, i
         "sheets.py",
         "report.py",
         "progress.py",
-        "messages.py",
         "errors.py",
         "atelier/pictures",
         "atelier/settings",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.settings.messages import allowed_values
+from atelier.settings.load import allowed_values
 from atelier.settings.schema import Params
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#]*?))?(?: *# (?P<comment>.*))?$")

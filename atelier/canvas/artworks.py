@@ -20,12 +20,11 @@ from atelier.canvas.murals import is_mural
 from atelier.canvas.paint import load_painter, provenance_of, size_px, write_artworks
 from atelier.canvas.recipe import Recipe
 from atelier.device import pick_deterministic_device
-from atelier.errors import AtelierError, run_for_exit_code
+from atelier.errors import AtelierError, counted, run_for_exit_code
 from atelier.networks import load_discriminator
 from atelier.networks.latent_field import in_double_precision
 from atelier.pictures import Pixels
 from atelier.progress import Progress
-from atelier.settings.messages import counted
 
 
 def main(argv: Sequence[str] | None = None) -> int:

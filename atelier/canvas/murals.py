@@ -10,11 +10,10 @@ from typing import Protocol
 import numpy as np
 
 from atelier.canvas.recipe import Rectangle, cut
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.pictures import Pixels
 from atelier.progress import Progress, ProgressCallback
 from atelier.provenance.facts import Provenance, canonical_json, write_tiff
-from atelier.settings.messages import counted
 
 MURAL_PX = (1 << 30) // 12  # of a larger PNG, Pillow warns that it may be a decompression bomb
 MAX_PX = 1 << 32  # hours of painting and 12 GiB of pixels: the most that any recipe may describe

@@ -15,11 +15,10 @@ from atelier.data.catalog import write_table
 from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, Placement
 from atelier.data.duplicates import LookAlike, Picture, group_near_duplicates
 from atelier.data.shards import Item
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.files import replacing, write_json
 from atelier.images.verify import claimed_pixels, decoding_slot, read_rgb
 from atelier.pictures import Pixels
-from atelier.settings.messages import counted
 
 CHUNK_PICTURES = 256  # read ahead of the threads that resize them
 

@@ -17,9 +17,8 @@ from atelier.download.arrivals import Arrival, Arrivals
 from atelier.download.engines import MAX_FAILURES_IN_A_ROW, Engine, FailureStreak
 from atelier.download.fetch import Outcome, arrival_key, is_temporary_failure
 from atelier.download.sources import Source, is_from_site
-from atelier.errors import AtelierError, TransientError
+from atelier.errors import AtelierError, TransientError, counted
 from atelier.progress import Progress
-from atelier.settings.messages import counted
 
 # responses in a row that are no images: more of them (a page for maintenance) say nothing about the works
 MAX_PAGES_IN_A_ROW = 5

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import pick_deterministic_device
-from atelier.errors import AtelierError, run_for_exit_code
+from atelier.errors import AtelierError, counted, run_for_exit_code
 from atelier.files import digest, write_json
 from atelier.metrics.comparison import MEANING, Comparison, Gain
 from atelier.metrics.distances import kernel, kid, rounded
@@ -36,7 +36,6 @@ from atelier.pictures import Pixels
 from atelier.pictures.filters import blur_pictures
 from atelier.pictures.sheets import Panel, grid, write_panels
 from atelier.progress import Progress
-from atelier.settings.messages import counted
 
 ROUNDS = 2000
 

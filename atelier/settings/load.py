@@ -4,15 +4,16 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
-from atelier.errors import AtelierError
-from atelier.settings.messages import allowed_values, fields_at
+from atelier.errors import AtelierError, join_with_or
 from atelier.settings.schema import Folder, Params
 
 GIT_CONFLICT = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
@@ -139,6 +140,22 @@ def describe_errors(path: Path, document: Any, error: ValidationError, model: ty
             yield f"{path}:{_line_of(document, keys)}: {name} holds {value!r}; it may hold {allowed}"
 
 
+def allowed_values(model: type[BaseModel], keys: Sequence[int | str]) -> str:
+    """Describe what the key at a path like ("train", "kimg") may hold; list indices in the path are skipped."""
+    names = [key for key in keys if isinstance(key, str)]
+    field = fields_at(model, names[:-1])[names[-1]]
+    return field.description or _describe(field.annotation, field.metadata)
+
+
+def fields_at(model: type[BaseModel], keys: Sequence[int | str]) -> dict[str, FieldInfo]:
+    """Return the fields of the section at a path of `model`."""
+    for key in keys:
+        annotation = model.model_fields[str(key)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return model.model_fields
+
+
 def _keys_in_document(document: Any, location: Keys) -> tuple[int | str, ...]:
     """Return the part of pydantic's location that exists in the document; pydantic appends names of union branches."""
     keys: list[int | str] = []
@@ -189,3 +206,43 @@ def _expand_home(path: str, key: str) -> Path:
         raise AtelierError(
             f"{key}: no home directory is known for {Path(path).parts[0]}: write the whole path"
         ) from None
+
+
+def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
+    """Describe the values that a type and its bounds allow."""
+    arguments = get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"a section with the keys {', '.join(annotation.model_fields)}"
+    if hasattr(annotation, "__metadata__"):
+        return _describe(arguments[0], [*annotation.__metadata__, *metadata])
+    if get_origin(annotation) is Literal:
+        return join_with_or(arguments)
+    if get_origin(annotation) is list:
+        sizes = [item.min_length for item in metadata if isinstance(item, MinLen)]
+        many = f"a list of {sizes[0]}" if sizes else "a list"
+        return f"{many}, each {_describe(arguments[0], [])}"
+    if arguments:  # a union: null and words first, then the number or text
+        words = [word for each in arguments if get_origin(each) is Literal for word in get_args(each)]
+        others = [each for each in arguments if get_origin(each) is not Literal and each is not type(None)]
+        null = ["null"] if type(None) in arguments else []
+        return join_with_or([*null, *words, *(_describe(each, metadata) for each in others)])
+    if annotation is bool:
+        return "true or false"
+    if annotation is str:
+        return "a text"
+    return ("a whole number" if annotation is int else "a number") + _bounds(metadata)
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    words = []
+    for item in (part for entry in metadata for part in getattr(entry, "metadata", [entry])):
+        match item:
+            case Ge():
+                words.append(f"at least {item.ge:.12g}")
+            case Gt():
+                words.append(f"above {item.gt:.12g}")
+            case Le():
+                words.append(f"at most {item.le:.12g}")
+            case Lt():
+                words.append(f"below {item.lt:.12g}")
+    return " " + " and ".join(words) if words else ""

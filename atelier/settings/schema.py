@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atelier.settings.messages import join_with_or
+from atelier.errors import join_with_or
 from atelier.web.hosts import is_loopback
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

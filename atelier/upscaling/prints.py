@@ -15,12 +15,11 @@ import PIL
 import torch
 
 from atelier.device import machine_memory, versions
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.files import digest
 from atelier.pictures import Pixels, Samples
 from atelier.progress import ProgressCallback, ignore_progress
 from atelier.provenance.facts import Scalar, SoftwareFacts, UpscaleFacts
-from atelier.settings.messages import counted
 from atelier.settings.schema import Print, Upscale
 from atelier.upscaling.enlarge import LANCZOS_REACH_PX, allocate_print, lanczos_into, passes
 from atelier.upscaling.external import CONTEXT_PX, TILE_SIDES_PX, External, external_into, open_external

@@ -9,8 +9,7 @@ from collections import deque
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from atelier.errors import AtelierError
-from atelier.settings.messages import counted
+from atelier.errors import AtelierError, counted
 
 
 class Stopped(AtelierError):

@@ -15,10 +15,9 @@ from rich.markup import escape
 
 from atelier.download import arrivals
 from atelier.download.report import format_size
-from atelier.errors import AtelierError, Finding
+from atelier.errors import AtelierError, Finding, counted
 from atelier.files import size_bytes
 from atelier.paths import ARRIVALS, DATA, HOME, PARAMS, STATE
-from atelier.settings.messages import counted
 from flows.repo import stages, storage
 from flows.repo.git import SET_IDENTITY, OwnerError, git, holds, identity
 from flows.runtime import work_tree

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atelier.errors import AtelierError, run_for_exit_code
-from atelier.settings.messages import counted
+from atelier.errors import AtelierError, counted, run_for_exit_code
 from flows.runtime import work_tree
 
 if TYPE_CHECKING:

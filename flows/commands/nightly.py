@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from atelier.errors import AtelierError, run_for_exit_code
-from atelier.settings.messages import counted
+from atelier.errors import AtelierError, counted, run_for_exit_code
 from flows.repo import git
 from flows.runtime import process, work_tree
 

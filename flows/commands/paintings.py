@@ -61,8 +61,8 @@ def unpack(
     """Extract the shards into files named by id, with a catalog.csv that describes them."""
     from atelier.data import unpack
     from atelier.data.duplicates import downloaded_pictures, find_look_alikes
+    from atelier.errors import counted
     from atelier.progress import Progress
-    from atelier.settings.messages import counted
 
     here = Path.cwd()
     work_tree.enter()

@@ -8,11 +8,11 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, Self
 
+from atelier.errors import counted
 from atelier.files import write_json
 from atelier.metrics.comparison import Comparison
 from atelier.paths import LAST_NIGHT
 from atelier.settings.edit import Change
-from atelier.settings.messages import counted
 from atelier.settings.schema import Params
 
 Outcome = Literal["Promoted", "Kept", "Nothing new"]

@@ -18,10 +18,9 @@ from safetensors import SafetensorError, safe_open
 from atelier import paths
 from atelier.data.catalog import CATALOG_SCHEMA, Work, read_catalog, read_table
 from atelier.data.dataset import INDEX_SCHEMA
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.provenance import facts
 from atelier.provenance.facts import Provenance, printable
-from atelier.settings.messages import counted
 from atelier.text import escape_csv_cell
 from flows.records import history
 from flows.records.history import Lock

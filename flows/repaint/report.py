@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from atelier.errors import counted
 from atelier.pictures.untrusted import escaped
-from atelier.settings.messages import counted
 from flows.repaint.picture import Picture
 from flows.repaint.session import Outcome
 from flows.repaint.variations import Variations

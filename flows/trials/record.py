@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.files import write_bytes, write_json
 from atelier.paths import EXPLORATIONS
-from atelier.settings.messages import counted
 from atelier.settings.schema import Params
 from flows.trials import search_space
 from flows.trials.search_space import Axis
