@@ -1,10 +1,11 @@
-"""Make untrusted text safe for table rows, CSV files, file names, addresses and HTML parsers."""
+"""Make untrusted text safe for terminals, table rows, CSV files, file names, addresses and HTML parsers."""
 
 import hashlib
 import html
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 MAX_CHARS = 500  # of a cleaned text; titles of 250 occur
 MAX_TAG_CHARS = 2000  # of a tag's attributes
@@ -18,8 +19,8 @@ LATIN = str.maketrans(
 def clean(text: str) -> str:
     """Return `text` on one line and in Unicode's form NFC, at most MAX_CHARS characters.
 
-    HTML entities are resolved; control characters and lone surrogates are replaced. Before such text is printed to a
-    terminal, `pictures.untrusted.shown` must also escape characters that change the direction of writing.
+    HTML entities are resolved; control characters and lone surrogates are replaced. `printable` also escapes
+    characters that change the direction of writing.
     """
     text = html.unescape(text)
     if text.isprintable():  # nearly every text, in a tenth of the time
@@ -27,6 +28,19 @@ def clean(text: str) -> str:
     text = text.encode("utf-8", "replace").decode()
     kept = "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text)
     return unicodedata.normalize("NFC", " ".join(kept.split()))[:MAX_CHARS]
+
+
+def escaped(name: Path | str) -> str:
+    """Escape unprintable characters in a name: line ends, terminal escape codes, bytes of no encoding."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(name)
+    )
+
+
+def printable(text: object) -> str:
+    """Make untrusted text safe to print: one line, without control characters that a terminal would obey."""
+    return escaped(clean(str(text)))
 
 
 def escape_csv_cell(text: str) -> str:

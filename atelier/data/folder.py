@@ -21,9 +21,8 @@ from atelier.data.coverage import SourceWorks
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.images.kinds import kind_of_name, missing_decoder
-from atelier.pictures.untrusted import escaped
 from atelier.progress import CountCallback, ignore_progress
-from atelier.text import clean, slug, unescape_csv_cell
+from atelier.text import clean, escaped, slug, unescape_csv_cell
 
 COLUMNS = ("file", "title", "artist", "year", "genre", "style")
 MAX_NAMED_FILES = 5  # in a note; all are counted

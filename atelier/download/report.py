@@ -10,8 +10,7 @@ from rich.text import Text
 
 from atelier.data.catalog import STATUSES, DownloadRecord
 from atelier.data.duplicates import LOOKS_LIKE_PREFIX
-from atelier.pictures.untrusted import escaped
-from atelier.text import clean
+from atelier.text import clean, escaped
 
 MAX_EXAMPLES = 3  # works shown for each status
 MAX_REASON_CHARS = 160  # downloads.parquet has the whole reason

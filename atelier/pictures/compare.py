@@ -15,8 +15,9 @@ from atelier.images.decode import ImageDecoder, classify_failure
 from atelier.images.kinds import missing_decoder, sniff
 from atelier.images.verify import read_rgb
 from atelier.pictures import Samples, png
-from atelier.pictures.untrusted import escaped, open_regular
+from atelier.pictures.untrusted import open_regular
 from atelier.provenance.facts import PixelFacts
+from atelier.text import escaped
 
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 200_000_000  # decoding takes about 1.2 GB

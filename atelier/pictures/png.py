@@ -21,8 +21,8 @@ from PIL import Image
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Samples
-from atelier.pictures.untrusted import escaped
 from atelier.pictures.vips import bands, from_16_bits, libvips, srgb
+from atelier.text import escaped
 
 KEYWORD = b"atelier"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

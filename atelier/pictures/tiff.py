@@ -17,9 +17,9 @@ import numpy as np
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Pixels, Samples
-from atelier.pictures.untrusted import escaped
 from atelier.pictures.vips import bands, libvips, srgb
 from atelier.progress import ProgressCallback
+from atelier.text import escaped
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little-endian and big-endian; + is BigTIFF
 MAX_TEXT_BYTES = 1 << 16  # `write` writes about 1 KiB

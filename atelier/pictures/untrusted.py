@@ -1,4 +1,4 @@
-"""Files that anybody may have made and named: open them without blocking, print their names safely.
+"""Files that anybody may have made: open them without blocking.
 
 A module of its own so that a change of its messages makes no stage stale.
 """
@@ -10,6 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from atelier.errors import AtelierError
+from atelier.text import escaped
 
 WHAT_INSTEAD = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
@@ -42,14 +43,6 @@ def open_regular(path: Path, hint: str) -> BufferedReader:
         file.close()
         raise
     return file
-
-
-def escaped(name: Path | str) -> str:
-    """Escape unprintable characters in a name: line ends, terminal escape codes, bytes of no encoding."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in str(name)
-    )
 
 
 def _refuse_irregular(path: Path, mode: int, hint: str) -> None:

@@ -20,10 +20,10 @@ from atelier.canvas.recipe import Facts, Natural, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import Samples, png, tiff
-from atelier.pictures.untrusted import escaped, open_regular
+from atelier.pictures.untrusted import open_regular
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import ProgressCallback
-from atelier.text import clean
+from atelier.text import escaped, printable
 
 Format = Literal["atelier-provenance/4"]
 FORMAT: Format = "atelier-provenance/4"
@@ -294,8 +294,3 @@ def describe_enlargement(upscale: UpscaleFacts) -> str:
 def describe_settings(values: Settings) -> str:
     """Describe settings in alphabetical order, for example `nz 100, preset S`."""
     return ", ".join(f"{printable(name)} {printable(value)}" for name, value in sorted(values.items()))
-
-
-def printable(text: object) -> str:
-    """Make untrusted text safe to print: one line, without control characters that a terminal would obey."""
-    return escaped(clean(str(text)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from atelier.errors import AtelierError
 from atelier.model_store import named_path
 from atelier.paths import DATA, DVC_YAML, LOCK_FILE, METRICS, MODELS, PARAMS, STATE
+from atelier.progress import ignore_progress
 from atelier.settings.schema import Params
 from flows.repo import locks, storage
 from flows.repo.git import git, holds
@@ -119,7 +120,7 @@ def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -
     # champions are large: only those that are wanted and in the user's tree; a night checks out its own
     tracked = [file for file in files if not str(file).startswith(CHAMPION_PREFIX) or file.with_suffix("") in linkable]
     if tracked:
-        storage.bring(root, tracked, lambda _: None)
+        storage.bring(root, tracked, ignore_progress)
     return [path for path in linkable if _link(user, root, path, outs)]
 
 

@@ -31,7 +31,7 @@ def ledger(
     here = Path.cwd()
 
     def work() -> int:
-        from atelier.pictures.untrusted import escaped
+        from atelier.text import escaped
         from flows.records.ledger import opened
 
         work_tree.enter()
@@ -106,8 +106,8 @@ def _print_file(book: "Ledger", name: str, path: Path) -> bool:
 
 def _lines(picture: "RecordedPicture") -> list[str]:
     """What is recorded of a picture: its recipe, its model, and the newest commits that name it."""
-    from atelier.pictures.untrusted import escaped
     from atelier.provenance import facts
+    from atelier.text import escaped
 
     made = picture.provenance
     names = _names(picture)

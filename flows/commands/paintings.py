@@ -28,7 +28,7 @@ def show(
 ) -> None:
     """Extract paintings from the shards, and print what the catalog says of them and how their download went."""
     from atelier.data import unpack
-    from atelier.provenance.facts import printable
+    from atelier.text import printable
 
     here = Path.cwd()
     work_tree.enter()

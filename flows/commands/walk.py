@@ -251,7 +251,7 @@ def _walked(command: list[str], here: Path, frame: int | None, frames: Path | No
 
 def _find_generator(film: Path, model: "ModelFacts") -> Path:
     """Find the generator that a film's header names: in the work tree, DVC's cache or its remote."""
-    from atelier.pictures.untrusted import escaped
+    from atelier.text import escaped
     from flows.records.networks import Networks
     from flows.repaint.job import generator_key
 
@@ -266,7 +266,7 @@ def _find_generator(film: Path, model: "ModelFacts") -> Path:
 def _compare(film: Path, original: Path, again: Path, made_by: "SoftwareFacts") -> int:
     """Print whether the two films have the same frames. Returns 0 if they do, else 1."""
     from atelier.film.encode import frames_sha256, read_facts
-    from atelier.pictures.untrusted import escaped
+    from atelier.text import escaped
 
     if frames_sha256(original) == frames_sha256(again):
         print(f"{escaped(film)}: identical")

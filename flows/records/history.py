@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atelier.paths import CHAMPION_FILE, LOCK_FILE
-from atelier.provenance.facts import printable
+from atelier.text import printable
 from flows.repo.git import git, git_bytes, holds
 
 MAX_FILE_BYTES = 1 << 20  # a dvc.lock of this project has about ten KiB

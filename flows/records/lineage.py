@@ -20,8 +20,8 @@ from atelier.data.catalog import CATALOG_SCHEMA, Work, read_catalog, read_table
 from atelier.data.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError, counted
 from atelier.provenance import facts
-from atelier.provenance.facts import Provenance, printable
-from atelier.text import escape_csv_cell
+from atelier.provenance.facts import Provenance
+from atelier.text import escape_csv_cell, printable
 from flows.records import history
 from flows.records.history import Lock
 from flows.records.networks import NetworkKey, Networks

@@ -22,9 +22,11 @@ from atelier.images.verify import read_rgb
 from atelier.pictures import Samples
 from atelier.pictures.compare import pixels_sha256
 from atelier.pictures.sheets import Panel, fitted, write_panels
-from atelier.pictures.untrusted import escaped, open_regular
+from atelier.pictures.untrusted import open_regular
+from atelier.progress import ignore_progress
 from atelier.provenance import facts
 from atelier.provenance.facts import PixelFacts, Provenance
+from atelier.text import escaped
 from flows.records import ledger
 
 Log = Callable[[str], None]
@@ -123,7 +125,7 @@ class OutputFolder:
             pixels: Samples = np.load(array, mmap_mode="r", allow_pickle=False)
             if is_mural(*pixels.shape[:2]):
                 path = folder / f"{name}.tif"
-                facts.write_tiff(path, array, provenance, lambda _: None)
+                facts.write_tiff(path, array, provenance, ignore_progress)
             else:
                 path = folder / f"{name}.png"
                 dpi = _dpi(like) if provenance.print and like else None

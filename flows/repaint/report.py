@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.errors import counted
-from atelier.pictures.untrusted import escaped
+from atelier.text import escaped
 from flows.repaint.picture import Picture
 from flows.repaint.session import Outcome
 from flows.repaint.variations import Variations

@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.text import MAX_CHARS, clean, escape_csv_cell, slug, unescape_csv_cell
+from atelier.text import MAX_CHARS, clean, escape_csv_cell, printable, slug, unescape_csv_cell
 
 
 def test_entities_are_resolved_once():
@@ -60,3 +60,7 @@ def test_both_of_unicodes_normal_forms_become_the_same_text(text):
 def test_an_escaped_cell_is_no_formula_and_can_be_unescaped(text):
     assert not escape_csv_cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
     assert unescape_csv_cell(escape_csv_cell(text)) == text.replace("\r", " ") or text.startswith("'")
+
+
+def test_untrusted_text_is_printed_on_one_line() -> None:
+    assert printable("a\n\x1b[2J \u202e b") == r"a [2J \u202e b"

@@ -11,7 +11,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from atelier.errors import AtelierError
-from atelier.settings import edit as editing
+from atelier.settings import edit
 from atelier.settings.schema import Nightly
 from flows.clones import night_clone, trials_clone
 from flows.repo.git import git_bytes
@@ -56,7 +56,7 @@ class Person:
 
     def lend(self) -> None:
         """Write a folder's name into params.yaml."""
-        editing.edit_params(self.root / "params.yaml", {"scrape.folder.path": self.folder()})
+        edit.edit_params(self.root / "params.yaml", {"scrape.folder.path": self.folder()})
         self.perhaps_commit()
 
     def track(self) -> None:
@@ -89,7 +89,7 @@ class Person:
         ours = trials_clone.snapshot(self.root)
         trials_clone.prepare(ours, "sea", ["sea"])
         ours.clean()
-        editing.edit_params(ours.root / "params.yaml", {"train.lr": self.random.random() / 1000})
+        edit.edit_params(ours.root / "params.yaml", {"train.lr": self.random.random() / 1000})
         theirs = ExploreTree(ours.root, self.tree.environment)
         theirs.git("commit", "-qam", "a trial")
         experiment = f"sea-{len(self.experiments) + 1}"

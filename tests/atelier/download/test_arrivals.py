@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.download import arrivals as arrivals_module
-from atelier.download.arrivals import Arrival, Arrivals
+from atelier.download.arrivals import CREATE_TABLES, Arrival, Arrivals
 from atelier.errors import AtelierError
 from atelier.images.verify import ImageLimits
 from tests.downloads import LIMITS, download_site, offers
@@ -182,11 +181,8 @@ def test_a_full_disk_is_an_error_and_loses_nothing_that_was_kept(
 ) -> None:
     with lookalike({"genre/marina": offers(12)}) as site:
         with monkeypatch.context() as patch:
-            patch.setattr(
-                arrivals_module,
-                "CREATE_TABLES",
-                (*arrivals_module.CREATE_TABLES, "PRAGMA max_page_count = 7"),
-            )
+            tables = (*CREATE_TABLES, "PRAGMA max_page_count = 7")
+            patch.setattr("atelier.download.arrivals.CREATE_TABLES", tables)
             with pytest.raises(AtelierError, match=r"disk is full.*free some space"):
                 download_site(tmp_path, site)
         with Arrivals(tmp_path, LIMITS) as arrivals:

@@ -12,13 +12,12 @@ from safetensors.torch import save
 
 from atelier.errors import AtelierError
 from atelier.networks import FORMAT, load_generator
-from atelier.upscaling.network import FORMAT as UPSCALER
-from atelier.upscaling.network import load_upscaler
+from atelier.upscaling import network
 
 HEADER = {
     "format": FORMAT, "arch": "dcgan", "resolution": 32, "settings": {"nz": 16, "ngf": 8, "ndf": 8},
 }  # fmt: skip
-SHAPE = {"format": UPSCALER, "scale": 2, "features": 8, "blocks": 2}
+SHAPE = {"format": network.FORMAT, "scale": 2, "features": 8, "blocks": 2}
 
 
 def model(**changes: Any) -> bytes:
@@ -74,4 +73,4 @@ def test_an_upscaler_is_refused_with_a_sentence(changes: dict[str, Any], tmp_pat
     path = tmp_path / "upscaler.safetensors"
     path.write_bytes(save({"w": torch.zeros(1)}, {"atelier": json.dumps({**SHAPE, **changes})}))
     with pytest.raises(AtelierError, match="does not hold the weights its header names"):
-        load_upscaler(path)
+        network.load_upscaler(path)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from atelier.pictures.untrusted import escaped, open_regular
+from atelier.pictures.untrusted import open_regular
+from atelier.text import escaped
 
 HINT = "name a picture"
 

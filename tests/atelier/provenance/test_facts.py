@@ -24,7 +24,6 @@ from atelier.provenance.facts import (
     canonical_json,
     describe_enlargement,
     describe_recipe,
-    printable,
     provenance_of_print,
     read_provenance,
     write_png,
@@ -213,7 +212,3 @@ def test_an_enlargements_description_names_its_network() -> None:
     )
     words = "×4 learned, by the network of SHA-256 222222222222…; bits 16, passes 2"
     assert describe_enlargement(upscale) == words
-
-
-def test_untrusted_text_is_printed_on_one_line() -> None:
-    assert printable("a\n\x1b[2J \u202e b") == r"a [2J \u202e b"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.pictures.untrusted import escaped
+from atelier.text import escaped
 from tests.flows.hostile import Hostile, Workshop
 from tests.flows.kept_studio import KeptStudio
 

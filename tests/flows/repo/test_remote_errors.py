@@ -12,7 +12,6 @@ from configobj import ConfigObj
 from atelier.errors import AtelierError, TransientError
 from flows.commands import doctor
 from flows.repo import remote_errors, storage
-from flows.repo import storage as objects
 from tests.flows.toys import Tree
 
 CLOSED = "http://127.0.0.1:9"
@@ -86,8 +85,8 @@ def test_an_endpoint_that_does_not_answer_may_answer_later(inside: Tree) -> None
     assert isinstance(error, TransientError)
     assert str(error).startswith("r, s3://bucket/studio, cannot be reached: Could not connect to the endpoint")
     said: list[str] = []
-    assert objects.fetch_objects([NAME], said.append, inside.root) == {}
-    assert objects.fetch_list(f"{NAME}.dir", said.append, inside.root) is None
+    assert storage.fetch_objects([NAME], said.append, inside.root) == {}
+    assert storage.fetch_list(f"{NAME}.dir", said.append, inside.root) is None
     assert len(said) == 2 and all("cannot be reached" in sentence for sentence in said)
 
 
@@ -185,12 +184,12 @@ def test_exceptions_of_all_kinds_of_remotes_are_told_apart(error: Exception, pas
 @pytest.mark.parametrize("name", ["störe a #b", "sto\u0308re 50% off", "a%20b q'u\"ote;"])
 def test_a_remote_whose_path_has_odd_signs_is_asked(inside: Tree, name: str) -> None:
     place, md5 = inside.root.parent / name, hashlib.md5(b"a sea").hexdigest()
-    path = objects.object_path(place, md5)
+    path = storage.object_path(place, md5)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a sea")
     _write_url(place)
     assert storage.remote() == str(place)
-    assert objects.fetch_objects([md5], print, inside.root)[md5].read_bytes() == b"a sea"
+    assert storage.fetch_objects([md5], print, inside.root)[md5].read_bytes() == b"a sea"
 
 
 def test_a_path_that_dvc_itself_fails_at_is_named(inside: Tree) -> None:
