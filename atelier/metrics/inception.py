@@ -1,19 +1,18 @@
 """FID and KID as papers report them, from the features of the Inception network, whose weights are not shipped.
 
-The weights (96 MB, Apache-2.0) are downloaded by torch.hub into its cache. Their full SHA-256 is compared before they
-are read, also when they come from the cache or from a file that the user names, because torch-fidelity, which builds
-the network, unpickles them: `torch.hub.load_state_dict_from_url` compares eight digits, and only after a download.
+The weights (96 MB, Apache-2.0) are downloaded into torch.hub's cache. Their full SHA-256 is compared before they are
+used, also when they come from the cache or from a file that the user names, because torch-fidelity, which builds the
+network, unpickles them. torch.hub's own download has no limit of size and compares eight digits.
 """
 
 import hashlib
 import io
-import socket
-import tempfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import numpy as np
 import torch
@@ -50,8 +49,7 @@ class InceptionDistances:
 
     def to_metrics(self) -> dict[str, Any]:
         """Plain nested numbers, rounded to 6 significant digits, for metrics.json."""
-        metrics: dict[str, Any] = rounded({"fid": self.fid, "kid": {"value": self.kid, "floor": self.kid_floor}})
-        return metrics
+        return rounded({"fid": self.fid, "kid": {"value": self.kid, "floor": self.kid_floor}})
 
 
 class Inception:
@@ -106,7 +104,7 @@ def read_inception_weights(given: Path | None) -> bytes:
 
 
 def _verified(path: Path) -> bytes | None:
-    """The contents of a file, if its SHA-256 is that of the weights."""
+    """The contents of a file, if they are the weights."""
     if not path.is_file() or path.stat().st_size != SIZE_BYTES:
         return None
     content = path.read_bytes()
@@ -114,25 +112,26 @@ def _verified(path: Path) -> bytes | None:
 
 
 def _download() -> bytes:
-    timeout_s = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_S)  # torch.hub sets none
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / NAME
-        try:
-            torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256, progress=False)
-        except (OSError, HTTPException) as error:
-            reason = _reason(error)
-        except RuntimeError:  # torch.hub compared the SHA-256
-            reason = f"it answers with something else than {NAME}"
-        else:
-            return path.read_bytes()
-        finally:
-            socket.setdefaulttimeout(timeout_s)
+    """The weights from URL; of an answer that is larger, no more than their size is read."""
+    try:
+        with build_opener(_Redirects).open(URL, timeout=TIMEOUT_S) as answer:
+            announced = answer.headers.get("Content-Length", str(SIZE_BYTES))
+            content: bytes = answer.read(SIZE_BYTES + 1) if announced == str(SIZE_BYTES) else b""
+    except HTTPError as error:
+        reason = f"it answered {error.code}"
+    except (OSError, HTTPException) as error:
+        cause = error.reason if isinstance(error, URLError) else error
+        reason = "no answer in time" if isinstance(cause, TimeoutError) else "no connection"
+    else:
+        if hashlib.sha256(content).hexdigest() == SHA256:
+            return content
+        reason = f"it answers with something else than {NAME}"
     raise InceptionUnavailable(f"{URL} cannot be downloaded ({reason}): {ADVICE}")
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, HTTPError):
-        return f"it answered {error.code}"
-    cause = error.reason if isinstance(error, URLError) else error
-    return "no answer in time" if isinstance(cause, TimeoutError) else "no connection"
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects without reading what comes with them, which has no limit."""
+
+    def redirect_request(self, request: Request, answer: IO[bytes], *others: Any) -> Request | None:
+        answer.close()
+        return super().redirect_request(request, answer, *others)

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch_fidelity import FeatureExtractorInceptionV3, calculate_metrics
 
 from atelier.metrics import inception
 from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
-from tests.bare import OK, bare
+from tests.bare import OK, Bare, bare
 from tests.inception import random_weights
 
 CPU = torch.device("cpu")
@@ -131,6 +132,41 @@ def test_a_wrong_answer_of_the_server_is_never_kept(pieces, words, tmp_path: Pat
         with pytest.raises(InceptionUnavailable, match=words):
             read_inception_weights(None)
     assert not cached(tmp_path).exists()
+
+
+@pytest.mark.parametrize("head", [OK + b"\r\n", OK + b"Content-Length: 64000000\r\n\r\n"], ids=["endless", "announced"])
+def test_of_an_answer_that_is_too_large_little_is_read(head, tmp_path: Path, monkeypatch) -> None:
+    sent: list[bytes] = []
+    monkeypatch.setattr(inception, "SIZE_BYTES", 2000)
+    with bare(large_answer(head, sent)) as site:
+        monkeypatch.setattr(inception, "URL", site.base_url)
+        with pytest.raises(InceptionUnavailable, match="answers with something else than weights-inception"):
+            read_inception_weights(None)
+    assert len(sent) < 500  # of 1000: some megabytes are in the buffers of the connection
+    assert not cached(tmp_path).exists()
+
+
+def test_a_redirect_is_followed_and_what_comes_with_it_is_not_read(tmp_path: Path, monkeypatch) -> None:
+    sent: list[bytes] = []
+    length = b"Content-Length: %d\r\n\r\n" % len(random_weights())
+    site: Bare
+
+    def redirect() -> Iterator[bytes]:
+        yield from large_answer(f"HTTP/1.1 302 found\r\nLocation: {site.base_url}/there\r\n\r\n".encode(), sent)
+
+    with bare(redirect(), [OK + length, random_weights()]) as site:
+        monkeypatch.setattr(inception, "URL", site.base_url)
+        assert read_inception_weights(None) == random_weights()
+        assert "GET /there " in site.heads[1]
+    assert len(sent) < 500
+
+
+def large_answer(head: bytes, sent: list[bytes]) -> Iterator[bytes]:
+    """A head and 64 MB; `sent` has what the connection took of them."""
+    yield head
+    for _ in range(1000):
+        yield bytes(64_000)
+        sent.append(head)
 
 
 def test_without_a_network_it_says_where_to_put_the_file() -> None:
