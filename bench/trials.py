@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from atelier.data.dataset import PackedDataset, open_dataset
+from atelier.metrics.distances import QuickPanel, kid
 from atelier.metrics.features import FeatureExtractor, Reference
-from atelier.metrics.quick_panel import QuickPanel
 from atelier.model_store import start_path
 from atelier.networks.latent_field import render_seed
 from atelier.pictures.sheets import write_sheet
@@ -131,15 +131,15 @@ class Judge:
     def __init__(self, dataset: PackedDataset) -> None:
         self._features = FeatureExtractor()
         paintings = np.array(dataset.train.images)
-        self._references = [Reference.of(self._features(paintings, coarse=coarse)) for coarse in (False, True)]
+        self._paintings = self._features.sharp_and_coarse(paintings)
         self._panel = QuickPanel(paintings, np.array(dataset.held_out.images))
 
     def scores(self, pictures: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[float, float, float]:
         """KID, coarse KID and coverage."""
-        kids = [
-            reference.kid(self._features(pictures, coarse=coarse))
-            for reference, coarse in zip(self._references, (False, True), strict=True)
-        ]
+        kids = []
+        for features, paintings in zip(self._features.sharp_and_coarse(pictures), self._paintings, strict=True):
+            reference = Reference.of(paintings)
+            kids.append(kid(reference.standardise(features), reference.standardise(paintings)))
         return kids[0], kids[1], self._panel.scores(pictures).coverage
 
 

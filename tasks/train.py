@@ -10,8 +10,8 @@ from atelier.data.dataset import open_dataset
 from atelier.device import deterministic_device, is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import digest_tree
+from atelier.metrics.distances import QUICK_PICTURES, check_counts
 from atelier.metrics.features import read_lite0_weights
-from atelier.metrics.quick_panel import QUICK_PICTURES, check_counts
 from atelier.model_store import start_path
 from atelier.paths import DATA, DATASET
 from atelier.settings.schema import Train

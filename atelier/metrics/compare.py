@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,10 +24,9 @@ from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, counted, run_for_exit_code
 from atelier.files import digest, write_json
 from atelier.metrics.comparison import MEANING, Comparison, Gain
-from atelier.metrics.distances import kernel, kid, rounded
+from atelier.metrics.distances import kernel, kid, random_rows, rounded
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.metrics.panel import BLURS_PX, kid_in_words
-from atelier.metrics.quick_panel import random_rows
 from atelier.networks import load_generator
 from atelier.networks.latent_field import render_seed
 from atelier.paths import DATASET
@@ -38,8 +36,10 @@ from atelier.pictures.sheets import Panel, grid, write_panels
 from atelier.progress import Progress
 
 ROUNDS = 2000
-
 MIN_PICTURES = 10  # on each side; a bootstrap of fewer is not reliable
+SPACE_PAINTINGS = 240  # training paintings that set the scale of the features
+MAX_BLURRED = 60  # training paintings behind each blur that the pictures are compared with
+PICTURES_AT_ONCE = 100  # between two reports of progress
 
 
 def paired_bootstrap(
@@ -60,38 +60,28 @@ def paired_bootstrap(
             "raise augment.held_out, or use more paintings"
         )
     random = np.random.default_rng(seed)
-    resampled = _Resampling(_counts(pictures, random), _counts(paintings, random))
+    of_pictures, of_paintings = _counts(pictures, random), _counts(paintings, random)
+    each = (1 + confidence) / 2  # the confidence of each interval, so that both hold together with `confidence`
+
+    def kids(generated: Tensor, real: Tensor) -> Tensor:
+        """The KID of each round, from features (n, F)."""
+        across = ((of_pictures @ kernel(generated, real)) * of_paintings).sum(1) / (pictures * paintings)
+        return _mean_kernel(generated, of_pictures) + _mean_kernel(real, of_paintings) - 2 * across
+
+    def gain(champion: Tensor, challenger: Tensor, held_out: Tensor) -> Gain:
+        first, second = kids(champion, held_out), kids(challenger, held_out)
+        low, high = np.quantile((first - second)[1:].numpy(), [(1 - each) / 2, (1 + each) / 2])
+        return Gain(float(first[0]), float(second[0]), float(low), float(high))
+
     return Comparison(
-        kid=resampled.gain(champion.sharp, challenger.sharp, held_out.sharp, (1 + confidence) / 2),
-        kid_coarse=resampled.gain(champion.coarse, challenger.coarse, held_out.coarse, (1 + confidence) / 2),
+        kid=gain(champion.sharp, challenger.sharp, held_out.sharp),
+        kid_coarse=gain(champion.coarse, challenger.coarse, held_out.coarse),
         confidence=confidence,
     )
 
 
-@dataclass(frozen=True)
-class _Resampling:
-    """How often each picture and painting is drawn in each round, (1 + ROUNDS, n); the first round is the data."""
-
-    pictures: Tensor
-    paintings: Tensor
-
-    def gain(self, champion: Tensor, challenger: Tensor, held_out: Tensor, confidence: float) -> Gain:
-        """The KID of both models and the interval of their difference, from features (n, F)."""
-        within_paintings = _mean_kernel(held_out, self.paintings)
-        first, second = (self._kids(generated, held_out, within_paintings) for generated in (champion, challenger))
-        low, high = np.quantile((first - second)[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-        return Gain(float(first[0]), float(second[0]), float(low), float(high))
-
-    def _kids(self, generated: Tensor, real: Tensor, within_paintings: Tensor) -> npt.NDArray[np.float64]:
-        """The KID of each round."""
-        across = ((self.pictures @ kernel(generated, real)) * self.paintings).sum(1)
-        across /= len(generated) * len(real)
-        kids: npt.NDArray[np.float64] = (_mean_kernel(generated, self.pictures) + within_paintings - 2 * across).numpy()
-        return kids
-
-
 def _counts(size: int, random: np.random.Generator) -> Tensor:
-    """How often each of `size` items is drawn in each round, float64; once each in the first."""
+    """How often each of `size` items is drawn in each round, (1 + ROUNDS, size); the first round is the data."""
     drawn = random.multinomial(size, np.full(size, 1 / size), ROUNDS)
     return torch.from_numpy(np.concatenate([np.ones((1, size), np.int64), drawn])).double()
 
@@ -101,13 +91,6 @@ def _mean_kernel(features: Tensor, counts: Tensor) -> Tensor:
     pairs = kernel(features, features).fill_diagonal_(0)
     squares = counts.square().sum(1)
     return ((counts @ pairs) * counts).sum(1) / (counts.sum(1).square() - squares)
-
-
-SPACE_PAINTINGS = 240  # training paintings that set the scale of the features
-
-MAX_BLURRED = 60  # training paintings behind each blur that the pictures are compared with
-
-PICTURES_AT_ONCE = 100  # between two reports of progress
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -130,7 +113,8 @@ def _compare(options: argparse.Namespace) -> int:
         sha256 = {"champion": digest(options.champion), "challenger": digest(options.challenger)}
         write_json(options.json, {**rounded(result.to_json()), "sha256": sha256})
     if options.sheet:
-        write_panels(options.sheet, f"The same seeds: {result.winner}", side_by_side(result, pictures), columns=2)
+        winner = "the challenger is better" if result.wins else "the champion stays"
+        write_panels(options.sheet, f"The same seeds: {winner}", side_by_side(result, pictures), columns=2)
     print(
         f"{MEANING}\n\n"
         f"{options.champion}, by kid, is {features.in_words(result.kid.champion)}\n"
@@ -207,12 +191,12 @@ def extract_features(
 
 
 def _sharp_and_coarse(images: Pixels, network: FeatureExtractor, progress: Progress) -> tuple[Tensor, Tensor]:
-    sharp, coarse = [], []
+    pieces = []
     for start in range(0, len(images), PICTURES_AT_ONCE):
         piece = images[start : start + PICTURES_AT_ONCE]
-        sharp.append(network(piece))
-        coarse.append(network(piece, coarse=True))
+        pieces.append(network.sharp_and_coarse(piece))
         progress.advance(len(piece))
+    sharp, coarse = zip(*pieces, strict=True)
     return torch.cat(sharp), torch.cat(coarse)
 
 

@@ -1,11 +1,9 @@
 """The result of comparing two generators (champion and challenger) by their distances from held-out paintings.
 
-Data and words only, without torch: `atelier.metrics.compare` computes a `Comparison`, `atelier.metrics.compare`
-writes it as JSON, and the nightly flow reads that file.
+Data and words only, without torch: `atelier.metrics.compare` writes a `Comparison` as JSON, the nightly flow reads it.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -36,10 +34,6 @@ class Gain:
             return "better"
         return "worse" if self.high < 0 else "even"
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(values["champion"], values["challenger"], values["low"], values["high"])
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -61,16 +55,12 @@ class Comparison:
         return "better" in verdicts and "worse" not in verdicts
 
     @property
-    def interval_confidence(self) -> float:
-        """The confidence of each of the two intervals, so that both hold together with `confidence` (Bonferroni)."""
-        return (1 + self.confidence) / 2
-
-    @property
     def reason(self) -> str:
         """Both distances of both models, with their intervals and verdicts, in one line."""
+        percent = 100 * (1 + self.confidence) / 2  # of each interval: both hold together with `confidence` (Bonferroni)
         return "; ".join(
             f"{name} {gain.champion:.4g} -> {gain.challenger:.4g}, {gain.verdict} "
-            f"({100 * self.interval_confidence:g}% of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
+            f"({percent:g}% of resamplings gain {gain.low:.3g} to {gain.high:.3g})"
             for name, gain in self.gains.items()
         )
 
@@ -81,11 +71,6 @@ class Comparison:
             f"{name} {gain.champion:.3g} -> {gain.challenger:.3g} ({gain.verdict})" for name, gain in self.gains.items()
         )
 
-    @property
-    def winner(self) -> str:
-        """A clause that names the winner."""
-        return "the challenger is better" if self.wins else "the champion stays"
-
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file: each gain with its verdict, the confidence, `wins` and `reason`."""
         gains = {name: {**asdict(gain), "verdict": gain.verdict} for name, gain in self.gains.items()}
@@ -95,5 +80,6 @@ class Comparison:
     def read(cls, path: Path) -> Self:
         """Read a file that holds `to_json`. Raises OSError, ValueError, KeyError or TypeError for anything else."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        kid, kid_coarse = (Gain.from_json(values[name]) for name in ("kid", "kid_coarse"))
+        keys = ("champion", "challenger", "low", "high")
+        kid, kid_coarse = (Gain(*(values[name][key] for key in keys)) for name in ("kid", "kid_coarse"))
         return cls(kid, kid_coarse, values["confidence"])

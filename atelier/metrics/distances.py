@@ -1,13 +1,86 @@
-"""Distances between two sets of feature vectors, and nearest neighbours among them."""
+"""Distances between two sets of feature vectors, and the quick scores of a training's snapshots made of them.
 
-from collections.abc import Iterator
+The quick panel is the cheap part of the panel (`atelier.metrics.panel`): fewer pictures, no patches and no search for
+copies. It is not in that module so that a change of the full panel retrains nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from atelier.errors import AtelierError
+from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
+from atelier.pictures import Pixels
+
 ROWS_AT_ONCE = 256  # bounds the memory of a block of pairs
 NEIGHBOURS = 5  # of density and coverage, as in their paper
+QUICK_PICTURES = 100  # generated ones behind quick scores
+MAX_TRAINING, MAX_HELD_OUT = 240, 100  # paintings behind quick scores
+MIN_PICTURES = 2  # on each side
+
+
+@dataclass(frozen=True)
+class QuickScores:
+    """Distances (0 is best) and density and coverage (of real paintings about 1) of a set of pictures."""
+
+    kid: float
+    kid_coarse: float
+    density: float
+    coverage: float
+
+
+class QuickPanel:
+    """Scores pictures against at most 240 training and 100 held-out paintings (n, H, W, 3), chosen by `seed`.
+
+    Raises AtelierError if there are fewer than two of either.
+    """
+
+    def __init__(self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0) -> None:
+        check_counts(QUICK_PICTURES, len(training), len(held_out))
+        self._features = FeatureExtractor(device)
+        random = np.random.default_rng(seed)
+        paintings = training[random_rows(random, len(training), MAX_TRAINING)]
+        self._space = FeatureSpace(*self._features.sharp_and_coarse(paintings))
+        real = held_out[random_rows(random, len(held_out), MAX_HELD_OUT)]
+        self._real = self._space(*self._features.sharp_and_coarse(real))
+
+    def scores(self, pictures: Pixels) -> QuickScores:
+        """Score generated pictures (n, H, W, 3); n is at least 2, and best QUICK_PICTURES."""
+        return quick_scores(self._real, self._space(*self._features.sharp_and_coarse(pictures)))
+
+
+def quick_scores(real: FeatureSet, generated: FeatureSet) -> QuickScores:
+    """Score generated pictures against paintings; density and coverage are means over groups of equal size."""
+    size = min(len(real), len(generated))
+    last = len(generated) - size
+    starts = sorted({*range(0, last + 1, size), last})  # the last two groups may overlap
+    found = [density_and_coverage(real.principal[:size], generated.principal[start : start + size]) for start in starts]
+    return QuickScores(
+        kid=kid(generated.sharp, real.sharp),
+        kid_coarse=kid(generated.coarse, real.coarse),
+        density=fmean(density for density, _ in found),
+        coverage=fmean(coverage for _, coverage in found),
+    )
+
+
+def check_counts(generated: int, training: int, held_out: int) -> None:
+    """Raise AtelierError unless each side has the two pictures that a comparison needs."""
+    if min(generated, training, held_out) < MIN_PICTURES:
+        raise AtelierError(
+            f"evaluation compares {generated} generated pictures with {training} training and {held_out} held-out "
+            "paintings and needs two of each: use more paintings, or raise augment.held_out"
+        )
+
+
+def random_rows(random: np.random.Generator, count: int, at_most: int) -> npt.NDArray[np.int64]:
+    """Sorted row numbers below `count`, `at_most` of them."""
+    return np.sort(random.permutation(count)[:at_most])
 
 
 def kid(features_a: Tensor, features_b: Tensor) -> float:
@@ -66,11 +139,15 @@ def nearest(queries: Tensor, pool: Tensor, excluded: Tensor | None = None) -> tu
     return torch.cat(distances), torch.cat(rows)
 
 
-def rounded(value: Any) -> Any:
+def rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Round the floats of nested dicts to 6 significant digits, as metrics are written; drop keys without a value."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items() if part is not None}
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    found: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            found[name] = rounded(value)
+        elif isinstance(value, float):
+            found[name] = float(f"{value:.6g}")
+    return found
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from atelier.errors import AtelierError
-from atelier.metrics.distances import kid
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur
 
@@ -68,6 +67,10 @@ class FeatureExtractor:
             for start in range(0, len(images), batch)
         ]
         return torch.cat(pieces) if pieces else torch.empty(0, FEATURES)
+
+    def sharp_and_coarse(self, images: Pixels) -> tuple[Tensor, Tensor]:
+        """Both kinds of features of uint8 pictures, as a `FeatureSpace` takes them."""
+        return self(images), self(images, coarse=True)
 
     @torch.inference_mode()
     def _features(self, images: Pixels | Tensor, size: tuple[int, int], coarse: bool) -> Tensor:
@@ -167,27 +170,22 @@ def read_lite0_weights() -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Reference:
-    """The features (n, F) of reference paintings, with the mean and standard deviation of each feature."""
+    """The mean and standard deviation of each feature of reference paintings."""
 
-    features: Tensor
     mean: Tensor
     std: Tensor
 
     @classmethod
     def of(cls, features: Tensor) -> Self:
-        """Measure mean and deviation on the features of at least two paintings."""
+        """Measure mean and deviation on the features (n, F) of at least two paintings."""
         if len(features) < 2:
             raise ValueError("a reference needs at least two paintings")
         std, mean = torch.std_mean(features.double(), 0)
-        return cls(features, mean, std.clamp_min(1e-6))  # a constant feature must not divide by 0
+        return cls(mean, std.clamp_min(1e-6))  # a constant feature must not divide by 0
 
     def standardise(self, features: Tensor) -> Tensor:
         """Features in units of the reference's standard deviation, float64."""
         return (features.double() - self.mean) / self.std
-
-    def kid(self, features: Tensor) -> float:
-        """KID of generated pictures' features against the reference."""
-        return kid(self.standardise(features), self.standardise(self.features))
 
 
 @dataclass(frozen=True)

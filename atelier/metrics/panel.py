@@ -13,6 +13,7 @@ pictures although each is a copy of a training painting.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from statistics import fmean, stdev
 from typing import Any
 
@@ -21,10 +22,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atelier.metrics.distances import nearest, rounded
+from atelier.metrics.distances import QuickScores, check_counts, nearest, quick_scores, random_rows, rounded
 from atelier.metrics.features import FEATURES_VERSION, FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.metrics.patches import PatchReference
-from atelier.metrics.quick_panel import check_counts, quick_scores, random_rows
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur_pictures
 
@@ -38,13 +38,9 @@ MIN_DISTANCE = 1e-6  # held-out paintings that are copies of training paintings 
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(QuickScores):
     """The metrics of one group of pictures, or their means over groups."""
 
-    kid: float
-    kid_coarse: float
-    density: float
-    coverage: float
     swd: float
     memorisation: float
 
@@ -91,11 +87,10 @@ class Quality:
 
     def to_metrics(self) -> dict[str, Any]:
         """Plain nested numbers, rounded to 6 significant digits, for metrics.json."""
-        metrics: dict[str, Any] = {name: rounded(asdict(getattr(self, name))) for name in SCORES}
-        metrics["swd_levels"] = {f"{side}px": rounded(asdict(metric)) for side, metric in self.swd_levels.items()}
-        metrics["yardsticks"] = {name: rounded(asdict(scores)) for name, scores in self.yardsticks.items()}
+        metrics = rounded(asdict(self))
+        metrics["swd_levels"] = {f"{side}px": level for side, level in metrics["swd_levels"].items()}
         counts = ("generated", "training", "held_out", "group")
-        metrics["compared"] = {name: getattr(self, name) for name in counts} | {"features": FEATURES_VERSION}
+        metrics["compared"] = {name: metrics.pop(name) for name in counts} | {"features": FEATURES_VERSION}
         return metrics
 
 
@@ -131,15 +126,12 @@ def measure_quality(
         ours, real = [number(group) for group in values], [number(group) for group in floors]
         return Metric(fmean(ours), _deviation(ours), fmean(real), _deviation(real))
 
-    def score(name: str) -> Metric:
-        return metric(lambda group: getattr(group.scores, name))
-
-    def level(index: int) -> Metric:
-        return metric(lambda group: group.swd_levels[index])
-
     quality = Quality(
-        **{name: score(name) for name in SCORES},
-        swd_levels={side: level(index) for index, side in enumerate(panel.levels_px)},
+        **{name: metric(attrgetter(f"scores.{name}")) for name in SCORES},
+        swd_levels={
+            side: metric(lambda group, level=level: group.swd_levels[level])  # type: ignore[misc]
+            for level, side in enumerate(panel.levels_px)
+        },
         yardsticks=panel.yardsticks(),
         generated=counts[0],
         training=counts[1],
@@ -251,7 +243,7 @@ class _Panel:
         return [np.sort(rows[start : start + self._group]) for start in starts][:at_most]
 
     def _feature_set(self, images: Pixels) -> FeatureSet:
-        return self._space(self._features(images), self._features(images, coarse=True))
+        return self._space(*self._features.sharp_and_coarse(images))
 
     def _score(self, images: Pixels, features: FeatureSet, distances: Tensor) -> _Group:
         """Score one group by its pictures, features and distances to the nearest training paintings."""

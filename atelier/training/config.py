@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
-from atelier.metrics.quick_panel import QUICK_PICTURES
+from atelier.metrics.distances import QUICK_PICTURES
 from atelier.model_store import start_path
 from atelier.networks import NetworkConfig
 from atelier.settings.schema import Train

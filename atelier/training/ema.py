@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from atelier.data.dataset import PackedDataset
-from atelier.metrics.quick_panel import QuickPanel
+from atelier.metrics.distances import QuickPanel
 from atelier.networks.latent_field import draw_inputs, inputs_of, render_batch
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet

@@ -12,6 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from atelier.errors import AtelierError
 from atelier.metrics import features
+from atelier.metrics.distances import kid
 from atelier.metrics.features import FEATURES, FeatureExtractor, Reference, input_size, read_lite0_weights
 
 # of `ramp`; the same weights in the package efficientnet-lite-pytorch, which has the original's structure, give
@@ -135,10 +136,14 @@ def test_a_reference_sets_the_scale_of_kid_and_needs_two_paintings() -> None:
     def vectors(seed: int, shift: float = 0.0) -> torch.Tensor:
         return torch.randn(200, 24, generator=torch.Generator().manual_seed(seed)) + shift
 
-    reference = Reference.of(1000 * vectors(0) + 5)
-    assert abs(reference.kid(1000 * vectors(1) + 5)) < 0.1
-    assert reference.kid(1000 * vectors(1, shift=0.5) + 5) > 0.5
+    def scaled_kid(features: torch.Tensor, paintings: torch.Tensor) -> float:
+        reference = Reference.of(paintings)
+        return kid(reference.standardise(features), reference.standardise(paintings))
+
+    paintings = 1000 * vectors(0) + 5
+    assert abs(scaled_kid(1000 * vectors(1) + 5, paintings)) < 0.1
+    assert scaled_kid(1000 * vectors(1, shift=0.5) + 5, paintings) > 0.5
     constant = torch.cat([vectors(0), torch.ones(200, 1)], 1)
-    assert np.isfinite(Reference.of(constant).kid(constant))
+    assert np.isfinite(scaled_kid(constant, constant))
     with pytest.raises(ValueError, match="two paintings"):
         Reference.of(vectors(0)[:1])

@@ -13,11 +13,10 @@ from PIL import Image, ImageOps
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
-from atelier.metrics.distances import density_and_coverage, frechet, kid, nearest
+from atelier.metrics.distances import QuickPanel, QuickScores, density_and_coverage, frechet, kid, nearest, quick_scores
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.metrics.panel import BLURS_PX, NearestPaintings, Quality, kid_in_words, measure_quality
 from atelier.metrics.patches import PatchReference
-from atelier.metrics.quick_panel import QuickPanel, QuickScores, quick_scores
 from atelier.pictures.filters import blur_pictures
 
 CPU = torch.device("cpu")
