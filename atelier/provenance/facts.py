@@ -1,10 +1,12 @@
-"""The provenance of a picture: what it was made of, stored in the picture itself, and its description in words.
+"""The provenance of a picture: what it was made of, stored in the picture itself; its description, and repaint jobs.
 
 It is canonical JSON, in an iTXt chunk named `atelier` of a PNG, or in the ImageDescription of a mural's TIFF. It
-contains no date, no path and no git revision, so that the same inputs give the same bytes.
+contains no date, no path and no git revision, so that the same inputs give the same bytes. What is read from a picture
+is untrusted: it is bounded, checked against the schema, never used as a path, and cleaned before it is printed.
 
-What is read from a picture is untrusted input: it is bounded, checked against the schema and never used as a path, and
-its texts are cleaned before they are printed.
+`Jobs` and `Answer` are the input and output of `python -m atelier.provenance.repaint`, the contract
+atelier-repainting/1, by which later versions of Atelier ask earlier ones, from git, to paint their pictures again. Keys
+may be added there, with defaults that mean what was true without them; none may change its meaning or be removed.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self, cast
 
 import numpy as np
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from atelier.canvas.recipe import Facts, Natural, Recipe, Variation
 from atelier.errors import AtelierError
@@ -25,12 +27,11 @@ from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import ProgressCallback
 from atelier.text import escaped, printable
 
-Format = Literal["atelier-provenance/4"]
-FORMAT: Format = "atelier-provenance/4"
+FORMAT: Literal["atelier-provenance/4"] = "atelier-provenance/4"
+REPAINT_MODULE = "atelier.provenance.repaint"
+MURAL_LOCK = "lock"  # in a mural's folder inside Job.kept: locked by the process that paints there
 HINT = "name a picture that Atelier made"  # in messages about a file that cannot be read
 MAX_PIXELS = 1 << 29  # read at once: 3 GiB of 16 bits
-# settings of a recipe that are described only where they differ from these
-USUAL_SETTINGS = {"layout": "random", "normalise": "overlap", "seamless": False}
 
 
 def _printable(text: str) -> str:
@@ -59,13 +60,8 @@ class ModelFacts(Facts):
     @classmethod
     def of(cls, generator: Path, header: Mapping[str, Any]) -> Self:
         """The facts of a generator's file, whose header `load_generator` returned."""
-        return cls(
-            md5=digest(generator, "md5"),
-            sha256=digest(generator),
-            arch=header["arch"],
-            resolution=header["resolution"],
-            settings=header["settings"],
-        )
+        built = {name: header[name] for name in ("arch", "resolution", "settings")}
+        return cls(md5=digest(generator, "md5"), sha256=digest(generator), **built)
 
 
 class PickFacts(Facts):
@@ -130,13 +126,55 @@ class PrintFacts(Facts):
 class Provenance(Facts):
     """All that a picture was made of. `pixels` is None only until it is written, `print` is None in an artwork."""
 
-    format: Format = FORMAT
+    format: Literal["atelier-provenance/4"] = FORMAT
     model: ModelFacts
     latent: Recipe
     software: SoftwareFacts
     pick: PickFacts | None = None
     pixels: PixelFacts | None = None
     print: PrintFacts | None = None
+
+
+class _Extensible(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Job(_Extensible):
+    """A picture to paint into the .npy file `to`, (H, W, 3) uint8 or uint16.
+
+    `provenance` is the JSON that the picture carries; `generator` and `upscaler` are the files of the networks that it
+    names. `kept` is a folder on the same disk for unfinished murals, where a later process for the same job continues.
+    """
+
+    name: str
+    provenance: dict[str, Any]
+    generator: Path
+    upscaler: Path | None = None
+    to: Path
+    kept: Path | None = None
+
+
+class Jobs(_Extensible):
+    """The contents of the file JOBS.json."""
+
+    format: Literal["atelier-repainting/1"] = "atelier-repainting/1"
+    device: str = "cpu"
+    jobs: list[Job]
+
+
+class Answer(_Extensible):
+    """One line of the output, printed when a job is done. Lines that are not such JSON are for people.
+
+    `pixels` are the facts of the picture that was painted, and `original` those of the picture that a print enlarges.
+    If the job could not be done, `refused` is a sentence that says why, and both are None.
+    """
+
+    format: Literal["atelier-repainting/1"] = "atelier-repainting/1"
+    name: str
+    pixels: PixelFacts | None = None
+    original: PixelFacts | None = None
+    software: SoftwareFacts
+    refused: str | None = None
 
 
 def provenance_of_print(original: Provenance, upscale: UpscaleFacts) -> Provenance:
@@ -201,7 +239,8 @@ def read_bands(path: Path) -> Iterator[Samples]:
     Raises AtelierError like `read_provenance`, and if the file is damaged or has another size or depth than its
     provenance names.
     """
-    facts = _read_pixel_facts(path)
+    facts = read_provenance(path).pixels
+    assert facts  # otherwise read_provenance raised
     with open_regular(path, HINT) as file:
         is_tiff = tiff.is_tiff(file.read(4))
         if is_tiff:
@@ -212,8 +251,8 @@ def read_bands(path: Path) -> Iterator[Samples]:
 
 def read_pixels(path: Path) -> Samples:
     """Read all pixels of a picture, (H, W, 3). Raises AtelierError like `read_bands`, and for more than MAX_PIXELS."""
-    facts = _read_pixel_facts(path)
-    if facts.width * facts.height > MAX_PIXELS:
+    facts = read_provenance(path).pixels
+    if facts and facts.width * facts.height > MAX_PIXELS:
         size = f"{facts.width:,} × {facts.height:,} px"
         raise AtelierError(f"{escaped(path)} claims {size}, more than the {MAX_PIXELS:,} that are read at once")
     return cast(Samples, np.concatenate([*read_bands(path)]))
@@ -234,24 +273,12 @@ def _rows(file: BinaryIO, offset: int, width: int, height: int) -> Iterator[Samp
         yield np.frombuffer(file.read(3 * width * count), np.uint8).reshape(count, width, 3)
 
 
-def _read_pixel_facts(path: Path) -> PixelFacts:
-    facts = read_provenance(path).pixels
-    assert facts is not None  # otherwise read_provenance raised
-    return facts
-
-
 def first_error(error: ValueError) -> str:
     """The first place where untrusted input violates its schema, and how; at most 200 characters."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]
     return str(error)[:200]
-
-
-def describe_picture(provenance: Provenance) -> str:
-    """Describe a picture in one line: its recipe, and whether it is a print."""
-    enlarged = f", as a print ×{provenance.print.upscale.scale}" if provenance.print else ""
-    return f"{describe_recipe(provenance.latent)}{enlarged}"
 
 
 def describe_recipe(recipe: Recipe) -> str:
@@ -264,18 +291,13 @@ def describe_recipe(recipe: Recipe) -> str:
         words += ["its grain moving"] if walk.grain == "moving" else []
     else:
         words = [f"picture {recipe.index} of seed {recipe.seed}"]
-    if recipe.canvas != (1, 1):
-        words.append(f"on {recipe.canvas[0]} × {recipe.canvas[1]} cells")
-    for key, usual in USUAL_SETTINGS.items():
-        if (value := getattr(recipe, key)) != usual:
-            words.append(key if key == "seamless" else f"{key} {value}")
-    if recipe.truncation != 1:
-        words.append(f"truncation {recipe.truncation:g}")
-    if recipe.grown_from:
-        words += [
-            *map(_describe_variation, recipe.grown_varied),
-            f"grown from {recipe.grown_from[0]} × {recipe.grown_from[1]}",
-        ]
+    words += ["on {} × {} cells".format(*recipe.canvas)] if recipe.canvas != (1, 1) else []
+    words += [f"layout {recipe.layout}"] if recipe.layout != "random" else []
+    words += [f"normalise {recipe.normalise}"] if recipe.normalise != "overlap" else []
+    words += ["seamless"] if recipe.seamless else []
+    words += [f"truncation {recipe.truncation:g}"] if recipe.truncation != 1 else []
+    words += map(_describe_variation, recipe.grown_varied)
+    words += ["grown from {} × {}".format(*recipe.grown_from)] if recipe.grown_from else []
     words += map(_describe_variation, recipe.variations)
     words += [f"moved {move.amount:+g} along direction {move.direction}" for move in recipe.moves]
     return ", ".join(words)

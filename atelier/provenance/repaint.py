@@ -1,8 +1,7 @@
 """Paint pictures again from their provenance, with this version's code.
 
-Run it as `python -m atelier.provenance.repaint JOBS.json`. The input and output are those of
-`atelier.provenance.contract`, so that later versions can run this one from git. Finding the networks' files and
-comparing the pixels is up to the caller.
+Run it as `python -m atelier.provenance.repaint JOBS.json`. `Jobs` and `Answer` are its input and output, so that later
+versions can run this one from git. Finding the networks' files and comparing the pixels is up to the caller.
 """
 
 import hashlib
@@ -29,8 +28,7 @@ from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
-from atelier.provenance.contract import LOCK, Answer, Job, Jobs
-from atelier.provenance.facts import PixelFacts, Provenance, SoftwareFacts
+from atelier.provenance.facts import MURAL_LOCK, Answer, Job, Jobs, PixelFacts, Provenance, SoftwareFacts
 from atelier.upscaling.prints import print_again
 
 
@@ -54,18 +52,16 @@ def main(path: Path) -> int:
 
 def answers(jobs: Jobs, device: torch.device) -> Iterator[Answer]:
     """Do the jobs in order. A generator's file is read once for consecutive jobs that share it."""
+    software = SoftwareFacts(**versions())
     loaded: tuple[Path, _Generator] | None = None
     for job in jobs.jobs:
         try:
             if loaded is None or loaded[0] != job.generator:
                 loaded = job.generator, _Generator(job.generator, device)
-            yield _answer(job, loaded[1], device)
+            pixels, original = _paint(job, loaded[1], device)
+            yield Answer(name=job.name, pixels=pixels, original=original, software=software)
         except AtelierError as error:
-            yield Answer(name=job.name, software=_software(), refused=str(error))
-
-
-def _software() -> SoftwareFacts:
-    return SoftwareFacts(**versions())
+            yield Answer(name=job.name, software=software, refused=str(error))
 
 
 class _Generator:
@@ -77,24 +73,22 @@ class _Generator:
         self.built = (header["arch"], header["resolution"], header["settings"])
 
 
-def _answer(job: Job, generator: _Generator, device: torch.device) -> Answer:
-    """Paint the job's picture, and print it if it is a print. Raises AtelierError if that is not possible."""
+def _paint(job: Job, generator: _Generator, device: torch.device) -> tuple[PixelFacts, PixelFacts | None]:
+    """Paint the job's picture, or its print: return the facts of its pixels, and those of a print's original.
+
+    Raises AtelierError if that is not possible.
+    """
     provenance = _validated(job.provenance, generator)
     recipe, print_facts = provenance.latent, provenance.print
-    height, width = size_px(generator.network, recipe)
-
-    def answer(pixels: PixelFacts, original: PixelFacts | None = None) -> Answer:
-        return Answer(name=job.name, pixels=pixels, original=original, software=_software())
-
-    if is_mural(height, width) and print_facts is None:
-        return answer(_paint_mural(generator.network, provenance, job))
+    if is_mural(*size_px(generator.network, recipe)) and print_facts is None:
+        return _paint_mural(generator.network, provenance, job), None
     picture = paint(generator.network, recipe)
     if print_facts is None:
         np.save(job.to, picture)
-        return answer(PixelFacts.of(picture))
+        return PixelFacts.of(picture), None
     enlarged = print_again(print_facts.upscale, job.upscaler, picture, device)
     np.save(job.to, enlarged)
-    return answer(PixelFacts.of(enlarged), PixelFacts.of(picture))
+    return PixelFacts.of(enlarged), PixelFacts.of(picture)
 
 
 def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
@@ -132,7 +126,7 @@ def _paint_mural(network: nn.Module, provenance: Provenance, job: Job) -> PixelF
     folder = (job.kept or job.to.parent) / folder_name(provenance, _code(next(network.parameters()).device.type))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(folder / MURAL_LOCK, timeout=0):
             _paint_in(network, provenance, folder, job.to)
     except Timeout:
         _paint_in(network, provenance, job.to.with_suffix(".begun"), job.to)

@@ -111,8 +111,9 @@ def _lines(picture: "RecordedPicture") -> list[str]:
 
     made = picture.provenance
     names = _names(picture)
+    enlarged = f", as a print ×{made.print.upscale.scale}" if made.print else ""
     lines = [
-        f"{escaped(picture.path)}: {facts.describe_picture(made)}",
+        f"{escaped(picture.path)}: {facts.describe_recipe(made.latent)}{enlarged}",
         f"by the model {made.model.md5[:12]} ({escaped(made.model.arch)}, {made.model.resolution} px)"
         + (f", named by {', '.join(names)}" if names else ""),
     ]

@@ -22,9 +22,7 @@ from atelier.errors import AtelierError
 from atelier.files import write_bytes
 from atelier.paths import REPRODUCE
 from atelier.pictures import Samples
-from atelier.provenance import contract
-from atelier.provenance.contract import LOCK, Answer, Job, Jobs
-from atelier.provenance.facts import FORMAT, ModelFacts, Provenance
+from atelier.provenance.facts import FORMAT, MURAL_LOCK, REPAINT_MODULE, Answer, Job, Jobs, ModelFacts, Provenance
 from flows.records.networks import NetworkKey, Networks
 from flows.repaint import past_code
 from flows.repaint.past_code import Code
@@ -87,7 +85,7 @@ class PaintingProcess:
         if code is not None:  # first on the path, before any installed atelier
             paths = (str(code), environment.get("PYTHONPATH"))
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        self._child = Child([sys.executable, "-m", contract.MODULE, str(path)], environment, code)
+        self._child = Child([sys.executable, "-m", REPAINT_MODULE, str(path)], environment, code)
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +114,7 @@ class PaintingProcess:
 def remove_murals(root: Path) -> None:
     """Remove partly painted murals, except those on which another process is working."""
     for folder in (root / MURALS).glob("*/"):
-        with contextlib.suppress(Timeout), FileLock(folder / LOCK, timeout=0):
+        with contextlib.suppress(Timeout), FileLock(folder / MURAL_LOCK, timeout=0):
             shutil.rmtree(folder)
 
 

@@ -14,13 +14,13 @@ from filelock import FileLock
 
 from atelier.files import replacing_directory
 from atelier.paths import REPRODUCE
-from atelier.provenance.contract import MODULE
+from atelier.provenance.facts import REPAINT_MODULE
 from flows.records import history
 from flows.records.history import Commit
 from flows.repo.git import git, git_bytes, holds
 
 CODE = "atelier"
-ENTRY_POINT = f"{MODULE.replace('.', '/')}.py"  # what paints pictures again; the earliest commits lack it
+ENTRY_POINT = f"{REPAINT_MODULE.replace('.', '/')}.py"  # what paints pictures again; the earliest commits lack it
 EXTRACTED = REPRODUCE / "code"
 MAX_TRIED = 16  # versions, the newest
 

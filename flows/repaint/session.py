@@ -13,8 +13,7 @@ from typing import Literal
 from atelier.errors import AtelierError
 from atelier.pictures import Samples
 from atelier.pictures.compare import PixelDifference, compare_pixels
-from atelier.provenance.contract import Answer
-from atelier.provenance.facts import PixelFacts, Provenance
+from atelier.provenance.facts import Answer, PixelFacts, Provenance
 from flows.repaint import past_code
 from flows.repaint.job import NO_REASON, PaintingProcess, Workspace, load_pixels, painted_now
 from flows.repaint.past_code import Code, Versions

@@ -16,8 +16,16 @@ from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
 from atelier.paths import ARTWORKS, GENERATOR
 from atelier.provenance import repaint
-from atelier.provenance.contract import LOCK, Job, Jobs
-from atelier.provenance.facts import PixelFacts, canonical_json, read_pixels, read_provenance, write_tiff
+from atelier.provenance.facts import (
+    MURAL_LOCK,
+    Job,
+    Jobs,
+    PixelFacts,
+    canonical_json,
+    read_pixels,
+    read_provenance,
+    write_tiff,
+)
 from atelier.settings.schema import Params
 from tasks import upscale
 from tasks.generate import run
@@ -158,6 +166,6 @@ def test_a_mural_that_another_process_is_painting_is_painted_in_a_folder_of_its_
     (folder,) = Path("kept").iterdir()
     job.to.unlink()
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    with FileLock(folder / LOCK):
+    with FileLock(folder / MURAL_LOCK):
         assert painted_again(job) == read_provenance(path).pixels
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from atelier.provenance.contract import LOCK
+from atelier.provenance.facts import MURAL_LOCK
 from flows.repaint.job import MURALS, remove_murals
 
 
@@ -12,7 +12,7 @@ def test_partly_painted_murals_are_removed_unless_another_process_is_painting_th
     murals = tmp_path / MURALS
     for name in ("at work", "done"):
         (murals / name).mkdir(parents=True)
-    with FileLock(murals / "at work" / LOCK):
+    with FileLock(murals / "at work" / MURAL_LOCK):
         remove_murals(tmp_path)
         assert [folder.name for folder in murals.iterdir()] == ["at work"]
     remove_murals(tmp_path)
