@@ -17,9 +17,8 @@ import torch
 from atelier.files import digest
 from atelier.pictures import Pixels
 from atelier.settings.schema import TrainUpscaler
-from atelier.upscaling.enlarge import enlarge_lanczos
 from atelier.upscaling.external import open_external
-from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
+from atelier.upscaling.network import SRVGGNetCompact, enlarge_lanczos, save_upscaler
 from atelier.upscaling.prints import new_printer
 
 PRINT_PX, ROUNDS = 768, 5

@@ -27,10 +27,8 @@ from atelier.images.verify import ImageLimits, Verified, verify
 from atelier.pictures import Pixels
 from atelier.progress import Progress
 from atelier.upscaling.data import reduce_painting
-from atelier.upscaling.enlarge import enlarge_lanczos
-from atelier.upscaling.evaluate import crop_to_multiple, psnr_y, shrink_bicubic
-from atelier.upscaling.network import SRVGGNetCompact, enlarge
-from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer
+from atelier.upscaling.network import SRVGGNetCompact, enlarge, enlarge_lanczos
+from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer, crop_to_multiple, psnr_y, shrink_bicubic
 from tasks.states import key_of
 
 LARGER = 30

@@ -18,9 +18,8 @@ from atelier.settings.schema import TrainUpscaler
 from atelier.training.processes import exclusive_gpu, stop_requests
 from atelier.upscaling.data import PaintingSets, read_paintings
 from atelier.upscaling.details_sheet import write_details
-from atelier.upscaling.evaluate import ComparedMetric, evaluate_upscaler
 from atelier.upscaling.network import save_upscaler
-from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer
+from atelier.upscaling.train import ComparedMetric, UpscalerConfig, UpscalerTrainer, evaluate_upscaler
 from tasks.stage import Stage, main
 from tasks.states import States
 

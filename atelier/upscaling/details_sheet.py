@@ -11,9 +11,8 @@ from PIL import Image
 
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, write_panels
-from atelier.upscaling.enlarge import enlarge_lanczos
-from atelier.upscaling.evaluate import crop_to_multiple, psnr_y, shrink_bicubic
-from atelier.upscaling.network import SRVGGNetCompact, enlarge
+from atelier.upscaling.network import SRVGGNetCompact, enlarge, enlarge_lanczos
+from atelier.upscaling.train import crop_to_multiple, psnr_y, shrink_bicubic
 
 SHEET_PAINTINGS = 5  # the largest ones
 DETAIL_PX, PANEL_PX = 144, 288  # side of the square cut from the enlarged picture, and of its panel

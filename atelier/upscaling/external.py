@@ -23,15 +23,7 @@ from torch import Tensor
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels, Samples
 from atelier.progress import ProgressCallback, ignore_progress
-from atelier.upscaling.enlarge import (
-    PixelCounter,
-    Span,
-    halved_sides,
-    passes,
-    to_tensor,
-    with_fitting_tiles,
-    write_tile,
-)
+from atelier.upscaling.network import Span, halved_sides, passes, to_tensor, with_fitting_tiles, write_tile
 
 if TYPE_CHECKING:
     import spandrel
@@ -114,10 +106,8 @@ def external_into(
     """
     scale = result.shape[0] // picture.shape[0]
     count = passes(external.scale, scale)
-    counter = PixelCounter(progress)
 
-    def fill(side_px: int) -> None:
-        counter.restart()
+    def fill(side_px: int, finished: ProgressCallback) -> None:
         images = to_tensor(picture, torch.device("cpu"))
         for _ in range(count - 1):
             larger = images.new_empty(1, 3, *(side * external.scale for side in images.shape[2:]))
@@ -126,13 +116,13 @@ def external_into(
             images = larger
         for top, strip in strips(external, images, side_px):
             write_tile(result, top, 0, strip)
-            counter.add(strip.shape[2] * strip.shape[3])
+            finished(strip.shape[2] * strip.shape[3])
 
     sides_px = (
         [max(picture.shape) * scale] if external.takes_whole_picture else [tile_px] if tile_px else external.sides_px()
     )
     try:
-        used_px = with_fitting_tiles(fill, sides_px)
+        used_px = with_fitting_tiles(fill, sides_px, progress)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise AtelierError(
             f"upscale.external.path: the {external.architecture} network fails at a picture of "

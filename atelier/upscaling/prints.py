@@ -21,9 +21,16 @@ from atelier.pictures import Pixels, Samples
 from atelier.progress import ProgressCallback, ignore_progress
 from atelier.provenance.facts import Scalar, SoftwareFacts, UpscaleFacts
 from atelier.settings.schema import Print, Upscale
-from atelier.upscaling.enlarge import LANCZOS_REACH_PX, allocate_print, lanczos_into, passes
 from atelier.upscaling.external import CONTEXT_PX, TILE_SIDES_PX, External, external_into, open_external
-from atelier.upscaling.network import SRVGGNetCompact, enlarge_into, load_upscaler
+from atelier.upscaling.network import (
+    LANCZOS_REACH_PX,
+    SRVGGNetCompact,
+    allocate_print,
+    enlarge_into,
+    lanczos_into,
+    load_upscaler,
+    passes,
+)
 
 MM_PER_INCH = 25.4
 SCALES = (2, 4, 8)  # that upscale.scale allows

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from atelier.upscaling.details_sheet import COLUMNS, PANEL_PX, write_details
-from atelier.upscaling.evaluate import psnr_y, ssim
 from atelier.upscaling.network import SRVGGNetCompact
+from atelier.upscaling.train import psnr_y, ssim
 
 
 def sheet(path: Path, pictures: list[np.ndarray], scale: int = 4) -> np.ndarray:

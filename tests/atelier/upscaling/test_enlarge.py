@@ -10,8 +10,15 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
-from atelier.upscaling.enlarge import allocate_print, enlarge_lanczos, passes
-from atelier.upscaling.network import SRVGGNetCompact, enlarge, enlarge_into, save_upscaler
+from atelier.upscaling.network import (
+    SRVGGNetCompact,
+    allocate_print,
+    enlarge,
+    enlarge_into,
+    enlarge_lanczos,
+    passes,
+    save_upscaler,
+)
 
 FLOATS = 65535  # 16 bits tell differences of 1.5e-5
 
@@ -93,7 +100,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from atelier.upscaling.network import load_upscaler
-from atelier.upscaling.enlarge import allocate_print
+from atelier.upscaling.network import allocate_print
 from atelier.upscaling.network import enlarge_into
 
 def kib(key):

@@ -14,9 +14,8 @@ from torch import nn
 
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels, Samples
-from atelier.upscaling.enlarge import allocate_print
 from atelier.upscaling.external import OVERLAP_PX, External, external_into, open_external, tiles, weights
-from atelier.upscaling.network import SRVGGNetCompact, enlarge, load_upscaler, save_upscaler
+from atelier.upscaling.network import SRVGGNetCompact, allocate_print, enlarge, load_upscaler, save_upscaler
 from tests.foreign import far_sighted, made, saved
 
 CPU = torch.device("cpu")

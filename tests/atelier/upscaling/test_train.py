@@ -10,11 +10,11 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.upscaling.evaluate import evaluate_upscaler
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.train import (
     UpscalerConfig,
     UpscalerTrainer,
+    evaluate_upscaler,
     learning_rate,
     make_upscaler,
     sample_batch,
