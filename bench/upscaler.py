@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -26,16 +26,17 @@ from atelier.device import keep_freed_memory, pick_deterministic_device
 from atelier.images.verify import ImageLimits, Verified, verify
 from atelier.pictures import Pixels
 from atelier.progress import Progress
+from atelier.settings.schema import TrainUpscaler
 from atelier.upscaling.data import reduce_painting
 from atelier.upscaling.network import SRVGGNetCompact, enlarge, enlarge_lanczos
-from atelier.upscaling.train import UpscalerConfig, UpscalerTrainer, crop_to_multiple, psnr_y, shrink_bicubic
+from atelier.upscaling.train import UpscalerTrainer, crop_to_multiple, psnr_y, shrink_bicubic
 from tasks.states import key_of
 
 LARGER = 30
 # less than ten minutes of two idle cores with AVX-512
 CONFIGS = {
-    2: UpscalerConfig(2, 9000, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
-    4: UpscalerConfig(4, 7500, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
+    2: TrainUpscaler(scale=2, steps=9000, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
+    4: TrainUpscaler(scale=4, steps=7500, features=48, blocks=8, patch_px=32, batch=8, lr=1e-3, blur_px=0.5, seed=0),
 }
 SCALES_BY_NETWORK = {
     2: (2, 4),
@@ -59,7 +60,7 @@ def main() -> None:
     pick_deterministic_device("cpu")
     keep_freed_memory()
     for own_scale in options.scale:
-        config = replace(CONFIGS[own_scale], steps=options.steps or CONFIGS[own_scale].steps)
+        config = CONFIGS[own_scale].model_copy(update={"steps": options.steps or CONFIGS[own_scale].steps})
         paintings = read(options.paintings, config.patch_px * own_scale)
         gains: dict[str, list[float]] = {}
         for fold in options.only if options.only is not None else range(options.folds):
@@ -108,10 +109,11 @@ def split(
     return train, [p for p in paintings if p.known.id in seen & larger]
 
 
-def trained(config: UpscalerConfig, pictures: list[Pixels], scratch: Path) -> SRVGGNetCompact:
+def trained(config: TrainUpscaler, pictures: list[Pixels], scratch: Path) -> SRVGGNetCompact:
     """Train a network, or load it from the scratch folder; print the time that its training took."""
     content = hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
-    state = scratch / key_of({**asdict(config), "pictures": content}) / "state.safetensors"
+    facts = {**config.model_dump(exclude={"paintings", "device"}), "pictures": content}
+    state = scratch / key_of(facts) / "state.safetensors"
     state.parent.mkdir(parents=True, exist_ok=True)
     took = state.with_name("took.json")
     trainer = UpscalerTrainer(config, pictures, torch.device("cpu"), state)

@@ -64,6 +64,15 @@ class States:
         else:
             write_json(self.directory / INPUTS, {"facts": self.facts, TORCH: torch.__version__})
 
+    def print_resumed(self, stage: str, resumed: bool, place: str) -> None:
+        """Print the place that a training goes on from, or why it begins anew although there are states."""
+        if resumed:
+            print(f"{stage}: goes on from {place} ({self.directory})")
+            if said := self.another_torch():
+                print(f"{stage}: {said}")
+        elif said := self.not_taken():
+            print(f"{stage}: begins anew; {said}")
+
     def another_torch(self) -> str:
         """Return a sentence if the training began with another patch release of torch, else an empty text."""
         began = _read(self.directory).get(TORCH, torch.__version__)

@@ -62,7 +62,10 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     trainer: Trainer | None = None
     try:
         trainer = Trainer(plan, dataset, device, states.directory, start, group)
-        print_resumed(trainer.resume(), trainer, states)
+        resumed = trainer.resume()
+        for reason in trainer.passed_over:
+            print(f"train: {reason}")
+        states.print_resumed("train", resumed, f"{trainer.kimg:g} kimg")
         train_to_end(trainer, stage)
         return write_outputs(DATA, trainer, dataset, params, dataset_sha256, start)
     except (RuntimeError, MemoryError) as error:
@@ -127,18 +130,6 @@ def print_other_settings(params: Train, plan: TrainingPlan) -> None:
     ]
     if others:
         print(f"train: {params.arch}, with other settings than its own (which auto gives): {', '.join(others)}")
-
-
-def print_resumed(resumed: bool, trainer: Trainer, states: States) -> None:
-    """Print which state the training continues from, or why it begins anew although there are states."""
-    for reason in trainer.passed_over:
-        print(f"train: {reason}")
-    if resumed:
-        print(f"train: goes on from {trainer.kimg:g} kimg ({states.directory})")
-        if said := states.another_torch():
-            print(f"train: {said}")
-    elif said := states.not_taken():
-        print(f"train: begins anew; {said}")
 
 
 def out_of_memory(params: Train, device: torch.device, processes: int, micro_batch: int) -> str:

@@ -2,7 +2,8 @@
 
 import os
 import platform
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from atelier.training.processes import exclusive_gpu, stop_requests
 from atelier.upscaling.data import PaintingSets, read_paintings
 from atelier.upscaling.details_sheet import write_details
 from atelier.upscaling.network import save_upscaler
-from atelier.upscaling.train import ComparedMetric, UpscalerConfig, UpscalerTrainer, evaluate_upscaler
+from atelier.upscaling.train import ComparedMetric, UpscalerTrainer, evaluate_upscaler
 from tasks.stage import Stage, main
 from tasks.states import States
 
@@ -30,27 +31,22 @@ def run(stage: Stage) -> str:
     """Train on data/images with data/downloads.parquet; write data/upscaler."""
     params = stage.params.train_upscaler
     device = deterministic_device(stage.name, params.device)
-    config = config_of(params)
     pictures = load_paintings(params)
-    named = {f"{stage.name}.{name}": value for name, value in asdict(config).items()}
+    named = {f"{stage.name}.{name}": value for name, value in training_settings(params).items()}
     states = States.of(stage, {**named, SHARDS.as_posix(): pictures.content_key, f"{stage.name}.device": device.type})
     states.begin()
-    trainer = UpscalerTrainer(config, pictures.train, device, states.directory / "state.safetensors")
-    if trainer.resume():
-        print(f"{stage.name}: goes on from step {trainer.step:,} ({states.directory})")
-        if message := states.another_torch():
-            print(f"{stage.name}: {message}")
-    elif message := states.not_taken():
-        print(f"{stage.name}: begins anew; {message}")
+    trainer = UpscalerTrainer(params, pictures.train, device, states.directory / "state.safetensors")
+    resumed = trainer.resume()
+    states.print_resumed(stage.name, resumed, f"step {trainer.step:,}")
     with exclusive_gpu(stage.name, device), stop_requests() as stopping:
         try:
-            with stage.progress(config.steps, "steps", trainer.step) as progress:
+            with stage.progress(params.steps, "steps", trainer.step) as progress:
                 finished = trainer.train(progress, stopping.is_set)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise AtelierError(
-                f"{device} has not enough memory for train_upscaler.batch {config.batch}: lower it"
+                f"{device} has not enough memory for train_upscaler.batch {params.batch}: lower it"
             ) from None
     if not finished:
         print(f"{stage.name}: stopped at step {trainer.step:,}; `dvc repro` goes on from there")
@@ -62,10 +58,9 @@ def run(stage: Stage) -> str:
     return summary(results, pictures)
 
 
-def config_of(params: TrainUpscaler) -> UpscalerConfig:
-    """The training's settings from params.yaml's section `train_upscaler`."""
-    names = [field.name for field in fields(UpscalerConfig)]
-    return UpscalerConfig(**{name: getattr(params, name) for name in names})
+def training_settings(params: TrainUpscaler) -> dict[str, Any]:
+    """The settings that decide a training's steps."""
+    return params.model_dump(exclude={"paintings", "device"})
 
 
 def load_paintings(params: TrainUpscaler) -> PaintingSets:
@@ -77,17 +72,17 @@ def load_paintings(params: TrainUpscaler) -> PaintingSets:
 
 def write_outputs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, dict[str, ComparedMetric]]:
     """Write the network, its comparison with Lanczos at each scale, and a sheet of details."""
-    config, network = trainer.config, trainer.network.eval().requires_grad_(False)
+    settings, network = training_settings(trainer.config), trainer.network.eval().requires_grad_(False)
     facts = {
         "paintings": len(pictures.train),
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    save_upscaler(UPSCALER_MODEL / "upscaler.safetensors", network, {**facts, **asdict(config)})
-    scales = EVALUATED_SCALES[config.scale]
+    save_upscaler(UPSCALER_MODEL / "upscaler.safetensors", network, {**facts, **settings})
+    scales = EVALUATED_SCALES[network.scale]
     results = {scale: evaluate_upscaler(network, pictures.held_out, scale) for scale in scales}
     report = {
         "paintings": {"found": pictures.found, "trained_on": len(pictures.train), "held_out": len(pictures.held_out)},
-        "training": asdict(config),
+        "training": settings,
         **{f"x{scale}": {name: asdict(metric) for name, metric in result.items()} for scale, result in results.items()},
     }
     write_json(UPSCALER_MODEL / "report.json", report)

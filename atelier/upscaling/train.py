@@ -20,6 +20,7 @@ from torch.nn import functional
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
 from atelier.progress import Progress
+from atelier.settings.schema import TrainUpscaler
 from atelier.training.optimizers import Muon
 from atelier.training.state import TrainingState, generator_for, load_state, save_state
 from atelier.upscaling.data import degrade
@@ -33,28 +34,13 @@ CANDIDATES = 2  # squares of a painting of which the one with most contrast is l
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, as in super-resolution papers
 
 
-@dataclass(frozen=True)
-class UpscalerConfig:
-    """The settings of a training, from params.yaml's section `train_upscaler`."""
-
-    scale: int
-    steps: int
-    features: int
-    blocks: int
-    patch_px: int
-    batch: int
-    lr: float
-    blur_px: float
-    seed: int
-
-
 class UpscalerTrainer:
     """Trains one upscaler on one device with `pictures` (H, W, 3), none smaller than an enlarged patch.
 
     The resumable state is kept in the file `state`.
     """
 
-    def __init__(self, config: UpscalerConfig, pictures: Sequence[Pixels], device: torch.device, state: Path) -> None:
+    def __init__(self, config: TrainUpscaler, pictures: Sequence[Pixels], device: torch.device, state: Path) -> None:
         self.config, self.device = config, device
         self._pictures, self._path = pictures, state
         self.network = make_upscaler(config).to(device).to(memory_format=torch.channels_last)
@@ -80,21 +66,17 @@ class UpscalerTrainer:
             loss = self._train_step()
             progress.update(self.step, _loss_note(loss) if self.step % REPORT_STEPS == 0 else "")
             if time.monotonic() - saved_s >= SAVE_INTERVAL_S:
-                self._save_finite()
+                self._save()
                 saved_s = time.monotonic()
-        self._save_finite()
+        self._save()
         return self.step >= self.config.steps
 
-    def save(self) -> None:
-        """Write the resumable state of this step."""
-        save_state(self._path, self.step, self._state())
-
-    def _save_finite(self) -> None:
+    def _save(self) -> None:
         """Save the state; with weights that are not finite keep the last one and raise AtelierError."""
         norms = torch.stack(torch._foreach_norm(list(self.network.parameters())))
         if not norms.isfinite().all():
             raise AtelierError(DIVERGED)
-        self.save()
+        save_state(self._path, self.step, self._state())
 
     def _train_step(self) -> Tensor:
         large, small = (part.to(self.device) for part in sample_batch(self.config, self._pictures, self.step))
@@ -113,7 +95,7 @@ class UpscalerTrainer:
         return TrainingState({"upscaler": self.network}, optimizers)
 
 
-def make_upscaler(config: UpscalerConfig) -> SRVGGNetCompact:
+def make_upscaler(config: TrainUpscaler) -> SRVGGNetCompact:
     """The untrained network, which enlarges nearly by nearest neighbours because its last layer starts small.
 
     The other layers start near the identity, so that the picture passes through eight of them without shortcuts.
@@ -131,7 +113,7 @@ def make_upscaler(config: UpscalerConfig) -> SRVGGNetCompact:
     return network
 
 
-def sample_batch(config: UpscalerConfig, pictures: Sequence[Pixels], step: int) -> tuple[Tensor, Tensor]:
+def sample_batch(config: TrainUpscaler, pictures: Sequence[Pixels], step: int) -> tuple[Tensor, Tensor]:
     """The large patches (B, 3, H, W) of one step and their degraded small versions, a function of seed and step.
 
     A painting is drawn with a probability proportional to its area, so that all patches are seen equally often.
@@ -150,7 +132,7 @@ def sample_batch(config: UpscalerConfig, pictures: Sequence[Pixels], step: int) 
     return large, degrade(large, config.scale, config.blur_px, random)
 
 
-def learning_rate(config: UpscalerConfig, step: int) -> float:
+def learning_rate(config: TrainUpscaler, step: int) -> float:
     """Learning rate of a step: from `config.lr` to 0 along a half cosine."""
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
@@ -189,7 +171,12 @@ def evaluate_upscaler(network: SRVGGNetCompact, pictures: Sequence[Pixels], scal
         small = shrink_bicubic(large, scale)
         ours.append(_metrics(enlarge(network, small, scale), large, scale))
         lanczos.append(_metrics(enlarge_lanczos(small, scale), large, scale))
-    return {name: _compared([f[name] for f in ours], [f[name] for f in lanczos]) for name in ours[0]}
+    compared = {}
+    for name in ours[0]:
+        a, b = [metrics[name] for metrics in ours], [metrics[name] for metrics in lanczos]
+        gains = [first - second for first, second in zip(a, b, strict=True)]
+        compared[name] = ComparedMetric(_summary(a), _summary(b), _summary(gains))
+    return compared
 
 
 def crop_to_multiple(picture: Pixels, scale: int) -> Pixels:
@@ -240,13 +227,11 @@ def _split_parameters(network: SRVGGNetCompact) -> tuple[list[nn.Parameter], lis
 
 def _most_contrast(picture: Pixels, places: list[list[float]], side: int) -> Pixels:
     """The square with most contrast among those at `places`; plain areas contain little to learn."""
-    return max((_crop(picture, place, side) for place in places), key=np.std)
-
-
-def _crop(picture: Pixels, place: list[float], side: int) -> Pixels:
-    top = int(place[0] * (picture.shape[0] - side + 1))
-    left = int(place[1] * (picture.shape[1] - side + 1))
-    return picture[top : top + side, left : left + side]
+    squares = []
+    for place in places:
+        top, left = (int(share * (extent - side + 1)) for share, extent in zip(place, picture.shape[:2], strict=True))
+        squares.append(picture[top : top + side, left : left + side])
+    return max(squares, key=np.std)
 
 
 def _symmetric(patch: Pixels, turn: int) -> Pixels:
@@ -278,11 +263,6 @@ def _lumas(result: Pixels, wanted: Pixels, scale: int) -> tuple[Tensor, Tensor]:
 def _luma(pixels: Pixels) -> Tensor:
     images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(torch.float32) / 255
     return (images * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True) + 16 / 255
-
-
-def _compared(ours: list[float], lanczos: list[float]) -> ComparedMetric:
-    gains = [a - b for a, b in zip(ours, lanczos, strict=True)]
-    return ComparedMetric(_summary(ours), _summary(lanczos), _summary(gains))
 
 
 def _summary(values: list[float]) -> Summary:

@@ -1,6 +1,5 @@
 """Training the upscaler: what it learns, what it draws, and the way back into the middle."""
 
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.progress import Progress
+from atelier.settings.schema import TrainUpscaler
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.train import (
-    UpscalerConfig,
     UpscalerTrainer,
     evaluate_upscaler,
     learning_rate,
@@ -20,7 +19,7 @@ from atelier.upscaling.train import (
     sample_batch,
 )
 
-PLAN = UpscalerConfig(scale=2, steps=12, features=8, blocks=1, patch_px=12, batch=4, lr=1e-3, blur_px=0.5, seed=0)
+PLAN = TrainUpscaler(scale=2, steps=12, features=8, blocks=1, patch_px=12, batch=4, lr=1e-3, blur_px=0.5, seed=0)
 CPU = torch.device("cpu")
 
 
@@ -36,7 +35,7 @@ def pictures() -> list[np.ndarray]:
     return made
 
 
-def train(plan: UpscalerConfig, pictures: list[np.ndarray], state: Path) -> UpscalerTrainer:
+def train(plan: TrainUpscaler, pictures: list[np.ndarray], state: Path) -> UpscalerTrainer:
     trainer = UpscalerTrainer(plan, pictures, CPU, state)
     with Progress("train_upscaler", plan.steps, "steps") as progress:
         assert trainer.train(progress)
@@ -64,7 +63,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(pictures: list[np.ndarray]
 
 def test_a_foreign_or_torn_state_is_ignored(pictures: list[np.ndarray], tmp_path: Path) -> None:
     whole = train(PLAN, pictures, tmp_path / "whole.safetensors")
-    train(replace(PLAN, features=4), pictures, tmp_path / "foreign.safetensors")
+    train(PLAN.model_copy(update={"features": 4}), pictures, tmp_path / "foreign.safetensors")
     torn = (tmp_path / "whole.safetensors").read_bytes()[:-100]
     (tmp_path / "torn.safetensors").write_bytes(torn)
     for name in ("foreign", "torn", "absent"):
@@ -77,7 +76,7 @@ def test_a_foreign_or_torn_state_is_ignored(pictures: list[np.ndarray], tmp_path
 
 
 def test_it_learns_to_beat_lanczos(pictures: list[np.ndarray], tmp_path: Path) -> None:
-    plan = replace(PLAN, steps=500, features=16, blocks=2, batch=8, lr=4e-3)
+    plan = PLAN.model_copy(update={"steps": 500, "features": 16, "blocks": 2, "batch": 8, "lr": 4e-3})
     network = train(plan, pictures[:6], tmp_path / "state.safetensors").network.eval().requires_grad_(False)
     figures = evaluate_upscaler(network, pictures[6:], 2)
     assert figures["psnr_y"].gain.min > 0.2
@@ -97,7 +96,7 @@ def test_a_batch_is_a_function_of_seed_and_step(pictures: list[np.ndarray]) -> N
     assert small.shape == (4, 3, 12, 12)
     assert all(map(torch.equal, (large, small), sample_batch(PLAN, pictures, 3)))
     assert not torch.equal(large, sample_batch(PLAN, pictures, 4)[0])
-    assert not torch.equal(large, sample_batch(replace(PLAN, seed=1), pictures, 3)[0])
+    assert not torch.equal(large, sample_batch(PLAN.model_copy(update={"seed": 1}), pictures, 3)[0])
 
 
 def test_a_painting_is_learned_from_by_its_area() -> None:
@@ -114,7 +113,7 @@ def test_the_learning_rate_falls_to_nothing() -> None:
 
 
 def test_a_diverged_training_says_what_to_do(pictures: list[np.ndarray], tmp_path: Path) -> None:
-    plan = replace(PLAN, steps=40, lr=1e30)
+    plan = PLAN.model_copy(update={"steps": 40, "lr": 1e30})
     with pytest.raises(AtelierError, match=r"lower train_upscaler\.lr"):
         train(plan, pictures, tmp_path / "state.safetensors")
 
@@ -125,7 +124,7 @@ def test_a_diverged_training_saves_no_state_and_is_no_result(
 ) -> None:
     """Neither where it is stopped nor at its end, which need not fall on a look at the loss."""
     path = tmp_path / "state.safetensors"
-    trainer = UpscalerTrainer(replace(PLAN, steps=7, lr=1e30), pictures, CPU, path)
+    trainer = UpscalerTrainer(PLAN.model_copy(update={"steps": 7, "lr": 1e30}), pictures, CPU, path)
     with Progress("train_upscaler", 7, "steps") as progress, pytest.raises(AtelierError, match="lower"):
         trainer.train(progress, lambda: stopped and trainer.step == 5)
     assert not path.exists()
