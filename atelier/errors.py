@@ -41,7 +41,7 @@ def run_for_exit_code(work: Callable[[], int], resume_hint: str) -> int:
     SystemExit(143) on SIGTERM. All other exceptions pass.
     """
     ignore_output_errors()
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    signal.signal(signal.SIGTERM, exit_on_signal)
     try:
         return work()
     except AtelierError as error:
@@ -55,6 +55,11 @@ def run_for_exit_code(work: Callable[[], int], resume_hint: str) -> int:
     except KeyboardInterrupt:
         print(f"stopped; {resume_hint}" if resume_hint else "stopped", file=sys.stderr)
         return 130
+
+
+def exit_on_signal(number: int, frame: object) -> None:
+    """A signal handler that ends the process with the status that a shell gives to the signal."""
+    sys.exit(128 + number)
 
 
 def describe_os_error(error: OSError) -> str | None:
@@ -131,7 +136,3 @@ class _UnfailingStream:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, self._stream.fileno())
         os.close(devnull)
-
-
-def _exit_on_signal(number: int, frame: object) -> None:
-    sys.exit(128 + number)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from pathspec import GitIgnoreSpec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError
 from atelier.paths import DVC_YAML, PARAMS
+from atelier.settings.load import read_yaml
 from tasks import STARTED_NS
 
 CODE_ROOT = Path(__file__).resolve().parents[1]  # of the modules that this process runs
@@ -36,7 +35,6 @@ class Inputs:
     its inode, size and modification time, which DVC compares as well. Paths are relative to the studio's root.
     """
 
-    stage: str
     deps: tuple[str, ...]
     params: Mapping[Key, Any]
     files: Mapping[str, str]
@@ -47,9 +45,12 @@ class Inputs:
 
         Raises AtelierError if dvc.yaml or a parameter file is not YAML.
         """
-        declared = _declared(stage, root)
-        keys, deps = ([*_keys(declared.get("params", [stage]), root)], [*_paths(declared.get("deps", []), root)])
-        return cls(stage, tuple(deps), _values(keys, root), _files(deps, root))
+        declared = _at(_load(root / DVC_YAML), f"stages.{stage}")
+        if not isinstance(declared, Mapping):
+            declared = {}
+        keys = [*_keys(declared.get("params", [stage]), root)]
+        deps = [*_paths(declared.get("deps", []), root)]
+        return cls(tuple(deps), _values(keys, root), _files(deps, root))
 
     @property
     def code(self) -> dict[str, str]:
@@ -65,52 +66,26 @@ class Inputs:
             for name in _lacking(key, _at(defaults, key), value)
         ]
 
-    def edited_since_start(self) -> list[str]:
-        """Return the files of code that were edited while this process imported them."""
+    def refuse_edited_at_start(self) -> None:
+        """Raise AtelierError if a file of code was edited while this process imported it."""
         if Path.cwd().resolve() != CODE_ROOT:
-            return []  # the files are not those that this process runs
-        return [path for path in self.code if _changed_ns(Path(path)) >= STARTED_NS]
+            return  # the files are not those that this process runs
+        if edited := [path for path in self.code if _changed_ns(Path(path)) >= STARTED_NS]:
+            raise AtelierError(f"{_listing(edited)} edited while the stage was starting: run again")
 
-    def changed(self) -> list[str]:
-        """Return the names of the params and files that have changed since.
-
-        Raises AtelierError if a parameter file cannot be read any more.
-        """
+    def refuse_changed(self) -> None:
+        """Raise AtelierError if a parameter or a file has changed since, or a parameter file is no YAML any more."""
         values, files = _values([*self.params], Path()), _files(self.deps, Path())
         paths = sorted(self.files.keys() | files.keys())
-        return [
+        changed = [
             *(_named(key) for key in self.params if values[key] != self.params[key]),
             *(path for path in paths if self.files.get(path) != files.get(path)),
         ]
-
-
-def refuse_changed(inputs: Inputs) -> None:
-    """Raise AtelierError if an input of a stage has changed since the stage began."""
-    if changed := inputs.changed():
-        raise AtelierError(
-            f"{listing(changed)} edited while the stage ran, so its result is not what the files say now: "
-            "run again (with the old content back, it goes on from where it was)"
-        )
-
-
-def refuse_edited_at_start(inputs: Inputs) -> None:
-    """Raise AtelierError if this process may have imported an earlier version of the code."""
-    if edited := inputs.edited_since_start():
-        raise AtelierError(f"{listing(edited)} edited while the stage was starting: run again")
-
-
-def listing(names: Sequence[str]) -> str:
-    """Return `a was`, or `a, b and 3 more were`."""
-    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
-    return f"{', '.join(names[:MAX_NAMED])}{more} {'was' if len(names) == 1 else 'were'}"
-
-
-def _declared(stage: str, root: Path) -> Mapping[str, Any]:
-    """Return the stage's entry in dvc.yaml; empty if there is none."""
-    document = _load(root / DVC_YAML)
-    stages = document.get("stages") if isinstance(document, Mapping) else None
-    declared = stages.get(stage) if isinstance(stages, Mapping) else None
-    return declared if isinstance(declared, Mapping) else {}
+        if changed:
+            raise AtelierError(
+                f"{_listing(changed)} edited while the stage ran, so its result is not what the files say now: "
+                "run again (with the old content back, it goes on from where it was)"
+            )
 
 
 def _keys(params: Sequence[Any], root: Path) -> Iterator[Key]:
@@ -136,7 +111,7 @@ def _filled(text: str, root: Path) -> str:
 
 
 def _values(keys: Sequence[Key], root: Path) -> dict[Key, Any]:
-    documents = {file: _load(root / file) for file, _ in keys}
+    documents = {file: _load(root / file) for file in {file for file, _ in keys}}
     return {(file, key): _at(documents[file], key) for file, key in keys}
 
 
@@ -151,22 +126,16 @@ def _at(document: Any, key: str) -> Any:
 def _load(path: Path) -> Any:
     """Return the content of a YAML file, the digest of any other file, or None for a missing file."""
     try:
-        content = path.read_bytes()
+        is_yaml = path.suffix in (".yaml", ".yml")
+        return read_yaml(path) if is_yaml else hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
         return None
-    if path.suffix not in (".yaml", ".yml"):
-        return hashlib.sha256(content).hexdigest()
-    try:
-        return YAML(typ="safe").load(content.decode())
-    except (YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise AtelierError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
 
 
 def _files(deps: Sequence[str], root: Path) -> dict[str, str]:
     """Return the state of each file at or below these paths, except those that .dvcignore excludes."""
-    ignored = GitIgnoreSpec.from_lines(_lines(root / DVCIGNORE))
+    rules = root / DVCIGNORE
+    ignored = GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else [])
     states = {}
     for dep in deps:
         place = root / dep
@@ -184,10 +153,6 @@ def _lacking(key: str, wanted: Any, found: Any) -> list[str]:
     if not isinstance(wanted, Mapping) or not isinstance(found, Mapping):
         return []
     return [name for part in wanted for name in _lacking(f"{key}.{part}", wanted[part], found.get(part, ABSENT))]
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def _state(path: Path) -> str:
@@ -211,3 +176,9 @@ def _changed_ns(path: Path) -> int:
 def _named(key: Key) -> str:
     file, name = key
     return f"{file}: " + (name if "." in name else f"the section {name}" if name else "it")
+
+
+def _listing(names: Sequence[str]) -> str:
+    """Return `a was`, or `a, b and 3 more were`."""
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more} {'was' if len(names) == 1 else 'were'}"

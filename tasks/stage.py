@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from atelier.errors import AtelierError, TransientError, describe_os_error, ignore_output_errors
+from atelier.errors import AtelierError, TransientError, describe_os_error, exit_on_signal, ignore_output_errors
 from atelier.files import write_bytes, write_json
 from atelier.paths import EXECUTED, FAILED, LOCK_FILE, LOCK_FILE_COPY, PARAMS, PROGRESS, STATE
 from atelier.progress import Progress
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from tasks import record_failure
-from tasks.inputs import CODE_ROOT, Inputs, refuse_changed, refuse_edited_at_start
+from tasks.inputs import CODE_ROOT, Inputs
 
 FINISHED = "finished"  # an empty file that marks the resumable states of a training that succeeded
 
@@ -51,7 +51,7 @@ class Stage:
     def refuse_changed(self) -> None:
         """Raise AtelierError if an input has changed since the stage began."""
         if self._inputs:
-            refuse_changed(self._inputs)
+            self._inputs.refuse_changed()
 
     def progress(self, total: float, unit: str, start: float = 0, silent: bool = False) -> Progress:
         """Return a progress bar that also writes `.atelier/progress/<stage>.json`, unless it is `silent`."""
@@ -64,14 +64,15 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
     `work` runs the stage and returns a one-line summary. The exit status is 0 on success, 1 after an error, 75
     (EX_TEMPFAIL) after an error that may pass by itself, 130 after Ctrl-C and 143 after SIGTERM.
     """
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, exit_on_signal)
     ignore_output_errors(line_buffering=True)
     began_s = time.monotonic()
     try:
         inputs = Inputs.read(name)  # before params.yaml is read: an edit between the two is found at the end
-        refuse_edited_at_start(inputs)
+        inputs.refuse_edited_at_start()
         stage = Stage(name, load_params(PARAMS), inputs)
-        _print_defaults(stage.params, inputs)
+        if left_out := inputs.left_out(stage.params.model_dump()):  # DVC does not notice when their defaults change
+            print(f"{name}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay")
         for folder in (PROGRESS, EXECUTED):  # fails now rather than after hours of work
             _writable(folder)
         _copy_lock_file()
@@ -79,7 +80,9 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         stage.refuse_changed()
         for act in stage.after_success:
             act()
-        _record_success(name, summary)
+        # a stage that DVC restores from its cache writes none
+        write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary})
+        (FAILED / f"{name}.json").unlink(missing_ok=True)
     except AtelierError as error:
         _fail(name, str(error), os.EX_TEMPFAIL if isinstance(error, TransientError) else 1)
     except OSError as error:
@@ -105,16 +108,6 @@ def _writable(folder: Path) -> Path:
         ) from None
 
 
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
-def _print_defaults(params: Params, inputs: Inputs) -> None:
-    """Print the stage's keys that params.yaml does not set: DVC does not notice when their defaults change."""
-    if left_out := inputs.left_out(params.model_dump()):
-        print(f"{inputs.stage}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay")
-
-
 def _copy_lock_file() -> None:
     """Copy dvc.lock to `.atelier/dvc.lock`, from which flows.repo.locks restores it.
 
@@ -122,12 +115,6 @@ def _copy_lock_file() -> None:
     """
     if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
         write_bytes(LOCK_FILE_COPY, LOCK_FILE.read_bytes())
-
-
-def _record_success(name: str, summary: str) -> None:
-    """Write `.atelier/executed/<stage>.json`; a stage that DVC restores from its cache writes none."""
-    write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary})
-    (FAILED / f"{name}.json").unlink(missing_ok=True)
 
 
 def _fail(name: str, message: str, status: int) -> NoReturn:

@@ -6,7 +6,7 @@ The key is a hash of all facts that decide the bytes of the result; `inputs.json
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -33,7 +33,8 @@ def facts_of(stage: Stage, settings: Facts) -> dict[str, Any]:
 
     A patch release of torch may round differently, but that is better than to lose a training of days.
     """
-    return {**settings, **stage.code, TORCH: _minor(torch.__version__)}
+    version = torch.__version__.split("+")[0].split(".")
+    return {**settings, **stage.code, TORCH: ".".join(version[:2])}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class States:
         no setting resumes, and all but the latest MAX_UNFINISHED of the rest.
         """
         (self.directory / FINISHED).touch()
-        kept = [other for other in self._unfinished() if self._same_code(_read(other))][:MAX_UNFINISHED]
+        ours = _code(self.facts)
+        kept = [other for other in self._unfinished() if _code(_read(other).get("facts", {})) == ours][:MAX_UNFINISHED]
         gone = [other for other in self._others() if other not in kept]
         freed = sum(size_bytes(other) for other in gone)
         for other in gone:
@@ -112,16 +114,12 @@ class States:
 
     def _unfinished(self) -> list[Path]:
         """Return the folders of other unfinished trainings, the latest first."""
-        found = [
-            other
-            for other in self._others()
-            if not (other / FINISHED).exists() and any(other.glob("state*.safetensors"))
-        ]
-        return sorted(found, key=_last_write_ns, reverse=True)
-
-    def _same_code(self, inputs: Facts) -> bool:
-        theirs = inputs.get("facts", {})
-        return {*_code(theirs)} == {*_code(self.facts)} and theirs.get(TORCH) == self.facts[TORCH]
+        written_ns = {}
+        for other in self._others():
+            states = [path.stat().st_mtime_ns for path in other.glob("state*.safetensors")]
+            if states and not (other / FINISHED).exists():
+                written_ns[other] = max(states)
+        return sorted(written_ns, key=written_ns.__getitem__, reverse=True)
 
     def _differences(self, inputs: Facts) -> list[str]:
         theirs = inputs.get("facts")
@@ -134,18 +132,16 @@ class States:
         ]
 
 
-def _code(facts: Facts) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in facts.items() if name.endswith(".py"))
+def _code(facts: Facts) -> Facts:
+    """The digests of the code, and torch's version."""
+    return {name: value for name, value in facts.items() if name.endswith(".py") or name == TORCH}
 
 
 def _difference(name: str, theirs: Any, ours: Any) -> str:
     if name.endswith(".py") or name.startswith("data/"):
         return f"{name} has changed since"
-    return f"{name} was {_shown(theirs)} and is {_shown(ours)}"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    before, now = (value if isinstance(value, str) else json.dumps(value) for value in (theirs, ours))
+    return f"{name} was {before} and is {now}"
 
 
 def _read(directory: Path) -> dict[str, Any]:
@@ -154,11 +150,3 @@ def _read(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _last_write_ns(directory: Path) -> int:
-    return max(path.stat().st_mtime_ns for path in directory.glob("state*.safetensors"))
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split("+")[0].split(".")[:2])

@@ -12,7 +12,7 @@ import pytest
 
 from atelier.errors import AtelierError
 from atelier.settings.schema import Params
-from tasks.inputs import Inputs, refuse_changed
+from tasks.inputs import Inputs
 from tasks.stage import Stage, main
 from tests.flows.toys import ROOT
 
@@ -99,7 +99,7 @@ def test_an_edit_of_anything_that_dvc_yaml_lists_refuses_the_result(edit, named)
     inputs = Inputs.read("train")
     edit()
     with pytest.raises(AtelierError, match=named):
-        refuse_changed(inputs)
+        inputs.refuse_changed()
 
 
 @pytest.mark.parametrize("edit", [
@@ -111,14 +111,14 @@ def test_an_edit_of_anything_that_dvc_yaml_lists_refuses_the_result(edit, named)
 def test_an_edit_of_anything_else_does_not(edit):
     inputs = Inputs.read("train")
     edit()
-    refuse_changed(inputs)
+    inputs.refuse_changed()
 
 
 def test_what_is_put_back_in_time_does_not_count():
     inputs = Inputs.read("train")
     for text in ("loss = 2\n", FILES["atelier/losses.py"]):
         put("atelier/losses.py", text)()
-    refuse_changed(inputs)
+    inputs.refuse_changed()
 
 
 def test_many_edits_are_told_in_a_line():
@@ -126,7 +126,7 @@ def test_many_edits_are_told_in_a_line():
     for number in range(9):
         put(f"atelier/networks/n{number}.py", "")()
     with pytest.raises(AtelierError, match=r"n0\.py, .*n4\.py and 4 more were edited"):
-        refuse_changed(inputs)
+        inputs.refuse_changed()
 
 
 def test_without_a_stage_in_dvc_yaml_its_section_is_what_counts():
@@ -134,7 +134,7 @@ def test_without_a_stage_in_dvc_yaml_its_section_is_what_counts():
     inputs = Inputs.read("train")
     replaced("lr: 0.0002", "lr: 0.1")()
     with pytest.raises(AtelierError, match="the section train was edited"):
-        refuse_changed(inputs)
+        inputs.refuse_changed()
 
 
 def test_a_stage_whose_code_was_edited_meanwhile_fails_and_keeps_what_it_may_go_on_from(capsys):
@@ -161,8 +161,8 @@ def test_code_that_was_edited_while_it_was_imported_is_refused_before_any_work(t
     shutil.copytree(ROOT / "tasks", "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     script = (
         "import sys; sys.path.insert(0, '.'); from tasks.inputs import *\n"
-        "inputs = Inputs.read('train'); refuse_edited_at_start(inputs); print('as it was', flush=True)\n"
-        "Path('atelier/losses.py').touch(); refuse_edited_at_start(inputs)"
+        "inputs = Inputs.read('train'); inputs.refuse_edited_at_start(); print('as it was', flush=True)\n"
+        "Path('atelier/losses.py').touch(); inputs.refuse_edited_at_start()"
     )
     shutil.rmtree("atelier")  # the real one, which the copy of tasks imports
     (tree / "atelier").symlink_to(ROOT / "atelier")
