@@ -61,13 +61,10 @@ def run(stage: Stage) -> str:
         write_sheet(directory / "held_out.png", held_out[:GRID_PICTURES])
         write_sheet(directory / "nearest.png", pairs_with_nearest(pictures, training, nearest), columns=8)
         write_bytes(directory / "summary.txt", summary_table(quality).encode())
-    panel = {
-        "kid": quality.kid,
-        "kid_coarse": quality.kid_coarse,
-        "coverage": quality.coverage,
-        "memorisation": quality.memorisation,
-    }
-    words = [f"{name} {metric.value:.3g} (real {metric.floor:.3g})" for name, metric in panel.items()]
+    words = []
+    for name in ("kid", "kid_coarse", "coverage", "memorisation"):
+        metric: Metric = getattr(quality, name)
+        words.append(f"{name} {metric.value:.3g} (real {metric.floor:.3g})")
     if isinstance(inception, Inception):
         words.append(f"FID {metrics['inception']['fid']:.4g}")
     return f"{counted(len(pictures), 'picture')}, {quality.in_words}: {', '.join(words)}"
@@ -105,8 +102,7 @@ def load_inception(params: Evaluate, device: torch.device) -> Inception | Incept
 def pairs_with_nearest(pictures: Pixels, training: Pixels, nearest: NearestPaintings) -> Pixels:
     """Each picture followed by its nearest training painting, in order of their distance."""
     order = np.argsort(nearest.distances, kind="stable")[:PAIRS]
-    paintings = training[nearest.rows[order]]
-    mirrored = nearest.mirrored[order]
+    paintings, mirrored = training[nearest.rows[order]], nearest.mirrored[order]
     paintings[mirrored] = paintings[mirrored][:, :, ::-1]
     pairs = np.stack([pictures[order], paintings], 1)
     return pairs.reshape(-1, *pairs.shape[2:])

@@ -3,7 +3,6 @@
 Every picture carries the recipe that it was painted from.
 """
 
-import functools
 import shutil
 from collections.abc import Iterable
 
@@ -32,13 +31,10 @@ from atelier.paths import ARTWORKS, CONTACT_SHEET, DISCRIMINATOR, GENERATOR
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
-from atelier.progress import Progress
 from atelier.provenance.facts import PickFacts, Provenance
 from atelier.settings.schema import Generate
 from tasks.stage import Stage, main
 from tasks.states import facts_of, key_of
-
-CONTACT_SHEET = CONTACT_SHEET
 
 
 def run(stage: Stage) -> str:
@@ -46,8 +42,7 @@ def run(stage: Stage) -> str:
     params = stage.params.generate
     device = deterministic_device(stage.name, params.device)
     generator, model = load_painter(GENERATOR, device)
-    indices = _indices(params, generator, device)
-    pick = _pick_facts(params)
+    indices, pick = _indices(params, generator, device)
     pictures = (provenance_of(model, Recipe.of(params, params.seed, index), pick) for index in indices)
     height, width = size_px(generator, Recipe.of(params, params.seed, 0))
     if is_mural(height, width):
@@ -57,27 +52,20 @@ def run(stage: Stage) -> str:
     return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
 
 
-def _indices(params: Generate, generator: nn.Module, device: torch.device) -> Iterable[int]:
-    """The indices of the pictures to write: 0 to count − 1, or the best of each group of candidates.
+def _indices(params: Generate, generator: nn.Module, device: torch.device) -> tuple[Iterable[int], PickFacts | None]:
+    """The indices of the pictures to write, 0 to count − 1 or the best of each group, and the provenance of the choice.
 
     Raises AtelierError at once if there is no discriminator to pick by.
     """
     if params.pick is None:
-        return range(params.count)
-    judge = Judge(DISCRIMINATOR, device)
+        return range(params.count), None
+    judge, pick = Judge(DISCRIMINATOR, device), Pick.parse(params.pick)
 
     def score(index: int) -> float:
         return judge.score(paint(generator, Recipe.of(params, params.seed, index)))
 
-    return best_of(Pick.parse(params.pick), params.count, score)
-
-
-def _pick_facts(params: Generate) -> PickFacts | None:
-    """What the provenance stores of `generate.pick`."""
-    if params.pick is None:
-        return None
-    pick = Pick.parse(params.pick)
-    return PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
+    facts = PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
+    return best_of(pick, params.count, score), facts
 
 
 def _write_murals(stage: Stage, generator: nn.Module, pictures: list[Provenance], height: int, width: int) -> str:
@@ -92,7 +80,10 @@ def _write_murals(stage: Stage, generator: nn.Module, pictures: list[Provenance]
         finished = {}
         for number, (folder, picture) in enumerate(folders.items(), 1):
             note = f"mural {number:,} of {len(pictures):,}"
-            on_statistics = functools.partial(_show_statistics, progress, note)
+
+            def on_statistics(share: float, note: str = note) -> None:
+                progress.advance(0, f"{note}, statistics {share:.0%}")  # the bar does not move meanwhile
+
             painting = Painting(generator, picture.latent, on_statistics, folder / STATISTICS_FILE)
             tif = make_mural(painting, picture, folder, progress, note)
             finished[f"{artwork_name(picture)}.tif"] = tif
@@ -106,11 +97,6 @@ def _write_murals(stage: Stage, generator: nn.Module, pictures: list[Provenance]
     stage.refuse_changed()
     shutil.rmtree(stage.state)
     return f"{counted(len(pictures), 'mural')} of {width:,} × {height:,} px, seed {pictures[0].latent.seed}"
-
-
-def _show_statistics(progress: Progress, note: str, share: float) -> None:
-    """Show the share of the canvas's statistics that is computed, beside the bar, which does not move meanwhile."""
-    progress.advance(0, f"{note}, statistics {share:.0%}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """Stage scrape: reads the source's metadata and writes the catalog and its coverage report."""
 
+import functools
 import hashlib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from atelier.data.catalog import Work, write_catalog
+from atelier.data.catalog import write_catalog
 from atelier.data.coverage import SourceWorks, coverage_report
 from atelier.data.folder import read_folder
 from atelier.errors import AtelierError, counted
 from atelier.files import write_json
 from atelier.gallery.server import GENRE, serve, virtual_url
 from atelier.paths import CATALOG, COVERAGE
+from atelier.progress import Progress
 from atelier.settings.load import csv_file, image_folder
 from atelier.settings.schema import Folder, Gallery, WikiArt
 from atelier.web.client import PoliteClient
@@ -24,6 +27,11 @@ from tasks.stage import Stage, main
 
 RETRIES = 5  # half a minute with back-off: enough for a short failure, short enough for a machine that is offline
 TIMEOUT_S = 30.0
+ADVICE = {  # for a source that gave no works
+    "wikiart": "check the slug, scrape.wikiart.rights and scrape.wikiart.limit",
+    "folder": "check scrape.folder.path, and that scrape.folder.catalog names files relative to it",
+    "gallery": "check scrape.gallery.works",
+}
 
 
 def run(stage: Stage) -> str:
@@ -39,7 +47,7 @@ def run(stage: Stage) -> str:
     incomplete = "; ".join(found.incomplete)
     if not found.works:
         why = "; ".join(reason for reason in (skipped, incomplete) if reason)
-        raise AtelierError(f"{source} gave no works{f' ({why})' if why else ''}: {_advice(params.source)}")
+        raise AtelierError(f"{source} gave no works{f' ({why})' if why else ''}: {ADVICE[params.source]}")
     write_catalog(found.works, CATALOG)
     write_json(COVERAGE, coverage_report(params.source, source, found))
     for note in found.notes:
@@ -74,18 +82,13 @@ def _read_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, S
         closing(ResponseCache.of_site(stage.state, wikiart.base_url, _print)) as cache,
         stage.progress(wikiart.limit or 1, "works") as progress,
     ):
-
-        def report_progress(done: int, expected: int, note: str = "") -> None:
-            progress.total = expected
-            progress.update(done, note)
-
         found = harvest(
             CachedClient(client, cache, snapshot),
             query,
             free_only=wikiart.rights == "public-domain",
             limit=wikiart.limit,
             tell=_print,
-            on_progress=report_progress,
+            on_progress=functools.partial(_update, progress),
         )
     _print(f"{counted(budget.spent - before, 'request')} in this run, {budget.spent:,} for this question in all")
     return f"the {query.kind} {query.slug} at {wikiart.base_url}", found
@@ -93,12 +96,9 @@ def _read_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, S
 
 def _query(wikiart: WikiArt) -> Query:
     """The one list named in params.yaml; the schema has checked that it is one."""
-    if wikiart.genre:
-        return Query("genre", wikiart.genre)
-    if wikiart.style:
-        return Query("style", wikiart.style)
-    assert wikiart.artist
-    return Query("artist", wikiart.artist)
+    kinds: tuple[Literal["genre", "style", "artist"], ...] = ("genre", "style", "artist")
+    (query,) = (Query(kind, slug) for kind in kinds if (slug := getattr(wikiart, kind)))
+    return query
 
 
 def _read_gallery(stage: Stage, gallery: Gallery) -> tuple[str, SourceWorks]:
@@ -114,44 +114,27 @@ def _read_gallery(stage: Stage, gallery: Gallery) -> tuple[str, SourceWorks]:
             [Query("genre", GENRE), *styles],
             on_progress=lambda done, expected: progress.update(done),
         )
-    works = [_as_gallery_work(work, base_url) for work in found.works]
+    works = []
+    for work in found.works:  # without the port, and in the public domain: their painter is fictional
+        image_url, page_url = virtual_url(work.image_url, base_url), virtual_url(work.page_url, base_url)
+        works.append(replace(work, image_url=image_url, page_url=page_url, rights="public-domain", source="gallery"))
     return f"the built-in archive {gallery.seed}", replace(found, works=works)
-
-
-def _as_gallery_work(work: Work, base_url: str) -> Work:
-    """The work with URLs without the port, and in the public domain: its painter is fictional."""
-    return replace(
-        work,
-        image_url=virtual_url(work.image_url, base_url),
-        page_url=virtual_url(work.page_url, base_url),
-        rights="public-domain",
-        source="gallery",
-    )
 
 
 def _read_folder(stage: Stage, folder: Folder) -> tuple[str, SourceWorks]:
     with stage.progress(1, "files") as progress:
-
-        def report_progress(done: int, expected: int) -> None:
-            progress.total = expected
-            progress.update(done)
-
+        report_progress = functools.partial(_update, progress)
         found = read_folder(image_folder(folder), csv_file(folder), report_progress, studio=Path.cwd())
     return f"a folder of images{' with a CSV' if folder.catalog else ''}", found
 
 
+def _update(progress: Progress, done: int, expected: int, note: str = "") -> None:
+    progress.total = expected
+    progress.update(done, note)
+
+
 def _print(sentence: str) -> None:
     print(f"scrape: {sentence}")
-
-
-def _advice(source: str) -> str:
-    match source:
-        case "wikiart":
-            return "check the slug, scrape.wikiart.rights and scrape.wikiart.limit"
-        case "folder":
-            return "check scrape.folder.path, and that scrape.folder.catalog names files relative to it"
-        case _:
-            return "check scrape.gallery.works"
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def run(stage: Stage) -> str:
     if not artworks and not murals:
         raise AtelierError(f"{ARTWORKS} holds no pictures: `dvc repro generate` makes them")
     printer = open_printer(stage, params)
-    sizes = Counter(print_size_px(provenance, params) for provenance in artworks.values())
+    sizes_px = {path: print_size_px(provenance, params) for path, provenance in artworks.items()}
+    sizes = Counter(sizes_px.values())
     for (width, height), count in sizes.items():
         if warning := resolution_warning(width, height, count, params):
             print(f"{stage.name}: {warning}")
@@ -49,7 +50,7 @@ def run(stage: Stage) -> str:
         for number, (path, provenance) in enumerate(artworks.items(), 1):
             note = f"print {number:,} of {len(artworks):,}"
             if (made / path.name).is_file():
-                progress.count_resumed(megapixels[print_size_px(provenance, params)], note)
+                progress.count_resumed(megapixels[sizes_px[path]], note)
                 continue
 
             def report(pixels: float, note: str = note) -> None:
