@@ -8,7 +8,7 @@ import json
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -84,10 +84,10 @@ def check_packages(required: list[str] | None = None) -> Finding:
 def check_torch(built_for: str | None, works: bool, driver: str | None) -> Finding:
     """Compare the CUDA version that torch was `built_for` with the version of the NVIDIA `driver`; None means none."""
     version = torch.__version__
+    if built_for is None and driver:
+        message = f"{version}, built without CUDA, beside an NVIDIA driver {driver}"
+        return Finding("torch", "warning", message, "install requirements.lock's torch: `make setup`")
     if built_for is None:
-        if driver:
-            message = f"{version}, built without CUDA, beside an NVIDIA driver {driver}"
-            return Finding("torch", "warning", message, "install requirements.lock's torch: `make setup`")
         return Finding("torch", "ok", f"{version}, for CPUs")
     if driver is None:
         return Finding("torch", "ok", f"{version} for CUDA {built_for}; no NVIDIA driver, so it uses the CPU")
@@ -105,17 +105,9 @@ def check_torch(built_for: str | None, works: bool, driver: str | None) -> Findi
 def check_processors() -> Iterator[Finding]:
     """Compute a matrix product on each GPU and report its memory; without a GPU, on the CPU."""
     if not torch.cuda.is_available():
-        yield _try_product("CPU", torch.device("cpu"), lambda: f"{torch.get_num_threads()} threads")
-        return
+        yield _try_product("CPU", torch.device("cpu"))
     for index in range(torch.cuda.device_count()):
-        device = torch.device("cuda", index)
-
-        def describe(device: torch.device = device) -> str:
-            free, total = torch.cuda.mem_get_info(device)
-            name = torch.cuda.get_device_name(device)
-            return f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-
-        yield _try_product(f"GPU {index}", device, describe)
+        yield _try_product(f"GPU {index}", torch.device("cuda", index))
 
 
 def check_disk(folder: Path, free_bytes: float) -> Finding:
@@ -137,14 +129,8 @@ def check_wikiart(params: Params) -> Finding:
     if params.scrape.source != "wikiart":
         return Finding("WikiArt", "ok", f"not asked, since scrape.source is {params.scrape.source}")
     try:
-        with PoliteClient(
-            site.base_url,
-            contact=site.contact,
-            rate_per_s=site.rate_per_s,
-            retries=0,
-            timeout_s=10,
-            may_train=site.may_train,
-        ) as client:
+        settings = site.model_dump(include={"contact", "rate_per_s", "may_train"})
+        with PoliteClient(site.base_url, retries=0, timeout_s=10, **settings) as client:
             client.fetch("/robots.txt", max_bytes=MAX_ROBOTS_BYTES)
     except FetchError as error:
         if error.kind != "missing":  # a site without robots.txt answers, too
@@ -154,12 +140,16 @@ def check_wikiart(params: Params) -> Finding:
     return Finding("WikiArt", "ok", f"{site.base_url} answers")
 
 
-def _try_product(what: str, device: torch.device, describe: Callable[[], str]) -> Finding:
+def _try_product(what: str, device: torch.device) -> Finding:
     try:
         if not _multiplies_correctly(device):
             fix = "its memory or its cooling may be failing: train elsewhere until it is looked at"
             return Finding(what, "wrong", "a matrix product on it gives wrong numbers", fix)
-        return Finding(what, "ok", f"{describe()}; a product of {MATRIX_SIZE}² numbers is right")
+        details = f"{torch.get_num_threads()} threads"
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            details = f"{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        return Finding(what, "ok", f"{details}; a product of {MATRIX_SIZE}² numbers is right")
     except RuntimeError as error:  # torch raises it for all errors of a device
         fix = "is another program using its memory? `nvidia-smi` lists them; else update the driver"
         return Finding(what, "wrong", str(error).splitlines()[0], fix)

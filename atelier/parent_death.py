@@ -6,6 +6,7 @@ exists; for a command that is not ours, this file runs as a script that checks: 
 Imports only the standard library at module level, because the script runs without packages.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -27,17 +28,16 @@ def die_with_starter() -> None:
     """
     import psutil
 
-    parent = os.getppid()
+    parent = starter = os.getppid()
     die_with(parent)
-    starter = parent
-    if _program_name(parent) in SHELLS:
-        starter = _parent_of(parent)
-        threading.Thread(target=_die_after_starter, args=(parent, starter), daemon=True).start()
+    with contextlib.suppress(psutil.Error):
+        if psutil.Process(parent).name().lstrip("-") in SHELLS:  # a login shell's name begins with a dash
+            starter = _parent_of(parent)
+            threading.Thread(target=_die_after_change, args=(parent, starter), daemon=True).start()
     if starter == 1:  # pid 1 adopts orphans, but in a container it may be dvc itself
-        try:
+        command: list[str] = []
+        with contextlib.suppress(psutil.Error):
             command = psutil.Process(1).cmdline()
-        except psutil.Error:
-            command = []
         if not any("dvc" in word for word in command):
             sys.exit(1)
 
@@ -47,32 +47,16 @@ def die_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
-        threading.Thread(target=_die_after_parent, args=(parent,), daemon=True).start()
+        threading.Thread(target=_die_after_change, args=(os.getpid(), parent), daemon=True).start()
     if os.getppid() != parent:  # it ended before the call above
         sys.exit(1)
 
 
-def _die_after_parent(parent: int) -> None:
-    while os.getppid() == parent:
+def _die_after_change(pid: int, parent: int) -> None:
+    """Kill this process when `pid` gets another parent than `parent`, which means that `parent` has ended."""
+    while _parent_of(pid) == parent:
         time.sleep(CHECK_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_after_starter(shell: int, starter: int) -> None:
-    """Kill this process when the shell gets another parent, which means that its starter has ended."""
-    while _parent_of(shell) == starter:
-        time.sleep(CHECK_INTERVAL_S)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _program_name(pid: int) -> str:
-    """Return the name of a process's program; empty where the process has ended."""
-    import psutil
-
-    try:
-        return str(psutil.Process(pid).name()).lstrip("-")  # a login shell's name begins with a dash
-    except psutil.Error:
-        return ""
 
 
 def _parent_of(pid: int) -> int:

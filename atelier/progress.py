@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -55,9 +54,7 @@ class Progress:
             self._task = self._bars.add_task(self.stage, total=self.total, completed=int(self.done), text="")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._show(time.monotonic(), last=True)
         if self._bars:
             self._bars.stop()
@@ -106,14 +103,10 @@ class Progress:
     def _text(self, last: bool) -> str:
         """Return the text beside the bar, which is also the text of a log line."""
         text = f"{self.done:,.10g}/{self.total:,.10g} {self.unit}, {self.rate:,.3g} {self.unit}/s"
-        text += "" if last else self._eta()
+        if self.rate and not last:
+            left_s = max(self.total - self.done, 0) / self.rate
+            text += f", ETA {int(left_s // 60)}:{int(left_s % 60):02d}"
         return f"{text}, {note}" if (note := str(self._note)) else text
-
-    def _eta(self) -> str:
-        if not self.rate:
-            return ""
-        left_s = max(self.total - self.done, 0) / self.rate
-        return f", ETA {int(left_s // 60)}:{int(left_s % 60):02d}"
 
     def _write_file(self, path: Path) -> None:
         state = {

@@ -5,6 +5,7 @@ one sets every key that any preset sets, to its own value or to the default, so 
 """
 
 import io
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +107,9 @@ def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
 
     Raises AtelierError, and leaves the file as it was, where it is wrong before or would be wrong after.
     """
-    before = load_params(path)
-    changes = [
-        Change(key, value_at(before, key), value) for key, value in values.items() if value_at(before, key) != value
-    ]
+    params = load_params(path)
+    before = {key: value_at(params, key) for key in values}
+    changes = [Change(key, before[key], value) for key, value in values.items() if before[key] != value]
     yaml = _yaml()
     document = yaml.load(path.read_text(encoding="utf-8"))
     for change in changes:
@@ -119,31 +119,26 @@ def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
     except ValidationError as error:
         raise AtelierError("\n".join(describe_errors(path, document, error, Params))) from None
     if changes:
-        write_bytes(path, _dump(yaml, document).encode())
+        text = io.BytesIO()
+        yaml.dump(document, text)
+        write_bytes(path, text.getvalue())
     return changes
 
 
 def with_values(params: Params, values: Mapping[str, Any]) -> Params:
     """Return a copy of the settings with other values at dotted keys. Raises AtelierError where one is wrong."""
-    yaml = _yaml()
-    document = yaml.load(_dump(yaml, params.model_dump()))
+    document = params.model_dump()
     for key, value in values.items():
         _set(document, key, value)
-    document = yaml.load(_dump(yaml, document))  # again, so that keys that were added have line numbers
     try:
         return Params.model_validate(to_plain(document))
     except ValidationError as error:
-        sentences = describe_errors(Path("params.yaml"), document, error, Params)
-        # without "params.yaml:12: ", the line of a text that was never saved
-        raise AtelierError("\n".join(sentence.split(": ", 1)[1] for sentence in sentences)) from None
+        raise AtelierError("\n".join(describe_errors(None, document, error, Params))) from None
 
 
 def value_at(params: Params, key: str) -> Any:
     """Return the value of a dotted key, for example "train.kimg"."""
-    value: Any = params
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+    return operator.attrgetter(key)(params)
 
 
 def format_value(value: Any) -> str:
@@ -157,13 +152,13 @@ def format_value(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _set(document: CommentedMap, key: str, value: Any) -> None:
+def _set(document: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key in place, adding sections that the file leaves out."""
     *sections, last = key.split(".")
     node = document
     for section in sections:
         node = node.setdefault(section, CommentedMap())
-        if not isinstance(node, CommentedMap):
+        if not isinstance(node, dict):
             raise AtelierError(f"params.yaml has no {key}: {section} is no section")
     if isinstance(value, list):
         value = CommentedSeq(value)
@@ -171,12 +166,6 @@ def _set(document: CommentedMap, key: str, value: Any) -> None:
     if isinstance(node.get(last), DoubleQuotedScalarString) and isinstance(value, str):
         value = DoubleQuotedScalarString(value)
     node[last] = value
-
-
-def _dump(yaml: YAML, document: Any) -> str:
-    text = io.StringIO()
-    yaml.dump(document, text)
-    return text.getvalue()
 
 
 def _yaml() -> YAML:
@@ -191,8 +180,6 @@ class _Representer(RoundTripRepresenter):
     """Writes None as the word null, as the shipped params.yaml has it."""
 
 
-def _represent_null(representer: RoundTripRepresenter, _: None) -> Any:
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
-_Representer.add_representer(type(None), _represent_null)
+_Representer.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
@@ -17,6 +17,7 @@ from atelier.errors import AtelierError, join_with_or
 from atelier.settings.schema import Folder, Params
 
 GIT_CONFLICT = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 STUDIO_FOLDERS = ("data", ".atelier", ".dvc", ".git")  # written by the stages, DVC and git
 
 Keys = Sequence[int | str]
@@ -117,8 +118,11 @@ def to_plain(node: Any) -> Any:
     return node
 
 
-def describe_errors(path: Path, document: Any, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    """Yield a sentence for each mistake that `model` found in `document`, which `read_yaml` returned."""
+def describe_errors(path: Path | None, document: Any, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """Yield a sentence for each mistake that `model` found in `document`.
+
+    With `path`, the document is one that `read_yaml` returned, and each sentence begins with the path and the line.
+    """
     seen = set()
     for problem in error.errors():
         keys = _keys_in_document(document, problem["loc"])
@@ -127,17 +131,16 @@ def describe_errors(path: Path, document: Any, error: ValidationError, model: ty
         seen.add(keys)
         name = ".".join(str(key) for key in keys)
         if problem["type"] == "value_error":  # raised by a validator of ours, whose message begins with the key
-            message = str(problem["ctx"]["error"])
-            named = tuple(message.split(" ", 1)[0].rstrip(":").split("."))
-            yield f"{path}:{_line_of(document, named)}: {message}"
+            sentence = str(problem["ctx"]["error"])
+            keys = tuple(sentence.split(" ", 1)[0].rstrip(":").split("."))
         elif problem["type"] == "extra_forbidden":
             known = list(fields_at(model, keys[:-1]))
             close = difflib.get_close_matches(str(keys[-1]), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-            yield f"{path}:{_line_of(document, keys)}: {name} is an unknown key; {hint}"
+            sentence = f"{name} is an unknown key; {hint}"
         else:
-            value, allowed = _value_at(document, keys), allowed_values(model, keys)
-            yield f"{path}:{_line_of(document, keys)}: {name} holds {value!r}; it may hold {allowed}"
+            sentence = f"{name} holds {_value_at(document, keys)!r}; it may hold {allowed_values(model, keys)}"
+        yield f"{path}:{_line_of(document, keys)}: {sentence}" if path else sentence
 
 
 def allowed_values(model: type[BaseModel], keys: Sequence[int | str]) -> str:
@@ -234,15 +237,11 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
 
 
 def _bounds(metadata: Sequence[Any]) -> str:
-    words = []
-    for item in (part for entry in metadata for part in getattr(entry, "metadata", [entry])):
-        match item:
-            case Ge():
-                words.append(f"at least {item.ge:.12g}")
-            case Gt():
-                words.append(f"above {item.gt:.12g}")
-            case Le():
-                words.append(f"at most {item.le:.12g}")
-            case Lt():
-                words.append(f"below {item.lt:.12g}")
+    bounds = [part for entry in metadata for part in getattr(entry, "metadata", [entry])]
+    words = [
+        f"{words} {getattr(bound, name):.12g}"
+        for bound in bounds
+        for name, words in BOUNDS.items()
+        if hasattr(bound, name)
+    ]
     return " " + " and ".join(words) if words else ""
