@@ -45,7 +45,8 @@ def pick_deterministic_device(wanted: str) -> tuple[torch.device, str]:
     """Do as `pick_device`, and make torch deterministic there for the rest of the process."""
     device, why = pick_device(wanted)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    torch.use_deterministic_algorithms(True)
+    # as `use_deterministic_algorithms`, without its import of torch's compiler, which takes seconds
+    torch.set_deterministic_debug_mode("error")
     # no code of ours reads uninitialised memory, and filling it takes a fortieth of a training step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # full float32; train.precision chooses faster, coarser arithmetic

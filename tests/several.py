@@ -98,7 +98,7 @@ def train_all(folder: Path, group: ProcessGroup) -> str:
 
     At last the second process runs out of memory, with networks that can repeat the step and with some that cannot.
     """
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     features.SMALLEST_SIDE_PX = 32  # as the fixture judged_small does in the test's own process
     for name in PLANS:
         results = {

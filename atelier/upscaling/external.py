@@ -191,9 +191,9 @@ def _enlarge_tile(external: External, images: Tensor) -> Tensor:
     descriptor = external.descriptor
     # a copy, because a few networks write into their input
     images = images.clone(memory_format=torch.contiguous_format).to(descriptor.device)
-    strict = torch.are_deterministic_algorithms_enabled()
+    mode = torch.get_deterministic_debug_mode()
     # some operations of external networks have no deterministic implementation
-    torch.use_deterministic_algorithms(strict, warn_only=True)
+    torch.set_deterministic_debug_mode("warn" if mode else "default")
     try:
         with torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(0)  # a few networks draw noise
@@ -202,7 +202,7 @@ def _enlarge_tile(external: External, images: Tensor) -> Tensor:
             else:
                 enlarged = descriptor(images)
     finally:
-        torch.use_deterministic_algorithms(strict)
+        torch.set_deterministic_debug_mode(mode)
     return enlarged.float().cpu()
 
 
