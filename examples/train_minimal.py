@@ -13,11 +13,10 @@ import torch
 
 from atelier.data.dataset import open_dataset
 from atelier.networks import NetworkConfig, make_networks
-from atelier.networks.latent_field import inputs_of, render_seed
+from atelier.networks.latent_field import render_seed
 from atelier.pictures.sheets import write_sheet
-from atelier.training.augment import Augment
-from atelier.training.data import ResidentData
-from atelier.training.ema import Ema
+from atelier.training.data import Augment, ResidentData
+from atelier.training.initial import Ema
 from atelier.training.losses import NonSaturating
 from atelier.training.optimizers import make_optimizer
 from atelier.training.state import generator_for
@@ -41,7 +40,7 @@ def main(dataset: Path, sheet: Path, steps: int) -> None:
     ema = Ema(generator, decay=0.9995)
 
     def latents(number: int) -> torch.Tensor:
-        return torch.randn(BATCH, inputs_of(generator), generator=generator_for("z", SEED, number)).to(device)
+        return torch.randn(BATCH, generator.inputs, generator=generator_for("z", SEED, number)).to(device)
 
     for number in range(steps):
         draws = generator_for("augment", SEED, number)

@@ -6,9 +6,8 @@ has no scheduler state to restore.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +65,9 @@ class TrainingPlan:
     @property
     def depends_on_length(self) -> bool:
         """Whether a longer training differs from a shorter one from its first step on."""
-        warm = bool(self.warm_start)
         by_size = bool(self.augment) and self.augment_probability == "by-size"
-        return bool(self.lr_decay) or self.beta2 == "rising" or self.loss == "relativistic" or by_size or warm
+        schedules = self.lr_decay or self.warm_start or self.beta2 == "rising" or self.loss == "relativistic"
+        return bool(schedules) or by_size
 
     @property
     def warm_steps(self) -> int:
@@ -91,9 +90,7 @@ class TrainingPlan:
 
     def adversarial_loss(self) -> AdversarialLoss:
         """The loss of this plan."""
-        if self.loss == "nonsaturating":
-            return NonSaturating()
-        return Relativistic(self.start_gamma())
+        return NonSaturating() if self.loss == "nonsaturating" else Relativistic(self.start_gamma())
 
     def start_gamma(self) -> float:
         """The weight of the relativistic loss's penalties at the start of the training."""
@@ -106,8 +103,8 @@ def training_plan(params: Train, resolution: int, precision: Precision = "float3
     `train.generation` enters the seed.
     """
     network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
-    recipe = recipe_for(params, network)
-    recipe = recipe.override({name: getattr(params, name) for name in asdict(recipe)})
+    settings = asdict(recipe_for(params, network))
+    settings |= {name: getattr(params, name) for name in settings if getattr(params, name) != "auto"}
     return TrainingPlan(
         network=network,
         seed=params.seed + params.generation * 2**31,
@@ -123,7 +120,7 @@ def training_plan(params: Train, resolution: int, precision: Precision = "float3
         minutes=params.minutes,
         on_collapse=params.on_collapse,
         precision=precision,
-        **asdict(recipe),
+        **settings,
     )
 
 
@@ -140,10 +137,6 @@ class Recipe:
     optimizer: Literal["adam", "muon"]
     warm_start: float
 
-    def override(self, settings: Mapping[str, Any]) -> Self:
-        """This recipe, with those of `settings` that are not `auto`."""
-        return replace(self, **{name: value for name, value in settings.items() if value != "auto"})
-
 
 # DCGAN's loss and Adam (arXiv 1511.06434); the rest as measured in docs/training.md
 DCGAN = Recipe(
@@ -151,15 +144,13 @@ DCGAN = Recipe(
     optimizer="adam", warm_start=0.0,
 )  # fmt: skip
 
-SKETCH = replace(DCGAN, optimizer="muon", warm_start=0.25)
-
 # arXiv 2501.05441, and its train.py; the average is EDM2's (arXiv 2312.02696)
 R3GAN = Recipe(
     loss="relativistic", lr_decay="cosine", beta1=0.0, beta2="rising", ema="power", augment_probability="by-size",
     optimizer="adam", warm_start=0.0,
 )  # fmt: skip
 
-RECIPES: Mapping[str, Recipe] = {"sketch": SKETCH, "dcgan": DCGAN, "r3gan": R3GAN}
+RECIPES = {"sketch": replace(DCGAN, optimizer="muon", warm_start=0.25), "dcgan": DCGAN, "r3gan": R3GAN}
 
 
 def recipe_for(params: Train, network: NetworkConfig) -> Recipe:
@@ -169,10 +160,7 @@ def recipe_for(params: Train, network: NetworkConfig) -> Recipe:
 
 
 def lr_scale(decay: float | Literal["cosine"], seen: int, images: int) -> float:
-    """The factor of the learning rates after `seen` of `images`.
-
-    It falls linearly to 0 over the last share `decay` of the training, or along a cosine to a quarter.
-    """
+    """The factor of the rates after `seen` of `images`: falls to 0 over the last share `decay`, or along a cosine."""
     if decay == "cosine":
         return cosine(1, LR_END_SCALE, seen / images)
     left = max(images - seen, 0) / images
@@ -194,7 +182,11 @@ def pick_precision(wanted: Precision | Literal["auto"], device: torch.device) ->
 
     Raises AtelierError where the device cannot compute in the wanted precision.
     """
-    fast = _has_fast_bfloat16(device)
+    fast = False
+    if device.type == "cuda":
+        fast = bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    elif device.type == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if wanted == "auto":
         reason = "which this device is made for" if fast else "since this device is not made for bfloat16"
         return ("bfloat16" if fast else "float32"), reason
@@ -211,8 +203,7 @@ def pick_precision(wanted: Precision | Literal["auto"], device: torch.device) ->
 def in_precision(network: nn.Module, precision: Precision) -> nn.Module:
     """The network computing in `precision`, with float32 inputs and outputs. The weights are the same tensors.
 
-    Weights, gradients, optimisers, averages, losses and penalties are float32 in either case. In bfloat16 only what
-    lies between the network's input and output is rounded, to 8 significant bits, and sums are not.
+    In bfloat16, what lies between the network's input and output is rounded to 8 significant bits, except for sums.
     """
     return network if precision == "float32" else _InBfloat16(network)
 
@@ -226,11 +217,3 @@ class _InBfloat16(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16):
             y: Tensor = self.network(x)
         return y.float()
-
-
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False

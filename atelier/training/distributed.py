@@ -153,17 +153,15 @@ class SharedBatchNorm(nn.Module):
         means, variances = _gather(torch.stack([own_mean, own_var]), self._group).unbind(1)
         mean = means.mean(0)
         var = variances.mean(0) + (means - mean).square().mean(0)
-        self._update_running(mean.detach(), var.detach(), self._group.size * x.numel() // x.shape[1])
+        count = self._group.size * x.numel() // x.shape[1]
+        assert self.momentum is not None
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
         scale = self.weight * (var + self.eps).rsqrt()
         shift = self.bias - mean * scale
         return torch.addcmul(shift[:, None, None], x, scale[:, None, None]).to(x.dtype)
-
-    @torch.no_grad()
-    def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
-        self.num_batches_tracked += 1
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
 
 
 def _gather(numbers: Tensor, group: ProcessGroup) -> Tensor:

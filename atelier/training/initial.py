@@ -1,44 +1,54 @@
 """What a training starts with: random or given weights, both networks on the device, optimisers, and the average.
 
-In a warm start the generator learns to reconstruct the training images before the adversarial training. The latent of
-an image is its whitened principal components at a low resolution. The generator learns to paint each
-image from its latent, so the adversarial training begins with the layout and colours of the paintings.
+In a warm start the generator learns to paint each training image from a latent of its own, the image's whitened
+principal components, so the adversarial training begins with the layout and colours of the paintings.
 """
 
+import copy
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from torch.optim.swa_utils import update_bn
 
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.model_store import DISCRIMINATOR_FILE, GENERATOR_FILE, SHIPPED_MODELS, STORED_NAME, content_hash
 from atelier.networks import NetworkConfig, make_networks, read_model, weights_fit
+from atelier.networks.latent_field import FieldGenerator
 from atelier.training.config import Rates, TrainingPlan, beta2_at
 from atelier.training.data import ResidentData
 from atelier.training.distributed import ProcessGroup
-from atelier.training.ema import Ema
 from atelier.training.optimizers import make_optimizer
 from atelier.training.state import generator_for
 
 # the facts about a model's training that enter the lineage of models that start from it
 LINEAGE_FACTS = ("kimg", "seed", "generation", "dataset_sha256", "imported", "start")
+POWER = 16.97  # σ_rel 0.05: the average covers about a twentieth of the training so far (arXiv 2312.02696 §3.1)
+
+SIDE_PX = 32  # images are reduced to this side for the principal component analysis
+MAX_ANALYSED = 4000  # images
+LOADED_AT_ONCE = 128  # images in memory as floats at their own size
+ITERATIONS, OVERSAMPLED = 4, 10  # of the randomised decomposition (Halko et al., arXiv 0909.4061)
+MIN_DEVIATION = 1e-6  # replaces the deviation of a component in which all images agree
+JITTER_STD = 0.1  # of the noise added to an image's components
 
 
 @dataclass(frozen=True)
 class Networks:
     """Generator and discriminator, their optimisers, and the generator's running average."""
 
-    generator: nn.Module
+    generator: FieldGenerator
     discriminator: nn.Module
     optimizer_g: Optimizer
     optimizer_d: Optimizer
-    ema: Ema
+    ema: "Ema"
 
     @classmethod
     def create(cls, plan: TrainingPlan, start: "Start | None", device: torch.device) -> Self:
@@ -47,16 +57,14 @@ class Networks:
             torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
             generator, discriminator = make_networks(plan.network)
         if start:
-            start.load_into(generator, discriminator)
-        # convolutions are fastest with channels last
-        generator, discriminator = (
-            network.to(device).to(memory_format=torch.channels_last) for network in (generator, discriminator)
-        )
-        betas = (plan.beta1, beta2_at(plan.beta2, 0))
-        optimizer_g = make_optimizer(generator, plan.optimizer, plan.lr, plan.muon_lr, betas)
-        optimizer_d = make_optimizer(
-            discriminator, plan.optimizer, plan.lr_discriminator, plan.muon_lr_discriminator, betas
-        )
+            generator.load_state_dict(start.generator)
+            if start.discriminator:  # one that the model lacks keeps its random weights
+                discriminator.load_state_dict(start.discriminator)
+        for network in (generator, discriminator):
+            network.to(device).to(memory_format=torch.channels_last)  # in which convolutions are fastest
+        kind, betas = plan.optimizer, (plan.beta1, beta2_at(plan.beta2, 0))
+        optimizer_g = make_optimizer(generator, kind, plan.lr, plan.muon_lr, betas)
+        optimizer_d = make_optimizer(discriminator, kind, plan.lr_discriminator, plan.muon_lr_discriminator, betas)
         ema = Ema(generator, plan.ema)
         ema.has_own_statistics = start is not None
         return cls(generator, discriminator, optimizer_g, optimizer_d, ema)
@@ -73,6 +81,52 @@ class Networks:
                 group["lr"] = muon_lr * rates.scale
 
 
+class Ema:
+    """Keeps `average`, a running average of the weights and buffers of the generator, which is what paints.
+
+    `torch.optim.swa_utils.AveragedModel` is not used: its first update copies the weights instead of averaging them,
+    and each update copies a counter to the GPU, which waits until the GPU has finished the step.
+
+    Args:
+        network: the generator that is trained.
+        decay: of an exponential average, which warms up as min(decay, (1 + t) / (10 + t)) at step t, so that a short
+            training is not an average of its noise. With "power" it is (1 − 1/t)^(1 + POWER), which covers the same
+            share of a short and of a long training.
+    """
+
+    def __init__(self, network: FieldGenerator, decay: float | Literal["power"]) -> None:
+        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        self._decay = decay
+        # True for a loaded model until the first update: its batch norm statistics belong to its weights
+        self.has_own_statistics = False
+        self._pairs = list(zip(self.average.state_dict().values(), network.state_dict().values(), strict=True))
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the network after step `step`, counted from 0."""
+        self.has_own_statistics = False
+        if self._decay == "power":
+            decay = float((1 - 1 / (step + 1)) ** (1 + POWER))
+        else:
+            decay = min(self._decay, (1 + step) / (10 + step))
+        floats = [pair for pair in self._pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floats], [current for _, current in floats], 1 - decay)
+        for average, current in self._pairs:
+            if not average.is_floating_point():
+                average.copy_(current)
+
+    def calibrated(self, latents: Iterable[Tensor]) -> FieldGenerator:
+        """A copy of the average, in eval mode, whose batch norm statistics are measured on `latents`.
+
+        Averaged weights produce other activations than the weights that were averaged, so averaged statistics would not
+        fit them (Izmailov et al., arXiv 1803.05407 §3.2).
+        """
+        network = copy.deepcopy(self.average)
+        if not self.has_own_statistics:
+            update_bn(latents, network)
+        return network.eval()
+
+
 @dataclass(frozen=True)
 class Start:
     """The weights of a model that a training starts from.
@@ -81,16 +135,9 @@ class Start:
     made, and the lineage of the model that it started from itself, if any.
     """
 
-    network: NetworkConfig
     generator: dict[str, Tensor]
     discriminator: dict[str, Tensor] | None
     lineage: dict[str, Any]
-
-    def load_into(self, generator: nn.Module, discriminator: nn.Module) -> None:
-        """Load the weights into both networks. A discriminator that the model lacks keeps its random weights."""
-        generator.load_state_dict(self.generator)
-        if self.discriminator:
-            discriminator.load_state_dict(self.discriminator)
 
 
 def open_start(path: Path, network: NetworkConfig) -> Start:
@@ -117,40 +164,22 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
     has_discriminator = (path / DISCRIMINATOR_FILE).is_file()
     discriminator = read_model(path / DISCRIMINATOR_FILE)[1] if has_discriminator else None
     found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    _refuse_other_network(path, found, network, weights_fit(network, generator, discriminator))
+    fits = weights_fit(network, generator, discriminator)
+    if not fits or (found.arch, found.resolution) != (network.arch, network.resolution):
+        settings, required = (
+            json.dumps(dict(sorted(config.settings.items()))).replace('"', "") for config in (found, network)
+        )
+        raise AtelierError(
+            f"train.init_from: {path} is {found.arch} of {found.resolution} px, {settings}; params.yaml asks for "
+            f"{network.arch} of {network.resolution} px, {required}: set augment.resolution, train.arch and "
+            f"train.{found.arch} to the model's"
+        )
     lineage = {
         "generator_sha256": digest(path / GENERATOR_FILE),
         "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if has_discriminator else None,
         **{key: header[key] for key in LINEAGE_FACTS if key in header},
     }
-    return Start(found, generator, discriminator, lineage)
-
-
-def _refuse_other_network(path: Path, found: NetworkConfig, wanted: NetworkConfig, fits: bool) -> None:
-    """Raise AtelierError unless the weights fit the networks that params.yaml and the data set require."""
-    if fits and (found.arch, found.resolution) == (wanted.arch, wanted.resolution):
-        return
-    settings, required = (
-        json.dumps(dict(sorted(network.settings.items()))).replace('"', "") for network in (found, wanted)
-    )
-    raise AtelierError(
-        f"train.init_from: {path} is {found.arch} of {found.resolution} px, {settings}; params.yaml asks for "
-        f"{wanted.arch} of {wanted.resolution} px, {required}: set augment.resolution, train.arch and "
-        f"train.{found.arch} to the model's"
-    )
-
-
-SIDE_PX = 32  # images are reduced to this side for the principal component analysis
-
-MAX_ANALYSED = 4000  # images
-
-LOADED_AT_ONCE = 128  # images in memory as floats at their own size
-
-ITERATIONS, OVERSAMPLED = 4, 10  # of the randomised decomposition (Halko et al., arXiv 0909.4061)
-
-MIN_DEVIATION = 1e-6  # replaces the deviation of a component in which all images agree
-
-JITTER_STD = 0.1  # of the noise added to an image's components
+    return Start(generator, discriminator, lineage)
 
 
 class PrincipalLatents:
@@ -165,7 +194,11 @@ class PrincipalLatents:
         pixels = _reduced(data, analysed)
         mean = pixels.mean(0)
         pixels -= mean
-        directions = _principal_directions(pixels, nz, seed)
+        count = min(nz, len(pixels) - 1, pixels.shape[1])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed % 2**32)
+            rank = min(count + OVERSAMPLED, *pixels.shape)
+            directions = torch.svd_lowrank(pixels, rank, ITERATIONS)[2][:, :count]
         deviations = (pixels @ directions).norm(dim=0) / max(len(pixels) - 1, 1) ** 0.5
         scores = _reduced(data, torch.arange(len(data)), directions) - mean @ directions
         self._latents = scores / deviations.clamp_min(MIN_DEVIATION)
@@ -176,16 +209,6 @@ class PrincipalLatents:
         noise = torch.randn(len(items), self._nz, generator=draws)
         own = self._latents[items]
         return torch.cat([own + JITTER_STD * noise[:, : own.shape[1]], noise[:, own.shape[1] :]], 1)
-
-
-def _principal_directions(pixels: Tensor, nz: int, seed: int) -> Tensor:
-    """The first principal directions of centred rows, as columns: nz, or as many as the rows have."""
-    count = min(nz, len(pixels) - 1, pixels.shape[1])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**32)
-        rank = min(count + OVERSAMPLED, *pixels.shape)
-        _, _, directions = torch.svd_lowrank(pixels, rank, ITERATIONS)
-    return directions[:, :count]
 
 
 def _reduced(data: ResidentData, items: Tensor, directions: Tensor | None = None) -> Tensor:

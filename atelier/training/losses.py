@@ -18,10 +18,8 @@ Logs = dict[str, Tensor]  # the named means of one step, scalars without gradien
 
 
 class DiscriminatorLoss(NamedTuple):
-    """What the discriminator minimises, and the values of the step for losses.csv."""
-
-    loss: Tensor
-    logs: Logs
+    loss: Tensor  # what the discriminator minimises
+    logs: Logs  # the values of the step for losses.csv
 
 
 class AdversarialLoss(Protocol):

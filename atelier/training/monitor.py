@@ -1,19 +1,28 @@
-"""The curves of a training and what follows from them: the best snapshot, a collapse, advice, and the mean losses.
+"""The curves of a training and what follows from them: the best snapshot, a collapse, advice.
 
-Everything except `RunningMean` is computed from the rows of the curves alone, so a resumed training reaches the same
-conclusions.
+These are computed from the rows of the curves alone, so a resumed training reaches the same conclusions. `RunningMean`
+and `Previews` provide the rows: the mean losses, and the quality of the averaged generator, with sheets of its images.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
+from atelier.metrics.distances import QuickPanel
+from atelier.networks.latent_field import FieldGenerator, draw_inputs, render_batch
+from atelier.pictures import Pixels
+from atelier.pictures.sheets import write_sheet
+from atelier.training.initial import Ema
 from atelier.training.losses import Logs
+from atelier.training.state import generator_for
 
 Row = dict[str, float]  # of losses.csv or quality.csv, by column
 
@@ -22,14 +31,16 @@ MIN_BEST_COVERAGE = 0.25  # a training whose coverage was never above this canno
 CONSECUTIVE_ROWS = 2  # a single one may be chance
 MAX_ROLLBACKS = 3  # after which the settings are the likely cause
 
-GUESSING_LOSS_D = {
-    "relativistic": math.log(2),
-    "nonsaturating": 2 * math.log(2),
-}  # of a discriminator that guesses
+GUESSING_LOSS_D = {"relativistic": math.log(2), "nonsaturating": 2 * math.log(2)}  # of one that guesses
 GUESSING_TOLERANCE = 0.02  # relative
 OVERFIT_LOSS_D = {"relativistic": 0.1, "nonsaturating": 0.5}
 VANISHING_LOSS_D = 0.02  # leaves the generator no gradient
 RISING_ROWS = 3  # of a growing loss_g
+
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 16, 64  # latents on which batch norm statistics are measured
+SHEET_SEED, SHEET_COUNT = 0, 64
+QUALITY_SEED = 1
+MIN_QUALITY_IMAGES = 32  # with few held-out paintings, coverage is a mean over several groups of images
 
 PINNED = {
     "relativistic": "D-loss pinned at ln 2 (0.69) or above: the penalties leave the discriminator no say, gamma is too "
@@ -89,10 +100,7 @@ def best(quality: Sequence[Row]) -> Row | None:
 
 
 def snapshots_to_keep(quality: Sequence[Row]) -> list[Row]:
-    """The snapshots whose states may still be needed; the first is the best.
-
-    The second is the best one without the last row, which is needed if the training goes back to before that row.
-    """
+    """The snapshots whose states may still be needed: the best, and the best before the last, for going back."""
     return [row for row in (best(quality), best(quality[:-1])) if row]
 
 
@@ -109,8 +117,8 @@ def collapse(quality: Sequence[Row]) -> str | None:
 def rollback_target(policy: str, curves: Curves, what: str, diverged: bool) -> Row | None:
     """The snapshot to go back to after a collapse, by `train.on_collapse`; None to continue as if nothing had happened.
 
-    Raises AtelierError, with `what` as its first sentence, where the policy ends the training, and where it has
-    `diverged`, so that weights or losses are not finite, and there is no snapshot to go back to.
+    Raises AtelierError, which begins with `what`, where the policy ends the training, and where weights or losses are
+    not finite (`diverged`) and there is no snapshot to go back to.
     """
     top = best(curves.quality)
     if policy == "rollback" and top and len(curves.rollbacks) < MAX_ROLLBACKS:
@@ -193,3 +201,52 @@ class RunningMean:
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that a resumable state keeps."""
         return {"sums": self._sums, "steps": self._steps}
+
+
+class Previews:
+    """Sheets and quality scores of the averaged generator during training, always with the same latents.
+
+    At most `samples` images are compared with the held-out paintings of `dataset`.
+    """
+
+    def __init__(self, ema: Ema, dataset: PackedDataset, samples: int, device: torch.device) -> None:
+        self._ema, self._device = ema, device
+        self._dataset, self._samples = dataset, samples
+        self._panel: QuickPanel | None = None
+        self._generator: FieldGenerator | None = None
+        self._calibrated_for: list[Tensor] = []
+
+    def generator(self) -> FieldGenerator:
+        """The averaged generator, in eval mode, with batch norm statistics measured on 1,024 latents.
+
+        The result is kept until the average changes.
+        """
+        state = [torch.tensor(self._ema.has_own_statistics), *self._ema.average.state_dict().values()]
+        if self._generator is None or not all(map(torch.equal, state, self._calibrated_for)):
+            size = (CALIBRATION_BATCH, self._ema.average.inputs)
+            draws = (generator_for("calibrate", index) for index in range(CALIBRATION_BATCHES))
+            latents = (torch.randn(size, generator=generator).to(self._device) for generator in draws)
+            self._generator = self._ema.calibrated(latents)
+            self._calibrated_for = [tensor.clone() for tensor in state]
+        return self._generator
+
+    def draw_sheet(self, path: Path, batch: int) -> None:
+        """Write a sheet of 64 images, generated `batch` at a time."""
+        write_sheet(path, self._generate(SHEET_SEED, SHEET_COUNT, batch))
+
+    def quality(self, batch: int) -> dict[str, float]:
+        """The columns of quality.csv except kimg, of images generated `batch` at a time.
+
+        There are as many images as held-out paintings, but at least MIN_QUALITY_IMAGES and at most `samples`.
+        """
+        training, held_out = self._dataset.train.images, self._dataset.held_out.images
+        if self._panel is None:
+            self._panel = QuickPanel(training, held_out, self._device, QUALITY_SEED)
+        count = min(self._samples, max(MIN_QUALITY_IMAGES, len(held_out)))
+        return asdict(self._panel.scores(self._generate(QUALITY_SEED, count, batch)))
+
+    def _generate(self, seed: int, count: int, batch: int) -> Pixels:
+        """The images of this seed: (count, H, W, 3)."""
+        generator = self.generator()
+        z = torch.cat([draw_inputs(generator, seed, index) for index in range(count)])
+        return np.concatenate([render_batch(generator, part) for part in torch.split(z, batch)])

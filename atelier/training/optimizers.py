@@ -5,7 +5,7 @@ directions learn at the same rate. `torch.optim.Muon` accepts matrices only, so 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -29,8 +29,8 @@ def make_optimizer(
     hidden = hidden_kernels(network) if kind == "muon" else []
     if not hidden:
         return torch.optim.Adam(network.parameters(), lr, betas, fused=True)
-    names = {id(weight) for weight in hidden}
-    others = [weight for weight in network.parameters() if id(weight) not in names]
+    ids = {id(weight) for weight in hidden}
+    others = [weight for weight in network.parameters() if id(weight) not in ids]
     muon = Muon(hidden, muon_lr, GAN_MOMENTUM, "original")
     return MuonAndAdam(network, torch.optim.Adam(others, lr, betas, fused=True), muon)
 
@@ -70,12 +70,9 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self,
-        weights: Iterable[nn.Parameter],
-        lr: float,
-        momentum: float = 0.95,
+        self, weights: Iterable[nn.Parameter], lr: float, momentum: float = 0.95,
         adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw",
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(weights, {"lr": lr, "momentum": momentum})
         self._adjust_lr = adjust_lr
 
@@ -84,9 +81,15 @@ class Muon(Optimizer):
         """Update every weight that has a gradient."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            gradients = [weight.grad for weight in weights]
+            averages = [self.state[weight].setdefault("average", torch.zeros_like(weight)) for weight in weights]
+            torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+            steps = torch._foreach_lerp(averages, gradients, 1 - group["momentum"])  # Nesterov's momentum
             # the Gram matrices of one size are computed in one batch
             by_size: defaultdict[int, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
-            for weight, step in zip(weights, self._momenta(weights, group["momentum"]), strict=True):
+            for weight, step in zip(weights, steps, strict=True):
                 matrix, step = _matrix(weight, weight), _matrix(step, weight)
                 length = group["lr"] * self._scale(*matrix.shape)
                 if len(matrix) > matrix.shape[1]:
@@ -101,15 +104,6 @@ class Muon(Optimizer):
         if self._adjust_lr == "original":
             return float(max(1.0, rows / columns) ** 0.5)
         return float(ADAM_STEP_RMS * max(rows, columns) ** 0.5)
-
-    def _momenta(self, weights: Sequence[nn.Parameter], momentum: float) -> Sequence[Tensor]:
-        """The step direction of each weight before orthogonalisation: Nesterov's momentum."""
-        if not weights:
-            return []
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        averages = [self.state[w].setdefault("average", torch.zeros_like(w)) for w in weights]
-        torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        return torch._foreach_lerp(averages, gradients, 1 - momentum)
 
 
 def orthogonalizers(grams: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import csv
 import io
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from atelier.training.initial import Start
 from atelier.training.monitor import Curves, best
 from atelier.training.trainer import Trainer
 
+# settings of `train` that model.json repeats: those of params.yaml, and those in which a plan replaces `auto` and null
+FROM_PARAMS = ("arch", "kimg", "seed", "generation", "pick")
+FROM_PLAN = (
+    "batch", "snapshot_kimg", "lr", "lr_discriminator", "optimizer", "warm_start", "lr_decay", "beta1", "beta2", "loss",
+    "ema", "augment_probability", "minutes", "on_collapse",
+)  # fmt: skip
+
 
 def write_outputs(
-    data: Path,
-    trainer: Trainer,
-    dataset: PackedDataset,
-    params: Train,
-    dataset_sha256: str,
-    start: Start | None,
+    data: Path, trainer: Trainer, dataset: PackedDataset, params: Train, dataset_sha256: str, start: Start | None
 ) -> str:
     """Write `training/` and `model/` in the directory `data`, and return a one-line summary.
 
@@ -39,106 +41,48 @@ def write_outputs(
     if writes:
         trainer.copy_sheets(data / "training" / "grids")
         columns = trainer.plan.adversarial_loss().columns
-        write_csv(data / "training" / "losses.csv", ["kimg", *columns], curves.losses)
-        write_csv(data / "training" / "quality.csv", list(curves.quality[0]), curves.quality)
+        _write_csv(data / "training" / "losses.csv", ["kimg", *columns], curves.losses)
+        _write_csv(data / "training" / "quality.csv", list(curves.quality[0]), curves.quality)
     length = f"{trainer.kimg:g} kimg" + (" in train.minutes" if course["ended_by"] == "minutes" else "")
     picked = best(curves.quality) if params.pick == "best" else None
     if picked:
         trainer.go_to(picked)
         length += f", the best at {trainer.kimg:g}"
     if writes:
-        facts = _facts(trainer, dataset, params, dataset_sha256, start)
-        write_networks(data / "model", trainer, params, facts, course)
+        facts = {
+            "kimg": trainer.kimg,
+            "seed": params.seed,
+            "generation": params.generation,
+            "mirror": dataset.mirror,
+            "paintings": len(dataset.train.images),
+            "dataset_sha256": dataset_sha256,
+            "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            **({"start": start.lineage} if start else {}),
+        }
+        _write_networks(data / "model", trainer, params, facts, course)
     row = picked or curves.quality[-1]
     return f"{length}, kid {row['kid']:.3g}, kid_coarse {row['kid_coarse']:.3g}, on {trainer.device.type}"
-
-
-def write_networks(
-    directory: Path, trainer: Trainer, params: Train, facts: Mapping[str, Any], course: Mapping[str, Any]
-) -> None:
-    """Write the averaged generator and the discriminator, with `facts` in their headers, and model.json."""
-    network, generator = trainer.plan.network, directory / "generator.safetensors"
-    save_network(generator, trainer.averaged_generator(), network, dict(facts))
-    save_network(directory / "discriminator.safetensors", trainer.discriminator, network, dict(facts))
-    model = {
-        **facts,
-        **course,
-        "arch": network.arch,
-        "resolution": network.resolution,
-        "settings": network.settings,
-        "training": settings_used(params, trainer.plan),
-        "parameters": {
-            "generator": sum(p.numel() for p in trainer.generator.parameters()),
-            "discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),
-        },
-        "generator_sha256": digest(generator),
-    }
-    write_json(directory / "model.json", model)
 
 
 def settings_used(params: Train, plan: TrainingPlan) -> dict[str, Any]:
     """The settings of `train` that made the model, with the values that replaced `auto` and null."""
     muon = plan.optimizer == "muon"
     return {
-        "arch": params.arch,
-        "kimg": params.kimg,
-        "batch": plan.batch,
-        "seed": params.seed,
-        "generation": params.generation,
-        "snapshot_kimg": plan.snapshot_kimg,
-        "lr": plan.lr,
-        "lr_discriminator": plan.lr_discriminator,
-        "optimizer": plan.optimizer,
+        **{name: getattr(params, name) for name in FROM_PARAMS},
+        **{name: getattr(plan, name) for name in FROM_PLAN},
         "muon_lr": plan.muon_lr if muon else None,
         "muon_lr_discriminator": plan.muon_lr_discriminator if muon else None,
-        "warm_start": plan.warm_start,
-        "lr_decay": plan.lr_decay,
-        "beta1": plan.beta1,
-        "beta2": plan.beta2,
-        "loss": plan.loss,
         "gamma": plan.start_gamma() if plan.loss == "relativistic" else None,
-        "ema": plan.ema,
         "augment": list(plan.augment),
-        "augment_probability": plan.augment_probability,
-        "pick": params.pick,
-        "minutes": plan.minutes,
-        "on_collapse": plan.on_collapse,
-    }
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, float]]) -> None:
-    """Write a curve with six significant digits."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
-    write_bytes(path, text.getvalue().encode())
-
-
-def _facts(
-    trainer: Trainer, dataset: PackedDataset, params: Train, dataset_sha256: str, start: Start | None
-) -> dict[str, Any]:
-    """What the headers of both networks and model.json have in common."""
-    return {
-        "kimg": trainer.kimg,
-        "seed": params.seed,
-        "generation": params.generation,
-        "mirror": dataset.mirror,
-        "paintings": len(dataset.train.images),
-        "dataset_sha256": dataset_sha256,
-        "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        **({"start": start.lineage} if start else {}),
     }
 
 
 def _course(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:
     """How the training went, for model.json."""
-    scores = {"last": curves.quality[-1], "best": best(curves.quality)}
+    rows = {"last": curves.quality[-1], "best": best(curves.quality)}
+    scores = {name: {key: row[key] for key in ("kimg", "kid", "kid_coarse")} for name, row in rows.items() if row}
     course: dict[str, Any] = {
-        "pick": {
-            "which": params.pick,
-            **{name: {key: row[key] for key in ("kimg", "kid", "kid_coarse")} for name, row in scores.items() if row},
-        },
+        "pick": {"which": params.pick, **scores},
         "precision": trainer.plan.precision,
         "ended_by": trainer.ended_by(),
         "rollbacks": [asdict(rollback) for rollback in curves.rollbacks],
@@ -148,3 +92,31 @@ def _course(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:
     if trainer.plan.augment_probability == "adaptive":
         course["last_augment_probability"] = trainer.augment_probability
     return course
+
+
+def _write_networks(
+    directory: Path, trainer: Trainer, params: Train, facts: dict[str, Any], course: dict[str, Any]
+) -> None:
+    """Write the averaged generator and the discriminator, with `facts` in their headers, and model.json."""
+    network, generator = trainer.plan.network, directory / "generator.safetensors"
+    save_network(generator, trainer.averaged_generator(), network, facts)
+    save_network(directory / "discriminator.safetensors", trainer.discriminator, network, facts)
+    trained = {"generator": trainer.generator, "discriminator": trainer.discriminator}
+    model = {
+        **facts,
+        **course,
+        **asdict(network),
+        "training": settings_used(params, trainer.plan),
+        "parameters": {name: sum(p.numel() for p in module.parameters()) for name, module in trained.items()},
+        "generator_sha256": digest(generator),
+    }
+    write_json(directory / "model.json", model)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, float]]) -> None:
+    """Write a curve with six significant digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    write_bytes(path, text.getvalue().encode())

@@ -2,7 +2,7 @@
 
 The processes are started here, or by torchrun, whose environment variables are then used. If one of them ends early,
 all end, with one error message; the next run continues from the saved state, in any number of processes. The number of
-processes, and of threads in each, decides how sums are rounded.
+processes and of their threads decides how sums are rounded.
 """
 
 import multiprocessing
@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from threading import Event
@@ -88,10 +88,7 @@ def refuse_unequal_parts(count: int, batch: int) -> None:
 
 @contextmanager
 def exclusive_gpu(stage: str, device: torch.device) -> Iterator[None]:
-    """Hold the lock of this machine's GPUs, so that one training at a time uses them; nothing on a CPU.
-
-    Prints a line while another training holds the lock.
-    """
+    """Hold the lock of this machine's GPUs, so that one training at a time uses them; no lock on a CPU."""
     if device.type == "cpu":
         yield
         return
@@ -141,17 +138,14 @@ def _start_and_wait(count: int, device: torch.device, work: Work) -> str:
             if outcomes.empty() and stopping.is_set():
                 raise SystemExit(128 + signal.SIGTERM) from None
             if outcomes.empty():
-                raise AtelierError(LOST.format(how=_cause(processes.processes, error))) from None
+                codes = [process.exitcode for process in processes.processes if process.exitcode]
+                killed = [signal.Signals(-code).name for code in codes if code < 0]
+                how = killed[0] if killed else f"exit code {error.exit_code}"
+                raise AtelierError(LOST.format(how=how)) from None
     outcome = outcomes.get()
     if isinstance(outcome, BaseException):
         raise outcome
     return str(outcome)
-
-
-def _cause(processes: list[multiprocessing.Process], error: ProcessExitedException) -> str:
-    """The signal or exit code that ended the first process."""
-    signals = [-process.exitcode for process in processes if process.exitcode and process.exitcode < 0]
-    return signal.Signals(signals[0]).name if signals else f"exit code {error.exit_code}"
 
 
 def _run_rank(
@@ -189,11 +183,8 @@ def _run_under_torchrun(device: torch.device, batch: int, work: Work) -> str:
         refuse_unequal_parts(size, batch)
         if device.type == "cuda" and local_rank >= (available := torch.cuda.device_count()):
             raise AtelierError(f"torchrun starts more processes here than the {available} GPUs: lower --nproc-per-node")
-        if local_rank:
+        with nullcontext() if local_rank else exclusive_gpu("train", device):
             outcome = work(_join_group(rank, size, local_rank, device, store))
-        else:
-            with exclusive_gpu("train", device):
-                outcome = work(_join_group(rank, size, local_rank, device, store))
     except (AtelierError, OSError, PeerLost) as error:
         if store.add("said", 1) > 1:  # another process has printed its message already
             raise SystemExit(1) from None

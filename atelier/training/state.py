@@ -1,11 +1,8 @@
-"""The resumable state of a training as one safetensors file, and random generators that need no saved state.
+"""The resumable states of a training in safetensors files, and random generators that need no saved state.
 
 Tensors are stored under `<module>.<name>` and, for optimisers, `<optimiser>.<parameter>.<key>`. Loading copies them
 into the existing tensors, so devices and memory formats stay as they were built. A resumed training equals an
 undisturbed one bit for bit, and the file contains no code.
-
-`Checkpoints` is the directory of a training's saved states: it writes them, loads them in all processes, and deletes
-those that are not needed.
 """
 
 import hashlib
@@ -20,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from atelier.networks.weights import write_tensors
+from atelier.networks import write_tensors
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 FORMAT = "atelier-state/1"
+RECENT_STATES = 2  # that are kept besides those of the best snapshots
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class TrainingState:
 
 def save_state(path: Path, step: int, state: TrainingState, notes: Mapping[str, Any] | None = None) -> None:
     """Write `state` after `step` steps to `path`, atomically, with JSON-serialisable `notes` such as the curves."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _named_tensors(state).items()}
-    write_tensors(path, tensors, {"format": FORMAT, "step": str(step), "notes": json.dumps(notes or {})})
+    metadata = {"format": FORMAT, "step": str(step), "notes": json.dumps(notes or {})}
+    write_tensors(path, _named_tensors(state), metadata)
 
 
 def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] | None:
@@ -76,18 +74,8 @@ def read_notes(path: Path) -> dict[str, Any] | None:
     return json.loads(metadata["notes"]) if metadata.get("format") == FORMAT else None
 
 
-def optimizers_with_moments(state: TrainingState) -> list[str]:
-    """The names of the optimisers that have moments, which are those that have made a step."""
-    return [name for name, (optimizer, _) in state.optimizers.items() if optimizer.state]
-
-
-def tensors_of(state: TrainingState, moments_of: Collection[str] | None = None) -> list[Tensor]:
-    """All tensors of `state`, always in the same order.
-
-    With `moments_of`, the optimisers of these names get moments first, and all others lose theirs.
-    """
-    if moments_of is not None and {*moments_of} != {*optimizers_with_moments(state)}:
-        _set_moments(state, moments_of)
+def tensors_of(state: TrainingState) -> list[Tensor]:
+    """All tensors of `state`, always in the same order."""
     return list(_named_tensors(state).values())
 
 
@@ -129,9 +117,6 @@ def _set_moments(state: TrainingState, names: Collection[str]) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-RECENT_STATES = 2  # that are kept besides those of the best snapshots
-
-
 class Checkpoints:
     """The saved states of one training in one directory, by step. Only one training at a time may write there."""
 
@@ -150,7 +135,9 @@ class Checkpoints:
     def save(self, step: int, state: TrainingState, notes: Mapping[str, Any], keep: Collection[int]) -> None:
         """Write the state after `step` steps, then delete the earlier ones except for the last few and `keep`."""
         save_state(self.path(step), step, state, notes)
-        self._delete_unfinished()
+        for pattern in (".state-*.tmp", ".tmp??????"):  # which a killed process left; the second is safetensors' own
+            for half in self.directory.glob(pattern):
+                half.unlink(missing_ok=True)
         for old in [older for older in self.steps() if older <= step][RECENT_STATES:]:
             if old not in keep:
                 self.path(old).unlink()
@@ -159,10 +146,16 @@ class Checkpoints:
         self, step: int, state: TrainingState, group: ProcessGroup = SINGLE_PROCESS
     ) -> tuple[int, dict[str, Any]] | None:
         """As `load_state`; rank 0 reads the file, and all processes of `group` get its tensors and notes."""
+
+        def with_moments() -> set[str]:
+            return {name for name, (optimizer, _) in state.optimizers.items() if optimizer.state}
+
         loaded = group.on_rank0(lambda: load_state(self.path(step), state))
         if loaded:
-            moments_of = group.on_rank0(lambda: optimizers_with_moments(state))
-            group.broadcast(tensors_of(state, moments_of))
+            names = group.on_rank0(with_moments)
+            if names != with_moments():
+                _set_moments(state, names)
+            group.broadcast(tensors_of(state))
         return loaded
 
     def drop_after(self, step: int) -> None:
@@ -170,9 +163,3 @@ class Checkpoints:
         for later in self.steps():
             if later > step:
                 self.path(later).unlink()
-
-    def _delete_unfinished(self) -> None:
-        """Delete what a killed process left of a state that it was writing."""
-        for pattern in (".state-*.tmp", ".tmp??????"):  # the second is safetensors' own
-            for half in self.directory.glob(pattern):
-                half.unlink(missing_ok=True)

@@ -1,29 +1,30 @@
 """One training step of a generative adversarial network, from the batch to updated weights and their average.
 
 `TrainingStep.run` collects what a step needs and keeps the running average. `AdversarialStep.run`, below it, trains the
-discriminator on real and generated images, then the generator on the same generated images. The losses are in
-losses.py; how a step is divided when memory is short is in micro_batches.py.
+discriminator on real and generated images, then the generator on the same generated images. `MicroBatches`, at the end,
+divides a step that needs more memory than there is. The losses are in losses.py.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from atelier.data.dataset import PackedDataset
-from atelier.networks.latent_field import inputs_of
-from atelier.training.augment import AdaptiveProbability, Augment, probability_by_size
+from atelier.device import is_out_of_memory
 from atelier.training.config import TrainingPlan, in_precision
-from atelier.training.data import ResidentData, to_device
+from atelier.training.data import AdaptiveProbability, Augment, ResidentData, probability_by_size, to_device
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup, share_batch_norms
 from atelier.training.initial import Networks, PrincipalLatents, Start
 from atelier.training.losses import AdversarialLoss, Logs, reconstruction_loss
-from atelier.training.micro_batches import MicroBatches
 from atelier.training.monitor import RunningMean
 from atelier.training.state import TrainingState, generator_for
+
+T = TypeVar("T")
+PartLoss = Callable[[Tensor, Tensor], tuple[Tensor, Logs]]  # loss and logs, means over one part of two batches
 
 
 class TrainingStep:
@@ -33,12 +34,7 @@ class TrainingStep:
     """
 
     def __init__(
-        self,
-        plan: TrainingPlan,
-        dataset: PackedDataset,
-        device: torch.device,
-        start: Start | None,
-        group: ProcessGroup,
+        self, plan: TrainingPlan, dataset: PackedDataset, device: torch.device, start: Start | None, group: ProcessGroup
     ) -> None:
         self._plan, self._device, self._group = plan, device, group
         self.networks = networks = Networks.create(plan, start, device)
@@ -50,7 +46,7 @@ class TrainingStep:
             networks.optimizer_g, networks.optimizer_d, plan.adversarial_loss(), self._augment,
             self.micro_batches, group,
         )  # fmt: skip
-        self._nz, self._inputs = int(plan.network.settings["nz"]), inputs_of(networks.generator)
+        self._nz, self._inputs = networks.generator.nz, networks.generator.inputs
         self.data = ResidentData(dataset.train, plan.seed, device)
         self._paintings = len(dataset.train.images)
         self.adaptive: AdaptiveProbability | None = None
@@ -111,16 +107,11 @@ class TrainingStep:
 
     def state(self) -> TrainingState:
         """The tensors of a resumable state, not copied: loading overwrites them."""
-        networks = self.networks
+        n = self.networks
+        modules = {"g": n.generator, "d": n.discriminator, "ema": n.ema.average}
+        optimizers = {"optimizer_g": (n.optimizer_g, n.generator), "optimizer_d": (n.optimizer_d, n.discriminator)}
         p = {"p": self.adaptive.p} if self.adaptive else {}
-        return TrainingState(
-            {"g": networks.generator, "d": networks.discriminator, "ema": networks.ema.average},
-            {
-                "optimizer_g": (networks.optimizer_g, networks.generator),
-                "optimizer_d": (networks.optimizer_d, networks.discriminator),
-            },
-            {**self.losses.tensors(), **p},
-        )
+        return TrainingState(modules, optimizers, {**self.losses.tensors(), **p})
 
 
 @dataclass
@@ -137,7 +128,7 @@ class AdversarialStep:
     optimizer_d: Optimizer
     loss: AdversarialLoss
     augment: Augment
-    micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    micro_batches: "MicroBatches" = field(default_factory=lambda: MicroBatches())
     group: ProcessGroup = SINGLE_PROCESS
     fake: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
@@ -151,47 +142,35 @@ class AdversarialStep:
             progress: the share of the training that is done.
         """
         real_augmented = self.augment(real, draws)
-        logs_d = self._update(
-            self.optimizer_d,
-            z,
-            draws,
-            lambda: self._discriminator_gradients(real_augmented, z, draws, progress),
-        )
-        logs_g = self._update(self.optimizer_g, z, draws, lambda: self._generator_gradients(real_augmented, z, draws))
+
+        def discriminator_gradients() -> Logs:
+            self.fake = self.micro_batches.generate(self.generator, z)
+            fake_augmented = self.augment(self.fake.detach(), draws)
+
+            def loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Logs]:
+                return self.loss.discriminator(self.discriminator, real, fake, progress)
+
+            self.optimizer_d.zero_grad(set_to_none=True)
+            return self.micro_batches.accumulate(loss, real_augmented, fake_augmented)
+
+        def generator_gradients() -> Logs:
+            def loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Logs]:
+                value = self.loss.generator(self.discriminator, real, fake)
+                return value, {"loss_g": value.detach()}
+
+            self.optimizer_g.zero_grad(set_to_none=True)
+            self.discriminator.requires_grad_(False)
+            try:
+                return self.micro_batches.accumulate_generator(
+                    loss, real_augmented, self.fake, lambda fake: self.augment(fake, draws), self.generator, z
+                )
+            finally:
+                self.discriminator.requires_grad_(True)
+
+        logs_d = self._update(self.optimizer_d, z, draws, discriminator_gradients)
+        logs_g = self._update(self.optimizer_g, z, draws, generator_gradients)
         self.fake = self.fake.detach()
         return logs_d | logs_g
-
-    def _discriminator_gradients(self, real_augmented: Tensor, z: Tensor, draws: Generator, progress: float) -> Logs:
-        self.fake = self.micro_batches.generate(self.generator, z)
-        fake_augmented = self.augment(self.fake.detach(), draws)
-        self.optimizer_d.zero_grad(set_to_none=True)
-        return self.micro_batches.accumulate(
-            lambda real, fake: self.loss.discriminator(self.discriminator, real, fake, progress),
-            real_augmented,
-            fake_augmented,
-        )
-
-    def _generator_gradients(self, real_augmented: Tensor, z: Tensor, draws: Generator) -> Logs:
-        def loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Logs]:
-            value = self.loss.generator(self.discriminator, real, fake)
-            return value, {"loss_g": value.detach()}
-
-        self.optimizer_g.zero_grad(set_to_none=True)
-        with _frozen(self.discriminator):
-            return self.micro_batches.accumulate_generator(
-                loss, real_augmented, self.fake, lambda fake: self.augment(fake, draws), self.generator, z
-            )
-
-    def _update(self, optimizer: Optimizer, z: Tensor, draws: Generator, gradients: Callable[[], Logs]) -> Logs:
-        """Compute gradients in as many micro-batches as memory needs, average them over processes, and step."""
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-
-        def step(logs: Logs) -> Logs:
-            logs = self.group.average_gradients(weights, logs)
-            optimizer.step()
-            return logs
-
-        return self.micro_batches.fit(len(z), draws, gradients, step, self._discard)
 
     def reconstruct(self, real: Tensor, z: Tensor, draws: Generator) -> Logs:
         """Train the generator alone to paint the images `real` from the latents `z`; loss_g is the reconstruction's."""
@@ -205,6 +184,17 @@ class AdversarialStep:
             return self.micro_batches.accumulate(loss, real, z)
 
         return self._update(self.optimizer_g, z, draws, gradients)
+
+    def _update(self, optimizer: Optimizer, z: Tensor, draws: Generator, gradients: Callable[[], Logs]) -> Logs:
+        """Compute gradients in as many micro-batches as memory needs, average them over processes, and step."""
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+
+        def step(logs: Logs) -> Logs:
+            logs = self.group.average_gradients(weights, logs)
+            optimizer.step()
+            return logs
+
+        return self.micro_batches.fit(len(z), draws, gradients, step, self._discard)
 
     def mean_logits(self, batches: Sequence[Tensor], draws: Generator) -> Tensor:
         """The discriminator's mean logit of each batch (n,), augmented. All batches have the same length."""
@@ -227,14 +217,95 @@ class AdversarialStep:
             optimizer.zero_grad(set_to_none=True)
 
 
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Within this context no gradients are computed for the network's weights."""
-    trained = [weight for weight in network.parameters() if weight.requires_grad]
-    for weight in trained:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in trained:
-            weight.requires_grad_(True)
+class MicroBatches:
+    """Divides the batches of a step into `count` parts and doubles `count` when a step runs out of memory.
+
+    Gradients are accumulated over the parts. Without layers that combine the images of a batch, the result is the same
+    up to rounding; batch norms see smaller batches.
+
+    With several processes all use the same `count`. If their networks communicate within a step (`synchronous`), a
+    process that runs out of memory cannot begin again without leaving the others waiting, so the training ends.
+    """
+
+    def __init__(self, group: ProcessGroup = SINGLE_PROCESS, synchronous: bool = False, count: int = 1) -> None:
+        self._group, self._synchronous, self.count = group, synchronous, count
+
+    def split(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """The parts of a batch, of equal size except for the last."""
+        return torch.split(batch, -(-len(batch) // self.count))
+
+    def accumulate(self, loss: PartLoss, first: Tensor, second: Tensor) -> Logs:
+        """Add the gradients of a mean loss over two batches of equal length, part by part; returns the mean logs."""
+        total: Logs = {}
+        for first_part, second_part in zip(self.split(first), self.split(second), strict=True):
+            share = len(first_part) / len(first)
+            value, logs = loss(first_part, second_part)
+            (value * share).backward()  # type: ignore[no-untyped-call]
+            for name, log in logs.items():
+                total[name] = total[name] + log * share if name in total else log * share
+        return total
+
+    def generate(self, generator: nn.Module, z: Tensor) -> Tensor:
+        """The generator's images. With a single part they keep their graph, which the generator's step continues."""
+        with torch.set_grad_enabled(self.count == 1):
+            return torch.cat([generator(part) for part in self.split(z)])
+
+    def accumulate_generator(
+        self, loss: PartLoss, real: Tensor, fake: Tensor, augment: Callable[[Tensor], Tensor],
+        generator: nn.Module, z: Tensor,
+    ) -> Logs:  # fmt: skip
+        """As `accumulate` on `real` and the augmented `fake` images, down to the generator's weights.
+
+        In several parts, the gradient with respect to all `fake` images comes first. Then each part is generated from
+        `z` again to carry it on to the weights. So augmentation draws for the whole batch, and the generator's graph is
+        never larger than that of a part.
+        """
+        if self.count == 1:
+            return self.accumulate(loss, real, augment(fake))
+        fake = fake.detach().requires_grad_()
+        augmented = augment(fake)
+        leaf = augmented.detach().requires_grad_()
+        logs = self.accumulate(loss, real, leaf)
+        augmented.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        assert fake.grad is not None
+        for z_part, gradient in zip(self.split(z), self.split(fake.grad), strict=True):
+            generator(z_part).backward(gradient)
+        return logs
+
+    def fit(
+        self, batch: int, draws: Generator, compute: Callable[[], T], finish: Callable[[T], T],
+        discard: Callable[[], None],
+    ) -> T:  # fmt: skip
+        """Return `finish(compute())`, where `compute` is repeated with smaller parts while memory does not suffice.
+
+        Args:
+            batch: the number of images that `compute` splits.
+            draws: the generator of its random numbers, which is reset before each attempt.
+            compute: changes nothing but gradients, which `discard` drops, and running statistics of batch norms,
+                which no step reads.
+            finish: runs once every process has computed.
+
+        Raises torch.OutOfMemoryError where a single image does not fit.
+        """
+        state = draws.get_state()
+        while True:
+            all_computed = False
+            try:
+                result = compute()
+                if all_computed := self._group.all_agree(True):
+                    return finish(result)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self._group.size > 1 and (self._synchronous or all_computed):
+                    raise torch.OutOfMemoryError(str(error)) from error
+                self._group.all_agree(False)
+            # outside of `except`, because the exception's traceback keeps the failed attempt's tensors
+            images = -(-batch // self.count)
+            if images == 1:
+                raise torch.OutOfMemoryError("one picture at a time is too much")
+            self.count = -(-batch // (images // 2))
+            discard()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            draws.set_state(state)

@@ -11,17 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
+from atelier.networks.latent_field import FieldGenerator
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
-from atelier.training.ema import Previews
 from atelier.training.initial import Start
 from atelier.training.monitor import (
     Curves,
+    Previews,
     Rollback,
     Row,
     advice,
@@ -85,7 +85,7 @@ class Trainer:
 
     @property
     def kimg(self) -> float:
-        """Thousands of real images shown to the discriminator so far."""
+        """Thousands of them."""
         return self.images_seen / 1000
 
     @property
@@ -124,7 +124,13 @@ class Trainer:
         began_s = time.monotonic() - self.seconds
         self._check_collapse(bar)
         while not self.ended_by():
-            self._advance_and_report(bar)
+            micro_batch = self.micro_batch
+            self.advance()
+            if self.micro_batch < micro_batch:
+                bar.print_line(
+                    f"train: out of memory at {micro_batch} pictures a time; goes on with {self.micro_batch} a time, "
+                    f"and still {self.plan.batch} a step"
+                )
             elapsed_s = time.monotonic() - began_s
             # all processes must end at the same step, by the clock of rank 0
             asked, self.seconds = self.group.sums(stop(), elapsed_s if self.group.is_rank0 else 0)
@@ -149,9 +155,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the resumable state after this step, and delete all but the last few and the best snapshots'."""
-        notes = {
-            "curves": asdict(self.curves), "seconds": self.seconds, "micro_batches": self._micro_batches.count,
-        }  # fmt: skip
+        count = self._micro_batches.count
+        notes = {"curves": asdict(self.curves), "seconds": self.seconds, "micro_batches": count}
         keep = {self._step_of(row) for row in snapshots_to_keep(self.curves.quality)}
         self.group.on_rank0(lambda: self._checkpoints.save(self.step, self._training_step.state(), notes, keep))
 
@@ -184,7 +189,7 @@ class Trainer:
                 f"delete {self._checkpoints.directory} and train again"
             )
 
-    def averaged_generator(self) -> nn.Module:
+    def averaged_generator(self) -> FieldGenerator:
         """The averaged generator, ready to paint: in eval mode, with batch norm statistics measured for its weights."""
         return self._previews.generator()
 
@@ -204,16 +209,6 @@ class Trainer:
             name = _sheet_name(row["kimg"])
             shutil.copyfile(self.sheets / name, directory / name)
         self._previews.draw_sheet(directory / _sheet_name(self.kimg), self.micro_batch)
-
-    def _advance_and_report(self, bar: Progress) -> None:
-        """Train on one batch, and print a line if it had to be divided into smaller parts."""
-        before = self.micro_batch
-        self.advance()
-        if self.micro_batch < before:
-            bar.print_line(
-                f"train: out of memory at {before} pictures a time; goes on with {self.micro_batch} a time, and "
-                f"still {self.plan.batch} a step"
-            )
 
     def _at_snapshot(self) -> bool:
         every = self.plan.snapshot_kimg * 1000
@@ -249,13 +244,10 @@ class Trainer:
     def _handle_collapse(self, reason: str, bar: Progress, diverged: bool) -> None:
         """Roll back, continue, or raise AtelierError, by `train.on_collapse`."""
         what = f"the training has collapsed at {self.kimg:g} kimg: {reason}"
-        if top := rollback_target(self.plan.on_collapse, self.curves, what, diverged):
-            self._roll_back(top, reason)
-            bar.print_line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
-        else:
+        top = rollback_target(self.plan.on_collapse, self.curves, what, diverged)
+        if top is None:
             bar.print_line(f"train: {what}; train.on_collapse says to ignore it")
-
-    def _roll_back(self, top: Row, reason: str) -> None:
+            return
         from_kimg, rollbacks, seconds = self.kimg, self.curves.rollbacks, self.seconds
         micro_batches = self._micro_batches.count
         self.go_to(top)
@@ -264,6 +256,7 @@ class Trainer:
         self.save()  # replaces the state of the same step, which lacks the rollback
         if self.group.is_rank0:
             self._checkpoints.drop_after(self.step)
+        bar.print_line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
 
     def _losses_row(self) -> Row:
         return {"kimg": self.kimg, **self._losses.means()}
@@ -296,8 +289,7 @@ class Trainer:
         return None
 
     def _load(self, step: int) -> bool:
-        loaded = self._checkpoints.load(step, self._training_step.state(), self.group)
-        if not loaded:
+        if not (loaded := self._checkpoints.load(step, self._training_step.state(), self.group)):
             return False
         self.step, notes = loaded
         self.curves = Curves.from_dict(notes["curves"])

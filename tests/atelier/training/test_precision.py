@@ -7,7 +7,6 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks
-from atelier.networks.latent_field import inputs_of
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan, in_precision, pick_precision
 from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic
@@ -88,7 +87,7 @@ def gradients(game: AdversarialLoss, generator, discriminator, precision) -> lis
     """The discriminator's, penalties and all, and the generator's, a line each."""
     paints, judges = in_precision(generator, precision), in_precision(discriminator, precision)
     real = torch.rand(8, 3, 16, 16, generator=generator_for("real")) * 2 - 1
-    fake = paints(torch.randn(8, inputs_of(generator), generator=generator_for("z")))
+    fake = paints(torch.randn(8, generator.inputs, generator=generator_for("z")))
     found = []
     for network, loss in (
         (discriminator, lambda: game.discriminator(judges, real, fake.detach(), 0).loss),

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from atelier.data.dataset import View
-from atelier.training.augment import ADAPT_STEPS, MAX_PROBABILITY, AdaptiveProbability, probability_by_size
 from atelier.training.config import beta2_at, lr_scale
-from atelier.training.data import ResidentData
-from atelier.training.ema import Ema
+from atelier.training.data import ADAPT_STEPS, MAX_PROBABILITY, AdaptiveProbability, ResidentData, probability_by_size
+from atelier.training.initial import Ema
 
 
 def brightness(batches: Sequence[torch.Tensor], draws: torch.Generator) -> torch.Tensor:

@@ -10,10 +10,9 @@ from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
-from atelier.training.augment import Augment
 from atelier.training.config import TrainingPlan
-from atelier.training.data import ResidentData
-from atelier.training.ema import Ema
+from atelier.training.data import Augment, ResidentData
+from atelier.training.initial import Ema
 from atelier.training.losses import NonSaturating
 from atelier.training.state import generator_for
 from atelier.training.trainer import Stopped, Trainer
