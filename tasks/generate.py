@@ -8,25 +8,25 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch import nn
 
-from atelier.canvas.artworks import Judge, Pick, best_of
-from atelier.canvas.murals import STATISTICS_FILE, check_disk_space, folder_name, is_mural, make_mural
-from atelier.canvas.paint import (
+from atelier.canvas.artworks import (
     SHEET_PICTURE_PX,
     SHEET_PICTURES,
-    Painting,
+    Judge,
+    Pick,
     artwork_name,
+    best_of,
     load_painter,
-    paint,
     provenance_of,
-    size_px,
     write_artworks,
 )
+from atelier.canvas.murals import STATISTICS_FILE, check_disk_space, folder_name, is_mural, make_mural
+from atelier.canvas.paint import Painting, paint, size_px
 from atelier.canvas.recipe import Recipe
 from atelier.device import deterministic_device
 from atelier.errors import counted
 from atelier.files import digest, link_or_copy, replacing_directory
+from atelier.networks.latent_field import FieldGenerator
 from atelier.paths import ARTWORKS, CONTACT_SHEET, DISCRIMINATOR, GENERATOR
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
@@ -52,7 +52,9 @@ def run(stage: Stage) -> str:
     return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
 
 
-def _indices(params: Generate, generator: nn.Module, device: torch.device) -> tuple[Iterable[int], PickFacts | None]:
+def _indices(
+    params: Generate, generator: FieldGenerator, device: torch.device
+) -> tuple[Iterable[int], PickFacts | None]:
     """The indices of the pictures to write, 0 to count − 1 or the best of each group, and the provenance of the choice.
 
     Raises AtelierError at once if there is no discriminator to pick by.
@@ -68,7 +70,7 @@ def _indices(params: Generate, generator: nn.Module, device: torch.device) -> tu
     return best_of(pick, params.count, score), facts
 
 
-def _write_murals(stage: Stage, generator: nn.Module, pictures: list[Provenance], height: int, width: int) -> str:
+def _write_murals(stage: Stage, generator: FieldGenerator, pictures: list[Provenance], height: int, width: int) -> str:
     """Paint pictures that are too large for PNGs as TIFFs, which stay in the stage's state until all are finished."""
     code = key_of(facts_of(stage, {"device": next(generator.parameters()).device.type}))
     folders = {stage.state / folder_name(picture, code): picture for picture in pictures}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from atelier.networks import NetworkConfig, make_networks, save_network
-from atelier.networks.latent_field import FieldGenerator, draw_grain, draw_latents, inputs_of
+from atelier.networks.latent_field import FieldGenerator, draw_grain, draw_latents
 
 SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
 
@@ -42,7 +42,7 @@ def save_small_generator(
             norm.momentum = None  # a plain average
         with torch.no_grad():
             for _ in range(4 if norms else 0):
-                generator(torch.randn(64, inputs_of(generator)))
+                generator(torch.randn(64, generator.inputs))
             if isinstance(generator.layers[-1], torch.nn.Tanh):
                 generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
     save_network(path, generator, network, {"seed": seed, "kimg": 0.0, **(facts or {})})

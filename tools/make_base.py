@@ -13,9 +13,8 @@ import torch
 
 from atelier.files import digest, write_json
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, store_model
-from atelier.networks import FORMAT, load_generator, read_model
+from atelier.networks import FORMAT, load_generator, read_model, save_weights
 from atelier.networks.latent_field import render_seed
-from atelier.networks.weights import save_weights
 
 MAX_BYTES = 6_000_000  # of both networks together
 

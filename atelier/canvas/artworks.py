@@ -1,14 +1,12 @@
-"""Paint several pictures into a folder (`atelier paint` runs this module as a process), and pick the best of several.
+"""Artworks: pictures with the provenance that they are painted from, written as PNGs, and the best of several.
 
 The best are those with the highest score of the discriminator that the generator was trained against. Candidates come
 in groups, so that a larger count keeps the pictures that a smaller one picked.
 """
 
-import argparse
 import heapq
 import itertools
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,52 +14,53 @@ from typing import Self
 import numpy as np
 import torch
 
-from atelier.canvas.murals import is_mural
-from atelier.canvas.paint import load_painter, provenance_of, size_px, write_artworks
+from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe
-from atelier.device import pick_deterministic_device
-from atelier.errors import AtelierError, counted, run_for_exit_code
-from atelier.networks import load_discriminator
-from atelier.networks.latent_field import in_double_precision
+from atelier.device import versions
+from atelier.errors import AtelierError
+from atelier.networks import load_discriminator, load_generator
+from atelier.networks.latent_field import FieldGenerator, in_double_precision
 from atelier.pictures import Pixels
+from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.progress import Progress
+from atelier.provenance.facts import ModelFacts, PickFacts, Provenance, SoftwareFacts, write_png
+
+SHEET_PICTURES = 64  # on a contact sheet, at most
+SHEET_PICTURE_PX = 256  # longer side of one there, at most
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Paint pictures and print where they are. Returns the exit code: 1 after a message for a user's mistake."""
-    arguments = _parse(argv)
-    return run_for_exit_code(lambda: _paint_all(arguments), "")
+def load_painter(path: Path, device: torch.device) -> tuple[FieldGenerator, ModelFacts]:
+    """Load a generator to paint with, in double precision, and what a provenance stores of it.
+
+    Raises AtelierError where the file is absent, damaged, or not one of Atelier's.
+    """
+    generator, header = load_generator(path)
+    return in_double_precision(generator, device), ModelFacts.of(path, header)
 
 
-def _paint_all(arguments: argparse.Namespace) -> int:
-    device, _ = pick_deterministic_device(arguments.device)
-    generator, model = load_painter(arguments.generator, device)
-    height, width = size_px(generator, arguments.recipe)
-    if is_mural(height, width):
-        raise AtelierError(
-            f"a picture of {width:,} × {height:,} px is a mural, which stage generate paints: name a smaller --canvas, "
-            f"or set generate.canvas and train.init_from in params.yaml and run `dvc repro generate`"
-        )
-    pictures = (
-        provenance_of(model, arguments.recipe.model_copy(update={"index": index})) for index in range(arguments.count)
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    sheet = arguments.out / "contact_sheet.png"
-    with Progress("paint", arguments.count, "pictures") as progress:
-        write_artworks(generator, pictures, arguments.out, sheet, progress)
-    pictures_made = f"{counted(arguments.count, 'picture')} of {width:,} × {height:,} px"
-    print(f"{pictures_made} in {arguments.out}, together in {sheet}")
-    return 0
+def provenance_of(model: ModelFacts, recipe: Recipe, pick: PickFacts | None = None) -> Provenance:
+    """The provenance of a picture that is painted now; its pixels' digest is added when it is written."""
+    return Provenance(model=model, latent=recipe, software=SoftwareFacts(**versions()), pick=pick)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="atelier.canvas.artworks")
-    parser.add_argument("generator", type=Path)
-    parser.add_argument("recipe", type=Recipe.model_validate_json, help="of the first picture, as JSON")
-    parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="a folder")
-    parser.add_argument("--device", default="cpu")
-    return parser.parse_args(argv)
+def write_artworks(
+    generator: FieldGenerator, pictures: Iterable[Provenance], directory: Path, sheet: Path, progress: Progress
+) -> None:
+    """Paint each picture into `directory` as `<seed>-<index>.png`, and the first 64 onto one contact sheet."""
+    shown: list[Pixels] = []
+    for provenance in pictures:
+        picture = paint(generator, provenance.latent)
+        write_png(directory / f"{artwork_name(provenance)}.png", picture, provenance)
+        if len(shown) < SHEET_PICTURES:
+            shown.append(thumbnail(picture, SHEET_PICTURE_PX))
+        progress.advance()
+    write_sheet(sheet, np.stack(shown))
+    progress.show_picture(sheet)
+
+
+def artwork_name(provenance: Provenance) -> str:
+    """A picture's file name without its extension."""
+    return f"{provenance.latent.seed}-{provenance.latent.index:05d}"
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,11 @@ def best_of(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[i
 class Judge:
     """A discriminator that scores one picture at a time, in double precision: the same scores on every machine.
 
-    Its batch norms use their running statistics, of real and generated pictures alike.
+    Its batch norms use their running statistics, of real and generated pictures alike. Raises AtelierError if the file
+    is absent, damaged, or not one of Atelier's.
     """
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        """Load the discriminator. Raises AtelierError if the file is absent, damaged, or not one of Atelier's."""
         discriminator, header = load_discriminator(path)
         self.resolution = header["resolution"]
         self._discriminator = in_double_precision(discriminator, device)
@@ -121,7 +120,3 @@ class Judge:
                 "and `dvc repro train`"
             )
         return logit
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,77 +1,39 @@
-"""Paint the picture of a recipe, whole or any part of it, in pieces of bounded memory; write pictures as PNGs.
+"""Paint the picture of a recipe, whole or any part of it, in pieces of bounded memory.
 
 The networks are convolutions, so a piece needs only the latents around it, and is exact: the pixels do not depend on
 how the picture is cut.
+
+With `normalise: batch` the generator's learned batch statistics are replaced by those of the whole canvas, as Torch's
+generate.lua did in 2018, which never left training mode. They are computed once, in pieces and layer by layer.
 """
 
+import copy
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atelier.canvas.batch_statistics import (
-    check_has_statistics,
-    with_canvas_statistics,
-    without_normalised_overlap,
-)
-from atelier.canvas.latents import as_field_generator, check_memory, grain_function, latent_field
+from atelier.canvas.latents import check_memory, grain_function, latent_field
 from atelier.canvas.recipe import Canvas, Recipe, Rectangle, cut
-from atelier.device import versions
-from atelier.networks import load_generator
-from atelier.networks.latent_field import FieldGenerator, Lattice, in_double_precision, render
+from atelier.errors import AtelierError
+from atelier.networks import read_weights, save_weights
+from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, render
 from atelier.pictures import Pixels
-from atelier.pictures.sheets import thumbnail, write_sheet
-from atelier.progress import Progress, ProgressCallback, ignore_progress
-from atelier.provenance.facts import ModelFacts, PickFacts, Provenance, SoftwareFacts, write_png
+from atelier.progress import ProgressCallback, ignore_progress
 
 PIECE_BYTES = 1 << 29  # memory for painting a piece; a constant, so that every machine cuts pictures alike
 WORKSPACE_RATIO = 3  # bytes that a convolution takes, by those that it reads and writes, in the worst case
 SMALL_PX = 256  # pictures with sides up to this are one piece, whatever they take
-SHEET_PICTURES = 64  # on a contact sheet, at most
-SHEET_PICTURE_PX = 256  # longer side of one there, at most
+STATISTICS_FORMAT = "atelier-statistics/1"
 
 
-def load_painter(path: Path, device: torch.device) -> tuple[nn.Module, ModelFacts]:
-    """Load a generator to paint with, in double precision, and what a provenance stores of it.
-
-    Raises AtelierError where the file is absent, damaged, or not one of Atelier's.
-    """
-    generator, header = load_generator(path)
-    return in_double_precision(generator, device), ModelFacts.of(path, header)
-
-
-def provenance_of(model: ModelFacts, recipe: Recipe, pick: PickFacts | None = None) -> Provenance:
-    """The provenance of a picture that is painted now; its pixels' digest is added when it is written."""
-    return Provenance(model=model, latent=recipe, software=SoftwareFacts(**versions()), pick=pick)
-
-
-def write_artworks(
-    generator: nn.Module, pictures: Iterable[Provenance], directory: Path, sheet: Path, progress: Progress
-) -> None:
-    """Paint each picture into `directory` as `<seed>-<index>.png`, and the first 64 onto one contact sheet."""
-    shown: list[Pixels] = []
-    for provenance in pictures:
-        picture = paint(generator, provenance.latent)
-        write_png(directory / f"{artwork_name(provenance)}.png", picture, provenance)
-        if len(shown) < SHEET_PICTURES:
-            shown.append(thumbnail(picture, SHEET_PICTURE_PX))
-        progress.advance()
-    write_sheet(sheet, np.stack(shown))
-    progress.show_picture(sheet)
-
-
-def artwork_name(provenance: Provenance) -> str:
-    """A picture's file name without its extension."""
-    return f"{provenance.latent.seed}-{provenance.latent.index:05d}"
-
-
-def paint(generator: nn.Module, recipe: Recipe) -> Pixels:
-    """Paint the whole picture: uint8 (H, W, 3), in the precision of the generator's weights (`load_painter`).
+def paint(generator: FieldGenerator, recipe: Recipe) -> Pixels:
+    """Paint the whole picture: uint8 (H, W, 3), in the precision of the generator's weights.
 
     Raises AtelierError where it does not fit into memory, before any is allocated, where the generator returns NaN, and
     as `latent_field` and `Painting` do.
@@ -81,9 +43,12 @@ def paint(generator: nn.Module, recipe: Recipe) -> Pixels:
     return Painting(generator, recipe).region(0, 0, height, width)
 
 
-def size_px(generator: nn.Module, recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the picture, without painting it."""
-    return _size_px(recipe.canvas, as_field_generator(generator).lattice, recipe.seamless)
+def size_px(generator: FieldGenerator, recipe: Recipe) -> tuple[int, int]:
+    """Height and width of the picture. What overhangs the last cell of a seamless one is its beginning."""
+    lattice = generator.lattice
+    overhang = 0 if recipe.seamless else lattice.overhang
+    rows, columns = recipe.canvas
+    return (rows * lattice.cells + overhang) * lattice.px, (columns * lattice.cells + overhang) * lattice.px
 
 
 class Painting:
@@ -92,129 +57,122 @@ class Painting:
     A seamless picture has parts at any offset, also negative ones: it repeats without end.
 
     With `normalise: batch` the statistics of the whole canvas are computed before the first part is painted:
-    `on_progress` receives the share that is done, and `statistics_file` stores it so that another process can continue
-    (`batch_statistics`). Raises AtelierError where the network or the canvas has no such statistics.
+    `on_progress` receives the share that is done, and `statistics_file` stores it so that another process can continue.
+    Raises AtelierError where the network or the canvas has no such statistics.
     """
-
-    height: int
-    width: int
 
     def __init__(
         self,
-        generator: nn.Module,
+        generator: FieldGenerator,
         recipe: Recipe,
         on_progress: ProgressCallback = ignore_progress,
         statistics_file: Path | None = None,
     ) -> None:
-        self._generator, self._normalise = as_field_generator(generator), recipe.normalise
+        self._generator, self._recipe, self._lattice = generator, recipe, generator.lattice
         self._on_progress, self._statistics_file = on_progress, statistics_file
         if recipe.normalise == "batch":
-            check_has_statistics(self._generator, recipe.canvas)
-        latents = latent_field(generator, recipe).reshape(1, -1, *recipe.canvas)
-        grain = grain_function(self._generator, recipe)
-        self._plane = _Plane(latents, self._generator.lattice, recipe.seamless, grain)
-        self.height, self.width = self._plane.whole.height, self._plane.whole.width
-        self._side_px = _piece_px(self._generator, max(self.height, self.width))
+            _check_has_statistics(generator, recipe.canvas)
+        self._latents = latent_field(generator, recipe).reshape(1, -1, *recipe.canvas)
+        self._grain = grain_function(generator, recipe)
+        self.height, self.width = size_px(generator, recipe)
+        self._whole = Rectangle(0, 0, self.height, self.width)  # of a seamless picture, the part that repeats
+        self._side_px = _piece_px(generator, max(self.height, self.width))
 
     def region(self, top: int, left: int, height: int, width: int) -> Pixels:
         """Paint this part of the picture, in pixels: uint8 (height, width, 3)."""
         part = Rectangle(top, left, height, width)
-        if height < 1 or width < 1 or not (self._plane.seamless or part.within(self._plane.whole)):
+        if height < 1 or width < 1 or not (self._recipe.seamless or part.within(self._whole)):
             raise ValueError(f"{part} is no part of a picture of {self.height} × {self.width} px")
         picture = np.empty((height, width, 3), np.uint8)
         for piece in cut(part, self._side_px, self._side_px):
+            features, place = self._base(self._painter, piece)
             rows, columns = piece.top - top, piece.left - left
-            picture[rows : rows + piece.height, columns : columns + piece.width] = self._painted(piece)
+            painted = render(self._painter.layers, features)[place.slices]
+            picture[rows : rows + piece.height, columns : columns + piece.width] = painted
         return picture
 
     @cached_property
     def _painter(self) -> FieldGenerator:
         """The generator, with the batch statistics that the recipe asks for."""
-        match self._normalise:
-            case "overlap":
-                return self._generator
-            case "none":
-                return without_normalised_overlap(self._generator)
-            case "batch":
-                pieces = [*cut(self._plane.whole, self._side_px, self._side_px)]
-                return with_canvas_statistics(
-                    self._generator, pieces, self._plane.base, self._on_progress, self._statistics_file
-                )
-
-    def _painted(self, piece: Rectangle) -> Pixels:
-        features, part = self._plane.base(self._painter, piece)
-        return render(self._painter.layers, features)[part.slices]
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """A field of latents (1, nz, rows, columns), and the picture above it. A seamless one repeats without end.
-
-    `grain` returns the grain (n,) of the cell at a row and a column.
-    """
-
-    field: Tensor
-    lattice: Lattice
-    seamless: bool
-    grain: Callable[[int, int], Tensor]
-
-    @property
-    def whole(self) -> Rectangle:
-        """The picture in pixels; of a seamless one the part that repeats."""
-        rows, columns = self.field.shape[2:]
-        return Rectangle(0, 0, *_size_px((rows, columns), self.lattice, self.seamless))
+        if self._recipe.normalise == "overlap":
+            return self._generator
+        # parameters are shared, buffers are copied
+        other = copy.deepcopy(self._generator, {id(weight): weight for weight in self._generator.parameters()})
+        other.normalise_overlap = False
+        if self._recipe.normalise == "batch":
+            self._set_canvas_statistics(other)
+        return other
 
     @torch.inference_mode()
-    def base(self, generator: FieldGenerator, part: Rectangle) -> tuple[Tensor, Rectangle]:
+    def _base(self, generator: FieldGenerator, part: Rectangle) -> tuple[Tensor, Rectangle]:
         """The base features that a part of the picture needs, (1, features, h, w), and the part's place above them.
 
         They end at an edge of the field, so that the part ends there as the whole picture does.
         """
-        rows, down = self._needed(part.top, part.height, self.field.shape[2])
-        columns, across = self._needed(part.left, part.width, self.field.shape[3])
+        rows, down = self._needed(part.top, part.height, self._latents.shape[2])
+        columns, across = self._needed(part.left, part.width, self._latents.shape[3])
+        grain = [torch.stack([self._grain(row, column) for column in columns.tolist()]) for row in rows.tolist()]
         weight = next(generator.parameters())
-        latents, grain = (
+        latents, noise = (
             cells.to(weight.device, weight.dtype)
-            for cells in (self.field[:, :, rows][:, :, :, columns], self._grain(rows, columns))
+            for cells in (self._latents[:, :, rows][:, :, :, columns], torch.stack(grain).permute(2, 0, 1)[None])
         )
         complete = Rectangle(down.base, across.base, down.bases, across.bases)
-        features = generator.with_grain(generator.base(latents), grain)[..., *complete.slices]
+        features = generator.with_grain(generator.base(latents), noise)[..., *complete.slices]
         return features, Rectangle(down.start_px, across.start_px, part.height, part.width)
-
-    def _grain(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """The grain (1, n, rows, columns) of these cells."""
-        cells = [torch.stack([self.grain(row, column) for column in columns.tolist()]) for row in rows.tolist()]
-        return torch.stack(cells).permute(2, 0, 1)[None]
 
     def _needed(self, start_px: int, length_px: int, latents: int) -> tuple[Tensor, "_Needed"]:
         """The indices of the latents that a part needs along one axis, and where it is above them."""
-        lattice = self.lattice
+        lattice, seamless = self._lattice, self._recipe.seamless
         first = start_px // lattice.px - lattice.context
         last = -(-(start_px + length_px) // lattice.px) + lattice.context
-        if not self.seamless:
+        if not seamless:
             first, last = max(first, 0), min(last, latents * lattice.cells + lattice.overhang)
         start = first // lattice.cells - lattice.before
         end = -(-last // lattice.cells) + lattice.after
-        if not self.seamless:
+        if not seamless:
             start, end = max(start, 0), min(end, latents)
         needed = _Needed(first - start * lattice.cells, last - first, start_px - first * lattice.px)
         return torch.arange(start, end) % latents, needed
 
+    @torch.inference_mode()
+    def _set_canvas_statistics(self, generator: FieldGenerator) -> None:
+        """Set the generator's batch statistics to those of the whole picture.
 
-@dataclass(frozen=True)
-class _Needed:
+        The statistics file is written after every piece; what it contains of an earlier run for the same picture is not
+        computed again.
+        """
+        file, norms = self._statistics_file, _batch_norms(generator)
+        pieces = [*cut(self._whole, self._side_px, self._side_px)]
+        state: dict[str, Tensor] = {}
+        with suppress(AtelierError):  # the file is absent or damaged
+            saved = read_weights(file, STATISTICS_FORMAT, set(), "generate")[1] if file else {}
+            state = {name: tensor.to(next(generator.parameters()).device) for name, tensor in saved.items()}
+        begun, counted = state["at"].tolist() if state else (0, 0)
+        for place, norm in enumerate(norms):  # the inputs of each depend on the statistics of those before it
+            for number in range(counted, len(pieces)) if place >= begun else ():
+                inputs = _inputs_of(norm, generator, *self._base(generator, pieces[number]))
+                sums = {
+                    "pixels": torch.tensor(inputs.shape[1]), "total": inputs.sum(1), "squares": inputs.square().sum(1),
+                }  # fmt: skip
+                state |= {name: state[name] + added for name, added in sums.items()} if number else sums
+                state["at"] = torch.tensor([place, number + 1])
+                if file:
+                    save_weights(file, state, STATISTICS_FORMAT, {})
+                self._on_progress((place + (number + 1) / len(pieces)) / len(norms))
+            if place >= begun:
+                counted, mean = 0, state["total"] / state["pixels"]
+                state[f"mean.{place}"] = mean
+                state[f"var.{place}"] = (state["squares"] / state["pixels"] - mean.square()).clamp_min(0)
+            norm.running_mean, norm.running_var = state[f"mean.{place}"], state[f"var.{place}"]
+
+
+class _Needed(NamedTuple):
     """Along one axis: the first base cell, how many, and where the part begins above them."""
 
     base: int
     bases: int
     start_px: int
-
-
-def _size_px(canvas: Canvas, lattice: Lattice, seamless: bool) -> tuple[int, int]:
-    """Height and width: what overhangs the last cell of a seamless picture is its beginning."""
-    overhang = 0 if seamless else lattice.overhang
-    rows, columns = canvas
-    return (rows * lattice.cells + overhang) * lattice.px, (columns * lattice.cells + overhang) * lattice.px
 
 
 def _piece_px(generator: FieldGenerator, longer_px: int) -> int:
@@ -246,3 +204,42 @@ def _peak_bytes(generator: FieldGenerator) -> int:
         for hook in hooks:
             hook.remove()
     return peak
+
+
+def _check_has_statistics(generator: FieldGenerator, canvas: Canvas) -> None:
+    """Raise AtelierError for a network without batch norms, and for a canvas of one cell."""
+    if canvas == TRAINED_SIZE:
+        raise AtelierError(
+            "normalise holds batch, but a canvas of one cell is too small for statistics of its own: "
+            "make generate.canvas larger, or set generate.normalise to overlap"
+        )
+    if not _batch_norms(generator):
+        raise AtelierError(
+            "normalise holds batch, but this model has no batch norms: set generate.normalise to overlap or none"
+        )
+
+
+def _batch_norms(generator: FieldGenerator) -> list[nn.BatchNorm2d]:
+    """The generator's batch norms in the order in which they are applied."""
+    return [module for module in generator.layers if isinstance(module, nn.BatchNorm2d)]
+
+
+class _Reached(Exception):
+    """Raised at a layer: those after it need not be computed."""
+
+
+def _inputs_of(norm: nn.BatchNorm2d, generator: FieldGenerator, features: Tensor, part: Rectangle) -> Tensor:
+    """The inputs of a batch norm for a part of the picture above base features: (features, pixels)."""
+    seen: list[Tensor] = []
+
+    def reached(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0])
+        raise _Reached
+
+    hook = norm.register_forward_pre_hook(reached)
+    with suppress(_Reached):
+        generator.layers(features)
+    hook.remove()
+    # pixels of the picture for each of this map's; pieces begin and end with base cells
+    px = generator.lattice.px * features.shape[2] // seen[0].shape[2]
+    return seen[0][0, :, *part.divided(px).slices].flatten(1)

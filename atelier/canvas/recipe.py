@@ -104,15 +104,9 @@ class Recipe(Facts):
     def of(cls, settings: Generate, seed: int, index: int, canvas: Sequence[int] | None = None) -> Self:
         """The recipe of a picture with the settings in params.yaml's `generate`; `canvas` replaces theirs."""
         rows, columns = canvas or settings.canvas
-        return cls(
-            seed=seed,
-            index=index,
-            canvas=(rows, columns),
-            truncation=settings.truncation,
-            layout=settings.layout,
-            normalise=settings.normalise,
-            seamless=settings.seamless,
-        )
+        names = ("truncation", "layout", "normalise", "seamless")
+        chosen = {name: getattr(settings, name) for name in names}
+        return cls(seed=seed, index=index, canvas=(rows, columns), **chosen)
 
     @property
     def variations(self) -> tuple[Variation, ...]:

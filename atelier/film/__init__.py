@@ -1,1 +1,1 @@
-"""Films of walks through latent space, and sheets of its directions."""
+"""Films of walks through latent space, and sheets of pictures."""

@@ -35,7 +35,7 @@ from atelier.text import escaped
 
 FIXED_POINT_BITS = 16  # in which colours are converted
 # ITU-R BT.709 in units of 1/65536: the shares of red, green and blue in luma, times 219/255, and those in the
-# differences of blue and red, times 224/255; the latter sum to 0
+# differences of blue and red, times 224/255, which sum to 0
 LUMA = (11966, 40254, 4064)
 BLUE, RED = (-6596, -22189, 28785), (28785, -26145, -2640)
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 8192  # few players show larger films
@@ -121,25 +121,18 @@ def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> 
 def read_facts(path: Path) -> FilmFacts:
     """Read what a film was made of, without looking at its frames.
 
-    Raises AtelierError if the file is absent, no film, or has no facts that this version can read.
+    At most MAX_COMMENT_CHARS of the comment are read. Raises AtelierError if the file is absent, no film, or has no
+    facts that this version can read.
     """
+    with _open_film(path) as film:
+        comments = {name.lower(): words for name, words in film.metadata.items()}
     try:
-        return FilmFacts.model_validate_json(read_comment(path))
+        return FilmFacts.model_validate_json(comments.get("comment", "")[:MAX_COMMENT_CHARS])
     except ValueError as error:
         raise AtelierError(
             f"{escaped(path)} says nothing of a walk that this version knows ({first_error(error)}): name a film as "
             "`atelier walk` wrote it"
         ) from None
-
-
-def read_comment(path: Path) -> str:
-    """Read a film's comment from its header, at most MAX_COMMENT_CHARS; empty if it has none.
-
-    Raises AtelierError if the file is absent or no film.
-    """
-    with _open_film(path) as film:
-        comments = {name.lower(): words for name, words in film.metadata.items()}
-    return comments.get("comment", "")[:MAX_COMMENT_CHARS]
 
 
 def frames_sha256(path: Path) -> str:

@@ -12,24 +12,18 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
-from atelier.canvas.paint import load_painter, paint, provenance_of, size_px
+from atelier.canvas.artworks import load_painter, provenance_of
+from atelier.canvas.paint import paint, size_px
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.film.encode import MAX_SIDE_PX, FilmFacts, format_of, write_film
+from atelier.networks.latent_field import FieldGenerator
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, thumbnail, write_panels
 from atelier.progress import Progress
-from atelier.provenance.facts import (
-    ModelFacts,
-    PixelFacts,
-    Provenance,
-    read_pixels,
-    read_provenance,
-    write_png,
-)
+from atelier.provenance.facts import ModelFacts, PixelFacts, Provenance, read_pixels, read_provenance, write_png
 
 MAX_INDEX = 2**31  # of a picture of a seed, exclusive
 GAP_PX = 4  # between the walks of a grid; even, as the sides of a film have to be
@@ -41,15 +35,15 @@ STRIP_FRAMES, STRIP_COLUMNS, STRIP_PICTURE_PX = 12, 6, 224  # the last is the lo
 class Walkers:
     """A grid of walks side by side, one recipe each, painted by one generator."""
 
-    generator: nn.Module
+    generator: FieldGenerator
     model: ModelFacts
     recipes: tuple[Recipe, ...]
     rows: int
 
     @property
-    def frames(self) -> int:
-        """How many frames every walk has."""
-        return _walk(self.recipes[0]).frames
+    def first(self) -> Walk:
+        """The first walk; the others have as many frames and stations."""
+        return _walk(self.recipes[0])
 
     @property
     def columns(self) -> int:
@@ -57,7 +51,9 @@ class Walkers:
 
     def provenance(self, walker: int, frame: int) -> Provenance:
         """The provenance of one walk's frame, without its pixels' digest."""
-        return provenance_of(self.model, at_frame(self.recipes[walker], frame))
+        recipe = self.recipes[walker]
+        walk = _walk(recipe).model_copy(update={"frame": frame})
+        return provenance_of(self.model, recipe.model_copy(update={"walk": walk}))
 
     def picture(self, walker: int, frame: int, file: Path | None = None) -> Pixels:
         """Paint one walk's frame. If `file` is given, it is read from there, or written there as a PNG."""
@@ -78,10 +74,8 @@ class Walkers:
 def main(argv: Sequence[str] | None = None) -> int:
     """Film the walk and print where it is. Returns the exit code: 1 after a message, 130 or 143 if stopped."""
     arguments = _parse(argv)
-    return run_for_exit_code(
-        lambda: _film_or_frame(arguments),
-        "with --frames what is painted is kept, and the same command goes on",
-    )
+    hint = "with --frames what is painted is kept, and the same command goes on"
+    return run_for_exit_code(lambda: _film_or_frame(arguments), hint)
 
 
 def _film_or_frame(arguments: argparse.Namespace) -> int:
@@ -89,15 +83,15 @@ def _film_or_frame(arguments: argparse.Namespace) -> int:
     generator, model = load_painter(arguments.generator, device)
     rows, columns = arguments.walkers
     walkers = Walkers(generator, model, walks_beside(arguments.recipe, rows * columns), rows)
-    if arguments.frame is None:
+    frame, frames = arguments.frame, walkers.first.frames
+    if frame is None:
         strip = write_walk(walkers, arguments.out, arguments.fps, arguments.side, arguments.frames)
-        print(f"{arguments.out}, {walkers.frames:,} frames at {arguments.fps} a second; {strip} shows some")
+        print(f"{arguments.out}, {frames:,} frames at {arguments.fps} a second; {strip} shows some")
         if arguments.frames:
             print(f"{arguments.frames} has every frame as it was painted, which `atelier reproduce` paints again")
         return 0
-    frame = arguments.frame
-    if frame >= walkers.frames:
-        raise AtelierError(f"--frame {frame} is none of {walkers.frames:,}, which are counted from 0")
+    if frame >= frames:
+        raise AtelierError(f"--frame {frame} is none of {frames:,}, which are counted from 0")
     for walker in range(len(walkers.recipes)):
         file = arguments.out.with_name(walkers.file_name(arguments.out.name, walker))
         write_png(file, walkers.picture(walker, frame), walkers.provenance(walker, frame))
@@ -112,16 +106,18 @@ def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, frames_fold
     and frames that are already there are not painted again.
     """
     format_of(path)
-    scale = _scale(walkers, side_px)
-    shown = dict.fromkeys(_strip_frames(walkers))
-    with Progress("walk", walkers.frames * len(walkers.recipes), "pictures") as progress:
+    scale, walk = _scale(walkers, side_px), walkers.first
+    # the frames of the strip, at equal intervals: the first, and the last unless the walk is a loop
+    count = min(STRIP_FRAMES, walk.frames)
+    last, steps = (walk.frames, count) if walk.loop else (walk.frames - 1, count - 1)
+    shown: dict[int, Pixels | None] = dict.fromkeys(place * last // steps for place in range(count))
+    with Progress("walk", walk.frames * len(walkers.recipes), "pictures") as progress:
 
         def frames() -> Iterator[Pixels]:
-            for number in range(walkers.frames):
+            for number in range(walk.frames):
                 pictures = []
                 for walker in range(len(walkers.recipes)):
-                    name = walkers.file_name(f"{number:05d}.png", walker)
-                    file = frames_folder and frames_folder / name
+                    file = frames_folder and frames_folder / walkers.file_name(f"{number:05d}.png", walker)
                     pictures.append(enlarge(walkers.picture(walker, number, file), scale))
                     progress.advance()
                 frame = tile(pictures, walkers.rows)
@@ -129,12 +125,8 @@ def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, frames_fold
                     shown[number] = thumbnail(frame, STRIP_PICTURE_PX)
                 yield frame
 
-        facts = FilmFacts(
-            first=walkers.provenance(0, 0),
-            walkers=(walkers.rows, walkers.columns),
-            fps=fps,
-            side=side_px,
-        )
+        grid = (walkers.rows, walkers.columns)
+        facts = FilmFacts(first=walkers.provenance(0, 0), walkers=grid, fps=fps, side=side_px)
         write_film(path, frames(), fps, facts.model_dump_json())
     panels = [Panel(f"{n / fps:.1f} s", (), picture) for n, picture in shown.items() if picture is not None]
     write_panels(strip := path.with_suffix(".png"), _heading(walkers), panels, STRIP_COLUMNS)
@@ -159,11 +151,6 @@ def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
         return recipe.model_copy(update={"walk": other, "index": stations[0].index})
 
     return tuple(shifted(walker * span) for walker in range(count))
-
-
-def at_frame(recipe: Recipe, frame: int) -> Recipe:
-    """The recipe of another frame of the same walk."""
-    return recipe.model_copy(update={"walk": _walk(recipe).model_copy(update={"frame": frame})})
 
 
 def enlarge(picture: Pixels, scale: float) -> Pixels:
@@ -221,19 +208,10 @@ def _scale(walkers: Walkers, side_px: int) -> float:
     return scale
 
 
-def _strip_frames(walkers: Walkers) -> list[int]:
-    """The frames on the strip, at equal intervals: the first, and the last unless the walk is a loop."""
-    shown = min(STRIP_FRAMES, walkers.frames)
-    if _walk(walkers.recipes[0]).loop:
-        return [place * walkers.frames // shown for place in range(shown)]
-    return [place * (walkers.frames - 1) // (shown - 1) for place in range(shown)]
-
-
 def _heading(walkers: Walkers) -> str:
-    walk = _walk(walkers.recipes[0])
-    stations = [f"{s.seed}:{s.index}" if s.index else f"{s.seed}" for s in walk.stations]
+    stations = [f"{s.seed}:{s.index}" if s.index else f"{s.seed}" for s in walkers.first.stations]
     others = len(walkers.recipes) - 1
-    words = f"From seed {' to '.join(stations)}{' and back' if walk.loop else ''}"
+    words = f"From seed {' to '.join(stations)}{' and back' if walkers.first.loop else ''}"
     return f"{words}, and {others} beside it" if others else words
 
 

@@ -15,8 +15,7 @@ from atelier.files import digest, write_json
 from atelier.importers.dcgan import layers_of_pytorch, layers_of_torch7
 from atelier.importers.layers import Imported, Layer, fit
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
-from atelier.networks import FORMAT, NetworkConfig, read_model, weights_fit
-from atelier.networks.weights import save_weights
+from atelier.networks import FORMAT, NetworkConfig, read_model, save_weights, weights_fit
 from atelier.pictures.untrusted import open_regular
 
 READERS: dict[str, Callable[[bytes], list[Layer]]] = {

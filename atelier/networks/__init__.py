@@ -1,20 +1,41 @@
-"""Networks by the name of their architecture, and files of their weights."""
+"""Networks by the name of their architecture, and their weights in safetensors files with a JSON header."""
 
-from collections.abc import Callable
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from atelier.errors import AtelierError
-from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator
+from atelier.files import replacing
+from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator, SketchGenerator
+from atelier.networks.latent_field import FieldGenerator, Network
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
-from atelier.networks.sketch import SketchDiscriminator, SketchGenerator
-from atelier.networks.weights import create_network, read_weights, save_weights, weights_match
 
 FORMAT = "atelier-model/1"
+KEY = "atelier"  # a single key, because safetensors writes several in an order that differs between processes
+INITIALISERS = {"normal_", "uniform_", "fill_", "zero_"}
+
+Constructors = Mapping[str, Callable[[int, dict[str, Any]], Network]]  # of the resolution and the settings
+
+GENERATORS: Constructors[FieldGenerator] = {
+    "dcgan": lambda px, settings: DcganGenerator(px, settings["nz"], settings["ngf"]),
+    "r3gan": lambda px, settings: R3ganGenerator(px, settings["preset"], settings["nz"]),
+    "sketch": lambda px, settings: SketchGenerator(px, settings["nz"], settings["ngf"], settings.get("noise")),
+}
+DISCRIMINATORS: Constructors[nn.Module] = {
+    "dcgan": lambda px, settings: DcganDiscriminator(px, settings["ndf"]),
+    "r3gan": lambda px, settings: R3ganDiscriminator(px, settings["preset"]),
+    "sketch": lambda px, settings: DcganDiscriminator(px, settings["ndf"]),
+}
 
 
 @dataclass(frozen=True)
@@ -26,21 +47,21 @@ class NetworkConfig:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def make_networks(config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
+def make_networks(config: NetworkConfig) -> tuple[FieldGenerator, nn.Module]:
     """Create a generator and a discriminator with random weights from torch's global generator.
 
     The generator maps latents (B, inputs), or fields of them (B, inputs, h, w), to images (B, 3, H, W) in about
     [−1, 1]; for single latents H and W are the resolution. The discriminator maps images to logits (B,) and can be
     differentiated twice. Raises AtelierError for an unknown architecture or setting.
     """
-    return _build(config, _generator), _build(config, _discriminator)
+    return _build(config, GENERATORS), _build(config, DISCRIMINATORS)
 
 
 def weights_fit(config: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None) -> bool:
     """Whether these tensors have the names and shapes of the networks' weights; None fits any discriminator."""
-    return weights_match(lambda: _build(config, _generator), generator) and (
-        discriminator is None or weights_match(lambda: _build(config, _discriminator), discriminator)
-    )
+    if not _fits(_build_without_memory(lambda: _build(config, GENERATORS)), generator):
+        return False
+    return discriminator is None or _fits(_build_without_memory(lambda: _build(config, DISCRIMINATORS)), discriminator)
 
 
 def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: dict[str, Any]) -> None:
@@ -48,17 +69,17 @@ def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: d
     save_weights(path, network.state_dict(), FORMAT, {**facts, **asdict(config)})
 
 
-def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[FieldGenerator, dict[str, Any]]:
     """Load a generator.safetensors: the network, in eval mode without gradients, and the file's header.
 
     Raises AtelierError where the file is missing, damaged, or not written by `save_network`.
     """
-    return _load(path, _generator, device)
+    return _load(path, GENERATORS, device)
 
 
 def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
     """Load a discriminator.safetensors, as `load_generator`."""
-    return _load(path, _discriminator, device)
+    return _load(path, DISCRIMINATORS, device)
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -66,50 +87,108 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")
 
 
+def save_weights(path: Path, tensors: Mapping[str, Tensor], format: str, header: Mapping[str, Any]) -> None:
+    """Write tensors under their names, with `format` and `header`. Equal content gives equal bytes."""
+    text = json.dumps({**header, "format": format}, sort_keys=True)
+    write_tensors(path, tensors, {KEY: text})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically. Raises OSError where that fails, for example because the disk is full."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(stored, temporary, metadata=metadata)
+        except SafetensorError as error:  # also raised for errors of the disk
+            if not (number := re.search(r"os error (\d+)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def read_weights(path: Path, format: str, keys: Set[str], stage: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the header and tensors of a file of this `format` whose header has at least `keys`.
+
+    Raises AtelierError where the file is missing, damaged, or of another format; the message names the `stage` that
+    makes such files.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise AtelierError(f"{path} is missing: `dvc repro {stage}` makes it") from None
+    except SafetensorError as error:
+        raise AtelierError(
+            f"{path} is no whole safetensors file ({error}): `dvc repro {stage}` makes it again"
+        ) from None
+    try:
+        header = json.loads(metadata[KEY])
+        if header["format"] != format or not keys <= header.keys():
+            raise KeyError
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
+        raise AtelierError(f"{path} is not what `dvc repro {stage}` makes: it has no {format} header") from None
+    return header, tensors
+
+
+def create_network(build: Callable[[], Network], tensors: Mapping[str, Tensor]) -> Network | None:
+    """Create the network that `build` describes with copies of these weights, and without drawing random ones.
+
+    Returns None where the names or shapes of the tensors differ. torch's random state does not change.
+    """
+    network = _build_without_memory(build)
+    if network is None or not _fits(network, tensors):
+        return None
+    types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    # copies, because safetensors maps the file into memory
+    network.load_state_dict({name: tensor.to(types[name], copy=True) for name, tensor in tensors.items()}, assign=True)
+    return network
+
+
 def _load(
-    path: Path, constructor: Callable[[NetworkConfig], nn.Module], device: torch.device | str
-) -> tuple[nn.Module, dict[str, Any]]:
+    path: Path, constructors: Constructors[Network], device: torch.device | str
+) -> tuple[Network, dict[str, Any]]:
     header, tensors = read_model(path)
     config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    network = create_network(lambda: _build(config, constructor), tensors)
+    network = create_network(lambda: _build(config, constructors), tensors)
     if network is None:
         raise AtelierError(f"{path} does not hold the weights of its {config.arch}: it is damaged, or was altered")
     return network.eval().requires_grad_(False).to(device), header
 
 
-def _build(config: NetworkConfig, constructor: Callable[[NetworkConfig], nn.Module]) -> nn.Module:
-    """Call the constructor. Raises AtelierError for settings that it does not accept."""
+def _build(config: NetworkConfig, constructors: Constructors[Network]) -> Network:
+    if (construct := constructors.get(str(config.arch))) is None:
+        known = ", ".join(constructors)
+        raise AtelierError(f"the model's architecture is {config.arch!r}; this version knows {known}")
     try:
-        return constructor(config)
+        return construct(config.resolution, config.settings)
     except (KeyError, TypeError, ValueError) as error:
         # the first line, because torch appends a C++ traceback
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AtelierError(f"the model's settings {config.settings} do not fit {config.arch}: {said}") from None
 
 
-def _generator(config: NetworkConfig) -> nn.Module:
-    resolution, settings = config.resolution, config.settings
-    match config.arch:
-        case "dcgan":
-            return DcganGenerator(resolution, settings["nz"], settings["ngf"])
-        case "r3gan":
-            return R3ganGenerator(resolution, settings["preset"], settings["nz"])
-        case "sketch":
-            return SketchGenerator(resolution, settings["nz"], settings["ngf"], settings.get("noise"))
-    raise _unknown(config)
+def _build_without_memory(build: Callable[[], Network]) -> Network | None:
+    """Build a network on the meta device, however large it would be; None for sizes that no tensor can have."""
+    try:
+        with torch.device("meta"), _WithoutInitialisation():
+            return build()
+    except (RuntimeError, OverflowError):
+        return None
 
 
-def _discriminator(config: NetworkConfig) -> nn.Module:
-    resolution, settings = config.resolution, config.settings
-    match config.arch:
-        case "r3gan":
-            return R3ganDiscriminator(resolution, settings["preset"])
-        case "sketch":
-            return SketchDiscriminator(resolution, settings["ndf"])
-        case "dcgan":
-            return DcganDiscriminator(resolution, settings["ndf"])
-    raise _unknown(config)
+def _fits(network: nn.Module | None, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors have the names and shapes of the network's weights."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return network is not None and shapes == {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
-def _unknown(config: NetworkConfig) -> AtelierError:
-    return AtelierError(f"the model's architecture is {config.arch!r}; this version knows dcgan, r3gan, sketch")
+class _WithoutInitialisation(TorchFunctionMode):
+    """Within this context weights are not initialised: on the meta device the first call imports for seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in INITIALISERS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -28,7 +28,10 @@ class Downsample(nn.Conv2d):
         super().__init__(before, after, 4, 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return downsample(x, self.weight)
+        if not _uses_matrix_products(x):
+            return functional.conv2d(x, self.weight, stride=2, padding=1)
+        coarse: Tensor = _Down.apply(x.bfloat16(), self.weight.bfloat16())
+        return coarse
 
 
 class Upsample(nn.ConvTranspose2d):
@@ -72,14 +75,6 @@ def project_latents(latents: Tensor, weight: Tensor) -> Tensor:
     return product.view(-1, 4, 4, weight.shape[1]).permute(0, 3, 1, 2)
 
 
-def downsample(fine: Tensor, weight: Tensor) -> Tensor:
-    """The function of `Downsample`, with weight (coarse, fine, 4, 4)."""
-    if not _uses_matrix_products(fine):
-        return functional.conv2d(fine, weight, stride=2, padding=1)
-    coarse: Tensor = _Down.apply(fine.bfloat16(), weight.bfloat16())
-    return coarse
-
-
 def upsample(coarse: Tensor, weight: Tensor) -> Tensor:
     """The function of `Upsample`, with weight (coarse, fine, 4, 4)."""
     if not _uses_matrix_products(coarse):
@@ -103,92 +98,71 @@ class _Down(Function):
     @staticmethod
     def forward(ctx: Any, fine: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(fine, weight)
-        return _down(fine, weight)
+        if fine.shape[2] > DOWN_PATCHES_PX:
+            return functional.conv2d(fine, weight, stride=2, padding=1)
+        batch, _, height, width = fine.shape
+        product = _patches(fine) @ _rows(weight).t()
+        return product.view(batch, height // 2, width // 2, -1).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, coarse: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, coarse: Tensor) -> tuple[Tensor | None, ...]:
         fine, weight = ctx.saved_tensors
-        wants_fine, wants_weight = ctx.needs_input_grad
-        return (
-            _Up.apply(coarse, weight) if wants_fine else None,
-            _Weight.apply(fine, coarse) if wants_weight else None,
-        )
+        return _gradients(ctx, (_Up, coarse, weight), (_Weight, fine, coarse))
 
 
 class _Up(Function):
+    """Each 2×2 fine pixels, which depend on the same 2×2 coarse ones, are channels of one 2×2 convolution."""
+
     @staticmethod
     def forward(ctx: Any, coarse: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(coarse, weight)
-        return _up(coarse, weight)
+        channels = weight.shape[1]
+        if channels > PAIRED_CHANNELS:
+            return functional.conv_transpose2d(coarse, weight, stride=2, padding=1)
+        # along an axis, the first pixel of a pair uses the third and first of four weights, the second the other two
+        taps = weight.view(-1, channels, 2, 2, 2, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
+        kernels = taps.reshape(4 * channels, -1, 2, 2).contiguous(memory_format=torch.channels_last)
+        pairs = functional.conv2d(coarse, kernels, padding=1).permute(0, 2, 3, 1)
+        batch, height, width, _ = pairs.shape
+        rows = pairs.reshape(batch, height, width, 2, 2 * channels).transpose(2, 3)
+        fine = rows.reshape(batch, 2 * height, 2 * width, channels)
+        return fine[:, 1:-1, 1:-1].contiguous().permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, fine: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, fine: Tensor) -> tuple[Tensor | None, ...]:
         coarse, weight = ctx.saved_tensors
-        wants_coarse, wants_weight = ctx.needs_input_grad
-        return (
-            _Down.apply(fine, weight) if wants_coarse else None,
-            _Weight.apply(fine, coarse) if wants_weight else None,
-        )
+        return _gradients(ctx, (_Down, fine, weight), (_Weight, fine, coarse))
 
 
 class _Weight(Function):
     @staticmethod
     def forward(ctx: Any, fine: Tensor, coarse: Tensor) -> Tensor:
         ctx.save_for_backward(fine, coarse)
-        return _weight(fine, coarse)
+        shape = (coarse.shape[1], fine.shape[1], 4, 4)
+        if fine.shape[2] > WEIGHT_PATCHES_PX:
+            by_torch: Tensor = conv2d_weight(fine, shape, coarse, stride=2, padding=1)  # type: ignore[no-untyped-call]
+            return by_torch
+        product = coarse.permute(0, 2, 3, 1).flatten(0, 2).t() @ _patches(fine)
+        return product.view(shape[0], 4, 4, shape[1]).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
         fine, coarse = ctx.saved_tensors
-        wants_fine, wants_coarse = ctx.needs_input_grad
-        return (
-            _Up.apply(coarse, weight) if wants_fine else None,
-            _Down.apply(fine, weight) if wants_coarse else None,
-        )
+        return _gradients(ctx, (_Up, coarse, weight), (_Down, fine, weight))
 
 
-def _down(fine: Tensor, weight: Tensor) -> Tensor:
-    if fine.shape[2] > DOWN_PATCHES_PX:
-        return functional.conv2d(fine, weight, stride=2, padding=1)
-    batch, _, height, width = fine.shape
-    product = _patches(fine) @ _rows(weight).t()
-    return product.view(batch, height // 2, width // 2, -1).permute(0, 3, 1, 2)
-
-
-def _up(coarse: Tensor, weight: Tensor) -> Tensor:
-    """Compute each 2×2 fine pixels, which depend on the same 2×2 coarse ones, as channels of one 2×2 convolution."""
-    channels = weight.shape[1]
-    if channels > PAIRED_CHANNELS:
-        return functional.conv_transpose2d(coarse, weight, stride=2, padding=1)
-    # along an axis, the first pixel of a pair uses the third and first of the four weights, the second the other two
-    taps = weight.view(-1, channels, 2, 2, 2, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
-    kernels = taps.reshape(4 * channels, -1, 2, 2).contiguous(memory_format=torch.channels_last)
-    pairs = functional.conv2d(coarse, kernels, padding=1).permute(0, 2, 3, 1)
-    batch, height, width, _ = pairs.shape
-    rows = pairs.reshape(batch, height, width, 2, 2 * channels).transpose(2, 3)
-    fine = rows.reshape(batch, 2 * height, 2 * width, channels)
-    return fine[:, 1:-1, 1:-1].contiguous().permute(0, 3, 1, 2)
-
-
-def _weight(fine: Tensor, coarse: Tensor) -> Tensor:
-    shape = (coarse.shape[1], fine.shape[1], 4, 4)
-    if fine.shape[2] > WEIGHT_PATCHES_PX:
-        by_torch: Tensor = conv2d_weight(fine, shape, coarse, stride=2, padding=1)  # type: ignore[no-untyped-call]
-        return by_torch
-    product = coarse.permute(0, 2, 3, 1).flatten(0, 2).t() @ _patches(fine)
-    return product.view(shape[0], 4, 4, shape[1]).permute(0, 3, 1, 2)
+def _gradients(ctx: Any, *calls: tuple[type[Function], Tensor, Tensor]) -> tuple[Tensor | None, ...]:
+    """The result of each call, or None where the function's input of this place needs no gradient."""
+    needed = zip(calls, ctx.needs_input_grad, strict=True)
+    return tuple(function.apply(*inputs) if needs else None for (function, *inputs), needs in needed)
 
 
 def _patches(fine: Tensor) -> Tensor:
     """The 4×4 fine pixels that each coarse pixel depends on, as rows: (B · H · W, 16 · channels)."""
     padded = functional.pad(fine.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
     batch, height, width, channels = padded.shape
-    line = width * channels
-    seen = padded.as_strided(
-        (batch, height // 2 - 1, width // 2 - 1, 4, 4 * channels),
-        (height * line, 2 * line, 2 * channels, line, 1),
-    )
-    return seen.reshape(-1, 16 * channels)
+    size, line = (batch, height // 2 - 1, width // 2 - 1, 4, 4 * channels), width * channels
+    return padded.as_strided(size, (height * line, 2 * line, 2 * channels, line, 1)).reshape(-1, 16 * channels)
 
 
 def _rows(weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,14 +21,14 @@ from atelier.pictures import Pixels
 
 BASE_SIDE = 4  # cells, of the coarsest feature map of one picture
 IMAGE_CHANNELS = 3
-TRAINED_SIZE = (
-    1,
-    1,
-)  # rows and columns of latents in a picture of the size that the generator was trained on
+TRAINED_SIZE = (1, 1)  # rows and columns of latents in a picture of the size that the generator was trained on
 # odd, so no two indices below 2**32 share a seed; 2**32 / golden ratio, so the seeds of neighbours are far apart
 INDEX_STRIDE = 0x9E3779B1
 BATCH_PICTURES = 100  # rendered at once where the last bits do not matter
 MIN_LENGTH = 1e-30  # of a vector, so that a zero vector is divided by something
+MIN_SINE = 1e-9  # of the angle between two latents; below it they are parallel or opposite
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class FieldGenerator(nn.Module):
     """Base class of the generators, which paint one picture from one latent, or a larger canvas from a field of them.
 
     The input, (B, inputs) or (B, inputs, h, w), is standard normal. Its first `nz` numbers are the latent, which
-    decides what the picture shows. The others are the grain, noise for details: `grain` numbers for each of the 4×4
-    base cells of a latent, none for most networks. Where latents overlap or are interpolated, the result is scaled to
-    the length of one latent, unless `normalise_overlap` is False.
+    decides what the picture shows, the others the grain, noise for details: `grain` numbers for each of the 4×4 base
+    cells of a latent, none for most networks. Where latents overlap or are interpolated, the result is scaled to the
+    length of one latent, unless `normalise_overlap` is False.
     """
 
     resolution: int
@@ -65,7 +66,7 @@ class FieldGenerator(nn.Module):
 
     @property
     def inputs(self) -> int:
-        """Numbers of one latent and its grain."""
+        """How many numbers the generator takes for one picture: its latent and its grain."""
         return self.nz + BASE_SIDE * BASE_SIDE * self.grain
 
     def forward(self, z: Tensor) -> Tensor:
@@ -100,13 +101,18 @@ def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
     shorter than those of the training, so they are scaled to the interpolated length, unless `normalise_overlap` is
     False.
     """
+
+    def interpolated(field: Tensor) -> Tensor:
+        return functional.interpolate(field, scale_factor=float(BASE_SIDE), mode="bilinear", align_corners=False)
+
     if z.ndim == 2:
         return z[:, :, None, None]
     if z.shape[2:] == (1, 1):
         return z
+    latents = interpolated(z)
     if not normalise_overlap:
-        return _interpolate_cells(z)
-    return with_length(_interpolate_cells(z), _interpolate_cells(torch.linalg.vector_norm(z, dim=1, keepdim=True)))
+        return latents
+    return with_length(latents, interpolated(torch.linalg.vector_norm(z, dim=1, keepdim=True)))
 
 
 def with_length(vectors: Tensor, length: Tensor, dim: int = 1) -> Tensor:
@@ -116,13 +122,24 @@ def with_length(vectors: Tensor, length: Tensor, dim: int = 1) -> Tensor:
     return scaled
 
 
-def repeat_cells(cells: Tensor, like: Tensor) -> Tensor:
-    """Repeat values for the base cells of one picture, (C, 4, 4), over a field that `latent_per_cell` returned."""
-    return cells.repeat(1, max(like.shape[2] // BASE_SIDE, 1), max(like.shape[3] // BASE_SIDE, 1))
+def slerp(start: Tensor, end: Tensor, position: float) -> Tensor:
+    """Interpolate spherically between two fields, (B, nz) or (B, nz, rows, columns); float32. 0 is `start`, 1 is `end`.
 
+    Every latent turns at a constant rate, and its length changes linearly. If they are parallel or opposite, they are
+    interpolated linearly.
+    """
 
-def _interpolate_cells(field: Tensor) -> Tensor:
-    return functional.interpolate(field, scale_factor=float(BASE_SIDE), mode="bilinear", align_corners=False)
+    def length(field: Tensor) -> Tensor:
+        lengths: Tensor = torch.linalg.vector_norm(field, dim=1, keepdim=True)
+        return lengths
+
+    one, other = start.double(), end.double()
+    first, last = one / length(one).clamp_min(MIN_LENGTH), other / length(other).clamp_min(MIN_LENGTH)
+    # from the chords, because an arc cosine would lose half the digits of a small angle
+    angle = 2 * torch.atan2(length(first - last), length(first + last))
+    turned = ((1 - position) * angle).sin() * first + (position * angle).sin() * last
+    arc = turned / angle.sin() * torch.lerp(length(one), length(other), position)
+    return torch.where(angle.sin() > MIN_SINE, arc, torch.lerp(one, other, position)).float()
 
 
 def draw_latents(
@@ -153,27 +170,20 @@ def draw_grain(seed: int, index: int, row: int, column: int, numbers: int) -> Te
     return torch.randn(numbers, generator=generator, dtype=torch.float64).float()
 
 
-def draw_inputs(generator: nn.Module, seed: int, index: int) -> Tensor:
-    """Draw all inputs of a picture of the trained size, (1, nz + grain): see `draw_latents` and `draw_grain`."""
-    assert isinstance(generator, FieldGenerator)
+def draw_inputs(generator: FieldGenerator, seed: int, index: int) -> Tensor:
+    """Draw all inputs of a picture of the trained size, (1, inputs): see `draw_latents` and `draw_grain`."""
     numbers = generator.inputs - generator.nz
     return torch.cat([draw_latents(seed, index, generator.nz), draw_grain(seed, index, 0, 0, numbers)[None]], 1)
 
 
-def inputs_of(generator: nn.Module) -> int:
-    """How many numbers the generator takes for one picture: its latent, and its grain if it has any."""
-    assert isinstance(generator, FieldGenerator)
-    return generator.inputs
-
-
-def in_double_precision(generator: nn.Module, device: torch.device) -> nn.Module:
-    """Put the generator in eval mode on `device`, in float64 where the device supports it; it is changed in place.
+def in_double_precision(network: Network, device: torch.device) -> Network:
+    """Put the network in eval mode on `device`, in float64 where the device supports it; it is changed in place.
 
     Rounded to 8 bits, pictures in float64 are the same bytes on every device, with any number of threads and any vector
     units. float32 differs in about one value of a million, and takes half the time.
     """
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    return generator.eval().requires_grad_(False).to(device=device, dtype=dtype)
+    return network.eval().requires_grad_(False).to(device=device, dtype=dtype)
 
 
 def render(generator: nn.Module, z: Tensor) -> Pixels:
@@ -200,7 +210,7 @@ def render_batch(generator: nn.Module, z: Tensor) -> Pixels:
     return to_pixels(images)
 
 
-def render_seed(generator: nn.Module, seed: int, count: int) -> Iterator[Pixels]:
+def render_seed(generator: FieldGenerator, seed: int, count: int) -> Iterator[Pixels]:
     """Render pictures 0 to count − 1 of a seed, in batches (see `render_batch`)."""
     for start in range(0, count, BATCH_PICTURES):
         indices = range(start, min(start + BATCH_PICTURES, count))

@@ -5,21 +5,13 @@ gradient penalties.
 """
 
 import itertools
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.conv import ToLogit
-from atelier.networks.latent_field import (
-    BASE_SIDE,
-    FieldGenerator,
-    Lattice,
-    latent_per_cell,
-    repeat_cells,
-    upsampling_steps,
-)
+from atelier.networks.latent_field import BASE_SIDE, FieldGenerator, Lattice, latent_per_cell, upsampling_steps
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
@@ -44,17 +36,17 @@ class R3ganGenerator(FieldGenerator):
         self.lattice = Lattice(BASE_SIDE, overhang=0, before=1, after=1, context=context, px=resolution // BASE_SIDE)
         self.project = nn.Conv2d(nz, widths[0], 1, bias=False)
         self.basis = nn.Parameter(torch.empty(widths[0], BASE_SIDE, BASE_SIDE))
-        layers: list[nn.Module] = [*_blocks(widths[0], blocks)]
+        layers = _blocks(widths[0], blocks)
         for coarse, fine in itertools.pairwise(widths):
             layers += [Up(coarse, fine), *_blocks(fine, blocks)]
-        layers += [nn.Conv2d(widths[-1], 3, 1, bias=False)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 3, 1, bias=False))
         _init(self)
         nn.init.normal_(self.basis)
 
     def base(self, z: Tensor) -> Tensor:
         latents = latent_per_cell(z, self.normalise_overlap)
-        features: Tensor = self.project(latents) * repeat_cells(self.basis, latents)
+        cells = (max(side // BASE_SIDE, 1) for side in latents.shape[2:])
+        features: Tensor = self.project(latents) * self.basis.repeat(1, *cells)
         return features
 
 
@@ -67,12 +59,8 @@ class R3ganDiscriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3, widths[-1], 1, bias=False)]
         for fine, coarse in itertools.pairwise(reversed(widths)):
             layers += [*_blocks(fine, blocks), Down(fine, coarse)]
-        layers += [
-            *_blocks(widths[0], blocks),
-            nn.Conv2d(widths[0], widths[0], BASE_SIDE, groups=widths[0], bias=False),
-            ToLogit(widths[0], 1),
-        ]
-        self.layers = nn.Sequential(*layers)
+        last = nn.Conv2d(widths[0], widths[0], BASE_SIDE, groups=widths[0], bias=False)
+        self.layers = nn.Sequential(*layers, *_blocks(widths[0], blocks), last, ToLogit(widths[0], 1))
         _init(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -135,8 +123,8 @@ def _shape(resolution: int, preset: str) -> tuple[list[int], int]:
     return [max(widest * WIDEST_PX // max(side, WIDEST_PX), widest // 8) for side in sides], blocks
 
 
-def _blocks(width: int, count: int) -> Iterator[Block]:
-    return (Block(width) for _ in range(count))
+def _blocks(width: int, count: int) -> list[nn.Module]:
+    return [Block(width) for _ in range(count)]
 
 
 def _init(network: nn.Module) -> None:

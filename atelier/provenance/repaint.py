@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
-from torch import nn
 
 from atelier import __version__
 from atelier.canvas.murals import PX_PER_MPX, STATISTICS_FILE, folder_name, is_mural, paint_in_folder
@@ -25,7 +24,7 @@ from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, ignore_output_errors
 from atelier.files import link_or_copy
 from atelier.networks import load_generator
-from atelier.networks.latent_field import in_double_precision
+from atelier.networks.latent_field import FieldGenerator, in_double_precision
 from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
 from atelier.provenance.facts import MURAL_LOCK, Answer, Job, Jobs, PixelFacts, Provenance, SoftwareFacts
@@ -69,7 +68,7 @@ class _Generator:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         network, header = load_generator(path)
-        self.network: nn.Module = in_double_precision(network, device)
+        self.network = in_double_precision(network, device)
         self.built = (header["arch"], header["resolution"], header["settings"])
 
 
@@ -118,7 +117,7 @@ def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
     return provenance
 
 
-def _paint_mural(network: nn.Module, provenance: Provenance, job: Job) -> PixelFacts:
+def _paint_mural(network: FieldGenerator, provenance: Provenance, job: Job) -> PixelFacts:
     """Paint a mural in bounded memory, and print how far it is.
 
     It continues what a stopped run left in `job.kept`, unless another process is painting there now.
@@ -144,7 +143,7 @@ def _code(device: str) -> str:
     return code.hexdigest()[:16]
 
 
-def _paint_in(network: nn.Module, provenance: Provenance, folder: Path, to: Path) -> None:
+def _paint_in(network: FieldGenerator, provenance: Provenance, folder: Path, to: Path) -> None:
     """Paint a mural's pixels in its folder, then link them to `to`."""
     height, width = size_px(network, provenance.latent)
     with Progress("painting", round(height * width / PX_PER_MPX, 3), "Mpx") as progress:

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from atelier.device import is_out_of_memory
 from atelier.errors import AtelierError
-from atelier.networks.weights import create_network, read_weights, save_weights
+from atelier.networks import create_network, read_weights, save_weights
 from atelier.pictures import Pixels, Samples
 from atelier.progress import ProgressCallback, ignore_progress
 

@@ -53,9 +53,9 @@ def paint(
     generator = path / GENERATOR.name if path.is_dir() or path == BASE_MODEL else path
     recipe, device = _recipe(Station(seed=seed, index=0), canvas)
     folder = here / out if out else PAINTED / f"{'base' if model == 'base' else path.stem}-{seed}"
-    command = [str(generator), recipe.model_dump_json(), f"--count={count}", f"--out={folder}"]
+    command = ["paint", str(generator), recipe.model_dump_json(), f"--count={count}", f"--out={folder}"]
     command += [f"--device={device}"]
-    sys.exit(_run("atelier.canvas.artworks", command))
+    sys.exit(_run("atelier.film.sheets", command))
 
 
 @app.command()
@@ -170,10 +170,10 @@ def directions(
     if path.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a sheet is a .png")
     recipes = [_recipe(station, canvas) for station in moved]
-    command = [str(generator), *(recipe.model_dump_json() for recipe, _ in recipes), f"--out={path}"]
+    command = ["directions", str(generator), *(recipe.model_dump_json() for recipe, _ in recipes), f"--out={path}"]
     command += [f"--count={count}", f"--amount={amount}", f"--device={recipes[0][1]}"]
     command += [f"--save={here / save}"] if save else []
-    sys.exit(_run("atelier.film.directions_sheet", command))
+    sys.exit(_run("atelier.film.sheets", command))
 
 
 def rows_by_columns(words: str, option: str) -> tuple[int, int]:

@@ -20,8 +20,7 @@ from atelier.model_store import (  # fmt: skip
     content_hash,
     start_path,
 )
-from atelier.networks import NetworkConfig, load_generator, make_networks, read_model
-from atelier.networks.weights import save_weights
+from atelier.networks import NetworkConfig, load_generator, make_networks, read_model, save_weights
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from atelier.training.initial import open_start

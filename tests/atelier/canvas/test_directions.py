@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from atelier.canvas.latents import directions, directions_with_shares, first_layer_weight, move_latents
+from atelier.canvas.latents import directions, first_layer_weight, move_latents
 from atelier.canvas.recipe import Move
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator
@@ -57,7 +57,7 @@ def test_the_first_layers_weight_computes_what_the_generator_computes_before_its
 
 
 def test_directions_are_orthogonal_unit_rows_with_the_strongest_first(generator):
-    rows, shares = directions_with_shares(generator)
+    rows, shares = directions(generator)
     assert rows.shape == (16, 16) and rows.dtype == torch.float64
     assert torch.allclose(rows @ rows.T, torch.eye(16, dtype=torch.float64), atol=1e-7)
     effects = (rows @ first_layer_weight(generator)).norm(dim=1)
@@ -66,8 +66,8 @@ def test_directions_are_orthogonal_unit_rows_with_the_strongest_first(generator)
 
 
 def test_directions_do_not_depend_on_the_precision_or_the_order_of_the_features(generator):
-    rows = directions(generator)
-    assert torch.equal(directions(in_double_precision(generator, torch.device("cpu"))), rows)
+    rows = directions(generator)[0]
+    assert torch.equal(directions(in_double_precision(generator, torch.device("cpu")))[0], rows)
     layer = first_layer_weight(generator)
     shuffled = layer[:, torch.randperm(layer.shape[1], generator=torch.Generator().manual_seed(0))]
     _, columns = torch.linalg.eigh(shuffled @ shuffled.T)  # other sums, other last digits, perhaps other signs
@@ -90,13 +90,13 @@ def test_a_latent_number_without_effect_is_no_direction(generator):
     with torch.no_grad():
         weight = generator.project.weight
         (weight[:, 3] if weight.shape[1] == 16 else weight[3]).zero_()
-    rows = directions(generator)
+    rows = directions(generator)[0]
     assert len(rows) == 15 and (rows[:, 3].abs() < 1e-8).all()
 
 
 def test_every_cell_of_a_field_is_moved_by_the_sum_of_the_moves(generator):
     field = draw_latents(1, 0, 16, (2, 3))
-    rows = directions(generator)
+    rows = directions(generator)[0]
     there = move_latents(field, generator, [Move(direction=1, amount=2.0), Move(direction=4, amount=-1.5)])
     way = (2 * rows[1] - 1.5 * rows[4]).view(1, 16, 1, 1).float()
     assert there.dtype == torch.float32 and torch.allclose(there - field, way.expand_as(field), atol=1e-6)

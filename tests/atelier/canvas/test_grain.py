@@ -9,6 +9,7 @@ import torch
 from atelier.canvas.paint import grain_function, paint
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
 from atelier.networks import NetworkConfig, load_generator
+from atelier.networks.dcgan import EVAL_NOISE, UpsampleConv
 from atelier.networks.latent_field import (
     draw_grain,
     draw_inputs,
@@ -17,7 +18,6 @@ from atelier.networks.latent_field import (
     render_seed,
     to_pixels,
 )
-from atelier.networks.sketch import EVAL_NOISE, UpsampleConvWithNoise
 from tests.models import save_small_generator
 
 SKETCH = NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 4, "noise": 4})
@@ -98,7 +98,7 @@ def test_a_generator_without_noise_has_no_grain(tmp_path):
 
 
 def test_in_eval_mode_the_noise_has_half_of_the_strength_that_training_sees() -> None:
-    layer = UpsampleConvWithNoise(6, 4, 2).double()
+    layer = UpsampleConv(6, 4, 2).double()
     features, noise = torch.randn(1, 6, 5, 5).double(), torch.randn(1, 2, 5, 5).double()
     trained = layer.train()(features, noise) - layer(features, 0 * noise)
     painted = layer.eval()(features, noise) - layer(features, 0 * noise)

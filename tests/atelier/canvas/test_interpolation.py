@@ -7,9 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from atelier.canvas.interpolation import slerp, walk_position
+from atelier.canvas.latents import walk_position
 from atelier.canvas.recipe import Easing, Station, Walk
-from atelier.networks.latent_field import draw_latents
+from atelier.networks.latent_field import draw_latents, slerp
 
 A, B, C = (Station(seed=seed, index=0) for seed in (3, 14, 15))
 

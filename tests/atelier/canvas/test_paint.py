@@ -14,7 +14,7 @@ from atelier.canvas.paint import Painting, latent_field, paint, size_px
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks, r3gan
-from atelier.networks.latent_field import draw_latents, in_double_precision, inputs_of, render
+from atelier.networks.latent_field import draw_latents, in_double_precision, render
 from tests.models import canvas_inputs
 
 NZ = 16
@@ -68,7 +68,7 @@ def _painter(config: NetworkConfig) -> torch.nn.Module:
             block.momentum = None  # a plain average
     with torch.no_grad():
         for _ in range(4):
-            generator(torch.randn(64, inputs_of(generator)))
+            generator(torch.randn(64, generator.inputs))
         if isinstance(generator.layers[-1], torch.nn.Tanh):
             generator.layers[-2].weight.mul_(12)  # fresh weights paint grey
     return generator
@@ -336,7 +336,7 @@ def test_the_first_and_last_frames_of_a_walk_are_its_stations(generators) -> Non
 def test_every_cell_is_moved_along_a_direction(generators) -> None:
     generator = generators["dcgan"]
     moved = latent_field(generator, recipe(moves=(Move(direction=2, amount=1.5),))) - latent_field(generator, recipe())
-    row = 1.5 * directions(generator)[2].float()
+    row = 1.5 * directions(generator)[0][2].float()
     assert torch.allclose(moved, row[:, None, None].expand(NZ, 2, 3), atol=1e-5)
 
 

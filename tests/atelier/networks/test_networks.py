@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, load_generator, make_networks, save_network
-from atelier.networks.latent_field import in_double_precision, inputs_of, latent_per_cell, render
+from atelier.networks.dcgan import UpsampleConv
+from atelier.networks.latent_field import in_double_precision, latent_per_cell, render
 from atelier.networks.r3gan import Block, Down, Up
-from atelier.networks.sketch import UpsampleConv
 from atelier.settings.schema import ARCHS
-from atelier.training.ema import Ema
+from atelier.training.initial import Ema
 from atelier.training.state import generator_for
 from tests.models import canvas_inputs
 
@@ -73,7 +73,7 @@ def test_params_and_networks_have_the_same_architectures():
 @pytest.mark.parametrize("arch", ARCHS)
 def test_latents_become_images_and_images_become_logits(arch, resolution):
     generator, discriminator = make_networks(NetworkConfig(arch, resolution, SMALL[arch].settings))
-    z = noise(2, inputs_of(generator))
+    z = noise(2, generator.inputs)
     images = generator(z)
     assert images.shape == (2, 3, resolution, resolution)
     assert torch.equal(generator(z[:, :, None, None]), images)
@@ -104,7 +104,7 @@ def test_a_saved_generator_paints_the_same_pictures_and_has_its_facts_in_the_hea
     save_network(tmp_path / "generator.safetensors", generator, SMALL[arch], {"kimg": 1.5})
     loaded, header = load_generator(tmp_path / "generator.safetensors")
     assert (header["arch"], header["resolution"], header["settings"]) == (arch, 32, SMALL[arch].settings)
-    z = noise(2, inputs_of(generator))
+    z = noise(2, generator.inputs)
     assert torch.equal(loaded(z), generator(z))
 
 
@@ -134,7 +134,7 @@ def test_every_architecture_paints_canvases(arch):
 @pytest.mark.parametrize("arch", TILING)
 def test_a_field_of_one_latent_repeats_its_picture(arch):
     generator = _trained_once(arch).double()
-    z = noise(1, inputs_of(generator)).double()
+    z = noise(1, generator.inputs).double()
     picture = generator(z)[..., 12:20, 12:20]
     field = generator(z[:, :, None, None].expand(1, -1, 3, 3))
     z = z[:, :8]
@@ -226,4 +226,4 @@ def _penalty_gradients(discriminator: torch.nn.Module, images: torch.Tensor) -> 
 def _trained_once(arch: str) -> torch.nn.Module:
     """A generator whose batch norms, if it has any, know its own statistics, as training leaves them."""
     generator, _ = make_networks(SMALL[arch])
-    return Ema(generator, 0.9).calibrated([noise(64, inputs_of(generator))])
+    return Ema(generator, 0.9).calibrated([noise(64, generator.inputs)])

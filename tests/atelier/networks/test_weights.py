@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from atelier.errors import AtelierError
-from atelier.networks.weights import read_weights, save_weights
+from atelier.networks import read_weights, save_weights
 
 
 def test_header_and_tensors_come_back(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import spandrel
 import torch
 
 from atelier.errors import AtelierError
-from atelier.networks.weights import save_weights
+from atelier.networks import save_weights
 from atelier.upscaling.network import FORMAT, SRVGGNetCompact, load_upscaler, save_upscaler
 
 

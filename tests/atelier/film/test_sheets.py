@@ -9,7 +9,7 @@ from PIL import Image
 
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe
-from atelier.film import directions_sheet
+from atelier.film import sheets
 from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import read_provenance
@@ -25,11 +25,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def directions(*options: str, recipes: list[Recipe] = PICTURES) -> int:
-    return directions_sheet.main(["g.safetensors", *(each.model_dump_json() for each in recipes), *options])
+    return sheets.main(["directions", "g.safetensors", *(each.model_dump_json() for each in recipes), *options])
 
 
 def test_amounts_are_equally_spaced_around_0() -> None:
-    assert directions_sheet.amounts(3) == [-3, -2, -1, 0, 1, 2, 3]
+    assert sheets.amounts(3) == [-3, -2, -1, 0, 1, 2, 3]
 
 
 def test_the_pictures_of_the_sheet_are_saved_with_recipes_that_paint_them_again() -> None:
