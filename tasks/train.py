@@ -125,7 +125,7 @@ def print_other_settings(params: Train, plan: TrainingPlan) -> None:
     """Print which settings differ from the architecture's recipe."""
     others = [
         f"{name} {getattr(plan, name)} ({value})"
-        for name, value in asdict(recipe_for(params, plan.network)).items()
+        for name, value in recipe_for(params, plan.network).items()
         if getattr(plan, name) != value
     ]
     if others:

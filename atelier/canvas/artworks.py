@@ -30,10 +30,7 @@ SHEET_PICTURE_PX = 256  # longer side of one there, at most
 
 
 def load_painter(path: Path, device: torch.device) -> tuple[FieldGenerator, ModelFacts]:
-    """Load a generator to paint with, in double precision, and what a provenance stores of it.
-
-    Raises AtelierError where the file is absent, damaged, or not one of Atelier's.
-    """
+    """Load a generator in double precision, and what a provenance stores of it. Raises as `load_generator`."""
     generator, header = load_generator(path)
     return in_double_precision(generator, device), ModelFacts.of(path, header)
 
@@ -78,10 +75,7 @@ class Pick:
 
 
 def best_of(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[int]:
-    """The indices of the `count` best candidates: the best of 0 to of − 1, then the best of the next `of`, and so on.
-
-    Within a group the best comes first; of equal scores, the first.
-    """
+    """The indices of the `count` best, group by group; within a group the best first, of equal scores the first."""
     groups = (range(start, start + pick.of) for start in itertools.count(0, pick.of))
     best = (heapq.nlargest(pick.keep, group, key=score) for group in groups)
     return itertools.islice(itertools.chain.from_iterable(best), count)

@@ -33,10 +33,7 @@ class Source(Protocol):
 
 
 def is_mural(height: int, width: int) -> bool:
-    """Whether a picture of this size in pixels is written as a TIFF rather than a PNG.
-
-    Raises AtelierError if it is too large for both.
-    """
+    """Whether a picture of this size is written as TIFF, not PNG. Raises AtelierError if it is too large for both."""
     if height * width > MAX_PX:
         raise AtelierError(
             f"a picture of {width:,} × {height:,} px is larger than any that is painted, {MAX_PX:,} px: make its "
@@ -129,10 +126,7 @@ def _tile_log(path: Path) -> Path:
 
 
 def _allocate(path: Path, shape: tuple[int, int, int]) -> None:
-    """Create an .npy file and reserve its bytes on the disk, so that a full disk is noticed before the painting.
-
-    Raises AtelierError if they are not available.
-    """
+    """Create an .npy file and reserve its bytes on the disk. Raises AtelierError if they are not available."""
     _tile_log(path).unlink(missing_ok=True)
     try:
         np.lib.format.open_memmap(path, "w+", np.uint8, shape)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.canvas.latents import check_memory, grain_function, latent_field
-from atelier.canvas.recipe import Canvas, Recipe, Rectangle, cut
+from atelier.canvas.recipe import Recipe, Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.networks import read_weights, save_weights
 from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, render
@@ -62,16 +62,20 @@ class Painting:
     """
 
     def __init__(
-        self,
-        generator: FieldGenerator,
-        recipe: Recipe,
-        on_progress: ProgressCallback = ignore_progress,
+        self, generator: FieldGenerator, recipe: Recipe, on_progress: ProgressCallback = ignore_progress,
         statistics_file: Path | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._generator, self._recipe, self._lattice = generator, recipe, generator.lattice
         self._on_progress, self._statistics_file = on_progress, statistics_file
-        if recipe.normalise == "batch":
-            _check_has_statistics(generator, recipe.canvas)
+        if recipe.normalise == "batch" and recipe.canvas == TRAINED_SIZE:
+            raise AtelierError(
+                "normalise holds batch, but a canvas of one cell is too small for statistics of its own: "
+                "make generate.canvas larger, or set generate.normalise to overlap"
+            )
+        if recipe.normalise == "batch" and not _batch_norms(generator):
+            raise AtelierError(
+                "normalise holds batch, but this model has no batch norms: set generate.normalise to overlap or none"
+            )
         self._latents = latent_field(generator, recipe).reshape(1, -1, *recipe.canvas)
         self._grain = grain_function(generator, recipe)
         self.height, self.width = size_px(generator, recipe)
@@ -105,10 +109,7 @@ class Painting:
 
     @torch.inference_mode()
     def _base(self, generator: FieldGenerator, part: Rectangle) -> tuple[Tensor, Rectangle]:
-        """The base features that a part of the picture needs, (1, features, h, w), and the part's place above them.
-
-        They end at an edge of the field, so that the part ends there as the whole picture does.
-        """
+        """The base features that a part of the picture needs, (1, features, h, w), and the part's place above them."""
         rows, down = self._needed(part.top, part.height, self._latents.shape[2])
         columns, across = self._needed(part.left, part.width, self._latents.shape[3])
         grain = [torch.stack([self._grain(row, column) for column in columns.tolist()]) for row in rows.tolist()]
@@ -126,7 +127,7 @@ class Painting:
         lattice, seamless = self._lattice, self._recipe.seamless
         first = start_px // lattice.px - lattice.context
         last = -(-(start_px + length_px) // lattice.px) + lattice.context
-        if not seamless:
+        if not seamless:  # the features end at an edge of the field, so that the part ends there as the picture does
             first, last = max(first, 0), min(last, latents * lattice.cells + lattice.overhang)
         start = first // lattice.cells - lattice.before
         end = -(-last // lattice.cells) + lattice.after
@@ -139,8 +140,7 @@ class Painting:
     def _set_canvas_statistics(self, generator: FieldGenerator) -> None:
         """Set the generator's batch statistics to those of the whole picture.
 
-        The statistics file is written after every piece; what it contains of an earlier run for the same picture is not
-        computed again.
+        The statistics file is written after every piece, and what it has of an earlier run is not computed again.
         """
         file, norms = self._statistics_file, _batch_norms(generator)
         pieces = [*cut(self._whole, self._side_px, self._side_px)]
@@ -204,19 +204,6 @@ def _peak_bytes(generator: FieldGenerator) -> int:
         for hook in hooks:
             hook.remove()
     return peak
-
-
-def _check_has_statistics(generator: FieldGenerator, canvas: Canvas) -> None:
-    """Raise AtelierError for a network without batch norms, and for a canvas of one cell."""
-    if canvas == TRAINED_SIZE:
-        raise AtelierError(
-            "normalise holds batch, but a canvas of one cell is too small for statistics of its own: "
-            "make generate.canvas larger, or set generate.normalise to overlap"
-        )
-    if not _batch_norms(generator):
-        raise AtelierError(
-            "normalise holds batch, but this model has no batch norms: set generate.normalise to overlap or none"
-        )
 
 
 def _batch_norms(generator: FieldGenerator) -> list[nn.BatchNorm2d]:

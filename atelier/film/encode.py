@@ -136,10 +136,7 @@ def read_facts(path: Path) -> FilmFacts:
 
 
 def frames_sha256(path: Path) -> str:
-    """SHA-256 of a film's encoded frames and their times, without the metadata; nothing is decoded.
-
-    Raises AtelierError if the file is absent or no film.
-    """
+    """SHA-256 of a film's encoded frames and times, without the metadata. Raises AtelierError if it is no film."""
     sha256 = hashlib.sha256()
     with _open_film(path) as film:
         for packet in film.demux(video=0):

@@ -17,9 +17,10 @@ from atelier.canvas.paint import paint, size_px
 from atelier.canvas.recipe import Move, Recipe
 from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, counted, run_for_exit_code
+from atelier.networks.latent_field import FieldGenerator
 from atelier.pictures.sheets import Panel, fitted, sheet, write_panels
 from atelier.progress import Progress
-from atelier.provenance.facts import Provenance, write_png
+from atelier.provenance.facts import ModelFacts, write_png
 
 COLUMNS = 7  # pictures in a row of the sheet of directions, the unmoved one in the middle
 SHOWN_PX = 128  # longer side of a picture there, about
@@ -28,8 +29,15 @@ SHOWN_PX = 128  # longer side of a picture there, about
 def main(argv: Sequence[str] | None = None) -> int:
     """Paint, and print where the result is. Returns the exit code: 1 after a message, 130 or 143 if stopped."""
     arguments = _parse(argv)
-    write = _write_pictures if arguments.command == "paint" else _write_directions
-    return run_for_exit_code(lambda: write(arguments), "")
+
+    def work() -> int:
+        device, _ = pick_deterministic_device(arguments.device)
+        generator, model = load_painter(arguments.generator, device)
+        write = _write_pictures if arguments.command == "paint" else _write_directions
+        print(write(arguments, generator, model))
+        return 0
+
+    return run_for_exit_code(work, "")
 
 
 def amounts(most: float) -> list[float]:
@@ -38,10 +46,8 @@ def amounts(most: float) -> list[float]:
     return [most * step / half for step in range(-half, half + 1)]
 
 
-def _write_pictures(arguments: argparse.Namespace) -> int:
-    """Paint `count` pictures, from that of the recipe on, into a folder with a contact sheet."""
-    device, _ = pick_deterministic_device(arguments.device)
-    generator, model = load_painter(arguments.generator, device)
+def _write_pictures(arguments: argparse.Namespace, generator: FieldGenerator, model: ModelFacts) -> str:
+    """Paint pictures 0 to `count` − 1 of the recipe's seed into a folder with a contact sheet."""
     (recipe,) = arguments.recipes
     height, width = size_px(generator, recipe)
     if is_mural(height, width):
@@ -54,15 +60,12 @@ def _write_pictures(arguments: argparse.Namespace) -> int:
     contact_sheet = arguments.out / "contact_sheet.png"
     with Progress("paint", arguments.count, "pictures") as progress:
         write_artworks(generator, pictures, arguments.out, contact_sheet, progress)
-    pictures_made = f"{counted(arguments.count, 'picture')} of {width:,} × {height:,} px"
-    print(f"{pictures_made} in {arguments.out}, together in {contact_sheet}")
-    return 0
+    made = f"{counted(arguments.count, 'picture')} of {width:,} × {height:,} px"
+    return f"{made} in {arguments.out}, together in {contact_sheet}"
 
 
-def _write_directions(arguments: argparse.Namespace) -> int:
+def _write_directions(arguments: argparse.Namespace, generator: FieldGenerator, model: ModelFacts) -> str:
     """Paint the pictures moved along each of the `count` strongest directions by up to `amount`, onto one sheet."""
-    device, _ = pick_deterministic_device(arguments.device)
-    generator, model = load_painter(arguments.generator, device)
     shares = directions(generator)[1].tolist()[: arguments.count]
     steps = amounts(arguments.amount)
     with Progress("directions", len(shares) * len(steps) * len(arguments.recipes), "pictures") as progress:
@@ -75,8 +78,9 @@ def _write_directions(arguments: argparse.Namespace) -> int:
                     moved = recipe.model_copy(update={"moves": moves}) if amount else recipe
                     provenance = provenance_of(model, moved)
                     picture = paint(generator, provenance.latent)
-                    if arguments.save:
-                        write_png(arguments.save / _file_name(provenance, direction), picture, provenance)
+                    if arguments.save:  # for example as 1-00007-d2+1.5.png
+                        way = f"-d{direction}{moved.moves[-1].amount:+g}" if moved.moves else ""
+                        write_png(arguments.save / f"{artwork_name(provenance)}{way}.png", picture, provenance)
                     pictures.append(fitted(picture, SHOWN_PX))
                     progress.advance()
             span = f"{steps[0]:+g} to {steps[-1]:+g} standard deviations"
@@ -84,14 +88,7 @@ def _write_directions(arguments: argparse.Namespace) -> int:
             panels.append(Panel(f"direction {direction}", (words,), sheet(np.stack(pictures), len(steps))))
         heading = f"The {len(shares)} strongest directions; the middle column is unmoved"
         write_panels(arguments.out, heading, panels, 2)
-    print(f"{arguments.out}: `atelier vary FILE --move DIRECTION:AMOUNT` moves a picture so")
-    return 0
-
-
-def _file_name(provenance: Provenance, direction: int) -> str:
-    """For example 1-00007-d2+1.5.png: the picture's own name, and how it is moved."""
-    own, moves = artwork_name(provenance), provenance.latent.moves
-    return f"{own}-d{direction}{moves[-1].amount:+g}.png" if moves else f"{own}.png"
+    return f"{arguments.out}: `atelier vary FILE --move DIRECTION:AMOUNT` moves a picture so"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

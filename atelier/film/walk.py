@@ -129,16 +129,15 @@ def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, frames_fold
         facts = FilmFacts(first=walkers.provenance(0, 0), walkers=grid, fps=fps, side=side_px)
         write_film(path, frames(), fps, facts.model_dump_json())
     panels = [Panel(f"{n / fps:.1f} s", (), picture) for n, picture in shown.items() if picture is not None]
-    write_panels(strip := path.with_suffix(".png"), _heading(walkers), panels, STRIP_COLUMNS)
+    stations = [f"{s.seed}:{s.index}" if s.index else f"{s.seed}" for s in walk.stations]
+    others = f", and {len(walkers.recipes) - 1} beside it" if len(walkers.recipes) > 1 else ""
+    heading = f"From seed {' to '.join(stations)}{' and back' if walk.loop else ''}{others}"
+    write_panels(strip := path.with_suffix(".png"), heading, panels, STRIP_COLUMNS)
     return strip
 
 
 def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
-    """The recipes of `count` walks: the given one, and others through other pictures of the same seeds.
-
-    The second walk's indices are higher by the span of the first one's, the third's by twice that, and so on: no two
-    walks share a station.
-    """
+    """The recipes of `count` walks, the given one first, through other pictures of its seeds: none shares a station."""
     walk = _walk(recipe)
     indices = [station.index for station in walk.stations]
     span = max(indices) - min(indices) + 1
@@ -191,10 +190,7 @@ def _read_frame(path: Path, provenance: Provenance) -> Pixels | None:
 
 
 def _scale(walkers: Walkers, side_px: int) -> float:
-    """The factor by which pictures are enlarged, so that the film's longer side is about `side_px`.
-
-    Raises AtelierError if the film, with even sides and gaps, is too large.
-    """
+    """The factor that makes the film's longer side about `side_px`. Raises AtelierError if the film is too large."""
     height, width = size_px(walkers.generator, walkers.recipes[0])
     rows, columns = walkers.rows, walkers.columns
     scale = side_px / max(height * rows, width * columns)
@@ -206,13 +202,6 @@ def _scale(walkers: Walkers, side_px: int) -> float:
             f"{MAX_SIDE_PX:,} px a side: say a smaller --canvas, --grid or --side"
         )
     return scale
-
-
-def _heading(walkers: Walkers) -> str:
-    stations = [f"{s.seed}:{s.index}" if s.index else f"{s.seed}" for s in walkers.first.stations]
-    others = len(walkers.recipes) - 1
-    words = f"From seed {' to '.join(stations)}{' and back' if walkers.first.loop else ''}"
-    return f"{words}, and {others} beside it" if others else words
 
 
 def _walk(recipe: Recipe) -> Walk:

@@ -6,8 +6,9 @@ has no scheduler state to restore.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +25,6 @@ Precision = Literal["float32", "bfloat16"]
 LR_END_SCALE = 0.25  # of R3GAN's cosine: 2e-4 falls to 5e-5
 WARM_LR_END_SCALE = 0.05  # at the end of a warm start
 BETA2_RANGE = (0.9, 0.99)  # R3GAN's (its train.py)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """The optimisers' settings for one step: `scale` multiplies the learning rates, `betas` are Adam's."""
-
-    scale: float
-    betas: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -78,15 +71,15 @@ class TrainingPlan:
         """The share of the training that is done after `step` steps, from 0 to 1."""
         return step * self.batch / max(self.images, 1)
 
-    def rates(self, step: int, rollbacks: int) -> Rates:
-        """Learning rates and betas of a step, counted from 0; each rollback has halved the rates."""
+    def rates(self, step: int) -> tuple[float, tuple[float, float]]:
+        """The factor of the learning rates, and Adam's betas, in a step, counted from 0."""
         if step < self.warm_steps:
             scale, beta2 = warm_lr_scale(step / self.warm_steps), beta2_at(self.beta2, 0)
         else:
             warm = self.warm_steps * self.batch
             scale = lr_scale(self.lr_decay, step * self.batch - warm, self.images - warm)
             beta2 = beta2_at(self.beta2, self.progress(step))
-        return Rates(scale * 0.5**rollbacks, (self.beta1, beta2))
+        return scale, (self.beta1, beta2)
 
     def adversarial_loss(self) -> AdversarialLoss:
         """The loss of this plan."""
@@ -103,7 +96,7 @@ def training_plan(params: Train, resolution: int, precision: Precision = "float3
     `train.generation` enters the seed.
     """
     network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
-    settings = asdict(recipe_for(params, network))
+    settings = recipe_for(params, network)
     settings |= {name: getattr(params, name) for name in settings if getattr(params, name) != "auto"}
     return TrainingPlan(
         network=network,
@@ -124,39 +117,24 @@ def training_plan(params: Train, resolution: int, precision: Precision = "float3
     )
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of `train` that depend on each other, under their names in params.yaml."""
-
-    loss: Literal["nonsaturating", "relativistic"]
-    lr_decay: float | Literal["cosine"]
-    beta1: float
-    beta2: float | Literal["rising"]
-    ema: float | Literal["power"]
-    augment_probability: float | Literal["by-size", "adaptive"]
-    optimizer: Literal["adam", "muon"]
-    warm_start: float
-
-
-# DCGAN's loss and Adam (arXiv 1511.06434); the rest as measured in docs/training.md
-DCGAN = Recipe(
-    loss="nonsaturating", lr_decay=0.6, beta1=0.5, beta2=0.999, ema=0.9995, augment_probability=1.0,
-    optimizer="adam", warm_start=0.0,
-)  # fmt: skip
-
-# arXiv 2501.05441, and its train.py; the average is EDM2's (arXiv 2312.02696)
-R3GAN = Recipe(
-    loss="relativistic", lr_decay="cosine", beta1=0.0, beta2="rising", ema="power", augment_probability="by-size",
-    optimizer="adam", warm_start=0.0,
-)  # fmt: skip
-
-RECIPES = {"sketch": replace(DCGAN, optimizer="muon", warm_start=0.25), "dcgan": DCGAN, "r3gan": R3GAN}
+# The settings of `train` that depend on each other, under their names in params.yaml, which `auto` stands for. DCGAN's
+# loss and Adam are those of arXiv 1511.06434, the rest as measured in docs/training.md; R3GAN's are those of arXiv
+# 2501.05441 and its train.py, with EDM2's average (arXiv 2312.02696).
+DCGAN: Mapping[str, Any] = {
+    "loss": "nonsaturating", "lr_decay": 0.6, "beta1": 0.5, "beta2": 0.999, "ema": 0.9995, "augment_probability": 1.0,
+    "optimizer": "adam", "warm_start": 0.0,
+}  # fmt: skip
+R3GAN: Mapping[str, Any] = {
+    "loss": "relativistic", "lr_decay": "cosine", "beta1": 0.0, "beta2": "rising", "ema": "power",
+    "augment_probability": "by-size", "optimizer": "adam", "warm_start": 0.0,
+}  # fmt: skip
+RECIPES = {"sketch": {**DCGAN, "optimizer": "muon", "warm_start": 0.25}, "dcgan": DCGAN, "r3gan": R3GAN}
 
 
-def recipe_for(params: Train, network: NetworkConfig) -> Recipe:
+def recipe_for(params: Train, network: NetworkConfig) -> dict[str, Any]:
     """The architecture's recipe, without a warm start where the training starts from a model."""
-    recipe = RECIPES[params.arch]
-    return replace(recipe, warm_start=0.0) if start_path(params.init_from, asdict(network)) else recipe
+    warm_start = {"warm_start": 0.0} if start_path(params.init_from, asdict(network)) else {}
+    return {**RECIPES[params.arch], **warm_start}
 
 
 def lr_scale(decay: float | Literal["cosine"], seen: int, images: int) -> float:

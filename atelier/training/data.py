@@ -66,7 +66,10 @@ class ResidentData:
         pieces, start, count = [], step * size, size
         while count:
             epoch, position = divmod(start, len(self))
-            piece = self._permutation(epoch)[position : position + count]
+            if epoch != self._epoch:
+                self._order = torch.randperm(len(self), generator=generator_for("order", self._seed, epoch))
+                self._epoch = epoch
+            piece = self._order[position : position + count]
             pieces.append(piece)
             start, count = start + len(piece), count - len(piece)
         return torch.cat(pieces)
@@ -81,12 +84,6 @@ class ResidentData:
             pixels = torch.where(mirrored, pixels.flip(2), pixels)
         # (B, H, W, 3) viewed as (B, 3, H, W) is channels last already
         return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
-
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            self._order = torch.randperm(len(self), generator=generator_for("order", self._seed, epoch))
-            self._epoch = epoch
-        return self._order
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -173,10 +170,8 @@ class _Draws:
 
 def _translation(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
     """Shift by whole pixels; what comes in from outside is mid grey."""
-    shifts = []
-    for size in images.shape[2:]:
-        reach = round(size * MAX_SHIFT_SHARE)
-        shifts.append(draws.randint(-reach, reach + 1) * chosen)
+    reaches = (round(size * MAX_SHIFT_SHARE) for size in images.shape[2:])
+    shifts = [draws.randint(-reach, reach + 1) * chosen for reach in reaches]
     shifted: Tensor = _Shift.apply(images, *shifts)
     return shifted
 

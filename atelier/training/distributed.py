@@ -118,10 +118,7 @@ def _communicate(exchange: Callable[[], object]) -> None:
 
 
 def share_batch_norms(group: ProcessGroup, *networks: nn.Module) -> bool:
-    """Replace the networks' batch norms by `SharedBatchNorm`s over the same tensors; whether there were any.
-
-    With a single process nothing is replaced.
-    """
+    """With several processes, replace the networks' batch norms by `SharedBatchNorm`s. Returns whether any were."""
     found = False
     for parent in [module for network in networks for module in network.modules()] if group.size > 1 else []:
         for name, child in parent.named_children():
@@ -165,10 +162,7 @@ class SharedBatchNorm(nn.Module):
 
 
 def _gather(numbers: Tensor, group: ProcessGroup) -> Tensor:
-    """The (n, C) tensors of all processes as (size, n, C).
-
-    Computed as a sum of zeros and one tensor, whose bits do not depend on the order of summation.
-    """
+    """The (n, C) tensors of all processes as (size, n, C): sums of zeros and one, which no order rounds differently."""
     before, after = group.rank, group.size - 1 - group.rank
     padded = functional.pad(numbers[None], (0, 0, 0, 0, before, after))
     summed: Tensor = _AllReduceSum.apply(padded)

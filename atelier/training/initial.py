@@ -22,7 +22,7 @@ from atelier.files import digest
 from atelier.model_store import DISCRIMINATOR_FILE, GENERATOR_FILE, SHIPPED_MODELS, STORED_NAME, content_hash
 from atelier.networks import NetworkConfig, make_networks, read_model, weights_fit
 from atelier.networks.latent_field import FieldGenerator
-from atelier.training.config import Rates, TrainingPlan, beta2_at
+from atelier.training.config import TrainingPlan, beta2_at
 from atelier.training.data import ResidentData
 from atelier.training.distributed import ProcessGroup
 from atelier.training.optimizers import make_optimizer
@@ -69,16 +69,18 @@ class Networks:
         ema.has_own_statistics = start is not None
         return cls(generator, discriminator, optimizer_g, optimizer_d, ema)
 
-    def set_rates(self, plan: TrainingPlan, rates: Rates) -> None:
-        """Set the learning rates and betas of both optimisers for a step."""
+    def set_rates(self, plan: TrainingPlan, step: int, rollbacks: int) -> None:
+        """Set the learning rates and betas of both optimisers for a step. Each rollback so far has halved the rates."""
+        scale, betas = plan.rates(step)
+        scale *= 0.5**rollbacks
         for optimizer, lr, muon_lr in (
             (self.optimizer_g, plan.lr, plan.muon_lr),
             (self.optimizer_d, plan.lr_discriminator, plan.muon_lr_discriminator),
         ):
             adam, *muon = optimizer.param_groups
-            adam.update(lr=lr * rates.scale, betas=rates.betas)
+            adam.update(lr=lr * scale, betas=betas)
             for group in muon:
-                group["lr"] = muon_lr * rates.scale
+                group["lr"] = muon_lr * scale
 
 
 class Ema:
@@ -131,8 +133,8 @@ class Ema:
 class Start:
     """The weights of a model that a training starts from.
 
-    `lineage` is written into the trained model under the key `start`: the SHA-256 of both networks, how the model was
-    made, and the lineage of the model that it started from itself, if any.
+    `lineage` is written into the trained model as `start`: the SHA-256 of both networks, how the model was made, and
+    the lineage of the model that it started from itself, if any.
     """
 
     generator: dict[str, Tensor]
@@ -141,10 +143,7 @@ class Start:
 
 
 def open_start(path: Path, network: NetworkConfig) -> Start:
-    """Read the model at `path` for a training of `network`.
-
-    Raises AtelierError where it is missing or changed, or of another architecture, size or setting.
-    """
+    """Read the model at `path`. Raises AtelierError where it is missing, changed, or of another network."""
     match = STORED_NAME.fullmatch(path.name)
     if path in SHIPPED_MODELS and not (path / GENERATOR_FILE).is_file():
         raise AtelierError(

@@ -59,10 +59,8 @@ class Relativistic:
     """R3GAN's loss (arXiv 2501.05441): relativistic pairing of real and generated images, with R1 and R2 penalties.
 
     loss_d is logged without the penalties, so a discriminator that guesses has loss_d = ln 2. d_gap is the mean of
-    D(x) − D(g), penalty the mean squared gradient of both. Gradients are taken with respect to the augmented images.
-
-    Args:
-        gamma: the penalties' weight at the start of the training.
+    D(x) − D(g), penalty the mean squared gradient of both, whose weight at the start of the training is `gamma`.
+    Gradients are taken with respect to the augmented images.
     """
 
     columns = ("loss_d", "loss_g", "d_gap", "penalty")

@@ -194,7 +194,6 @@ class RunningMean:
         return self._sums.isfinite().all()
 
     def clear(self) -> None:
-        """Forget all steps."""
         self._sums.zero_()
         self._steps.zero_()
 
@@ -206,7 +205,7 @@ class RunningMean:
 class Previews:
     """Sheets and quality scores of the averaged generator during training, always with the same latents.
 
-    At most `samples` images are compared with the held-out paintings of `dataset`.
+    The held-out paintings of `dataset` are compared with as many images, within MIN_QUALITY_IMAGES and `samples`.
     """
 
     def __init__(self, ema: Ema, dataset: PackedDataset, samples: int, device: torch.device) -> None:
@@ -217,10 +216,7 @@ class Previews:
         self._calibrated_for: list[Tensor] = []
 
     def generator(self) -> FieldGenerator:
-        """The averaged generator, in eval mode, with batch norm statistics measured on 1,024 latents.
-
-        The result is kept until the average changes.
-        """
+        """The averaged generator, in eval mode, with statistics measured on 1,024 latents; kept until it changes."""
         state = [torch.tensor(self._ema.has_own_statistics), *self._ema.average.state_dict().values()]
         if self._generator is None or not all(map(torch.equal, state, self._calibrated_for)):
             size = (CALIBRATION_BATCH, self._ema.average.inputs)
@@ -235,10 +231,7 @@ class Previews:
         write_sheet(path, self._generate(SHEET_SEED, SHEET_COUNT, batch))
 
     def quality(self, batch: int) -> dict[str, float]:
-        """The columns of quality.csv except kimg, of images generated `batch` at a time.
-
-        There are as many images as held-out paintings, but at least MIN_QUALITY_IMAGES and at most `samples`.
-        """
+        """The columns of quality.csv except kimg, of images that are generated `batch` at a time."""
         training, held_out = self._dataset.train.images, self._dataset.held_out.images
         if self._panel is None:
             self._panel = QuickPanel(training, held_out, self._device, QUALITY_SEED)

@@ -129,9 +129,6 @@ def orthogonalizers(grams: Tensor) -> Tensor:
 
 
 def _matrix(tensor: Tensor, weight: Tensor) -> Tensor:
-    """The tensor as a matrix (out, rest), with the columns in the order in which `weight` has them in memory.
-
-    The result of a step does not depend on the order, and in this one the matrix of `weight` is a view.
-    """
+    """The tensor as a matrix (out, rest) with columns in the memory order of `weight`, whose own matrix is a view."""
     axes = sorted(range(1, weight.ndim), key=weight.stride, reverse=True)
     return tensor.permute(0, *axes).flatten(1)

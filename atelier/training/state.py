@@ -42,8 +42,7 @@ def save_state(path: Path, step: int, state: TrainingState, notes: Mapping[str, 
 def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] | None:
     """Restore `state` in place and return the number of steps and the notes.
 
-    Returns None where the file is missing, damaged, or of other networks. `state` is then unchanged, and its optimisers
-    have no moments.
+    Returns None where the file is missing, damaged, or of other networks; `state` is then unchanged, without moments.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -28,10 +28,7 @@ PartLoss = Callable[[Tensor, Tensor], tuple[Tensor, Logs]]  # loss and logs, mea
 
 
 class TrainingStep:
-    """The steps of one training: networks, data, augmentation and loss. Everything that a step changes is in `state()`.
-
-    `losses` are the running means of the values for losses.csv.
-    """
+    """The steps of one training. Everything that they change is in `state()`; `losses` are means for losses.csv."""
 
     def __init__(
         self, plan: TrainingPlan, dataset: PackedDataset, device: torch.device, start: Start | None, group: ProcessGroup
@@ -62,7 +59,7 @@ class TrainingStep:
         if step == plan.warm_steps:
             self._warm_latents = None
             self.losses.clear()  # those of the warm start
-        networks.set_rates(plan, plan.rates(step, rollbacks))
+        networks.set_rates(plan, step, rollbacks)
         if step < plan.warm_steps:
             logs = self._warm_step(step)
             networks.ema.update(step)
@@ -281,8 +278,7 @@ class MicroBatches:
         Args:
             batch: the number of images that `compute` splits.
             draws: the generator of its random numbers, which is reset before each attempt.
-            compute: changes nothing but gradients, which `discard` drops, and running statistics of batch norms,
-                which no step reads.
+            compute: changes only gradients, which `discard` drops, and batch norms' statistics, which no step reads.
             finish: runs once every process has computed.
 
         Raises torch.OutOfMemoryError where a single image does not fit.

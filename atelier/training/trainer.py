@@ -1,7 +1,4 @@
-"""The training loop: steps, snapshots, the response to a collapse, and exact resumption in the middle.
-
-What happens within a step is in step.py.
-"""
+"""The training loop around the steps of step.py: snapshots, the response to a collapse, and exact resumption."""
 
 import functools
 import shutil
@@ -43,28 +40,15 @@ class Stopped(Exception):
 class Trainer:
     """Trains one generator against one discriminator, on one device per process of `group`.
 
-    All processes call the same methods in the same order; only rank 0 reads and writes states and sheets. After
-    `train`, `averaged_generator()` is the generator that paints; `final_curves()` and `copy_sheets()` report how the
-    training went.
-
-    Args:
-        plan: the settings.
-        dataset: paintings to train on and held-out ones to compare with.
-        device: this process's device.
-        states: the directory of resumable states.
-        start: the weights to start from; None for random weights.
-        group: the processes that share the training.
+    All processes call the same methods in the same order; only rank 0 reads and writes. `states` is the directory of
+    resumable states, `start` the weights to start from, None for random ones. After `train`, `averaged_generator()` is
+    the generator that paints; `final_curves()` and `copy_sheets()` report how the training went.
     """
 
     def __init__(
-        self,
-        plan: TrainingPlan,
-        dataset: PackedDataset,
-        device: torch.device,
-        states: Path,
-        start: Start | None = None,
-        group: ProcessGroup = SINGLE_PROCESS,
-    ) -> None:
+        self, plan: TrainingPlan, dataset: PackedDataset, device: torch.device, states: Path,
+        start: Start | None = None, group: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:  # fmt: skip
         self.plan, self.device, self.group = plan, device, group
         self._checkpoints = Checkpoints(states)
         self._training_step = TrainingStep(plan, dataset, device, start, group)
@@ -85,7 +69,7 @@ class Trainer:
 
     @property
     def kimg(self) -> float:
-        """Thousands of them."""
+        """Thousands of real images shown to the discriminator so far."""
         return self.images_seen / 1000
 
     @property
@@ -134,13 +118,13 @@ class Trainer:
             elapsed_s = time.monotonic() - began_s
             # all processes must end at the same step, by the clock of rank 0
             asked, self.seconds = self.group.sums(stop(), elapsed_s if self.group.is_rank0 else 0)
-            checking = self.step % CHECK_STEPS == 0
-            saving = self._at_snapshot() or self.ended_by() or asked
-            if (checking or saving) and not self._training_step.is_finite():
+            checking, every = self.step % CHECK_STEPS == 0, self.plan.snapshot_kimg * 1000
+            at_snapshot = self.images_seen // every > (self.images_seen - self.plan.batch) // every
+            if (checking or at_snapshot or self.ended_by() or asked) and not self._training_step.is_finite():
                 self._handle_collapse("its losses are no numbers any more", bar, diverged=True)
                 continue
             bar.update(self.kimg, self._note(bar) if checking else "")
-            if self._at_snapshot():
+            if at_snapshot:
                 self._snapshot(bar)
                 self._check_collapse(bar)
             if asked:
@@ -161,10 +145,7 @@ class Trainer:
         self.group.on_rank0(lambda: self._checkpoints.save(self.step, self._training_step.state(), notes, keep))
 
     def resume(self) -> bool:
-        """Load the latest saved state that this training would reach; False where there is none.
-
-        `passed_over` lists the later states, each with the reason why it was not loaded.
-        """
+        """Load the latest saved state that this training would reach, if any; `passed_over` says why not later ones."""
         self.passed_over = []
         for step in self.group.on_rank0(self._checkpoints.steps):
             if step * self.plan.batch >= self.plan.images + self.plan.batch:
@@ -178,10 +159,7 @@ class Trainer:
         return False
 
     def go_to(self, row: Row) -> None:
-        """Load the state at this row of the quality curve: the present one, or that of the best snapshot.
-
-        Raises AtelierError where it has been deleted or damaged.
-        """
+        """Load the state of the snapshot at this row of quality. Raises AtelierError where it is missing or damaged."""
         step = self._step_of(row)
         if step != self.step and not self._load(step):
             raise AtelierError(
@@ -209,10 +187,6 @@ class Trainer:
             name = _sheet_name(row["kimg"])
             shutil.copyfile(self.sheets / name, directory / name)
         self._previews.draw_sheet(directory / _sheet_name(self.kimg), self.micro_batch)
-
-    def _at_snapshot(self) -> bool:
-        every = self.plan.snapshot_kimg * 1000
-        return self.images_seen // every > (self.images_seen - self.plan.batch) // every
 
     def _snapshot(self, bar: Progress) -> None:
         """Add a row to each curve, draw a sheet, save the state and print a line."""

@@ -1,7 +1,6 @@
 """Reading params.yaml: messages about mistakes, and docs/params.md, the table of its keys."""
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -137,7 +136,7 @@ def test_docs_params_md_is_up_to_date():
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_comments_give_each_architectures_value_for_auto(arch):
     """`auto: 0.6, for r3gan cosine`"""
-    recipe, said = asdict(RECIPES[arch]), {}
+    recipe, said = RECIPES[arch], {}
     for line in SHIPPED.splitlines():
         if (name := line.split(":")[0].strip()) not in recipe:
             continue
