@@ -97,9 +97,8 @@ def upsampling_steps(resolution: int) -> int:
 def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
     """The latent of each base cell: (B, nz, h, w) → (B, nz, 4h, 4w), and (B, nz) → (B, nz, 1, 1) for all 16 cells.
 
-    Between the centres of neighbouring pictures latents are interpolated linearly. Interpolated normal latents are
-    shorter than those of the training, so they are scaled to the interpolated length, unless `normalise_overlap` is
-    False.
+    Between the centres of neighbouring pictures latents are interpolated linearly. That makes them shorter than those
+    of the training, so they are scaled to the interpolated length, unless `normalise_overlap` is False.
     """
 
     def interpolated(field: Tensor) -> Tensor:

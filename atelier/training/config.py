@@ -73,8 +73,9 @@ class TrainingPlan:
 
     def rates(self, step: int) -> tuple[float, tuple[float, float]]:
         """The factor of the learning rates, and Adam's betas, in a step, counted from 0."""
-        if step < self.warm_steps:
-            scale, beta2 = warm_lr_scale(step / self.warm_steps), beta2_at(self.beta2, 0)
+        if step < self.warm_steps:  # constant in the first half of the warm start, then falling linearly
+            scale = 1 - (1 - WARM_LR_END_SCALE) * max(2 * step / self.warm_steps - 1, 0.0)
+            beta2 = beta2_at(self.beta2, 0)
         else:
             warm = self.warm_steps * self.batch
             scale = lr_scale(self.lr_decay, step * self.batch - warm, self.images - warm)
@@ -91,10 +92,7 @@ class TrainingPlan:
 
 
 def training_plan(params: Train, resolution: int, precision: Precision = "float32") -> TrainingPlan:
-    """The plan for the `train` section of params.yaml and a data set of this resolution.
-
-    `train.generation` enters the seed.
-    """
+    """The plan for the `train` section of params.yaml, whose `generation` enters the seed, and a data set's side."""
     network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
     settings = recipe_for(params, network)
     settings |= {name: getattr(params, name) for name in settings if getattr(params, name) != "auto"}
@@ -143,11 +141,6 @@ def lr_scale(decay: float | Literal["cosine"], seen: int, images: int) -> float:
         return cosine(1, LR_END_SCALE, seen / images)
     left = max(images - seen, 0) / images
     return min(1.0, left / decay) if decay else 1.0
-
-
-def warm_lr_scale(progress: float) -> float:
-    """The factor of the learning rates after this share of the warm start; it falls linearly in the second half."""
-    return 1 - (1 - WARM_LR_END_SCALE) * max(2 * progress - 1, 0.0)
 
 
 def beta2_at(beta2: float | Literal["rising"], progress: float) -> float:

@@ -55,14 +55,11 @@ class ResidentData:
         return self._variants * len(self._images)
 
     def batch(self, step: int, size: int, group: ProcessGroup = SINGLE_PROCESS) -> Tensor:
-        """This process's part of the images of a step, counted from 0, as `images` returns them.
-
-        `size` is that of the whole batch, which may span two epochs.
-        """
+        """This process's part of the images of a step, counted from 0; `size` is that of the whole batch."""
         return self.images(group.shard(self.items(step, size)))
 
     def items(self, step: int, size: int) -> Tensor:
-        """The indices (size,) of the items of a step, counted from 0."""
+        """The indices (size,) of the items of a step, counted from 0, which may span two epochs."""
         pieces, start, count = [], step * size, size
         while count:
             epoch, position = divmod(start, len(self))

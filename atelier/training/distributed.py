@@ -1,8 +1,7 @@
 """What the processes of one training exchange: parts of a batch, sums, averaged gradients, and batch norm statistics.
 
-Usually there is one process per GPU. All processes draw the random numbers of the whole batch and keep the same
-weights; each computes its part of the batch, and gradients and statistics are averaged over all of them. Only rank 0
-reads and writes files.
+All processes, usually one per GPU, draw the random numbers of the whole batch and keep the same weights. Each computes
+its part of the batch, and gradients and statistics are averaged. Only rank 0 reads and writes files.
 
 `SharedBatchNorm` stands in for torch's SyncBatchNorm, which needs CUDA and cannot be differentiated twice, as the
 penalties on gradients require. `average_gradients` stands in for DistributedDataParallel, which expects one backward

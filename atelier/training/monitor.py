@@ -92,11 +92,8 @@ class Curves:
 
 def best(quality: Sequence[Row]) -> Row | None:
     """The row with the lowest kid_coarse among those that have not collapsed; None without rows."""
-    return min(
-        (row for row, collapsed in zip(quality, _collapsed(quality), strict=True) if not collapsed),
-        key=lambda row: row["kid_coarse"],
-        default=None,
-    )
+    sound = (row for row, collapsed in zip(quality, _collapsed(quality), strict=True) if not collapsed)
+    return min(sound, key=lambda row: row["kid_coarse"], default=None)
 
 
 def snapshots_to_keep(quality: Sequence[Row]) -> list[Row]:
@@ -141,9 +138,7 @@ def remedy(policy: str, top: Row | None, rollbacks: int, diverged: bool) -> str:
 
 def passes_through(policy: str, curves: Curves, kimg: float) -> bool:
     """Whether a training with this `train.on_collapse` would reach a state at `kimg` with these curves."""
-    if policy == "rollback":
-        return not curves.continued_after_collapse(kimg)
-    return not curves.rollbacks
+    return not (curves.continued_after_collapse(kimg) if policy == "rollback" else curves.rollbacks)
 
 
 def advice(losses: Sequence[Row], loss: str) -> list[str]:

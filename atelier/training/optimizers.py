@@ -61,12 +61,9 @@ class MuonAndAdam(Optimizer):
 class Muon(Optimizer):
     """Muon for weights (out, in, …), each treated as a matrix (out, rest), in float32.
 
-    Args:
-        weights: parameters of at least two dimensions.
-        lr: the learning rate.
-        momentum: decay of the running average of gradients, used in Nesterov's form.
-        adjust_lr: as in `torch.optim.Muon`. "match_rms_adamw" multiplies a step by 0.2 · √max(rows, columns), which
-            gives it the length of one of Adam's at the same rate; "original" by √max(1, rows / columns).
+    `momentum` is the decay of the running average of gradients, used in Nesterov's form. `adjust_lr` is as in
+    `torch.optim.Muon`: "match_rms_adamw" multiplies a step by 0.2 · √max(rows, columns), which gives it the length of
+    one of Adam's at the same rate; "original" by √max(1, rows / columns).
     """
 
     def __init__(

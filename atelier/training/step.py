@@ -130,13 +130,10 @@ class AdversarialStep:
     fake: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
     def run(self, real: Tensor, z: Tensor, draws: Generator, progress: float) -> Logs:
-        """Update the discriminator, then the generator. Returns the values for losses.csv, still on the device.
+        """Update the discriminator, then the generator, with images (B, 3, H, W) in [−1, 1] and inputs `z` (B, inputs).
 
-        Args:
-            real: images (B, 3, H, W) in [−1, 1].
-            z: the generator's inputs (B, inputs).
-            draws: the random numbers of the augmentation.
-            progress: the share of the training that is done.
+        `draws` are the random numbers of the augmentation, `progress` is the share of the training that is done.
+        Returns the values for losses.csv, still on the device.
         """
         real_augmented = self.augment(real, draws)
 
@@ -275,13 +272,9 @@ class MicroBatches:
     ) -> T:  # fmt: skip
         """Return `finish(compute())`, where `compute` is repeated with smaller parts while memory does not suffice.
 
-        Args:
-            batch: the number of images that `compute` splits.
-            draws: the generator of its random numbers, which is reset before each attempt.
-            compute: changes only gradients, which `discard` drops, and batch norms' statistics, which no step reads.
-            finish: runs once every process has computed.
-
-        Raises torch.OutOfMemoryError where a single image does not fit.
+        `compute` splits `batch` images and takes its random numbers from `draws`, which is reset before each attempt.
+        It changes only gradients, which `discard` drops, and batch norms' statistics, which no step reads. `finish`
+        runs once every process has computed. Raises torch.OutOfMemoryError where a single image does not fit.
         """
         state = draws.get_state()
         while True:
