@@ -17,15 +17,7 @@ from torch import Tensor, nn
 from atelier.canvas.recipe import Canvas, Move, Recipe, Station, Variation, Walk
 from atelier.device import machine_memory
 from atelier.errors import AtelierError
-from atelier.networks.latent_field import (
-    TRAINED_SIZE,
-    FieldGenerator,
-    Lattice,
-    draw_grain,
-    draw_latents,
-    slerp,
-    with_length,
-)
+from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, draw_grain, draw_latents, slerp, with_length
 from atelier.networks.r3gan import R3ganGenerator
 from atelier.settings.schema import Layout
 
@@ -55,7 +47,7 @@ def latent_field(generator: FieldGenerator, recipe: Recipe) -> Tensor:
     latents = _varied(recipe, latents, own, (), recipe.grown_varied)
     if own != canvas:
         around = _drawn(recipe, generator.nz, canvas).reshape(1, -1, *canvas)
-        latents = _grown(around, latents.reshape(1, -1, *own), generator.lattice, recipe.seamless)
+        latents = _grown(around, latents.reshape(1, -1, *own), generator.lattice.overhang, recipe.seamless)
     latents = _varied(recipe, latents, canvas, recipe.grown_varied, recipe.variations)
     return move_latents(latents, generator, recipe.moves)
 
@@ -67,7 +59,7 @@ def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, 
     keeps the grain of its first station, or with `grain: moving` changes it from one station's to the next one's.
     """
     sizes = zip(recipe.canvas, recipe.grown_from or recipe.canvas, strict=True)
-    top, left = (_middle(cells, own, generator.lattice, recipe.seamless) for cells, own in sizes)
+    top, left = (_middle(cells, own, generator.lattice.overhang, recipe.seamless) for cells, own in sizes)
 
     def drawn(station: Station, row: int, column: int) -> Tensor:
         numbers = generator.inputs - generator.nz
@@ -273,15 +265,15 @@ def _varied(
     return latents
 
 
-def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> Tensor:
+def _grown(around: Tensor, inner: Tensor, overhang: int, seamless: bool) -> Tensor:
     """A field (1, nz, rows, columns) with a smaller one in its middle.
 
     Where cells overlap in the picture, as a DCGAN's do, the smaller field is amplified and its neighbours are
     attenuated: the variance of the sum stays as it was, and the smaller picture keeps a share of MIN_OWN_VARIANCE.
     """
     rows, columns = inner.shape[2:]
-    reach, overlap = lattice.overhang, (lattice.overhang + 1) ** 2
-    inside = min(rows, reach + 1) * min(columns, reach + 1)  # how many of the overlapping cells are the inner field's
+    overlap = (overhang + 1) ** 2
+    inside = min(rows, overhang + 1) * min(columns, overhang + 1)  # of the overlapping cells, the inner field's
     own = max(MIN_OWN_VARIANCE * overlap, inside)
     quieter = math.sqrt((overlap - own) / (overlap - inside)) if overlap > inside else 1.0
 
@@ -289,18 +281,18 @@ def _grown(around: Tensor, inner: Tensor, lattice: Lattice, seamless: bool) -> T
         """The index of the inner cells and a margin: cut off at the edges, or continued at the others if seamless."""
         axes = []
         for length, inner_length in zip(around.shape[2:], inner.shape[2:], strict=True):
-            start = _middle(length, inner_length, lattice, seamless) - margin
+            start = _middle(length, inner_length, overhang, seamless) - margin
             end = start + inner_length + 2 * margin
             whole = torch.arange(start, end) % length if seamless else torch.arange(max(start, 0), min(end, length))
             axes.append(whole)
         return slice(None), slice(None), axes[0][:, None], axes[1]
 
     field = around.clone()
-    field[cells(reach)] *= quieter
+    field[cells(overhang)] *= quieter
     field[cells(0)] = math.sqrt(own / inside) * inner
     return field
 
 
-def _middle(cells: int, inner: int, lattice: Lattice, seamless: bool) -> int:
+def _middle(cells: int, inner: int, overhang: int, seamless: bool) -> int:
     """The first of the inner cells along an axis. A seamless picture cuts off the overhang: half of it earlier."""
-    return (cells - inner - (lattice.overhang if seamless else 0)) // 2
+    return (cells - inner - (overhang if seamless else 0)) // 2

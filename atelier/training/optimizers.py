@@ -88,19 +88,17 @@ class Muon(Optimizer):
             by_size: defaultdict[int, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
             for weight, step in zip(weights, steps, strict=True):
                 matrix, step = _matrix(weight, weight), _matrix(step, weight)
-                length = group["lr"] * self._scale(*matrix.shape)
+                rows, columns = matrix.shape
+                scale = max(1.0, rows / columns) ** 0.5
+                if self._adjust_lr == "match_rms_adamw":
+                    scale = ADAM_STEP_RMS * max(rows, columns) ** 0.5
                 if len(matrix) > matrix.shape[1]:
                     matrix, step = matrix.mT, step.mT
-                by_size[len(matrix)].append((matrix, step, length))
+                by_size[len(matrix)].append((matrix, step, group["lr"] * scale))
             for same in by_size.values():
                 factors = orthogonalizers(torch.stack([step @ step.mT for _, step, _ in same]))
                 for (matrix, step, length), factor in zip(same, factors, strict=True):
                     matrix.addmm_(factor, step, alpha=-length)
-
-    def _scale(self, rows: int, columns: int) -> float:
-        if self._adjust_lr == "original":
-            return float(max(1.0, rows / columns) ** 0.5)
-        return float(ADAM_STEP_RMS * max(rows, columns) ** 0.5)
 
 
 def orthogonalizers(grams: Tensor) -> Tensor:
