@@ -95,10 +95,7 @@ class Judge:
 
     @torch.inference_mode()
     def score(self, picture: Pixels) -> float:
-        """The logit of a picture (H, W, 3) of the discriminator's resolution; higher is more like a painting.
-
-        Raises AtelierError for another size, and where the discriminator returns NaN.
-        """
+        """The logit of a picture (H, W, 3), higher for paintings. Raises AtelierError for another size, and for NaN."""
         if picture.shape != (self.resolution, self.resolution, 3):
             height, width, _ = picture.shape
             raise AtelierError(

@@ -177,10 +177,7 @@ def directions(generator: FieldGenerator) -> tuple[Tensor, Tensor]:
 
 
 def first_layer_weight(generator: FieldGenerator) -> Tensor:
-    """The matrix (nz, features) of the generator's first layer up to its first non-linearity, float64 on the CPU.
-
-    It includes the scale of a batch norm, or the learned features that the latent multiplies.
-    """
+    """The matrix (nz, features) of all up to the first non-linearity, a batch norm's scale included; float64 on CPU."""
 
     def exact(weights: Tensor) -> Tensor:
         return weights.detach().to("cpu", torch.float64)
@@ -251,10 +248,7 @@ def _turned(one: Tensor, other: Tensor, quarters: float) -> Tensor:
 def _varied(
     recipe: Recipe, latents: Tensor, canvas: Canvas, before: Sequence[Variation], variations: Sequence[Variation]
 ) -> Tensor:
-    """The latents after each of the variations, which turn them towards other random fields of the same layout.
-
-    These depend on the picture and on all variations `before`, so every picture has its own neighbours.
-    """
+    """The latents turned by each variation towards a random field that depends on the picture and all `before`."""
     for place, variation in enumerate(variations):
         numbers = (v.number for v in (*before, *variations[:place]))
         key = ":".join(map(str, ("atelier-variation/1", recipe.seed, recipe.index, *numbers)))

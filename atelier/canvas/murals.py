@@ -93,8 +93,7 @@ def painted_px(source: Source, path: Path) -> int:
 def paint_tiles(source: Source, path: Path, on_progress: ProgressCallback) -> None:
     """Paint a source into the .npy file `path`, (H, W, 3) uint8, and continue where an earlier run stopped.
 
-    A file beside it has one byte for each finished tile. Memory is bounded by a tile. `on_progress` receives the number
-    of pixels of each tile.
+    A file beside it has one byte for each finished tile. `on_progress` receives the number of pixels of each tile.
     """
     tiles, count = _tiles(source), _finished_tiles(path)
     if not count:

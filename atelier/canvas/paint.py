@@ -229,4 +229,5 @@ def _inputs_of(norm: nn.BatchNorm2d, generator: FieldGenerator, features: Tensor
     hook.remove()
     # pixels of the picture for each of this map's; pieces begin and end with base cells
     px = generator.lattice.px * features.shape[2] // seen[0].shape[2]
-    return seen[0][0, :, *part.divided(px).slices].flatten(1)
+    own = Rectangle(part.top // px, part.left // px, part.height // px, part.width // px)
+    return seen[0][0, :, *own.slices].flatten(1)

@@ -136,10 +136,6 @@ class Rectangle:
         """The index of its rows and of its columns."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
-    def divided(self, px: int) -> "Rectangle":
-        """The same part of a map that is smaller by the factor `px`."""
-        return Rectangle(self.top // px, self.left // px, self.height // px, self.width // px)
-
     def within(self, other: "Rectangle") -> bool:
         """Whether all of it is inside the other rectangle."""
         return (

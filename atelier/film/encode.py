@@ -121,8 +121,7 @@ def write_film(path: Path, frames: Iterable[Pixels], fps: int, comment: str) -> 
 def read_facts(path: Path) -> FilmFacts:
     """Read what a film was made of, without looking at its frames.
 
-    At most MAX_COMMENT_CHARS of the comment are read. Raises AtelierError if the file is absent, no film, or has no
-    facts that this version can read.
+    Raises AtelierError if the file is absent, no film, or has no facts that this version can read.
     """
     with _open_film(path) as film:
         comments = {name.lower(): words for name, words in film.metadata.items()}

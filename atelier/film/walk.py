@@ -102,8 +102,7 @@ def _film_or_frame(arguments: argparse.Namespace) -> int:
 def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, frames_folder: Path | None) -> Path:
     """Write the film, and a strip of some frames as a PNG beside it. Returns the strip's path.
 
-    `side_px` is the longer side of the film, at least. If `frames_folder` is given, frames are written there as PNGs,
-    and frames that are already there are not painted again.
+    `side_px` is the film's longer side, at least. PNGs of all frames are written to `frames_folder`, or read from it.
     """
     format_of(path)
     scale, walk = _scale(walkers, side_px), walkers.first

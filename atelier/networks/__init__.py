@@ -108,8 +108,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 def read_weights(path: Path, format: str, keys: Set[str], stage: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the header and tensors of a file of this `format` whose header has at least `keys`.
 
-    Raises AtelierError where the file is missing, damaged, or of another format; the message names the `stage` that
-    makes such files.
+    Raises AtelierError, which names the `stage` that makes such files, where it is missing, damaged, or another.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -14,14 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.conv import Downsample, ProjectLatent, ToLogit, Upsample, project_latents, upsample
-from atelier.networks.latent_field import (
-    BASE_SIDE,
-    IMAGE_CHANNELS,
-    FieldGenerator,
-    Lattice,
-    latent_per_cell,
-    upsampling_steps,
-)
+from atelier.networks.latent_field import BASE_SIDE, IMAGE_CHANNELS, FieldGenerator, Lattice, doublings, latent_per_cell
 
 WEIGHTS_STD = 0.02  # of the first weights
 PIXELS_STD = 0.06  # of those of sketch's last layer
@@ -176,7 +169,7 @@ class UpsampleConv(nn.Module):
 
 def _widths(narrowest: int, resolution: int) -> list[int]:
     """The channels at half the resolution and at each coarser step down to the base cells."""
-    return [narrowest * 2**step for step in range(upsampling_steps(resolution))]
+    return [narrowest * 2**step for step in range(doublings(resolution))]
 
 
 def _doubling_layers(upsample_layer: type[Upsample] | type[UpsampleConv], widths: list[int]) -> list[nn.Module]:

@@ -86,7 +86,7 @@ class FieldGenerator(nn.Module):
         raise NotImplementedError
 
 
-def upsampling_steps(resolution: int) -> int:
+def doublings(resolution: int) -> int:
     """How often the 4×4 base cells are doubled to reach the resolution. Raises ValueError if it is no such size."""
     times = int(math.log2(resolution)) - 2
     if times < 1 or resolution != BASE_SIDE * 2**times:
@@ -195,10 +195,7 @@ def render(generator: nn.Module, z: Tensor) -> Pixels:
 
 @torch.inference_mode()
 def render_batch(generator: nn.Module, z: Tensor) -> Pixels:
-    """Render n pictures (n, H, W, 3) at once: fast, but their last bits may depend on n, so not for artworks.
-
-    Raises AtelierError where the generator returns NaN.
-    """
+    """Render n pictures (n, H, W, 3). Last bits may depend on n, so not for artworks. Raises AtelierError for NaN."""
     weight = next(generator.parameters())
     images = generator(z.to(weight.device, weight.dtype))
     if not images.isfinite().all():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.conv import ToLogit
-from atelier.networks.latent_field import BASE_SIDE, FieldGenerator, Lattice, latent_per_cell, upsampling_steps
+from atelier.networks.latent_field import BASE_SIDE, FieldGenerator, Lattice, doublings, latent_per_cell
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
@@ -119,7 +119,7 @@ class Down(Resample):
 def _shape(resolution: int, preset: str) -> tuple[list[int], int]:
     """The channels at 4, 8, … px up to the picture's side, and the number of blocks at each."""
     widest, blocks = PRESETS[preset]
-    sides = [BASE_SIDE * 2**step for step in range(upsampling_steps(resolution) + 1)]
+    sides = [BASE_SIDE * 2**step for step in range(doublings(resolution) + 1)]
     return [max(widest * WIDEST_PX // max(side, WIDEST_PX), widest // 8) for side in sides], blocks
 
 

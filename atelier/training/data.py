@@ -86,8 +86,7 @@ class ResidentData:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device without waiting for it, or return it if it is there already.
 
-    A copy to a GPU goes through pinned memory and is queued. A copy from ordinary memory would wait until the GPU has
-    finished everything that is queued before.
+    A copy to a GPU goes through pinned memory and is queued; from ordinary memory it would wait for all queued work.
     """
     if device.type != "cuda" or tensor.device.type == "cuda":
         return tensor.to(device)

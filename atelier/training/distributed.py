@@ -32,8 +32,7 @@ class PeerLost(Exception):
 class ProcessGroup:
     """One process of the `size` that share a training. With size 1, nothing is communicated.
 
-    Tensors on the CPU are exchanged by gloo, tensors on a GPU by NCCL. Control messages use the CPU, so that they do
-    not wait for the GPUs.
+    Tensors on the CPU are exchanged by gloo, those on a GPU by NCCL. Control messages wait for no GPU.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:

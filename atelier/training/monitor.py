@@ -198,10 +198,7 @@ class RunningMean:
 
 
 class Previews:
-    """Sheets and quality scores of the averaged generator during training, always with the same latents.
-
-    The held-out paintings of `dataset` are compared with as many images, within MIN_QUALITY_IMAGES and `samples`.
-    """
+    """Sheets and quality scores of the averaged generator, of at most `samples` images from always the same latents."""
 
     def __init__(self, ema: Ema, dataset: PackedDataset, samples: int, device: torch.device) -> None:
         self._ema, self._device = ema, device

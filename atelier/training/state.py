@@ -97,10 +97,7 @@ def _named_tensors(state: TrainingState) -> dict[str, Tensor]:
 
 
 def _set_moments(state: TrainingState, names: Collection[str]) -> None:
-    """Create moments of any value for the optimisers of these names, and drop those of all others.
-
-    An optimiser creates its moments in its first step, so it makes one with zero gradients and a learning rate of 0.
-    """
+    """Create moments for the optimisers of these names, by a step at a rate of 0, and drop those of all others."""
     for name, (optimizer, module) in state.optimizers.items():
         if name not in names:
             optimizer.state.clear()
