@@ -9,6 +9,9 @@ import pytest
 # tiny networks lose more to waiting threads than they gain; read when torch is imported, here and in child processes
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# without bytecode each child process would compile our modules again, which takes it up to a second
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # a background shell ignores Ctrl-C, and so would every command that a test starts from there
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,7 +19,7 @@ def stages() -> dict[str, dict]:
     return YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
     return grimp.build_graph("atelier", "tasks", cache_dir=None)
 
@@ -48,6 +48,7 @@ def test_a_module_that_a_task_begins_to_import_becomes_a_dependency_of_its_stage
     text = Path("dvc.yaml").read_text()
     imports.add_import(importer="tasks.augment", imported="atelier.training.optimizers")
     before, after = (YAML(typ="safe").load(one)["stages"] for one in (text, code_deps.updated(text, imports)))
+    imports.remove_import(importer="tasks.augment", imported="atelier.training.optimizers")
     assert "atelier/training/optimizers.py" in after["augment"]["deps"]
     assert {name for name in before if before[name] != after[name]} == {"augment"}
 

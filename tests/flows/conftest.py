@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.flows.dvc_command import dvc
 from tests.flows.explore_toys import ExploreTree, make_explore_tree
 from tests.flows.night_toys import NightTree, make_night_tree, paint_pictures
 from tests.flows.person import Studio
@@ -32,8 +33,8 @@ def _template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, s
     root = tmp_path_factory.mktemp("studio")
     for name in ("params.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=root, env=environment, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=root, env=environment, check=True)
+    dvc(root, environment, "init", "-q")
     shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
     return root
 
@@ -45,6 +46,23 @@ def studio(tmp_path: Path, _template: Path, environment: dict[str, str]) -> Tree
     tree = Tree(root, environment)
     tree.slow(0.2)
     return tree
+
+
+@pytest.fixture(scope="session")
+def _finished_template(tmp_path_factory: pytest.TempPathFactory, _template: Path, environment: dict[str, str]) -> Path:
+    root = tmp_path_factory.mktemp("finished") / "studio"
+    shutil.copytree(_template, root)
+    tree = Tree(root, environment)
+    tree.slow(0.2)
+    tree.dvc("repro", "-q")
+    return root
+
+
+@pytest.fixture
+def finished(tmp_path: Path, _finished_template: Path, environment: dict[str, str]) -> Tree:
+    """Another studio, equal to `studio`, whose stages are all up to date."""
+    shutil.copytree(_finished_template, tmp_path / "finished")
+    return Tree(tmp_path / "finished", environment)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -67,12 +66,6 @@ class ExploreTree(Tree):
     def commit(self) -> None:
         self.git("add", "-A")
         self.git("commit", "-qm", "a studio")
-
-    def dvc(self, *words: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "dvc", *words],
-            cwd=self.root, env=self.environment, check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
 
     def experiments(self) -> dict[str, dict]:
         """The output of `dvc exp show` for the experiments of HEAD, by name."""

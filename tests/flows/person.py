@@ -2,12 +2,12 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from atelier.settings.load import load_params
 from flows.clones.night_clone import Clone, prepare, set_params
 from flows.night.champion import Champion, Promotion, load_champion, night_params, promote
+from tests.flows.dvc_command import dvc
 
 ROOT = Path(__file__).parents[2]
 NAME = 'Ann Ä. "Œil" O\'Sea; $(rm) # é'  # git, shells and files must all handle it
@@ -64,10 +64,12 @@ class Studio:
         return studio
 
     def git(self, *words: str) -> str:
-        return self._run("git", *words).strip()
+        done = subprocess.run(["git", *words], cwd=self.root, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
 
     def dvc(self, *words: str) -> str:
-        return self._run(sys.executable, "-m", "dvc", *words)
+        return dvc(self.root, self.environment, *words)
 
     def commit(self, message: str) -> str:
         """Commit all changes; return the commit's hash."""
@@ -118,8 +120,3 @@ class Studio:
         """Run a whole night whose challenger wins."""
         clone, before = self.evening(night)
         return clone, promote(clone, before, night, "better", print)
-
-    def _run(self, *command: str) -> str:
-        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout

@@ -1,16 +1,14 @@
 """`dvc repro` in another shell during a flow: one waits or is refused with a sentence, and dvc.lock stays intact."""
 
 import hashlib
-import shutil
 from collections.abc import Callable
 
 from tests.flows.toys import Started, Tree
 
 
 def test_dvc_in_another_shell_is_refused_with_a_sentence_and_the_flow_continues(
-    served: Tree, start: Callable[..., Started]
+    served: Tree, start: Callable[..., Started], finished: Tree
 ):
-    alone = undisturbed(served)
     served.trouble("train hold")
     flow = start("flows.studio").until("train: held")
     for words in (["repro"], ["repro", "generate"]):
@@ -23,14 +21,13 @@ def test_dvc_in_another_shell_is_refused_with_a_sentence_and_the_flow_continues(
         other = served.run("dvc", "repro")
         assert other.status == 0 or "is busy, it is being blocked by" in other.output, other.output
     assert flow.status == 0, flow.output
-    assert made(served) == alone
+    assert made(served) == made(finished)
     assert not (served.root / ".atelier/overlaps").exists()
 
 
 def test_a_flow_waits_for_dvc_in_another_shell_and_then_finds_all_stages_cached(
-    served: Tree, start: Callable[..., Started]
+    served: Tree, start: Callable[..., Started], finished: Tree
 ):
-    alone = undisturbed(served)
     served.trouble("train hold")
     other = start("dvc", "repro").until("train: held")
     flow = start("flows.studio").until(f"waiting for PID {other.pid}")
@@ -38,17 +35,8 @@ def test_a_flow_waits_for_dvc_in_another_shell_and_then_finds_all_stages_cached(
     assert other.wait() == 0, other.output
     assert flow.wait() == 0, flow.output
     assert "Running stage 'train'" not in flow.output
-    assert made(served) == alone
+    assert made(served) == made(finished)
     assert not (served.root / ".atelier/overlaps").exists()
-
-
-def undisturbed(tree: Tree) -> dict[str, str]:
-    """The outputs of an undisturbed `dvc repro` in a copy of the studio."""
-    copy = Tree(tree.root.with_name("copy"), tree.environment)
-    shutil.copytree(tree.root, copy.root)
-    run = copy.run("dvc", "repro")
-    assert run.status == 0, run.output
-    return made(copy)
 
 
 def made(tree: Tree) -> dict[str, str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.flows.dvc_command import dvc
+
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).with_name("toy_stage.py")
 DVC_YAML = f"""\
@@ -51,6 +53,10 @@ class Tree:
 
     def slow(self, seconds: float) -> None:
         (self.root / "dvc.yaml").write_text(DVC_YAML.replace("${SECONDS}", str(seconds)))
+
+    def dvc(self, *words: str) -> str:
+        """Run a command of DVC to its end, in this process; return what it prints."""
+        return dvc(self.root, self.environment, *words)
 
     def start(self, *command: str) -> "Started":
         """Start Python with a module and its arguments, or with `-c` and a script."""

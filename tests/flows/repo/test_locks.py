@@ -4,8 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from flows.repo import locks
 from tests.flows.toys import Tree
 
@@ -13,7 +11,7 @@ HALF = '{"write": {"/data/scr'
 
 
 def test_half_a_list_of_locks_is_dropped_which_no_dvc_reads(studio: Tree) -> None:
-    assert studio.run("dvc", "repro", "scrape").status == 0
+    studio.dvc("repro", "scrape")
     lock = studio.root / ".dvc/tmp/rwlock"
     locks.mend(studio.root, print)
     assert lock.exists()
@@ -21,7 +19,7 @@ def test_half_a_list_of_locks_is_dropped_which_no_dvc_reads(studio: Tree) -> Non
     refused = studio.run("dvc", "repro", "scrape")
     assert refused.status != 0 and "corrupted" in refused.output
     locks.mend(studio.root, print)
-    assert studio.run("dvc", "repro", "scrape").status == 0
+    studio.dvc("repro", "scrape")
 
 
 def test_while_another_dvc_is_at_work_its_list_stays(studio: Tree, start) -> None:
@@ -37,25 +35,24 @@ def test_while_another_dvc_is_at_work_its_list_stays(studio: Tree, start) -> Non
     run.wait()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.9])
-def test_a_half_written_dvc_lock_is_what_it_was_before_and_nothing_runs_again(
-    studio: Tree, api_url: str, share: float
-) -> None:
-    studio.slow(0)
-    assert studio.run("dvc", "repro").status == 0
-    lock = studio.root / "dvc.lock"
+def test_a_half_written_dvc_lock_is_what_it_was_before_and_nothing_runs_again(finished: Tree, api_url: str) -> None:
+    lock = finished.root / "dvc.lock"
     whole = lock.read_bytes()
-    half = whole[: int(share * len(whole))]
-    lock.write_bytes(half)
-    studio.environment = {**studio.environment, "PREFECT_API_URL": api_url}
-    run = studio.run("flows.studio")
+    for share in (0.0, 0.9):
+        lock.write_bytes(whole[: int(share * len(whole))])
+        locks.mend(finished.root, print)
+        assert "Running stage" not in finished.dvc("repro")
+        assert lock.read_bytes() == whole
+    lock.write_bytes(whole[: int(0.4 * len(whole))])
+    finished.environment = {**finished.environment, "PREFECT_API_URL": api_url}
+    run = finished.run("flows.studio")  # mends before it asks DVC
     assert run.status == 0, run.output
     assert lock.read_bytes() == whole
     assert "dvc: executed" not in run.output
 
 
 def test_a_dvc_lock_with_conflict_marks_is_left_to_its_owner(studio: Tree) -> None:
-    assert studio.run("dvc", "repro", "scrape", "train").status == 0
+    studio.dvc("repro", "scrape", "train")
     lock = studio.root / "dvc.lock"
     marked = b"<<<<<<< HEAD\n" + lock.read_bytes() + b"=======\n>>>>>>> theirs\n"
     lock.write_bytes(marked)

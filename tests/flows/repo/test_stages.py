@@ -51,16 +51,13 @@ def test_the_plan_has_dvc_yamls_order_and_knows_what_is_stale(inside):
 
 def test_what_dvc_tracks_without_a_stage_is_no_stage_of_the_plan(inside):
     (inside.root / "mine").write_text("paintings")
-    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "mine"], cwd=inside.root, check=True)
+    inside.dvc("add", "-q", "mine")
     (inside.root / "mine").unlink()
     assert [stage.name for stage in stages.plan([], print)] == ["scrape", "train", "generate"]
 
 
 def test_a_remote_of_a_kind_that_dvc_lacks_the_package_for_says_which(inside):
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", "hdfs://bucket/studio"],
-        check=True,
-    )
+    inside.dvc("remote", "add", "-q", "-d", "store", "hdfs://bucket/studio")
     with pytest.raises(AtelierError, match=r"store, hdfs://bucket/studio: .*`uv pip install dvc-hdfs` brings it$"):
         storage.remote()
 

@@ -1,14 +1,14 @@
 """Objects of DVC's, asked for by their hash: a real cache, a real remote."""
 
+import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from atelier.files import digest
 from flows.repo import storage
+from tests.flows.dvc_command import dvc
 
 NOWHERE = "0123456789" * 3 + "01"  # YAML would take it for a number
 
@@ -20,7 +20,7 @@ def _template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, s
     for name, text in (("a", "sea"), ("d/x", "sky"), ("d/y", "sail")):
         (root / name).write_text(text)
     for words in ("init -q --no-scm", "remote add -q -d store ../remote", "add -q a d", "push -q"):
-        _dvc(root, words, environment)
+        dvc(root, environment, *words.split())
     shutil.rmtree(root / ".dvc/cache")
     return root.parent
 
@@ -65,7 +65,7 @@ def test_an_object_that_was_replaced_is_named_and_not_given(pushed: Path) -> Non
 
 def test_without_a_remote_or_without_dvc_the_reason_is_said(pushed: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    _dvc(pushed, "remote remove -q store")
+    dvc(pushed, dict(os.environ), "remote", "remove", "-q", "store")
     assert storage.fetch_objects([NOWHERE], said.append, pushed) == {}
     assert "dvc remote add -d" in said.pop()
     assert storage.fetch_objects([NOWHERE], said.append, tmp_path) == {}
@@ -76,7 +76,3 @@ def test_without_a_remote_or_without_dvc_the_reason_is_said(pushed: Path, tmp_pa
 def test_nothing_but_an_md5_is_a_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no md5"):
         storage.fetch_objects([name], print, tmp_path)
-
-
-def _dvc(root: Path, words: str, environment: dict[str, str] | None = None) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *words.split()], cwd=root, env=environment, check=True)
