@@ -34,8 +34,7 @@ from flows.clones.night_clone import Clone
 from flows.night import champion
 from flows.night.champion import Champion, Promotion
 from flows.night.report import Harvest, Night, Outcome, Report, compare_command
-from flows.orchestration.notify import notifier
-from flows.orchestration.run_page import Logger, RunPage
+from flows.orchestration.run_page import Logger, RunPage, notifier
 from flows.orchestration.stage_tasks import RETRY_DELAYS_S, PipelineRun, failed, is_retried
 from flows.repo import stages
 from flows.runtime import process, work_tree

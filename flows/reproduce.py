@@ -16,14 +16,13 @@ from pathlib import Path
 
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.paths import REPRODUCE, REPRODUCED
-from flows.orchestration import server_config
+from flows.orchestration.without_prefect import may_be_configured
 from flows.records.networks import Networks
 from flows.repaint import job
 from flows.repaint.job import Workspace
 from flows.repaint.picture import OutputFolder, Picture, read_pictures
-from flows.repaint.report import Report
-from flows.repaint.session import Outcome, Session
-from flows.repaint.variations import Changes, paint_variations
+from flows.repaint.session import Changes, Session, paint_variations
+from flows.repaint.verdict import Outcome, Report
 from flows.runtime import process, work_tree
 from flows.runtime.process import in_words
 
@@ -148,7 +147,7 @@ def paint_model(session: Session, changes: Changes | None, report: Report) -> bo
     if changes:
         painted = [outcome.picture for outcome in outcomes if outcome.verdict.kind != "refused"]
         for variations in paint_variations(session.workspace, painted, changes):
-            report.add_variations(variations)
+            report.add_variations(variations.picture, variations.written, variations.error)
             if variations.error:
                 failures.append(variations.error)
     if missing := len(session.pictures) - len(outcomes):
@@ -160,7 +159,7 @@ def paint_model(session: Session, changes: Changes | None, report: Report) -> bo
 
 def _server_is_used() -> bool:
     """Whether a Prefect server is configured or runs for this studio. Raises AtelierError if it cannot be used."""
-    if not server_config.may_be_configured():
+    if not may_be_configured():
         return False
     from flows.orchestration import server  # imports Prefect
 

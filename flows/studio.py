@@ -30,8 +30,7 @@ def main(targets: Sequence[str]) -> int:
 
 
 def _run(targets: Sequence[str]) -> int:
-    from flows.orchestration.server_config import may_be_configured
-    from flows.orchestration.stage_table import StageRow, print_table, summary
+    from flows.orchestration.without_prefect import StageRow, may_be_configured, print_table, summary
     from flows.repo import locks, stages
 
     locks.mend(Path(), _print_error)

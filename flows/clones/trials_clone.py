@@ -21,7 +21,7 @@ from atelier.paths import MODELS, PARAMS
 from atelier.settings.load import load_params
 from flows.clones import sibling
 from flows.clones.sibling import NEEDED, RESULTS
-from flows.repo import experiments, storage
+from flows.repo import storage
 from flows.repo.git import git, git_bytes, holds
 
 BASE = "refs/atelier/explored"  # in both repositories: the work tree with which an exploration began
@@ -153,7 +153,7 @@ class Adoption:
             git(self.user, "--literal-pathspecs", "restore", "--worktree", f"--source={self.commit}", *names)
         for name, content in self.merged.items():
             write_bytes(self.user / name, content)
-        experiments.check_out(self.user)
+        storage.check_out_stages(self.user)
 
 
 def adoption(user: Path, experiment: str, name: str) -> Adoption:

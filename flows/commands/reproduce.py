@@ -63,7 +63,7 @@ def vary(
 
     The present code paints, and first the picture itself, to show whether it still paints the same.
     """
-    from flows.repaint.variations import Changes
+    from flows.repaint.session import Changes
     from flows.reproduce import Request, main
 
     size = rows_by_columns(canvas, "--canvas") if canvas else None

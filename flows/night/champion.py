@@ -23,7 +23,7 @@ from atelier.model_store import (
     content_hash,
     store_model,
 )
-from atelier.paths import CHAMPION_FILE, DVC_YAML, MODEL, PARAMS
+from atelier.paths import CHAMPION_FILE, MODEL, PARAMS
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from flows.clones.night_clone import Clone
@@ -144,7 +144,7 @@ def promote(clone: Clone, before: Champion | None, night: str, reason: str, say:
     and the tag together or neither. `say` reports progress. Raises AtelierError if a step fails.
     """
     root = clone.root
-    if behind := stages.stale([str(root / DVC_YAML)], say, root):
+    if behind := stages.stale([], say, root):
         raise AtelierError(f"{', '.join(sorted(behind))} is stale: the stages come before the promotion")
     champion = _keep_challenger(clone, before, night, reason)
     storage.track(root, champion.path)

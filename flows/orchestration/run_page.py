@@ -1,6 +1,8 @@
-"""The page of a flow run in Prefect's UI: progress bars, pictures, tables, texts and links, as artifacts.
+"""What a flow run shows and sends: artifacts on its page in Prefect's UI, and a notification of how it ended.
 
-A server that cannot be reached neither stops nor delays the work: artifacts are dropped for a minute.
+A server that cannot be reached neither stops nor delays the work: artifacts are dropped for a minute. A notification is
+sent through Prefect's notification blocks; one that cannot be sent is a warning in the run's log and never fails the
+run. Its address is the name of a block or a webhook's URL, which may contain a secret, so it is never logged.
 """
 
 import base64
@@ -10,21 +12,22 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
 from PIL import Image
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import Flow, artifacts
+from prefect.blocks.abstract import NotificationBlock, NotificationError
+from prefect.blocks.core import Block
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectException
+from prefect.flows import FlowStateHook
+from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from atelier.errors import AtelierError
 from atelier.paths import PROGRESS
 from flows.runtime.process import TICK_S
 
@@ -33,6 +36,8 @@ PICTURE_BYTES = 60_000  # Prefect's UI prints the whole data URL below the pictu
 PICTURE_SIDES_PX = (768, 512, 384, 256, 128)
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs the URL of each request
 
 
 class RunPage:
@@ -44,16 +49,16 @@ class RunPage:
 
     def table(self, key: str, rows: list[dict[str, str]]) -> None:
         """Show a table; all rows have the same columns."""
-        self._show(lambda: create_table_artifact(rows, key=key))
+        self._show(lambda: artifacts.create_table_artifact(rows, key=key))
 
     def markdown(self, key: str, text: str) -> None:
         """Show a text in Markdown."""
-        self._show(lambda: create_markdown_artifact(text, key=key))
+        self._show(lambda: artifacts.create_markdown_artifact(text, key=key))
 
     def link(self, key: str, path: Path, description: str) -> None:
         """Link to a file on this machine. A browser on another machine shows at least its path."""
         place = path.absolute()
-        self._show(lambda: create_link_artifact(place.as_uri(), str(place), key=key, description=description))
+        self._show(lambda: artifacts.create_link_artifact(place.as_uri(), str(place), key=key, description=description))
 
     def picture(self, key: str, path: Path, description: str) -> None:
         """Show a reduced copy of a picture. A file that cannot be read is a warning in the log."""
@@ -62,14 +67,14 @@ class RunPage:
         except OSError as error:  # deleted since it was written
             self._logger.warning("%s is not shown: %s", path, error)
             return
-        self._show(lambda: create_image_artifact(url, key=key, description=f"`{path}`, {description}"))
+        self._show(lambda: artifacts.create_image_artifact(url, key=key, description=f"`{path}`, {description}"))
 
     def progress(self, key: str, bar: UUID | None, percent: float, description: str) -> UUID | None:
         """Create a progress bar, or move the one with the id `bar`. Returns the bar's id, or None if it failed."""
         if bar is not None:
-            self._show(lambda: update_progress_artifact(bar, percent, description=description))
+            self._show(lambda: artifacts.update_progress_artifact(bar, percent, description=description))
             return bar
-        created = self._show(lambda: create_progress_artifact(percent, key=key, description=description))
+        created = self._show(lambda: artifacts.create_progress_artifact(percent, key=key, description=description))
         return created if isinstance(created, UUID) else None
 
     def _show(self, show: Callable[[], object]) -> object:
@@ -127,10 +132,7 @@ class StageFollower:
 
 
 def picture_data_url(path: Path) -> str:
-    """Return the picture as a `data:` URL of a small WebP, because Prefect's UI cannot read files.
-
-    Raises OSError if the file is missing or no picture.
-    """
+    """Return a `data:` URL of a small WebP of the picture, for Prefect's UI. Raises OSError if it is no picture."""
     with Image.open(path) as picture:
         image = picture.convert("RGB")
     for side_px in PICTURE_SIDES_PX:
@@ -140,3 +142,35 @@ def picture_data_url(path: Path) -> str:
         if file.tell() <= PICTURE_BYTES:
             break
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def notifier(read_address: Callable[[], str | None], quiet: Callable[[State[Any]], bool]) -> FlowStateHook[..., Any]:
+    """Return a hook for `@flow`: sends the final state's message to `read_address()`, unless None or `quiet(state)`."""
+
+    def notify(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+        if quiet(state):
+            return
+        logger = flow_run_logger(flow_run, flow)
+        try:
+            if (address := read_address()) is not None:
+                text = f"{flow_run.name}: {state.message or state.name}"
+                # called outside an event loop, so it sends the message before it returns
+                _block(address).notify(text, f"Atelier: {(state.name or 'ended').lower()}")  # type: ignore[unused-coroutine]
+        except AtelierError as error:
+            logger.warning("no notification was sent: %s", error)
+        except (httpx.HTTPError, httpx.InvalidURL, NotificationError, PrefectException, OSError, ValueError) as error:
+            # the error's text may contain the secret address
+            status = f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
+            logger.warning("nightly.notify: the message was not sent: %s", status or type(error).__name__)
+
+    return notify
+
+
+def _block(address: str) -> NotificationBlock:
+    if "://" not in address:
+        block = Block.load(address)
+        if not isinstance(block, NotificationBlock):
+            raise AtelierError(f"nightly.notify: the block {address} sends no messages; Slack's or a webhook's would")
+        return block
+    fields = {"text": "{{subject}}: {{body}}", "subject": "{{subject}}", "body": "{{body}}"}
+    return CustomWebhookNotificationBlock(name="atelier", url=address, json_data=fields)

@@ -23,7 +23,7 @@ import psutil
 from pydantic import ValidationError
 
 from atelier.errors import AtelierError, Finding
-from flows.orchestration.server_config import lasting_servers
+from flows.orchestration.without_prefect import lasting_servers
 from flows.runtime import work_tree
 from flows.runtime.process import leashed
 
@@ -41,10 +41,11 @@ except ValidationError as error:  # in a variable PREFECT_…, a profile or [too
         "environment, and at `prefect config view`"
     ) from None
 
-DEFAULT_URL = "http://127.0.0.1:4200/api"  # of `prefect server start`
 STARTUP_TIMEOUT_S = 120.0  # the first start in a studio also creates the database
 LISTEN_TIMEOUT_S = 60.0  # for a server that has opened its database but does not listen yet
 ANSWER_TIMEOUT_S = 10.0
+ADDRESS_FIX = "set PREFECT_API_URL to an address like http://127.0.0.1:4200/api"  # of `prefect server start`
+KEY_FIX = "set PREFECT_API_AUTH_STRING, or PREFECT_API_KEY, as it asks for"
 START_FIX = "start it with `prefect server start`, or unset PREFECT_API_URL"
 
 
@@ -56,15 +57,16 @@ def start() -> Callable[[], None]:
     """
     if running():
         return lambda: None
-    port = _free_port()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     output = tempfile.TemporaryFile()  # noqa: SIM115, as long as the server runs
-    process = _start(port, output)
+    server = _start(port, output)
     _use(f"http://127.0.0.1:{port}/api")
     os.environ["PREFECT_UI_URL"] = ""  # the temporary server has no UI: no links to it in the log
     refresh_global_settings_context()
     # handlers run in reverse order: those that Prefect registers later still send the last log lines
-    atexit.register(_stop, process)
-    return lambda: _wait(process, port, output)
+    atexit.register(_stop, server)
+    return lambda: _wait(server, port, output)
 
 
 def running() -> str | None:
@@ -90,13 +92,9 @@ def look() -> Finding | None:
     os.environ.update(work_tree.past_proxies(os.environ))
     try:
         httpx.Client().close()
-    except (
-        httpx.InvalidURL,
-        ValueError,
-        ImportError,
-    ) as error:  # neither HTTP nor SOCKS 5, or no valid address
-        output = f"Prefect's client cannot use the proxy that the environment names: {error}"
-        return Finding("Prefect", "wrong", output, "correct or unset HTTP_PROXY, HTTPS_PROXY and ALL_PROXY")
+    except (httpx.InvalidURL, ValueError, ImportError) as error:  # neither HTTP nor SOCKS 5, or no valid address
+        trouble = f"Prefect's client cannot use the proxy that the environment names: {error}"
+        return Finding("Prefect", "wrong", trouble, "correct or unset HTTP_PROXY, HTTPS_PROXY and ALL_PROXY")
     if not get_current_settings().api.url and (own := _of_this_studio()):
         _use(own)
     url = get_current_settings().api.url
@@ -110,7 +108,7 @@ def look() -> Finding | None:
 
 def _trouble() -> tuple[str, str]:
     """Why Prefect's client cannot use the current server, and the fix; two empty texts if it can."""
-    slash_api = f"set PREFECT_API_URL to an address like {DEFAULT_URL}"
+    no_api = "what answers there is not Prefect's API", ADDRESS_FIX
     try:
         with (
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
@@ -122,17 +120,12 @@ def _trouble() -> tuple[str, str]:
             else:
                 client.api_version()  # needs authentication, unlike the health check
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        return "this is no address of a server", slash_api
+        return "this is no address of a server", ADDRESS_FIX
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status in (401, 403):
-            return (
-                f"it lets nobody in without the right key (HTTP {status})",
-                "set PREFECT_API_AUTH_STRING, or PREFECT_API_KEY, as it asks for",
-            )
-        if status == 404:
-            return "what answers there is not Prefect's API", slash_api
-        return f"HTTP {status}", START_FIX
+            return f"it lets nobody in without the right key (HTTP {status})", KEY_FIX
+        return no_api if status == 404 else (f"HTTP {status}", START_FIX)
     except httpx.TimeoutException:
         return f"no answer within {ANSWER_TIMEOUT_S:.0f} s", START_FIX
     except httpx.TransportError as error:
@@ -141,7 +134,7 @@ def _trouble() -> tuple[str, str]:
             return text, "name its authority's file in PREFECT_API_SSL_CERT_FILE"
         return text or type(error).__name__, START_FIX
     except ValueError:  # a web page instead of JSON
-        return "what answers there is not Prefect's API", slash_api
+        return no_api
     except OSError as error:
         certificates = get_current_settings().api.ssl_cert_file
         return f"{error.strerror or error}: {certificates}", "PREFECT_API_SSL_CERT_FILE has to name a file"
@@ -156,17 +149,14 @@ def _use(url: str) -> None:
 
 
 def _of_this_studio() -> str | None:
-    """The API's address of a `prefect server start` that uses this studio's SQLite database, on any port.
-
-    Waits for a server that is starting.
-    """
+    """The API's address of a `prefect server start` with this studio's SQLite database; waits while it is starting."""
     secret = get_current_settings().server.database.connection_url
     kind, _, path = (secret.get_secret_value() if secret else "").partition(":///")
     if not kind.startswith("sqlite"):
         return None
     database = os.path.realpath(path.partition("?")[0])
     deadline_s = time.monotonic() + LISTEN_TIMEOUT_S
-    while process := _process_with(database):
+    while process := next(lasting_servers(lambda path: path == database), None):
         with contextlib.suppress(psutil.Error):  # it has ended
             for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
@@ -177,28 +167,12 @@ def _of_this_studio() -> str | None:
     return None
 
 
-def _process_with(database: str) -> psutil.Process | None:
-    """The process of `prefect server start` that has this database open."""
-    for process in lasting_servers():
-        with contextlib.suppress(psutil.Error):  # it has ended
-            if database in {os.path.realpath(file.path) for file in process.open_files()}:
-                return process
-    return None
-
-
 def _host(address: str) -> str:
     """The host by which to reach a listening address: loopback for a server that listens on all interfaces."""
     ip = ipaddress.ip_address(address)
     if ip.is_unspecified:
         return "127.0.0.1" if ip.version == 4 else "[::1]"
     return f"[{address}]" if ip.version == 6 else address
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _start(port: int, output: IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -221,28 +195,21 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, output: IO[bytes]) -> No
         status = server.poll()
         if status is not None or time.monotonic() > deadline_s:
             ended = f"it ended with {status}" if status is not None else f"{trouble} after {STARTUP_TIMEOUT_S:.0f} s"
-            why = _reason(output)
-            raise AtelierError(
-                f"Prefect's server did not start in {Path.cwd()}: {ended}{f': {why}' if why else ''}; "
-                "`dvc repro` does the same work without it"
-            )
+            output.seek(0)
+            lines = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
+            errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+            why = "".join(f": {line}" for line in (errors or lines)[-1:])
+            trouble = f"Prefect's server did not start in {Path.cwd()}: {ended}{why}"
+            raise AtelierError(f"{trouble}; `dvc repro` does the same work without it")
         time.sleep(0.1)
-
-
-def _reason(output: IO[bytes]) -> str:
-    """The last exception in a server's output, else its last line."""
-    output.seek(0)
-    lines = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
-    return (errors or lines or [""])[-1]
 
 
 def _listens(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
         return False
+    return True
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:

@@ -6,7 +6,7 @@ Enter the work tree (flows.runtime.work_tree) before importing this module: Pref
 import logging
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import httpx
 from prefect import Task, flow, get_run_logger, task
@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 
 from atelier.errors import AtelierError, TransientError
 from flows.orchestration.run_page import Logger, RunPage, StageFollower
-from flows.orchestration.stage_table import StageRow, artifact_table, print_table, summary
+from flows.orchestration.without_prefect import StageRow, print_table, summary
 from flows.repo import stages
 from flows.runtime.process import in_words
 
@@ -63,9 +63,13 @@ class PipelineRun:
 
         Returns the state of the first stage that failed, or None. Raises AtelierError for an unknown target.
         """
-        if unknown := set(targets) - {stage.name for stage in self._plan}:
+        names = {stage.name for stage in self._plan}
+        if unknown := set(targets) - names:
             raise AtelierError(f"dvc.yaml has no stage {', '.join(sorted(unknown))}")
-        wanted = self._with_upstream(targets) if targets else {stage.name for stage in self._plan}
+        wanted = set(targets or names)
+        for stage in reversed(self._plan):  # a stage comes after all that it needs
+            if stage.name in wanted:
+                wanted.update(stage.upstream)
         for stage in self._plan:
             if stage.name in wanted and stage.name not in self._rows:
                 state = self._run_stage(stage)
@@ -76,29 +80,19 @@ class PipelineRun:
     def show(self, page: RunPage) -> None:
         """Show the rows in the terminal and on the run page."""
         print_table(self.rows)
-        page.table("stages", artifact_table(self.rows))
-
-    def _with_upstream(self, targets: Collection[str]) -> set[str]:
-        wanted = set(targets)
-        for stage in reversed(self._plan):  # a stage comes after all that it needs
-            if stage.name in wanted:
-                wanted.update(stage.upstream)
-        return wanted
+        page.table("stages", [row.texts for row in self.rows])
 
     def _run_stage(self, stage: stages.PlannedStage) -> State:
         began_s = time.monotonic()
         if stage.stale or self._unsettled & set(stage.upstream):
             self._unsettled.add(stage.name)
-        # called and not submitted: Ctrl-C and SIGTERM reach the stage only from the main thread
-        state = run_stage.with_options(
+        retried = run_stage.with_options(
             name=stage.name, retries=len(RETRY_DELAYS_S), retry_delay_seconds=list(RETRY_DELAYS_S)
-        )(
-            stage.name,
-            self._run_id,
-            stage.name in self._unsettled,
-            wait_for=[self._states[name] for name in stage.upstream],
-            return_state=True,
         )
+        awaited = [self._states[name] for name in stage.upstream]
+        unsettled = stage.name in self._unsettled
+        # called and not submitted: Ctrl-C and SIGTERM reach the stage only from the main thread
+        state = retried(stage.name, self._run_id, unsettled, wait_for=awaited, return_state=True)
         # after a failure dvc.lock still has the last success
         key = stages.key(stage.name) if state.is_completed() else ""
         self._states[stage.name] = state
@@ -139,17 +133,14 @@ def _stale_again(rows: Sequence[StageRow], logger: Logger) -> str:
     if all(row.state == "Cached" for row in rows):
         return ""
     try:
-        again = stages.stale([row.stage for row in rows], logger.info)
+        again = ", ".join(stages.stale([row.stage for row in rows], logger.info))
+        trouble = f"something was edited while the flow ran, stale again: {again}; run once more" if again else ""
     except AtelierError as error:  # dvc.yaml or params.yaml cannot be read any more
-        sentence = f"something was edited while the flow ran: {error}"
-        logger.warning(sentence)
-        return f"; {sentence}"
-    names = ", ".join(row.stage for row in rows if row.stage in again)
-    if not names:
+        trouble = f"something was edited while the flow ran: {error}"
+    if not trouble:
         return ""
-    sentence = f"something was edited while the flow ran, stale again: {names}; run once more"
-    logger.warning(sentence)
-    return f"; {sentence}"
+    logger.warning(trouble)
+    return f"; {trouble}"
 
 
 def _shorten(record: logging.LogRecord) -> bool:

@@ -12,16 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
 from atelier.paths import REPRODUCE
-from atelier.pictures import Samples
 from atelier.provenance.facts import FORMAT, MURAL_LOCK, REPAINT_MODULE, Answer, Job, Jobs, ModelFacts, Provenance
 from flows.records.networks import NetworkKey, Networks
 from flows.repaint import past_code
@@ -65,49 +62,34 @@ class Workspace:
         """The .npy file into which a job's picture is painted."""
         return self.scratch / f"{name}-{code.tree[:12] if code else 'present'}.npy"
 
-    def start(self, jobs: Sequence[Job], code: Code | None) -> "PaintingProcess":
-        """Start a process that paints with this code; None is the present code."""
-        folder = past_code.extract(self.root, code) if code else None
-        return PaintingProcess(jobs, self.device, self.scratch, folder)
 
+class PaintingProcess(Child):
+    """A process that works on jobs, with this code; None is the present code. Leaving the `with` block ends it."""
 
-class PaintingProcess:
-    """A process that works on jobs; leaving the `with` block ends it.
-
-    `code` is a folder with the `atelier/` package that paints, None for the present one. The jobs are written into
-    `scratch`.
-    """
-
-    def __init__(self, jobs: Sequence[Job], device: str, scratch: Path, code: Path | None = None) -> None:
-        path = scratch / "jobs.json"
-        write_bytes(path, Jobs(device=device, jobs=list(jobs)).model_dump_json().encode())
+    def __init__(self, workspace: Workspace, jobs: Sequence[Job], code: Code | None) -> None:
+        path = workspace.scratch / "jobs.json"
+        write_bytes(path, Jobs(device=workspace.device, jobs=list(jobs)).model_dump_json().encode())
         environment = work_tree.environment()
-        if code is not None:  # first on the path, before any installed atelier
-            paths = (str(code), environment.get("PYTHONPATH"))
+        folder = past_code.extract(workspace.root, code) if code else None
+        if folder is not None:  # first on the path, before any installed atelier
+            paths = (str(folder), environment.get("PYTHONPATH"))
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        self._child = Child([sys.executable, "-m", REPAINT_MODULE, str(path)], environment, code)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.__exit__()
+        super().__init__([sys.executable, "-m", REPAINT_MODULE, str(path)], environment, folder)
 
     def answers(self, log: Log) -> Iterator[Answer]:
-        """Yield the answer to each job when it is done; other lines that the process prints go to `log`.
-
-        Raises AtelierError if the process fails. Answers yielded before that are valid.
-        """
+        """Yield each job's answer when it is done; log other lines. Raises AtelierError if the process fails."""
         last: deque[str] = deque(maxlen=KEPT_LINES)
-        for line in self._child.lines(TICK_S):
+        for line in self.lines(TICK_S):
             if not line:
                 continue
-            if (answer := _parse(line)) is not None:
-                yield answer
-            else:
+            try:
+                answer = Answer.model_validate_json(line)
+            except ValidationError:
                 last.append(line)
                 log(line)
-        if status := self._child.wait():
+            else:
+                yield answer
+        if status := self.wait():
             raise AtelierError(_reason(status, last))
 
 
@@ -118,16 +100,9 @@ def remove_murals(root: Path) -> None:
             shutil.rmtree(folder)
 
 
-def load_pixels(path: Path) -> Samples:
-    """The pixels (H, W, 3) of a painted .npy file, memory-mapped."""
-    pixels: Samples = np.load(path, mmap_mode="r", allow_pickle=False)
-    return pixels
-
-
 def painted_now(provenance: Provenance, answer: Answer) -> Provenance:
     """The provenance of a picture that was painted now, after the recipe in `provenance`."""
-    new: dict[str, Any] = {"software": answer.software, "pixels": None, "format": FORMAT}
-    return provenance.model_copy(update=new)
+    return provenance.model_copy(update={"software": answer.software, "pixels": None, "format": FORMAT})
 
 
 def network_keys(provenance: Provenance) -> set[NetworkKey]:
@@ -148,16 +123,6 @@ def upscaler_key(provenance: Provenance) -> NetworkKey | None:
         return None
     kind = "external network" if facts.method == "external" else "upscaler"
     return NetworkKey(kind, facts.upscaler_sha256, facts.upscaler_md5)
-
-
-def _parse(line: str) -> Answer | None:
-    """The answer in a line of the process's output; None for any other line."""
-    if not line.startswith("{"):
-        return None
-    try:
-        return Answer.model_validate_json(line)
-    except ValidationError:
-        return None
 
 
 def _reason(status: int, lines: Sequence[str]) -> str:

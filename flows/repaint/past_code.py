@@ -24,6 +24,7 @@ ENTRY_POINT = f"{REPAINT_MODULE.replace('.', '/')}.py"  # what paints pictures a
 EXTRACTED = REPRODUCE / "code"
 MAX_TRIED = 16  # versions, the newest
 
+Paths = tuple[str, ...]
 FileIds = tuple[str, ...]  # `path id` of each file that a version of the code consists of
 
 
@@ -56,11 +57,12 @@ def find_versions(root: Path, model_md5: str, stages: Collection[str]) -> Versio
 
     Two commits have the same version if the files that `stages` depend on are the same.
     """
-    commits = list(_commits_naming(root, model_md5, stages))
+    commits = _commits_naming(root, model_md5, stages)
     newest: dict[FileIds, Code] = {}
     untrusted: dict[FileIds, Commit] = {}
     unable: set[FileIds] = set()
-    for (commit, _), (version, tree, has_entry_point) in zip(commits, _look_up(root, commits), strict=True):
+    found = _look_up(root, [(commit.id, paths) for commit, paths in commits])
+    for (commit, _), (version, tree, has_entry_point) in zip(commits, found, strict=True):
         if not tree:
             continue
         if not has_entry_point:
@@ -69,8 +71,11 @@ def find_versions(root: Path, model_md5: str, stages: Collection[str]) -> Versio
             newest.setdefault(version, Code(commit, tree))
         else:
             untrusted.setdefault(version, commit)
-    present = _present_versions(root, {paths for _, paths in commits})
-    codes = sorted((code for version, code in newest.items() if version not in present), key=_age)
+    present: set[FileIds] = set()
+    if commits and holds(root, "diff", "--quiet", "HEAD", "--", CODE):  # the code was not edited since HEAD
+        present = {version for version, _, _ in _look_up(root, {("HEAD", paths) for _, paths in commits})}
+    codes = [code for version, code in newest.items() if version not in present]
+    codes.sort(key=lambda code: (code.commit.age, code.tree))
     return Versions(
         tuple(codes[:MAX_TRIED]),
         tuple(commit for version, commit in untrusted.items() if version not in newest and version not in present),
@@ -94,10 +99,7 @@ def extract(root: Path, code: Code) -> Path:
 
 
 def _extract(tar: tarfile.TarFile, to: Path) -> None:
-    """Extract regular files only, none outside `to`.
-
-    Python 3.11.0 to 3.11.3 lack the `filter` argument of `extractall`.
-    """
+    """Extract regular files only, none outside `to`; Python 3.11.0 to 3.11.3 lack the `filter` that does this."""
     for member in tar:
         path = PurePosixPath(member.name)
         content = tar.extractfile(member) if member.isreg() else None
@@ -106,50 +108,26 @@ def _extract(tar: tarfile.TarFile, to: Path) -> None:
             (to / path).write_bytes(content.read())
 
 
-def _commits_naming(root: Path, model_md5: str, stages: Collection[str]) -> Iterator[tuple[Commit, tuple[str, ...]]]:
+def _commits_naming(root: Path, model_md5: str, stages: Collection[str]) -> list[tuple[Commit, Paths]]:
     """Commits whose dvc.lock names the model, newest first, each with the code files that its stages depend on."""
-    seen: set[str] = set()
-    found = []
+    found: dict[str, tuple[Commit, Paths]] = {}
     for lock in history.locks(root, containing=model_md5):
         deps = {path for stage in stages if stage in lock.stages for path in lock.stages[stage].deps}
         paths = tuple(sorted(path for path in deps if path.startswith(f"{CODE}/") and "\n" not in path))
-        for commit in lock.commits:
-            if paths and commit.id not in seen:
-                seen.add(commit.id)
-                found.append((commit, paths))
-    yield from sorted(found, key=lambda pair: pair[0].age)
+        for commit in lock.commits if paths else ():
+            found.setdefault(commit.id, (commit, paths))
+    return sorted(found.values(), key=lambda pair: pair[0].age)
 
 
-def _look_up(root: Path, commits: Collection[tuple[Commit, tuple[str, ...]]]) -> Iterator[tuple[FileIds, str, bool]]:
+def _look_up(root: Path, commits: Collection[tuple[str, Paths]]) -> Iterator[tuple[FileIds, str, bool]]:
     """For each commit: the version of its code, the id of its `atelier/`, and whether that can paint pictures again."""
     if not commits:
         return
     prefix = git(root, "rev-parse", "--show-prefix")
-    names = [f"{commit.id}:{prefix}{path}" for commit, paths in commits for path in (CODE, ENTRY_POINT, *paths)]
-    ids = iter(_object_ids(root, names))
+    names = "".join(f"{id}:{prefix}{path}\n" for id, paths in commits for path in (CODE, ENTRY_POINT, *paths))
+    answers = git(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", given=names).split("\n")
+    # an empty text for an object that does not exist
+    ids = iter([answer.split(" ")[0] if answer.endswith((" blob", " tree")) else "" for answer in answers])
     for _, paths in commits:
         tree, entry_point = next(ids), next(ids)
         yield tuple(f"{path} {next(ids)}" for path in paths), tree, bool(entry_point)
-
-
-def _present_versions(root: Path, wanted: Collection[tuple[str, ...]]) -> set[FileIds]:
-    """The versions that HEAD has, one for each list of paths; none if the code was edited since."""
-    if not holds(root, "diff", "--quiet", "HEAD", "--", CODE):
-        return set()
-    prefix = git(root, "rev-parse", "--show-prefix")
-    found = set()
-    for paths in wanted:
-        ids = _object_ids(root, [f"HEAD:{prefix}{path}" for path in paths])
-        found.add(tuple(f"{path} {id}" for path, id in zip(paths, ids, strict=True)))
-    return found
-
-
-def _object_ids(root: Path, names: Collection[str]) -> list[str]:
-    """The ids of git objects named `commit:path`; an empty string for one that does not exist."""
-    given = "".join(f"{name}\n" for name in names)
-    answers = git(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", given=given).split("\n")
-    return [answer.split(" ")[0] if answer.endswith((" blob", " tree")) else "" for answer in answers]
-
-
-def _age(code: Code) -> tuple[int, str]:
-    return code.commit.age, code.tree

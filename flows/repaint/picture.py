@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from atelier.canvas.murals import is_mural
@@ -30,6 +29,9 @@ from atelier.text import escaped
 from flows.records import ledger
 
 Log = Callable[[str], None]
+
+PANEL_SIDE_PX = 256  # longer side of a picture on a sheet
+SHEET_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,7 @@ class Picture:
 
 
 def read_pictures(files: Mapping[str, Path], log: Log) -> dict[str, Picture | str]:
-    """Read each file, by its name; the value is a sentence instead of a Picture if it cannot be painted again.
-
-    A file without provenance is looked up in the ledger by its pixels.
-    """
+    """Read each file, or the ledger's entry for its pixels, by its name; a sentence if it cannot be painted again."""
     read: dict[str, Picture | str] = {}
     without_provenance: dict[str, str] = {}
     for name, path in files.items():
@@ -101,11 +100,6 @@ def _hint_for_film(name: str, path: Path) -> str | None:
     return f"{escaped(name)} is a film: `atelier refilm` makes films again, or a frame of them"
 
 
-PANEL_SIDE_PX = 256  # longer side of a picture on a sheet
-
-SHEET_COLUMNS = 4
-
-
 class OutputFolder:
     """A folder for results. A number is added to a name that another file has; `inputs` are never replaced either.
 
@@ -121,59 +115,54 @@ class OutputFolder:
 
         A print takes on the resolution (dots per inch) of the file `like`. Raises AtelierError if it cannot be written.
         """
-        with self._temporary_folder(name) as folder:
-            pixels: Samples = np.load(array, mmap_mode="r", allow_pickle=False)
-            if is_mural(*pixels.shape[:2]):
-                path = folder / f"{name}.tif"
-                facts.write_tiff(path, array, provenance, ignore_progress)
-            else:
-                path = folder / f"{name}.png"
-                dpi = _dpi(like) if provenance.print and like else None
-                facts.write_png(path, pixels, provenance, dpi)
-            return self._move(path, name)
+        pixels = load_pixels(array)
+        if is_mural(*pixels.shape[:2]):
+            return self._write(name, ".tif", lambda path: facts.write_tiff(path, array, provenance, ignore_progress))
+        dpi = _dpi(like) if provenance.print and like else None
+        return self._write(name, ".png", lambda path: facts.write_png(path, pixels, provenance, dpi))
 
     def write_sheet(self, name: str, heading: str, pictures: Sequence[tuple[str, Samples]]) -> Path:
         """Write captioned pictures side by side as one PNG. Raises AtelierError if it cannot be written."""
-        with self._temporary_folder(name) as folder:
-            path = folder / f"{name}.png"
-            panels = [Panel(caption, (), fitted(_to_8_bits(samples), PANEL_SIDE_PX)) for caption, samples in pictures]
-            write_panels(path, heading, panels, SHEET_COLUMNS)
-            return self._move(path, name)
+        panels = [_panel(caption, samples) for caption, samples in pictures]
+        return self._write(name, ".png", lambda path: write_panels(path, heading, panels, SHEET_COLUMNS))
 
     def write_csv(self, name: str, table: str) -> Path:
         """Write a table. Raises AtelierError if it cannot be written."""
-        with self._temporary_folder(name) as folder:
-            path = folder / f"{name}.csv"
-            path.write_text(table, encoding="utf-8", newline="")
-            return self._move(path, name)
+        return self._write(name, ".csv", lambda path: path.write_text(table, encoding="utf-8", newline=""))
 
-    @contextlib.contextmanager
-    def _temporary_folder(self, name: str) -> Iterator[Path]:
-        """A temporary folder on the same disk. Makes the output folder; turns an OSError into an AtelierError."""
+    def _write(self, name: str, suffix: str, write: Callable[[Path], object]) -> Path:
+        """Have a file written on the same disk, then move it to a free name. Makes the output folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
-                yield Path(folder)
+                temporary = Path(folder) / f"{name}{suffix}"
+                write(temporary)
+                path = self._free_path(name, temporary)
+                temporary.replace(path)
         except OSError as error:
             raise AtelierError(f"{self.folder / name} cannot be written: {error.strerror or error}") from error
+        self._taken.add(path.resolve())
+        return path
 
-    def _move(self, temporary: Path, name: str) -> Path:
-        """Move a finished file to the first free name; an older file with the same bytes counts as free."""
+    def _free_path(self, name: str, temporary: Path) -> Path:
+        """The first free name for a finished file; an older file with the same bytes counts as free."""
         for number in itertools.count(1):
-            suffix = f"-{number}" if number > 1 else ""
-            path = self.folder / f"{name}{suffix}{temporary.suffix}"
-            if path.resolve() in self._taken:
-                continue
-            if path.exists() and not filecmp.cmp(path, temporary, shallow=False):
-                continue
-            self._taken.add(path.resolve())
-            temporary.replace(path)
-            return path
+            path = self.folder / f"{name}{f'-{number}' if number > 1 else ''}{temporary.suffix}"
+            differs = path.exists() and not filecmp.cmp(path, temporary, shallow=False)
+            if path.resolve() not in self._taken and not differs:
+                return path
         raise AssertionError("itertools.count does not end")
 
 
-def _to_8_bits(samples: Samples) -> npt.NDArray[np.uint8]:
-    return (samples // 257 if samples.dtype == np.uint16 else samples).astype(np.uint8)
+def load_pixels(path: Path) -> Samples:
+    """The pixels (H, W, 3) of a painted .npy file, memory-mapped."""
+    pixels: Samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    return pixels
+
+
+def _panel(caption: str, samples: Samples) -> Panel:
+    eight_bits = samples // 257 if samples.dtype == np.uint16 else samples
+    return Panel(caption, (), fitted(eight_bits.astype(np.uint8), PANEL_SIDE_PX))
 
 
 def _dpi(path: Path) -> float | None:

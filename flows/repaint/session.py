@@ -1,64 +1,51 @@
-"""Paint the pictures of one model again, with the present code and then with earlier code, and judge the results.
+"""Paint the pictures of one model again, with the present code and then with earlier code, or paint variations of them.
 
-A verdict is identical, within 1/255, different, edited (the file was changed after it was made), damaged (its pixels
-cannot be decoded), or refused (it could not be painted again).
+Variations are neighbours in latent space, the same picture on a larger canvas, or moved along directions: the recipe is
+changed, and the present code paints all changed recipes in one process.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+import numpy as np
+
+from atelier.canvas.recipe import MAX_MOVES, MAX_VARIATIONS, Canvas, Move, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.pictures import Samples
-from atelier.pictures.compare import PixelDifference, compare_pixels
-from atelier.provenance.facts import Answer, PixelFacts, Provenance
+from atelier.provenance.facts import Answer, Provenance
 from flows.repaint import past_code
-from flows.repaint.job import NO_REASON, PaintingProcess, Workspace, load_pixels, painted_now
+from flows.repaint.job import NO_REASON, PaintingProcess, Workspace, painted_now
 from flows.repaint.past_code import Code, Versions
-from flows.repaint.picture import Picture
-
-Kind = Literal["identical", "within 1/255", "different", "edited", "damaged", "refused"]
-
-ROUNDING = 1.0  # of 255: the largest difference that other hardware or another torch may come to
+from flows.repaint.picture import Picture, load_pixels
+from flows.repaint.verdict import Outcome, Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The result for one picture. `words` follow the kind in a message.
+class Changes:
+    """What to change, all at once: for example neighbours of the moved picture on the larger canvas.
 
-    `final` is true if no other code could give a better result.
+    `neighbours` is how many to paint, `strength` in (0, 1] how far they are away, `canvas` the larger canvas.
     """
 
-    kind: Kind
-    words: str
-    final: bool
-    difference: PixelDifference | None = None
+    neighbours: int = 0
+    strength: float = 0.3
+    canvas: Canvas | None = None
+    moves: tuple[Move, ...] = ()
 
-    @property
-    def reproduced(self) -> bool:
-        return self.kind in ("identical", "within 1/255")
-
-    @property
-    def rank(self) -> tuple[bool, bool, float, int]:
-        """Smaller is better."""
-        largest, differing = (self.difference.largest, self.difference.differing) if self.difference else (256.0, 0)
-        return (not self.final, not self.reproduced, largest, differing)
+    def __bool__(self) -> bool:
+        return bool(self.neighbours or self.canvas or self.moves)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A picture's verdict, the code that painted it (None is the present code), and the files that were written.
-
-    `write_error` says why a file that should have been written is missing.
-    """
+class Variations:
+    """The files that were written of a picture's variations, and why some are missing."""
 
     picture: Picture
-    verdict: Verdict
-    code: Code | None = None
-    written: tuple[Path, ...] = ()
-    write_error: str = ""
+    written: tuple[Path, ...]
+    error: str = ""
 
 
 @dataclass(slots=True)
@@ -100,7 +87,7 @@ class Session:
         failures: dict[str, str] = {}
         for name, picture in self.pictures.items():
             if reason := self._refusal(picture):
-                yield Outcome(picture, _refused(reason))
+                yield Outcome(picture, Verdict("refused", reason))
             else:
                 left[name] = picture
         for code in self._codes(left, with_past_code):
@@ -115,7 +102,7 @@ class Session:
             if name in best:
                 yield self._write(picture, best[name])
             else:
-                yield Outcome(picture, _refused(failures.get(name) or NO_REASON))
+                yield Outcome(picture, Verdict("refused", failures.get(name) or NO_REASON))
 
     def _refusal(self, picture: Picture) -> str:
         """Why no job can be made of a picture: which of its networks was not found. Empty if all were."""
@@ -125,11 +112,11 @@ class Session:
             return str(error)
         return ""
 
-    def _start(self, pictures: dict[str, Picture], code: Code | None) -> PaintingProcess:
+    def _start(self, pictures: Mapping[str, Picture], code: Code | None) -> PaintingProcess:
         jobs = [self.workspace.job(name, picture.provenance, code) for name, picture in pictures.items()]
-        return self.workspace.start(jobs, code)
+        return PaintingProcess(self.workspace, jobs, code)
 
-    def _codes(self, left: dict[str, Picture], with_past_code: bool) -> Iterator[Code | None]:
+    def _codes(self, left: Mapping[str, Picture], with_past_code: bool) -> Iterator[Code | None]:
         """The present code (None), then earlier versions while pictures are `left`."""
         if not left:
             return
@@ -153,7 +140,7 @@ class Session:
                 self.workspace.log(sentence)
 
     def _attempts(
-        self, left: dict[str, Picture], code: Code | None, failures: dict[str, str]
+        self, left: Mapping[str, Picture], code: Code | None, failures: dict[str, str]
     ) -> Iterator[tuple[str, _Attempt]]:
         """Paint the pictures that are `left` with one code; what cannot be painted is recorded in `failures`."""
         log = self.workspace.log
@@ -187,91 +174,6 @@ class Session:
         return Outcome(picture, verdict, attempt.code, written, write_error)
 
 
-def judge(picture: Picture, answer: Answer, painted: Samples) -> Verdict:
-    """Compare the painted pixels with the file's, and both with the digest that the provenance records."""
-    if answer.pixels == picture.recorded_pixels:
-        return _judge_file(picture, painted)
-    if picture.pixels is None:
-        return Verdict("damaged", f"{picture.damage}; and {_neither(picture, answer)}", final=False)
-    if picture.pixels == answer.pixels:
-        words = "the pixels are what its recipe paints, but its provenance names others: that was edited"
-        return Verdict("edited", words, final=True)
-    if _shape(picture.pixels) != _shape(answer.pixels):
-        words = f"its recipe paints {_size(answer.pixels)}, and the picture has {_size(picture.pixels)}"
-        return Verdict("different", words, final=False)
-    difference = compare_pixels(picture.bands(), painted)
-    if picture.pixels != picture.recorded_pixels:
-        words = (
-            f"its pixels are not those that its provenance names ({_pixels_differing(difference)} from what is painted "
-            f"now), and {_neither(picture, answer)}"
-        )
-        return Verdict("edited", words, False, difference)
-    counted = f"{difference.differing:,} of {difference.values:,} values differ"
-    versions = _versions(picture.provenance, answer)
-    if difference.largest <= ROUNDING:
-        return Verdict("within 1/255", f"{counted}{versions}", False, difference)
-    step = _failing_step(picture, answer)
-    words = f"{counted}, by up to {difference.largest:.4g} of 255, in {difference.box}{step}"
-    return Verdict("different", f"{words}{versions}", False, difference)
-
-
-def _judge_file(picture: Picture, painted: Samples) -> Verdict:
-    """The verdict if the recipe paints the recorded pixels: any difference was made in the file afterwards."""
-    if picture.pixels is None:
-        return Verdict("damaged", picture.damage, final=True)
-    if picture.pixels == picture.recorded_pixels:
-        return Verdict("identical", "", final=True)
-    if _shape(picture.pixels) != _shape(picture.recorded_pixels):
-        sizes = f"it has {_size(picture.pixels)}, not {_size(picture.recorded_pixels)}"
-        return Verdict("edited", f"edited after it was made: {sizes}", final=True)
-    difference = compare_pixels(picture.bands(), painted)
-    return Verdict("edited", f"edited after it was made: {_pixels_differing(difference)}", True, difference)
-
-
-def _refused(reason: str) -> Verdict:
-    return Verdict("refused", reason, final=False)
-
-
-def _pixels_differing(difference: PixelDifference) -> str:
-    return f"{difference.pixels:,} of {difference.values // 3:,} pixels differ, in {difference.box}"
-
-
-def _neither(picture: Picture, answer: Answer) -> str:
-    step = _failing_step(picture, answer)
-    return f"its recipe paints other pixels than its provenance names{step}{_versions(picture.provenance, answer)}"
-
-
-def _failing_step(picture: Picture, answer: Answer) -> str:
-    """For a print: whether the artwork or only its enlargement is painted differently."""
-    facts = picture.provenance.print
-    if facts is None or answer.original is None:
-        return ""
-    if answer.original == facts.original:
-        return "; the artwork under the print is identical, its enlargement is not"
-    return "; already the artwork under the print differs"
-
-
-def _versions(made: Provenance, answer: Answer) -> str:
-    """Which software versions differ, as a possible reason."""
-    software = made.print.upscale.software if made.print else made.software
-    pairs = [
-        ("Atelier", software.atelier, answer.software.atelier),
-        ("torch", software.torch, answer.software.torch),
-    ]
-    differing = [f"{name} {then}, painted again with {now}" for name, then, now in pairs if then != now]
-    if differing:
-        return f"; made with {'; '.join(differing)}"
-    return f"; torch is {answer.software.torch} as it was, so the hardware or the code is another"
-
-
-def _shape(pixels: PixelFacts | None) -> tuple[int, int, int] | None:
-    return (pixels.height, pixels.width, pixels.bits) if pixels else None
-
-
-def _size(pixels: PixelFacts | None) -> str:
-    return f"{pixels.width:,} × {pixels.height:,} px of {pixels.bits} bits" if pixels else "no pixels"
-
-
 def _not_tried(versions: Versions) -> Iterator[str]:
     """Sentences about the versions of the code that were not tried."""
     if versions.untrusted:
@@ -284,3 +186,118 @@ def _not_tried(versions: Versions) -> Iterator[str]:
         yield f"{versions.unable} earlier versions of the code name this model but cannot paint pictures again"
     if versions.more:
         yield f"{versions.more} still earlier versions of the code were not tried"
+
+
+def change_recipe(recipe: Recipe, changes: Changes) -> dict[str, Recipe]:
+    """The changed recipes, each by what to append to the picture's name.
+
+    Raises AtelierError if a recipe cannot express a change: growing twice, growing to a canvas that is not larger, or
+    more moves or neighbours of neighbours than it can hold.
+    """
+    suffix = ""
+    if changes.canvas is not None:
+        rows, columns = changes.canvas
+        recipe = _grow(recipe, changes.canvas)
+        suffix += f"-{rows}x{columns}"
+    if changes.moves:
+        if (moves := len(recipe.moves) + len(changes.moves)) > MAX_MOVES:
+            raise AtelierError(f"it would be moved {moves} times: at most {MAX_MOVES} are kept")
+        recipe = recipe.model_copy(update={"moves": (*recipe.moves, *changes.moves)})
+        suffix += "".join(f"-moved-{move.direction}-{move.amount:g}" for move in changes.moves)
+    if not changes.neighbours:
+        return {suffix: recipe}
+    if (times := len(recipe.grown_varied) + len(recipe.variations)) > MAX_VARIATIONS:
+        raise AtelierError(
+            f"it is a neighbour of a neighbour, {times} times over: at most {MAX_VARIATIONS} are kept, "
+            f"so ask for neighbours of an earlier one, or of picture {recipe.index} of seed {recipe.seed}"
+        )
+    if recipe.variation is not None:  # otherwise the key stays unset, because earlier code rejects it
+        recipe = recipe.model_copy(update={"varied": recipe.variations})
+    variations = (Variation(number=number, strength=changes.strength) for number in range(changes.neighbours))
+    return {f"{suffix}-variation-{each.number}": recipe.model_copy(update={"variation": each}) for each in variations}
+
+
+def _grow(recipe: Recipe, canvas: Canvas) -> Recipe:
+    """The recipe on a larger canvas, with the present canvas in its middle."""
+    if recipe.grown_from is not None:
+        raise AtelierError(
+            f"it was grown from a canvas of {list(recipe.grown_from)} itself: grow the picture that it was grown from"
+        )
+    if canvas[0] < recipe.canvas[0] or canvas[1] < recipe.canvas[1] or canvas == recipe.canvas:
+        raise AtelierError(
+            f"its canvas is {list(recipe.canvas)}, and {list(canvas)} is no larger: name more rows, columns, or both"
+        )
+    grown: dict[str, Any] = {"canvas": canvas, "grown_from": recipe.canvas}
+    if recipe.variation is not None:  # otherwise these keys stay unset, because earlier code rejects them
+        grown |= {"grown_varied": recipe.variations, "varied": (), "variation": None}
+    return recipe.model_copy(update=grown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Variation:
+    """A changed recipe as the provenance of an artwork without pixels, even if the picture is a print.
+
+    `suffix` is appended to the picture's name. `last` marks a picture's last one.
+    """
+
+    picture: Picture
+    suffix: str
+    provenance: Provenance
+    last: bool
+
+
+def paint_variations(workspace: Workspace, pictures: Sequence[Picture], changes: Changes) -> Iterator[Variations]:
+    """Paint the variations of every picture; yields one result for each."""
+    jobs: dict[str, _Variation] = {}
+    for number, picture in enumerate(pictures):
+        try:
+            recipes = change_recipe(picture.provenance.latent, changes)
+        except AtelierError as error:
+            yield Variations(picture, (), str(error))
+            continue
+        for place, (suffix, recipe) in enumerate(recipes.items()):
+            artwork: dict[str, Any] = {"print": None, "pick": None, "pixels": None, "latent": recipe}
+            provenance = picture.provenance.model_copy(update=artwork)
+            jobs[f"{number}-{place}"] = _Variation(picture, suffix, provenance, place == len(recipes) - 1)
+    left = {variation.picture.name: variation.picture for variation in jobs.values()}
+    reason = NO_REASON
+    try:
+        for variations in _paint(workspace, jobs, changes) if jobs else ():
+            del left[variations.picture.name]
+            yield variations
+    except AtelierError as error:
+        reason = str(error)
+    yield from (Variations(picture, (), reason) for picture in left.values())
+
+
+def _paint(workspace: Workspace, jobs: Mapping[str, _Variation], changes: Changes) -> Iterator[Variations]:
+    """Yield each picture's variations when the last of them is painted. Raises AtelierError if the process fails."""
+    written: list[Path] = []
+    shown: list[tuple[str, Samples]] = []
+    failure = ""
+    named = [workspace.job(name, variation.provenance, None) for name, variation in jobs.items()]
+    with PaintingProcess(workspace, named, None) as process:
+        for answer in process.answers(workspace.log):
+            variation, path = jobs[answer.name], workspace.array_path(answer.name, None)
+            picture, stem = variation.picture, variation.picture.path.stem
+            if answer.pixels is None:
+                failure = answer.refused or NO_REASON
+            else:
+                provenance = painted_now(variation.provenance, answer)
+                try:
+                    name = f"{stem}{variation.suffix}"
+                    written.append(workspace.output.write_picture(name, path, provenance))
+                except AtelierError as error:
+                    failure = str(error)
+                shown.append((variation.suffix.rpartition("-")[2], load_pixels(path)))
+                path.unlink()  # the memory map stays readable
+            if variation.last:
+                if changes.neighbours and shown:
+                    heading = f"{stem}, and neighbours of it at strength {changes.strength:g}"
+                    own = [("the picture", np.concatenate([*picture.bands()]))] if picture.pixels else []
+                    try:
+                        written.append(workspace.output.write_sheet(f"{stem}-variations", heading, [*own, *shown]))
+                    except AtelierError as error:
+                        failure = str(error)
+                yield Variations(picture, tuple(written), failure)
+                written, shown, failure = [], [], ""

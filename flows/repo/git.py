@@ -33,13 +33,9 @@ def git_bytes(root: Path, *words: str, given: str | None = None) -> bytes:
     """Run git as `git` does and return its output as bytes."""
     command = ["git", *NO_HOOKS, "-C", str(root), *words]
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LANGUAGE": "C"}
+    environment = work_tree.environment() | quiet
     try:
-        done = subprocess.run(
-            command,
-            env={**work_tree.environment(), **quiet},
-            capture_output=True,
-            input=(given or "").encode(),
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, input=(given or "").encode())
     except FileNotFoundError:
         raise AtelierError("git is not installed: install it, for example with `apt install git`") from None
     if done.returncode:

@@ -3,10 +3,10 @@
 DVC keeps the locks on stages' files in `.dvc/tmp/rwlock`, as JSON with the process id and command of each holder.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -22,28 +22,19 @@ LOCKS_FILE = Path(".dvc/tmp/rwlock")
 CONFLICT_MARK = b"<<<<<<< "
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that holds a lock, by DVC's file of locks."""
-
-    pid: int
-    command: str
-
-
 def waiting_for(root: Path, what: str) -> str:
     """Return a sentence that says for which process `what` has to wait, because DVC found the repository locked.
 
     Raises AtelierError where the process that holds the lock is not a DVC process: DVC was killed, and its process id
     has been given to another program since.
     """
-    holders = [holder for holder in _holders(root) if psutil.pid_exists(holder.pid)]
-    for holder in holders:
-        if is_dvc(holder.pid):
-            return f"{what}: waiting for PID {holder.pid} ({holder.command}), which holds its files"
-    for holder in holders:
+    holders = [(pid, command) for pid, command in _holders(root).items() if psutil.pid_exists(pid)]
+    for pid, command in sorted(holders, key=lambda holder: not is_dvc(holder[0])):
+        if is_dvc(pid):
+            return f"{what}: waiting for PID {pid} ({command}), which holds its files"
         raise AtelierError(
-            f"{what}: {LOCKS_FILE} names PID {holder.pid} ({holder.command}) as holder, but that is another program "
-            f"now: remove {LOCKS_FILE} and run again"
+            f"{what}: {LOCKS_FILE} names PID {pid} ({command}) as holder, but that is another program now: remove "
+            f"{LOCKS_FILE} and run again"
         )
     return f"{what}: waiting for another dvc to let go of the repository"
 
@@ -53,7 +44,7 @@ def release(root: Path) -> None:
 
     DVC ignores locks of processes that have ended; but in a container, the next process gets the same id.
     """
-    if not any(_is_in(root, holder.pid) for holder in _holders(root)):
+    if not any(_is_in(root, pid) for pid in _holders(root)):
         (root / LOCKS_FILE).unlink(missing_ok=True)
 
 
@@ -66,13 +57,16 @@ def mend(root: Path, say: Callable[[str], None]) -> None:
     writing, and to a file with git's conflict marks.
     """
     locks, lock_file = root / LOCKS_FILE, root / LOCK_FILE
-    locks_damaged, lock_file_damaged = not _is_json(locks), not _is_lock_file(lock_file)
-    if not (locks_damaged or lock_file_damaged) or _is_dvc_at_work(root):
+    locks_damaged, lock_file_damaged = _is_damaged(locks, json.loads), _is_damaged(lock_file, _parse_lock_file)
+    if not (locks_damaged or lock_file_damaged):
+        return
+    others = (pid for pid in psutil.pids() if pid != os.getpid())
+    if any(is_dvc(pid) and _is_in(root.resolve(), pid) for pid in others):
         return
     if locks_damaged:
         locks.unlink(missing_ok=True)
     copy = root / LOCK_FILE_COPY
-    if lock_file_damaged and copy.is_file() and _is_lock_file(copy):
+    if lock_file_damaged and copy.is_file() and not _is_damaged(copy, _parse_lock_file):
         content = lock_file.read_bytes()
         if any(line.startswith(CONFLICT_MARK) for line in content.splitlines()):
             return
@@ -81,46 +75,34 @@ def mend(root: Path, say: Callable[[str], None]) -> None:
         say(f"{LOCK_FILE} was half written by a dvc that was killed: it is again what it was before that stage")
 
 
-def _holders(root: Path) -> Iterator[Holder]:
-    """The processes that DVC's file of locks names; none where it is damaged."""
-    try:
+def _holders(root: Path) -> dict[int, str]:
+    """The commands of the processes that DVC's file of locks names, by process id; none where it is damaged."""
+    holders: dict[int, str] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         locks = json.loads((root / LOCKS_FILE).read_text())
         writers, readers = locks.get("write", {}).values(), locks.get("read", {}).values()
         for found in (*writers, *(reader for each in readers for reader in each)):
-            yield Holder(int(found["pid"]), str(found["cmd"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return
+            holders[int(found["pid"])] = str(found["cmd"])
+    return holders
 
 
-def _is_json(path: Path) -> bool:
-    """Whether the file can be read as JSON, or does not exist."""
-    try:
-        json.loads(path.read_text())
-    except FileNotFoundError:
-        return True
-    except ValueError:
-        return False
-    return True
-
-
-def _is_lock_file(path: Path) -> bool:
-    """Whether DVC can read this dvc.lock, or it does not exist."""
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+def _is_damaged(path: Path, parse: Callable[[bytes], object]) -> bool:
+    """Whether a file exists and cannot be parsed."""
     from voluptuous import Invalid
 
     try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(path))  # parsed in C, as DVC does
+        parse(path.read_bytes())
     except FileNotFoundError:
-        return True
-    except (YAMLError, UnicodeDecodeError, Invalid):
         return False
-    return True
+    except (ValueError, YAMLError, Invalid):
+        return True
+    return False
 
 
-def _is_dvc_at_work(root: Path) -> bool:
-    """Whether another DVC process works in `root`."""
-    others = (pid for pid in psutil.pids() if pid != os.getpid())
-    return any(is_dvc(pid) and _is_in(root.resolve(), pid) for pid in others)
+def _parse_lock_file(content: bytes) -> None:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+
+    COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content))  # parsed in C, as DVC does
 
 
 def _is_in(root: Path, pid: int) -> bool:

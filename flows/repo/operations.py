@@ -1,22 +1,40 @@
-"""Run one DVC operation in a child process: its output arrives line by line, its result and errors as data.
+"""Run one DVC operation in a child process, and say in sentences why one failed.
 
 The child (flows.repo.worker) is a process of its own because DVC's locks belong to a process, and because it must end
-with this one, together with the stage that it runs.
+with this one, together with the stage that it runs. Output arrives line by line, results and errors as data.
+
+Each kind of DVC remote (S3, Google Cloud, Azure, SSH, WebDAV, ...) raises its own library's exceptions, most of which
+derive from Exception alone. They are distinguished by built-in type, by HTTP status and by the names of their classes,
+so that no library has to be installed to recognise its exceptions.
 """
 
 import json
+import logging
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, TransientError
+from atelier.paths import FAILED
 from flows.runtime import work_tree
 from flows.runtime.process import TICK_S, Child
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
 CODE_ROOT = Path(__file__).resolve().parents[2]  # the child runs this code, whatever the working directory contains
+NO_SCM = {"core": {"no_scm": True}}  # what concerns the cache and the remote alone needs no git
+SIGKILL, SHELLS_SIGKILL = -9, 137
+
+# names of exception classes
+REFUSED = re.compile(r"Auth|Credential|Permission|Forbidden|AccessDenied|Token|Login|HostKey|CertVerification")
+UNREACHABLE = re.compile(r"Connect|Disconnect|Timeout|Transport|ServiceRe(quest|sponse)|HTTPClientError|Unavailable")
+MAX_TEXT = 300
 
 Kind = Literal["busy", "stage", "remote", "refused", "dvc", "killed"]
 
@@ -32,7 +50,7 @@ class Watcher(Protocol):
 
 
 class Lines:
-    """A watcher that passes lines to a function and ignores ticks; without a function it ignores both."""
+    """A watcher that passes lines to a function, if any, and ignores ticks."""
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self._say = say
@@ -64,23 +82,28 @@ def run(
     root: Path = Path(),
     watcher: Watcher | None = None,
     on_stage: Callable[[str], Watcher] | None = None,
-    variables: Mapping[str, str] | None = None,
+    run_id: str = "",
     **arguments: Any,
 ) -> Any:
     """Run an operation of flows.repo.worker in the repository at `root`; return its result.
 
     `watcher` receives the lines. `on_stage` is called when a stage's command starts and returns the watcher for what
-    follows. `variables` are added to the environment. Raises OperationError where the operation fails.
+    follows. A stage that fails records `run_id` with its message. Raises OperationError where the operation fails.
     """
     watcher = watcher or Lines()
     last_line = ""
     answer: dict[str, Any] = {}
+    environment = work_tree.environment() | {"ATELIER_RUN": run_id}
+    # the worker removes the first path again
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CODE_ROOT), environment.get("PYTHONPATH"))))
     with tempfile.TemporaryFile(buffering=0) as file:
-        events = _Events(file, arguments)
+        file.write(f"{json.dumps(arguments)}\n".encode())
+        events = _appended(file.fileno(), file.tell())
         command = [sys.executable, "-P", "-m", "flows.repo.worker", str(file.fileno()), "dvc", operation]
-        with Child(command, _environment(variables or {}), root, pass_fds=[file.fileno()]) as child:
+        with Child(command, environment, root, pass_fds=[file.fileno()]) as child:
             for line in child.lines(TICK_S):
-                for event in events.new():
+                for event in next(events):
+                    answer |= event
                     if "stage" in event and on_stage:
                         watcher = on_stage(event["stage"])
                 if line is not None:
@@ -88,7 +111,7 @@ def run(
                     watcher.line(line)
                 watcher.tick()
             status = child.wait()
-        for event in events.all():
+        for event in next(events):
             answer |= event
     if "error" in answer:
         raise OperationError(**answer["error"])
@@ -98,28 +121,92 @@ def run(
     return answer["result"]
 
 
-class _Events:
-    """A file that holds the arguments of an operation, followed by its events, as JSON, one a line."""
-
-    def __init__(self, file: IO[bytes], arguments: Mapping[str, Any]) -> None:
-        self._file = file.fileno()
-        os.write(self._file, f"{json.dumps(arguments)}\n".encode())
-        self._start = self._read = os.lseek(self._file, 0, os.SEEK_CUR)
-
-    def new(self) -> list[dict[str, Any]]:
-        """Return the events since the last call."""
-        size = os.fstat(self._file).st_size - self._read
-        whole = os.pread(self._file, size, self._read).rpartition(b"\n")[0] if size else b""
-        self._read += len(whole) + 1 if whole else 0
-        return [json.loads(line) for line in whole.splitlines()]
-
-    def all(self) -> list[dict[str, Any]]:
-        """Return all events so far."""
-        self._read = self._start
-        return self.new()
+def _appended(file: int, start: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield, at each call, the JSON lines that were appended to a file since the last; the first begins at `start`."""
+    while True:
+        whole = os.pread(file, os.fstat(file).st_size, start).rpartition(b"\n")[0]
+        start += len(whole) + 1 if whole else 0
+        yield [json.loads(line) for line in whole.splitlines()]
 
 
-def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    environment = work_tree.environment()
-    paths = (str(CODE_ROOT), environment.get("PYTHONPATH"))  # the worker removes the first again
-    return {**environment, **variables, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+def stage_failure(error: OperationError, stage: str, run_id: str) -> AtelierError:
+    """Return the exception for a stage that could not be reproduced: the stage's own message, or else DVC's."""
+    if error.status in (SIGKILL, SHELLS_SIGKILL):
+        return AtelierError(f"{stage}: killed by signal 9; unasked, that is memory running out")
+    if error.status is not None and error.status < 0:
+        return AtelierError(f"{stage}: killed by signal {-error.status}")
+    kind = TransientError if error.status == os.EX_TEMPFAIL else AtelierError
+    try:
+        failed = json.loads((FAILED / f"{stage}.json").read_text(encoding="utf-8"))
+        if error.status is not None and failed["run"] == run_id:
+            return kind(f"{stage}: {failed['message']}")
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # the command is not one of ours, or ended before it could write
+    return kind(f"{stage}: {error}")
+
+
+def default_remote(repo: "Repo") -> tuple[str, str] | None:
+    """Return the name and the address of the default remote; None where none is set."""
+    name = repo.config["core"].get("remote")
+    return (name, str(repo.config["remote"].get(name, {}).get("url", name))) if name else None
+
+
+@contextmanager
+def errors_in_words(name: str, address: str) -> Iterator[None]:
+    """Turn any exception of a remote into that of `remote_error`, except DvcException, whose message is a sentence."""
+    from dvc.exceptions import DvcException
+
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # some libraries log each retry with a traceback
+    try:
+        yield
+    except (AtelierError, DvcException):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise remote_error(name, address, error) from None
+    finally:
+        logging.disable(before)
+
+
+def remote_error(name: str, address: str, error: Exception) -> AtelierError:
+    """Return the exception to raise for one of a remote's: TransientError where it may work later without a change."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+    if isinstance(error, ImportError):
+        # the package's name is in the message only
+        package = re.search(r"dvc-\w+", text)
+        remedy = f"`uv pip install {package[0]}` brings it" if package else "install what is missing"
+        return AtelierError(f"{name}, {address}: {text}: {remedy}")
+    if is_refused(error):
+        return AtelierError(
+            f"{name}, {address}, refuses access: {text}: set its credentials, see `dvc remote modify --local {name}`"
+        )
+    if _is_unreachable(error):
+        return TransientError(f"{name}, {address}, cannot be reached: {text}")
+    return AtelierError(f"{name}, {address}, cannot be used: {text}: see its settings in .dvc/config")
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether a remote refused the credentials."""
+    return _status(error) in (401, 403) or any(REFUSED.search(kind.__name__) for kind in type(error).__mro__)
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Judge by the exception or its cause. A missing local file, such as a key, is a matter of settings."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return False
+    status = _status(error)
+    if isinstance(error, OSError) or (status is not None and (status >= 500 or status in (408, 429))):
+        return True
+    if any(UNREACHABLE.search(kind.__name__) for kind in type(error).__mro__):
+        return True
+    cause = error.__cause__
+    return cause is not None and not is_refused(cause) and _is_unreachable(cause)
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of an exception, from any of the attributes in which libraries keep it."""
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    values = (metadata.get("HTTPStatusCode"), *(getattr(error, key, None) for key in ("status_code", "status", "code")))
+    return next((value for value in values if isinstance(value, int)), None)

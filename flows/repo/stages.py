@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml: their order, which are not up to date, and the reproduction of one.
+"""The stages of dvc.yaml: their order, which are not up to date, the reproduction of one, and DVC experiments.
 
 What only reads is done in this process through DVC's Python API. What changes files is done in a child process
 (flows.repo.operations), because two DVC repositories in one process do not lock each other out.
@@ -10,34 +10,28 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from atelier.errors import AtelierError, TransientError
-from atelier.paths import FAILED, LOCK_FILE, LOCK_FILE_COPY
+from atelier.paths import LOCK_FILE, LOCK_FILE_COPY
 from atelier.settings.load import read_yaml
 from flows.repo import locks, operations
-from flows.repo.operations import OperationError, Watcher
+from flows.repo.operations import Lines, OperationError, Watcher, stage_failure
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-WAITS_S = (
-    1.0,
-    1.0,
-    2.0,
-    3.0,
-    5.0,
-)  # between attempts at a stage that another process holds; the last repeats
-SIGKILL, SHELLS_SIGKILL = -9, 137
+WAITS_S = (1.0, 1.0, 2.0, 3.0, 5.0)  # between attempts at a stage that another process holds; the last repeats
+TRIAL_TARGETS = ("evaluate", "generate")  # a trial makes no prints: only an adopted experiment needs them
 
-T = TypeVar("T")
 StageOutcome = Literal["executed", "restored", "unchanged"]
 
 
@@ -56,11 +50,11 @@ def plan(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()
     Without targets, every stage. Waits while another DVC process holds a stage. Raises AtelierError for an unknown
     target and for a dvc.yaml that cannot be read.
     """
+    from dvc.lock import LockError
+    from dvc.repo import lock_repo
 
-    def read(repo: "Repo") -> list[PlannedStage]:
-        from dvc.repo import lock_repo
-
-        with lock_repo(repo):  # one lock for all: `repo.status` would read dvc.yaml and dvc.lock once a target
+    for _ in _attempts(root, "dvc status", say):
+        with suppress(LockError), open_repo(root) as repo, lock_repo(repo):  # one lock for all stages
             graph = repo.index.graph
             # a .dvc file is data and no stage
             stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
@@ -68,24 +62,14 @@ def plan(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()
                 name: {need.addressing for need in graph.successors(stage)} & stages.keys()
                 for name, stage in stages.items()
             }
-            wanted = _with_needs(targets or list(needs), needs)
-            order = _in_order([name for name in needs if name in wanted], needs)
+            order = _with_needs(targets or list(needs), needs)
             return [PlannedStage(name, tuple(sorted(needs[name])), bool(stages[name].status())) for name in order]
+    raise AssertionError("attempts have no end")
 
-    return _read_unlocked(read, say, root)
 
-
-def stale_stages(root: Path, say: Callable[[str], None], targets: Sequence[str] = ()) -> list[str]:
-    """Return the stages that are not up to date, of `targets` and what they need, or of all; empty: nothing to do.
-
-    Takes about a second, most of it the import of DVC. Waits and raises as `plan` does.
-    """
+def stale(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()) -> list[str]:
+    """Return the planned stages whose command, inputs, params or outputs differ from dvc.lock. Waits as `plan` does."""
     return [stage.name for stage in plan(targets, say, root) if stage.stale]
-
-
-def stale(names: Sequence[str], say: Callable[[str], None], root: Path = Path()) -> set[str]:
-    """Return those of `names` whose command, inputs, params or outputs differ from dvc.lock. Waits as `plan` does."""
-    return _read_unlocked(lambda repo: set(repo.status(targets=list(names))), say, root)
 
 
 def check(root: Path = Path()) -> int:
@@ -94,40 +78,40 @@ def check(root: Path = Path()) -> int:
         return sum(not stage.is_data_source for stage in repo.index.stages)
 
 
-def repro(stage: str, run: str, watcher: Watcher) -> StageOutcome:
-    """Reproduce one stage. `run` is a text that identifies this attempt.
+def repro(stage: str, run_id: str, watcher: Watcher) -> StageOutcome:
+    """Reproduce one stage. `run_id` is a text that identifies this attempt.
 
     Waits while another DVC process holds the stage; an exception that `watcher` or a signal handler raises stops it.
     Raises AtelierError with the stage's own message where it failed, TransientError where that may pass by itself.
     """
-    for wait_s in _waits():
+    for _ in _attempts(Path(), stage, watcher.line):
         try:
-            verdict: StageOutcome = operations.run(
-                "repro", watcher=watcher, variables={"ATELIER_RUN": run}, targets=[stage]
-            )
-            return verdict
+            outcome: StageOutcome = operations.run("repro", watcher=watcher, run_id=run_id, targets=[stage])
+            return outcome
         except OperationError as error:
             if error.kind != "busy":
-                raise failure(error, stage, run) from None
-            watcher.line(locks.waiting_for(Path(), stage))
-            time.sleep(wait_s)
-    raise AssertionError("waiting has no end")
+                raise stage_failure(error, stage, run_id) from None
+    raise AssertionError("attempts have no end")
 
 
-def failure(error: OperationError, stage: str, run: str, root: Path = Path()) -> AtelierError:
-    """Return the exception for a stage that could not be reproduced: the stage's own message, or else DVC's."""
-    if error.status in (SIGKILL, SHELLS_SIGKILL):
-        return AtelierError(f"{stage}: killed by signal 9; unasked, that is memory running out")
-    if error.status is not None and error.status < 0:
-        return AtelierError(f"{stage}: killed by signal {-error.status}")
-    kind = TransientError if error.status == os.EX_TEMPFAIL else AtelierError
+def run_experiment(name: str, follow: Callable[[str], Watcher], say: Callable[[str], None]) -> None:
+    """Reproduce TRIAL_TARGETS in the current directory and save the result as the experiment `name`, which must be new.
+
+    It runs in the work tree itself: `dvc exp run --temp` takes five seconds more per trial, the queue ten, and neither
+    has the outputs of earlier trials at its start. `follow` returns the watcher of a stage when its command starts; an
+    exception that a watcher raises stops the experiment. `say` receives the lines before the first stage. Raises
+    OperationError where a stage failed, TransientError where that may pass by itself, AtelierError where DVC failed.
+    """
+    run_id = uuid.uuid4().hex
     try:
-        failed = json.loads((root / FAILED / f"{stage}.json").read_text(encoding="utf-8"))
-        if error.status is not None and failed["run"] == run:
-            return kind(f"{stage}: {failed['message']}")
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # the command is not one of ours, or ended before it could write
-    return kind(f"{stage}: {error}")
+        operations.run("exp", watcher=Lines(say), on_stage=follow, run_id=run_id, name=name, targets=TRIAL_TARGETS)
+    except OperationError as error:
+        if error.kind != "stage" or error.stage is None:
+            raise AtelierError(f"{name}: dvc: {error}") from None
+        failure = stage_failure(error, error.stage, run_id)
+        if isinstance(failure, TransientError):
+            raise failure from None
+        raise OperationError(str(failure), "stage", error.stage) from None
 
 
 def key(stage: str) -> str:
@@ -157,7 +141,7 @@ def _key(locked: dict[str, Any]) -> str:
 
 
 @contextmanager
-def open_repo(root: Path = Path(), config: dict[str, object] | None = None) -> Iterator["Repo"]:
+def open_repo(root: Path = Path(), config: Mapping[str, object] | None = None) -> Iterator["Repo"]:
     """Open the DVC repository at `root` for reading, with settings of `config` in place of the repository's own.
 
     Raises AtelierError for what DVC cannot read, naming the file and the line where DVC's exception has them.
@@ -201,26 +185,16 @@ def _unreadable(root: Path, file: Path, error: Exception) -> str:
     return f"{text}; `git checkout {file}` brings the last commit's back"
 
 
-def _read_unlocked(read: Callable[["Repo"], T], say: Callable[[str], None], root: Path) -> T:
-    """Return `read(repo)`, trying again as long as another DVC process holds what it reads."""
-    from dvc.lock import LockError
-
-    for wait_s in _waits():
-        try:
-            with open_repo(root) as repo:
-                return read(repo)
-        except LockError:
-            say(locks.waiting_for(root, "dvc status"))
-            time.sleep(wait_s)
-    raise AssertionError("waiting has no end")
+def _attempts(root: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Yield for each attempt at what another DVC process holds; between two, say for which process it waits."""
+    for wait_s in itertools.chain(WAITS_S, itertools.repeat(WAITS_S[-1])):
+        yield
+        say(locks.waiting_for(root, what))
+        time.sleep(wait_s)
 
 
-def _waits() -> Iterator[float]:
-    return itertools.chain(WAITS_S, itertools.repeat(WAITS_S[-1]))
-
-
-def _with_needs(targets: Sequence[str], needs: dict[str, set[str]]) -> set[str]:
-    """Return the targets and all stages that they need, directly or not."""
+def _with_needs(targets: Sequence[str], needs: dict[str, set[str]]) -> list[str]:
+    """Return the targets and all stages that they need, each after its needs, otherwise in the order of `needs`."""
     wanted: set[str] = set()
     queue = list(targets)
     while queue:
@@ -232,12 +206,7 @@ def _with_needs(targets: Sequence[str], needs: dict[str, set[str]]) -> set[str]:
         if name not in wanted:
             wanted.add(name)
             queue.extend(needs[name])
-    return wanted
-
-
-def _in_order(names: Sequence[str], needs: dict[str, set[str]]) -> list[str]:
-    """Put each stage after what it needs, otherwise in dvc.yaml's order. DVC has refused cycles by then."""
     order: list[str] = []
-    while len(order) < len(names):
-        order.append(next(name for name in names if name not in order and needs[name] <= set(order)))
+    while left := [name for name in needs if name in wanted and name not in order]:
+        order.append(next(name for name in left if needs[name] <= set(order)))  # DVC has refused cycles by then
     return order

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from atelier.errors import AtelierError, TransientError
 from atelier.files import digest, replacing
-from atelier.paths import LISTS
-from flows.repo import operations, remote_errors
-from flows.repo.operations import Lines, OperationError
+from atelier.paths import DVC_YAML, LISTS
+from flows.repo import operations
+from flows.repo.operations import NO_SCM, Lines, OperationError, default_remote, errors_in_words
 from flows.repo.stages import open_repo
 
 if TYPE_CHECKING:
@@ -25,14 +25,10 @@ if TYPE_CHECKING:
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file; with .dir, of the list of a folder's files
 MAX_LIST_BYTES = 64 << 20  # of the list of a folder's files: about half a million files
-NO_SCM: dict[str, object] = {"core": {"no_scm": True}}  # what concerns the remote alone needs no git
 
 
 def share(user: Path, clone: Path) -> None:
-    """Configure `clone` to use the cache and the remotes of the work tree at `user`, including its local settings.
-
-    Relative addresses are relative to `user`, so they are written as absolute ones.
-    """
+    """Configure `clone` to use the cache, remotes and local settings of the work tree at `user`, by absolute paths."""
     from dvc.config import Config
 
     theirs = Config(str(user / ".dvc"), validate=False)
@@ -53,17 +49,18 @@ def _write_config(path: Path, settings: Mapping[str, Any]) -> None:
 
     config = ConfigObj(encoding="utf-8", interpolation=False)
     for section, values in settings.items():
-        named = {name: told for name, told in values.items() if isinstance(told, Mapping)}
-        config.update({f'{section} "{name}"': _texts(told) for name, told in named.items()})
-        if plain := {key: value for key, value in values.items() if key not in named}:
-            config[section] = _texts(plain)
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                config[f'{section} "{key}"'] = {name: _text(each) for name, each in value.items()}
+            else:
+                config.setdefault(section, {})[key] = _text(value)
     with path.open("wb") as file:
         config.write(file)
 
 
-def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with paths, which DVC reads as types of its own, as texts."""
-    return {key: str(value) if isinstance(value, str | Path) else value for key, value in values.items()}
+def _text(value: Any) -> Any:
+    """Paths, which DVC reads as types of its own, as texts; other values as they are."""
+    return str(value) if isinstance(value, str | Path) else value
 
 
 def cache(root: Path) -> Path:
@@ -87,9 +84,8 @@ def keep(root: Path, tracked: Path) -> None:
 def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:
     """Send all outputs of the work tree at `root`, and the run cache, to the default remote.
 
-    `tracked` are .dvc files whose contents are sent as well, even where .gitignore hides them from DVC.
-    Raises TransientError where it fails, because the remote was in reach when the night began; AtelierError where the
-    remote refuses the credentials.
+    `tracked` are .dvc files whose contents are sent as well, even where .gitignore hides them from DVC. Raises
+    TransientError where it fails, because a night checks the remote first; AtelierError for refused credentials.
     """
     try:
         sent = _operate("push", root, say, targets=list(map(str, tracked)))
@@ -104,22 +100,29 @@ def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> No
     Contents that differ are replaced. Raises AtelierError where a file is in neither, and where its path is a symbolic
     link or lies behind one.
     """
-    present: list[str] = []
-    absent: list[str] = []
+    names: dict[bool, list[str]] = {False: [], True: []}  # whether there is something to replace
     for path in tracked:
         places = outs(root, path)
         for place in places:
             check_place(root, place)
-        (present if any(place.exists() for place in places) else absent).append(str(path))
-    for names, force in ((absent, False), (present, True)):
-        if not names:
+        names[any(place.exists() for place in places)].append(str(path))
+    for force, targets in names.items():
+        if not targets:
             continue
         try:
-            _operate("checkout", root, say, targets=names, force=force, allow_missing=False)
+            _operate("checkout", root, say, targets=targets, force=force)
         except OperationError:
             if remote(root) is None:
                 raise
-            _operate("pull", root, say, targets=names, force=force)
+            _operate("pull", root, say, targets=targets, force=force)
+
+
+def check_out_stages(root: Path) -> None:
+    """Check out the outputs of all stages as dvc.lock of the work tree at `root` names them.
+
+    Files that .dvc files track are left alone. An output that is not in the cache is removed, so its stage is stale.
+    """
+    _operate("checkout", root, targets=[str(DVC_YAML)], force=True, allow_missing=True)
 
 
 def check_place(root: Path, path: Path) -> None:
@@ -149,12 +152,12 @@ def remote(root: Path = Path()) -> str | None:
     credentials, or if its settings are wrong.
     """
     with open_repo(root, NO_SCM) as repo:
-        if (named := remote_errors.default_remote(repo)) is None:
+        if (named := default_remote(repo)) is None:
             return None
         name, address = named
         if "{" in address or "}" in address:
             raise AtelierError(f"{name}, {address}: DVC fails at {{ and }} in a path: name another")
-        with remote_errors.in_words(name, address):
+        with errors_in_words(name, address):
             store = repo.cloud.get_remote(name)
             # DVC makes the last folder itself, with the first push
             reached = any(store.fs.exists(path) for path in (store.path, store.fs.parent(store.path)))
@@ -167,10 +170,7 @@ def remote(root: Path = Path()) -> str | None:
 
 
 def outs(root: Path, *files: Path) -> list[Path]:
-    """Return the files and folders that these .dvc files of the work tree at `root` name.
-
-    Without `files`, those of all stages and of all .dvc files except below ignored folders.
-    """
+    """Return what .dvc files name; without `files`, what all stages and all .dvc files outside ignored folders do."""
     with open_repo(root) as repo:
         found = [stage for file in files for stage in repo.stage.load_file(str(Path(repo.root_dir, file)))]
         return _places(root, repo, found if files else repo.index.stages)
@@ -183,10 +183,7 @@ def outs_of(root: Path, commit: str) -> list[Path]:
 
 
 def unsaved(root: Path) -> list[str]:
-    """Return the files tracked by .dvc files whose present content was not saved by `dvc add`, relative to `root`.
-
-    Includes files that were removed from a tracked folder, but not those of a folder that does not exist.
-    """
+    """Return the tracked files whose content, or removal from a folder that exists, `dvc add` has not saved."""
     with open_repo(root) as repo:
         outs = [out for stage in repo.index.stages if stage.is_data_source for out in stage.outs]
         there = [os.path.relpath(out.fs_path, repo.root_dir) for out in outs if os.path.lexists(out.fs_path)]
@@ -278,9 +275,9 @@ def _fetch(root: Path, md5s: Collection[str], say: Callable[[str], None]) -> Non
 def _download(md5: str, path: Path, root: Path) -> None:
     """Copy an object alone from the default remote, if it has it: DVC would fetch the files of a list as well."""
     with open_repo(root, NO_SCM) as repo:
-        if (named := remote_errors.default_remote(repo)) is None:
+        if (named := default_remote(repo)) is None:
             return
-        with remote_errors.in_words(*named):
+        with errors_in_words(*named):
             odb = repo.cloud.get_remote_odb(named[0])
             with contextlib.suppress(FileNotFoundError), replacing(path) as temporary:
                 odb.fs.get_file(odb.oid_to_path(md5), str(temporary))

@@ -1,9 +1,8 @@
 """Run one operation of DVC's Python API: `python -m flows.repo.worker FILE dvc OPERATION`.
 
-FILE is the descriptor of an open file, from flows.repo.operations. Its first line has the operation's arguments as a
-JSON object. The events are appended to it, one JSON object a line: {"stage": NAME} when a stage's command starts, and
-at the end {"result": …} or {"error": {"message", "kind", "stage", "status"}}, as OperationError has them. What DVC and
-the stage print goes to stdout and stderr.
+FILE is the descriptor of an open file. Its first line has the operation's arguments as a JSON object. The events are
+appended to it, one JSON object a line: {"stage": NAME} when a stage's command starts, and at the end {"result": …} or
+{"error": {"message", "kind", "stage", "status"}}. What DVC and the stage print goes to stdout and stderr.
 """
 
 import json
@@ -25,10 +24,7 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
 from atelier.errors import TransientError, describe_os_error
-from flows.repo import remote_errors
-
-NO_SCM = {"core": {"no_scm": True}}  # what concerns the cache and the remote alone needs no git
-LOGGERS = ("dvc", "dvc_data", "dvc_objects")
+from flows.repo.operations import NO_SCM, default_remote, is_refused, remote_error
 
 
 def main(words: Sequence[str]) -> int:
@@ -37,7 +33,9 @@ def main(words: Sequence[str]) -> int:
     os.set_inheritable(file, False)
     arguments = json.loads(os.pread(file, os.fstat(file).st_size, 0))
     sys.argv = ["dvc", operation, *arguments.get("targets", [])]  # as messages of other DVC processes show it
-    _restore_path()
+    # without the first entry, which was added for this process: stages run with the user's own
+    if rest := os.environ.pop("PYTHONPATH").partition(os.pathsep)[2]:
+        os.environ["PYTHONPATH"] = rest
 
     def report(event: dict[str, Any]) -> None:
         os.write(file, f"{json.dumps(event)}\n".encode())
@@ -45,22 +43,19 @@ def main(words: Sequence[str]) -> int:
     work = _Work(report)
     try:
         with Repo(_wait_for_lock=True, config=NO_SCM if operation == "fetch" else None) as repo:
-            report({"result": OPERATIONS[operation](repo, work, **arguments)})
+            repo.scm_context.quiet = True  # no advice to `git add` files
+            work.remote = default_remote(repo) if operation in ("push", "pull", "fetch") else None
+            if perform := OPERATIONS.get(operation):
+                report({"result": perform(repo, work, **arguments)})
+            else:
+                getattr(repo, operation)(**arguments)
+                report({"result": None})
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  (every failure is data for the parent)
         report({"error": work.error(error)})
         return 1
     return 0
-
-
-def _restore_path() -> None:
-    """Remove the entry of PYTHONPATH that was added for this process: stages run with the user's own."""
-    rest = os.environ["PYTHONPATH"].partition(os.pathsep)[2]
-    if rest:
-        os.environ["PYTHONPATH"] = rest
-    else:
-        del os.environ["PYTHONPATH"]
 
 
 class CommandError(StageCmdFailedError):  # type: ignore[misc]  # DVC is not typed
@@ -80,7 +75,7 @@ class _Work(logging.Handler):
         self.ran: set[str] = set()
         self.remote: tuple[str, str] | None = None  # name and address, while the operation uses it
         self._logged: list[BaseException] = []
-        for name in LOGGERS:
+        for name in ("dvc", "dvc_data", "dvc_objects"):
             logging.getLogger(name).addHandler(self)
         reproduce, command = Stage.reproduce, dvc.stage.run.cmd_run
 
@@ -116,12 +111,11 @@ class _Work(logging.Handler):
         transfer = isinstance(error, FileTransferError)  # its causes are in the log alone
         causes = self._logged if transfer else [] if isinstance(error, DvcException) else [error]
         if self.remote and causes and isinstance(cause := causes[0], Exception):
-            sentence = remote_errors.sentence(*self.remote, cause)
-            refused = remote_errors.is_refused(cause)
-            kind = "refused" if refused else "remote" if isinstance(sentence, TransientError) else "dvc"
-            return {"message": str(sentence), "kind": kind}
-        if isinstance(error, OSError) and (sentence_ := describe_os_error(error)):
-            return {"message": sentence_, "kind": "dvc"}
+            shown = remote_error(*self.remote, cause)
+            kind = "refused" if is_refused(cause) else "remote" if isinstance(shown, TransientError) else "dvc"
+            return {"message": str(shown), "kind": kind}
+        if isinstance(error, OSError) and (sentence := describe_os_error(error)):
+            return {"message": sentence, "kind": "dvc"}
         if not isinstance(error, DvcException):
             traceback.print_exception(error)
         return {"message": _text(chain) or type(error).__name__, "kind": "dvc"}
@@ -139,7 +133,6 @@ def _text(chain: Sequence[BaseException]) -> str:
 
 def _reproduce(repo: Repo, work: _Work, targets: list[str]) -> str:
     """Reproduce one stage: `executed`, `restored` from the cache, or `unchanged`."""
-    repo.scm_context.quiet = True  # no advice to `git add` dvc.lock
     changed = repo.reproduce(targets, single_item=True)
     return "executed" if work.ran else "restored" if changed else "unchanged"
 
@@ -151,15 +144,6 @@ def _experiment(repo: Repo, work: _Work, name: str, targets: list[str]) -> None:
     repo.experiments.run(name=name, targets=targets)
 
 
-def _checkout(repo: Repo, work: _Work, targets: list[str], force: bool, allow_missing: bool) -> None:
-    repo.checkout(targets=targets, force=force, allow_missing=allow_missing)
-
-
-def _add(repo: Repo, work: _Work, targets: list[str]) -> None:
-    repo.scm_context.quiet = True
-    repo.add(targets)
-
-
 def _commit(repo: Repo, work: _Work, targets: list[str]) -> None:
     for target in targets:
         repo.commit(target, force=True)
@@ -167,19 +151,12 @@ def _commit(repo: Repo, work: _Work, targets: list[str]) -> None:
 
 def _push(repo: Repo, work: _Work, targets: list[str]) -> int:
     """Send the work tree's objects and the run cache, and those of `targets`; the number of files that were sent."""
-    work.remote = remote_errors.default_remote(repo)
     sent = int(repo.push(run_cache=True))
     return sent + int(repo.push(targets=targets)) if targets else sent
 
 
-def _pull(repo: Repo, work: _Work, targets: list[str], force: bool) -> None:
-    work.remote = remote_errors.default_remote(repo)
-    repo.pull(targets=targets, force=force)
-
-
 def _fetch(repo: Repo, work: _Work, md5s: Collection[str]) -> None:
     """Copy objects from the default remote to the cache, as far as the remote has them; lists with their files."""
-    work.remote = remote_errors.default_remote(repo)
     wanted = []
     for each in (HashInfo("md5", md5) for md5 in md5s):
         try:
@@ -193,13 +170,10 @@ def _fetch(repo: Repo, work: _Work, md5s: Collection[str]) -> None:
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "repro": _reproduce,
     "exp": _experiment,
-    "checkout": _checkout,
-    "add": _add,
     "commit": _commit,
     "push": _push,
-    "pull": _pull,
     "fetch": _fetch,
-}
+}  # others are the repository's method of that name
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -24,8 +24,8 @@ from atelier.errors import AtelierError
 
 CHECK_EVERY_S = 0.5
 TICK_S = 1.0  # the longest time between two ticks of a command that prints nothing
-
 GRACE_S = 6.0  # for a stage to write its state before SIGKILL; below 10 s together with Prefect's own end
+FULL_DISK_BYTES = 1e6  # free space with which SQLite cannot write any more
 
 
 class Child:
@@ -93,9 +93,8 @@ class Child:
             return
         try:
             os.killpg(self._process.pid, signal.SIGINT)
-            self._process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_S)
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -103,40 +102,32 @@ class Child:
 
 
 def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command on this terminal and return its exit code as a shell would; call it in the main thread.
-
-    Ctrl-C and SIGTERM are passed on to the command, which may take its time to end.
-    """
+    """Run a command on this terminal for its exit code, as a shell does. Passes on Ctrl-C and SIGTERM: main thread."""
     child = subprocess.Popen(leashed(command), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: _pass_on(child, number)) for number in numbers]
+
+    def pass_on(number: int, _: object) -> None:
+        if child.poll() is None:
+            if sys.platform == "linux" or number != signal.SIGINT:
+                child.send_signal(number)
+            else:  # the process of `leashed` stands between
+                os.killpg(child.pid, number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = child.wait()
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
     return status if status >= 0 else 128 - status
 
 
-def _pass_on(child: "subprocess.Popen[bytes]", number: int) -> None:
-    """Send a signal to a command that `leashed` started; except on Linux, a process of its own stands between."""
-    if child.poll() is None:
-        if sys.platform == "linux" or number != signal.SIGINT:
-            child.send_signal(number)
-        else:
-            os.killpg(child.pid, number)
-
-
 def is_dvc(pid: int) -> bool:
-    """Whether a process is `dvc`, or flows.repo.worker, whose command line has that word as well.
-
-    macOS hides the command lines of other users' processes; there any of their Python processes counts.
-    """
+    """Whether a process is `dvc`, or flows.repo.worker, whose command line has that word as well."""
     try:
         process = psutil.Process(pid)
         try:
             words = process.cmdline()
-        except psutil.AccessDenied:
+        except psutil.AccessDenied:  # macOS hides other users' command lines: any of their Python processes counts
             words = [process.name().lower().replace("python", "dvc")]
         return any("dvc" in word for word in words)
     except psutil.Error:  # it is gone
@@ -153,23 +144,21 @@ def end_with_starter() -> None:
 
     Otherwise the flows of a Prefect runner that was killed would continue beside those of the next runner.
     """
-    threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True, name="leash").start()
+    starter = os.getppid()
 
+    def end() -> None:
+        while os.getppid() == starter:
+            time.sleep(CHECK_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(2 * GRACE_S)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def _end_after(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(CHECK_EVERY_S)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(2 * GRACE_S)
-    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=end, daemon=True, name="leash").start()
 
 
 def _last_state(line: str) -> str:
     """Return what is visible of a line that a progress bar has redrawn with carriage returns."""
     return line.rstrip("\r").rpartition("\r")[2]
-
-
-FULL_DISK_BYTES = 1e6  # free space with which SQLite cannot write any more
 
 
 @contextmanager
@@ -181,10 +170,8 @@ def server_needed(goes_on: str) -> Iterator[None]:
         yield
     except httpx.HTTPStatusError as error:
         full = " because the disk is full" if shutil.disk_usage(Path()).free < FULL_DISK_BYTES else ""
-        status = error.response.status_code
-        raise AtelierError(
-            f"Prefect's server fails{full} (HTTP {status}): what is finished is kept, and {goes_on}"
-        ) from None
+        trouble = f"fails{full} (HTTP {error.response.status_code})"
+        raise AtelierError(f"Prefect's server {trouble}: what is finished is kept, and {goes_on}") from None
     except httpx.TransportError as error:
         raise AtelierError(f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}") from None
 

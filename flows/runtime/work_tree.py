@@ -17,14 +17,8 @@ from atelier.paths import DVC_YAML, HOME, PARAMS, STATE
 
 MIN_FREE_BYTES = 50e6  # several times what Prefect's database and a flow's own files need
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-GIT_VARIABLES = {
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-}
+# which a hook sets that started this process
+GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 
 
 class AtWorkError(AtelierError):
@@ -49,10 +43,7 @@ def enter() -> None:
 
 
 def name_user(root: Path) -> None:
-    """Set HOME and USER if neither the environment nor the system defines them, for this process and its children.
-
-    DVC and torch fail without them, for example in a container with a numeric user.
-    """
+    """Set HOME and USER if nothing defines them, as in a container with a numeric user: DVC and torch need them."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
@@ -63,16 +54,11 @@ def name_user(root: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for child processes.
-
-    `python` is this Python, telemetry is off, and git uses the repository of its working directory.
-    """
+    """Return child processes' environment: this Python, no telemetry, git in the working directory's repository."""
     scripts = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     return {
-        **{
-            name: value for name, value in os.environ.items() if name not in GIT_VARIABLES
-        },  # a hook may have started us
+        **{name: value for name, value in os.environ.items() if name not in GIT_VARIABLES},
         "PATH": path if path.split(os.pathsep)[0] == scripts else f"{scripts}{os.pathsep}{path}",
         "DVC_NO_ANALYTICS": "1",
         "DO_NOT_TRACK": "1",
@@ -81,10 +67,7 @@ def environment() -> dict[str, str]:
 
 
 def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return NO_PROXY and no_proxy with the loopback addresses added; empty if no proxy is set.
-
-    Prefect's server and the built-in archive listen on loopback, which a proxy cannot reach.
-    """
+    """Return NO_PROXY and no_proxy with loopback added, which no proxy can reach; empty if no proxy is set."""
     if not any(name.lower().endswith("_proxy") for name in environment.keys() - {"NO_PROXY", "no_proxy"}):
         return {}
     named = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
@@ -112,7 +95,10 @@ def only_flow(kind: str = "flow") -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        pid = _pid(holder)
+        try:
+            pid = str(json.loads(holder.read_text())["pid"])
+        except (OSError, ValueError, KeyError):
+            pid = "unknown"
         raise AtWorkError(
             f"another {kind} (PID {pid}) is at work in {Path.cwd()}: wait for it, or stop it with `kill {pid}`"
         ) from None
@@ -121,10 +107,3 @@ def only_flow(kind: str = "flow") -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _pid(holder: Path) -> str:
-    try:
-        return str(json.loads(holder.read_text())["pid"])
-    except (OSError, ValueError, KeyError):
-        return "unknown"

@@ -12,9 +12,8 @@ from atelier.errors import AtelierError
 from atelier.paths import CONTACT_SHEET, DVC_YAML, METRICS, PARAMS, PROGRESS
 from atelier.settings.edit import edit_params
 from flows.clones.trials_clone import TrialsClone
-from flows.repo import experiments, stages
-from flows.repo.experiments import StageError
-from flows.repo.operations import Watcher
+from flows.repo import stages
+from flows.repo.operations import OperationError, Watcher
 from flows.trials.record import Exploration, Request, Trial, scores_of
 from flows.trials.search_space import product
 
@@ -87,8 +86,8 @@ class TrialRunner:
             return Trial(number, changes, "failed", {}, str(error)), None
         TRAINING_PROGRESS.unlink(missing_ok=True)  # of the trial before
         try:
-            experiments.run(self.exploration.experiment(number), self._with_pruning(follow), say)
-        except StageError as error:
+            stages.run_experiment(self.exploration.experiment(number), self._with_pruning(follow), say)
+        except OperationError as error:
             if error.stage not in self._stages_that_differ(say):
                 raise
             scores, _, picture = _last_snapshot()
@@ -123,7 +122,7 @@ class TrialRunner:
         sections = {key.split(".")[0] for key in keys}
         in_dvc_yaml = YAML(typ="safe").load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
         differ: set[str] = set()
-        for stage in stages.plan(experiments.TARGETS, say):
+        for stage in stages.plan(stages.TRIAL_TARGETS, say):
             params = in_dvc_yaml[stage.name].get("params", [])
             if sections & {str(param).split(".")[0] for param in params} or differ & set(stage.upstream):
                 differ.add(stage.name)

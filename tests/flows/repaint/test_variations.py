@@ -4,7 +4,7 @@ import pytest
 
 from atelier.canvas.recipe import Move, Recipe, Variation
 from atelier.errors import AtelierError
-from flows.repaint.variations import Changes, change_recipe
+from flows.repaint.session import Changes, change_recipe
 
 RECIPE = Recipe(seed=3, index=7, canvas=(1, 1), truncation=0.8)
 NEAR = Variation(number=0, strength=0.3)

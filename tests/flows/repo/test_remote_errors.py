@@ -11,7 +11,7 @@ from configobj import ConfigObj
 
 from atelier.errors import AtelierError, TransientError
 from flows.commands import doctor
-from flows.repo import remote_errors, storage
+from flows.repo import operations, storage
 from tests.flows.toys import Tree
 
 CLOSED = "http://127.0.0.1:9"
@@ -174,7 +174,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
 def test_exceptions_of_all_kinds_of_remotes_are_told_apart(error: Exception, passes: bool) -> None:
     with (
         pytest.raises(AtelierError, match=r"^r, gs://b, ") as caught,
-        remote_errors.in_words("r", "gs://b"),
+        operations.errors_in_words("r", "gs://b"),
     ):
         raise error
     assert isinstance(caught.value, TransientError) == passes

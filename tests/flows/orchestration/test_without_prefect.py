@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.server_config import lasting_servers, may_be_configured
+from flows.orchestration.without_prefect import lasting_servers, may_be_configured
 
 URL = "http://127.0.0.1:4200/api"
 PROFILES = f'active = "{{active}}"\n[profiles.ephemeral]\n[profiles.local]\nPREFECT_API_URL = "{URL}"\n'
