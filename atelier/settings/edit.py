@@ -1,7 +1,6 @@
 """Set keys of params.yaml, one by one or by a preset. Comments, quotes and all other keys of the file stay.
 
-A preset holds settings for a machine and an amount of paintings; docs/training.md gives the reasons for them. Applying
-one sets every key that any preset sets, to its own value or to the default, so that nothing of another preset is left.
+A preset holds settings for a machine and an amount of paintings; all are in presets.yaml beside this file.
 """
 
 import io
@@ -40,55 +39,12 @@ class Preset:
     values: Mapping[str, Any]
 
 
-# for paintings that do not all show the same motif
-_VARIED = {"train.lr_discriminator": None, "train.augment": ["translation", "brightness"]}
-
-_GPU = {
-    "train.snapshot_kimg": 100, "evaluate.samples": 5000,
-    "train_upscaler.features": 64, "train_upscaler.blocks": 16, "train_upscaler.steps": 20_000,
-    "train_upscaler.patch_px": 48, "train_upscaler.batch": 32, "train_upscaler.lr": 5e-4,
-}  # fmt: skip
-
-# the keys for which each architecture has values of its own
-_ARCHITECTURE_DEFAULTS = {
-    f"train.{name}": "auto"
-    for name in (
-        "batch", "loss", "lr_decay", "beta1", "beta2", "ema", "augment_probability", "optimizer", "warm_start",
-    )
-}  # fmt: skip
-
-_R3GAN = {**_ARCHITECTURE_DEFAULTS, "train.arch": "r3gan", "train.kimg": 5000}
-
-PRESETS = {
-    "cpu-demo": Preset("two CPU cores, minutes: 64 px, as shipped", {}),
-    "laptop-64": Preset(
-        "a laptop without a GPU, a thousand varied paintings: 64 px, five times as long",
-        {**_ARCHITECTURE_DEFAULTS, **_VARIED, "train.arch": "sketch", "train.kimg": 320},
-    ),
-    "gpu-128": Preset(
-        "any GPU, from a thousand paintings: 128 px, the networks of 2018",
-        {
-            **_ARCHITECTURE_DEFAULTS, **_VARIED, **_GPU, "augment.resolution": 128, "train.arch": "dcgan",
-            "train.kimg": 2000, "train.dcgan.ngf": 160, "train.dcgan.ndf": 40,
-        },
-    ),
-    "gpu-256": Preset(
-        "a GPU and a night or two, from some thousand paintings: 256 px, R3GAN's smallest",
-        {**_VARIED, **_GPU, **_R3GAN, "augment.resolution": 256, "train.r3gan.preset": "S"},
-    ),
-    "gpu-512": Preset(
-        "a data centre's GPU and days, ten thousand paintings and more: 512 px, R3GAN's middle",
-        {**_VARIED, **_GPU, **_R3GAN, "augment.resolution": 512, "train.r3gan.preset": "M", "train.batch": 32},
-    ),
-}  # fmt: skip
+_PRESETS_FILE = Path(__file__).with_name("presets.yaml")
+PRESETS = {name: Preset(**preset) for name, preset in YAML(typ="safe").load(_PRESETS_FILE)["presets"].items()}
 
 
 def apply_preset(path: Path, name: str) -> list[Change]:
-    """Set a preset's keys in the params.yaml at `path` and return what changed.
-
-    Raises AtelierError, and leaves the file as it was, where the preset is unknown, or the file is wrong before or
-    would be wrong after.
-    """
+    """Set a preset's keys in the params.yaml at `path` and return what changed; errors are those of `edit_params`."""
     if name not in PRESETS:
         raise AtelierError(f"there is no preset {name!r}: `atelier preset` lists {', '.join(PRESETS)}")
     return edit_params(path, dict(preset_values(name)))
@@ -99,7 +55,7 @@ def preset_values(name: str) -> Iterator[tuple[str, Any]]:
     keys = dict.fromkeys(key for preset in PRESETS.values() for key in preset.values)
     order = list(Params.model_fields)
     for key in sorted(keys, key=lambda key: (order.index(key.split(".")[0]), key)):
-        yield key, PRESETS[name].values.get(key, value_at(Params(), key))
+        yield key, PRESETS[name].values.get(key, operator.attrgetter(key)(Params()))
 
 
 def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
@@ -108,9 +64,11 @@ def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
     Raises AtelierError, and leaves the file as it was, where it is wrong before or would be wrong after.
     """
     params = load_params(path)
-    before = {key: value_at(params, key) for key in values}
+    before = {key: operator.attrgetter(key)(params) for key in values}
     changes = [Change(key, before[key], value) for key, value in values.items() if before[key] != value]
-    yaml = _yaml()
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes, yaml.width = True, 4096  # never wrap a line
+    yaml.Representer = _Representer
     document = yaml.load(path.read_text(encoding="utf-8"))
     for change in changes:
         _set(document, change.key, change.after)
@@ -134,11 +92,6 @@ def with_values(params: Params, values: Mapping[str, Any]) -> Params:
         return Params.model_validate(to_plain(document))
     except ValidationError as error:
         raise AtelierError("\n".join(describe_errors(None, document, error, Params))) from None
-
-
-def value_at(params: Params, key: str) -> Any:
-    """Return the value of a dotted key, for example "train.kimg"."""
-    return operator.attrgetter(key)(params)
 
 
 def format_value(value: Any) -> str:
@@ -166,14 +119,6 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(node.get(last), DoubleQuotedScalarString) and isinstance(value, str):
         value = DoubleQuotedScalarString(value)
     node[last] = value
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 4096  # never wrap a line
-    yaml.Representer = _Representer
-    return yaml
 
 
 class _Representer(RoundTripRepresenter):

@@ -1,8 +1,11 @@
 """Read params.yaml into `Params`. Every mistake is reported with its line, what the key holds and what it may hold."""
 
 import difflib
+import functools
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -24,11 +27,7 @@ Keys = Sequence[int | str]
 
 
 def load_params(path: Path, content: bytes | None = None) -> Params:
-    """Read and check params.yaml.
-
-    `content`, if given, is parsed instead of the file; `path` then only names it in messages. Raises AtelierError
-    with one line for each wrong key.
-    """
+    """Read params.yaml, or `content` that `path` names. Raises AtelierError with a line for each wrong key."""
     try:
         document = read_yaml(path, content)
     except FileNotFoundError:
@@ -139,7 +138,8 @@ def describe_errors(path: Path | None, document: Any, error: ValidationError, mo
             hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
             sentence = f"{name} is an unknown key; {hint}"
         else:
-            sentence = f"{name} holds {_value_at(document, keys)!r}; it may hold {allowed_values(model, keys)}"
+            value = to_plain(functools.reduce(operator.getitem, keys, document))
+            sentence = f"{name} holds {value!r}; it may hold {allowed_values(model, keys)}"
         yield f"{path}:{_line_of(document, keys)}: {sentence}" if path else sentence
 
 
@@ -175,26 +175,13 @@ def _keys_in_document(document: Any, location: Keys) -> tuple[int | str, ...]:
     return tuple(keys)
 
 
-def _value_at(document: Any, keys: Keys) -> Any:
-    for key in keys:
-        document = document[key]
-    return to_plain(document)
-
-
 def _line_of(document: Any, keys: Keys) -> int:
     """Return the line, from 1, of the last of these keys that the document has."""
     line = 0
-    for key in keys:
-        try:
-            if isinstance(document, Mapping) and key in document:
-                line = document.lc.key(key)[0]  # type: ignore[attr-defined]  # an attribute of ruamel.yaml's nodes
-            elif isinstance(document, list) and isinstance(key, int):
-                line = document.lc.item(key)[0]  # type: ignore[attr-defined]
-            else:
-                break
-        except (KeyError, TypeError):  # the key was merged in from elsewhere (<<): keep the section's line
-            break
-        document = document[key]
+    with suppress(KeyError, TypeError, IndexError, AttributeError):  # a key merged in by << keeps the section's line
+        for key in keys:
+            line = (document.lc.item(key) if isinstance(document, list) else document.lc.key(key))[0]
+            document = document[key]
     return line + 1
 
 
@@ -212,7 +199,6 @@ def _expand_home(path: str, key: str) -> Path:
 
 
 def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
-    """Describe the values that a type and its bounds allow."""
     arguments = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"a section with the keys {', '.join(annotation.model_fields)}"
