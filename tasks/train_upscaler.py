@@ -15,11 +15,10 @@ from atelier.device import deterministic_device, is_out_of_memory
 from atelier.errors import AtelierError
 from atelier.files import write_json
 from atelier.paths import DOWNLOADS, SHARDS, UPSCALER_MODEL
-from atelier.settings.schema import TrainUpscaler
 from atelier.training.processes import exclusive_gpu, stop_requests
 from atelier.upscaling.data import PaintingSets, read_paintings
 from atelier.upscaling.details_sheet import write_details
-from atelier.upscaling.network import save_upscaler
+from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from atelier.upscaling.train import ComparedMetric, UpscalerTrainer, evaluate_upscaler
 from tasks.stage import Stage, main
 from tasks.states import States
@@ -31,8 +30,10 @@ def run(stage: Stage) -> str:
     """Train on data/images with data/downloads.parquet; write data/upscaler."""
     params = stage.params.train_upscaler
     device = deterministic_device(stage.name, params.device)
-    pictures = load_paintings(params)
-    named = {f"{stage.name}.{name}": value for name, value in training_settings(params).items()}
+    known, least_px = downloaded_pictures(read_downloads(DOWNLOADS)), params.patch_px * params.scale
+    pictures = read_paintings(known, read_shards(SHARDS), least_px, params.paintings, os.cpu_count() or 1)
+    settings = params.model_dump(exclude={"paintings", "device"})  # they decide a training's steps
+    named = {f"{stage.name}.{name}": value for name, value in settings.items()}
     states = States.of(stage, {**named, SHARDS.as_posix(): pictures.content_key, f"{stage.name}.device": device.type})
     states.begin()
     trainer = UpscalerTrainer(params, pictures.train, device, states.directory / "state.safetensors")
@@ -45,34 +46,22 @@ def run(stage: Stage) -> str:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise AtelierError(
-                f"{device} has not enough memory for train_upscaler.batch {params.batch}: lower it"
-            ) from None
+            needs = f"train_upscaler.batch {params.batch}"
+            raise AtelierError(f"{device} has not enough memory for {needs}: lower it") from None
     if not finished:
         print(f"{stage.name}: stopped at step {trainer.step:,}; `dvc repro` goes on from there")
         raise SystemExit(143)
-    results = write_outputs(trainer, pictures)
+    results = write_outputs(trainer.network.eval().requires_grad_(False), settings, pictures)
     stage.refuse_changed()
     if message := states.finish():
         print(f"{stage.name}: {message}")
     return summary(results, pictures)
 
 
-def training_settings(params: TrainUpscaler) -> dict[str, Any]:
-    """The settings that decide a training's steps."""
-    return params.model_dump(exclude={"paintings", "device"})
-
-
-def load_paintings(params: TrainUpscaler) -> PaintingSets:
-    """Read the downloaded paintings, at most `train_upscaler.paintings` of them."""
-    known = downloaded_pictures(read_downloads(DOWNLOADS))
-    smallest_px = params.patch_px * params.scale
-    return read_paintings(known, read_shards(SHARDS), smallest_px, params.paintings, os.cpu_count() or 1)
-
-
-def write_outputs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int, dict[str, ComparedMetric]]:
+def write_outputs(
+    network: SRVGGNetCompact, settings: dict[str, Any], pictures: PaintingSets
+) -> dict[int, dict[str, ComparedMetric]]:
     """Write the network, its comparison with Lanczos at each scale, and a sheet of details."""
-    settings, network = training_settings(trainer.config), trainer.network.eval().requires_grad_(False)
     facts = {
         "paintings": len(pictures.train),
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -86,9 +75,8 @@ def write_outputs(trainer: UpscalerTrainer, pictures: PaintingSets) -> dict[int,
         **{f"x{scale}": {name: asdict(metric) for name, metric in result.items()} for scale, result in results.items()},
     }
     write_json(UPSCALER_MODEL / "report.json", report)
-    write_json(
-        UPSCALER_MODEL / "gain.json", {f"x{scale}_gain_db": results[scale]["psnr_y"].gain.mean for scale in scales}
-    )
+    gains = {f"x{scale}_gain_db": results[scale]["psnr_y"].gain.mean for scale in scales}
+    write_json(UPSCALER_MODEL / "gain.json", gains)
     write_details(UPSCALER_MODEL / "comparison.png", network, pictures.held_out, scales[-1])
     return results
 

@@ -1,11 +1,8 @@
 """The upscaler's data: paintings from the shards, to train and to measure on, and their degraded small versions.
 
-A scraped JPEG is not sharp at its own pixels, so each painting is first reduced to half its size, which leaves its
-compression artefacts behind. One whose half is smaller than a training patch is reduced by less; one that is smaller
-itself is left out.
-
-The upscaler learns to undo `degrade`: small versions of pictures, a quarter of them with the faults of generated ones.
-It takes batches (B, 3, H, W) in [0, 1] on the CPU; every random draw comes from the generator that is passed in.
+A scraped JPEG is not sharp at its own pixels, so each painting is first reduced to half its size, or as near to that as
+a training patch allows; smaller ones are left out. The upscaler learns to undo `degrade`: small versions of pictures, a
+quarter of them with the faults of generated ones. All random draws come from the generator that is passed in.
 """
 
 import hashlib
@@ -113,7 +110,6 @@ def degrade(images: Tensor, scale: int, blur_px: float, random: torch.Generator)
 
 
 def _add_faults(small: Tensor, blur_px: float, random: torch.Generator) -> Tensor:
-    """Add blur, noise and checkerboards, each to its share of the images."""
     count = len(small)
     soft = _choose(BLUR_SHARE, count, random)
     small[soft] = blur(small[soft], _uniform((0, blur_px), len(small[soft]), random).flatten())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import safetensors.torch
 import torch
@@ -34,7 +34,6 @@ GRID_PX = 32  # a multiple of the usual attention windows
 TILE_PX = 384  # the same on every machine, because it decides the pixels
 DISCOURAGED_TILE_PX = 512  # for networks whose authors discourage tiles
 TILE_SIDES_PX = range(2 * OVERLAP_PX, 4097, GRID_PX)  # that a print's provenance may name
-CONTEXT_PX = 64  # by which a seamless picture is continued on each side
 MALFORMED_FILE_ERRORS = (
     RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError, EOFError,
     pickle.UnpicklingError, SafetensorError, ArithmeticError,
@@ -46,6 +45,7 @@ class External:
     """An external network on its device, for 3 channels, or for 1 channel, which then runs once for each colour."""
 
     descriptor: "spandrel.ImageModelDescriptor[torch.nn.Module]"
+    context_px: ClassVar = 64  # by which a seamless picture is continued on each side
 
     @property
     def architecture(self) -> str:
@@ -55,35 +55,23 @@ class External:
     def scale(self) -> int:
         return int(self.descriptor.scale)
 
-    @property
-    def takes_whole_picture(self) -> bool:
-        """Whether the network takes the whole picture and makes its own tiles."""
-        return str(self.descriptor.tiling.name) == "INTERNAL"
-
     def sides_px(self) -> list[int]:
-        """The sides of tiles to try, the largest first; smaller ones would consist of overlap."""
-        side_px = DISCOURAGED_TILE_PX if self.descriptor.tiling.name == "DISCOURAGED" else TILE_PX
-        return [self._allowed(side) for side in halved_sides(side_px, 2 * OVERLAP_PX)]
+        """The sides of tiles to try, the largest first; smaller ones would consist of overlap.
 
-    def _allowed(self, side_px: int) -> int:
-        """The next side that meets the network's minimum and is a multiple of both its and the grid's unit."""
+        Each meets the network's minimum and is a multiple of both its and the grid's unit.
+        """
+        side_px = DISCOURAGED_TILE_PX if self.descriptor.tiling.name == "DISCOURAGED" else TILE_PX
         required = self.descriptor.size_requirements
         multiple = lcm(GRID_PX, required.multiple_of)
-        return int(-(-max(side_px, required.minimum) // multiple) * multiple)
+        sides_px = halved_sides(side_px, 2 * OVERLAP_PX)
+        return [int(-(-max(side, required.minimum) // multiple) * multiple) for side in sides_px]
 
 
 def open_external(path: Path, sha256: str, device: torch.device) -> External:
-    """Load the network of a file with this SHA-256, in eval mode.
-
-    Raises AtelierError if the file is absent or has another digest, if spandrel is not installed or does not support
-    the network, or if that does not enlarge pictures.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise AtelierError(
-            f"{path} is missing: upscale.external.path names the network that prints are made with"
-        ) from None
+    """Load the network of a file with this SHA-256, in eval mode. Raises AtelierError if that is not possible."""
+    if not path.exists():
+        raise AtelierError(f"{path} is missing: upscale.external.path names the network that prints are made with")
+    content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise AtelierError(
@@ -118,9 +106,8 @@ def external_into(
             write_tile(result, top, 0, strip)
             finished(strip.shape[2] * strip.shape[3])
 
-    sides_px = (
-        [max(picture.shape) * scale] if external.takes_whole_picture else [tile_px] if tile_px else external.sides_px()
-    )
+    whole = external.descriptor.tiling.name == "INTERNAL"  # it makes its own tiles
+    sides_px = [max(picture.shape) * scale] if whole else [tile_px] if tile_px else external.sides_px()
     try:
         used_px = with_fitting_tiles(fill, sides_px, progress)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
@@ -128,7 +115,7 @@ def external_into(
             f"upscale.external.path: the {external.architecture} network fails at a picture of "
             f"{picture.shape[1]} × {picture.shape[0]} px: {_first_line(error)}"
         ) from None
-    return None if external.takes_whole_picture else used_px
+    return None if whole else used_px
 
 
 def strips(external: External, images: Tensor, tile_px: int) -> Iterator[tuple[int, Tensor]]:
@@ -187,7 +174,6 @@ def weights(spans: list[Span], size: int, scale: int) -> list[Tensor]:
 
 
 def _enlarge_tile(external: External, images: Tensor) -> Tensor:
-    """Run the network on one tile; the result is on the CPU."""
     descriptor = external.descriptor
     # a copy, because a few networks write into their input
     images = images.clone(memory_format=torch.contiguous_format).to(descriptor.device)
@@ -222,11 +208,8 @@ def _load(path: Path, content: bytes, device: torch.device) -> "spandrel.ImageMo
             "name another, or set upscale.method to learned or lanczos"
         ) from None
     channels = (descriptor.input_channels, descriptor.output_channels)
-    if (
-        not isinstance(descriptor, spandrel.ImageModelDescriptor)
-        or descriptor.purpose != "SR"
-        or channels not in {(1, 1), (3, 3)}
-    ):
+    enlarges = isinstance(descriptor, spandrel.ImageModelDescriptor) and descriptor.purpose == "SR"
+    if not enlarges or channels not in {(1, 1), (3, 3)}:
         raise AtelierError(
             f"{path} holds a {descriptor.architecture.name} network for {descriptor.purpose}, {channels[0]} channels "
             f"to {channels[1]}: upscale.external.path may name one that enlarges pictures of 1 or 3 channels"
@@ -236,15 +219,12 @@ def _load(path: Path, content: bytes, device: torch.device) -> "spandrel.ImageMo
 
 
 def _tensors(path: Path, content: bytes) -> dict[str, Any]:
-    match path.suffix.lower():
-        case ".safetensors":
-            return safetensors.torch.load(content)
-        case ".pth":
-            with warnings.catch_warnings():  # torch warns of a TorchScript program, then refuses it
-                warnings.simplefilter("ignore")
-                loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            return dict(loaded)
-    raise ValueError("its name ends in neither .safetensors nor .pth")
+    if path.suffix.lower() == ".safetensors":
+        return safetensors.torch.load(content)
+    if path.suffix.lower() != ".pth":
+        raise ValueError("its name ends in neither .safetensors nor .pth")
+    with warnings.catch_warnings(action="ignore"):  # torch warns of a TorchScript program, then refuses it
+        return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ that nothing else of a picture is held in float32.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.device import is_out_of_memory
+from atelier.device import is_out_of_memory, machine_memory
 from atelier.errors import AtelierError
 from atelier.networks import create_network, read_weights, save_weights
 from atelier.pictures import Pixels, Samples
@@ -33,7 +33,6 @@ TILE_PX = 256  # side of the last pass's input: 48 features of it and its surrou
 GPU_TILE_PX = 1024  # 16 times that keeps thousands of cores busy
 MIN_TILE_PX = 32
 DTYPES = {8: np.uint8, 16: np.uint16}
-LANCZOS_REACH_PX = 4  # Lanczos uses 3 px to each side
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,11 @@ class SRVGGNetCompact(nn.Module):
         """Radius of the receptive field in small pixels."""
         return self.blocks + 2
 
+    @property
+    def context_px(self) -> int:
+        """By how many pixels a seamless picture must be continued on each side."""
+        return 2 * self.reach_px  # of all passes together: reach + reach / 2 + reach / 4 + …
+
     def forward(self, images: Tensor) -> Tensor:
         detail = functional.pixel_shuffle(self.body(images), self.scale)
         return detail + functional.interpolate(images, scale_factor=self.scale, mode="nearest")
@@ -79,10 +83,7 @@ def save_upscaler(path: Path, network: SRVGGNetCompact, facts: dict[str, Any]) -
 
 
 def load_upscaler(path: Path, device: torch.device | str = "cpu") -> tuple[SRVGGNetCompact, dict[str, Any]]:
-    """Load an `upscaler.safetensors` in eval mode without gradients; return the network and the file's header.
-
-    Raises AtelierError if the file is absent, damaged, or not an upscaler that `save_upscaler` wrote.
-    """
+    """Load an upscaler in eval mode; return it and the file's header. Raises AtelierError for any other file."""
     header, tensors = read_weights(path, FORMAT, {"scale", "features", "blocks"}, "train_upscaler")
     shape = header["scale"], header["features"], header["blocks"]
     counts = all(type(number) is int and number > 0 for number in shape) and shape[2] < len(tensors)
@@ -96,10 +97,7 @@ def load_upscaler(path: Path, device: torch.device | str = "cpu") -> tuple[SRVGG
 
 
 def enlarge(network: SRVGGNetCompact, picture: Pixels, scale: int) -> Pixels:
-    """Enlarge a picture (H, W, 3) `scale` times on each side, in as many passes of the network as that takes.
-
-    Raises AtelierError if no number of passes gives `scale`.
-    """
+    """Enlarge a picture (H, W, 3) `scale` times on each side. Raises AtelierError if no number of passes does."""
     result = allocate_print(picture.shape[0] * scale, picture.shape[1] * scale, 8)
     enlarge_into(result, network, picture)
     return result.astype(np.uint8, copy=False)
@@ -123,7 +121,8 @@ def enlarge_into(
     first_px = tile_px or (TILE_PX if device.type == "cpu" else GPU_TILE_PX)
 
     def fill(side_px: int, finished: ProgressCallback) -> None:
-        for rows, columns in _tiles(picture, max(side_px // network.scale ** (count - 1), 1)):
+        first_side = max(side_px // network.scale ** (count - 1), 1)  # of a tile of the picture
+        for rows, columns in itertools.product(*(_cut(extent, first_side) for extent in picture.shape[:2])):
             images = _enlarge_tile(network, picture, rows, columns, count)
             write_tile(result, rows.start * scale, columns.start * scale, images)
             finished((rows.end - rows.start) * (columns.end - columns.start) * scale**2)
@@ -165,12 +164,15 @@ def passes(network_scale: int, scale: int) -> int:
 
 def allocate_print(height: int, width: int, bits: int) -> Samples:
     """An uninitialised print (H, W, 3). Raises AtelierError if it does not fit into memory."""
+    size, remedy = f"a print of {width:,} × {height:,} px", "make upscale.scale smaller"
+    needed_bytes, available_bytes = height * width * 3 * bits // 8, machine_memory()
+    if needed_bytes > available_bytes:  # Linux may grant memory that it does not have, and then kills the process
+        there = f"needs {needed_bytes / 2**30:,.1f} GiB; this machine has {available_bytes / 2**30:,.1f}"
+        raise AtelierError(f"{size} {there}: {remedy}")
     try:
         return np.empty((height, width, 3), DTYPES[bits])
-    except (MemoryError, ValueError):
-        raise AtelierError(
-            f"a print of {width:,} × {height:,} px does not fit into memory: make upscale.scale smaller"
-        ) from None
+    except MemoryError:
+        raise AtelierError(f"{size} does not fit into memory: {remedy}") from None
 
 
 def to_tensor(picture: Pixels, device: torch.device) -> Tensor:
@@ -180,10 +182,7 @@ def to_tensor(picture: Pixels, device: torch.device) -> Tensor:
 
 
 def write_tile(result: Samples, top: int, left: int, images: Tensor) -> None:
-    """Round one image (1, 3, h, w) in about [0, 1], half to even, into its place in the print.
-
-    Raises AtelierError if it contains NaN or infinity.
-    """
+    """Round one image (1, 3, h, w) in about [0, 1], half to even, into its place in the print; AtelierError for NaN."""
     if not images.isfinite().all():
         raise AtelierError("the upscaler makes NaN of a picture: it is damaged, or its training diverged")
     levels = images.clamp(0, 1).mul_(np.iinfo(result.dtype).max).round_().to(torch.int32)
@@ -207,8 +206,13 @@ def with_fitting_tiles(
         progress(pixels)
 
     for side_px in sides_px:
-        if _fits(fill, side_px, count):
+        try:
+            fill(side_px, count)
             return side_px
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # here the error, and the tensors that its frames hold, are gone
         count(-done)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -223,21 +227,8 @@ def halved_sides(side_px: int, least_px: int) -> list[int]:
     return [side_px, *(halved_sides(side_px // 2, least_px) if side_px // 2 >= least_px else [])]
 
 
-def _fits(fill: Callable[[int, ProgressCallback], None], side_px: int, count: ProgressCallback) -> bool:
-    """Whether memory sufficed; the error, and the tensors that its frames hold, are gone when this returns."""
-    try:
-        fill(side_px, count)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return False
-    return True
-
-
-def _tiles(picture: Pixels, tile_px: int) -> Iterator[tuple[Span, Span]]:
-    height, width, _ = picture.shape
-    for top, left in itertools.product(range(0, height, tile_px), range(0, width, tile_px)):
-        yield Span(top, min(top + tile_px, height)), Span(left, min(left + tile_px, width))
+def _cut(size: int, side_px: int) -> list[Span]:
+    return [Span(start, min(start + side_px, size)) for start in range(0, size, side_px)]
 
 
 @torch.inference_mode()

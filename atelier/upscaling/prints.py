@@ -1,8 +1,7 @@
 """Prints of artworks: a printer that enlarges pictures as params.yaml asks, or as an existing print was made.
 
-`new_printer` opens an upscaler for new prints, `printer_from_facts` the one that a print's provenance names. Such a
-provenance may come from anybody: its numbers are checked here, and the network's file by its digest before it is
-opened. `print_dpi` and `resolution_warning` relate a print's pixels to its size on paper.
+The provenance of a print may come from anybody: its numbers are checked here, and the network's file by its digest
+before it is opened. `print_dpi` and `resolution_warning` relate a print's pixels to its size on paper.
 """
 
 from dataclasses import dataclass
@@ -14,24 +13,17 @@ import numpy as np
 import PIL
 import torch
 
-from atelier.device import machine_memory, versions
+from atelier.device import versions
 from atelier.errors import AtelierError, counted
 from atelier.files import digest
 from atelier.pictures import Pixels, Samples
 from atelier.progress import ProgressCallback, ignore_progress
 from atelier.provenance.facts import Scalar, SoftwareFacts, UpscaleFacts
 from atelier.settings.schema import Print, Upscale
-from atelier.upscaling.external import CONTEXT_PX, TILE_SIDES_PX, External, external_into, open_external
-from atelier.upscaling.network import (
-    LANCZOS_REACH_PX,
-    SRVGGNetCompact,
-    allocate_print,
-    enlarge_into,
-    lanczos_into,
-    load_upscaler,
-    passes,
-)
+from atelier.upscaling.external import TILE_SIDES_PX, External, external_into, open_external
+from atelier.upscaling.network import SRVGGNetCompact, allocate_print, enlarge_into, lanczos_into, load_upscaler, passes
 
+LANCZOS_REACH_PX = 4  # Lanczos uses 3 px to each side
 MM_PER_INCH = 25.4
 SCALES = (2, 4, 8)  # that upscale.scale allows
 
@@ -54,12 +46,11 @@ class Printer:
         A seamless picture is continued periodically on each side before it is enlarged, so that its print is seamless
         too. Raises AtelierError if the print does not fit into memory, or the network fails.
         """
-        context_px = _context_px(self.upscaler) if seamless else 0
+        context_px = (self.upscaler.context_px if self.upscaler else LANCZOS_REACH_PX) if seamless else 0
         pad = ((context_px, context_px), (context_px, context_px), (0, 0))
         padded: Pixels = np.pad(picture, pad, mode="wrap") if seamless else picture
         scale, settings = self.facts.scale, dict(self.facts.settings)
         bits = 16 if settings.get("bits") == 16 else 8
-        _check_memory(padded, scale, bits)
         share = picture.size / padded.size
         result = allocate_print(padded.shape[0] * scale, padded.shape[1] * scale, bits)
 
@@ -77,7 +68,8 @@ class Printer:
             case network:
                 enlarge_into(result, network, padded, progress=add)
         if seamless:
-            result = _without_edges(result, context_px * scale)
+            edge_px = context_px * scale
+            result = result[edge_px:-edge_px, edge_px:-edge_px].copy()  # frees the memory of the larger one
             settings["seamless"] = True
         return result, self.facts.model_copy(update={"settings": settings})
 
@@ -117,10 +109,7 @@ def new_printer(
 
 
 def printer_from_facts(facts: UpscaleFacts, network: Path | None, device: torch.device | str = "cpu") -> Printer:
-    """Open the upscaler that made an existing print; `facts` come from the print, `network` is the upscaler's file.
-
-    Raises AtelierError if the facts are impossible, or the file is not the one that they name.
-    """
+    """Open the upscaler that made an existing print. Raises AtelierError for impossible facts or another file."""
     method = facts.method
     if method not in ("learned", "external", "lanczos") or (method == "lanczos") != (facts.upscaler_sha256 is None):
         raise AtelierError(f"the print was enlarged by {method!r}, which this version does not support")
@@ -183,35 +172,3 @@ def _open_upscaler(method: str, network: Path | None, sha256: str | None, device
     if method == "learned":
         return load_upscaler(network, device)[0]
     return open_external(network, sha256 or "", device)
-
-
-def _context_px(upscaler: Upscaler) -> int:
-    """By how many of the picture's pixels a seamless picture must be continued on each side."""
-    match upscaler:
-        case None:
-            return LANCZOS_REACH_PX
-        case External():
-            return CONTEXT_PX
-        case network:
-            return 2 * network.reach_px  # of all passes together: reach + reach / 2 + reach / 4 + …
-
-
-def _check_memory(picture: Pixels, scale: int, bits: int) -> None:
-    """Raise AtelierError if the machine's memory is smaller than the print.
-
-    Before anything is allocated: Linux may grant memory that it does not have, and then kills the process.
-    """
-    height, width, channels = picture.shape
-    needed_bytes = height * width * channels * scale**2 * bits // 8
-    available_bytes = machine_memory()
-    if needed_bytes > available_bytes:
-        raise AtelierError(
-            f"a print of {width * scale:,} × {height * scale:,} px needs {needed_bytes / 2**30:,.1f} GiB; this machine "
-            f"has {available_bytes / 2**30:,.1f}: make upscale.scale smaller"
-        )
-
-
-def _without_edges(result: Samples, edge_px: int) -> Samples:
-    """Copy the print without its edges, so that the memory of the larger one is freed."""
-    inner: Samples = result[edge_px:-edge_px, edge_px:-edge_px].copy()
-    return inner

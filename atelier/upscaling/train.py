@@ -35,10 +35,7 @@ LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, as in super-resolu
 
 
 class UpscalerTrainer:
-    """Trains one upscaler on one device with `pictures` (H, W, 3), none smaller than an enlarged patch.
-
-    The resumable state is kept in the file `state`.
-    """
+    """Trains one upscaler on pictures (H, W, 3), none smaller than a large patch; `state` is the resumable state."""
 
     def __init__(self, config: TrainUpscaler, pictures: Sequence[Pixels], device: torch.device, state: Path) -> None:
         self.config, self.device = config, device
@@ -51,20 +48,21 @@ class UpscalerTrainer:
 
     def resume(self) -> bool:
         """Load the saved state; False if there is none."""
-        loaded = load_state(self._path, self._state())
-        if loaded:
+        if loaded := load_state(self._path, self._state()):
             self.step, _ = loaded
         return loaded is not None
 
     def train(self, progress: Progress, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the last step, or until `stop()` returns true between two steps; return whether it was reached.
-
-        The state is saved in both cases. Raises AtelierError if the loss is no longer a number.
-        """
+        """Train to the last step or until `stop()` returns true, and save; return whether the end was reached."""
         saved_s = time.monotonic()
         while self.step < self.config.steps and not stop():
             loss = self._train_step()
-            progress.update(self.step, _loss_note(loss) if self.step % REPORT_STEPS == 0 else "")
+            note = ""
+            if self.step % REPORT_STEPS == 0:
+                if not math.isfinite(value := float(loss)):
+                    raise AtelierError(DIVERGED)
+                note = f"loss {value:.4f}"
+            progress.update(self.step, note)
             if time.monotonic() - saved_s >= SAVE_INTERVAL_S:
                 self._save()
                 saved_s = time.monotonic()
@@ -80,7 +78,8 @@ class UpscalerTrainer:
 
     def _train_step(self) -> Tensor:
         large, small = (part.to(self.device) for part in sample_batch(self.config, self._pictures, self.step))
-        loss = charbonnier(self.network(small.contiguous(memory_format=torch.channels_last)), large)
+        result = self.network(small.contiguous(memory_format=torch.channels_last))
+        loss = torch.sqrt((result - large) ** 2 + 1e-6).mean()  # Charbonnier's: the absolute error, smooth near zero
         self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
@@ -124,10 +123,15 @@ def sample_batch(config: TrainUpscaler, pictures: Sequence[Pixels], step: int) -
     chosen = torch.multinomial(areas, config.batch, replacement=True, generator=random).tolist()
     places = torch.rand(config.batch, CANDIDATES, 2, generator=random, dtype=torch.float64).tolist()
     turns = torch.randint(8, (config.batch,), generator=random).tolist()
-    patches = [
-        _symmetric(_most_contrast(pictures[index], candidates, side), turn)
-        for index, candidates, turn in zip(chosen, places, turns, strict=True)
-    ]
+    patches = []
+    for index, candidates, turn in zip(chosen, places, turns, strict=True):  # a turn is one of a square's 8 symmetries
+        squares = []
+        for place in candidates:
+            height, width, _ = pictures[index].shape
+            top, left = int(place[0] * (height - side + 1)), int(place[1] * (width - side + 1))
+            squares.append(pictures[index][top : top + side, left : left + side])
+        patch = max(squares, key=np.std)  # plain areas contain little to learn
+        patches.append(np.rot90(patch if turn < 4 else patch[:, ::-1], turn % 4))
     large = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).to(torch.float32).div_(255)
     return large, degrade(large, config.scale, config.blur_px, random)
 
@@ -135,11 +139,6 @@ def sample_batch(config: TrainUpscaler, pictures: Sequence[Pixels], step: int) -
 def learning_rate(config: TrainUpscaler, step: int) -> float:
     """Learning rate of a step: from `config.lr` to 0 along a half cosine."""
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
-def charbonnier(result: Tensor, wanted: Tensor) -> Tensor:
-    """Charbonnier loss: the mean absolute error, smooth near zero."""
-    return torch.sqrt((result - wanted) ** 2 + 1e-6).mean()
 
 
 @dataclass(frozen=True)
@@ -225,27 +224,6 @@ def _split_parameters(network: SRVGGNetCompact) -> tuple[list[nn.Parameter], lis
     return [kernel for name, kernel in named if name in inner], [other for name, other in named if name not in inner]
 
 
-def _most_contrast(picture: Pixels, places: list[list[float]], side: int) -> Pixels:
-    """The square with most contrast among those at `places`; plain areas contain little to learn."""
-    squares = []
-    for place in places:
-        top, left = (int(share * (extent - side + 1)) for share, extent in zip(place, picture.shape[:2], strict=True))
-        squares.append(picture[top : top + side, left : left + side])
-    return max(squares, key=np.std)
-
-
-def _symmetric(patch: Pixels, turn: int) -> Pixels:
-    """Apply one of the square's eight symmetries."""
-    return np.rot90(patch if turn < 4 else patch[:, ::-1], turn % 4)
-
-
-def _loss_note(loss: Tensor) -> str:
-    value = float(loss)
-    if not math.isfinite(value):
-        raise AtelierError(DIVERGED)
-    return f"loss {value:.4f}"
-
-
 def _metrics(result: Pixels, wanted: Pixels, scale: int) -> dict[str, float]:
     a, b = _lumas(result, wanted, scale)
     gradients = [(a.diff(dim=axis) - b.diff(dim=axis)).abs().mean() for axis in (2, 3)]
@@ -256,13 +234,14 @@ def _metrics(result: Pixels, wanted: Pixels, scale: int) -> dict[str, float]:
     }
 
 
-def _lumas(result: Pixels, wanted: Pixels, scale: int) -> tuple[Tensor, Tensor]:
-    return _luma(result)[..., scale:-scale, scale:-scale], _luma(wanted)[..., scale:-scale, scale:-scale]
-
-
-def _luma(pixels: Pixels) -> Tensor:
-    images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(torch.float32) / 255
-    return (images * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True) + 16 / 255
+def _lumas(result: Pixels, wanted: Pixels, scale: int) -> list[Tensor]:
+    """The luma of both, (1, 1, H, W), without the outermost `scale` pixels."""
+    lumas = []
+    for pixels in (result, wanted):
+        images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(torch.float32) / 255
+        luma = (images * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True) + 16 / 255
+        lumas.append(luma[..., scale:-scale, scale:-scale])
+    return lumas
 
 
 def _summary(values: list[float]) -> Summary:
