@@ -35,7 +35,6 @@ MAX_PIXELS = 1 << 29  # read at once: 3 GiB of 16 bits
 
 
 def _printable(text: str) -> str:
-    """The text itself; a ValueError if it contains control characters, which a terminal would obey."""
     if not text.isprintable():
         raise ValueError("it contains characters that cannot be printed")
     return text
@@ -178,10 +177,7 @@ class Answer(_Extensible):
 
 
 def provenance_of_print(original: Provenance, upscale: UpscaleFacts) -> Provenance:
-    """The provenance of a print, which contains that of the artwork that was enlarged.
-
-    Raises ValueError unless `original` is the provenance of an artwork that was written.
-    """
+    """The provenance of a print, which contains that of the written artwork that was enlarged."""
     if original.pixels is None or original.print is not None:
         raise ValueError("a print is made of a written artwork")
     facts = PrintFacts(upscale=upscale, original=original.pixels)
@@ -189,19 +185,13 @@ def provenance_of_print(original: Provenance, upscale: UpscaleFacts) -> Provenan
 
 
 def write_png(path: Path, pixels: Samples, provenance: Provenance, dpi: float | None = None) -> None:
-    """Write a picture (H, W, 3) and its provenance as a PNG, atomically; equal inputs give equal bytes.
-
-    With `dpi`, for prints, the file also contains its resolution and the sRGB profile.
-    """
+    """Write a picture (H, W, 3) and its provenance as a PNG; with `dpi`, for prints, also an sRGB profile."""
     facts = provenance.model_copy(update={"pixels": PixelFacts.of(pixels)})
     png.write(path, pixels, canonical_json(facts), dpi)
 
 
 def write_tiff(path: Path, raw: Path, provenance: Provenance, on_progress: ProgressCallback) -> None:
-    """Write a mural and its provenance as a TIFF, from the pixels in the .npy file `raw`, (H, W, 3) uint8.
-
-    `on_progress` receives the share that is written.
-    """
+    """Write a mural and its provenance as a TIFF, from the .npy file `raw`; `on_progress` gets the share written."""
     mapped = np.load(raw, mmap_mode="r")
     (height, width, _), offset = mapped.shape, mapped.offset
     del mapped  # only the header was read
@@ -236,8 +226,7 @@ def read_provenance(path: Path) -> Provenance:
 def read_bands(path: Path) -> Iterator[Samples]:
     """Read the pixels of a picture in bands (h, W, 3), from the top, without comparing them with their digest.
 
-    Raises AtelierError like `read_provenance`, and if the file is damaged or has another size or depth than its
-    provenance names.
+    Raises AtelierError like `read_provenance`, and if the file is damaged or has another size or depth than it names.
     """
     facts = read_provenance(path).pixels
     assert facts  # otherwise read_provenance raised

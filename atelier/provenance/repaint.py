@@ -4,6 +4,7 @@ Run it as `python -m atelier.provenance.repaint JOBS.json`. `Jobs` and `Answer` 
 versions can run this one from git. Finding the networks' files and comparing the pixels is up to the caller.
 """
 
+import contextlib
 import hashlib
 import json
 import signal
@@ -25,7 +26,6 @@ from atelier.errors import AtelierError, ignore_output_errors
 from atelier.files import link_or_copy
 from atelier.networks import load_generator
 from atelier.networks.latent_field import FieldGenerator, in_double_precision
-from atelier.pictures.vips import BAND_BYTES
 from atelier.progress import Progress
 from atelier.provenance.facts import MURAL_LOCK, Answer, Job, Jobs, PixelFacts, Provenance, SoftwareFacts
 from atelier.upscaling.prints import print_again
@@ -38,11 +38,8 @@ def main(path: Path) -> int:
     try:
         jobs = Jobs.model_validate_json(path.read_bytes())
         device, _ = pick_deterministic_device(jobs.device)
-    except (ValidationError, OSError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return 1
-    except AtelierError as error:
-        print(error, file=sys.stderr)
+    except (ValidationError, OSError, AtelierError) as error:
+        print(error if isinstance(error, AtelierError) else f"{path}: {error}", file=sys.stderr)
         return 1
     for answer in answers(jobs, device):
         print(answer.model_dump_json())
@@ -73,10 +70,7 @@ class _Generator:
 
 
 def _paint(job: Job, generator: _Generator, device: torch.device) -> tuple[PixelFacts, PixelFacts | None]:
-    """Paint the job's picture, or its print: return the facts of its pixels, and those of a print's original.
-
-    Raises AtelierError if that is not possible.
-    """
+    """Paint the job's picture, or its print: return the facts of its pixels, and those of a print's original."""
     provenance = _validated(job.provenance, generator)
     recipe, print_facts = provenance.latent, provenance.print
     if is_mural(*size_px(generator.network, recipe)) and print_facts is None:
@@ -91,10 +85,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> tuple[Pixel
 
 
 def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
-    """The provenance of a job. Raises AtelierError if it is not valid, or contradicts the generator or itself.
-
-    The size is compared now, because painting may take hours.
-    """
+    """The provenance of a job. Raises AtelierError if it is not valid, or contradicts the generator or itself."""
     try:
         provenance = Provenance.model_validate_json(json.dumps(content))
     except ValidationError as error:
@@ -118,20 +109,23 @@ def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
 
 
 def _paint_mural(network: FieldGenerator, provenance: Provenance, job: Job) -> PixelFacts:
-    """Paint a mural in bounded memory, and print how far it is.
-
-    It continues what a stopped run left in `job.kept`, unless another process is painting there now.
-    """
+    """Paint a mural in bounded memory, from where a stopped run left it, unless another process paints there now."""
     folder = (job.kept or job.to.parent) / folder_name(provenance, _code(next(network.parameters()).device.type))
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / MURAL_LOCK, timeout=0):
-            _paint_in(network, provenance, folder, job.to)
-    except Timeout:
-        _paint_in(network, provenance, job.to.with_suffix(".begun"), job.to)
-    pixels = np.load(job.to, mmap_mode="r")
-    rows = max(1, BAND_BYTES // pixels[0].nbytes)
-    return PixelFacts.of_bands(pixels[top : top + rows] for top in range(0, len(pixels), rows))
+    height, width = size_px(network, provenance.latent)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(folder / MURAL_LOCK, timeout=0))
+        except Timeout:
+            folder = job.to.with_suffix(".begun")
+        progress = stack.enter_context(Progress("painting", round(height * width / PX_PER_MPX, 3), "Mpx"))
+
+        def on_statistics(share: float) -> None:
+            progress.advance(0, f"statistics {share:.0%}")
+
+        source = Painting(network, provenance.latent, on_statistics, folder / STATISTICS_FILE)
+        link_or_copy(paint_in_folder(source, folder, progress, "tiles"), job.to)
+    return PixelFacts.of(np.load(job.to, mmap_mode="r"))
 
 
 def _code(device: str) -> str:
@@ -141,19 +135,6 @@ def _code(device: str) -> str:
         file = sys.modules[name].__file__
         code.update(Path(file).read_bytes() if file else b"")
     return code.hexdigest()[:16]
-
-
-def _paint_in(network: FieldGenerator, provenance: Provenance, folder: Path, to: Path) -> None:
-    """Paint a mural's pixels in its folder, then link them to `to`."""
-    height, width = size_px(network, provenance.latent)
-    with Progress("painting", round(height * width / PX_PER_MPX, 3), "Mpx") as progress:
-        source = Painting(
-            network,
-            provenance.latent,
-            lambda share: progress.advance(0, f"statistics {share:.0%}"),
-            folder / STATISTICS_FILE,
-        )
-        link_or_copy(paint_in_folder(source, folder, progress, "tiles"), to)
 
 
 if __name__ == "__main__":
