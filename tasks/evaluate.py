@@ -1,6 +1,6 @@
 """Stage evaluate: the metrics of the generator beside those of real paintings, in metrics.json and data/evaluation."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +8,11 @@ import torch
 
 from atelier.data.dataset import open_dataset
 from atelier.device import deterministic_device
-from atelier.errors import AtelierError, counted
+from atelier.errors import counted
 from atelier.files import replacing_directory, write_bytes, write_json
 from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
-from atelier.metrics.panel import Metric, NearestPaintings, Quality, Scores, measure_quality
+from atelier.metrics.panel import Metric, NearestPaintings, Quality, Scores, measure_quality, paint_samples
 from atelier.metrics.patches import softness
-from atelier.networks import load_generator
-from atelier.networks.latent_field import render_seed
 from atelier.paths import DATASET, EVALUATION, GENERATOR, METRICS
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
@@ -30,29 +28,19 @@ def run(stage: Stage) -> str:
     params = stage.params.evaluate
     device = deterministic_device(stage.name, params.device)
     dataset = open_dataset(DATASET)
-    generator, header = load_generator(GENERATOR, device)
-    if header["resolution"] != dataset.resolution:
-        raise AtelierError(
-            f"the generator paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
-            "`dvc repro train` makes them fit"
-        )
     inception = load_inception(params, device)
     with stage.progress(params.samples, "pictures") as progress:
-        pieces = []
-        for piece in render_seed(generator, params.seed, params.samples):
-            pieces.append(piece)
-            progress.advance(len(piece))
+        pictures = paint_samples(GENERATOR, dataset, params.samples, params.seed, device, progress)
         progress.update(params.samples, "comparing")
-        pictures = np.concatenate(pieces)
         training, held_out = dataset.train.images, dataset.held_out.images
         quality, nearest = measure_quality(
             pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
         )
         metrics = quality.to_metrics()
-        metrics["softness_px"] = asdict(softness(pictures, training, held_out, params.seed))
+        metrics["softness_px"] = softness(pictures, training, held_out, params.seed)
         if isinstance(inception, Inception):
             progress.update(params.samples, "FID and KID")
-            metrics["inception"] = inception.distances(pictures, training, held_out).to_metrics()
+            metrics["inception"] = inception.distances(pictures, training, held_out)
         elif inception:
             metrics["inception"] = {"not_computed": str(inception)}
     write_json(METRICS, metrics)
@@ -83,10 +71,7 @@ def summary_table(quality: Quality) -> str:
 
 
 def load_inception(params: Evaluate, device: torch.device) -> Inception | InceptionUnavailable | None:
-    """The Inception network if `evaluate.inception` is set, or the reason why it is unavailable.
-
-    Raises AtelierError if a weights file that params.yaml names is missing or wrong.
-    """
+    """The Inception network if evaluate.inception is set, or why it is unavailable. A wrong given file raises."""
     if not params.inception:
         return None
     given = Path(params.inception_weights) if params.inception_weights else None

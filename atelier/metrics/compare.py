@@ -1,18 +1,15 @@
 """`python -m atelier.metrics.compare CHAMPION CHALLENGER`: which of two generators is better on one data set.
 
-The nightly flow runs this as a process of its own, because it needs torch.
-
 Both paint from the same latents, and both are compared with the same held-out paintings by two distances, `kid` and
 `kid_coarse`. A paired bootstrap (Efron and Tibshirani 1993, chapter 16) gives the interval of each gain: every round
-resamples latents and paintings with replacement, the same ones for both models and both distances. Because there are
-two distances, each interval is wider than the requested confidence, by Bonferroni's rule: both hold together with
-that confidence.
+resamples latents and paintings with replacement, the same ones for both models and both distances. By Bonferroni's
+rule each interval is wider than the requested confidence: both hold together with it. The nightly flow runs this as a
+process of its own, because it needs torch.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +23,7 @@ from atelier.files import digest, write_json
 from atelier.metrics.comparison import MEANING, Comparison, Gain
 from atelier.metrics.distances import kernel, kid, random_rows, rounded
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
-from atelier.metrics.panel import BLURS_PX, kid_in_words
-from atelier.networks import load_generator
-from atelier.networks.latent_field import render_seed
+from atelier.metrics.panel import BLURS_PX, kid_in_words, paint_samples
 from atelier.paths import DATASET
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur_pictures
@@ -103,12 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _compare(options: argparse.Namespace) -> int:
     device, _ = pick_deterministic_device(options.device)  # a promotion depends on the result
     dataset = open_dataset(options.dataset)
-    models = (options.champion, options.challenger)
-    pictures = paint_both(*models, dataset, samples=options.samples, seed=options.seed, device=device)
-    features = extract_features(pictures, dataset, device, options.seed)
-    result = paired_bootstrap(
-        features.champion, features.challenger, features.held_out, confidence=options.confidence, seed=options.seed
-    )
+    with Progress("compare", 2 * options.samples, "pictures") as progress:
+        first, second = (
+            paint_samples(model, dataset, options.samples, options.seed, device, progress)  # of the same latents
+            for model in (options.champion, options.challenger)
+        )
+    pictures = (first, second)
+    features, in_words = extract_features(pictures, dataset, device, options.seed)
+    result = paired_bootstrap(*features, confidence=options.confidence, seed=options.seed)
     if options.json:
         sha256 = {"champion": digest(options.champion), "challenger": digest(options.challenger)}
         write_json(options.json, {**rounded(result.to_json()), "sha256": sha256})
@@ -117,8 +114,8 @@ def _compare(options: argparse.Namespace) -> int:
         write_panels(options.sheet, f"The same seeds: {winner}", side_by_side(result, pictures), columns=2)
     print(
         f"{MEANING}\n\n"
-        f"{options.champion}, by kid, is {features.in_words(result.kid.champion)}\n"
-        f"{options.challenger}, by kid, is {features.in_words(result.kid.challenger)}\n"
+        f"{options.champion}, by kid, is {in_words(result.kid.champion)}\n"
+        f"{options.challenger}, by kid, is {in_words(result.kid.challenger)}\n"
         f"{result.reason}"
     )
     print(
@@ -129,52 +126,13 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def paint_both(
-    champion: Path, challenger: Path, dataset: PackedDataset, *, samples: int, seed: int, device: torch.device
-) -> tuple[Pixels, Pixels]:
-    """Paint `samples` pictures (n, H, W, 3) with each model, both from the same latents.
-
-    Raises AtelierError if a model cannot be read or paints another size.
-    """
-    pictures = []
-    with Progress("compare", 2 * samples, "pictures") as progress:
-        for path in (champion, challenger):
-            pieces = []
-            generator, header = load_generator(path, device)
-            if header["resolution"] != dataset.resolution:
-                raise AtelierError(
-                    f"{path} paints {header['resolution']} px, the dataset holds {dataset.resolution} px: "
-                    "only models of the data's size can be compared"
-                )
-            for piece in render_seed(generator, seed, samples):
-                pieces.append(piece)
-                progress.advance(len(piece))
-            pictures.append(np.concatenate(pieces))
-    return pictures[0], pictures[1]
-
-
-@dataclass(frozen=True)
-class ComparedFeatures:
-    """Features of both models' pictures and of the held-out paintings, in the training paintings' space.
-
-    `floor` is the kid of training paintings; `of_blurred` has the kid of blurred ones by the sigma of the blur in px.
-    """
-
-    champion: FeatureSet
-    challenger: FeatureSet
-    held_out: FeatureSet
-    floor: float
-    of_blurred: dict[float, float]
-
-    def in_words(self, value: float) -> str:
-        """Describe a kid by the blur of training paintings that score the same."""
-        return kid_in_words(value, self.floor, 0.0, self.of_blurred)
-
-
 def extract_features(
     pictures: tuple[Pixels, Pixels], dataset: PackedDataset, device: torch.device, seed: int
-) -> ComparedFeatures:
-    """Compute the features of the two models' pictures and of paintings, with a progress bar."""
+) -> tuple[list[FeatureSet], Callable[[float], str]]:
+    """Compute the features of both models' pictures and of held-out paintings, in the training paintings' space.
+
+    The function that is returned with them describes a kid by the blur of training paintings that score the same.
+    """
     network = FeatureExtractor(device)
     training, held_out = dataset.train.images, dataset.held_out.images
     sample = training[random_rows(np.random.default_rng(seed), len(training), SPACE_PAINTINGS)]
@@ -182,12 +140,14 @@ def extract_features(
     with Progress("compare", sum(map(len, sets)), "pictures measured") as progress:
         features = [_sharp_and_coarse(images, network, progress) for images in sets]
     space = FeatureSpace(*features[0])
-    paintings, champion, challenger, real = (space(*both) for both in features)
+    paintings, *compared = (space(*both) for both in features)
+    real = compared[-1]
     of_blurred = {}
     for sigma_px in BLURS_PX.values():
         sharp = network(blur_pictures(sample[:MAX_BLURRED], sigma_px))
         of_blurred[sigma_px] = kid(space(sharp, sharp).sharp, real.sharp)  # its coarse features are not used
-    return ComparedFeatures(champion, challenger, real, kid(paintings.sharp, real.sharp), of_blurred)
+    floor = kid(paintings.sharp, real.sharp)
+    return compared, lambda value: kid_in_words(value, floor, 0.0, of_blurred)
 
 
 def _sharp_and_coarse(images: Pixels, network: FeatureExtractor, progress: Progress) -> tuple[Tensor, Tensor]:

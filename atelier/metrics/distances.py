@@ -36,10 +36,7 @@ class QuickScores:
 
 
 class QuickPanel:
-    """Scores pictures against at most 240 training and 100 held-out paintings (n, H, W, 3), chosen by `seed`.
-
-    Raises AtelierError if there are fewer than two of either.
-    """
+    """Scores pictures against at most 240 training and 100 held-out paintings (n, H, W, 3), chosen by `seed`."""
 
     def __init__(self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0) -> None:
         check_counts(QUICK_PICTURES, len(training), len(held_out))
@@ -88,7 +85,10 @@ def kid(features_a: Tensor, features_b: Tensor) -> float:
     a, b = features_a.double(), features_b.double()
     if min(len(a), len(b)) < 2:
         raise ValueError("KID needs at least two vectors on each side")
-    within = [(_kernel_sum(x, x) - _kernel_diagonal_sum(x)) / (len(x) * (len(x) - 1)) for x in (a, b)]
+    within = []
+    for x in (a, b):
+        diagonal = float((x.square().sum(1) / x.shape[1] + 1).pow(3).sum())
+        within.append((_kernel_sum(x, x) - diagonal) / (len(x) * (len(x) - 1)))
     return sum(within) - 2 * _kernel_sum(a, b) / (len(a) * len(b))
 
 
@@ -98,10 +98,7 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def frechet(features_a: Tensor, features_b: Tensor) -> float:
-    """Fréchet distance between the normal distributions fitted to both sets (FID, arXiv 1706.08500).
-
-    |μa − μb|² + tr Σa + tr Σb − 2 tr √(Σa Σb). It falls as the sets grow.
-    """
+    """Fréchet distance of fitted normals (FID, arXiv 1706.08500): |μa − μb|² + tr Σa + tr Σb − 2 tr √(Σa Σb)."""
     means, factors = [], []
     for features in (features_a.double(), features_b.double()):
         mean = features.mean(0)
@@ -152,10 +149,6 @@ def rounded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:
     return float(sum(kernel(part, b).sum() for _, part in _blocks(a)))
-
-
-def _kernel_diagonal_sum(a: Tensor) -> float:
-    return float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum())
 
 
 def _blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:

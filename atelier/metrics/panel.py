@@ -2,18 +2,16 @@
 
 Most of these numbers depend on how many pictures are compared, so all are measured in groups of one size N: the number
 of held-out paintings, or of generated or training pictures if there are fewer, at most 240. Each group of N generated
-pictures is compared with the same N held-out paintings; the value is the mean over groups, the spread their standard
-deviation.
-
-The floor is the score of groups of N training paintings, which a perfect generator would reach. The yardsticks are the
-scores of training paintings that are blurred, that come from one half of the motifs only, or that pass for generated
-pictures although each is a copy of a training painting.
+pictures is compared with the same N held-out paintings; a metric is the mean over groups, with their deviation. The
+floor is the score of training paintings, which a perfect generator would reach. The yardsticks are those of training
+paintings that are blurred, that come from half of the motifs, or that are taken for generated ones, being copies.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -22,11 +20,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from atelier.data.dataset import PackedDataset
+from atelier.errors import AtelierError
 from atelier.metrics.distances import QuickScores, check_counts, nearest, quick_scores, random_rows, rounded
 from atelier.metrics.features import FEATURES_VERSION, FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.metrics.patches import PatchReference
+from atelier.networks import load_generator
+from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur_pictures
+from atelier.progress import Progress
 
 Rows = npt.NDArray[np.int64]
 MAX_GROUP = 240
@@ -117,17 +120,19 @@ def measure_quality(
     counts = (len(generated), len(training), len(held_out))
     check_counts(*counts)
     group = min(*counts, MAX_GROUP)
-    random = np.random.default_rng(seed)
-    panel = _Panel(training, held_out[random_rows(random, len(held_out), group)], mirror, random, seed, device)
+    panel = _Panel(training, held_out, group, mirror, seed, device)
     copies, values = panel.score_generated(generated)
     floors = [panel.score_training(rows) for rows in panel.groups(panel.sampled, MAX_FLOOR_GROUPS)]
 
     def metric(number: Callable[[_Group], float]) -> Metric:
-        ours, real = [number(group) for group in values], [number(group) for group in floors]
-        return Metric(fmean(ours), _deviation(ours), fmean(real), _deviation(real))
+        means_and_spreads: list[Any] = []
+        for groups in (values, floors):
+            found = [number(group) for group in groups]
+            means_and_spreads += [fmean(found), stdev(found) if len(found) > 1 else None]
+        return Metric(*means_and_spreads)
 
     quality = Quality(
-        **{name: metric(attrgetter(f"scores.{name}")) for name in SCORES},
+        **{name: metric(attrgetter(name)) for name in SCORES},
         swd_levels={
             side: metric(lambda group, level=level: group.swd_levels[level])  # type: ignore[misc]
             for level, side in enumerate(panel.levels_px)
@@ -141,6 +146,23 @@ def measure_quality(
     return quality, copies
 
 
+def paint_samples(
+    model: Path, dataset: PackedDataset, samples: int, seed: int, device: torch.device, progress: Progress
+) -> Pixels:
+    """Paint `samples` pictures (n, H, W, 3) with a model. Raises AtelierError for another size than the data's."""
+    generator, header = load_generator(model, device)
+    if header["resolution"] != dataset.resolution:
+        raise AtelierError(
+            f"{model} paints {header['resolution']} px, the dataset holds {dataset.resolution} px: compare models of "
+            "the data's size; `dvc repro train` trains one"
+        )
+    pieces = []
+    for piece in render_seed(generator, seed, samples):
+        pieces.append(piece)
+        progress.advance(len(piece))
+    return np.concatenate(pieces)
+
+
 def kid_in_words(value: float, floor: float, floor_spread: float, of_blurred: Mapping[float, float]) -> str:
     """Describe a KID by the blur, in pixels, of the training paintings that score the same.
 
@@ -149,24 +171,24 @@ def kid_in_words(value: float, floor: float, floor_spread: float, of_blurred: Ma
     real = floor + 2 * floor_spread
     if value <= real:
         return "as close as real paintings"
-    known: list[tuple[float, float]] = []
+    sigmas: list[float] = []
+    scores: list[float] = []
     for sigma_px, score in sorted(of_blurred.items()):
-        if score > max(real, 0.0, *(score for _, score in known)):  # a blur with a measurable effect
-            known.append((sigma_px, score))
-    if not known:
+        if score > max(real, 0.0, *scores):  # a blur with a measurable effect
+            sigmas.append(sigma_px)
+            scores.append(score)
+    if not scores:
         return "further off than real paintings"
-    if value < known[0][1]:
-        return f"closer than a painting blurred by {known[0][0]:g} px"
-    if value > known[-1][1]:
-        return f"further off than a painting blurred by {known[-1][0]:g} px"
-    sigmas, scores = zip(*known, strict=True)
+    if value < scores[0]:
+        return f"closer than a painting blurred by {sigmas[0]:g} px"
+    if value > scores[-1]:
+        return f"further off than a painting blurred by {sigmas[-1]:g} px"
     sigma_px = np.interp(math.log(value), np.log(scores), sigmas)
     return f"as far off as a painting blurred by {sigma_px:.1f} px"
 
 
 @dataclass(frozen=True)
-class _Group:
-    scores: Scores
+class _Group(Scores):
     swd_levels: tuple[float, ...]
 
 
@@ -174,16 +196,12 @@ class _Panel:
     """What is computed once about the paintings, and the scores of groups of pictures against them."""
 
     def __init__(
-        self,
-        training: Pixels,
-        held_out: Pixels,
-        mirror: bool,
-        random: np.random.Generator,
-        seed: int,
-        device: torch.device,
+        self, training: Pixels, held_out: Pixels, group: int, mirror: bool, seed: int, device: torch.device
     ) -> None:
+        random = np.random.default_rng(seed)
+        held_out = held_out[random_rows(random, len(held_out), group)]
         self._features = FeatureExtractor(device)
-        self._training, self._group = training, len(held_out)
+        self._training, self._group = training, group
         self.sampled = random.permutation(len(training))[: max(MAX_SAMPLED, self._group)]
         coarse = self._features(training, coarse=True)
         sharp = torch.zeros_like(coarse)  # computed for the sampled rows only
@@ -246,17 +264,12 @@ class _Panel:
         return self._space(*self._features.sharp_and_coarse(images))
 
     def _score(self, images: Pixels, features: FeatureSet, distances: Tensor) -> _Group:
-        """Score one group by its pictures, features and distances to the nearest training paintings."""
         quick = quick_scores(self._real, features)
         levels = self._patches.distances(images)
         memorisation = float(distances.median()) / self._unit
-        return _Group(Scores(**asdict(quick), swd=fmean(levels), memorisation=memorisation), levels)
+        return _Group(**asdict(quick), swd=fmean(levels), memorisation=memorisation, swd_levels=levels)
 
 
-def _mean(groups: Iterable[_Group]) -> Scores:
-    scores = [group.scores for group in groups]
-    return Scores(**{name: fmean(getattr(one, name) for one in scores) for name in SCORES})
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None
+def _mean(groups: Iterable[Scores]) -> Scores:
+    groups = list(groups)
+    return Scores(**{name: fmean(getattr(group, name) for group in groups) for name in SCORES})

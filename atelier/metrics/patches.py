@@ -6,7 +6,6 @@ generated pictures. Neither needs a network's weights.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -28,17 +27,10 @@ WIDEST_PX, COARSE_STEP_PX, FINE_STEP_PX = (3.0, 0.25, 0.05)  # the range of blur
 STOP_RATIO = 1.5  # the search stops at a blur this many times farther off than the nearest so far
 
 
-@dataclass(frozen=True)
-class Softness:
-    """Standard deviations of a Gaussian in pixels: of the generated pictures, and of held-out paintings."""
-
-    value: float
-    floor: float
-
-
-def softness(generated: Pixels, training: Pixels, held_out: Pixels, seed: int) -> Softness:
-    """The blur that makes training paintings most like generated pictures (n, H, W, 3), and like held-out ones."""
-    return Softness(_matching_blur_px(generated, training, seed), _matching_blur_px(held_out, training, seed))
+def softness(generated: Pixels, training: Pixels, held_out: Pixels, seed: int) -> dict[str, float]:
+    """The blur, σ in pixels, that makes training paintings most like generated pictures; floor: like held-out ones."""
+    value, floor = (_matching_blur_px(pictures, training, seed) for pictures in (generated, held_out))
+    return {"value": value, "floor": floor}
 
 
 class PatchReference:
@@ -94,30 +86,23 @@ def _patches(images: Pixels, seed: int) -> list[Tensor]:
     for start in range(0, len(images), batch):
         pixels = torch.from_numpy(np.array(images[start : start + batch]))
         for level, band in enumerate(_pyramid(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, len(pieces))):
-            pieces[level].append(_random_patches(band, generator))
+            places = torch.randint(band.shape[2] - PATCH_PX + 1, (2, len(band), PATCHES), generator=generator)
+            windows = band.unfold(2, PATCH_PX, 1).unfold(3, PATCH_PX, 1)
+            rows = torch.arange(len(band))[:, None]
+            pieces[level].append(windows[rows, :, places[0], places[1]].flatten(0, 1))
     return [torch.cat(level) for level in pieces]
 
 
 def _pyramid(images: Tensor, levels: int) -> Iterator[Tensor]:
     """The bands of a Laplacian pyramid, finest first; the last holds everything coarser."""
+    row = torch.tensor(BINOMIAL) / sum(BINOMIAL)
+    kernel = torch.outer(row, row).expand(3, 1, 5, 5)
     for _ in range(levels - 1):
-        coarse = _halve(images)
+        padded = functional.pad(images, (2, 2, 2, 2), mode="reflect")
+        coarse = functional.conv2d(padded, kernel, stride=2, groups=3)
         yield images - functional.interpolate(coarse, scale_factor=2, mode="bilinear")
         images = coarse
     yield images
-
-
-def _halve(images: Tensor) -> Tensor:
-    row = torch.tensor(BINOMIAL) / sum(BINOMIAL)
-    kernel = torch.outer(row, row).expand(3, 1, 5, 5)
-    return functional.conv2d(functional.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=3)
-
-
-def _random_patches(band: Tensor, generator: torch.Generator) -> Tensor:
-    places = torch.randint(band.shape[2] - PATCH_PX + 1, (2, len(band), PATCHES), generator=generator)
-    windows = band.unfold(2, PATCH_PX, 1).unfold(3, PATCH_PX, 1)
-    rows = torch.arange(len(band))[:, None]
-    return windows[rows, :, places[0], places[1]].flatten(0, 1)
 
 
 def _matching_blur_px(pictures: Pixels, sharp: Pixels, seed: int) -> float:
