@@ -20,25 +20,22 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from <malloc.h>
 
 
 def pick_device(wanted: str) -> tuple[torch.device, str]:
-    """Return the device for "auto", "cpu", "cuda" or "mps", and words for the log that say which it is and why.
-
-    Raises AtelierError where the machine has no such device.
-    """
+    """Return the device and, for the log, which it is and why. Raises AtelierError where the machine has none such."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    match wanted:
-        case "cuda" if not cuda:
-            raise AtelierError("the device is set to cuda, but torch finds no CUDA device: set it to auto or cpu")
-        case "mps" if not mps:
-            raise AtelierError("the device is set to mps, but torch finds no Apple GPU: set it to auto or cpu")
-        case "cuda":
-            return torch.device("cuda"), f"{_cuda_name()}, as asked"
-        case "mps" | "cpu":
-            return torch.device(wanted), f"{wanted}, as asked"
-    if cuda:
-        return torch.device("cuda"), f"{_cuda_name()}, since torch finds it"
-    if mps:
-        return torch.device("mps"), "mps (Apple GPU), since torch finds it and no CUDA device"
-    return torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads), since torch finds no GPU"
+    if wanted == "cuda" and not cuda:
+        raise AtelierError("the device is set to cuda, but torch finds no CUDA device: set it to auto or cpu")
+    if wanted == "mps" and not mps:
+        raise AtelierError("the device is set to mps, but torch finds no Apple GPU: set it to auto or cpu")
+    kind = ("cuda" if cuda else "mps" if mps else "cpu") if wanted == "auto" else wanted
+    name = f"cuda ({torch.cuda.get_device_name()})" if kind == "cuda" else kind
+    if wanted != "auto":
+        return torch.device(kind), f"{name}, as asked"
+    why = {
+        "cuda": f"{name}, since torch finds it",
+        "mps": "mps (Apple GPU), since torch finds it and no CUDA device",
+        "cpu": f"cpu ({torch.get_num_threads()} threads), since torch finds no GPU",
+    }
+    return torch.device(kind), why[kind]
 
 
 def pick_deterministic_device(wanted: str) -> tuple[torch.device, str]:
@@ -78,8 +75,7 @@ def machine_memory() -> int:
 def keep_freed_memory() -> None:
     """Make glibc's malloc keep freed memory for the rest of the process; without glibc, do nothing.
 
-    A training step frees and allocates the same megabytes again and again. Each time the kernel would fill them with
-    zeros, which takes a twentieth of a step on a CPU (bench/train.py).
+    Else the kernel would fill it with zeros at each step, a twentieth of a training step on a CPU (bench/train.py).
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -91,7 +87,3 @@ def keep_freed_memory() -> None:
 def versions() -> dict[str, str]:
     """Return the versions of Atelier and torch, as provenance records them."""
     return {"atelier": __version__, "torch": torch.__version__}
-
-
-def _cuda_name() -> str:
-    return f"cuda ({torch.cuda.get_device_name()})"

@@ -106,6 +106,7 @@ def check_processors() -> Iterator[Finding]:
     """Compute a matrix product on each GPU and report its memory; without a GPU, on the CPU."""
     if not torch.cuda.is_available():
         yield _try_product("CPU", torch.device("cpu"))
+        return
     for index in range(torch.cuda.device_count()):
         yield _try_product(f"GPU {index}", torch.device("cuda", index))
 

@@ -14,10 +14,7 @@ from typing import Any, Literal, TextIO, cast
 
 
 class AtelierError(Exception):
-    """A mistake or trouble whose message says what is wrong, where (file, key, line) and what to do.
-
-    Commands print the message without a traceback.
-    """
+    """A mistake or trouble that is shown without a traceback: what is wrong, where (file, key, line) and what to do."""
 
 
 class TransientError(AtelierError):
@@ -37,8 +34,7 @@ class Finding:
 def run_for_exit_code(work: Callable[[], int], resume_hint: str) -> int:
     """Run `work` and return its exit code, turning errors for people into messages on stderr.
 
-    Returns 1 after an AtelierError or an OSError, and 130 after Ctrl-C, with `resume_hint`, unless it is empty. Raises
-    SystemExit(143) on SIGTERM. All other exceptions pass.
+    Returns 1 after an AtelierError or an OSError, 130 after Ctrl-C, with `resume_hint`. SIGTERM raises SystemExit(143).
     """
     ignore_output_errors()
     signal.signal(signal.SIGTERM, exit_on_signal)
@@ -72,10 +68,7 @@ def describe_os_error(error: OSError) -> str | None:
 
 
 def ignore_output_errors(line_buffering: bool = False) -> None:
-    """Make printing never fail, whatever happens to the terminal or pipe and whatever characters it can show.
-
-    With `line_buffering` each line reaches a pipe at once.
-    """
+    """Make printing never fail, whatever happens to the terminal; with `line_buffering` each line is sent at once."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the parent process; a file that is opened later would get its number

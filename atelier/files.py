@@ -137,7 +137,6 @@ def _recover(path: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Wait for the lock on a directory and hold it during the block."""
     handle = _lock(directory)
     try:
         yield

@@ -32,10 +32,7 @@ STORED_NAME = re.compile(rf"({MODEL_NAME.pattern})-([0-9a-f]{{{HASH_DIGITS}}})")
 def start_path(init_from: str | None, network: Mapping[str, Any], source: str = "folder") -> Path | None:
     """Return the directory of the model that `train.init_from` means; None for random weights.
 
-    Args:
-        init_from: a path, `base` for the base model, `auto` for a base model where it fits, or None.
-        network: the `arch`, `resolution` and `settings` of the networks to train.
-        source: `scrape.source`. For `gallery`, `auto` is GALLERY_BASE_MODEL, for all others BASE_MODEL.
+    `auto` is the base model of `scrape.source`, where `network` (its arch, resolution and settings) is BASE_NETWORK.
     """
     if init_from == "auto":
         base = GALLERY_BASE_MODEL if source == "gallery" else BASE_MODEL
@@ -51,8 +48,8 @@ def named_path(init_from: str | None) -> Path | None:
 def store_model(folder: Path, name: str, fill: Callable[[Path], None]) -> Path:
     """Create a model directory in `folder`, call `fill` on it to write its files, and return its final path.
 
-    Where the same model exists already, its path is returned. Raises AtelierError where `name` does not match
-    MODEL_NAME, or where a directory of the final name has other content.
+    If the model exists already, its path is returned. Raises AtelierError if `name` does not match MODEL_NAME, or a
+    directory of the final name has other content.
     """
     if not MODEL_NAME.fullmatch(name):
         raise AtelierError(

@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 SHELLS = {"sh", "dash", "bash", "ash", "busybox", "zsh", "fish", "ksh", "mksh", "tcsh", "csh", "nu", "xonsh"}
@@ -69,15 +68,6 @@ def _parent_of(pid: int) -> int:
         return 0
 
 
-def _run_command(command: list[str], parent: int) -> NoReturn:
-    """Replace this process by `command`, which is killed when `parent` ends."""
-    if sys.platform == "linux":
-        die_with(parent)
-    else:
-        _fork_and_watch(parent)  # returns in the child process, which becomes the command
-    os.execv(command[0], command)
-
-
 def _fork_and_watch(parent: int) -> None:
     """Fork. The first process ends as its child ends; when `parent` has ended, it kills its process group.
 
@@ -104,4 +94,8 @@ def _fork_and_watch(parent: int) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background processes inherit an ignored SIGINT
-    _run_command(sys.argv[2:], int(sys.argv[1]))
+    if sys.platform == "linux":
+        die_with(int(sys.argv[1]))
+    else:
+        _fork_and_watch(int(sys.argv[1]))  # returns in the child process, which becomes the command
+    os.execv(sys.argv[2], sys.argv[2:])

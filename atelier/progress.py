@@ -55,7 +55,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._show(time.monotonic(), last=True)
+        self._show(last=True)
         if self._bars:
             self._bars.stop()
 
@@ -78,22 +78,22 @@ class Progress:
         """Set the count to `done`. Cheap enough to be called for each unit."""
         self.done = done
         self._note = note or self._note
-        self._show(time.monotonic())
+        self._show()
 
     def show_picture(self, picture: Path, scores: Sequence[Mapping[str, float]] = ()) -> None:
         """Put the path of a preview picture, and the scores measured so far, into the file."""
         self._picture, self._scores = picture.as_posix(), list(scores)
-        if self._path:
-            self._write_file(self._path)
+        self._write_file()
 
     def print_line(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         (self._bars.console if self._bars else self._console).print(text, markup=False)
 
-    def _show(self, now_s: float, last: bool = False) -> None:
-        if self._path and (last or now_s - self._last_file_s >= FILE_INTERVAL_S):
+    def _show(self, last: bool = False) -> None:
+        now_s = time.monotonic()
+        if last or now_s - self._last_file_s >= FILE_INTERVAL_S:
             self._last_file_s = now_s
-            self._write_file(self._path)
+            self._write_file()
         if self._bars:
             self._bars.update(self._task, completed=self.done, text=self._text(last))
         elif last or now_s - self._last_line_s >= LINE_INTERVAL_S:
@@ -101,21 +101,22 @@ class Progress:
             self.print_line(f"{self.stage}: {self._text(last)}")
 
     def _text(self, last: bool) -> str:
-        """Return the text beside the bar, which is also the text of a log line."""
         text = f"{self.done:,.10g}/{self.total:,.10g} {self.unit}, {self.rate:,.3g} {self.unit}/s"
         if self.rate and not last:
             left_s = max(self.total - self.done, 0) / self.rate
             text += f", ETA {int(left_s // 60)}:{int(left_s % 60):02d}"
         return f"{text}, {note}" if (note := str(self._note)) else text
 
-    def _write_file(self, path: Path) -> None:
+    def _write_file(self) -> None:
+        if not self._path:
+            return
         state = {
             "stage": self.stage, "done": self.done, "total": self.total,
             "unit": self.unit, "rate": round(self.rate, 4), "note": str(self._note), "picture": self._picture,
             "scores": self._scores,
         }  # fmt: skip
         # no fsync: a power cut may lose this file
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         with suppress(OSError):  # a full disk does not stop the work
             temporary.write_text(json.dumps(state))
-            temporary.replace(path)
+            temporary.replace(self._path)

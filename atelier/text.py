@@ -55,7 +55,6 @@ def unescape_csv_cell(text: str) -> str:
 
 
 def _is_formula(text: str) -> bool:
-    """Return whether a spreadsheet may read this text as a formula."""
     return text.startswith("\t") or text.lstrip().startswith(("=", "+", "-", "@"))
 
 

@@ -1,11 +1,10 @@
 """Stage augment: pack the downloaded pictures into the training set."""
 
 import os
-from collections.abc import Mapping
 
 from atelier.data.catalog import read_downloads, read_table
 from atelier.data.dataset import INDEX_SCHEMA, read_placements, write_placements
-from atelier.data.duplicates import LookAlike, downloaded_pictures, find_look_alikes
+from atelier.data.duplicates import downloaded_pictures, find_look_alikes
 from atelier.data.pack import write_dataset
 from atelier.data.shards import read_shards
 from atelier.errors import counted
@@ -20,7 +19,10 @@ def run(stage: Stage) -> str:
     section = stage.params.augment
     arrived = downloaded_pictures(read_downloads(DOWNLOADS))
     alike = find_look_alikes(arrived) if section.near_duplicates == "exclude" else {}
-    _print_left_out(alike)
+    for id in sorted(alike)[:MAX_NAMED_LOOK_ALIKES]:
+        print(f"left out: {id} looks like {alike[id].id}, {alike[id].bits} bits apart")
+    if len(alike) > MAX_NAMED_LOOK_ALIKES:
+        print(f"left out: {len(alike) - MAX_NAMED_LOOK_ALIKES:,} more; data/downloads.parquet names them all")
     # one file for each share, so that a change of augment.held_out makes a new split
     placements = stage.state / f"split-{section.held_out:g}.parquet"
     placed = read_placements(placements)
@@ -49,13 +51,6 @@ def run(stage: Stage) -> str:
         f"{f'; {len(alike):,} left out that look like others' if alike else ''}"
         f"{f'; {left_out:,} too small for this resolution' if left_out else ''}"
     )
-
-
-def _print_left_out(alike: Mapping[str, LookAlike]) -> None:
-    for id in sorted(alike)[:MAX_NAMED_LOOK_ALIKES]:
-        print(f"left out: {id} looks like {alike[id].id}, {alike[id].bits} bits apart")
-    if len(alike) > MAX_NAMED_LOOK_ALIKES:
-        print(f"left out: {len(alike) - MAX_NAMED_LOOK_ALIKES:,} more; data/downloads.parquet names them all")
 
 
 if __name__ == "__main__":

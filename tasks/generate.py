@@ -55,10 +55,7 @@ def run(stage: Stage) -> str:
 def _indices(
     params: Generate, generator: FieldGenerator, device: torch.device
 ) -> tuple[Iterable[int], PickFacts | None]:
-    """The indices of the pictures to write, 0 to count − 1 or the best of each group, and the provenance of the choice.
-
-    Raises AtelierError at once if there is no discriminator to pick by.
-    """
+    """The indices of the pictures to write, in order, and what the provenance says of their choice."""
     if params.pick is None:
         return range(params.count), None
     judge, pick = Judge(DISCRIMINATOR, device), Pick.parse(params.pick)

@@ -41,10 +41,7 @@ class Inputs:
 
     @classmethod
     def read(cls, stage: str, root: Path = Path()) -> Self:
-        """Read the inputs of `stage`; if dvc.yaml does not have it, the section of that name in params.yaml.
-
-        Raises AtelierError if dvc.yaml or a parameter file is not YAML.
-        """
+        """Read the inputs of `stage`; if dvc.yaml does not have it, the section of that name in params.yaml."""
         declared = _at(_load(root / DVC_YAML), f"stages.{stage}")
         if not isinstance(declared, Mapping):
             declared = {}

@@ -61,7 +61,8 @@ def run(stage: Stage) -> str:
 
 
 def _read_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, SourceWorks]:
-    query = _query(wikiart)
+    kinds: tuple[Literal["genre", "style", "artist"], ...] = ("genre", "style", "artist")
+    (query,) = (Query(kind, slug) for kind in kinds if (slug := getattr(wikiart, kind)))  # the schema allows one
     if query.kind != "artist" and (hint := unknown_slug(query.kind, query.slug)):
         _print(f"{hint}; asking all the same")
     # a budget counts over all runs with the same list and snapshot
@@ -92,13 +93,6 @@ def _read_wikiart(stage: Stage, wikiart: WikiArt, snapshot: str) -> tuple[str, S
         )
     _print(f"{counted(budget.spent - before, 'request')} in this run, {budget.spent:,} for this question in all")
     return f"the {query.kind} {query.slug} at {wikiart.base_url}", found
-
-
-def _query(wikiart: WikiArt) -> Query:
-    """The one list named in params.yaml; the schema has checked that it is one."""
-    kinds: tuple[Literal["genre", "style", "artist"], ...] = ("genre", "style", "artist")
-    (query,) = (Query(kind, slug) for kind in kinds if (slug := getattr(wikiart, kind)))
-    return query
 
 
 def _read_gallery(stage: Stage, gallery: Gallery) -> tuple[str, SourceWorks]:

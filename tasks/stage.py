@@ -75,7 +75,9 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
             print(f"{name}: {PARAMS} leaves {', '.join(left_out)} to the default; write it there if it is to stay")
         for folder in (PROGRESS, EXECUTED):  # fails now rather than after hours of work
             _writable(folder)
-        _copy_lock_file()
+        if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
+            # flows.repo.locks restores it: a DVC process that is killed while it writes it in place leaves half of it
+            write_bytes(LOCK_FILE_COPY, LOCK_FILE.read_bytes())
         summary = work(stage)
         stage.refuse_changed()
         for act in stage.after_success:
@@ -108,17 +110,7 @@ def _writable(folder: Path) -> Path:
         ) from None
 
 
-def _copy_lock_file() -> None:
-    """Copy dvc.lock to `.atelier/dvc.lock`, from which flows.repo.locks restores it.
-
-    DVC writes dvc.lock in place, so a DVC process that is killed meanwhile leaves half of it.
-    """
-    if "DVC_STAGE" in os.environ and LOCK_FILE.is_file():
-        write_bytes(LOCK_FILE_COPY, LOCK_FILE.read_bytes())
-
-
 def _fail(name: str, message: str, status: int) -> NoReturn:
-    """Print a message, record it for a flow that runs this stage, and exit."""
     print(f"{name}: {message}", file=sys.stderr)
     record_failure(name, message)
     sys.exit(status)

@@ -47,7 +47,10 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     precision, why = pick_precision(params.precision, device)
     print(f"train: computes in {precision}, {why}")
     plan = training_plan(params, dataset.resolution, precision)
-    print_other_settings(params, plan)
+    others = {name: own for name, own in recipe_for(params, plan.network).items() if getattr(plan, name) != own}
+    if others:
+        words = ", ".join(f"{name} {getattr(plan, name)} ({own})" for name, own in others.items())
+        print(f"train: {params.arch}, with other settings than its own (which auto gives): {words}")
     dataset_sha256 = digest_tree(DATASET)
     path = start_path(params.init_from, asdict(plan.network), stage.params.scrape.source)
     start = open_start(path, plan.network) if path else None
@@ -119,17 +122,6 @@ def state_key(
         "train.init_from": start and start.lineage,
         DATASET.as_posix(): dataset_sha256,
     }
-
-
-def print_other_settings(params: Train, plan: TrainingPlan) -> None:
-    """Print which settings differ from the architecture's recipe."""
-    others = [
-        f"{name} {getattr(plan, name)} ({value})"
-        for name, value in recipe_for(params, plan.network).items()
-        if getattr(plan, name) != value
-    ]
-    if others:
-        print(f"train: {params.arch}, with other settings than its own (which auto gives): {', '.join(others)}")
 
 
 def out_of_memory(params: Train, device: torch.device, processes: int, micro_batch: int) -> str:

@@ -180,7 +180,7 @@ def _line_of(document: Any, keys: Keys) -> int:
     line = 0
     with suppress(KeyError, TypeError, IndexError, AttributeError):  # a key merged in by << keeps the section's line
         for key in keys:
-            line = (document.lc.item(key) if isinstance(document, list) else document.lc.key(key))[0]
+            line = getattr(document.lc, "item" if isinstance(document, list) else "key")(key)[0]
             document = document[key]
     return line + 1
 
