@@ -52,6 +52,7 @@ LONGEST = (
     "test_served_nights.py",
     "test_kills.py",
     "test_reproduce.py",
+    "test_docs_commands.py",
     "test_train_several.py",
     "test_explore.py",
 )

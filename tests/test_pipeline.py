@@ -10,58 +10,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 
 from atelier.provenance import facts
-
-ROOT = Path(__file__).parents[1]
-SMALL = {
-    "scrape": {"gallery": {"works": 24, "size_px": 160}},
-    "augment": {"resolution": 32},
-    "train": {
-        "kimg": 0.2,
-        "batch": 8,
-        "snapshot_kimg": 0.2,
-        "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4},
-    },
-    "evaluate": {"samples": 32},
-    "generate": {"count": 3},
-    "train_upscaler": {"steps": 3, "features": 8, "blocks": 2, "patch_px": 16},
-}
+from tests.clones import SMALL, clone_here, edit
 
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this repository's files, as a clone would have them, with small params."""
+    """A clone of this repository, with small params."""
     studio = tmp_path_factory.mktemp("studio")
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (studio / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, studio / name)
-    subprocess.run(["git", "init", "-q"], cwd=studio, check=True)
-    subprocess.run(["git", "add", "-A"], cwd=studio, check=True)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    subprocess.run(["git", *identity, "commit", "-qm", "a clone"], cwd=studio, check=True)
+    clone_here(studio)
     edit(studio, SMALL)
     return studio
-
-
-def edit(studio: Path, changes: dict[str, dict]) -> None:
-    """Change values of params.yaml in place, comments and all."""
-
-    def merge(node: dict, changes: dict) -> None:
-        for key, value in changes.items():
-            if isinstance(value, dict):
-                merge(node[key], value)
-            else:
-                node[key] = value
-
-    yaml = YAML()
-    document = yaml.load(studio / "params.yaml")
-    merge(document, changes)
-    yaml.dump(document, studio / "params.yaml")
 
 
 def repro(studio: Path) -> tuple[set[str], subprocess.CompletedProcess[str]]:
