@@ -142,7 +142,6 @@ def _trouble() -> tuple[str, str]:
 
 
 def _use(url: str) -> None:
-    """Make Prefect in this process and its children use the server at `url`, without a proxy."""
     os.environ.update(work_tree.past_proxies(os.environ))
     os.environ["PREFECT_API_URL"] = url
     refresh_global_settings_context()

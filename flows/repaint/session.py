@@ -175,7 +175,6 @@ class Session:
 
 
 def _not_tried(versions: Versions) -> Iterator[str]:
-    """Sentences about the versions of the code that were not tried."""
     if versions.untrusted:
         names = ", ".join(f"commit {commit}" for commit in versions.untrusted[:3])
         yield (

@@ -84,7 +84,6 @@ def judge(picture: Picture, answer: Answer, painted: Samples) -> Verdict:
 
 
 def _judge_file(picture: Picture, painted: Samples) -> Verdict:
-    """The verdict if the recipe paints the recorded pixels."""
     own, recorded = picture.pixels, picture.recorded_pixels
     if own is None:
         return Verdict("damaged", picture.damage, final=True)
@@ -112,7 +111,6 @@ def _differing_step(picture: Picture, answer: Answer) -> str:
 
 
 def _differing_versions(picture: Picture, answer: Answer) -> str:
-    """Which software versions differ, as a possible reason."""
     made, now = picture.provenance, answer.software
     then = made.print.upscale.software if made.print else made.software
     pairs = (("Atelier", then.atelier, now.atelier), ("torch", then.torch, now.torch))

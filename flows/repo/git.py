@@ -8,8 +8,7 @@ from pathlib import Path
 from atelier.errors import AtelierError
 from flows.runtime import work_tree
 
-# hooks are for commits of a person, not for those of a flow
-NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")  # hooks are for commits of a person, not for those of a flow
 
 SET_IDENTITY = (
     "`git config --global user.name You` and `git config --global user.email you@example.org`; for containers, which "

@@ -205,7 +205,6 @@ def _is_unreachable(error: BaseException) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """Return the HTTP status of an exception, from any of the attributes in which libraries keep it."""
     response = getattr(error, "response", None)
     metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
     values = (metadata.get("HTTPStatusCode"), *(getattr(error, key, None) for key in ("status_code", "status", "code")))

@@ -28,6 +28,7 @@ from flows.repo.operations import Lines, OperationError, Watcher, stage_failure
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+    from dvc.stage import Stage
 
 WAITS_S = (1.0, 1.0, 2.0, 3.0, 5.0)  # between attempts at a stage that another process holds; the last repeats
 TRIAL_TARGETS = ("evaluate", "generate")  # a trial makes no prints: only an adopted experiment needs them
@@ -55,13 +56,9 @@ def plan(targets: Sequence[str], say: Callable[[str], None], root: Path = Path()
 
     for _ in _attempts(root, "dvc status", say):
         with suppress(LockError), open_repo(root) as repo, lock_repo(repo):  # one lock for all stages
-            graph = repo.index.graph
             # a .dvc file is data and no stage
             stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
-            needs = {
-                name: {need.addressing for need in graph.successors(stage)} & stages.keys()
-                for name, stage in stages.items()
-            }
+            needs = {name: _needs(stage, repo.index.outs_trie) & stages.keys() for name, stage in stages.items()}
             order = _with_needs(targets or list(needs), needs)
             return [PlannedStage(name, tuple(sorted(needs[name])), bool(stages[name].status())) for name in order]
     raise AssertionError("attempts have no end")
@@ -193,6 +190,14 @@ def _attempts(root: Path, what: str, say: Callable[[str], None]) -> Iterator[Non
         time.sleep(wait_s)
 
 
+def _needs(stage: "Stage", outs: Any) -> set[str]:
+    """The stages whose outputs a stage depends on: DVC's graph without networkx, which takes long to load."""
+    keys = [dep.fs.parts(dep.fs_path) for dep in stage.deps if hasattr(dep, "fs")]
+    found = [node.value for key in keys for node in outs.prefixes(key)]
+    found += [out for key in keys if outs.has_subtrie(key) for out in outs.values(prefix=key)]
+    return {out.stage.addressing for out in found}
+
+
 def _with_needs(targets: Sequence[str], needs: dict[str, set[str]]) -> list[str]:
     """Return the targets and all stages that they need, each after its needs, otherwise in the order of `needs`."""
     wanted: set[str] = set()
@@ -208,5 +213,8 @@ def _with_needs(targets: Sequence[str], needs: dict[str, set[str]]) -> list[str]
             queue.extend(needs[name])
     order: list[str] = []
     while left := [name for name in needs if name in wanted and name not in order]:
-        order.append(next(name for name in left if needs[name] <= set(order)))  # DVC has refused cycles by then
+        ready = [name for name in left if needs[name] <= set(order)]
+        if not ready:
+            raise AtelierError(f"dvc.yaml has a cycle among {', '.join(left)}: remove one of their dependencies")
+        order.append(ready[0])
     return order

@@ -293,7 +293,6 @@ def _is_whole(name: str, path: Path, say: Callable[[str], None]) -> bool:
 
 
 def _operate(operation: str, root: Path, say: Callable[[str], None] | None = None, **arguments: Any) -> Any:
-    """Run a DVC operation in a child process. Raises OperationError, which names the operation."""
     try:
         return operations.run(operation, root=root, watcher=Lines(say), **arguments)
     except OperationError as error:

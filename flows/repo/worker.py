@@ -138,7 +138,6 @@ def _reproduce(repo: Repo, work: _Work, targets: list[str]) -> str:
 
 
 def _experiment(repo: Repo, work: _Work, name: str, targets: list[str]) -> None:
-    """Reproduce the targets and what they need in the work tree, and save it as an experiment."""
     logging.getLogger("dvc.dvcfile").setLevel(logging.WARNING)  # each update of dvc.lock
     logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)  # each output that is still to be made
     repo.experiments.run(name=name, targets=targets)
