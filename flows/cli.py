@@ -7,7 +7,7 @@ import typer
 
 from atelier import __version__
 from atelier.errors import run_for_exit_code
-from flows.commands import explore, ledger, models, nightly, paintings, reproduce, walk
+from flows.commands import models, paintings, pictures, training
 from flows.runtime import work_tree
 
 app = typer.Typer(
@@ -48,11 +48,9 @@ def doctor() -> None:
 
 app.add_typer(paintings.app)
 app.add_typer(models.app)
-app.add_typer(reproduce.app)
-app.add_typer(ledger.app)
-app.add_typer(walk.app)
-app.add_typer(explore.app, name="explore")
-app.add_typer(nightly.app, name="nightly")
+app.add_typer(pictures.app)
+app.add_typer(training.explore_app, name="explore")
+app.add_typer(training.nightly_app, name="nightly")
 
 
 def main() -> None:

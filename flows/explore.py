@@ -19,10 +19,9 @@ from flows.orchestration import server
 from flows.orchestration.run_page import RunPage, StageFollower
 from flows.orchestration.stage_tasks import OUT_OF_REACH
 from flows.runtime import process, work_tree
-from flows.trials import sheet
-from flows.trials.record import Exploration, Request, exploration_names
+from flows.trials.record import Exploration, count_endings, draw_sheet, exploration_names, sheet_rows
 from flows.trials.run import TrialRunner
-from flows.trials.search_space import described
+from flows.trials.search_space import Request, described
 
 STOPPED = "Stopped"  # the state of a trial that failed for a reason that no other settings would change
 
@@ -63,10 +62,10 @@ def explore(name: str, runner: TrialRunner) -> State:
             message = state.message or "it ended without a word"
             stopped = state.name in (STOPPED, OUT_OF_REACH)
             return Failed(message=message if stopped else f"{experiment}: {message}")
-        if trials := sheet.draw(exploration):
+        if trials := draw_sheet(exploration):
             page.picture("sheet", exploration.sheet, f"{len(trials)} trials, the best {exploration.by} first")
-            page.table("trials", sheet.rows(exploration, trials))
-    sheet.draw(exploration)
+            page.table("trials", sheet_rows(exploration, trials))
+    draw_sheet(exploration)
     return _final_state(runner)
 
 
@@ -81,29 +80,25 @@ def run_trial(runner: TrialRunner, number: int, changes: Mapping[str, Any]) -> S
         return Failed(name=OUT_OF_REACH, message=str(error))
     except AtelierError as error:  # expected: a sentence without a traceback
         return Failed(name=STOPPED, message=str(error))
-    match trial.ending:
-        case "completed":
-            by = runner.exploration.by
-            return Completed(message=f"{by} {trial.scores[by]:.6g}")
-        case "pruned":
-            return Completed(name="Pruned", message=trial.said)
-        case "failed":
-            return Failed(message=trial.said)
+    if trial.ending == "failed":
+        return Failed(message=trial.said)
+    if trial.ending == "pruned":
+        return Completed(name="Pruned", message=trial.said)
+    by = runner.exploration.by
+    return Completed(message=f"{by} {trial.scores[by]:.6g}")
 
 
 def _final_state(runner: TrialRunner) -> State:
     """The flow's final state: Failed if a trial of this run failed, or if there is no completed trial."""
     exploration = runner.exploration
     trials = exploration.trials()
-    endings = [trial.ending for trial in trials]
-    counts = ", ".join(f"{endings.count(ending)} {ending}" for ending in dict.fromkeys(endings))
     failed = [trial for trial in runner.ended if trial.ending == "failed"]
     reasons = "".join(f"\n{exploration.experiment(trial.number)} failed: {trial.said}" for trial in failed)
     if not trials:
         return Failed(message="no trial was run")
-    if "completed" not in endings:
-        return Failed(message=f"{counts}{reasons or f': {trials[0].said}'}")
-    best = trials[0]
+    best, counts = trials[0], count_endings(trials)
+    if best.ending != "completed":
+        return Failed(message=f"{counts}{reasons or f': {best.said}'}")
     name = exploration.experiment(best.number)
     message = (
         f"{counts}; the best {exploration.by}, {best.scores[exploration.by]:.4g}, is {name} "

@@ -26,7 +26,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest, write_bytes
 from atelier.metrics.comparison import Comparison
 from atelier.paths import CONTACT_SHEET, COVERAGE, DATASET, DOWNLOADS, GENERATOR, MODEL, NIGHT, PARAMS
-from atelier.settings.edit import Change
+from atelier.settings.edit import Change, edit_params
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from flows.clones import night_clone
@@ -61,14 +61,9 @@ def run_name() -> str:
 
 
 @flow(
-    name="nightly",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_completion=[notify],
-    on_failure=[notify],
-    on_cancellation=[notify],
-    on_crashed=[notify],
-)
+    name="nightly", flow_run_name=run_name, persist_result=False,
+    on_completion=[notify], on_failure=[notify], on_cancellation=[notify], on_crashed=[notify],
+)  # fmt: skip
 def nightly(night: date | None = None) -> State:
     """Promote a better model, or keep the champion and say why. `night` defaults to the date of the scheduled start.
 
@@ -103,8 +98,7 @@ def _night(user: Path, night: date) -> tuple[Outcome, str]:
         logger.warning("not committed, so no part of this night: %s", ", ".join(clone.uncommitted))
     with contextlib.chdir(clone.root), work_tree.only_flow():
         before = champion.load_champion(clone, logger.info)
-        settings = champion.night_params(load_params(PARAMS), before, night.isoformat())
-        changes = night_clone.set_params(clone, settings)
+        changes = edit_params(PARAMS, champion.night_params(load_params(PARAMS), before, night.isoformat()))
         challenge = _Challenge(clone, before, night, load_params(PARAMS), logger)
         outcome, message = challenge.run()
         incomplete = _try_to_report(lambda: challenge.report(outcome, message, changes))
@@ -133,10 +127,7 @@ class _Challenge:
         old = self._champion
         self._run_stages("train")  # and before it the harvest: scrape, download, augment
         if old and digest(GENERATOR) == old.generator_sha256:
-            return (
-                "Nothing new",
-                f"v{old.version} stays: the same paintings, settings and code make its bytes",
-            )
+            return "Nothing new", f"v{old.version} stays: the same paintings, settings and code make its bytes"
         self._run_stages("evaluate")
         reason = self._compare()
         if reason is None:
@@ -158,12 +149,8 @@ class _Challenge:
         old, new = champion.read_model(self._champion.path), champion.read_model(MODEL)
         if not new.is_comparable(old):
             return f"{new.arch} of {new.resolution} px follows {old.arch} of {old.resolution} px, uncompared"
-        state = compare(
-            self._champion.path / model_store.GENERATOR_FILE,
-            self._params,
-            wait_for=self._pipeline.leaves,
-            return_state=True,
-        )
+        generator = self._champion.path / model_store.GENERATOR_FILE
+        state = compare(generator, self._params, wait_for=self._pipeline.leaves, return_state=True)
         self._comparison = comparison = _result(Comparison, state)
         if SHEET.is_file():
             self._page.picture("champion-and-challenger", SHEET, comparison.short)
@@ -173,19 +160,25 @@ class _Challenge:
     def report(self, outcome: Outcome, message: str, changes: Sequence[Change]) -> None:
         """Show the stages' table, the report and the pictures on the run page; write the report into the clone."""
         self._pipeline.show(self._page)
-        report = Report(
+        promotion = self._promotion
+        places = {"the night's tree": str(self._clone.root)}
+        if promotion:
+            places |= {"tag": promotion.tag, "commit": promotion.commit, "branch": self._clone.branch}
+            places["data"] = promotion.pushed or "on this machine, for no DVC remote is set"
+            places["to take it over"] = f"git merge {promotion.tag} && dvc checkout"
+        text = Report(
             night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=self._harvest(),
             changes=changes, champion=f"v{self._champion.version}" if self._champion else None,
-            comparison=self._comparison, places=self._places(), uncommitted=self._clone.uncommitted,
-        )  # fmt: skip
-        write_bytes(REPORT, report.markdown().encode())
-        self._page.markdown("night", report.markdown())
+            comparison=self._comparison, places=places, uncommitted=self._clone.uncommitted,
+        ).markdown()  # fmt: skip
+        write_bytes(REPORT, text.encode())
+        self._page.markdown("night", text)
         self._page.link("report", REPORT, "the same report as a file")
-        if self._promotion:
-            self._page.link("champion", GENERATOR, f"the generator of {self._promotion.tag}")
+        if promotion:
+            self._page.link("champion", GENERATOR, f"the generator of {promotion.tag}")
             if CONTACT_SHEET.is_file():
-                self._page.picture("artworks", CONTACT_SHEET, f"artworks of {self._promotion.tag}")
-                self._page.link("contact-sheet", CONTACT_SHEET, f"artworks of {self._promotion.tag}")
+                self._page.picture("artworks", CONTACT_SHEET, f"artworks of {promotion.tag}")
+                self._page.link("contact-sheet", CONTACT_SHEET, f"artworks of {promotion.tag}")
 
     def _harvest(self) -> Harvest:
         """Count what the stages before the training collected."""
@@ -196,19 +189,6 @@ class _Challenge:
             catalog["found"], arrived, dataset["train"], dataset["held_out"],
             self._champion.paintings if self._champion else None, catalog.get("incomplete_because", ()),
         )  # fmt: skip
-
-    def _places(self) -> dict[str, str]:
-        """Where the night's results are, for the report."""
-        places = {"the night's tree": str(self._clone.root)}
-        if self._promotion:
-            places |= {
-                "tag": self._promotion.tag,
-                "commit": self._promotion.commit,
-                "branch": self._clone.branch,
-            }
-            places["data"] = self._promotion.pushed or "on this machine, for no DVC remote is set"
-            places["to take it over"] = f"git merge {self._promotion.tag} && dvc checkout"
-        return places
 
 
 @task(task_run_name="compare", cache_policy=NO_CACHE, persist_result=False)
@@ -236,13 +216,9 @@ def compare(champion_generator: Path, params: Params) -> State:
 
 
 @task(
-    task_run_name="promote",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=is_retried,
-)
+    task_run_name="promote", cache_policy=NO_CACHE, persist_result=False, retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S), retry_condition_fn=is_retried,
+)  # fmt: skip
 def promote(clone: Clone, before: Champion | None, night: date, reason: str) -> State:
     """Make the challenger the champion: push its bytes, a commit and a tag together."""
     try:
@@ -258,12 +234,11 @@ def _try_to_report(write: Callable[[], None]) -> str:
     """Call `write`. If it fails, log why and return a clause that says so: the night's outcome does not change."""
     try:
         write()
-    except (AtelierError, OSError) as error:
-        get_run_logger().warning("the night's report is incomplete: %s", in_words(error))
-        return f"; its report is incomplete: {in_words(error)}"
     except Exception as error:  # noqa: BLE001  (a promotion that has happened stays one, whatever the report raises)
-        get_run_logger().warning("the night's report is incomplete", exc_info=True)
-        return f"; its report is incomplete: {type(error).__name__}: {error}"
+        expected = isinstance(error, (AtelierError, OSError))
+        why = in_words(error) if expected else f"{type(error).__name__}: {error}"
+        get_run_logger().warning("the night's report is incomplete: %s", why, exc_info=not expected)
+        return f"; its report is incomplete: {why}"
     return ""
 
 

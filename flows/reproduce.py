@@ -17,14 +17,14 @@ from pathlib import Path
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.paths import REPRODUCE, REPRODUCED
 from flows.orchestration.without_prefect import may_be_configured
-from flows.records.networks import Networks
+from flows.records.history import Networks
 from flows.repaint import job
 from flows.repaint.job import Workspace
 from flows.repaint.picture import OutputFolder, Picture, read_pictures
 from flows.repaint.session import Changes, Session, paint_variations
 from flows.repaint.verdict import Outcome, Report
 from flows.runtime import process, work_tree
-from flows.runtime.process import in_words
+from flows.runtime.process import in_words, print_error
 
 NOT_ALL = "Not all reproduced"  # the state of a flow that painted every picture, not all of them as they were
 
@@ -51,20 +51,17 @@ def main(request: Request) -> int:
 
 
 def _reproduce(request: Request) -> int:
-    here = Path.cwd()
-    work_tree.enter()
+    here = work_tree.enter()
     out = here / request.out if request.out else None
     if out and out.exists() and not out.is_dir():
         raise AtelierError(f"--out {request.out} is a file: name a folder, which is made where there is none")
 
     with contextlib.redirect_stdout(sys.stderr):  # the ledger shows its progress on stdout
-        read = read_pictures({str(file): here / file for file in request.files}, _log)
+        read = read_pictures({str(file): here / file for file in request.files}, print_error)
     report = Report(request.as_json, read)
-    pictures: list[Picture] = []
+    pictures = [picture for picture in read.values() if isinstance(picture, Picture)]
     for name, picture in read.items():
-        if isinstance(picture, Picture):
-            pictures.append(picture)
-        else:
+        if not isinstance(picture, Picture):
             report.add_refusal(name, picture)
 
     if pictures:
@@ -78,21 +75,30 @@ def _reproduce(request: Request) -> int:
 
 def _paint(request: Request, pictures: Sequence[Picture], output: OutputFolder, report: Report) -> None:
     """Find the models and paint all pictures. Every picture has a verdict in `report` afterwards."""
-    paint_all = _paint_all_in_flow if _server_is_used() else _paint_all
+    paint_all = _paint_all
+    if may_be_configured():
+        from flows.orchestration import server  # imports Prefect
+
+        if server.running() is not None:  # raises AtelierError if it cannot be used
+            paint_all = _paint_all_in_flow
     root = Path.cwd()
-    networks = Networks(root, _log)
+    networks = Networks(root, print_error)
     networks.find(set().union(*(job.network_keys(picture.provenance) for picture in pictures)))
     REPRODUCE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=REPRODUCE) as scratch:
-        workspace = Workspace(root, root / scratch, networks, output, request.device, _log)
-        sessions = [Session(workspace, group) for group in _by_model(pictures)]
+        workspace = Workspace(root, root / scratch, networks, output, request.device, print_error)
+        by_model: dict[tuple[str, str], list[Picture]] = {}
+        for picture in pictures:
+            model = picture.provenance.model
+            by_model.setdefault((model.md5, model.sha256), []).append(picture)
+        sessions = [Session(workspace, group) for group in by_model.values()]
         with sessions[0].started():
             try:
                 failure = paint_all(sessions, request.changes, report)
             except AtelierError as error:
                 failure = str(error)
             if failure:
-                _log(failure)
+                print_error(failure)
             report.refuse_rest(failure or "the command ended before it was painted")
     job.remove_murals(root)
 
@@ -104,16 +110,7 @@ def _explain(pictures: Sequence[Picture], output: OutputFolder, report: Report) 
     for picture in pictures:
         name = f"{picture.path.stem}-paintings"
         write = functools.partial(output.write_csv, name) if output.keeps_all else None
-        report.add_lineage(picture, lineage.explain(picture.provenance, _log, keep=write))
-
-
-def _by_model(pictures: Sequence[Picture]) -> list[list[Picture]]:
-    """The pictures in groups of one model each, in the order in which they were named."""
-    groups: dict[tuple[str, str], list[Picture]] = {}
-    for picture in pictures:
-        model = picture.provenance.model
-        groups.setdefault((model.md5, model.sha256), []).append(picture)
-    return list(groups.values())
+        report.add_lineage(picture, lineage.explain(picture.provenance, print_error, keep=write))
 
 
 def _paint_all(sessions: Sequence[Session], changes: Changes | None, report: Report) -> str:
@@ -157,15 +154,6 @@ def paint_model(session: Session, changes: Changes | None, report: Report) -> bo
     return all(outcome.verdict.reproduced for outcome in outcomes)
 
 
-def _server_is_used() -> bool:
-    """Whether a Prefect server is configured or runs for this studio. Raises AtelierError if it cannot be used."""
-    if not may_be_configured():
-        return False
-    from flows.orchestration import server  # imports Prefect
-
-    return server.running() is not None
-
-
 def _paint_all_in_flow(sessions: Sequence[Session], changes: Changes | None, report: Report) -> str:
     """Do the same as `_paint_all` in a Prefect flow with one task per model. Imports Prefect."""
     from prefect import flow, get_run_logger, task
@@ -190,8 +178,8 @@ def _paint_all_in_flow(sessions: Sequence[Session], changes: Changes | None, rep
         for session in sessions:  # called, not submitted: in the main thread Ctrl-C and SIGTERM stop the painting
             named = paint_again.with_options(name=f"model {session.model.md5[:8]}")
             states.append(named(session, return_state=True))
-        failures = [state.message or "a model's pictures failed" for state in states if not state.is_completed()]
-        failure = "; ".join(failures)
+        failed = [state for state in states if not state.is_completed()]
+        failure = "; ".join(state.message or "a model's pictures failed" for state in failed)
         if failure:
             report.refuse_rest(failure)
         RunPage(get_run_logger()).table("pictures", report.rows)
@@ -202,7 +190,3 @@ def _paint_all_in_flow(sessions: Sequence[Session], changes: Changes | None, rep
     with process.server_needed("the same command begins anew"):
         state = reproduce(return_state=True)
     return "" if state.is_completed() else state.message or "the flow failed"
-
-
-def _log(sentence: str) -> None:
-    print(sentence, file=sys.stderr)

@@ -33,8 +33,8 @@ def _run(targets: Sequence[str]) -> int:
     from flows.orchestration.without_prefect import StageRow, may_be_configured, print_table, summary
     from flows.repo import locks, stages
 
-    locks.mend(Path(), _print_error)
-    plan = stages.plan(targets, _print_error)
+    locks.mend(Path(), process.print_error)
+    plan = stages.plan(targets, process.print_error)
     if not plan:
         raise AtelierError("dvc.yaml has no stages: take it from git, `git checkout dvc.yaml`")
     names = [stage.name for stage in plan]
@@ -54,12 +54,8 @@ def _run(targets: Sequence[str]) -> int:
         state = studio(plan, return_state=True)
     if state.is_completed():
         return 0
-    print(state.message, file=sys.stderr)
+    process.print_error(state.message)
     return 1
-
-
-def _print_error(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,11 @@ Only a promotion's push changes the user's repository. The clone is reset to the
 files that nights write, from their branch, over it; what an earlier night left is dropped.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.errors import AtelierError
 from atelier.paths import PARAMS
-from atelier.settings.edit import Change, edit_params
 from atelier.settings.load import load_params
 from atelier.settings.schema import Nightly, Params
 from flows.clones import sibling
@@ -41,10 +39,6 @@ class Clone:
         ref = f"refs/remotes/origin/{self.branch}"
         return git(self.root, "rev-parse", ref) if holds(self.root, "rev-parse", "-q", "--verify", ref) else None
 
-    def is_in(self, tip: str) -> bool:
-        """Whether the branch contains the user's commit."""
-        return holds(self.root, "merge-base", "--is-ancestor", self.base, tip)
-
 
 def prepare(user: Path, params: Nightly) -> Clone:
     """Create the clone if needed and reset it. No other process may work in it.
@@ -56,10 +50,14 @@ def prepare(user: Path, params: Nightly) -> Clone:
     name_and_mail = _check(user, params.branch)
     root = sibling.ensure_clone(user, "nightly", "night")
     try:
-        _fetch(root)
+        # HEAD, all branches and all tags of the user's repository; those that it does not have are deleted
+        refs = (f"+HEAD:{BASE}", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        git(root, "fetch", "-q", "--prune", "--update-shallow", "--no-recurse-submodules", "origin", *refs)
         for key, value in zip(("user.name", "user.email"), name_and_mail, strict=True):
             git(root, "config", key, value)
-        clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), _uncommitted(user))
+        edits = git(user, "status", "--porcelain", "--no-renames", "-z").split("\0")
+        uncommitted = tuple(edit[3:] for edit in edits if edit)
+        clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), uncommitted)
         _check_out(clone)
     except AtelierError as error:
         raise AtelierError(f"{error}; where that stays so, remove {root}: the next night makes it anew") from None
@@ -79,11 +77,6 @@ def committed_params(user: Path) -> Params:
     return load_params(Path(f"params.yaml (of commit {head})"), git_bytes(user, "show", "HEAD:params.yaml"))
 
 
-def set_params(clone: Clone, changes: Mapping[str, object]) -> list[Change]:
-    """Set dotted keys of the clone's params.yaml; return what that changed."""
-    return edit_params(clone.root / PARAMS, changes)
-
-
 def _check(user: Path, branch: str) -> tuple[str, str]:
     """Check all that a night needs of git; return the user's name and e-mail."""
     sibling.check_repository(user, "a night", "works on")
@@ -91,16 +84,6 @@ def _check(user: Path, branch: str) -> tuple[str, str]:
         _check_committed(user, name)
     if holds(user, "cat-file", "-e", "HEAD:.gitmodules"):
         raise AtelierError(f"{user} has git submodules, which the night's clone would lack: it does not work with any")
-    _check_branch(user, branch)
-    return identity(user)
-
-
-def _check_committed(user: Path, name: str) -> None:
-    if not holds(user, "cat-file", "-e", f"HEAD:{name}"):
-        raise AtelierError(f"{name} is in no commit of {user}: `git add {name} && git commit` before the night")
-
-
-def _check_branch(user: Path, branch: str) -> None:
     if not holds(user, "check-ref-format", "--branch", branch):
         raise AtelierError(
             f"nightly.branch holds {branch!r}, which is no valid name of a branch: use for example nightly"
@@ -115,18 +98,17 @@ def _check_branch(user: Path, branch: str) -> None:
                 f"the branch {branch} is checked out in {place}, and a night could not commit to it: "
                 f"`git switch` to another there, or set nightly.branch"
             )
-    names = git(user, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines()
-    for name in names:
+    for name in git(user, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines():
         if name.startswith(f"{branch}/") or branch.startswith(f"{name}/"):
             raise AtelierError(
                 f"there is a branch {name}, beside which git can make none named {branch}: set nightly.branch"
             )
+    return identity(user)
 
 
-def _fetch(root: Path) -> None:
-    """Fetch HEAD, all branches and all tags of the user's repository, and delete those that it does not have."""
-    refs = (f"+HEAD:{BASE}", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-    git(root, "fetch", "-q", "--prune", "--update-shallow", "--no-recurse-submodules", "origin", *refs)
+def _check_committed(user: Path, name: str) -> None:
+    if not holds(user, "cat-file", "-e", f"HEAD:{name}"):
+        raise AtelierError(f"{name} is in no commit of {user}: `git add {name} && git commit` before the night")
 
 
 def _check_out(clone: Clone) -> None:
@@ -137,18 +119,8 @@ def _check_out(clone: Clone) -> None:
         return
     git(root, "rm", "-qrf", "--ignore-unmatch", "--", CHAMPIONS)
     theirs = [CHAMPIONS] if holds(root, "cat-file", "-e", f"{tip}:models/champion.json") else []
-    if clone.is_in(tip):  # else the user's are newer, and the run cache has the rest
+    # if the branch has the user's commit; else the user's are newer, and the run cache has the rest
+    if holds(root, "merge-base", "--is-ancestor", clone.base, tip):
         theirs += [name for name in RESULTS if holds(root, "cat-file", "-e", f"{tip}:{name}")]
     if theirs:
         git(root, "checkout", "-q", tip, "--", *theirs)
-
-
-def _uncommitted(user: Path) -> tuple[str, ...]:
-    entries = iter(git(user, "status", "--porcelain", "-z").split("\0"))
-    names = []
-    for entry in entries:
-        if entry:
-            names.append(entry[3:])
-            if "R" in entry[:2] or "C" in entry[:2]:
-                next(entries)  # its old name
-    return tuple(names)

@@ -8,7 +8,7 @@ DVC is never started to write below one.
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -22,15 +22,7 @@ from flows.repo.git import git, holds
 
 NEEDED = (DVC_YAML.as_posix(), PARAMS.as_posix(), ".dvc/config")
 RESULTS = (LOCK_FILE.as_posix(), METRICS.as_posix())  # written by running stages, not edited by people
-WRITTEN = (
-    ".dvc",
-    ".dvc/config.local",
-    ".dvc/tmp",
-    STATE,
-    DATA,
-    MODELS,
-    *RESULTS,
-)  # besides DVC's outputs
+WRITTEN = (".dvc", ".dvc/config.local", ".dvc/tmp", STATE, DATA, MODELS, *RESULTS)  # besides DVC's outputs
 CHAMPION_PREFIX = f"{MODELS}/champion-"
 
 
@@ -110,7 +102,10 @@ def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -
     """
     storage.share(user, root)
     locks.release(root)
-    wanted = [path for name in (*_paths_in(params), *models) if (path := _inside(name)) is not None]
+    folder, weights = params.scrape.folder, params.evaluate.inception_weights
+    named: list[str | Path | None] = [folder.path, folder.catalog, named_path(params.train.init_from), weights]
+    named += [params.upscale.external.path, *models]
+    wanted = [path for name in named if name and (path := _inside(Path(name))) is not None]
     linkable = [path for path in dict.fromkeys(wanted) if (user / path).exists()]
     names = git(root, "ls-files", "-z", "--", "*.dvc").split("\0")
     files = [Path(name) for name in names if name and (root / name).is_file()]  # an edit may have removed one
@@ -166,31 +161,14 @@ def _create(user: Path, root: Path, mark: str) -> None:
         git(temporary, "config", key, value)
     kept = (user / STATE / name for name in ("augment", "images", "scrape"))
     for source in sorted(path for folder in kept for path in folder.glob("*")):
-        _copy(source, temporary / STATE / source.parent.name / source.name)
+        target = temporary / STATE / source.parent.name / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.suffix == ".sqlite":  # a copy through SQLite is complete even while another process writes
+            try:
+                with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
+                    theirs.backup(ours)
+            except sqlite3.DatabaseError:  # damaged: the stage creates it again
+                target.unlink(missing_ok=True)
+        elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp", ".damaged")):
+            shutil.copyfile(source, target)
     temporary.rename(root)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, never link it: both work trees write to their own from now on."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix == ".sqlite":  # a copy through SQLite is complete even while another process writes
-        try:
-            with closing(sqlite3.connect(source)) as theirs, closing(sqlite3.connect(target)) as ours:
-                theirs.backup(ours)
-        except sqlite3.DatabaseError:  # damaged: the stage creates it again
-            target.unlink(missing_ok=True)
-    elif source.is_file() and not source.name.endswith((".sqlite-wal", ".sqlite-shm", ".tmp", ".damaged")):
-        shutil.copyfile(source, target)
-
-
-def _paths_in(params: Params) -> Iterator[Path]:
-    """Yield the paths of files and folders that params.yaml names."""
-    folder, network = params.scrape.folder, params.upscale.external
-    names = (
-        folder.path,
-        folder.catalog,
-        named_path(params.train.init_from),
-        params.evaluate.inception_weights,
-        network.path,
-    )
-    yield from (Path(name) for name in names if name)

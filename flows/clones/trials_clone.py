@@ -45,17 +45,15 @@ class TrialsClone:
 
     def clean(self) -> None:
         """Reset the files to those with which the exploration began, except data/, dvc.lock and metrics.json."""
-        known = {name: (self.root / name).read_bytes() for name in RESULTS if (self.root / name).is_file()}
-        sibling.check_out_clean(self.root, self.head)
-        git(self.root, "read-tree", "-u", "--reset", self.base)
-        git(
-            self.root, "reset", "-q", self.head
-        )  # edits are uncommitted again: an experiment is the difference from HEAD
-        added = git(self.root, "diff", "--name-only", "-z", "--diff-filter=A", self.head, self.base).split("\0")
-        if names := [name for name in added if name]:
-            git(self.root, "add", "--", *names)
+        root = self.root
+        known = {name: (root / name).read_bytes() for name in RESULTS if (root / name).is_file()}
+        sibling.check_out_clean(root, self.head)
+        git(root, "read-tree", "-u", "--reset", self.base)
+        git(root, "reset", "-q", self.head)  # edits are uncommitted again: an experiment is the difference from HEAD
+        if added := _names(root, "diff", "--name-only", "-z", "--diff-filter=A", self.head, self.base):
+            git(root, "add", "--", *added)
         for name, content in known.items():
-            write_bytes(self.root / name, content)
+            write_bytes(root / name, content)
 
     def export(self, experiment: str) -> None:
         """Copy the ref of an experiment to the user's repository."""
@@ -77,13 +75,17 @@ def snapshot(user: Path) -> TrialsClone:
     Raises AtelierError if there is no commit, or if trials would lack a file that git does not track.
     """
     user = user.resolve()
-    _check(user)
+    sibling.check_repository(user, "an experiment", "belongs to")
+    if lacking := _names(user, "ls-files", "-z", "--others", "--exclude-standard", "--", "atelier", "tasks", *NEEDED):
+        raise AtelierError(
+            f"git knows nothing of {', '.join(lacking)}, so trials would lack it: `git add {' '.join(lacking)}`"
+        )
     head = git(user, "rev-parse", "HEAD")
     edited = _edited(user) or head
     tree = git(user, "rev-parse", f"{edited}^{{tree}}")
     listed = git(user, "ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
-    asked = [line for line in listed if line.partition("\t")[2] not in RESULTS]
-    identity = hashlib.sha256("\0".join([head, *asked]).encode()).hexdigest()
+    inputs = [line for line in listed if line.partition("\t")[2] not in RESULTS]
+    identity = hashlib.sha256("\0".join([head, *inputs]).encode()).hexdigest()
     message = "The work tree with which an exploration began"
     base = git(user, *COMMITTER, "commit-tree", tree, "-p", head, "-m", message)
     return TrialsClone(user.with_name(f"{user.name}.{KIND}"), user, head, base, identity)
@@ -106,27 +108,24 @@ def prepare(clone: TrialsClone, name: str, explorations: Collection[str]) -> Non
         (root / name_).unlink(missing_ok=True)
         if (user / name_).is_file():
             shutil.copyfile(user / name_, root / name_)
-    for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines():
+    for ref in _refs(root, "refs/exps/"):
         git(root, "update-ref", "-d", ref)  # completed trials were exported
     clone.clean()
     models = [MODELS / path.name for path in (user / MODELS).glob("*") if path.is_dir()]
     links = sibling.share(user, root, load_params(root / PARAMS), models)
     exclude = root / ".git/info/exclude"  # links are not part of an experiment
     exclude.parent.mkdir(exist_ok=True)
-    exclude.write_text("".join(f"/{_literal(path)}\n" for path in links))
+    literal = (re.sub(r"[\\*?\[\]#! ]", r"\\\g<0>", path.as_posix()) for path in links)
+    exclude.write_text("".join(f"/{path}\n" for path in literal))
 
 
 def _delete_refs(user: Path, root: Path, name: str, explorations: Collection[str]) -> None:
     """Delete the refs of explorations that were removed with all their experiments; in the clone all but `name`'s."""
-    experiments_ = git(user, "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/").splitlines()
-    needed = {name, *(experiment.rpartition("-")[0] for experiment in experiments_)}
-    for ref in git(user, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
-        other = ref.removeprefix(f"{BASE}/")
-        if other not in needed and other not in explorations:
-            git(user, "update-ref", "-d", ref)
-    for ref in git(root, "for-each-ref", "--format=%(refname)", f"{BASE}/").splitlines():
-        if ref != f"{BASE}/{name}":
-            git(root, "update-ref", "-d", ref)
+    needed = {name, *explorations, *(ref.split("/")[-1].rpartition("-")[0] for ref in _refs(user, "refs/exps/"))}
+    for tree, kept in ((user, needed), (root, {name})):
+        for ref in _refs(tree, f"{BASE}/"):
+            if ref.removeprefix(f"{BASE}/") not in kept:
+                git(tree, "update-ref", "-d", ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +185,11 @@ def adoption(user: Path, experiment: str, name: str) -> Adoption:
 
 def _experiment(user: Path, experiment: str, name: str) -> tuple[str, str]:
     """Return the ref of an experiment, and the commit to which it belongs."""
-    refs = git(user, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines()
-    starts = {
-        first + rest: ref
-        for ref in refs
-        for first, rest, *last in [ref.split("/")[2:]]
-        if last == [experiment] and len(first + rest) == 40
-    }
+    starts = {}
+    for ref in _refs(user, "refs/exps/"):
+        first, rest, *last = ref.split("/")[2:]
+        if last == [experiment] and len(first + rest) == 40:
+            starts[first + rest] = ref
     head = git(user, "rev-parse", "HEAD")
     began = f"{BASE}/{name}^"
     preferred = [git(user, "rev-parse", began)] if holds(user, "rev-parse", "-q", "--verify", began) else []
@@ -220,23 +217,19 @@ def _blobs(user: Path, commit: str) -> dict[str, str]:
 
 def _edits(user: Path) -> dict[str, str]:
     """Return the same of each tracked file that differs from HEAD; an empty text for a deleted one."""
-    edited = _edited(user)
-    if edited is None:
+    if (edited := _edited(user)) is None:
         return {}
-    names = git(user, "diff", "--name-only", "-z", "--no-renames", "HEAD", edited).split("\0")
-    blobs = _blobs(user, edited)
-    return {name: blobs.get(name, "") for name in names if name}
+    blobs, names = _blobs(user, edited), _names(user, "diff", "--name-only", "-z", "--no-renames", "HEAD", edited)
+    return {name: blobs.get(name, "") for name in names}
 
 
 def _edits_lost(user: Path, experiment: str, edited: Mapping[str, str], base: Mapping[str, str]) -> set[str]:
     """Return the edited files whose content is in no experiment and was not there when the exploration began."""
     lost = {path for path, blob in edited.items() if path not in RESULTS and blob != base.get(path, "")}
-    if lost:
-        refs = git(user, "for-each-ref", "--format=%(refname)", "refs/exps/").splitlines()
-        for ref in refs:
-            if ref.count("/") == 4:  # refs/exps/12/3456…/name
-                known = _blobs(user, ref)
-                lost = {path for path in lost if edited[path] != known.get(path, "")}
+    for ref in _refs(user, "refs/exps/") if lost else ():
+        if ref.count("/") == 4:  # refs/exps/12/3456…/name
+            known = _blobs(user, ref)
+            lost = {path for path in lost if edited[path] != known.get(path, "")}
     return lost
 
 
@@ -274,11 +267,6 @@ def _merged(user: Path, path: str, base: str | None, ours: str | None, theirs: s
     )
 
 
-def _literal(path: Path) -> str:
-    """Return a line for .gitignore that matches `path` and nothing else."""
-    return re.sub(r"[\\*?\[\]#! ]", r"\\\g<0>", path.as_posix())
-
-
 def _edited(user: Path) -> str | None:
     """Return a new commit of the work tree with its edits, which stay uncommitted; None if there are none."""
     if not git(user, "status", "--porcelain", "--untracked-files=no"):
@@ -286,10 +274,10 @@ def _edited(user: Path) -> str | None:
     return git(user, *COMMITTER, "stash", "create") or None
 
 
-def _check(user: Path) -> None:
-    sibling.check_repository(user, "an experiment", "belongs to")
-    lacking = git(user, "ls-files", "-z", "--others", "--exclude-standard", "--", "atelier", "tasks", *NEEDED)
-    if names := [name for name in lacking.split("\0") if name]:
-        raise AtelierError(
-            f"git knows nothing of {', '.join(names)}, so trials would lack it: `git add {' '.join(names)}`"
-        )
+def _names(root: Path, *words: str) -> list[str]:
+    """The names that a git command lists with -z."""
+    return [name for name in git(root, *words).split("\0") if name]
+
+
+def _refs(root: Path, prefix: str) -> list[str]:
+    return git(root, "for-each-ref", "--format=%(refname)", prefix).splitlines()

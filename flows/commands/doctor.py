@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -29,10 +30,10 @@ MACHINE_TIMEOUT_S = 180  # loading torch and waking a GPU may be slow
 
 
 def main() -> int:
-    """Print the findings. Returns the exit code: 1 if anything is wrong."""
+    """Print all findings, each as soon as it is known. Returns the exit code: 1 if anything is wrong."""
     console = Console(soft_wrap=True, highlight=False)
     wrong = False
-    for finding in findings():
+    for finding in _findings():
         wrong |= finding.state == "wrong"
         console.print(f"{MARKS[finding.state]} {escape(finding.what)}: {escape(finding.message)}")
         if finding.fix and finding.state != "ok":
@@ -40,8 +41,7 @@ def main() -> int:
     return int(wrong)
 
 
-def findings() -> Iterator[Finding]:
-    """Yield all findings, each as soon as it is known."""
+def _findings() -> Iterator[Finding]:
     yield from _machine()
     yield from _user()
     yield from _git()
@@ -54,10 +54,8 @@ def findings() -> Iterator[Finding]:
 
 def _machine() -> Iterator[Finding]:
     """The findings of atelier.doctor, from a child process, because a broken GPU driver may kill it."""
-    command = [sys.executable, "-m", "atelier.doctor"]
-    process = subprocess.Popen(
-        command, env=work_tree.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command, pipe = [sys.executable, "-m", "atelier.doctor"], subprocess.PIPE
+    process = subprocess.Popen(command, env=work_tree.environment(), stdout=pipe, stderr=pipe, text=True)
     try:
         out, err = process.communicate(timeout=MACHINE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -78,10 +76,7 @@ def _user() -> Iterator[Finding]:
         fix = f"`mkdir -p {home} && export HOME={home}`, or start the container with another HOME"
         message = "this user has no name and no HOME: `atelier` goes on with .atelier/home, `dvc` typed by hand fails"
         yield Finding("user", "warning", message, fix)
-    places = [
-        Path(),
-        *(Path(name) for name in (STATE, ".dvc", ".dvc/cache", ".git", DATA, PARAMS)),
-    ]
+    places = [Path(name) for name in (".", STATE, ".dvc", ".dvc/cache", ".git", DATA, PARAMS)]
     kept = sorted(STATE.glob("*/")) if os.access(STATE, os.R_OK) else []
     locked = [str(path) for path in (*places, *kept) if path.exists() and not os.access(path, os.W_OK)]
     if locked:
@@ -130,40 +125,36 @@ def _remote() -> Finding:
         fix = "`git checkout .dvc/config`, then write the remote's address into that file with an editor"
         return Finding("DVC remote", "wrong", message, fix)
     if remote is None:
-        fix = "`dvc remote add -d store /a/folder/elsewhere`, or s3://…, then `dvc push`"
         message = "none is set: data and models are on this machine only"
+        fix = "`dvc remote add -d store /a/folder/elsewhere`, or s3://…, then `dvc push`"
         return Finding("DVC remote", "warning", message, fix)
     return Finding("DVC remote", "ok", f"{remote} can be reached")
 
 
 def _downloaded() -> Iterator[Finding]:
     """The size of the downloaded pictures that .atelier/images keeps between runs."""
-    directory = ARRIVALS
     try:
-        kept = arrivals.usage(directory, arrivals.recent_since(directory, arrivals.RECENT_DAYS))
+        kept = arrivals.usage(ARRIVALS, arrivals.recent_since(ARRIVALS, arrivals.RECENT_DAYS))
     except sqlite3.Error as error:
-        yield Finding("arrived pictures", "warning", f"{directory}: {error}", "is it yours to read and write?")
+        yield Finding("arrived pictures", "warning", f"{ARRIVALS}: {error}", "is it yours to read and write?")
         return
-    if not kept:
-        return
-    message = f"{format_size(sum(file.bytes for file in kept)) or '0 B'} in {directory}"
-    if unnamed := sum(file.unused_bytes for file in kept):
-        message += f", {format_size(unnamed)} of it in no recent catalog: `atelier clean` lists it"
-    yield Finding("arrived pictures", "ok", message)
+    if kept:
+        message = f"{format_size(sum(file.bytes for file in kept)) or '0 B'} in {ARRIVALS}"
+        if unnamed := sum(file.unused_bytes for file in kept):
+            message += f", {format_size(unnamed)} of it in no recent catalog: `atelier clean` lists it"
+        yield Finding("arrived pictures", "ok", message)
 
 
 def resumable_states(root: Path) -> Iterator[Finding]:
     """Yield the number and size of the states from which trainings resume, in the studio and in its clones."""
-    for tree in (root, *(root.with_name(f"{root.name}.{kind}") for kind in ("nightly", "explore"))):
-        for stage in ("train", "train_upscaler"):
-            place = tree / STATE / stage
-            kept = [path for path in place.glob("*") if path.is_dir()]
-            if kept:
+    for tree in (root, root.with_name(f"{root.name}.nightly"), root.with_name(f"{root.name}.explore")):
+        for place in (tree / STATE / "train", tree / STATE / "train_upscaler"):
+            if kept := [path for path in place.glob("*") if path.is_dir()]:
                 stopped = sum(not (path / FINISHED).exists() for path in kept)
+                where = place.relative_to(root) if tree == root else place
                 message = (
-                    f"{counted(len(kept), 'training')} in {place.relative_to(root) if tree == root else place}, "
-                    f"{format_size(sum(map(size_bytes, kept))) or '0 B'}, {stopped:,} not finished; to remove them "
-                    "costs time, never a result"
+                    f"{counted(len(kept), 'training')} in {where}, {format_size(sum(map(size_bytes, kept))) or '0 B'}, "
+                    f"{stopped:,} not finished; to remove them costs time, never a result"
                 )
                 yield Finding("resumable states", "ok", message)
 
@@ -172,10 +163,9 @@ def _config_was_emptied() -> bool:
     config = Path(".dvc/config")
     if not config.is_file() or config.stat().st_size:
         return False
-    try:
+    with suppress(AtelierError):  # no git, or no such file in the commit
         return bool(git(Path.cwd(), "show", "HEAD:./.dvc/config"))
-    except AtelierError:  # no git, or no such file in the commit
-        return False
+    return False
 
 
 def _prefect() -> Finding:

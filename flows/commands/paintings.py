@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-
 Live = Annotated[bool, typer.Option("--live", help="ask WikiArt now instead of reading the built-in table")]
 
 
@@ -30,8 +29,7 @@ def show(
     from atelier.data import unpack
     from atelier.text import printable
 
-    here = Path.cwd()
-    work_tree.enter()
+    here = work_tree.enter()
     folder = here / out if out else SHOWN
     works, entries = _works_and_entries(ids)
     names = unpack.file_stems(works)
@@ -50,13 +48,9 @@ def show(
 
 @app.command()
 def unpack(
-    ids: Annotated[
-        list[str] | None, typer.Argument(help="ids of data/catalog.parquet; all paintings by default")
-    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(help="ids of data/catalog.parquet; all by default")] = None,
     to: Annotated[Path | None, typer.Option(help="folder for the files; .atelier/unpacked by default")] = None,
-    look_alikes: Annotated[
-        bool, typer.Option("--look-alikes", help="only pictures that look like another one, and those others")
-    ] = False,
+    look_alikes: Annotated[bool, typer.Option("--look-alikes", help="only pictures that look alike")] = False,
 ) -> None:
     """Extract the shards into files named by id, with a catalog.csv that describes them."""
     from atelier.data import unpack
@@ -64,8 +58,7 @@ def unpack(
     from atelier.errors import counted
     from atelier.progress import Progress
 
-    here = Path.cwd()
-    work_tree.enter()
+    here = work_tree.enter()
     folder = here / to if to else UNPACKED
     works, entries = _works_and_entries(ids or [])
     arrived = downloaded_pictures([entry for entry in entries.values() if entry.id in works])
@@ -86,36 +79,31 @@ def unpack(
 @app.command()
 def clean(
     days: Annotated[
-        int | None,
-        typer.Option(min=0, help="keep pictures that a download's catalog named in the last DAYS; default 30"),
+        int | None, typer.Option(min=0, help="keep what a download's catalog named in the last DAYS; default 30")
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="remove them; without this, only list what would be removed")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="remove them; without this, only list them")] = False,
 ) -> None:
     """Remove downloaded pictures from .atelier/images that no recent catalog names (other genres, sizes, sources)."""
     from atelier.download import arrivals
     from atelier.download.report import format_size
 
     work_tree.enter()
-    directory = ARRIVALS
     try:
-        since = arrivals.recent_since(directory, arrivals.RECENT_DAYS if days is None else days)
-        kept = arrivals.usage(directory, since)
-        unused = [file for file in kept if file.unused_bytes or file.unused_works]
+        since = arrivals.recent_since(ARRIVALS, arrivals.RECENT_DAYS if days is None else days)
+        unused = [file for file in arrivals.usage(ARRIVALS, since) if file.unused_bytes or file.unused_works]
         for file in unused:
             works = f"{file.unused_works:,} of {file.works:,} works, " if file.works else ""
             print(f"{file.path}: {works}{format_size(file.unused_bytes) or '0 B'}")
         total = format_size(sum(file.unused_bytes for file in unused)) or "0 B"
         if not unused:
-            print(f"nothing to drop: a catalog since {since} names all that is kept in {directory}")
+            print(f"nothing to drop: a catalog since {since} names all that is kept in {ARRIVALS}")
         elif yes:
-            arrivals.remove_unused(directory, since)
+            arrivals.remove_unused(ARRIVALS, since)
             print(f"dropped {total} that no catalog since {since} names")
         else:
             print(f"{total} that no catalog since {since} names; `atelier clean --yes` drops it")
     except sqlite3.Error as error:
-        raise AtelierError(f"{directory}: {error}: is it yours to read and write?") from None
+        raise AtelierError(f"{ARRIVALS}: {error}: is it yours to read and write?") from None
 
 
 @app.command()

@@ -7,22 +7,14 @@ works in a clone that flows.clones.night_clone made; only its last step, a push,
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from atelier.errors import AtelierError
 from atelier.files import digest, write_json
-from atelier.model_store import (
-    DISCRIMINATOR_FILE,
-    FACTS_FILE,
-    GENERATOR_FILE,
-    STORED_NAME,
-    content_hash,
-    store_model,
-)
+from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, STORED_NAME, content_hash, store_model
 from atelier.paths import CHAMPION_FILE, MODEL, PARAMS
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
@@ -32,9 +24,7 @@ from flows.repo import stages, storage
 from flows.repo.git import git
 
 NAME = "champion"
-TAG = re.compile(r"atelier@v(\d+)\.(\d+)\.(\d+)")
-
-Version = tuple[int, int, int]
+VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +79,18 @@ def load_champion(clone: Clone, say: Callable[[str], None] = print) -> Champion 
         storage.keep(clone.root, tracked)
         return champion
     shutil.rmtree(folder, ignore_errors=True)
-    remote = storage.remote(clone.root)
+    remote, why = storage.remote(clone.root), "what came is another model"
     try:
         storage.bring(clone.root, [tracked], say)
     except AtelierError as error:
-        raise AtelierError(_missing(clone, champion, remote, str(error))) from None
-    if not _is_whole(folder):
-        raise AtelierError(_missing(clone, champion, remote, "what came is another model"))
-    return champion
+        why = str(error)
+    if _is_whole(folder):
+        return champion
+    elsewhere = f"nor in the remote {remote}" if remote else "and no remote is set that might have it"
+    raise AtelierError(
+        f"the champion, {champion.path} of atelier@v{champion.version}, is neither in DVC's cache {elsewhere} "
+        f"({why}): bring it back (`dvc fetch` where it still is), or begin anew with `git branch -D {clone.branch}`"
+    )
 
 
 def read_model(directory: Path) -> ModelFacts:
@@ -106,14 +100,8 @@ def read_model(directory: Path) -> ModelFacts:
     """
     try:
         facts = json.loads((directory / FACTS_FILE).read_text(encoding="utf-8"))
-        return ModelFacts(
-            facts["arch"],
-            facts["resolution"],
-            facts["settings"],
-            facts["paintings"],
-            facts["dataset_sha256"],
-            digest(directory / GENERATOR_FILE),
-        )
+        names = ("arch", "resolution", "settings", "paintings", "dataset_sha256")
+        return ModelFacts(**{name: facts[name] for name in names}, generator_sha256=digest(directory / GENERATOR_FILE))
     except (OSError, ValueError, KeyError) as error:
         raise AtelierError(f"{directory} holds no model of ours ({error}): `dvc repro train` makes one") from None
 
@@ -170,14 +158,8 @@ def _fits(facts: ModelFacts, params: Params) -> bool:
 def _read_champion(path: Path) -> Champion:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        champion = Champion(
-            Path(record["path"]),
-            str(record["version"]),
-            str(record["generator_sha256"]),
-            str(record["dataset_sha256"]),
-            str(record["night"]),
-            int(record["paintings"]),
-        )
+        texts = {key: str(record[key]) for key in ("version", "generator_sha256", "dataset_sha256", "night")}
+        champion = Champion(path=Path(record["path"]), paintings=int(record["paintings"]), **texts)
     except (ValueError, KeyError, TypeError) as error:
         raise AtelierError(f"{path} is damaged ({error}): nights write it; restore it from git") from None
     match = STORED_NAME.fullmatch(champion.path.name)
@@ -192,20 +174,17 @@ def _is_whole(folder: Path) -> bool:
     return bool(match and (folder / GENERATOR_FILE).is_file() and content_hash(folder) == match[2])
 
 
-def _missing(clone: Clone, champion: Champion, remote: str | None, error: str) -> str:
-    elsewhere = f"nor in the remote {remote}" if remote else "and no remote is set that might have it"
-    return (
-        f"the champion, {champion.path} of atelier@v{champion.version}, is neither in DVC's cache {elsewhere} "
-        f"({error}): bring it back (`dvc fetch` where it still is), or begin anew with `git branch -D {clone.branch}`"
-    )
-
-
 def _keep_challenger(clone: Clone, before: Champion | None, night: str, reason: str) -> Champion:
     """Copy the challenger to models/champion-<hash> and write champion.json."""
     root = clone.root
     challenger = read_model(root / MODEL)
-    folder = store_model(root / CHAMPION_FILE.parent, NAME, lambda directory: _copy(root / MODEL, directory))
-    path = folder.relative_to(root)
+
+    def copy(directory: Path) -> None:
+        for name in (GENERATOR_FILE, DISCRIMINATOR_FILE, FACTS_FILE):
+            if (root / MODEL / name).is_file():
+                shutil.copyfile(root / MODEL / name, directory / name)
+
+    path = store_model(root / CHAMPION_FILE.parent, NAME, copy).relative_to(root)
     if before and path == before.path:
         raise AtelierError(f"{path} is the champion already")
     version = _next_version(clone, before, challenger)
@@ -216,40 +195,31 @@ def _keep_challenger(clone: Clone, before: Champion | None, night: str, reason: 
     return champion
 
 
-def _copy(source: Path, directory: Path) -> None:
-    for name in (GENERATOR_FILE, DISCRIMINATOR_FILE, FACTS_FILE):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, directory / name)
-
-
 def _next_version(clone: Clone, before: Champion | None, challenger: ModelFacts) -> str:
     """Return the next version that no tag has yet.
 
     The major number counts architectures and sizes, the minor number sets of paintings, the patch number the rest.
     """
-    taken = {
-        version
-        for tag in git(clone.root, "tag", "--list", "atelier@v*").splitlines()
-        if (version := _version(tag.removeprefix("atelier@v")))
-    }
+    tags = git(clone.root, "tag", "--list", "atelier@v*").splitlines()
+    taken = {version for tag in tags if (version := _version(tag.removeprefix("atelier@v")))}
     if before is None:
         return f"{max(taken)[0] + 1 if taken else 1}.0.0"
+    part = 2
+    if not challenger.is_comparable(read_model(clone.root / before.path)):
+        part = 0
+    elif challenger.dataset_sha256 != before.dataset_sha256:
+        part = 1
     version = _version(before.version)
     assert version
-    major, minor, patch = version
-    following: Iterator[Version]
-    if not challenger.is_comparable(read_model(clone.root / before.path)):
-        following = ((number, 0, 0) for number in count(major + 1))
-    elif challenger.dataset_sha256 != before.dataset_sha256:
-        following = ((major, number, 0) for number in count(minor + 1))
-    else:
-        following = ((major, minor, number) for number in count(patch + 1))
-    return ".".join(map(str, next(version for version in following if version not in taken)))
+    while True:
+        version = (*version[:part], version[part] + 1, *(0,) * (2 - part))
+        if version not in taken:
+            return ".".join(map(str, version))
 
 
-def _version(text: str) -> Version | None:
-    match = TAG.fullmatch(f"atelier@v{text}")
-    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+def _version(text: str) -> tuple[int, ...] | None:
+    """Parse `1.2.3`; None for anything else."""
+    return tuple(map(int, text.split("."))) if VERSION.fullmatch(text) else None
 
 
 def _remove_others(root: Path, path: Path) -> None:

@@ -32,12 +32,8 @@ class Night:
         """Read the most recent night of the studio at `user`; None before the first."""
         try:
             record = json.loads((user / LAST_NIGHT).read_text())
-            return cls(
-                date.fromisoformat(record["night"]),
-                record["outcome"],
-                record["message"],
-                datetime.fromisoformat(record["started"]),
-            )
+            night, started = date.fromisoformat(record["night"]), datetime.fromisoformat(record["started"])
+            return cls(night, record["outcome"], record["message"], started)
         except (OSError, ValueError, KeyError, TypeError):  # missing, or of another version
             return None
 
@@ -92,27 +88,18 @@ class Report:
 
     def markdown(self) -> str:
         """Return the report in Markdown."""
+        places = [(what, f"`{place}`") for what, place in self.places.items()]
         sections = (
-            f"# {self.outcome}, night of {self.night.isoformat()}",
-            self.message,
-            self._comparison(),
-            self._harvest(),
-            self._params(),
-            _table(("what", "where"), [(what, f"`{place}`") for what, place in self.places.items()]),
-        )
+            f"# {self.outcome}, night of {self.night.isoformat()}", self.message, self._comparison(), self._harvest(),
+            self._params(), _table(("what", "where"), places),
+        )  # fmt: skip
         return "\n\n".join(section for section in sections if section) + "\n"
 
     def _comparison(self) -> str:
         if self.comparison is None:
             return ""
         rows = [
-            (
-                name,
-                f"{gain.champion:.4g}",
-                f"{gain.challenger:.4g}",
-                f"{gain.low:.3g} to {gain.high:.3g}",
-                gain.verdict,
-            )
+            (name, f"{gain.champion:.4g}", f"{gain.challenger:.4g}", f"{gain.low:.3g} to {gain.high:.3g}", gain.verdict)
             for name, gain in self.comparison.gains.items()
         ]
         head = ("distance", f"champion {self.champion}", "challenger", "gain", "verdict")
@@ -135,10 +122,8 @@ class Report:
     def _params(self) -> str:
         rows = [(f"`{change.key}`", f"`{change.before}`", f"`{change.after}`") for change in self.changes]
         table = _table(("params.yaml", f"commit {self.base[:10]}", "this night"), rows)
-        if not self.uncommitted:
-            return f"## Settings\n\n{table}"
         names = ", ".join(f"`{name}`" for name in self.uncommitted)
-        return f"## Settings\n\n{table}\n\nNot committed, so no part of this night: {names}."
+        return f"## Settings\n\n{table}" + (f"\n\nNot committed, so no part of this night: {names}." if names else "")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,24 +14,19 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow
+from prefect._vendor.croniter import croniter
+from prefect._vendor.croniter.croniter import CroniterBadDateError
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
-from prefect.schedules import Cron
+from prefect.schedules import Cron, Schedule
 from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
@@ -46,35 +41,25 @@ from flows.runtime import work_tree
 warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
 
 CHECK_EVERY_S = 10.0
-UNFINISHED = (StateType.RUNNING, StateType.CANCELLING)
+UNFINISHED = [StateType.RUNNING, StateType.CANCELLING]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """When nights begin: a cron expression in a time zone."""
-
-    cron: str
-    timezone: str
-
-
-def checked(cron: str, timezone: str) -> Plan:
-    """Return the plan. Raises AtelierError for an invalid cron expression or time zone, or a time that never comes."""
+def checked(cron: str, timezone: str) -> Schedule:
+    """Return the schedule. Raises AtelierError for an invalid cron line or time zone, or a time that never comes."""
     wanted = 'minute, hour, day, month, weekday: "0 2 * * *" is each night at 2'
     if (fields := len(cron.split())) != 5:  # a sixth field would be seconds: 60 nights in a minute
         raise AtelierError(f'--cron "{cron}": {fields} fields in place of five, {wanted}')
     try:
         CronSchedule(cron=cron)
+        croniter(cron, datetime.now()).get_next()
     except ValidationError:
         raise AtelierError(f'--cron "{cron}" is no cron line: {wanted}') from None
-    if not _has_a_time(cron):
-        raise AtelierError(f'--cron "{cron}" names a date that never comes: {wanted}')
-    try:
-        zone = CronSchedule(cron=cron, timezone=timezone).timezone
-    except ValidationError:
-        zone = ""
-    if not zone:
-        raise AtelierError(f'--timezone "{timezone}" is no time zone: write one like Europe/Paris')
-    return Plan(cron, timezone)
+    except CroniterBadDateError:  # 30 February
+        raise AtelierError(f'--cron "{cron}" names a date that never comes: {wanted}') from None
+    with contextlib.suppress(ValidationError):
+        if CronSchedule(cron=cron, timezone=timezone).timezone:
+            return Cron(cron, timezone=timezone)
+    raise AtelierError(f'--timezone "{timezone}" is no time zone: write one like Europe/Paris')
 
 
 def deployment_name() -> str:
@@ -93,7 +78,7 @@ def deployment_name() -> str:
     return f"{folder}-{identity}"
 
 
-def serve(nightly: Flow[Any, Any], name: str, plan: Plan) -> None:
+def serve(nightly: Flow[Any, Any], name: str, plan: Schedule) -> None:
     """Run the flow `nightly` as planned, as the deployment `name`, until the process is stopped.
 
     After an outage of the server the process restarts itself.
@@ -103,7 +88,7 @@ def serve(nightly: Flow[Any, Any], name: str, plan: Plan) -> None:
     try:
         nightly.serve(
             name=name,
-            schedule=Cron(plan.cron, timezone=plan.timezone),
+            schedule=plan,
             limit=1,
             pause_on_shutdown=False,
             print_starting_message=False,
@@ -121,7 +106,7 @@ def mark_crashed(nightly: Flow[Any, Any], name: str) -> None:
 
     Does nothing while a night is running in this studio.
     """
-    unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(UNFINISHED))))
+    unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
     with (
         contextlib.suppress(work_tree.AtWorkError),
         work_tree.only_flow("night"),
@@ -131,25 +116,11 @@ def mark_crashed(nightly: Flow[Any, Any], name: str) -> None:
             deployment = client.read_deployment_by_name(f"{nightly.name}/{name}")
         except ObjectNotFound:
             return
-        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        of_deployment = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
         for run in client.read_flow_runs(deployment_filter=of_deployment, flow_run_filter=unfinished):
-            crashed: State[None] = Crashed(
-                message="its process ended without a word; the next night goes on from there"
-            )
+            message = "its process ended without a word; the next night goes on from there"
+            crashed: State[None] = Crashed(message=message)
             client.set_flow_run_state(run.id, crashed, force=True)
-
-
-def _has_a_time(cron: str) -> bool:
-    """Whether a cron expression matches any time; 30 February does not."""
-    # vendored by Prefect and not typed
-    from prefect._vendor.croniter import croniter
-    from prefect._vendor.croniter.croniter import CroniterBadDateError
-
-    try:
-        croniter(cron, datetime.now()).get_next()
-    except CroniterBadDateError:
-        return False
-    return True
 
 
 def _read_identity() -> tuple[str | None, Path | None]:

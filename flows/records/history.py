@@ -1,22 +1,29 @@
-"""Read every dvc.lock and every champion file in the history of the git repository and in the work tree.
+"""What git's history records: every dvc.lock and every champion file, and networks' files found by their digests.
 
-All refs are read: branches, tags, DVC's experiments and remotes' branches. A remote's commits may contain anything, so
-what is read is limited in size and checked. Ids are git's names (hashes) of commits and files.
+All refs are read: branches, tags, DVC's experiments and remotes' branches. A remote's commits may contain anything, and
+a picture's provenance may have been edited, so what is read is limited in size and checked, and a network is found by
+its digests alone, never by a path. Ids are git's names (hashes) of commits and files.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, BeforeValidator, JsonValue, TypeAdapter
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from atelier.paths import CHAMPION_FILE, LOCK_FILE
+from atelier.errors import AtelierError
+from atelier.files import digest
+from atelier.paths import CHAMPION_FILE, GENERATOR, LOCK_FILE, MODELS, PARAMS, UPSCALER
+from atelier.settings.load import load_params
 from atelier.text import printable
+from flows.repo import storage
 from flows.repo.git import git, git_bytes, holds
 
 MAX_FILE_BYTES = 1 << 20  # a dvc.lock of this project has about ten KiB
@@ -25,6 +32,7 @@ MAX_ALIASES = 10  # so few cannot make a file grow more than about forty times
 LAST_DATE_S = 253_402_300_799  # the end of the year 9999, the last that Python's datetime can express
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+NETWORK_SUFFIXES = (".safetensors", ".pth")
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 
 
@@ -45,14 +53,22 @@ class Commit:
         return f"{self.id[:10]} of {datetime.fromtimestamp(self.date_s, UTC):%Y-%m-%d} ({self.subject})"
 
 
-@dataclass(frozen=True, slots=True)
-class StageEntry:
+def _digests(entries: Any) -> dict[Any, str]:
+    """MD5 digests by path. They become parts of file names, so anything but an MD5 is left out."""
+    pairs = ((entry["path"], entry.get("md5")) for entry in entries or ())
+    return {path: md5 for path, md5 in pairs if isinstance(md5, str) and MD5.fullmatch(md5)}
+
+
+class StageEntry(BaseModel, frozen=True):
     """A stage's entry in a dvc.lock: MD5 digests by path, and params by file and key."""
 
-    cmd: str
-    deps: Mapping[str, str]
-    outs: Mapping[str, str]
-    params: Mapping[str, Mapping[str, Any]]
+    cmd: str = ""
+    deps: Annotated[dict[str, str], BeforeValidator(_digests)] = {}
+    outs: Annotated[dict[str, str], BeforeValidator(_digests)] = {}
+    params: Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(lambda params: params or {})] = {}
+
+
+STAGES = TypeAdapter(dict[str, StageEntry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,10 @@ class LockVersion:
     id: str
     commits: tuple[Commit, ...]
     in_work_tree: bool
+
+    @property
+    def trusted(self) -> bool:
+        return self.in_work_tree or any(commit.trusted for commit in self.commits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +108,6 @@ class Champion:
 
     version: str
     generator_sha256: str
-    night: str
     commits: tuple[Commit, ...]
 
 
@@ -124,11 +143,11 @@ def champions(root: Path = Path()) -> list[Champion]:
     for id, text in read_files(root, versions):
         try:
             content = json.loads(text)
-            version, sha256, night = (str(content[key]) for key in ("version", "generator_sha256", "night"))
+            version, sha256 = str(content["version"]), str(content["generator_sha256"])
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if SHA256.fullmatch(sha256):
-            found.append(Champion(printable(version), sha256, printable(night), tuple(versions[id])))
+            found.append(Champion(printable(version), sha256, tuple(versions[id])))
     return found
 
 
@@ -184,42 +203,90 @@ def parse_lock(text: bytes) -> dict[str, StageEntry] | None:
     if max(map(len, text.split(b"\n"))) > MAX_LINE_CHARS:
         return None
     try:
-        stages = YAML(typ="safe").load(text)["stages"]
-        return {_text(name): _stage_entry(stage) for name, stage in stages.items()}
+        return STAGES.validate_python(YAML(typ="safe").load(text)["stages"])
     except (YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _stage_entry(stage: Any) -> StageEntry:
-    params = {
-        _text(file): {_text(key): _value(value) for key, value in values.items()}
-        for file, values in (stage.get("params") or {}).items()
-    }
-    return StageEntry(_text(stage.get("cmd", "")), _digests(stage.get("deps")), _digests(stage.get("outs")), params)
+@dataclass(frozen=True, slots=True)
+class NetworkKey:
+    """A network's file by its digests. `kind` is used in messages; `md5` is None for external networks."""
+
+    kind: str
+    sha256: str
+    md5: str | None
 
 
-def _digests(entries: Any) -> dict[str, str]:
-    """MD5 digests by path. They become parts of file names, so anything but an MD5 is left out."""
-    pairs = ((_text(entry["path"]), entry.get("md5")) for entry in entries or ())
-    return {path: md5 for path, md5 in pairs if isinstance(md5, str) and MD5.fullmatch(md5)}
+class Networks:
+    """Finds networks' files, and keeps their paths and the reasons why others were not found."""
 
+    def __init__(self, root: Path, log: Callable[[str], None]) -> None:
+        self._root, self._log = root, log
+        self._paths: dict[NetworkKey, Path] = {}
+        self._reasons: list[str] = []
+        self._digests: dict[Path, tuple[str, str]] = {}
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+    def find(self, keys: Collection[NetworkKey]) -> None:
+        """Look for files; those that are neither in the work tree nor in the cache are fetched together."""
+        candidates = self._candidates()
+        for key in keys:
+            if path := next((path for path in candidates if self._digest(path)[1] == key.sha256), None):
+                self._paths[key] = path
+        absent = [key for key in keys if key not in self._paths]
+        md5s = sorted({key.md5 for key in absent if key.md5})
+        fetched = storage.fetch_objects(md5s, self._keep_reason, self._root) if md5s else {}
+        self._paths |= {key: fetched[key.md5] for key in absent if key.md5 in fetched}
 
+    def path(self, key: NetworkKey) -> Path:
+        """The path of a file. Raises AtelierError if it was not found, or has only one of the two digests."""
+        path = self._paths.get(key)
+        if path is None:
+            raise AtelierError(self._why_missing(key))
+        md5, sha256 = self._digest(path)
+        if sha256 != key.sha256 or key.md5 not in (None, md5):
+            raise AtelierError(
+                f"its provenance names a {key.kind} of MD5 {key.md5} and SHA-256 {key.sha256[:12]}…, and the file with "
+                f"one of them has {md5} and {sha256[:12]}…: the provenance was edited"
+            )
+        return path
 
-def _value(value: Any) -> Any:
-    """A param as DVC writes it: a scalar, or lists and mappings of scalars. Raises TypeError for anything else."""
-    match value:
-        case list():
-            return [_value(item) for item in value]
-        case dict():
-            return {_text(key): _value(item) for key, item in value.items()}
-        case None | bool() | int() | float() | str():
-            return value
-    raise TypeError
+    def _candidates(self) -> list[Path]:
+        """Files of the work tree that may be networks."""
+        kept = sorted(path for path in (self._root / MODELS).rglob("*") if path.suffix in NETWORK_SUFFIXES)
+        named = [self._root / GENERATOR, self._root / UPSCALER, *kept]
+        with suppress(AtelierError):  # params.yaml need not be valid to paint an old picture
+            if external := load_params(self._root / PARAMS).upscale.external.path:
+                named.append(self._root / external)
+        return [path for path in named if path.is_file()]
+
+    def _why_missing(self, key: NetworkKey) -> str:
+        """A message that the file was not found, why, and how to get it."""
+        missing = f"its {key.kind}, SHA-256 {key.sha256[:12]}…, was not found"
+        reasons = f" ({'; '.join(dict.fromkeys(self._reasons))})" if self._reasons else ""
+        if key.kind == "external network":
+            return f"{missing}: put its file into {MODELS}/, under any name, or name it in upscale.external.path"
+        naming = locks(self._root, containing=key.md5) if key.md5 else []
+        committed = [lock for lock in naming if lock.commits]
+        made = [lock for lock in committed if key.md5 and lock.has_output(key.md5)] or committed
+        if not made:
+            return f"{missing}{reasons}, and no commit here names it: ask whoever made the picture for it"
+        commit = made[-1].commits[-1]
+        stage = "train_upscaler" if key.kind == "upscaler" else "train"
+        place = f"../{self._root.name}.again"
+        return (
+            f"{missing}{reasons}. Commit {commit} made it, and trains it again: "
+            f"`git clone . {place} && git -C {place} checkout {commit.id[:12]}`, then `dvc --cd {place} repro {stage}`"
+        )
+
+    def _keep_reason(self, sentence: str) -> None:
+        self._reasons.append(sentence)
+        self._log(sentence)
+
+    def _digest(self, path: Path) -> tuple[str, str]:
+        """The file's MD5 and SHA-256, computed once."""
+        if path not in self._digests:
+            self._digests[path] = digest(path, "md5"), digest(path)
+        return self._digests[path]
 
 
 def _own_lock(root: Path) -> tuple[str, bytes] | None:

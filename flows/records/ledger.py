@@ -6,7 +6,7 @@ read from git each time; a dvc.lock, a list of a folder's files, or a picture is
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from atelier.progress import Progress
 from atelier.provenance import facts
 from atelier.provenance.facts import Provenance
 from flows.records import history
-from flows.records.history import Champion, Commit, Lock, LockVersion
+from flows.records.history import Champion, Commit, LockVersion
 from flows.repo import storage
 
 SCHEMA_VERSION = 1  # a file with another one is built again
@@ -33,7 +33,7 @@ ADVICE = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space, then run again",
 }
 # as dvc.lock has them
-GENERATOR, ARTWORKS, PRINTS = (path.as_posix() for path in (paths.GENERATOR, paths.ARTWORKS, paths.PRINTS))
+GENERATOR, *PLACES = (path.as_posix() for path in (paths.GENERATOR, paths.ARTWORKS, paths.PRINTS))
 TABLES = """
 CREATE TABLE locks (id TEXT PRIMARY KEY, model TEXT);
 CREATE TABLE folders (md5 TEXT, lock TEXT, place TEXT, PRIMARY KEY (md5, lock, place));
@@ -59,7 +59,6 @@ class RecordedPicture:
     """A picture that was made: its path in the studio, and the commits whose dvc.lock names its folder."""
 
     path: str
-    file_md5: str
     provenance: Provenance
     commits: tuple[Commit, ...]
     in_work_tree: bool
@@ -116,7 +115,11 @@ class Ledger:
         self._versions = {version.id: version for version in versions}
         self._champions = history.champions(self._root)
         for lock in history.read_locks(self._root, [each for each in versions if each.id not in known]):
-            self._add_lock(lock)
+            outs = [(stage.outs.get(place, ""), place) for stage in lock.stages.values() for place in PLACES]
+            folders = [(md5, lock.id, place) for md5, place in outs if md5.endswith(".dir")]
+            with _transaction(self._sql):
+                self._sql.execute("INSERT OR REPLACE INTO locks VALUES (?, ?)", (lock.id, lock.md5_of(GENERATOR)))
+                self._sql.executemany("INSERT OR IGNORE INTO folders VALUES (?, ?, ?)", folders)
         self._read_lists(log, again)
         self._read_pictures()
         self._read_models()
@@ -142,22 +145,13 @@ class Ledger:
         """The number of folders of pictures that are neither complete in the cache nor at the remote."""
         return int(self._sql.execute("SELECT count(*) FROM lists WHERE lacking").fetchone()[0])
 
-    def _add_lock(self, lock: Lock) -> None:
-        stages = lock.stages.values()
-        outs = [(stage.outs.get(place, ""), place) for place in (ARTWORKS, PRINTS) for stage in stages]
-        folders = [(md5, lock.id, place) for md5, place in outs if md5.endswith(".dir")]
-        with _transaction(self._sql):
-            self._sql.execute("INSERT OR REPLACE INTO locks VALUES (?, ?)", (lock.id, lock.md5_of(GENERATOR)))
-            self._sql.executemany("INSERT OR IGNORE INTO folders VALUES (?, ?, ?)", folders)
-
     def _read_lists(self, log: Log, again: bool) -> None:
         """Read the lists of new folders, and of folders that were lacking. Only trusted commits cause a download."""
         folders = "SELECT DISTINCT folders.md5, lock, lacking FROM folders LEFT JOIN lists USING (md5)"
         may_download: dict[str, bool] = {}
         for md5, lock, lacking in self._sql.execute(folders).fetchall():
             if lacking != 0 and (version := self._versions.get(lock)):
-                trusted = version.in_work_tree or any(commit.trusted for commit in version.commits)
-                may = trusted and (lacking is None or again)
+                may = version.trusted and (lacking is None or again)
                 may_download[md5] = may_download.get(md5, False) or may
         wanted = [md5 for md5, may in may_download.items() if may or self._in_cache(md5)]
         fetched = storage.fetch_objects(wanted, log, self._root) if wanted else {}
@@ -213,22 +207,20 @@ class Ledger:
             if version := self._versions.get(lock):
                 found.setdefault((f"{place}/{name}", file, provenance), []).append(version)
         pictures = [
-            RecordedPicture(path, file, Provenance.model_validate_json(provenance), *_commits(versions))
-            for (path, file, provenance), versions in found.items()
+            RecordedPicture(path, Provenance.model_validate_json(provenance), *_commits(versions))
+            for (path, _, provenance), versions in found.items()
         ]
         return sorted(pictures, key=lambda picture: (not picture.in_work_tree, _age(picture.commits)))
 
     def _model(self, md5: str, versions: list[LockVersion]) -> RecordedModel:
         (sha256,) = self._sql.execute("SELECT sha256 FROM models WHERE md5 = ?", (md5,)).fetchone() or (None,)
         titles = dict.fromkeys(each.version for each in self._champions if each.generator_sha256 == sha256)
-        artworks, prints = (self._count(versions, COUNT_FILES, place, md5) for place in (ARTWORKS, PRINTS))
-        lacking = self._count(versions, COUNT_LACKING)
-        commits, in_work_tree = _commits(versions)
-        return RecordedModel(md5, sha256, commits, in_work_tree, tuple(titles), artworks, prints, lacking)
 
-    def _count(self, versions: Iterable[LockVersion], statement: str, *values: str) -> int:
-        """The number of distinct rows that a statement gives for any of the versions."""
-        return len({row for each in versions for row in self._sql.execute(statement, (each.id, *values))})
+        def count(statement: str, *values: str) -> int:  # distinct rows that it gives for any of the versions
+            return len({row for each in versions for row in self._sql.execute(statement, (each.id, *values))})
+
+        artworks, prints = (count(COUNT_FILES, place, md5) for place in PLACES)
+        return RecordedModel(md5, sha256, *_commits(versions), tuple(titles), artworks, prints, count(COUNT_LACKING))
 
 
 def _connect(path: Path, log: Log) -> sqlite3.Connection:
@@ -273,12 +265,8 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """A transaction that locks the file at once, so that what is read in it stays true until it is committed."""
     connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:
         yield
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.commit()
 
 
 def _is_writable(path: Path) -> bool:

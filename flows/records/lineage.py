@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from atelier import paths
 from atelier.data.catalog import CATALOG_SCHEMA, Work, read_catalog, read_table
 from atelier.data.dataset import INDEX_SCHEMA
 from atelier.errors import AtelierError, counted
+from atelier.progress import ignore_progress
 from atelier.provenance import facts
 from atelier.provenance.facts import Provenance
 from atelier.text import escape_csv_cell, printable
 from flows.records import history
-from flows.records.history import Lock
-from flows.records.networks import NetworkKey, Networks
+from flows.records.history import Lock, NetworkKey, Networks
 from flows.repo import storage
 
 CATALOG, DATASET = paths.CATALOG.as_posix(), paths.DATASET.as_posix()  # as dvc.lock has them
@@ -34,7 +34,6 @@ MAX_PARENTS = 50
 UPSCALER_STAGE, TRAIN_STAGE = "train_upscaler", "train"
 
 Log = Callable[[str], None]
-Section = tuple[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +53,20 @@ def explain(made: Provenance, log: Log, root: Path = Path(), keep: Callable[[str
     locks = history.locks(root, containing=made.model.md5)
     header, header_missing = _header(made, root)
     lock = _best([lock for lock in locks if lock.has_output(made.model.md5)] or locks)
-    sections: list[Section] = [("picture", _picture(made))]
-    if made.print:
-        sections.append(("print", _print(made, root)))
-    sections += [
-        ("model", _model(made, header, header_missing)),
-        ("training", _training(lock, TRAIN_STAGE)),
-        ("named by", _named_by(made, locks, root)),
-    ]
     paintings, missing = _paintings(lock, log, root)
-    sections += [
-        ("data set", _data_set(lock, header)),
-        ("paintings", [*_summary(paintings), *missing]),
-        ("parents", _parents(header, root)),
-    ]
-    if keep and paintings:
-        sections.append(("", [f"{printable(keep(_csv(paintings)))} lists the paintings"]))
-    return "\n".join(_lines(sections))
+    sections = {
+        "picture": _picture(made),
+        "print": _print(made, root),
+        "model": _model(made, header, header_missing),
+        "training": _training(lock, TRAIN_STAGE),
+        "named by": _named_by(made, locks, root),
+        "data set": _data_set(lock, header),
+        "paintings": [*_summary(paintings), *missing],
+        "parents": _parents(header, root),
+        "": [f"{printable(keep(_csv(paintings)))} lists the paintings"] if keep and paintings else [],
+    }
+    rows = [(name if n == 0 else "", line) for name, lines in sections.items() for n, line in enumerate(lines)]
+    return "\n".join(f"{name:<10} {line}" for name, line in rows)
 
 
 def _picture(made: Provenance) -> list[str]:
@@ -90,7 +86,8 @@ def _picture(made: Provenance) -> list[str]:
 
 
 def _print(made: Provenance, root: Path) -> list[str]:
-    assert made.print
+    if made.print is None:
+        return []
     upscale = made.print.upscale
     lines = [facts.describe_enlargement(upscale)]
     if made.pixels:
@@ -111,7 +108,8 @@ def _model(made: Provenance, header: Mapping[str, Any], header_missing: str) -> 
     ]
     if not header:
         return [*lines, f"how it was trained is not known: {header_missing}"]
-    versions = sorted(_mapping(header.get("versions")).items())
+    versions = header.get("versions")
+    versions = sorted(versions.items()) if isinstance(versions, Mapping) else []
     by = ", ".join(f"{printable(key)} {printable(value)}" for key, value in versions)
     return [*lines, f"{_length(header)}; by {by or 'an unknown version'}"]
 
@@ -160,10 +158,9 @@ def _paintings(lock: Lock | None, log: Log, root: Path) -> tuple[list[Painting],
 
     Files are fetched from the remote only if a trusted commit names them.
     """
-    if lock is None or not _trusted(lock):
-        return [], [
-            "not known: only a commit that HEAD, a branch or a tag of this repository reaches is followed so far"
-        ]
+    if lock is None or not lock.trusted:
+        why = "only a commit that HEAD, a branch or a tag of this repository reaches is followed so far"
+        return [], [f"not known: {why}"]
     catalog, dataset = lock.md5_of(CATALOG), lock.md5_of(DATASET)
     index = _index(dataset, log, root) if dataset else None
     fetched = storage.fetch_objects([catalog], log, root) if catalog else {}
@@ -224,7 +221,7 @@ def _parents(header: Mapping[str, Any], root: Path) -> list[str]:
 def _header(made: Provenance, root: Path) -> tuple[Mapping[str, Any], str]:
     """The header of the model's file; empty, with the reason, if it cannot be read."""
     key = NetworkKey("model", made.model.sha256, made.model.md5)
-    networks = Networks(root, lambda text: None)
+    networks = Networks(root, ignore_progress)
     try:
         networks.find([key])
         with safe_open(networks.path(key), framework="numpy") as file:
@@ -249,23 +246,15 @@ def _csv(paintings: Sequence[Painting]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["split", *CATALOG_SCHEMA.names])
     for painting in paintings:
-        work = painting.work
-        values = [getattr(work, name) if work else "" for name in CATALOG_SCHEMA.names[1:]]
-        writer.writerow([painting.split, painting.id, *map(_cell, values)])
+        values = [getattr(painting.work, name, "") for name in CATALOG_SCHEMA.names[1:]]
+        cells = [escape_csv_cell(printable(value)) if isinstance(value, str) else value for value in values]
+        writer.writerow([painting.split, painting.id, *cells])
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    return escape_csv_cell(printable(value)) if isinstance(value, str) else value
 
 
 def _best(locks: Sequence[Lock]) -> Lock | None:
     """The newest trusted one, otherwise the newest."""
-    return next((lock for lock in locks if _trusted(lock)), next(iter(locks), None))
-
-
-def _trusted(lock: Lock) -> bool:
-    return lock.in_work_tree or any(commit.trusted for commit in lock.commits)
+    return next((lock for lock in locks if lock.trusted), next(iter(locks), None))
 
 
 def _where(lock: Lock) -> str:
@@ -287,17 +276,6 @@ def _flat(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str).translate({ord(sign): None for sign in '{}"'})
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _number(value: object) -> str:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return f"{value:,.10g}" if is_number else printable(value)
-
-
-def _lines(sections: Sequence[Section]) -> Iterator[str]:
-    """The lines of all sections; a section's first line begins with its name."""
-    for name, lines in sections:
-        for number, line in enumerate(lines):
-            yield f"{name if number == 0 else '':<10} {line}"

@@ -20,7 +20,7 @@ from atelier.errors import AtelierError
 from atelier.files import write_bytes
 from atelier.paths import REPRODUCE
 from atelier.provenance.facts import FORMAT, MURAL_LOCK, REPAINT_MODULE, Answer, Job, Jobs, ModelFacts, Provenance
-from flows.records.networks import NetworkKey, Networks
+from flows.records.history import NetworkKey, Networks
 from flows.repaint import past_code
 from flows.repaint.past_code import Code
 from flows.repaint.picture import OutputFolder

@@ -181,3 +181,7 @@ def in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error)
+
+
+def print_error(sentence: object) -> None:
+    print(sentence, file=sys.stderr)

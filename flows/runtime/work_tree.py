@@ -25,8 +25,8 @@ class AtWorkError(AtelierError):
     """Another flow works in this work tree."""
 
 
-def enter() -> None:
-    """Change to the studio's root: the nearest directory upwards with dvc.yaml and params.yaml.
+def enter() -> Path:
+    """Change to the studio's root, the nearest directory upwards with dvc.yaml and params.yaml; return where it was.
 
     Prefect reads [tool.prefect] of the current directory when it is imported. Where it was imported before, it reads
     the settings of the root now.
@@ -38,7 +38,7 @@ def enter() -> None:
             name_user(directory)
             if prefect := sys.modules.get("prefect.context"):
                 prefect.refresh_global_settings_context()
-            return
+            return here
     raise AtelierError(f"{here} is not inside a studio: go to the directory that holds dvc.yaml and params.yaml")
 
 

@@ -6,17 +6,12 @@ trial's number and the results before it, so that a killed search continues as i
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from flows.trials.record import Ending
@@ -50,19 +45,26 @@ class Search:
 
         Returns None if all combinations have been tried.
         """
-        self._requeue_interrupted(number)
+        for interrupted in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            self._study.tell(interrupted.number, state=TrialState.FAIL)
+            if interrupted.user_attrs.get(NUMBER) == number:
+                self._study.enqueue_trial(interrupted.params, {NUMBER: number})
         for attempt in range(ATTEMPTS):
             self._study.sampler = optuna.samplers.TPESampler(
                 seed=self._seed * 1_000_003 + number * 101 + attempt, n_startup_trials=STARTUP_TRIALS
             )
             trial = self._study.ask(self._distributions)
-            if not self._was_tried(trial):
+            if NUMBER in trial.user_attrs or self._changes(trial.params) not in self._tried():
                 return self._start(trial, number)
             self._study.tell(trial, state=TrialState.FAIL)
-        for changes in self._untried():
-            self._study.enqueue_trial(_as_json(changes), {NUMBER: number})
-            return self._start(self._study.ask(self._distributions), number)
-        return None
+        if any(isinstance(axis, Range) for axis in self._axes):
+            return None
+        tried = self._tried()
+        if (changes := next((each for each in product(self._axes) if each not in tried), None)) is None:
+            return None
+        # as JSON texts, because Optuna's categories cannot be lists
+        self._study.enqueue_trial({key: json.dumps(value) for key, value in changes.items()}, {NUMBER: number})
+        return self._start(self._study.ask(self._distributions), number)
 
     def is_hopeless(self, scores: Sequence[float]) -> bool:
         """Whether the current trial should be stopped: its snapshots' `scores` are worse than the others' median."""
@@ -78,34 +80,18 @@ class Search:
         if self._trial is None:
             return
         if ending == "completed":
-            self._study.tell(self._trial, score)
+            self._study.tell(self._trial, score)  # a NaN becomes a failed trial
         else:
-            state = TrialState.PRUNED if ending == "pruned" else TrialState.FAIL
-            self._study.tell(self._trial, state=state)
+            self._study.tell(self._trial, state=TrialState.PRUNED if ending == "pruned" else TrialState.FAIL)
         self._trial = None
-
-    def _requeue_interrupted(self, number: int) -> None:
-        for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            self._study.tell(trial.number, state=TrialState.FAIL)
-            if trial.user_attrs.get(NUMBER) == number:
-                self._study.enqueue_trial(trial.params, {NUMBER: number})
 
     def _start(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
         trial.set_user_attr(NUMBER, number)
         self._trial = trial
         return self._changes(trial.params)
 
-    def _was_tried(self, trial: optuna.Trial) -> bool:
-        """Whether a completed or pruned trial had the same settings."""
-        return NUMBER not in trial.user_attrs and self._changes(trial.params) in self._tried()
-
-    def _untried(self) -> Iterator[dict[str, Any]]:
-        """The combinations that no completed or pruned trial had; none if an axis is a range."""
-        if not any(isinstance(axis, Range) for axis in self._axes):
-            tried = self._tried()
-            yield from (changes for changes in product(self._axes) if changes not in tried)
-
     def _tried(self) -> list[dict[str, Any]]:
+        """The settings of the completed and the pruned trials."""
         ended = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
         return [self._changes(trial.params) for trial in ended]
 
@@ -123,8 +109,3 @@ def _distribution(axis: Axis) -> BaseDistribution:
     if axis.kind == "int":
         return IntDistribution(round(axis.low), round(axis.high))
     return FloatDistribution(axis.low, axis.high, log=axis.kind == "log")
-
-
-def _as_json(changes: Mapping[str, Any]) -> dict[str, str]:
-    """Choices as JSON texts, because Optuna's categories cannot be lists."""
-    return {key: json.dumps(value) for key, value in changes.items()}

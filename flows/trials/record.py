@@ -1,91 +1,38 @@
-"""An exploration on disk, `.atelier/explore/<name>/` of the user's tree: the request and how each trial ended.
+"""An exploration on disk, `.atelier/explore/<name>/` of the user's tree: the request, how each trial ended, the sheet.
 
-A trial is written atomically when it has ended, so that after a kill the record has exactly the trials that ended.
+A trial is written atomically when it has ended, so that after a kill the record has exactly the trials that ended. The
+sheet, sheet.png, shows every trial's picture, settings and scores, the best first; table.csv has all scores.
 """
 
-import hashlib
+import csv
+import io
 import json
 import math
-import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from atelier.errors import AtelierError, counted
+from atelier.errors import AtelierError
 from atelier.files import write_bytes, write_json
 from atelier.paths import EXPLORATIONS
-from atelier.settings.schema import Params
-from flows.trials import search_space
-from flows.trials.search_space import Axis
+from atelier.settings.edit import format_value
+from flows.trials.search_space import EXPLORATION_NAME, Request
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
-HIGHER_IS_BETTER = ("density", "coverage", "memorisation")
-Mode = Literal["grid", "search"]
+if TYPE_CHECKING:
+    from atelier.pictures.sheets import Panel
+
+ENDINGS = ("completed", "pruned", "failed")  # in the order of the sheet
+TILE_PX = 384
+EMPTY_GREY = 239  # of a tile without a picture
+DIGITS = 3  # of a score on the sheet; the table has six
+MAX_REASON_CHARS = 120
+SHEET_SCORES = ("kid_coarse", "kid", "coverage", "memorisation")  # after the one that ranks trials
+
 Ending = Literal["completed", "pruned", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asked to try. `fixed` are settings of all trials, by dotted key; `trials` counts a search's.
-
-    `by` is the score that ranks trials, a name in metrics.json; `seed` is that of a search.
-    """
-
-    mode: Mode
-    axes: tuple[Axis, ...]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    trials: int = 0
-    seed: int = 0
-    by: str = "kid_coarse"
-    name: str | None = None
-
-    @property
-    def higher_is_better(self) -> bool:
-        return self.by.split(".")[-1] in HIGHER_IS_BETTER
-
-    @property
-    def summary(self) -> str:
-        """For example `2 trials of train.lr=0.0001,0.0002`."""
-        axes = " ".join(map(str, self.axes))
-        if self.mode == "grid":
-            return f"{counted(len(search_space.product(self.axes)), 'trial')} of {axes}"
-        return f"{counted(self.trials, 'trial')}, chosen from {axes}"
-
-    def check(self, params: Params) -> None:
-        """Raise AtelierError if the settings of a grid's trial, or at the ends of a search's ranges, are invalid."""
-        trials = search_space.product(self.axes) if self.mode == "grid" else search_space.ends(self.axes)
-        search_space.check(params, [{**self.fixed, **changes} for changes in trials])
-
-    def inputs(self, identity: str) -> dict[str, Any]:
-        """Return what decides the trials. A request with equal inputs continues an exploration.
-
-        `identity` is a hash of the user's tree.
-        """
-        return {
-            "mode": self.mode,
-            "axes": [str(axis) for axis in self.axes],
-            "fixed": dict(self.fixed),
-            "seed": self.seed if self.mode == "search" else None,
-            "by": self.by if self.mode == "search" else None,
-            "of": identity,
-        }
-
-    def exploration_name(self, identity: str) -> str:
-        """Return `name`, or by default the last words of the keys with a hash of the inputs.
-
-        Raises AtelierError for an invalid `name`.
-        """
-        if self.name is not None:
-            if not NAME.fullmatch(self.name):
-                raise AtelierError(
-                    f"--name {self.name!r} does not fit: up to 60 of a-z, 0-9 and -, and not - at the start"
-                )
-            return self.name
-        words = "-".join(axis.key.split(".")[-1].replace("_", "-").lower() for axis in self.axes)
-        text = json.dumps(self.inputs(identity), sort_keys=True)
-        return f"{words[:40].strip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +49,7 @@ class Trial:
         """Sort completed trials first, the best one first, then pruned and failed ones."""
         score = self.scores.get(by, math.nan)
         cost = -score if higher_is_better else score
-        order = ("completed", "pruned", "failed").index(self.ending)
-        return order, math.inf if math.isnan(cost) else cost, self.number
+        return ENDINGS.index(self.ending), math.inf if math.isnan(cost) else cost, self.number
 
 
 class Exploration:
@@ -111,15 +57,14 @@ class Exploration:
 
     def __init__(self, user: Path, name: str) -> None:
         self.name, self.path, self._user = name, user / EXPLORATIONS / name, user
-        self.sheet = self.path / "sheet.png"
-        self.table = self.path / "table.csv"
-        self.study = self.path / "study.db"
+        self.sheet, self.table, self.study = (self.path / file for file in ("sheet.png", "table.csv", "study.db"))
+        self._request = self.path / "explore.json"
 
     @classmethod
     def existing(cls, user: Path, name: str) -> Self:
         """Return the exploration. Raises AtelierError if it does not exist."""
         exploration = cls(user, name)
-        if not NAME.fullmatch(name) or not exploration.exists:
+        if not EXPLORATION_NAME.fullmatch(name) or not exploration.exists:
             known = ", ".join(exploration_names(user))
             hint = f"there are {known}" if known else "`atelier explore grid …` makes one"
             raise AtelierError(f"there is no exploration {name}: {hint}")
@@ -128,36 +73,35 @@ class Exploration:
     @property
     def exists(self) -> bool:
         """Whether it was begun and not removed since."""
-        return (self.path / "explore.json").is_file()
+        return self._request.is_file()
 
     def begin(self, request: Request, identity: str) -> None:
         """Record the request. Raises AtelierError if the exploration of this name had other inputs."""
-        path, inputs = self.path / "explore.json", request.inputs(identity)
-        before = _read(path) if path.is_file() else None
-        if before and before["asked"] != inputs:
-            differs = [key for key, value in inputs.items() if before["asked"].get(key) != value]
+        inputs = request.inputs(identity)
+        if not self.exists:
+            self._check_name()
+        elif (before := _read(self._request)["asked"]) != inputs:
+            differs = [key for key, value in inputs.items() if before.get(key) != value]
             what = {"of": "params.yaml, the code or the commit", "axes": "what is tried"}
             raise AtelierError(
                 f"the exploration {self.name} was another ({', '.join(what.get(key, key) for key in differs)}): "
                 f"give --name another, or remove {self.path}"
             )
-        if before is None:
-            self._check_name()
-        write_json(path, {"asked": inputs, "by": request.by, "higher_is_better": request.higher_is_better})
+        write_json(self._request, {"asked": inputs, "by": request.by, "higher_is_better": request.higher_is_better})
 
     @property
     def keys(self) -> list[str]:
         """The keys that are tried, in the order of the command line."""
-        return [axis.partition("=")[0] for axis in _read(self.path / "explore.json")["asked"]["axes"]]
+        return [axis.partition("=")[0] for axis in _read(self._request)["asked"]["axes"]]
 
     @property
     def by(self) -> str:
         """The score that ranks trials."""
-        return str(_read(self.path / "explore.json")["by"])
+        return str(_read(self._request)["by"])
 
     def trials(self) -> list[Trial]:
         """Return the trials that ended, the best first."""
-        record = _read(self.path / "explore.json")
+        record = _read(self._request)
         ended = [Trial(**_read(path)) for path in sorted(self.path.glob("trials/*.json"))]
         return sorted(ended, key=lambda trial: trial.sort_key(record["by"], record["higher_is_better"]))
 
@@ -183,9 +127,6 @@ class Exploration:
         """Return the name of a trial's DVC experiment."""
         return f"{self.name}-{number}"
 
-    def write_table(self, text: str) -> None:
-        write_bytes(self.table, text.encode())
-
     def _path(self, number: int, extension: str) -> Path:
         return self.path / "trials" / f"{number:04d}.{extension}"
 
@@ -209,6 +150,12 @@ class Exploration:
 def exploration_names(user: Path) -> list[str]:
     """Return the names of the studio's explorations, sorted."""
     return sorted(path.parent.name for path in (user / EXPLORATIONS).glob("*/explore.json"))
+
+
+def count_endings(trials: Iterable[Trial]) -> str:
+    """For example `2 completed, 1 failed`."""
+    endings = [trial.ending for trial in trials]
+    return ", ".join(f"{endings.count(ending)} {ending}" for ending in ENDINGS if ending in endings)
 
 
 def find_experiment(user: Path, name: str, trial: int | None) -> tuple[str, str]:
@@ -239,6 +186,32 @@ def find_experiment(user: Path, name: str, trial: int | None) -> tuple[str, str]
     return exploration.experiment(trials[0].number), name
 
 
+def draw_sheet(exploration: Exploration) -> list[Trial]:
+    """Write sheet.png and table.csv from the trials that ended. Returns these, the best first."""
+    from atelier.pictures.sheets import write_panels  # imports Pillow
+
+    trials = exploration.trials()
+    names = list(dict.fromkeys(name for trial in trials for name in trial.scores))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["experiment", "state", *exploration.keys, *names, "said"])
+    writer.writerows([*_row(exploration, trial, names, 6).values(), trial.said] for trial in trials)
+    write_bytes(exploration.table, text.getvalue().encode())
+    if trials:
+        columns = math.ceil(math.sqrt(1.3 * len(trials)))  # wider than high, like a screen
+        scores = _sheet_scores(exploration, trials)
+        heading = f"{exploration.name}: {count_endings(trials)}; the best {exploration.by} first"
+        panels = [_panel(exploration, trial, scores) for trial in trials]
+        write_panels(exploration.sheet, heading, panels, columns)
+    return trials
+
+
+def sheet_rows(exploration: Exploration, trials: Sequence[Trial]) -> list[dict[str, str]]:
+    """Return a row for each trial, with the scores that the sheet shows."""
+    scores = _sheet_scores(exploration, trials)
+    return [_row(exploration, trial, scores, DIGITS) for trial in trials]
+
+
 def scores_of(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Flatten metrics.json to numbers by dotted name; a measure's `value` has the measure's name.
 
@@ -260,3 +233,38 @@ def scores_of(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _sheet_scores(exploration: Exploration, trials: Sequence[Trial]) -> list[str]:
+    names = dict.fromkeys([exploration.by, *SHEET_SCORES])
+    return [name for name in names if any(name in trial.scores for trial in trials)]
+
+
+def _row(exploration: Exploration, trial: Trial, scores: Sequence[str], digits: int) -> dict[str, str]:
+    return {
+        "experiment": exploration.experiment(trial.number),
+        "state": trial.ending,
+        **{key: format_value(trial.changes[key]) for key in exploration.keys},
+        **{name: f"{trial.scores[name]:.{digits}g}" if name in trial.scores else "" for name in scores},
+    }
+
+
+def _panel(exploration: Exploration, trial: Trial, scores: Sequence[str]) -> "Panel":
+    """A trial's picture in the middle of a grey square, empty without a readable picture, with settings and scores."""
+    import numpy as np
+    from PIL import Image
+
+    from atelier.pictures.sheets import Panel, fitted
+
+    name = exploration.experiment(trial.number)
+    lines = [f"{key}: {format_value(trial.changes[key])}" for key in exploration.keys]
+    known = [f"{score} {trial.scores[score]:.{DIGITS}g}" for score in scores if score in trial.scores]
+    lines += ["   ".join(known[start : start + 2]) for start in range(0, len(known), 2)]
+    if trial.said:
+        lines.append(textwrap.shorten(trial.said.splitlines()[0], MAX_REASON_CHARS, placeholder=" ..."))
+    tile = Image.new("RGB", (TILE_PX, TILE_PX), (EMPTY_GREY,) * 3)
+    with suppress(OSError), Image.open(exploration.picture(trial.number)) as file:
+        picture = Image.fromarray(fitted(np.array(file.convert("RGB")), TILE_PX))
+        tile.paste(picture, ((TILE_PX - picture.width) // 2, (TILE_PX - picture.height) // 2))
+    title = name if trial.ending == "completed" else f"{name}, {trial.ending}"
+    return Panel(title, tuple(lines), np.array(tile))

@@ -4,7 +4,7 @@ import json
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ruamel.yaml import YAML
 
@@ -14,8 +14,11 @@ from atelier.settings.edit import edit_params
 from flows.clones.trials_clone import TrialsClone
 from flows.repo import stages
 from flows.repo.operations import OperationError, Watcher
-from flows.trials.record import Exploration, Request, Trial, scores_of
-from flows.trials.search_space import product
+from flows.trials.record import Exploration, Trial, scores_of
+from flows.trials.search_space import Request, product
+
+if TYPE_CHECKING:
+    from flows.trials.optuna_search import Search
 
 TRAINING_PROGRESS = PROGRESS / "train.json"
 
@@ -35,14 +38,11 @@ class TrialRunner:
         self._request, self._clone = request, clone
         self._grid = product(request.axes) if request.mode == "grid" else []
         self._number = 0
+        self._search: Search | None = None
         if request.mode == "search":
-            from flows.trials.optuna_search import Search  # loading Optuna takes a second
+            from flows.trials import optuna_search  # loading Optuna takes a second
 
-            self._search: Search | None = Search(
-                exploration.study, request.axes, request.seed, request.higher_is_better
-            )
-        else:
-            self._search = None
+            self._search = optuna_search.Search(exploration.study, request.axes, request.seed, request.higher_is_better)
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
         """Return the number and the settings of the next trial, or None after the last."""
@@ -52,7 +52,8 @@ class TrialRunner:
             if ended is None:
                 changes = self._search.next(self._number) if self._search else self._grid[self._number - 1]
                 return None if changes is None else (self._number, changes)
-            if not self._is_settled(ended):
+            kept = ended.ending == "completed" and self._clone.is_exported(self.exploration.experiment(self._number))
+            if not kept and ended.ending != "pruned":
                 return self._number, ended.changes
         return None
 
@@ -94,8 +95,7 @@ class TrialRunner:
             return Trial(number, changes, "failed", scores, str(error)), picture
         except _Hopeless:
             scores, kimg, picture = _last_snapshot()
-            why = f"worse than the median at {kimg:g} kimg"
-            return Trial(number, changes, "pruned", scores, why), picture
+            return Trial(number, changes, "pruned", scores, f"worse than the median at {kimg:g} kimg"), picture
         scores = scores_of(json.loads(METRICS.read_text(encoding="utf-8")))
         if self._request.by not in scores:
             raise AtelierError(
@@ -110,9 +110,7 @@ class TrialRunner:
 
         def pruning(stage: str) -> Watcher:
             watcher = follow(stage)
-            if stage != "train":
-                return watcher
-            return _PruningWatcher(watcher, search.is_hopeless, self._request.by)
+            return _PruningWatcher(watcher, search.is_hopeless, self._request.by) if stage == "train" else watcher
 
         return pruning
 
@@ -127,15 +125,6 @@ class TrialRunner:
             if sections & {str(param).split(".")[0] for param in params} or differ & set(stage.upstream):
                 differ.add(stage.name)
         return differ
-
-    def _is_settled(self, trial: Trial) -> bool:
-        match trial.ending:
-            case "completed":
-                return self._clone.is_exported(self.exploration.experiment(trial.number))
-            case "pruned":
-                return True
-            case "failed":
-                return False
 
 
 class _Hopeless(Exception):
@@ -171,7 +160,6 @@ def _last_snapshot() -> tuple[dict[str, float], float, Path | None]:
 
 def _progress() -> dict[str, Any]:
     try:
-        progress: dict[str, Any] = json.loads(TRAINING_PROGRESS.read_text())
-        return progress
+        return cast("dict[str, Any]", json.loads(TRAINING_PROGRESS.read_text()))
     except FileNotFoundError:
         return {}

@@ -1,28 +1,27 @@
-"""The settings to try: parses `train.lr=1e-4,2e-4` into choices and `train.lr=log:1e-5,1e-3` into ranges."""
+"""What an exploration tries: choices such as `train.lr=1e-4,2e-4`, ranges such as `train.lr=log:1e-5,1e-3`."""
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted
 from atelier.settings.edit import format_value, with_values
 from atelier.settings.schema import Params
 
-SECTIONS = (
-    "scrape",
-    "download",
-    "augment",
-    "train",
-    "evaluate",
-    "generate",
-)  # of params.yaml, that trials use
+SECTIONS = ("scrape", "download", "augment", "train", "evaluate", "generate")  # of params.yaml, that trials use
 RANGE = re.compile(r"(?:(log|int|float):(.+),(.+)|(.+?)\.\.(.+))")
+HIGHER_IS_BETTER = ("density", "coverage", "memorisation")
+EXPLORATION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+
+Mode = Literal["grid", "search"]
 Kind = Literal["float", "log", "int"]
 
 
@@ -51,6 +50,68 @@ class Range:
 
 
 Axis = Choice | Range
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked to try. `fixed` are settings of all trials, by dotted key; `trials` counts a search's.
+
+    `by` is the score that ranks trials, a name in metrics.json; `seed` is that of a search.
+    """
+
+    mode: Mode
+    axes: tuple[Axis, ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    trials: int = 0
+    seed: int = 0
+    by: str = "kid_coarse"
+    name: str | None = None
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.by.split(".")[-1] in HIGHER_IS_BETTER
+
+    @property
+    def summary(self) -> str:
+        """For example `2 trials of train.lr=0.0001,0.0002`."""
+        axes = " ".join(map(str, self.axes))
+        if self.mode == "grid":
+            return f"{counted(len(product(self.axes)), 'trial')} of {axes}"
+        return f"{counted(self.trials, 'trial')}, chosen from {axes}"
+
+    def check(self, params: Params) -> None:
+        """Raise AtelierError if the settings of a grid's trial, or at the ends of a search's ranges, are invalid."""
+        trials = product(self.axes) if self.mode == "grid" else ends(self.axes)
+        check(params, [{**self.fixed, **changes} for changes in trials])
+
+    def inputs(self, identity: str) -> dict[str, Any]:
+        """Return what decides the trials. A request with equal inputs continues an exploration.
+
+        `identity` is a hash of the user's tree.
+        """
+        return {
+            "mode": self.mode,
+            "axes": [str(axis) for axis in self.axes],
+            "fixed": dict(self.fixed),
+            "seed": self.seed if self.mode == "search" else None,
+            "by": self.by if self.mode == "search" else None,
+            "of": identity,
+        }
+
+    def exploration_name(self, identity: str) -> str:
+        """Return `name`, or by default the last words of the keys with a hash of the inputs.
+
+        Raises AtelierError for an invalid `name`.
+        """
+        if self.name is not None:
+            if not EXPLORATION_NAME.fullmatch(self.name):
+                raise AtelierError(
+                    f"--name {self.name!r} does not fit: up to 60 of a-z, 0-9 and -, and not - at the start"
+                )
+            return self.name
+        words = "-".join(axis.key.split(".")[-1].replace("_", "-").lower() for axis in self.axes)
+        text = json.dumps(self.inputs(identity), sort_keys=True)
+        return f"{words[:40].strip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
 
 
 def read_axes(words: Sequence[str], ranges: bool) -> list[Axis]:
@@ -86,13 +147,11 @@ def check(params: Params, trials: Sequence[Mapping[str, Any]]) -> None:
 
 def ends(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     """Return settings that test each axis alone: every choice, or both ends of a range."""
-    return [
-        {axis.key: value}
-        for axis in axes
-        for value in (
-            axis.values if isinstance(axis, Choice) else (round_value(axis, axis.low), round_value(axis, axis.high))
-        )
-    ]
+    tests: list[dict[str, Any]] = []
+    for axis in axes:
+        values = axis.values if isinstance(axis, Choice) else [round_value(axis, end) for end in (axis.low, axis.high)]
+        tests += [{axis.key: value} for value in values]
+    return tests
 
 
 def round_value(axis: Range, value: float) -> float | int:

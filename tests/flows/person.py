@@ -4,8 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from atelier.settings.edit import edit_params
 from atelier.settings.load import load_params
-from flows.clones.night_clone import Clone, prepare, set_params
+from flows.clones.night_clone import Clone, prepare
 from flows.night.champion import Champion, Promotion, load_champion, night_params, promote
 from tests.flows.dvc_command import dvc
 
@@ -112,7 +113,7 @@ class Studio:
         clone = self.prepare()
         before = load_champion(clone)
         params = load_params(clone.root / "params.yaml")
-        set_params(clone, night_params(params, before, night, clone.root))
+        edit_params(clone.root / "params.yaml", night_params(params, before, night, clone.root))
         self.at(clone.root).dvc("repro", "-q")
         return clone, before
 

@@ -10,8 +10,8 @@ import pytest
 
 from atelier.errors import AtelierError
 from atelier.model_store import store_model
+from atelier.settings.edit import edit_params
 from atelier.settings.schema import Params
-from flows.clones.night_clone import set_params
 from flows.night.champion import Champion, load_champion, night_params, promote, read_model
 from tests.flows.person import Studio
 
@@ -77,7 +77,7 @@ def test_a_fresh_night_starts_from_the_users_model_and_never_from_a_champion(tmp
 
 def test_setting_a_nights_params_keeps_comments_and_quotes(person: Studio):
     clone = person.prepare()
-    changes = set_params(clone, {"scrape.snapshot": NIGHT, "train.generation": 20261124})
+    changes = edit_params(clone.root / "params.yaml", {"scrape.snapshot": NIGHT, "train.generation": 20261124})
     assert [change.after for change in changes] == [NIGHT, 20261124]
     before = (person.root / "params.yaml").read_text().splitlines()
     after = (clone.root / "params.yaml").read_text().splitlines()
@@ -169,10 +169,10 @@ def test_a_damaged_champion_json_is_an_error(person: Studio, content: str):
 def test_neither_the_champion_itself_nor_stale_stages_are_promoted(promoted: Studio):
     clone = promoted.prepare()
     best = load_champion(clone)
-    set_params(clone, {"scrape.snapshot": NIGHT})
+    edit_params(clone.root / "params.yaml", {"scrape.snapshot": NIGHT})
     with pytest.raises(AtelierError, match=r"models/champion-[0-9a-f]{16} is the champion already"):
         promote(clone, best, NIGHT, "again", print)
-    set_params(clone, {"train.kimg": 3})
+    edit_params(clone.root / "params.yaml", {"train.kimg": 3})
     with pytest.raises(AtelierError, match="train is stale: the stages come before the promotion"):
         promote(clone, best, NIGHT, "unfinished", print)
     assert promoted.git("rev-parse", "nightly") == clone.tip

@@ -8,10 +8,9 @@ import pytest
 
 from atelier.errors import AtelierError
 from flows.clones import trials_clone
-from flows.trials import sheet
-from flows.trials.record import Exploration, Request, Trial
+from flows.trials.record import Exploration, Trial, draw_sheet
 from flows.trials.run import TrialRunner
-from flows.trials.search_space import read_axes
+from flows.trials.search_space import Request, read_axes
 from tests.flows.explore_toys import ExploreTree
 
 
@@ -45,7 +44,7 @@ def explore(tree: ExploreTree, request: Request) -> list[Trial]:
         runner = TrialRunner(request, ours, explored)
         while turn := runner.next():
             trials.append(runner.run(*turn, lambda stage: Silent(), lambda text: None))
-    sheet.draw(explored)
+    draw_sheet(explored)
     return trials
 
 

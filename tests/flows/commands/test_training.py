@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from atelier.errors import AtelierError
 from flows import cli
-from flows.trials.record import Exploration, Request, Trial, find_experiment
-from flows.trials.search_space import read_axes
+from flows.trials.record import Exploration, Trial, find_experiment
+from flows.trials.search_space import Request, read_axes
 
 GRID = Request("grid", tuple(read_axes(["train.lr=1e-4,2e-4", "train.augment=[],[cutout]"], ranges=False)))
 

@@ -1,4 +1,4 @@
-"""`atelier paint`, `walk`, `refilm` and `directions`: pictures and films of any model, outside the pipeline."""
+"""Commands that paint: pictures and films of any model, and pictures again from their files, as they are or changed."""
 
 import re
 import sys
@@ -12,64 +12,102 @@ from atelier.paths import GENERATOR, PAINTED, PARAMS, WALKS
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
-    from atelier.canvas.recipe import Recipe, Station
+    from atelier.canvas.recipe import Move, Recipe, Station
     from atelier.provenance.facts import ModelFacts, SoftwareFacts
 
 app = typer.Typer()
 
-
 Model = Annotated[Path | None, typer.Option(help="a generator.safetensors; by default the present training's")]
 Frame = Annotated[int | None, typer.Option(min=0, help="write only this frame, as a PNG")]
 Frames = Annotated[
-    Path | None,
-    typer.Option(help="a folder for every frame as a PNG; frames that exist are not painted again"),
+    Path | None, typer.Option(help="a folder for every frame as a PNG; frames that exist are not painted again")
 ]
 CanvasSize = Annotated[str | None, typer.Option(help="rows x columns, for example 2x3; by default generate.canvas")]
+Files = Annotated[list[Path], typer.Argument(help="artworks and prints: PNG files that Atelier made")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; pictures are the same bytes on the cpu only")]
+Json = Annotated[bool, typer.Option("--json", help="print a JSON object for each picture")]
 
 
 @app.command()
 def paint(
-    model: Annotated[
-        str, typer.Option("--from", help="base for the base model, or a generator.safetensors, or its folder")
-    ] = "base",
+    model: Annotated[str, typer.Option("--from", help="base, or a generator.safetensors, or its folder")] = "base",
     count: Annotated[int, typer.Option(min=1, max=100_000, help="how many pictures")] = 16,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="each seed gives other pictures")] = 1,
     canvas: CanvasSize = None,
-    out: Annotated[
-        Path | None, typer.Option(help="a folder for the pictures; by default one in .atelier/painted")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pictures; else one in .atelier/painted")] = None,
 ) -> None:
     """Paint pictures with a model, without data or training. `atelier reproduce` paints them again."""
     from atelier.canvas.recipe import Station
     from atelier.model_store import BASE_MODEL
 
-    here = Path.cwd()
-    work_tree.enter()
+    here = work_tree.enter()
     path = BASE_MODEL if model == "base" else here / model
     if path == BASE_MODEL and not path.is_dir():
         raise AtelierError(f"{path}, the base model, is missing: `git checkout -- {path}` brings it back")
     if out and (here / out).is_dir() and any((here / out).iterdir()):
         raise AtelierError(f"--out {out} holds files, which pictures might replace: name a new folder")
     generator = path / GENERATOR.name if path.is_dir() or path == BASE_MODEL else path
-    recipe, device = _recipe(Station(seed=seed, index=0), canvas)
     folder = here / out if out else PAINTED / f"{'base' if model == 'base' else path.stem}-{seed}"
-    command = ["paint", str(generator), recipe.model_dump_json(), f"--count={count}", f"--out={folder}"]
-    command += [f"--device={device}"]
-    sys.exit(_run("atelier.film.sheets", command))
+    recipe, device = _recipe(Station(seed=seed, index=0), canvas)
+    options = (f"--count={count}", f"--out={folder}", f"--device={device}")
+    sys.exit(_run("atelier.film.sheets", "paint", str(generator), recipe.model_dump_json(), *options))
+
+
+@app.command()
+def reproduce(
+    files: Files,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for all pictures; else those that differ are in .atelier/reproduced")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="print each picture's whole lineage")] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Paint pictures again from the provenance inside them, and compare every pixel.
+
+    Exit code 0 if all are the same, 1 if not.
+    """
+    from flows.reproduce import Request, main
+
+    sys.exit(main(Request(tuple(files), out, explain=explain, device=device, as_json=as_json)))
+
+
+@app.command()
+def vary(
+    files: Files,
+    count: Annotated[int, typer.Option(min=0, max=1000, help="how many neighbours of each in latent space")] = 0,
+    strength: Annotated[float, typer.Option(min=0.001, max=1, help="how far away; 1 is an unrelated picture")] = 0.3,
+    canvas: Annotated[str | None, typer.Option(help="the picture on a larger canvas, in rows x columns: 3x5")] = None,
+    move: Annotated[
+        list[str] | None, typer.Option(help="direction:amount, as `atelier directions` numbers directions: 2:1.5")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pictures; else .atelier/reproduced")] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Paint variations of pictures: neighbours in latent space, a larger canvas, or moved along directions.
+
+    The present code paints, and first the picture itself, to show whether it still paints the same.
+    """
+    from flows.repaint.session import Changes
+    from flows.reproduce import Request, main
+
+    size = _rows_by_columns(canvas, "--canvas") if canvas else None
+    changes = Changes(count, strength, size, tuple(map(_move, move or ())))
+    if not changes:
+        raise AtelierError("say what to change: --count 8, --canvas 3x5 or --move 2:1.5")
+    sys.exit(main(Request(tuple(files), out, changes, device=device, as_json=as_json)))
 
 
 @app.command()
 def walk(
     seeds: Annotated[
-        str,
-        typer.Option(help="the stations: seeds, 3,14,15; or 1:7 for picture 7 of seed 1; or artworks' files"),
+        str, typer.Option(help="the stations: seeds, 3,14,15; or 1:7 for picture 7 of seed 1; or artworks' files")
     ],
     seconds: Annotated[float, typer.Option(min=0.1, max=36_000, help="the length of the film")] = 12,
     fps: Annotated[int, typer.Option(min=1, max=240, help="frames a second")] = 30,
     loop: Annotated[bool, typer.Option("--loop", help="walk back to the first station")] = False,
-    easing: Annotated[
-        Literal["smooth", "linear"], typer.Option(help="smooth: slower near stations; linear: even")
-    ] = "smooth",
+    easing: Annotated[Literal["smooth", "linear"], typer.Option(help="smooth: slower near stations")] = "smooth",
     grain: Annotated[
         Literal["still", "moving"],
         typer.Option(help="the noise for details: still, the first station's; or moving, from each to the next"),
@@ -81,8 +119,7 @@ def walk(
     side: Annotated[int, typer.Option(min=16, max=8192, help="the film's longer side in pixels, at least")] = 512,
     model: Model = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="a film, .mp4 or .webm, or with --frame a PNG; by default in .atelier/walks"),
+        Path | None, typer.Option(help="a film, .mp4 or .webm, or with --frame a PNG; by default in .atelier/walks")
     ] = None,
     frame: Frame = None,
     frames: Frames = None,
@@ -94,34 +131,33 @@ def walk(
     from atelier.canvas.recipe import MAX_FRAMES, MAX_STATIONS, Walk
     from atelier.film.encode import MAX_WALKERS
 
-    here = Path.cwd()
-    work_tree.enter()
+    here = work_tree.enter()
     generator = here / model if model else GENERATOR
-    stops = stations(seeds, here, generator)
+    stops = [_station(word.strip(), here, generator) for word in seeds.split(",")]
     if not 2 <= len(stops) <= MAX_STATIONS:
         raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MAX_STATIONS} stations, 3,14,15")
     total = round(seconds * fps)
     if not 2 <= total <= MAX_FRAMES:
         raise AtelierError(f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MAX_FRAMES:,}")
-    path = here / out if out else WALKS / _file_name(stops, frame)
-    _check(frame, frames, total, out)
+    # for example walk-3-14-15.mp4, or walk-3-1.7-00012.png for a frame
+    name = "-".join(("walk", *(f"{s.seed}.{s.index}" if s.index else str(s.seed) for s in stops[:8])))
+    path = here / out if out else WALKS / (f"{name}.mp4" if frame is None else f"{name}-{frame:05d}.png")
+    options = [f"--out={path}", f"--fps={fps}", f"--side={side}", *_frame_options(frame, frames, total, out, here)]
     recipe, device = _recipe(stops[0], canvas)
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing, grain=grain)
     recipe = recipe.model_copy(update={"walk": course})
-    rows, columns = rows_by_columns(grid, "--grid")
+    rows, columns = _rows_by_columns(grid, "--grid")
     if rows * columns > MAX_WALKERS:
         raise AtelierError(f"--grid {grid}: at most {MAX_WALKERS} walkers are possible")
-    command = [str(generator), recipe.model_dump_json(), f"--out={path}", f"--fps={fps}", f"--side={side}"]
-    command += [f"--device={device}", "--walkers", str(rows), str(columns)]
-    sys.exit(_walked(command, here, frame, frames))
+    options += [f"--device={device}", "--walkers", str(rows), str(columns)]
+    sys.exit(_run("atelier.film.walk", str(generator), recipe.model_dump_json(), *options))
 
 
 @app.command()
 def refilm(
     film: Annotated[Path, typer.Argument(help="a film that `atelier walk` made")],
     out: Annotated[
-        Path | None,
-        typer.Option(help="a film of the same kind, or with --frame a PNG; by default in .atelier/walks"),
+        Path | None, typer.Option(help="a film of the same kind, or with --frame a PNG; by default in .atelier/walks")
     ] = None,
     frame: Frame = None,
     frames: Frames = None,
@@ -132,20 +168,19 @@ def refilm(
     """
     from atelier.film.encode import read_facts
 
-    here, original = Path.cwd(), Path.cwd() / film
-    work_tree.enter()
+    here = work_tree.enter()
+    original = here / film
     facts = read_facts(original)
-    walk = facts.first.latent.walk
-    assert walk is not None  # read_facts raises if there is none
+    recipe = facts.first.latent
+    assert recipe.walk is not None  # read_facts raises if there is none
     name = f"{film.stem}-again{film.suffix}" if frame is None else f"{film.stem}-{frame:05d}.png"
     path = here / out if out else WALKS / name
-    _check(frame, frames, walk.frames, out)
+    options = _frame_options(frame, frames, recipe.walk.frames, out, here)
     if (frame is None and path.suffix != original.suffix) or (path.exists() and path.samefile(original)):
         raise AtelierError(f"--out {out or path}: name another file that ends in {original.suffix}, as {film} does")
     generator = _find_generator(film, facts.first.model)
-    command = [str(generator), facts.first.latent.model_dump_json(), f"--out={path}", f"--fps={facts.fps}"]
-    command += [f"--side={facts.side}", "--walkers", *map(str, facts.walkers)]
-    status = _walked(command, here, frame, frames)
+    options += [f"--out={path}", f"--fps={facts.fps}", f"--side={facts.side}", "--walkers", *map(str, facts.walkers)]
+    status = _run("atelier.film.walk", str(generator), recipe.model_dump_json(), *options)
     sys.exit(status if status or frame is not None else _compare(film, original, path, facts.first.software))
 
 
@@ -156,62 +191,76 @@ def directions(
     amount: Annotated[float, typer.Option(min=0.1, max=100, help="how far either way, in standard deviations")] = 3,
     canvas: CanvasSize = None,
     model: Model = None,
-    out: Annotated[
-        Path | None, typer.Option(help="a PNG for the sheet; by default .atelier/walks/directions.png")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a PNG; by default .atelier/walks/directions.png")] = None,
     save: Annotated[Path | None, typer.Option(help="a folder for each of the sheet's pictures as a PNG")] = None,
 ) -> None:
     """Draw a sheet of the directions of latent space along which pictures change most."""
-    here = Path.cwd()
-    work_tree.enter()
+    here = work_tree.enter()
     generator = here / model if model else GENERATOR
-    moved = stations(seeds, here, generator)
+    moved = [_station(word.strip(), here, generator) for word in seeds.split(",")]
     path = here / out if out else WALKS / "directions.png"
     if path.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a sheet is a .png")
-    recipes = [_recipe(station, canvas) for station in moved]
-    command = ["directions", str(generator), *(recipe.model_dump_json() for recipe, _ in recipes), f"--out={path}"]
-    command += [f"--count={count}", f"--amount={amount}", f"--device={recipes[0][1]}"]
-    command += [f"--save={here / save}"] if save else []
-    sys.exit(_run("atelier.film.sheets", command))
+    recipes, devices = zip(*(_recipe(station, canvas) for station in moved), strict=True)
+    words = [str(generator), *(recipe.model_dump_json() for recipe in recipes), f"--out={path}", f"--count={count}"]
+    words += [f"--amount={amount}", f"--device={devices[0]}", *([f"--save={here / save}"] if save else [])]
+    sys.exit(_run("atelier.film.sheets", "directions", *words))
 
 
-def rows_by_columns(words: str, option: str) -> tuple[int, int]:
-    """Parse `3x5` as 3 rows of 5. Raises AtelierError, which names the option, for anything else."""
+def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
+    """The recipe of a picture with the settings of params.yaml's `generate`, and that section's device."""
+    from atelier.canvas.recipe import Recipe
+    from atelier.settings.load import load_params
+
+    generate = load_params(PARAMS).generate
+    cells = _rows_by_columns(canvas, "--canvas") if canvas else None
+    return Recipe.of(generate, station.seed, station.index, cells), generate.device
+
+
+def _run(module: str, *words: str) -> int:
+    """Run a module in a child process, because it imports torch. Returns its exit code."""
+    return process.foreground([sys.executable, "-m", module, *words], work_tree.environment())
+
+
+def _rows_by_columns(words: str, option: str) -> tuple[int, int]:
+    """Parse `3x5` as 3 rows of 5."""
     match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", words)
     if match is None:
         raise AtelierError(f"{option} {words!r} is no size: say rows x columns, 3x5")
     return int(match[1]), int(match[2])
 
 
-def stations(words: str, here: Path, model: Path) -> "list[Station]":
-    """Parse `3,1:7,made/1-00007.png`: the first picture of seed 3, picture 7 of seed 1, and that file's picture.
+def _move(words: str) -> "Move":
+    """Parse `2:1.5`."""
+    from atelier.canvas.recipe import Move
 
-    Raises AtelierError for anything else, and for a file that `model` did not paint unchanged from its seed.
-    """
-    return [_station(word.strip(), here, model) for word in words.split(",")]
+    direction, _, amount = words.partition(":")
+    try:
+        return Move(direction=int(direction), amount=float(amount or 1))
+    except ValueError:  # pydantic's ValidationError is one, too
+        raise AtelierError(
+            f"--move {words!r} is not a direction and an amount: say 2:1.5, with a direction from 0 on and an amount "
+            "of up to 100 either way"
+        ) from None
 
 
 def _station(word: str, here: Path, model: Path) -> "Station":
+    """Parse `3`, the first picture of seed 3; `1:7`, picture 7 of seed 1; or a file that `model` painted."""
     from atelier.canvas.recipe import Station
 
-    if word.lower().endswith(".png"):
-        return _station_of_file(here / word, model)
-    match = re.fullmatch(r"(\d{1,10})(?::(\d{1,10}))?", word)
-    numbers = [int(number or 0) for number in match.groups()] if match else [2**31]
-    if max(numbers) >= 2**31:
+    if not word.lower().endswith(".png"):
+        match = re.fullmatch(r"(\d{1,10})(?::(\d{1,10}))?", word)
+        seed, index = (int(number or 0) for number in match.groups()) if match else (2**31, 0)
+        if max(seed, index) < 2**31:
+            return Station(seed=seed, index=index)
         raise AtelierError(
-            f"{word!r} names no picture: say a seed, 3, or a picture of a seed, 3:7, with numbers below "
-            f"{2**31:,}, or a PNG that Atelier made"
+            f"{word!r} names no picture: say a seed, 3, or a picture of a seed, 3:7, with numbers below {2**31:,}, or "
+            "a PNG that Atelier made"
         )
-    return Station(seed=numbers[0], index=numbers[1])
-
-
-def _station_of_file(path: Path, model: Path) -> "Station":
-    from atelier.canvas.recipe import Station
     from atelier.files import digest
     from atelier.provenance.facts import read_provenance
 
+    path = here / word
     made = read_provenance(path)
     latent = made.latent
     if latent.walk or latent.variation or latent.grown_varied or latent.moves:
@@ -224,38 +273,24 @@ def _station_of_file(path: Path, model: Path) -> "Station":
     return Station(seed=latent.seed, index=latent.index)
 
 
-def _recipe(station: "Station", canvas: str | None) -> "tuple[Recipe, str]":
-    """The recipe of a picture with the settings of params.yaml's `generate`, and that section's device."""
-    from atelier.canvas.recipe import Recipe
-    from atelier.settings.load import load_params
-
-    generate = load_params(PARAMS).generate
-    cells = rows_by_columns(canvas, "--canvas") if canvas else None
-    return Recipe.of(generate, station.seed, station.index, cells), generate.device
-
-
-def _check(frame: int | None, frames: Path | None, total: int, out: Path | None) -> None:
+def _frame_options(frame: int | None, frames: Path | None, total: int, out: Path | None, here: Path) -> list[str]:
+    """The options of atelier.film.walk for --frame or --frames of a film with `total` frames."""
     if frame is not None and frame >= total:
         raise AtelierError(f"--frame {frame}: there are {total:,} frames, counted from 0")
     if frame is not None and out and out.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a frame is a .png")
     if frame is not None and frames is not None:
         raise AtelierError("say either --frame N, for one frame, or --frames FOLDER, for all")
-
-
-def _walked(command: list[str], here: Path, frame: int | None, frames: Path | None) -> int:
-    command += [f"--frame={frame}"] if frame is not None else []
-    command += [f"--frames={here / frames}"] if frames else []
-    return _run("atelier.film.walk", command)
+    return ([f"--frame={frame}"] if frame is not None else []) + ([f"--frames={here / frames}"] if frames else [])
 
 
 def _find_generator(film: Path, model: "ModelFacts") -> Path:
     """Find the generator that a film's header names: in the work tree, DVC's cache or its remote."""
     from atelier.text import escaped
-    from flows.records.networks import Networks
+    from flows.records.history import Networks
     from flows.repaint.job import generator_key
 
-    networks = Networks(Path.cwd(), lambda sentence: print(sentence, file=sys.stderr))
+    networks = Networks(Path.cwd(), process.print_error)
     networks.find([key := generator_key(model)])
     try:
         return networks.path(key)
@@ -278,14 +313,3 @@ def _compare(film: Path, original: Path, again: Path, made_by: "SoftwareFacts") 
         "processor is another, or the film was edited"
     )
     return 1
-
-
-def _file_name(stops: "list[Station]", frame: int | None) -> str:
-    """For example walk-3-14-15.mp4, or walk-3-1.7-00012.png for a frame."""
-    words = "-".join(f"{s.seed}.{s.index}" if s.index else str(s.seed) for s in stops[:8])
-    return f"walk-{words}.mp4" if frame is None else f"walk-{words}-{frame:05d}.png"
-
-
-def _run(module: str, words: list[str]) -> int:
-    """Run a module in a child process, because it imports torch. Returns its exit code."""
-    return process.foreground([sys.executable, "-m", module, *words], work_tree.environment())
