@@ -12,7 +12,8 @@ from atelier.data.coverage import SourceWorks, coverage_report
 from atelier.data.folder import read_folder
 from atelier.errors import AtelierError, counted
 from atelier.files import write_json
-from atelier.gallery.server import GENRE, serve, virtual_url
+from atelier.gallery.scene import GENRE
+from atelier.gallery.server import serve, virtual_url
 from atelier.paths import CATALOG, COVERAGE
 from atelier.progress import Progress
 from atelier.settings.load import csv_file, image_folder

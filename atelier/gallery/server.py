@@ -12,16 +12,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import resource_tracker
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from atelier.gallery.painter import Painting, describe, paint
+from atelier.gallery.painter import paint
+from atelier.gallery.scene import GENRE, describe
 from atelier.text import slug
 
-GENRE = "marina"  # WikiArt's slug for seascapes; all works of the archive are in it
 VIRTUAL = "gallery:"  # replaces the base URL in catalogs, since the port differs each time
 PAGE_SIZE = 60
 JPEG_QUALITY = 92
@@ -39,21 +39,12 @@ def live_url(virtual: str, base_url: str) -> str:
 
 @contextmanager
 def serve(seed: int, works: int, size_px: int) -> Iterator[str]:
-    """Serve the archive `seed` until the block ends; yields its base URL.
-
-    The processes that paint start with the first image.
-    """
-    with _PainterPool() as painters:
+    """Serve the archive `seed` until the block ends; yields its base URL."""
+    with closing(_PainterPool()) as painters:
         archive = _Archive(seed, works, size_px)
-
-        class Bound(_Handler):
-            pass
-
-        Bound.archive, Bound.painters = archive, painters
-        server = _Server(("127.0.0.1", 0), Bound)
+        server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"archive": archive, "painters": painters}))
         archive.base_url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
             yield archive.base_url
         finally:
@@ -70,24 +61,14 @@ class _Archive:
     """The facts of all works, and the pages that list them."""
 
     def __init__(self, seed: int, works: int, size_px: int) -> None:
-        self.seed, self.size_px = seed, size_px
-        self.base_url = ""
-        labels = [describe(seed, index) for index in range(works)]
-        # in the order of completion, as on WikiArt
-        self._order = sorted(range(works), key=lambda index: (labels[index].year, index))
-        self._labels = labels
-        self._index_of = {self._image_path(index): index for index in range(works)}
+        self.seed, self.size_px, self.base_url = seed, size_px, ""
+        self._labels = [describe(seed, index) for index in range(works)]
+        self.index_of_image = {self._image_path(index): index for index in range(works)}
         self._lists: dict[str, list[int]] = {}
-        for index in self._order:
-            for path in (
-                f"/en/paintings-by-genre/{GENRE}",
-                f"/en/paintings-by-style/{slug(labels[index].style)}",
-            ):
-                self._lists.setdefault(path, []).append(index)
-
-    def index_of(self, image_path: str) -> int | None:
-        """The index of the work whose image has this path, or None."""
-        return self._index_of.get(image_path)
+        # in the order of completion, as on WikiArt
+        for index in sorted(range(works), key=lambda index: (self._labels[index].year, index)):
+            self._lists.setdefault(f"/en/paintings-by-genre/{GENRE}", []).append(index)
+            self._lists.setdefault(f"/en/paintings-by-style/{slug(self._labels[index].style)}", []).append(index)
 
     def page(self, path: str, number: int) -> bytes | None:
         """One page of a list as JSON; None if there is no such list."""
@@ -104,15 +85,13 @@ class _Archive:
 
     def index(self, path: str) -> bytes:
         """The index of genres or styles as HTML."""
-        titles = {slug(label.style): label.style for label in self._labels} | {GENRE: "marina"}
-        entries = []
-        for address in sorted(self._lists):
-            if address.startswith(path + "/"):
-                title = titles[address.rpartition("/")[2]]
-                entries.append(
-                    f'<li class="dottedItem"><a target="_self" href="{address}">{title} '
-                    f"<sup>{len(self._lists[address])}</sup></a></li>"
-                )
+        titles = {slug(label.style): label.style for label in self._labels} | {GENRE: GENRE}
+        entries = [
+            f'<li class="dottedItem"><a target="_self" href="{address}">{titles[address.rpartition("/")[2]]} '
+            f"<sup>{len(works)}</sup></a></li>"
+            for address, works in sorted(self._lists.items())
+            if address.startswith(path + "/")
+        ]
         return f'<ul class="dictionaries-list">{"".join(entries)}</ul>'.encode()
 
     def _image_path(self, index: int) -> str:
@@ -122,7 +101,7 @@ class _Archive:
         return f"/images/{slug(label.artist)}/{name}.jpg"
 
     def _record(self, index: int) -> dict[str, Any]:
-        label: Painting = self._labels[index]
+        label = self._labels[index]
         width, height = label.size(self.size_px)
         identity, artist = work_id(self.seed, index), slug(label.artist)
         return {
@@ -141,30 +120,23 @@ class _PainterPool:
         self._pool: ProcessPoolExecutor | None = None
         self._closed = False
 
-    def __enter__(self) -> "_PainterPool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         with self._lock:
             self._closed = True
             if self._pool:
                 self._pool.shutdown(cancel_futures=True)
 
     def jpeg(self, seed: int, index: int, size_px: int) -> bytes:
-        """Paint one work in a process.
-
-        Raises BrokenProcessPool if a process died (the next call starts new ones) or the server is closing.
-        """
+        """Paint one work. Raises BrokenProcessPool if a process died (the next call starts new ones) or on closing."""
         with self._lock, _sigint_blocked():  # processes that are started here inherit the mask
             if self._closed:
                 raise BrokenProcessPool("the archive is closing")
             if self._pool is None:
                 # plain fork is unsafe with threads; the fork server also starts processes within milliseconds
                 methods = multiprocessing.get_all_start_methods()
-                method = "forkserver" if "forkserver" in methods else "spawn"
-                context = multiprocessing.get_context(method)
+                context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
                 context.set_forkserver_preload(["__main__", __name__])
-                self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_init_painter)
+                self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_end_with_parent)
             pool = self._pool
             future = pool.submit(painting_jpeg, seed, index, size_px)
         try:
@@ -196,16 +168,16 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _init_painter() -> None:
-    """Start a thread that ends this process when its parent ends."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
 def _end_with_parent() -> None:
+    """Start a thread that ends this process when its parent ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()  # returns also if the parent was killed
-    os._exit(1)
+
+    def wait() -> None:
+        parent.join()  # returns also if the parent was killed
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _Server(ThreadingHTTPServer):
@@ -228,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with an image, an index, a page of a list, or 404."""
         parts = urlsplit(self.path)
         number = parse_qs(parts.query).get("page", ["1"])[0]
-        index = self.archive.index_of(parts.path)
+        index = self.archive.index_of_image.get(parts.path)
         if index is not None:
             try:
                 self._send(200, self.painters.jpeg(self.archive.seed, index, self.archive.size_px), "image/jpeg")

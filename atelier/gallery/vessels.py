@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from atelier.gallery.planes import FloatArray, rgb
+from atelier.gallery.brush import FloatArray, rgb
 from atelier.gallery.scene import Mood, Scene, Vessel
 
 OVERSAMPLING = 3  # of a drawing
@@ -19,185 +19,27 @@ DRAUGHT = 0.06  # below the waterline, later hidden by the water
 Point = tuple[float, float]
 
 
-class _Drawing:
-    """A canvas for one vessel: x from −1.1 to 1.1, the bow on the right; y up from the waterline, the masthead at 1."""
-
-    def __init__(self, height_px: int, mood: Mood, heel: float) -> None:
-        self.scale = height_px * OVERSAMPLING
-        self.cos, self.sin = math.cos(heel), math.sin(heel)
-        size = (round(WIDTH * self.scale), round((HEADROOM + DRAUGHT) * self.scale))
-        size = (-(-size[0] // OVERSAMPLING) * OVERSAMPLING, -(-size[1] // OVERSAMPLING) * OVERSAMPLING)
-        self.light, self.shade, self.hull = (rgb(c).ravel() for c in (mood.sail_light, mood.sail_shade, mood.hull))
-        self.rim = 0.4 * (rgb(mood.glow).ravel() - self.light)  # added where light shines through a sail
-        self.image = Image.new("RGBA", size, (*_bytes(self.shade), 0))
-        self.draw = ImageDraw.Draw(self.image)
-
-    def at(self, points: Sequence[Point]) -> list[Point]:
-        turned = ((x * self.cos + y * self.sin, y * self.cos - x * self.sin) for x, y in points)
-        return [((x + WIDTH / 2) * self.scale, (HEADROOM - y) * self.scale) for x, y in turned]
-
-    def sail(self, luff: Sequence[Point], leech: Sequence[Point], light_from: int) -> None:
-        """Draw a sail between two edges (as many points each, from the top), in strips from light to shade."""
-        strips = 10
-        for strip in range(strips):
-            a, b = strip / strips, (strip + 1) / strips
-            side = (strip + 0.5) / strips if light_from < 0 else 1 - (strip + 0.5) / strips
-            tone = 1.0 - 0.85 * side**1.4
-            left = [_between(p, q, a) for p, q in zip(luff, leech, strict=True)]
-            right = [_between(p, q, b) for p, q in zip(luff, leech, strict=True)]
-            colour = self.shade + (self.light - self.shade) * tone + self.rim * max(0.0, 1 - 3 * side)
-            self.draw.polygon(self.at([*left, *reversed(right)]), fill=(*_bytes(colour), 255))
-
-    def timber(self, points: Sequence[Point], lift: float = 0.0) -> None:
-        colour = self.hull + (self.light - self.hull) * lift
-        self.draw.polygon(self.at(points), fill=(*_bytes(colour), 255))
-
-    def spar(self, start: Point, end: Point, width: float) -> None:
-        px = max(1, round(width * self.scale))
-        self.draw.line(self.at([start, end]), fill=(*_bytes(self.hull), 255), width=px)
-
-
-def draw_vessel(vessel: Vessel, mood: Mood, height_px: int, light_from: int) -> Image.Image:
-    """Draw a vessel as RGBA, centred; its waterline is `DRAUGHT` vessel heights above the lower edge."""
-    drawing = _Drawing(height_px, mood, vessel.heel)
-    light = light_from * vessel.heading
-    {"ship": _ship, "brig": _brig, "cutter": _cutter, "lugger": _lugger}[vessel.rig](drawing, light)
-    cutout = drawing.image.reduce(OVERSAMPLING)
-    return cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if vessel.heading < 0 else cutout
-
-
-def draw_gulls(
-    rng: np.random.Generator, picture: Image.Image, detail: Image.Image, count: int, horizon: float, dark: str
-) -> None:
-    """Draw a loose flight of gulls onto the middle of the sky, and mark them in `detail`."""
-    pens = (ImageDraw.Draw(picture), _bytes(rgb(dark).ravel())), (ImageDraw.Draw(detail), 210)
-    width, height = picture.size
-    centre = rng.uniform((0.3, 0.35), (0.7, 0.75)) * (width, height * horizon)
-    for _ in range(count):
-        x, y = centre + rng.normal(0, (0.10, 0.05)) * height
-        y = min(y, 0.9 * horizon * height)
-        span, dip, tilt = rng.uniform(0.008, 0.02) * height, rng.uniform(0.2, 0.5), rng.normal(0, 0.2)
-        wing = (
-            (-1, -dip - tilt),
-            (-0.5, -dip * 1.1 - tilt / 2),
-            (0, 0),
-            (0.5, -dip * 1.1 + tilt / 2),
-            (1, -dip + tilt),
-        )
-        for pen, ink in pens:
-            pen.line([(x + span * u, y + span * v) for u, v in wing], fill=ink, width=max(1, round(span / 5)))
-
-
-def _hull(drawing: _Drawing, stern: float, bow: float, depth: float, castle: float) -> None:
-    """Draw a hull with sheer from stern to bow, a raking stem, and a pale strake."""
-    sheer = [
-        (stern, depth + castle),
-        (stern + 0.16, depth + 0.6 * castle),
-        (0, depth * 0.86),
-        (bow - 0.12, depth),
-    ]
-    drawing.timber([*sheer, (bow, depth + 0.03), (bow - 0.10, -DRAUGHT), (stern + 0.07, -DRAUGHT)])
-    strake = [(stern + 0.02, depth * 0.72 + castle * 0.6), (0, depth * 0.60), (bow - 0.05, depth * 0.76)]
-    drawing.timber([*strake, *((x, y - 0.016) for x, y in reversed(strake))], lift=0.45)
-
-
-def _square(drawing: _Drawing, mast: float, top: float, foot: float, width: float, light: int) -> None:
-    """Draw a square sail under a yard, filled with wind."""
-    belly, upper, lower = 0.05 * width / 0.3, width * 0.40, width * 0.5
-    steps = [i / 4 for i in range(5)]
-    luff = [(mast - upper - (lower - upper) * t + belly * math.sin(math.pi * t), top + (foot - top) * t) for t in steps]
-    leech = [
-        (mast + upper + (lower - upper) * t + 1.9 * belly * math.sin(math.pi * t), top + (foot - top) * t)
-        for t in steps
-    ]
-    drawing.sail(luff, leech, light)
-    drawing.spar((mast - upper - 0.02, top), (mast + upper + 0.03, top), 0.012)
-
-
-def _jib(drawing: _Drawing, head: Point, tack: Point, clew: Point, light: int) -> None:
-    """Draw a triangular sail with a rounded leech."""
-    steps = [i / 5 for i in range(6)]
-    luff = [_between(head, tack, t) for t in steps]
-    leech = [_between(head, clew, t) for t in steps]
-    leech = [(x - 0.03 * math.sin(math.pi * t), y) for (x, y), t in zip(leech, steps, strict=True)]
-    drawing.sail(leech, luff, light)
-
-
-def _masts_of_squares(drawing: _Drawing, masts: Sequence[tuple[float, float, float]], light: int) -> None:
-    """Draw masts (place, height, width of the lowest sail), each with a course, a topsail and a topgallant."""
-    for mast, head, _ in masts:
-        drawing.spar((mast, 0.08), (mast, head), 0.018)
-    for mast, head, width in masts:
-        for low, high, share in ((0.20, 0.47, 1.0), (0.49, 0.73, 0.82), (0.75, 0.93, 0.6)):
-            _square(drawing, mast, head * high, head * low, width * share, light)
-
-
-def _ship(drawing: _Drawing, light: int) -> None:
-    _jib(drawing, (0.40, 0.74), (0.86, 0.28), (0.50, 0.22), light)
-    _jib(drawing, (0.42, 0.62), (0.74, 0.22), (0.46, 0.18), light)
-    drawing.spar((0.52, 0.15), (0.92, 0.30), 0.02)
-    _masts_of_squares(drawing, ((-0.42, 0.80, 0.27), (-0.06, 1.0, 0.36), (0.31, 0.92, 0.32)), light)
-    _hull(drawing, -0.66, 0.62, 0.145, 0.055)
-
-
-def _brig(drawing: _Drawing, light: int) -> None:
-    _jib(drawing, (0.30, 0.78), (0.78, 0.28), (0.38, 0.20), light)
-    drawing.spar((0.42, 0.14), (0.84, 0.29), 0.02)
-    _masts_of_squares(drawing, ((-0.20, 1.0, 0.38), (0.22, 0.94, 0.36)), light)
-    _hull(drawing, -0.54, 0.52, 0.13, 0.035)
-
-
-def _cutter(drawing: _Drawing, light: int) -> None:
-    drawing.spar((0.06, 0.06), (0.06, 1.0), 0.02)
-    drawing.spar((0.36, 0.10), (0.78, 0.16), 0.016)
-    _jib(drawing, (0.08, 0.86), (0.76, 0.17), (0.20, 0.18), light)
-    steps = [i / 5 for i in range(6)]
-    luff = [(0.05, 0.80 + (0.16 - 0.80) * t) for t in steps]
-    leech = [(-0.30 - 0.24 * t - 0.05 * math.sin(math.pi * t), 0.97 + (0.14 - 0.97) * t) for t in steps]
-    drawing.sail(leech, luff, light)
-    drawing.spar((0.05, 0.80), (-0.31, 0.98), 0.012)
-    drawing.spar((0.05, 0.15), (-0.55, 0.14), 0.014)
-    _hull(drawing, -0.50, 0.46, 0.10, 0.02)
-
-
-def _lugger(drawing: _Drawing, light: int) -> None:
-    for mast, head, width in ((-0.28, 0.74, 0.40), (0.14, 1.0, 0.52)):
-        drawing.spar((mast, 0.06), (mast, head), 0.02)
-        steps = [i / 5 for i in range(6)]
-        luff = [(mast + 0.42 * width - 0.02 * t, head * (0.80 + (0.20 - 0.80) * t)) for t in steps]
-        leech = [(mast - 0.50 * width - 0.04 * math.sin(math.pi * t), head * (0.99 + (0.17 - 0.99) * t)) for t in steps]
-        drawing.sail(leech, luff, light)
-        drawing.spar((mast - 0.52 * width, head), (mast + 0.44 * width, head * 0.79), 0.014)
-    _jib(drawing, (0.18, 0.80), (0.72, 0.16), (0.34, 0.17), light)
-    _hull(drawing, -0.52, 0.50, 0.12, 0.03)
-
-
-def _between(p: Point, q: Point, t: float) -> Point:
-    return (p[0] + (q[0] - p[0]) * t, p[1] + (q[1] - p[1]) * t)
-
-
-def _bytes(colour: np.ndarray) -> tuple[int, int, int]:
-    r, g, b = (round(float(c) * 255) for c in colour)
-    return r, g, b
-
-
 @dataclass(frozen=True, slots=True)
 class PlacedVessel:
-    """A vessel's drawing and its place in the picture, in pixels."""
+    """A vessel's drawing (RGBA) and its place in the picture, in pixels."""
 
     drawing: Image.Image
     left: int
-    waterline: int
+    waterline: int  # `DRAUGHT` vessel heights above the drawing's lower edge
     height_px: int
 
 
-def draw_placed_vessel(scene: Scene, vessel: Vessel, size: tuple[int, int]) -> PlacedVessel:
+def draw_vessel(scene: Scene, vessel: Vessel, size: tuple[int, int]) -> PlacedVessel:
     """Draw a vessel for a picture of `size` (width, height)."""
     width, height = size
     height_px = max(6, round(vessel.height * height))
-    drawing = draw_vessel(vessel, scene.mood, height_px, light_from=1 if scene.light_x > vessel.x else -1)
-    left = round(width / 2 + vessel.x * height - drawing.width / 2)
-    return PlacedVessel(drawing, left, round(vessel.waterline * height), height_px)
+    light_from = 1 if scene.light_x > vessel.x else -1
+    drawing = _Drawing(height_px, scene.mood, vessel.heel, light_from * vessel.heading)
+    {"ship": _ship, "brig": _brig, "cutter": _cutter, "lugger": _lugger}[vessel.rig](drawing)
+    cutout = drawing.image.reduce(OVERSAMPLING)
+    cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if vessel.heading < 0 else cutout
+    left = round(width / 2 + vessel.x * height - cutout.width / 2)
+    return PlacedVessel(cutout, left, round(vessel.waterline * height), height_px)
 
 
 def paste_vessel(
@@ -217,12 +59,8 @@ def paste_vessel(
 def paste_reflection(picture: Image.Image, vessel: PlacedVessel, swell: float, texture: FloatArray) -> None:
     """Paste a vessel's reflection: upside down, shortened, darkened, and distorted by the waves."""
     wide, depth = vessel.drawing.width, max(2, round(vessel.height_px * 0.7))
-    box = (
-        max(0, vessel.left),
-        vessel.waterline,
-        min(picture.width, vessel.left + wide),
-        min(picture.height, vessel.waterline + depth),
-    )
+    right, bottom = min(picture.width, vessel.left + wide), min(picture.height, vessel.waterline + depth)
+    box = max(0, vessel.left), vessel.waterline, right, bottom
     if box[0] >= box[2] or box[1] >= box[3]:
         return
     above = vessel.drawing.crop((0, 0, wide, round(HEADROOM * vessel.height_px)))
@@ -237,3 +75,143 @@ def paste_reflection(picture: Image.Image, vessel: PlacedVessel, swell: float, t
     share = image[..., 3] * fade[:, None]
     mixed = under + (np.float32(0.7) * image[..., :3] - under) * share[..., None]
     picture.paste(Image.fromarray((np.clip(mixed, 0, 1) * 255).astype(np.uint8)), box[:2])
+
+
+def draw_gulls(
+    rng: np.random.Generator, picture: Image.Image, detail: Image.Image, count: int, horizon: float, dark: str
+) -> None:
+    """Draw a loose flight of gulls onto the middle of the sky, and mark them in `detail`."""
+    pens = (ImageDraw.Draw(picture), _bytes(rgb(dark).ravel())), (ImageDraw.Draw(detail), 210)
+    width, height = picture.size
+    centre = rng.uniform((0.3, 0.35), (0.7, 0.75)) * (width, height * horizon)
+    for _ in range(count):
+        x, y = centre + rng.normal(0, (0.10, 0.05)) * height
+        y = min(y, 0.9 * horizon * height)
+        span, dip, tilt = rng.uniform(0.008, 0.02) * height, rng.uniform(0.2, 0.5), rng.normal(0, 0.2)
+        left, right = (
+            ((-1, -dip - tilt), (-0.5, -dip * 1.1 - tilt / 2)),
+            ((0.5, -dip * 1.1 + tilt / 2), (1, -dip + tilt)),
+        )
+        for pen, ink in pens:
+            pen.line(
+                [(x + span * u, y + span * v) for u, v in (*left, (0, 0), *right)],
+                fill=ink,
+                width=max(1, round(span / 5)),
+            )
+
+
+class _Drawing:
+    """A canvas for one vessel: x from −1.1 to 1.1, the bow on the right; y up from the waterline, the masthead at 1.
+
+    `light_from` is 1 for light from the bow, −1 from the stern.
+    """
+
+    def __init__(self, height_px: int, mood: Mood, heel: float, light_from: int) -> None:
+        self.scale, self.light_from = height_px * OVERSAMPLING, light_from
+        self.cos, self.sin = math.cos(heel), math.sin(heel)
+        sides = round(WIDTH * self.scale), round((HEADROOM + DRAUGHT) * self.scale)
+        width, height = (-(-side // OVERSAMPLING) * OVERSAMPLING for side in sides)
+        self.light, self.shade, self.dark = (rgb(c).ravel() for c in (mood.sail_light, mood.sail_shade, mood.hull))
+        self.rim = 0.4 * (rgb(mood.glow).ravel() - self.light)  # added where light shines through a sail
+        self.image = Image.new("RGBA", (width, height), (*_bytes(self.shade), 0))
+        self.draw = ImageDraw.Draw(self.image)
+
+    def at(self, points: Sequence[Point]) -> list[Point]:
+        turned = ((x * self.cos + y * self.sin, y * self.cos - x * self.sin) for x, y in points)
+        return [((x + WIDTH / 2) * self.scale, (HEADROOM - y) * self.scale) for x, y in turned]
+
+    def sail(self, luff: Sequence[Point], leech: Sequence[Point]) -> None:
+        """Draw a sail between two edges (as many points each, from the top), in strips from light to shade."""
+        strips = 10
+        for strip in range(strips):
+            a, b = strip / strips, (strip + 1) / strips
+            side = (strip + 0.5) / strips if self.light_from < 0 else 1 - (strip + 0.5) / strips
+            tone = 1.0 - 0.85 * side**1.4
+            left = [_between(p, q, a) for p, q in zip(luff, leech, strict=True)]
+            right = [_between(p, q, b) for p, q in zip(luff, leech, strict=True)]
+            colour = self.shade + (self.light - self.shade) * tone + self.rim * max(0.0, 1 - 3 * side)
+            self.draw.polygon(self.at([*left, *reversed(right)]), fill=(*_bytes(colour), 255))
+
+    def timber(self, points: Sequence[Point], lift: float = 0.0) -> None:
+        colour = self.dark + (self.light - self.dark) * lift
+        self.draw.polygon(self.at(points), fill=(*_bytes(colour), 255))
+
+    def spar(self, start: Point, end: Point, width: float) -> None:
+        px = max(1, round(width * self.scale))
+        self.draw.line(self.at([start, end]), fill=(*_bytes(self.dark), 255), width=px)
+
+    def hull(self, stern: float, bow: float, depth: float, castle: float) -> None:
+        """Draw a hull with sheer from stern to bow, a raking stem, and a pale strake."""
+        deck = [(stern, depth + castle), (stern + 0.16, depth + 0.6 * castle), (0, depth * 0.86), (bow - 0.12, depth)]
+        self.timber([*deck, (bow, depth + 0.03), (bow - 0.10, -DRAUGHT), (stern + 0.07, -DRAUGHT)])
+        strake = [(stern + 0.02, depth * 0.72 + castle * 0.6), (0, depth * 0.60), (bow - 0.05, depth * 0.76)]
+        self.timber([*strake, *((x, y - 0.016) for x, y in reversed(strake))], lift=0.45)
+
+    def jib(self, head: Point, tack: Point, clew: Point) -> None:
+        """Draw a triangular sail with a rounded leech."""
+        self.sail(_edge(head, clew, -0.03), _edge(head, tack))
+
+    def square_sails(self, *masts: tuple[float, float, float]) -> None:
+        """Draw masts (place, height, width of the lowest sail), each with three sails under yards, filled with wind."""
+        for mast, head, _ in masts:
+            self.spar((mast, 0.08), (mast, head), 0.018)
+        for mast, head, lowest in masts:
+            for low, high, share in ((0.20, 0.47, 1.0), (0.49, 0.73, 0.82), (0.75, 0.93, 0.6)):
+                top, foot, width = head * high, head * low, lowest * share
+                belly, upper, lower = 0.05 * width / 0.3, width * 0.40, width * 0.5
+                luff = _edge((mast - upper, top), (mast - lower, foot), belly, parts=4)
+                leech = _edge((mast + upper, top), (mast + lower, foot), 1.9 * belly, parts=4)
+                self.sail(luff, leech)
+                self.spar((mast - upper - 0.02, top), (mast + upper + 0.03, top), 0.012)
+
+
+def _ship(drawing: _Drawing) -> None:
+    drawing.jib((0.40, 0.74), (0.86, 0.28), (0.50, 0.22))
+    drawing.jib((0.42, 0.62), (0.74, 0.22), (0.46, 0.18))
+    drawing.spar((0.52, 0.15), (0.92, 0.30), 0.02)
+    drawing.square_sails((-0.42, 0.80, 0.27), (-0.06, 1.0, 0.36), (0.31, 0.92, 0.32))
+    drawing.hull(-0.66, 0.62, 0.145, 0.055)
+
+
+def _brig(drawing: _Drawing) -> None:
+    drawing.jib((0.30, 0.78), (0.78, 0.28), (0.38, 0.20))
+    drawing.spar((0.42, 0.14), (0.84, 0.29), 0.02)
+    drawing.square_sails((-0.20, 1.0, 0.38), (0.22, 0.94, 0.36))
+    drawing.hull(-0.54, 0.52, 0.13, 0.035)
+
+
+def _cutter(drawing: _Drawing) -> None:
+    drawing.spar((0.06, 0.06), (0.06, 1.0), 0.02)
+    drawing.spar((0.36, 0.10), (0.78, 0.16), 0.016)
+    drawing.jib((0.08, 0.86), (0.76, 0.17), (0.20, 0.18))
+    drawing.sail(_edge((-0.30, 0.97), (-0.54, 0.14), -0.05), _edge((0.05, 0.80), (0.05, 0.16)))
+    drawing.spar((0.05, 0.80), (-0.31, 0.98), 0.012)
+    drawing.spar((0.05, 0.15), (-0.55, 0.14), 0.014)
+    drawing.hull(-0.50, 0.46, 0.10, 0.02)
+
+
+def _lugger(drawing: _Drawing) -> None:
+    for mast, head, width in ((-0.28, 0.74, 0.40), (0.14, 1.0, 0.52)):
+        drawing.spar((mast, 0.06), (mast, head), 0.02)
+        fore, aft = mast + 0.42 * width, mast - 0.50 * width
+        drawing.sail(
+            _edge((aft, head * 0.99), (aft, head * 0.17), -0.04), _edge((fore, head * 0.80), (fore - 0.02, head * 0.20))
+        )
+        drawing.spar((mast - 0.52 * width, head), (mast + 0.44 * width, head * 0.79), 0.014)
+    drawing.jib((0.18, 0.80), (0.72, 0.16), (0.34, 0.17))
+    drawing.hull(-0.52, 0.50, 0.12, 0.03)
+
+
+def _edge(top: Point, foot: Point, bulge: float = 0.0, parts: int = 5) -> list[Point]:
+    """An edge of a sail, from the top, bent forward by `bulge` in its middle."""
+    points = ((_between(top, foot, part / parts), part / parts) for part in range(parts + 1))
+    return [(x + bulge * math.sin(math.pi * t), y) for (x, y), t in points]
+
+
+def _between(p: Point, q: Point, t: float) -> Point:
+    return (p[0] + (q[0] - p[0]) * t, p[1] + (q[1] - p[1]) * t)
+
+
+def _bytes(colour: np.ndarray) -> tuple[int, int, int]:
+    r, g, b = (round(float(c) * 255) for c in colour)
+    return r, g, b

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from atelier.gallery.painter import describe, paint
+from atelier.gallery.painter import paint
+from atelier.gallery.scene import describe
 
 SEED, SIZE_PX = 1, 96
 SAMPLE = range(40)

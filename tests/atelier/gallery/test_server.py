@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from atelier.data.catalog import ID_PATTERN
-from atelier.gallery.painter import describe
-from atelier.gallery.server import GENRE, live_url, painting_jpeg, serve, virtual_url, work_id
+from atelier.gallery.scene import GENRE, describe
+from atelier.gallery.server import live_url, painting_jpeg, serve, virtual_url, work_id
 from atelier.web.client import PoliteClient
 from atelier.web.response import FetchError
 from atelier.wikiart.cached_client import CachedClient, ResponseCache
