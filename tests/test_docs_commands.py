@@ -67,7 +67,7 @@ ELSEWHERE = {
     "atelier explore apply lr-truncation-8760-5": EXPLORE,
     "atelier explore apply lr-truncation-8760": EXPLORE,
     "atelier explore show lr-truncation-8760":
-        "tests/flows/commands/test_explore.py::"
+        "tests/flows/commands/test_training.py::"
         "test_the_sheet_and_the_table_are_drawn_again_with_the_best_trial_first",
 }  # fmt: skip
 SHORTER = {r"--seconds \d+": "--seconds 0.5", r"--count (64|16)": "--count 2"}  # in these tests
