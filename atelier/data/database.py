@@ -11,6 +11,14 @@ from typing import Any
 from atelier.errors import AtelierError
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+BUSY = "another process is writing to it: run again when that has ended"
+SENTENCES = {  # by SQLite's primary result code
+    sqlite3.SQLITE_FULL: "the disk is full; what it has is kept: free some space, then run again",
+    sqlite3.SQLITE_READONLY: "you may not write to it: see who owns it and its folder, then run again",
+    sqlite3.SQLITE_BUSY: f"database is locked; {BUSY}",
+    sqlite3.SQLITE_LOCKED: f"a table is locked; {BUSY}",
+    **dict.fromkeys(DAMAGE_CODES, "it is damaged: delete it, the next run makes it again"),
+}
 SHRINK_PAGES = 10_000  # of 4 KiB
 BUSY_TIMEOUT_S = 30.0  # for a statement to wait for another process
 
@@ -33,7 +41,7 @@ class Database:
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Return a statement's rows. Raises AtelierError where the disk is full or the file cannot be used."""
-        return self._run(lambda: self._execute(statement, values))
+        return self._run(lambda: self._connection.execute(statement, values).fetchall())
 
     def row(self, statement: str, values: Sequence[object] = ()) -> Row | None:
         """Return the first row of a statement, or None."""
@@ -42,19 +50,23 @@ class Database:
     def write_all(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each of `rows`, in one transaction."""
         rows = list(rows)
-        self._run(lambda: self._execute_many(statement, rows))
+
+        def write() -> list[Row]:
+            with self._connection:  # commits, or rolls back
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.executemany(statement, rows)
+            return []
+
+        self._run(write)
 
     def shrink(self) -> None:
         """Return the space of deleted rows to the disk, in steps that need little space themselves."""
-        while (before := self._free_pages()) > 0:
+        [(free,)] = self.rows("PRAGMA freelist_count")
+        before = free + 1
+        while 0 < free < before:  # no fewer: created without auto_vacuum, or read by another process
             self.rows(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
             self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-            if self._free_pages() >= before:
-                return  # created without auto_vacuum, or read by another process: later writes use the space
-
-    def _free_pages(self) -> int:
-        row = self.row("PRAGMA freelist_count")
-        return int(row[0]) if row else 0
+            before, [(free,)] = free, self.rows("PRAGMA freelist_count")
 
     def close(self) -> None:
         """Close the file. Any call after this one raises AtelierError."""
@@ -75,16 +87,6 @@ class Database:
             except sqlite3.Error as error:
                 self._replace_damaged(error)
                 return work()
-
-    def _execute(self, statement: str, values: Sequence[object]) -> list[Row]:
-        with closing(self._connection.execute(statement, values)) as cursor:
-            return cursor.fetchall()
-
-    def _execute_many(self, statement: str, rows: list[Sequence[object]]) -> list[Row]:
-        with self._connection:  # commits, or rolls back
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(statement, rows)
-        return []
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -148,19 +150,24 @@ class Database:
         return rescued
 
     def _raise_unless_damage(self, error: sqlite3.Error) -> None:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if self.path is not None and code in DAMAGE_CODES:
-            return
-        where = self.path or "memory"
-        if code == sqlite3.SQLITE_FULL:
-            raise AtelierError(
-                f"the disk is full; what has arrived is kept in {where}: free some space, then run again"
-            ) from None
-        if code == sqlite3.SQLITE_READONLY:
-            raise AtelierError(
-                f"{where}: you may not write to it: see who owns it and its folder, then run again"
-            ) from None
-        raise AtelierError(f"{where}: {error}: see to the disk, then run again") from None
+        if self.path is None or not is_damage(error):
+            raise explained(error, self.path) from None
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error means that the file is damaged, rather than busy, full or not to be written."""
+    return _code(error) in DAMAGE_CODES
+
+
+def explained(error: sqlite3.Error, path: Path | None) -> AtelierError:
+    """The error for people about the database at `path`: what is wrong with it, and what to do."""
+    sentence = SENTENCES.get(_code(error), f"{error}: see to the disk, then run again")
+    return AtelierError(f"{path or 'memory'}: {sentence}")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for an error of the Python module's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _table_names(connection: sqlite3.Connection) -> list[str]:
@@ -178,6 +185,6 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
                 raise
             time.sleep(0.01)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier import paths
+from atelier.data.database import explained, is_damage
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.progress import Progress
@@ -23,15 +24,6 @@ from flows.repo import storage
 
 SCHEMA_VERSION = 1  # a file with another one is built again
 WAIT_S = 60.0  # for another process that writes to the file
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-ADVICE = {
-    **dict.fromkeys(
-        (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
-        "another process is writing to it: run again when that has ended",
-    ),
-    **dict.fromkeys(DAMAGE, "delete it: the next run reads git's history and DVC's cache again"),
-    sqlite3.SQLITE_FULL: "the disk is full: free some space, then run again",
-}
 # as dvc.lock has them
 GENERATOR, *PLACES = (path.as_posix() for path in (paths.GENERATOR, paths.ARTWORKS, paths.PRINTS))
 TABLES = """
@@ -95,8 +87,7 @@ def opened(log: Log, root: Path = Path(), *, again: bool = False) -> Iterator["L
             ledger.update(log, again)
             yield ledger
     except sqlite3.Error as error:
-        advice = ADVICE.get(_code(error), "see to the disk, then run again")
-        raise AtelierError(f"{path}: {error}; {advice}") from None
+        raise explained(error, path) from None
 
 
 class Ledger:
@@ -234,16 +225,11 @@ def _connect(path: Path, log: Log) -> sqlite3.Connection:
         _make_tables(connection)
     except sqlite3.Error as error:
         connection.close()
-        if _code(error) not in DAMAGE:
+        if not is_damage(error):
             raise
         path.unlink(missing_ok=True)
         return _connect(path, log)
     return connection
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 for an error of the Python module's own."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
