@@ -1,4 +1,4 @@
-"""Messages for people: errors that are shown without a traceback, how a command ends, findings, counts and choices.
+"""Messages for people: errors that are shown without a traceback, how a command ends, findings, and words for numbers.
 
 Imports the standard library only, so that every part of Atelier can use it at once.
 """
@@ -86,6 +86,14 @@ def ignore_output_errors(line_buffering: bool = False) -> None:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: "1 work", "1,374 works"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_size(count: int) -> str:
+    """Return a number of bytes with its unit; empty for 0."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count} B" if count else ""
 
 
 def join_with_or(values: Sequence[Any]) -> str:

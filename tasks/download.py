@@ -7,10 +7,9 @@ from functools import partial
 from atelier.data.catalog import read_catalog, write_downloads
 from atelier.data.shards import write_shards
 from atelier.download.arrivals import Arrivals, Limits
-from atelier.download.download import download, full_disk_explained, shard_items
+from atelier.download.download import download, full_disk_explained, print_account, shard_items
 from atelier.download.engines import Engine, OneByOne, Processes, Threads
 from atelier.download.engines_dask import Cluster
-from atelier.download.report import print_account
 from atelier.download.sources import FolderSpec, SiteSpec, Source, SourceSpec, gallery_version
 from atelier.errors import AtelierError, counted
 from atelier.gallery.server import serve

@@ -5,8 +5,8 @@
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -26,38 +26,7 @@ Status = Literal[
     "error",
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
-
-CATALOG_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("artist", pa.string(), nullable=False),
-        pa.field("artist_slug", pa.string(), nullable=False),
-        pa.field("year_text", pa.string(), nullable=False),
-        pa.field("year", pa.int16()),
-        pa.field("genre", pa.string(), nullable=False),
-        pa.field("style", pa.string(), nullable=False),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("image_url", pa.string(), nullable=False),
-        pa.field("page_url", pa.string(), nullable=False),
-        pa.field("rights", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-    ]
-)
-
-DOWNLOADS_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("sha256", pa.string()),
-        pa.field("phash", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("bytes", pa.int64()),
-    ]
-)
+CSV_COLUMNS = ("file", "title", "artist", "year", "genre", "style")  # that describe a folder's pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +67,28 @@ class DownloadRecord:
     bytes: int | None = None
 
 
+def schema_of(row: type[Any], **numbers: pa.DataType) -> pa.Schema:
+    """The columns of a data class: texts but for `numbers`, and null is allowed where None is."""
+    return pa.schema(
+        pa.field(field.name, numbers.get(field.name, pa.string()), type(None) in get_args(field.type))
+        for field in fields(row)
+    )
+
+
+CATALOG_SCHEMA = schema_of(Work, year=pa.int16(), width=pa.int32(), height=pa.int32())
+DOWNLOADS_SCHEMA = schema_of(DownloadRecord, width=pa.int32(), height=pa.int32(), bytes=pa.int64())
+
+
 def write_catalog(works: Iterable[Work], path: Path) -> None:
     """Write works sorted by id. Raises AtelierError where an id does not match ID_PATTERN or occurs twice."""
     rows = sorted(works, key=lambda work: work.id)
-    for work in rows:
-        if not ID_PATTERN.fullmatch(work.id):
-            raise AtelierError(f"{path}: the source gave the id {work.id!r}; ids are 1 to 64 of A-Z a-z 0-9 _ -")
     by_id: dict[str, Work] = {}
     for work in rows:
         first = by_id.setdefault(work.id.lower(), work)
         if first is not work:  # files are named after ids, and many disks ignore case
             ids = work.id if first.id == work.id else f"{first.id}, but for its capitals {work.id},"
             raise AtelierError(f"{path}: the id {ids} names two works: {first.title!r} and {work.title!r}")
-    _write_rows(rows, CATALOG_SCHEMA, path)
+    write_rows(rows, CATALOG_SCHEMA, path)
 
 
 def read_catalog(path: Path) -> list[Work]:
@@ -129,16 +107,21 @@ def catalog_frame(works: Iterable[Work]) -> "pd.DataFrame":
 
 def write_downloads(records: Iterable[DownloadRecord], path: Path) -> None:
     """Write the records sorted by id. Raises AtelierError where an id does not match ID_PATTERN."""
-    rows = sorted(records, key=lambda record: record.id)
-    for row in rows:
-        if not ID_PATTERN.fullmatch(row.id):
-            raise AtelierError(f"{path}: {row.id!r} is no id; ids are 1 to 64 of A-Z a-z 0-9 _ -")
-    _write_rows(rows, DOWNLOADS_SCHEMA, path)
+    write_rows(sorted(records, key=lambda record: record.id), DOWNLOADS_SCHEMA, path)
 
 
 def read_downloads(path: Path) -> list[DownloadRecord]:
     """Read the records, sorted by id. Raises AtelierError where the file is missing or has another schema."""
     return [DownloadRecord(**row) for row in read_table(path, DOWNLOADS_SCHEMA).to_pylist()]
+
+
+def write_rows(rows: Sequence[Any], schema: pa.Schema, path: Path) -> None:
+    """Write instances of a data class with an id. Raises AtelierError where an id does not match ID_PATTERN."""
+    for row in rows:
+        if not ID_PATTERN.fullmatch(row.id):
+            raise AtelierError(f"{path}: {row.id!r} is no id; ids are 1 to 64 of A-Z a-z 0-9 _ -")
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    write_table(pa.table(columns, schema=schema), path)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -160,24 +143,16 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def _write_rows(rows: list[Any], schema: pa.Schema, path: Path) -> None:
-    """Write data class instances as the rows of a table."""
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    write_table(pa.table(columns, schema=schema), path)
-
-
 def _values(column: pa.Array) -> list[Any]:
-    """Return a column as a list; by way of numpy where no value is null, in a fifth of the time of `to_pylist`."""
+    """A column as a list; by way of numpy where no value is null, in a fifth of the time of `to_pylist`."""
     values: list[Any] = column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
     return values
 
 
 EARLIEST_YEAR, LATEST_YEAR = -10_000, 2100  # WikiArt has -3050 to 2025; all fit into int16
 CURRENT_YEAR = 2026  # a constant, so that the same list gives the same catalog next year
-ROMAN = {
-    "I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "X": 10, "XI": 11,
-    "XII": 12, "XIII": 13, "XIV": 14, "XV": 15, "XVI": 16, "XVII": 17, "XVIII": 18, "XIX": 19, "XX": 20, "XXI": 21,
-}  # fmt: skip
+_NUMERALS = "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX XXI"
+ROMAN = {numeral: number for number, numeral in enumerate(_NUMERALS.split(), 1)}
 BEFORE_CHRIST = re.compile(r"\bB\.?\s?C\b|\bBCE\b", re.IGNORECASE)
 CENTURIES = re.compile(r"\b([IVX]+)(?:\s*[-–—/]\s*([IVX]+))?\s*(?:th\s*)?c(?:\.|ent)", re.IGNORECASE)
 NUMBERED_CENTURY = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\s+c(?:\.|ent)", re.IGNORECASE)

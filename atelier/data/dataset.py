@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from atelier.data.catalog import read_table, write_table
+from atelier.data.catalog import read_table, schema_of, write_rows
 from atelier.data.duplicates import Picture
 from atelier.errors import AtelierError
 from atelier.pictures import Pixels
@@ -22,18 +22,30 @@ from atelier.pictures import Pixels
 Crop = Literal["center", "random"]
 TRAIN, HELD_OUT = "train", "held-out"  # the two sides of the split
 
-INDEX_SCHEMA = pa.schema(
-    [
-        pa.field("row", pa.int32(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("left", pa.int32(), nullable=False),
-        pa.field("top", pa.int32(), nullable=False),
-        pa.field("side", pa.int32(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-    ]
-)
 
-PLACEMENTS_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "phash", "split")])
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """A row of index.parquet: the picture of a row of images.npy, its square in pixels, and its side of the split."""
+
+    row: int
+    id: str
+    left: int
+    top: int
+    side: int
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A painting, its perceptual hash in hexadecimal, and its side of the split, TRAIN or HELD_OUT."""
+
+    id: str
+    phash: str
+    split: str
+
+
+INDEX_SCHEMA = schema_of(IndexRow, **dict.fromkeys(("row", "left", "top", "side"), pa.int32()))
+PLACEMENTS_SCHEMA = schema_of(Placement)
 
 
 @dataclass(frozen=True)
@@ -90,15 +102,6 @@ def open_dataset(path: Path) -> PackedDataset:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """A painting, its perceptual hash in hexadecimal, and its side of the split, TRAIN or HELD_OUT."""
-
-    id: str
-    phash: str
-    split: str
-
-
 def read_placements(path: Path) -> list[Placement]:
     """Read the placements; an empty list where the file is missing, or damaged, which prints a warning."""
     if not path.exists():
@@ -117,5 +120,4 @@ def write_placements(
     hashes = {picture.id: picture.phash for picture in pictures}
     placed = {(placement.id, placement.phash): placement.split for placement in known}
     placed |= {(id, hashes[id]): split for id, split in sides}
-    rows = [{"id": id, "phash": phash, "split": split} for (id, phash), split in sorted(placed.items())]
-    write_table(pa.Table.from_pylist(rows, schema=PLACEMENTS_SCHEMA), path)
+    write_rows([Placement(*key, split) for key, split in sorted(placed.items())], PLACEMENTS_SCHEMA, path)

@@ -92,41 +92,24 @@ def mark_duplicates(records: Sequence[DownloadRecord], works: Sequence[Work]) ->
     The same bytes for works of PLACEHOLDER_ARTISTS artists become placeholders. Of other identical bytes the first id
     keeps its picture, the others become duplicates. A picture that looks like another stays ok; its reason names that.
     """
-    records = _mark_same_bytes(sorted(records, key=lambda record: record.id), works)
-    alike = find_look_alikes(downloaded_pictures(records))
-    return [
-        replace(record, reason=_join(f"{LOOKS_LIKE_PREFIX}{other.id}, {other.bits} bits apart", record.reason))
-        if (other := alike.get(record.id))
-        else record
-        for record in records
-    ]
-
-
-def _mark_same_bytes(records: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
     artists = {work.id: work.artist_slug or work.artist for work in works}
-    ids_by_sha256: defaultdict[str, list[str]] = defaultdict(list)
-    for record in records:
+    marked = {record.id: record for record in sorted(records, key=lambda record: record.id)}
+    same_bytes: defaultdict[str, list[str]] = defaultdict(list)
+    for record in marked.values():
         if record.sha256:
-            ids_by_sha256[record.sha256].append(record.id)
-    artist_counts = {sha256: len({artists[id] for id in ids} - {""}) for sha256, ids in ids_by_sha256.items()}
-    return [
-        _mark(record, ids_by_sha256[record.sha256], artist_counts[record.sha256]) if record.sha256 else record
-        for record in records
-    ]
-
-
-def _mark(record: DownloadRecord, same: Sequence[str], artists: int) -> DownloadRecord:
-    """Mark a record, given the ids of all records with the same bytes, itself included, and their number of artists."""
-    if artists >= PLACEHOLDER_ARTISTS:
-        reason = f"the same bytes for {len(same):,} works of {artists:,} artists, the first {same[0]}: a stand-in"
-        return DownloadRecord(id=record.id, status="placeholder", reason=reason)
-    if record.id != same[0]:
-        return replace(record, status="duplicate", reason=f"the same bytes as {same[0]}")
-    return record
-
-
-def _join(reason: str, note: str) -> str:
-    return f"{reason}; {note}" if note else reason
+            same_bytes[record.sha256].append(record.id)
+    for ids in same_bytes.values():
+        count = len({artists[id] for id in ids} - {""})
+        if count >= PLACEHOLDER_ARTISTS:
+            reason = f"the same bytes for {len(ids):,} works of {count:,} artists, the first {ids[0]}: a stand-in"
+            marked |= {id: DownloadRecord(id=id, status="placeholder", reason=reason) for id in ids}
+        else:
+            reason = f"the same bytes as {ids[0]}"
+            marked |= {id: replace(marked[id], status="duplicate", reason=reason) for id in ids[1:]}
+    for id, other in find_look_alikes(downloaded_pictures([*marked.values()])).items():
+        reason, note = f"{LOOKS_LIKE_PREFIX}{other.id}, {other.bits} bits apart", marked[id].reason
+        marked[id] = replace(marked[id], reason=f"{reason}; {note}" if note else reason)
+    return [*marked.values()]
 
 
 def _hashes(pictures: Sequence[Picture]) -> npt.NDArray[np.uint64]:

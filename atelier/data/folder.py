@@ -9,22 +9,20 @@ import csv
 import io
 import os
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 
-from atelier.data.catalog import Work, parse_year
+from atelier.data.catalog import CSV_COLUMNS, Work, parse_year
 from atelier.data.coverage import SourceWorks
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.images.kinds import kind_of_name, missing_decoder
+from atelier.images import kind_of_name, missing_decoder
 from atelier.progress import CountCallback, ignore_progress
 from atelier.text import clean, escaped, slug, unescape_csv_cell
 
-COLUMNS = ("file", "title", "artist", "year", "genre", "style")
 MAX_NAMED_FILES = 5  # in a note; all are counted
 MAX_NAMED_KINDS = 12  # of other files, in the note about them
 OUTSIDE = "outside the folder"
@@ -100,7 +98,7 @@ def read_folder(
             else:
                 works[id] = _work(id, name, labels[name])
         report(number, len(labels))
-    skipped = left_out.counts()
+    skipped = {reason: len(names) for reason, names in sorted(left_out.names.items())}
     return SourceWorks(
         works=list(works.values()),
         listed=len(works) + sum(skipped.values()),
@@ -117,16 +115,10 @@ class _LeftOut:
     advice: dict[str, str] = field(default_factory=lambda: dict(ADVICE))
     others: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, reason: str, name: str) -> None:
+    def add(self, reason: str, name: str, advice: str = "") -> None:
         self.names[reason].append(name)
-
-    def add_unread_kind(self, suffix: str, name: str, advice: str) -> None:
-        reason = f"{suffix} (not read here)"
-        self.advice[reason] = advice
-        self.add(reason, name)
-
-    def counts(self) -> dict[str, int]:
-        return {reason: len(names) for reason, names in sorted(self.names.items())}
+        if advice:
+            self.advice[reason] = advice
 
     def notes(self) -> Iterator[str]:
         """Yield a sentence for each reason, with the first names and what to do."""
@@ -181,21 +173,18 @@ def _find_images(root: Path, excluded: Sequence[Path], left_out: _LeftOut) -> It
 
 
 def _has_image_suffix(path: Path, relative: str, left_out: _LeftOut) -> bool:
-    """Return whether a file's name has the suffix of an image that can be read; if not, add it to `left_out`."""
-    suffix = path.suffix.lower()
-    if (kind := kind_of_name(path)) is not None:
-        if advice := missing_decoder(kind):
-            left_out.add_unread_kind(suffix, relative, advice)
-        return not advice
-    if suffix in UNREAD_SUFFIXES:
-        left_out.add_unread_kind(suffix, relative, SAVE_AS)
-    else:
+    """Whether a file's name has the suffix of an image that can be read; if not, add it to `left_out`."""
+    suffix, kind = path.suffix.lower(), kind_of_name(path)
+    if kind is None and suffix not in UNREAD_SUFFIXES:
         left_out.others[suffix or "without a suffix"] += 1
-    return False
+        return False
+    if advice := missing_decoder(kind) if kind else SAVE_AS:
+        left_out.add(f"{suffix} (not read here)", relative, advice)
+    return not advice
 
 
 def _problem_of_link(path: Path, root: Path) -> str | None:
-    """Return the reason why a link cannot be used; None for a link that can, and for all that is no link."""
+    """The reason why a link cannot be used; None for a link that can, and for all that is no link."""
     if not path.is_symlink():
         return None
     try:
@@ -211,12 +200,12 @@ def _problem_of_link(path: Path, root: Path) -> str | None:
 
 
 def _match_rows(rows: Sequence[tuple[str, Label]], images: Mapping[str, Path], left_out: _LeftOut) -> dict[str, Label]:
-    """Return the label of each image that a row of the CSV names; rows and images without a match are left out.
+    """The label of each image that a row of the CSV names; rows and images without a match are left out.
 
     A name that no file has exactly matches the one file that differs in Unicode's normal form (macOS writes é as two
     characters) or in capitals alone.
     """
-    alike = [_unique(map(form, images), images) for form in (_composed, _folded)]
+    composed, folded = _unique(_composed, images), _unique(_folded, images)
     counted = {PurePosixPath(name) for names in left_out.names.values() for name in names}
     labels: dict[str, Label] = {}
     for name, label in rows:
@@ -225,8 +214,7 @@ def _match_rows(rows: Sequence[tuple[str, Label]], images: Mapping[str, Path], l
         if path.is_absolute() or ".." in path.parts:
             left_out.add(OUTSIDE, name)
             continue
-        found = plain if plain in images else None
-        found = found or alike[0].get(_composed(plain)) or alike[1].get(_folded(plain))
+        found = plain if plain in images else composed.get(_composed(plain)) or folded.get(_folded(plain))
         if found is None:
             if path not in counted:  # a file that exists and cannot be used is counted already
                 left_out.add(ABSENT, name)
@@ -239,23 +227,22 @@ def _match_rows(rows: Sequence[tuple[str, Label]], images: Mapping[str, Path], l
     return labels
 
 
-def _unique(keys: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Map each key that occurs once to its name."""
-    found: dict[str, str | None] = {}
-    for key, name in zip(keys, names, strict=True):
-        found[key] = None if key in found else name
-    return {key: name for key, name in found.items() if name is not None}
+def _unique(form: Callable[[str], str], names: Iterable[str]) -> dict[str, str]:
+    """Map the form of each name that no other name has to that name."""
+    counts = Counter(map(form, names))
+    return {form(name): name for name in names if counts[form(name)] == 1}
 
 
-_composed = partial(unicodedata.normalize, "NFC")
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    return _composed(unicodedata.normalize("NFD", name).casefold())
 
 
 def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
-    """Return the file name and the label of each row."""
+    """The file name and the label of each row."""
     try:
         text = catalog.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -267,11 +254,9 @@ def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if "file" not in header:
-            has_semicolons = ";" in "".join(header)
-            hint = "; its columns are separated by semicolons, commas are needed" if has_semicolons else ""
-            raise AtelierError(
-                f"{catalog}:1: no column named file; the columns are {','.join(COLUMNS)}, of which file is needed{hint}"
-            )
+            hint = "; its columns are separated by semicolons, commas are needed" if ";" in "".join(header) else ""
+            columns = f"the columns are {','.join(CSV_COLUMNS)}, of which file is needed{hint}"
+            raise AtelierError(f"{catalog}:1: no column named file; {columns}")
         for cells in reader:
             line = reader.line_num
             if not any(cell.strip() for cell in cells):
@@ -283,8 +268,7 @@ def _read_csv(catalog: Path) -> list[tuple[str, Label]]:
             row = dict(zip(header, map(unescape_csv_cell, cells), strict=False))
             if not row.get("file", "").strip():
                 raise AtelierError(f"{catalog}:{line}: file is empty; it names an image relative to scrape.folder.path")
-            title, artist, year, genre, style = (clean(row.get(column, "")) for column in COLUMNS[1:])
-            rows.append((row["file"].strip(), Label(title, artist, year, genre, style)))
+            rows.append((row["file"].strip(), Label(*(clean(row.get(column, "")) for column in CSV_COLUMNS[1:]))))
     except csv.Error as error:
         raise AtelierError(f"{catalog}:{reader.line_num}: not valid CSV: {error}") from None
     return rows

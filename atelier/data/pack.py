@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
-from atelier.data.catalog import write_table
-from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, Placement
+from atelier.data.catalog import write_rows
+from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, IndexRow, Placement
 from atelier.data.duplicates import LookAlike, Picture, group_near_duplicates
 from atelier.data.shards import Item
 from atelier.errors import AtelierError, counted
@@ -69,7 +68,11 @@ def write_dataset(
     cuts = {picture.id: square_crop(picture, crop) for picture in usable}
     wanted = (item for item in items if item.id in rows)
     _write_images(path / "images.npy", rows, _resized(wanted, cuts, resolution, workers), resolution, advance)
-    _write_index(path / "index.parquet", list(rows), cuts, len(train))
+    index = [
+        IndexRow(row, id, cuts[id].left, cuts[id].top, cuts[id].side, TRAIN if row < len(train) else HELD_OUT)
+        for id, row in rows.items()
+    ]
+    write_rows(index, INDEX_SCHEMA, path / "index.parquet")
     facts = {
         "resolution": resolution,
         "crop": crop,
@@ -196,18 +199,6 @@ def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
             yield chunk
             chunk = []
     yield chunk
-
-
-def _write_index(path: Path, ids: list[str], cuts: Mapping[str, CropBox], train: int) -> None:
-    columns = {
-        "row": range(len(ids)),
-        "id": ids,
-        "left": [cuts[id].left for id in ids],
-        "top": [cuts[id].top for id in ids],
-        "side": [cuts[id].side for id in ids],
-        "split": [TRAIN if row < train else HELD_OUT for row in range(len(ids))],
-    }
-    write_table(pa.table(columns, schema=INDEX_SCHEMA), path)
 
 
 def _uniform(id: str, purpose: str) -> float:

@@ -1,25 +1,33 @@
 """Tar shards of picture files named `<id>.<extension>`, as WebDataset has them; same pictures, same bytes.
 
 A new shard begins after an id whose hash says so, so that a work that joins or leaves changes one shard only, and DVC
-stores and sends only that one.
+stores and sends only that one. `unpack` copies pictures from the shards into a folder, and `write_csv` describes them
+there in a form that scrape.folder.catalog accepts; file names are made from ids, so nothing is written outside it.
 """
 
 import bisect
 import hashlib
 import io
-import itertools
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from atelier.data.catalog import ID_PATTERN
+from atelier.data.catalog import CSV_COLUMNS, ID_PATTERN, Work, catalog_frame
 from atelier.errors import AtelierError
-from atelier.files import replacing
+from atelier.files import replacing, write_bytes
+from atelier.progress import ignore_progress
+from atelier.text import escape_csv_cell
 
 WORKS_PER_SHARD = 1000  # on average
 MEMBER_NAME = re.compile(rf"({ID_PATTERN.pattern})\.([a-z0-9]{{1,8}})")
+CSV_NAME = "catalog.csv"
+MAX_SINGLE_LOOKUPS = 50  # pictures; for more, reading through all shards is faster
 
 
 class Item(NamedTuple):
@@ -41,10 +49,13 @@ def write_shards(items: Iterable[Item], directory: Path) -> list[Path]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for _, shard in itertools.groupby(_check(items), key=_ShardNumbers()):
-        path = directory / f"{len(written):05d}.tar"
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            _write_tar(shard, file)
+    for number, shard in groupby(_numbered(items), key=itemgetter(0)):
+        path = directory / f"{number:05d}.tar"
+        with replacing(path) as temporary, tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as tar:
+            for _, item in shard:
+                member = tarfile.TarInfo(item.name)  # with mtime 0, uid and gid 0, mode 0644 and no user names
+                member.size = len(item.content)
+                tar.addfile(member, io.BytesIO(item.content))
         written.append(path)
     for path in set(directory.glob("*.tar")) - set(written):
         path.unlink()
@@ -57,49 +68,78 @@ def read_shards(directory: Path) -> Iterator[Item]:
         yield from _read_tar(path)
 
 
-def find_picture(directory: Path, id: str) -> tuple[str, bytes] | None:
-    """Return the file name and the bytes of one picture, or None where no shard has the id."""
+def find_picture(directory: Path, id: str) -> Item | None:
+    """Return one picture, or None where no shard has the id."""
     paths = _shard_paths(directory)
-    firsts = [next((item.id for item in _read_tar(path, content=False)), "") for path in paths]
+    firsts = [next((item.id for item in _read_tar(path, only="")), "") for path in paths]
     at = bisect.bisect_right(firsts, id) - 1
-    if at < 0 or not any(item.id == id for item in _read_tar(paths[at], content=False)):
-        return None
-    item = next(item for item in _read_tar(paths[at], only=id) if item.id == id)
-    return item.name, item.content
+    return next((item for item in _read_tar(paths[at], only=id) if item.id == id), None) if at >= 0 else None
 
 
-class _ShardNumbers:
-    """Returns the number of the shard for each item, called in order."""
-
-    def __init__(self) -> None:
-        self._shard, self._ended = 0, False
-
-    def __call__(self, item: Item) -> int:
-        if self._ended:
-            self._shard += 1
-        hashed = hashlib.sha256(item.id.encode()).digest()
-        self._ended = int.from_bytes(hashed[:8]) % WORKS_PER_SHARD == 0
-        return self._shard
+def file_stems(ids: Iterable[str]) -> dict[str, str]:
+    """Map each id to a file name without extension: the id, with a suffix where two ids differ in capitals alone."""
+    ids = list(ids)
+    alike = Counter(id.lower() for id in ids)
+    return {id: f"{id}~{hashlib.sha256(id.encode()).hexdigest()[:8]}" if alike[id.lower()] > 1 else id for id in ids}
 
 
-def _check(items: Iterable[Item]) -> Iterator[Item]:
-    previous = ""
+def unpack(
+    shards: Path,
+    folder: Path,
+    ids: Collection[str],
+    names: Mapping[str, str],
+    advance: Callable[[], None] = ignore_progress,
+) -> dict[str, Path]:
+    """Write the pictures of `ids` into `folder` under `names`, which `file_stems` returned.
+
+    Returns the files by id, sorted by id; ids that the shards do not have are left out. `advance` is called after each
+    file. Raises AtelierError where `folder` cannot be written to.
+    """
+    wanted = set(ids)
+    if len(wanted) > MAX_SINGLE_LOOKUPS:
+        items = (item for item in read_shards(shards) if item.id in wanted)
+    else:
+        items = (item for id in sorted(wanted) if (item := find_picture(shards, id)))
+    written: dict[str, Path] = {}
+    with _explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for item in items:
+            path = written[item.id] = folder / f"{names[item.id]}.{item.extension}"
+            # whole or absent, and a link is replaced rather than followed; unlike `files.write_bytes` without fsync
+            part = path.with_name(f".{path.name}.part")
+            part.unlink(missing_ok=True)
+            with part.open("xb") as file:
+                file.write(item.content)
+            part.replace(path)
+            advance()
+    return written
+
+
+def write_csv(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
+    """Describe the unpacked files in `folder`/catalog.csv, with formulas escaped (see `text.escape_csv_cell`)."""
+    frame = catalog_frame(works[id] for id in files)
+    frame = frame.drop(columns="year").rename(columns={"year_text": "year"})
+    frame["file"] = [path.name for path in files.values()]
+    frame = frame[[*CSV_COLUMNS, "id", "page_url", "rights"]].map(escape_csv_cell)
+    with _explain_os_errors(folder):
+        write_bytes(folder / CSV_NAME, frame.to_csv(index=False, lineterminator="\n").encode())
+    return folder / CSV_NAME
+
+
+def _numbered(items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
+    """Each item with the number of its shard. Raises ValueError, see `write_shards`."""
+    number, previous = 0, ""
     for item in items:
         if not MEMBER_NAME.fullmatch(item.name) or item.id <= previous:
             raise ValueError(f"{item.name!r} after {previous!r}: ids must be sorted and fit for file names")
+        yield number, item
         previous = item.id
-        yield item
+        hashed = hashlib.sha256(item.id.encode()).digest()
+        number += int.from_bytes(hashed[:8]) % WORKS_PER_SHARD == 0
 
 
-def _write_tar(items: Iterable[Item], file: io.BufferedWriter) -> None:
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for item in items:
-            member = tarfile.TarInfo(item.name)  # with mtime 0, uid and gid 0, mode 0644 and no user names
-            member.size = len(item.content)
-            tar.addfile(member, io.BytesIO(item.content))
-
-
-def _read_tar(path: Path, content: bool = True, only: str | None = None) -> Iterator[Item]:
+def _read_tar(path: Path, only: str | None = None) -> Iterator[Item]:
+    """The pictures of one shard; with `only`, all but that one have no content."""
     try:
         with tarfile.open(path, mode="r:") as tar:
             for member in tar:
@@ -109,14 +149,22 @@ def _read_tar(path: Path, content: bool = True, only: str | None = None) -> Iter
                         f"{path} holds {member.name!r}, which is no picture named by its id: "
                         "`dvc repro download` writes it again"
                     )
-                file = tar.extractfile(member) if content and only in (None, match[1]) else None
+                file = tar.extractfile(member) if only in (None, match[1]) else None
                 yield Item(match[1], match[2], file.read() if file else b"")
     except (tarfile.TarError, EOFError) as error:
         raise AtelierError(f"{path} is damaged ({error}): `dvc repro download` writes it again") from None
 
 
 def _shard_paths(directory: Path) -> list[Path]:
-    paths = sorted(directory.glob("*.tar"))
-    if not paths:
-        raise AtelierError(f"{directory} holds no shards: `dvc repro download` writes them")
-    return paths
+    if paths := sorted(directory.glob("*.tar")):
+        return paths
+    raise AtelierError(f"{directory} holds no shards: `dvc repro download` writes them")
+
+
+@contextmanager
+def _explain_os_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise AtelierError(f"{where}: {error.strerror}; choose another folder or make room") from None

@@ -7,18 +7,16 @@ at once. At the end of the file: how much of it no recent catalog uses, and its 
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from atelier.data.catalog import DownloadRecord, Status
 from atelier.data.database import Database
-from atelier.images.kinds import missing_decoder
+from atelier.images import missing_decoder
 from atelier.images.verify import ImageLimits
 
 LAYOUT_VERSION = 1  # of the tables, in the file's name
@@ -30,8 +28,7 @@ CREATE_TABLES = (
 VERIFIER_VERSION = 2  # raise it when `images.verify` accepts more: what earlier versions refused is fetched again
 RECENT_DAYS = 30  # a catalog is recent if a download used it within so many days
 DAMAGED_SUFFIX = ".damaged"
-OLD_SUFFIX = ".arrivals"  # of the files of earlier versions
-OLD_BATCH = 64  # pictures of such a file in memory at once
+OLD_SUFFIX = ".arrivals"  # of the files of earlier versions, which are not read any more
 UNUSED = "FROM arrivals LEFT JOIN named USING (key) WHERE coalesce(day, '') < ?"
 
 
@@ -66,18 +63,11 @@ class Arrival:
 
     def record(self, id: str) -> DownloadRecord:
         """The row of downloads.parquet. The reason of a status "ok" is a note on the picture's colours or pages."""
+        record = DownloadRecord(id=id, status=self.status, reason=self.reason)
         if self.status != "ok":
-            return DownloadRecord(id=id, status=self.status, reason=self.reason)
-        return DownloadRecord(
-            id=id,
-            status="ok",
-            reason=self.reason,
-            sha256=self.sha256,
-            phash=self.phash,
-            width=self.width,
-            height=self.height,
-            bytes=len(self.content),
-        )
+            return record
+        measures = {name: getattr(self, name) for name in ("sha256", "phash", "width", "height")}
+        return replace(record, **measures, bytes=len(self.content))
 
 
 class Arrivals:
@@ -87,24 +77,22 @@ class Arrivals:
         self.path = directory / f"{limits.size_px or 'original'}.v{LAYOUT_VERSION}.sqlite"
         self.limits = limits
         self._database = Database(self.path, CREATE_TABLES, "the kept pictures")
-        self._import_old_file(directory / f"{limits.size_px or 'original'}{OLD_SUFFIX}")
 
     def __len__(self) -> int:
-        row = self._database.row("SELECT count(*) FROM arrivals")
-        return int(row[0]) if row else 0
+        [(count,)] = self._database.rows("SELECT count(*) FROM arrivals")
+        return int(count)
 
     def load(self, key: str) -> Arrival | None:
         """Return the arrival of `key`; None if there is none, it is damaged, or it must be fetched for other limits."""
         row = self._database.row("SELECT facts, content FROM arrivals WHERE key = ?", (_digest(key),))
         parsed = row and _parse_facts(row[0])
-        if row is None or parsed is None:
+        if not row or not parsed:
             return None
         judged_by, arrival = parsed
-        if arrival.status == "ok":
-            arrival = replace(arrival, content=row[1])
-            is_intact = hashlib.sha256(arrival.content).hexdigest() == arrival.sha256
-            return arrival if is_intact and self._is_within_limits(arrival) else None
-        return arrival if judged_by == self._limits_key() else None
+        if arrival.status != "ok":
+            return arrival if judged_by == self._limits_key() else None
+        is_intact = hashlib.sha256(row[1]).hexdigest() == arrival.sha256
+        return replace(arrival, content=row[1]) if is_intact and self._is_within_limits(arrival) else None
 
     def save(self, key: str, arrival: Arrival) -> None:
         """Keep `arrival` under `key`, replacing an earlier one. Raises AtelierError if the disk is full."""
@@ -116,25 +104,17 @@ class Arrivals:
 
     def mark_used(self, keys: Iterable[str]) -> None:
         """Record that today's catalog uses these keys, so that `atelier clean` keeps them."""
-        self._mark_used(_digest(key) for key in keys)
-
-    def close(self) -> None:
-        self._database.close()
+        today = datetime.now(UTC).date().isoformat()
+        self._database.write_all(
+            "INSERT INTO named VALUES (?1, ?2) ON CONFLICT DO UPDATE SET day = ?2 WHERE day <> ?2",
+            [(_digest(key), today) for key in keys],
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _mark_used(self, digests: Iterable[str]) -> None:
-        today = datetime.now(UTC).date().isoformat()
-        self._database.write_all(
-            "INSERT INTO named VALUES (?1, ?2) ON CONFLICT DO UPDATE SET day = ?2 WHERE day <> ?2",
-            [(digest, today) for digest in digests],
-        )
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
 
     def _limits_key(self) -> list[int]:
         """What a refusal depends on: refusals by other limits, or without pillow-heif, are fetched again."""
@@ -150,20 +130,6 @@ class Arrivals:
             and arrival.came_bytes <= self.limits.max_bytes
         )
 
-    def _import_old_file(self, old: Path) -> None:
-        """Import the file of an earlier version, then delete it; a kill in between loses nothing."""
-        if not old.is_file():
-            return
-        print(f"{old} is read into {self.path.name}, which takes its place", flush=True)
-        records = _read_old_file(old)
-        while batch := list(islice(records, OLD_BATCH)):
-            self._database.write_all("INSERT OR IGNORE INTO arrivals VALUES (?, ?, ?)", batch)
-            self._mark_used(key for key, _, _ in batch)
-        old.unlink(missing_ok=True)
-
-
-_FACTS = {field.name for field in fields(Arrival)} - {"content"}
-
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -178,32 +144,6 @@ def _parse_facts(text: str) -> tuple[list[int], Arrival] | None:
         return list(facts["judged_by"]), Arrival(**{**arrival, **sizes})
     except (ValueError, TypeError, KeyError, IndexError):
         return None
-
-
-def _read_old_file(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield key, facts and content of the last record of each key in an earlier version's file.
-
-    A record was a line of JSON with the key, the content's length and the facts, followed by the content. Reading ends
-    at the first record that is malformed or incomplete.
-    """
-    places: dict[str, tuple[int, int, dict[str, Any]]] = {}
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        for line in iter(file.readline, b""):
-            try:
-                record = json.loads(line)
-                key, length, arrival = str(record["key"]), int(record["length"]), dict(record["arrival"])
-                arrival.setdefault("original_px", arrival["came_px"])  # older than variants
-                facts = {"judged_by": list(record["judged_by"]), "arrival": arrival}
-            except (ValueError, TypeError, KeyError):
-                break
-            if not 0 <= length <= size - file.tell() or arrival.keys() != _FACTS:
-                break
-            places[key] = (file.tell(), length, facts)
-            file.seek(length, 1)
-        for key, (start, length, facts) in places.items():
-            file.seek(start)
-            yield key, json.dumps(facts), file.read(length)
 
 
 @dataclass(frozen=True)
@@ -225,8 +165,12 @@ def recent_since(directory: Path, days: int) -> date:
 
     So the works of the last download are never removed.
     """
-    last_used = (date.fromisoformat(day) for path in _databases(directory) for day in _last_days(path))
-    return min(datetime.now(UTC).date() - timedelta(days), max(last_used, default=date.max))
+    since = datetime.now(UTC).date() - timedelta(days)
+    last_days = []
+    for path in _databases(directory):
+        with closing(_connect_read_only(path)) as connection:
+            last_days += [day for (day,) in connection.execute("SELECT max(day) FROM named") if day]
+    return min(since, date.fromisoformat(max(last_days))) if last_days else since
 
 
 def usage(directory: Path, since: date) -> list[FileUsage]:
@@ -234,13 +178,10 @@ def usage(directory: Path, since: date) -> list[FileUsage]:
     files = []
     for path in _databases(directory):
         with closing(_connect_read_only(path)) as connection:
-            works, size = connection.execute(
-                "SELECT count(*), coalesce(sum(length(content)), 0) FROM arrivals"
-            ).fetchone()
-            unused = connection.execute(
-                f"SELECT count(*), coalesce(sum(length(content)), 0) {UNUSED}", (since.isoformat(),)
-            ).fetchone()
-        files.append(FileUsage(path, works, size, *unused))
+            works_and_bytes = "SELECT count(*), coalesce(sum(length(content)), 0)"
+            [kept] = connection.execute(f"{works_and_bytes} FROM arrivals")
+            [unused] = connection.execute(f"{works_and_bytes} {UNUSED}", (since.isoformat(),))
+        files.append(FileUsage(path, *kept, *unused))
     for path in _other_files(directory):
         size, changed = path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC).date()
         files.append(FileUsage(path, 0, size, 0, size if changed < since else 0))
@@ -268,11 +209,6 @@ def _databases(directory: Path) -> list[Path]:
 def _other_files(directory: Path) -> list[Path]:
     """Files of earlier versions, and damaged ones that were renamed."""
     return sorted(path for path in directory.glob("*") if path.suffix in (OLD_SUFFIX, DAMAGED_SUFFIX))
-
-
-def _last_days(path: Path) -> Iterator[str]:
-    with closing(_connect_read_only(path)) as connection:
-        yield from (day for (day,) in connection.execute("SELECT max(day) FROM named") if day)
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

@@ -1,28 +1,39 @@
-"""Downloading a catalog's pictures, from the first request to one record for each work.
+"""Downloading a catalog's pictures, from the first request to one record for each work, and printing their account.
 
 `download` has the whole course; fetch.py has one picture, engines.py the threads and processes, arrivals.py what is
-kept from run to run, sources.py where pictures come from, and report.py the printed account.
+kept from run to run, and sources.py where pictures come from.
 """
 
 import errno
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
 from atelier.data.catalog import STATUSES, DownloadRecord, Work
-from atelier.data.duplicates import mark_duplicates
+from atelier.data.duplicates import LOOKS_LIKE_PREFIX, mark_duplicates
 from atelier.data.shards import Item
 from atelier.download.arrivals import Arrival, Arrivals
 from atelier.download.engines import MAX_FAILURES_IN_A_ROW, Engine, FailureStreak
 from atelier.download.fetch import Outcome, arrival_key, is_temporary_failure
 from atelier.download.sources import Source, is_from_site
-from atelier.errors import AtelierError, TransientError, counted
+from atelier.errors import AtelierError, TransientError, counted, format_size
 from atelier.progress import Progress
+from atelier.text import clean, printable
 
 # responses in a row that are no images: more of them (a page for maintenance) say nothing about the works
 MAX_PAGES_IN_A_ROW = 5
 MAX_FAILED_RATIO = 0.01  # of all works, with temporary failures: a data set is not made of less
+MAX_EXAMPLES = 3  # works shown for each status
+MAX_REASON_CHARS = 160  # downloads.parquet has the whole reason
+# of works with status ok that are counted a second time
+LOOK_ALIKE = "look-alike"  # similar to another picture
+NOTED = "noted"  # with a note on colours or pages
 
 
 def download(
@@ -75,6 +86,83 @@ def download(
             f"is made while more than {max_failed_ratio:.0%} of the works fail: try again later"
         )
     return mark_duplicates(run.account.records, works), len(run.failed)
+
+
+def shard_items(
+    works: Sequence[Work], records: Sequence[DownloadRecord], source: Source, arrivals: Arrivals
+) -> Iterator[Item]:
+    """Yield the pictures with status "ok" for the shards, sorted by id."""
+    by_id = {work.id: work for work in works}
+    for record in sorted(records, key=lambda record: record.id):
+        if record.status == "ok":
+            arrival = arrivals.load(arrival_key(by_id[record.id], source))
+            if arrival is None or arrival.sha256 != record.sha256:
+                raise AtelierError(
+                    f"{arrivals.path}: the picture {record.id} has changed since: `dvc repro` asks for it again"
+                )
+            yield Item(record.id, arrival.extension, arrival.content)
+
+
+@contextmanager
+def full_disk_explained(kept: Path) -> Iterator[None]:
+    """Raise AtelierError in place of an OSError for a full disk; `kept` is the file of what has arrived."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise AtelierError(
+            f"the disk is full; what has arrived is kept in {kept}: free some space, then `dvc repro` goes on"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """One status: its works, the bytes of their pictures, and a few examples."""
+
+    status: str
+    works: int
+    bytes: int
+    examples: tuple[str, ...]
+
+
+def print_account(records: Iterable[DownloadRecord], console: Console | None = None) -> None:
+    """Print the account by status to `console`, by default standard output: a table on a terminal, lines in a log."""
+    console = console or Console(soft_wrap=True, highlight=False)
+    table = Table("status", Column("works", justify="right"), Column("bytes", justify="right"), "for example")
+    for row in account_rows(records):
+        size = format_size(row.bytes)
+        if console.is_terminal:
+            table.add_row(row.status, f"{row.works:,}", size, Text("\n".join(row.examples)))
+            continue
+        console.print(f"{row.status:<13}{row.works:>8,}{size:>12}".rstrip(), markup=False)
+        for example in row.examples:
+            console.print(f"{'':23}{example}", markup=False)
+    if console.is_terminal:
+        console.print(table, soft_wrap=False)
+
+
+def account_rows(records: Iterable[DownloadRecord]) -> list[StatusRow]:
+    """The statuses that occur, in the order of STATUSES, with their first works by id."""
+    groups: defaultdict[str, list[DownloadRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.id):
+        groups[record.status].append(record)
+        if record.status == "ok" and record.reason:
+            groups[LOOK_ALIKE if record.reason.startswith(LOOKS_LIKE_PREFIX) else NOTED].append(record)
+    rows = []
+    for name in (STATUSES[0], LOOK_ALIKE, NOTED, *STATUSES[1:]):
+        if group := groups[name]:
+            size = sum(record.bytes or 0 for record in group) if name != "duplicate" else 0
+            rows.append(StatusRow(name, len(group), size, tuple(map(_example, group[:MAX_EXAMPLES]))))
+    return rows
+
+
+def _example(record: DownloadRecord) -> str:
+    """A work's id and reason, without control characters: a reason may quote a site's response."""
+    reason = printable(record.reason)
+    if len(reason) > MAX_REASON_CHARS:
+        reason = f"{reason[:MAX_REASON_CHARS]}…"
+    return f"{clean(record.id)}: {reason}" if reason else clean(record.id)
 
 
 class _Run:
@@ -156,31 +244,3 @@ class _Account:
     def __str__(self) -> str:
         lacking = (f"{self._counts[status]:,} {status}" for status in STATUSES[1:] if self._counts[status])
         return ", ".join((f"{self._bytes / 1e6:,.1f} MB", *lacking))
-
-
-def shard_items(
-    works: Sequence[Work], records: Sequence[DownloadRecord], source: Source, arrivals: Arrivals
-) -> Iterator[Item]:
-    """Yield the pictures with status "ok" for the shards, sorted by id."""
-    by_id = {work.id: work for work in works}
-    for record in sorted(records, key=lambda record: record.id):
-        if record.status == "ok":
-            arrival = arrivals.load(arrival_key(by_id[record.id], source))
-            if arrival is None or arrival.sha256 != record.sha256:
-                raise AtelierError(
-                    f"{arrivals.path}: the picture {record.id} has changed since: `dvc repro` asks for it again"
-                )
-            yield Item(record.id, arrival.extension, arrival.content)
-
-
-@contextmanager
-def full_disk_explained(kept: Path) -> Iterator[None]:
-    """Raise AtelierError in place of an OSError for a full disk; `kept` is the file of what has arrived."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise AtelierError(
-            f"the disk is full; what has arrived is kept in {kept}: free some space, then `dvc repro` goes on"
-        ) from None

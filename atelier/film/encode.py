@@ -29,9 +29,8 @@ from atelier.canvas.recipe import Facts
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Pixels
-from atelier.pictures.untrusted import open_regular
 from atelier.provenance.facts import Provenance, first_error
-from atelier.text import escaped
+from atelier.text import escaped, open_regular
 
 FIXED_POINT_BITS = 16  # in which colours are converted
 # ITU-R BT.709 in units of 1/65536: the shares of red, green and blue in luma, times 219/255, and those in the

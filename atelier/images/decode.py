@@ -22,7 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from atelier.images import jpeg, tiff
+from atelier.images import Truncated, Unreadable, jpeg, tiff
 from atelier.images.colours import (
     SPACE,
     DeclaredSpace,
@@ -32,9 +32,8 @@ from atelier.images.colours import (
     space_from_png,
 )
 from atelier.images.jpeg import DECODER_ERRORS
-from atelier.images.kinds import Truncated, Unreadable
 from atelier.images.tiff import CONVERTED
-from atelier.pictures.vips import array, libvips, profile_of
+from atelier.pictures import array, libvips, profile_of
 
 PLUGINS: dict[str, Any] = {
     "PNG": PngImagePlugin.PngImageFile, "WEBP": WebPImagePlugin.WebPImageFile,

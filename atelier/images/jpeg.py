@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from atelier.errors import AtelierError
-from atelier.images.kinds import Truncated
-from atelier.pictures.vips import array, libvips
+from atelier.images import Truncated
+from atelier.pictures import array, libvips
 
 # raised by Pillow for hostile bytes; its plugins do not check every index
 DECODER_ERRORS = (

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from atelier.images import Truncated, Unreadable
 from atelier.images.colours import DeclaredSpace, needs_conversion
-from atelier.images.kinds import Truncated, Unreadable
-from atelier.pictures import Pixels
-from atelier.pictures.vips import array, from_16_bits, libvips, profile_of
+from atelier.pictures import Pixels, array, from_16_bits, libvips, profile_of
 
 CONVERTED = "converted"  # key of an image's `info`: whether its samples are already sRGB
 

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from atelier.errors import AtelierError
+from atelier.images import EXTENSIONS, describe_unknown, missing_decoder, sniff
 from atelier.images.colours import to_srgb
 from atelier.images.decode import ImageDecoder, classify_failure
-from atelier.images.kinds import EXTENSIONS, describe_unknown, missing_decoder, sniff
 
 # Pillow's limit is one global number; `ImageLimits` is compared with the header before anything is decoded
 Image.MAX_IMAGE_PIXELS = None

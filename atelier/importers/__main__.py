@@ -16,7 +16,7 @@ from atelier.importers.dcgan import layers_of_pytorch, layers_of_torch7
 from atelier.importers.layers import Imported, Layer, fit
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
 from atelier.networks import FORMAT, NetworkConfig, read_model, save_weights, weights_fit
-from atelier.pictures.untrusted import open_regular
+from atelier.text import open_regular
 
 READERS: dict[str, Callable[[bytes], list[Layer]]] = {
     "torch7": layers_of_torch7,

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from atelier.errors import AtelierError
+from atelier.images import missing_decoder, sniff
 from atelier.images.decode import ImageDecoder, classify_failure
-from atelier.images.kinds import missing_decoder, sniff
 from atelier.images.verify import read_rgb
 from atelier.pictures import Samples, png
-from atelier.pictures.untrusted import open_regular
 from atelier.provenance.facts import PixelFacts
-from atelier.text import escaped
+from atelier.text import escaped, open_regular
 
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 200_000_000  # decoding takes about 1.2 GB

@@ -20,8 +20,7 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
-from atelier.pictures import Samples
-from atelier.pictures.vips import bands, from_16_bits, libvips, srgb
+from atelier.pictures import Samples, bands, from_16_bits, libvips, srgb
 from atelier.text import escaped
 
 KEYWORD = b"atelier"

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from atelier.files import replacing
-from atelier.pictures import Pixels
-from atelier.pictures.vips import srgb
+from atelier.pictures import Pixels, srgb
 
 GRID_PX = 512  # about the side of a grid
 MIN_COLUMNS, MAX_COLUMNS = 3, 8  # of a grid

@@ -16,8 +16,7 @@ import numpy as np
 
 from atelier.errors import AtelierError
 from atelier.files import replacing
-from atelier.pictures import Pixels, Samples
-from atelier.pictures.vips import bands, libvips, srgb
+from atelier.pictures import Pixels, Samples, bands, libvips, srgb
 from atelier.progress import ProgressCallback
 from atelier.text import escaped
 

@@ -21,11 +21,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from atelier.canvas.recipe import Facts, Natural, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.pictures import Samples, png, tiff
-from atelier.pictures.untrusted import open_regular
-from atelier.pictures.vips import BAND_BYTES
+from atelier.pictures import BAND_BYTES, Samples, png, tiff
 from atelier.progress import ProgressCallback
-from atelier.text import escaped, printable
+from atelier.text import escaped, open_regular, printable
 
 FORMAT: Literal["atelier-provenance/4"] = "atelier-provenance/4"
 REPAINT_MODULE = "atelier.provenance.repaint"

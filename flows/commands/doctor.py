@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from atelier.download import arrivals
-from atelier.download.report import format_size
-from atelier.errors import AtelierError, Finding, counted
+from atelier.errors import AtelierError, Finding, counted, format_size
 from atelier.files import size_bytes
 from atelier.paths import ARRIVALS, DATA, HOME, PARAMS, STATE
 from flows.repo import stages, storage

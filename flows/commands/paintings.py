@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, counted, format_size
 from atelier.paths import ARRIVALS, CATALOG, DOWNLOADS, PARAMS, SHARDS, SHOWN, UNPACKED
 from flows.runtime import work_tree
 
@@ -26,13 +26,13 @@ def show(
     out: Annotated[Path | None, typer.Option(help="folder for the pictures; .atelier/show by default")] = None,
 ) -> None:
     """Extract paintings from the shards, and print what the catalog says of them and how their download went."""
-    from atelier.data import unpack
+    from atelier.data import shards
     from atelier.text import printable
 
     here = work_tree.enter()
     folder = here / out if out else SHOWN
     works, entries = _works_and_entries(ids)
-    names = unpack.file_stems(works)
+    names = shards.file_stems(works)
     for id in dict.fromkeys(ids):
         work = works[id]
         print(printable(f"{id}: {work.title}, {work.artist}, {work.year_text or 'undated'}"))
@@ -42,7 +42,7 @@ def show(
             print("  not downloaded yet: `dvc repro download`")
             continue
         print(f"  {printable(f'{entry.status}: {entry.reason}') if entry.reason else entry.status}")
-        for path in unpack.unpack(SHARDS, folder, [id], names).values():
+        for path in shards.unpack(SHARDS, folder, [id], names).values():
             print(f"  {path}")
 
 
@@ -53,9 +53,8 @@ def unpack(
     look_alikes: Annotated[bool, typer.Option("--look-alikes", help="only pictures that look alike")] = False,
 ) -> None:
     """Extract the shards into files named by id, with a catalog.csv that describes them."""
-    from atelier.data import unpack
+    from atelier.data import shards
     from atelier.data.duplicates import downloaded_pictures, find_look_alikes
-    from atelier.errors import counted
     from atelier.progress import Progress
 
     here = work_tree.enter()
@@ -69,8 +68,8 @@ def unpack(
     if ids:
         wanted &= set(ids)
     with Progress("unpack", len(wanted), "pictures") as progress:
-        files = unpack.unpack(SHARDS, folder, wanted, unpack.file_stems(works), progress.advance)
-    table = unpack.write_csv(folder, files, works)
+        files = shards.unpack(SHARDS, folder, wanted, shards.file_stems(works), progress.advance)
+    table = shards.write_csv(folder, files, works)
     print(f"{counted(len(files), 'picture')} in {folder}, described in {table}")
     if lacking := sorted(set(ids or ()) - files.keys()):
         print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")
@@ -85,7 +84,6 @@ def clean(
 ) -> None:
     """Remove downloaded pictures from .atelier/images that no recent catalog names (other genres, sizes, sources)."""
     from atelier.download import arrivals
-    from atelier.download.report import format_size
 
     work_tree.enter()
     try:

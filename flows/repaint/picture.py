@@ -21,11 +21,10 @@ from atelier.images.verify import read_rgb
 from atelier.pictures import Samples
 from atelier.pictures.compare import pixels_sha256
 from atelier.pictures.sheets import Panel, fitted, write_panels
-from atelier.pictures.untrusted import open_regular
 from atelier.progress import ignore_progress
 from atelier.provenance import facts
 from atelier.provenance.facts import PixelFacts, Provenance
-from atelier.text import escaped
+from atelier.text import escaped, open_regular
 from flows.records import ledger
 
 Log = Callable[[str], None]

@@ -349,7 +349,7 @@ def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository(ru
     code, out, _ = run_stage()
     assert code == 0
     assert "3 pictures of 4 works" in out
-    assert find_picture(Path("data/images"), "w1") == ("w1.png", Path("mine/sea/1.png").read_bytes())
+    assert find_picture(Path("data/images"), "w1") == ("w1", "png", Path("mine/sea/1.png").read_bytes())
 
 
 def test_the_built_in_gallery_is_painted_and_kept(run_stage: RunStage) -> None:

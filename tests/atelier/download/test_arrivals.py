@@ -1,7 +1,6 @@
 """Arrivals survive kills, damage and full disks, and are judged again by other limits."""
 
 import hashlib
-import json
 import multiprocessing
 import random
 import sqlite3
@@ -47,19 +46,6 @@ def picture(content: bytes = bytes(1000)) -> Arrival:
         "ok", extension="jpg", sha256=hashlib.sha256(content).hexdigest(), came_px=(96, 64), original_px=(96, 64),
         content=content,
     )  # fmt: skip
-
-
-def old_record(key: str, content: bytes, **facts: object) -> bytes:
-    """What an earlier version appended to its file for one work."""
-    facts = {
-        "status": "ok", "reason": "", "extension": "jpg", "sha256": hashlib.sha256(content).hexdigest(), "phash": "0f",
-        "width": 96, "height": 64, "original_px": [96, 64], "came_px": [96, 64], "came_bytes": len(content), **facts,
-    }  # fmt: skip
-    line = {
-        "key": hashlib.sha256(key.encode()).hexdigest()[:32], "length": len(content), "judged_by": [32, 10**6, 10**6],
-        "arrival": facts,
-    }  # fmt: skip
-    return json.dumps(line).encode() + b"\n" + content
 
 
 def write_many(directory: Path, name: str, count: int) -> None:
@@ -109,24 +95,6 @@ def test_a_killed_process_loses_nothing_that_it_saved(tmp_path: Path) -> None:
         assert [arrivals.load(f"work {n}") for n in range(50)] == [picture()] * 50
 
 
-def test_the_file_of_an_earlier_version_is_imported_up_to_an_incomplete_record(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    records = [old_record(f"work {n}", f"picture {n}".encode()) for n in range(200)]
-    replaced = old_record("work 7", b"a newer picture")
-    refused = old_record("gone", b"", status="missing", reason="HTTP 404", sha256="")
-    oldest = old_record("oldest", b"before variants").replace(b'"original_px": [96, 64], ', b"")
-    old_file = tmp_path / "original.arrivals"
-    old_file.write_bytes(b"".join([*records, refused, oldest, replaced, records[9][:-3]]))
-    with Arrivals(tmp_path, LIMITS) as arrivals:
-        assert len(arrivals) == 202
-        contents = [arrival and arrival.content for arrival in map(arrivals.load, ["work 7", "work 9", "oldest"])]
-        assert contents == [b"a newer picture", b"picture 9", b"before variants"]
-        assert arrivals.load("gone") is None  # refused by earlier code: fetched again
-    assert not old_file.exists()
-    assert "original.arrivals is read into original.v1.sqlite" in capsys.readouterr().out
-
-
 def test_a_damaged_file_is_renamed_and_its_pictures_are_fetched_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,12 +136,6 @@ def test_a_picture_whose_bytes_have_changed_on_disk_is_fetched_again(tmp_path: P
         site.requests.clear()
         assert download_site(tmp_path, site) == first
         assert [request.path for request in site.requests] == [site.path_of(offered[1])]
-
-
-def test_a_file_of_an_unknown_version_is_not_imported(tmp_path: Path) -> None:
-    (tmp_path / "original.arrivals").write_bytes(b'{"version": 0}\n' + bytes(5000))
-    with lookalike({"genre/marina": offers(4)}) as site:
-        assert {record.status for record in download_site(tmp_path, site).values()} == {"ok"}
 
 
 def test_a_full_disk_is_an_error_and_loses_nothing_that_was_kept(

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from atelier.data.catalog import DownloadRecord
 from atelier.download.arrivals import Arrival
-from atelier.download.report import account_lines, account_rows, print_account
+from atelier.download.download import account_rows, print_account
 
 RECORDS = [
     *(DownloadRecord(id=f"w{n:04d}", status="missing", reason="HTTP 404") for n in range(1200)),
@@ -23,7 +23,7 @@ def printed(terminal: bool, records: list[DownloadRecord]) -> str:
 
 
 def test_each_status_has_its_count_its_bytes_and_three_examples() -> None:
-    assert [line.split() for line in account_lines(RECORDS)] == [
+    assert [line.split() for line in printed(False, RECORDS).splitlines()] == [
         ["ok", "2", "2.2", "MB"], ["good-1"], ["good-2:", "looks", "like", "good-1,", "2", "bits", "apart"],
         ["look-alike", "1", "700.0", "kB"], ["good-2:", "looks", "like", "good-1,", "2", "bits", "apart"],
         ["missing", "1,200"],
@@ -33,7 +33,6 @@ def test_each_status_has_its_count_its_bytes_and_three_examples() -> None:
 
 
 def test_a_log_gets_lines_and_a_terminal_a_table() -> None:
-    assert printed(False, RECORDS).splitlines() == account_lines(RECORDS)
     table = printed(True, RECORDS)
     assert "│" in table and "│" not in printed(False, RECORDS)
     for words in ("1,200", "2.2 MB", "w0002: HTTP 404", "looks like good-1, 2 bits apart"):
@@ -48,7 +47,7 @@ def test_control_characters_in_a_reason_are_not_printed() -> None:
         output = printed(terminal, hostile)
         assert "\x1b[2J" not in output and "\x07" not in output and "\0" not in output
         assert "[red]x[/red]" in output
-    assert len(account_lines(hostile)[1]) < 250
+    assert len(printed(False, hostile).splitlines()[1]) < 250
 
 
 def test_an_empty_account_has_no_lines() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atelier.pictures import srgb
 from atelier.pictures.sheets import GAP_PX, Panel, fitted, panels, write_panels
-from atelier.pictures.vips import srgb
 
 
 def pictures(count: int, side: int, seed: int = 0) -> np.ndarray:

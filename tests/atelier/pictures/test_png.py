@@ -13,9 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
-from atelier.pictures import png
+from atelier.pictures import png, srgb
 from atelier.pictures.compare import pixels_sha256
-from atelier.pictures.vips import srgb
 from atelier.provenance.facts import (
     ModelFacts,
     PixelFacts,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atelier.pictures import srgb
 from atelier.pictures.sheets import grid, sheet, thumbnail, write_sheet
-from atelier.pictures.vips import srgb
 
 
 def pictures(count: int, height: int = 8, width: int = 8) -> np.ndarray:

@@ -15,8 +15,7 @@ from PIL import Image
 
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
-from atelier.pictures import tiff
-from atelier.pictures.vips import srgb
+from atelier.pictures import srgb, tiff
 from atelier.provenance.facts import (
     ModelFacts,
     PixelFacts,
