@@ -1,7 +1,7 @@
 """Keep the code dependencies in dvc.yaml in step with the imports: `python tools/code_deps.py --write`, or `--check`.
 
 A stage depends on the modules that its task imports, directly or not, except those that never decide its outputs'
-bytes. A package is listed as one folder where a stage imports at least half of its modules.
+bytes. A package is listed as one folder where a stage imports more than half of its modules.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def code_of(stage: str, imports: grimp.ImportGraph) -> list[str]:
 
 def _is_folder(package: str, decisive: set[str], never: set[str], imports: grimp.ImportGraph) -> bool:
     members = imports.find_descendants(package)
-    return not members & never and 2 * len(members & decisive) >= len(members)
+    return not members & never and 2 * len(members & decisive) > len(members)
 
 
 def _parents(module: str) -> list[str]:

@@ -26,7 +26,6 @@ Status = Literal[
     "error",
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
-CSV_COLUMNS = ("file", "title", "artist", "year", "genre", "style")  # that describe a folder's pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +66,11 @@ class DownloadRecord:
     bytes: int | None = None
 
 
-def schema_of(row: type[Any], **numbers: pa.DataType) -> pa.Schema:
+def schema_of(row_class: type[Any], /, **numbers: pa.DataType) -> pa.Schema:
     """The columns of a data class: texts but for `numbers`, and null is allowed where None is."""
     return pa.schema(
         pa.field(field.name, numbers.get(field.name, pa.string()), type(None) in get_args(field.type))
-        for field in fields(row)
+        for field in fields(row_class)
     )
 
 

@@ -27,6 +27,9 @@ class YearSpan:
         dated = [year for year in years if year is not None]
         return cls(len(years), min(dated, default=None), max(dated, default=None), len(years) - len(dated))
 
+    def facts(self) -> dict[str, int | None]:
+        return {"from": self.first, "to": self.last, "undated": self.undated}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
@@ -64,31 +67,25 @@ def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, An
         "claimed": found.claimed,
         "listed": found.listed,
         "found": len(found.works),
-        "skipped": dict(sorted(found.skipped.items())),
+        "skipped": dict(found.skipped),
         "cut_at_cap": found.cut_at_cap,
         "notes": list(found.notes),
-        "years": _year_facts(YearSpan.of(found.works)),
+        "years": YearSpan.of(found.works).facts(),
     }
     if found.reach or found.incomplete:
         report |= {"complete": not found.incomplete, "incomplete_because": list(found.incomplete)}
-    return report | (_reach_facts(found.reach) if found.reach else {})
+    if reach := found.reach:
+        report |= {
+            "plain_lists": {"works": reach.plain_lists.works, **reach.plain_lists.facts()},
+            "by_route": dict(reach.by_route),
+            "requests": {**reach.requests, "all": sum(reach.requests.values())},
+            "failed_for_good": _count_and_first(reach.failed_for_good),
+            "failed": _count_and_first(reach.failed),
+            "not_asked": dict(reach.not_asked),
+            "not_asked_because_dated": {"before": reach.dated_before, "works": reach.dated_before_works},
+        }
+    return report
 
 
-def _reach_facts(reach: Reach) -> dict[str, Any]:
-    return {
-        "plain_lists": {"works": reach.plain_lists.works, **_year_facts(reach.plain_lists)},
-        "by_route": dict(sorted(reach.by_route.items())),
-        "requests": {**dict(sorted(reach.requests.items())), "all": sum(reach.requests.values())},
-        "failed_for_good": _first_of(reach.failed_for_good),
-        "failed": _first_of(reach.failed),
-        "not_asked": dict(sorted(reach.not_asked.items())),
-        "not_asked_because_dated": {"before": reach.dated_before, "works": reach.dated_before_works},
-    }
-
-
-def _year_facts(span: YearSpan) -> dict[str, int | None]:
-    return {"from": span.first, "to": span.last, "undated": span.undated}
-
-
-def _first_of(failures: Sequence[str]) -> dict[str, Any]:
+def _count_and_first(failures: Sequence[str]) -> dict[str, Any]:
     return {"count": len(failures), "first": list(failures[:MAX_NAMED_FAILURES])}

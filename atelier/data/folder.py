@@ -15,14 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from atelier.data.catalog import CSV_COLUMNS, Work, parse_year
+from atelier.data.catalog import Work, catalog_frame, parse_year
 from atelier.data.coverage import SourceWorks
 from atelier.errors import AtelierError
-from atelier.files import digest
+from atelier.files import digest, write_bytes
 from atelier.images import kind_of_name, missing_decoder
 from atelier.progress import CountCallback, ignore_progress
-from atelier.text import clean, escaped, slug, unescape_csv_cell
+from atelier.text import clean, escape_csv_cell, escaped, slug, unescape_csv_cell
 
+CSV_COLUMNS = ("file", "title", "artist", "year", "genre", "style")
 MAX_NAMED_FILES = 5  # in a note; all are counted
 MAX_NAMED_KINDS = 12  # of other files, in the note about them
 OUTSIDE = "outside the folder"
@@ -105,6 +106,19 @@ def read_folder(
         skipped=skipped,
         notes=list(left_out.notes()),
     )
+
+
+def write_csv(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
+    """Describe `files`, by the ids of their works, in `folder`/catalog.csv, which `read_folder` accepts.
+
+    Formulas are escaped, see `text.escape_csv_cell`.
+    """
+    frame = catalog_frame(works[id] for id in files).drop(columns="year").rename(columns={"year_text": "year"})
+    frame["file"] = [path.name for path in files.values()]
+    table = frame[[*CSV_COLUMNS, "id", "page_url", "rights"]].map(escape_csv_cell)
+    path = folder / "catalog.csv"
+    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+    return path
 
 
 @dataclass

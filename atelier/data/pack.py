@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -133,11 +134,11 @@ def split(
 def square_crop(picture: Picture, crop: Crop) -> CropBox:
     """Return the largest square of a picture: in the middle, or at a place that a hash of the id decides."""
     side = min(picture.width, picture.height)
-    spare = picture.width - side, picture.height - side
+    spare_x, spare_y = picture.width - side, picture.height - side
     if crop == "random":
         place = _uniform(picture.id, "crop")
-        return CropBox(int(place * (spare[0] + 1)), int(place * (spare[1] + 1)), side)
-    return CropBox(spare[0] // 2, spare[1] // 2, side)
+        return CropBox(int(place * (spare_x + 1)), int(place * (spare_y + 1)), side)
+    return CropBox(spare_x // 2, spare_y // 2, side)
 
 
 def _write_images(
@@ -152,8 +153,7 @@ def _write_images(
     with replacing(path) as temporary:
         # written, not memory-mapped: a full disk raises OSError here, and would kill the process there
         with temporary.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             start = file.tell()
             for id, pixels in squares:
                 file.seek(start + rows[id] * pixels.nbytes)
@@ -171,20 +171,18 @@ def _resized(
     items: Iterable[Item], cuts: Mapping[str, CropBox], resolution: int, workers: int
 ) -> Iterator[tuple[str, Pixels]]:
     def resize(item: Item) -> tuple[str, Pixels]:
-        with decoding_slot(claimed_pixels(item.content)):
-            return item.id, read_square(item)
-
-    def read_square(item: Item) -> Pixels:
-        image, cut = read_rgb(item.content, item.name), cuts[item.id]
-        if cut.left + cut.side > image.width or cut.top + cut.side > image.height:
-            raise AtelierError(
-                f"{item.name} is {image.width}×{image.height} px, data/downloads.parquet says otherwise: "
-                "`dvc repro download` makes both again"
-            )
+        cut = cuts[item.id]
         box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
-        # Pillow rather than torch: antialiased with the pixels beyond the square's edges, the same bytes on every
-        # machine, and without the seconds that importing torch takes
-        return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
+        with decoding_slot(claimed_pixels(item.content)):
+            image = read_rgb(item.content, item.name)
+            if box[2] > image.width or box[3] > image.height:
+                raise AtelierError(
+                    f"{item.name} is {image.width}×{image.height} px, data/downloads.parquet says otherwise: "
+                    "`dvc repro download` makes both again"
+                )
+            # Pillow rather than torch: antialiased with the pixels beyond the square's edges, the same bytes on every
+            # machine, and without the seconds that importing torch takes
+            return item.id, np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
 
     with ThreadPool(workers) as pool:
         for chunk in _chunks(items):  # imap alone would read all shards ahead
@@ -192,13 +190,9 @@ def _resized(
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    chunk: list[Item] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == CHUNK_PICTURES:
-            yield chunk
-            chunk = []
-    yield chunk
+    remaining = iter(items)
+    while chunk := [*islice(remaining, CHUNK_PICTURES)]:
+        yield chunk
 
 
 def _uniform(id: str, purpose: str) -> float:

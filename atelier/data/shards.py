@@ -1,8 +1,8 @@
 """Tar shards of picture files named `<id>.<extension>`, as WebDataset has them; same pictures, same bytes.
 
 A new shard begins after an id whose hash says so, so that a work that joins or leaves changes one shard only, and DVC
-stores and sends only that one. `unpack` copies pictures from the shards into a folder, and `write_csv` describes them
-there in a form that scrape.folder.catalog accepts; file names are made from ids, so nothing is written outside it.
+stores and sends only that one. `unpack` copies pictures from the shards into a folder, under names that are made from
+ids, so that nothing is written outside it.
 """
 
 import bisect
@@ -12,21 +12,18 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from atelier.data.catalog import CSV_COLUMNS, ID_PATTERN, Work, catalog_frame
+from atelier.data.catalog import ID_PATTERN
 from atelier.errors import AtelierError
-from atelier.files import replacing, write_bytes
+from atelier.files import replacing
 from atelier.progress import ignore_progress
-from atelier.text import escape_csv_cell
 
 WORKS_PER_SHARD = 1000  # on average
 MEMBER_NAME = re.compile(rf"({ID_PATTERN.pattern})\.([a-z0-9]{{1,8}})")
-CSV_NAME = "catalog.csv"
 MAX_SINGLE_LOOKUPS = 50  # pictures; for more, reading through all shards is faster
 
 
@@ -101,7 +98,7 @@ def unpack(
     else:
         items = (item for id in sorted(wanted) if (item := find_picture(shards, id)))
     written: dict[str, Path] = {}
-    with _explain_os_errors(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         for item in items:
             path = written[item.id] = folder / f"{names[item.id]}.{item.extension}"
@@ -112,18 +109,10 @@ def unpack(
                 file.write(item.content)
             part.replace(path)
             advance()
+    except OSError as error:
+        where = error.filename or folder
+        raise AtelierError(f"{where}: {error.strerror}; choose another folder or make room") from None
     return written
-
-
-def write_csv(folder: Path, files: Mapping[str, Path], works: Mapping[str, Work]) -> Path:
-    """Describe the unpacked files in `folder`/catalog.csv, with formulas escaped (see `text.escape_csv_cell`)."""
-    frame = catalog_frame(works[id] for id in files)
-    frame = frame.drop(columns="year").rename(columns={"year_text": "year"})
-    frame["file"] = [path.name for path in files.values()]
-    frame = frame[[*CSV_COLUMNS, "id", "page_url", "rights"]].map(escape_csv_cell)
-    with _explain_os_errors(folder):
-        write_bytes(folder / CSV_NAME, frame.to_csv(index=False, lineterminator="\n").encode())
-    return folder / CSV_NAME
 
 
 def _numbered(items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
@@ -159,12 +148,3 @@ def _shard_paths(directory: Path) -> list[Path]:
     if paths := sorted(directory.glob("*.tar")):
         return paths
     raise AtelierError(f"{directory} holds no shards: `dvc repro download` writes them")
-
-
-@contextmanager
-def _explain_os_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or folder
-        raise AtelierError(f"{where}: {error.strerror}; choose another folder or make room") from None

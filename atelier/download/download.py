@@ -85,7 +85,7 @@ def download(
             f"for example {id}: {outcome.arrival.reason}. {run.account.kept()}, but no data set "
             f"is made while more than {max_failed_ratio:.0%} of the works fail: try again later"
         )
-    return mark_duplicates(run.account.records, works), len(run.failed)
+    return mark_duplicates([*run.account.records.values()], works), len(run.failed)
 
 
 def shard_items(
@@ -219,27 +219,21 @@ class _Account:
     """The latest record of each work; as text, the bytes received and the works without a picture by status."""
 
     def __init__(self) -> None:
-        self._records: dict[str, DownloadRecord] = {}
+        self.records: dict[str, DownloadRecord] = {}
         self._counts: Counter[str] = Counter()
         self._bytes = 0
 
-    @property
-    def records(self) -> list[DownloadRecord]:
-        return list(self._records.values())
-
     def add(self, work: Work, arrival: Arrival) -> None:
-        if before := self._records.get(work.id):
+        if before := self.records.get(work.id):
             self._counts[before.status] -= 1
-        record = self._records[work.id] = arrival.record(work.id)
+        record = self.records[work.id] = arrival.record(work.id)
         self._counts[record.status] += 1
         self._bytes += arrival.came_bytes
 
     def kept(self) -> str:
         """A sentence on the pictures that have arrived."""
         count = self._counts["ok"]
-        if count == 1:
-            return "The 1 picture that has arrived is kept"
-        return f"The {count:,} pictures that have arrived are kept"
+        return f"The {counted(count, 'picture')} that {'has arrived is' if count == 1 else 'have arrived are'} kept"
 
     def __str__(self) -> str:
         lacking = (f"{self._counts[status]:,} {status}" for status in STATUSES[1:] if self._counts[status])

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from itertools import islice
 from multiprocessing import TimeoutError
@@ -119,7 +119,7 @@ class Processes:
             while True:
                 # two for each process, so that none waits for its next shard
                 for shard in islice(waiting, 2 * processes - len(running)):
-                    running[pool.submit(_fetch_shard, shard, job)] = shard
+                    running[pool.submit(fetch_shard, shard, job)] = shard
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -179,7 +179,9 @@ class ShardJob:
     code_version: str
 
 
-def fetch_shard(works: Sequence[Work], job: ShardJob, is_cancelled: Callable[[], bool]) -> list[Outcome]:
+def fetch_shard(
+    works: Sequence[Work], job: ShardJob, is_cancelled: Callable[[], bool] = lambda: False
+) -> list[Outcome]:
     """Fetch works in a worker process; returns their outcomes in order.
 
     There are fewer outcomes than works if the site failed too often in a row, or `is_cancelled` returns true.
@@ -192,8 +194,6 @@ def fetch_shard(works: Sequence[Work], job: ShardJob, is_cancelled: Callable[[],
     source, pool = _worker_source(job)
     if job.spec.rate_per_s:  # shards that follow one another keep the rate, in whichever process they are
         time.sleep(1 / job.spec.rate_per_s)
-    if job.threads == 1:  # handing works to a pool of one thread would take as long as verifying them
-        return _fetch_one_by_one(works, source, job.limits, is_cancelled)
     ended = threading.Event()
 
     def fetch(work: Work) -> Outcome:
@@ -201,33 +201,22 @@ def fetch_shard(works: Sequence[Work], job: ShardJob, is_cancelled: Callable[[],
             raise Stopped("the shard is over")
         return fetch_work(work, source, job.limits)
 
+    if job.threads == 1:  # handing works to a pool of one thread would take as long as verifying them
+        next_outcome: Callable[[], Outcome] = map(fetch, works).__next__
+    else:
+        next_outcome = partial(pool.imap(fetch, works).next, timeout=CANCEL_POLL_S)
     outcomes: list[Outcome] = []
     streak = FailureStreak()
-    results = pool.imap(fetch, works)
     try:
         while len(outcomes) < len(works):
-            try:
-                outcomes.append(results.next(timeout=CANCEL_POLL_S))
-            except TimeoutError:
-                if is_cancelled():
+            with suppress(TimeoutError):
+                outcomes.append(next_outcome())
+                if streak.add(works[len(outcomes) - 1], outcomes[-1]):
                     break
-            else:
-                if streak.add(works[len(outcomes) - 1], outcomes[-1]) or is_cancelled():
-                    break
+            if is_cancelled():
+                break
     finally:
         ended.set()
-    return outcomes
-
-
-def _fetch_one_by_one(
-    works: Sequence[Work], source: Source, limits: Limits, is_cancelled: Callable[[], bool]
-) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    streak = FailureStreak()
-    for work in works:
-        outcomes.append(fetch_work(work, source, limits))
-        if streak.add(work, outcomes[-1]) or is_cancelled():
-            break
     return outcomes
 
 
@@ -267,10 +256,9 @@ def code_digest(directory: Path) -> str:
 
 
 def _package_version(package: str) -> str | None:
-    try:
+    with suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def _start_worker(parent_ends: Connection) -> None:
@@ -282,7 +270,3 @@ def _start_worker(parent_ends: Connection) -> None:
 def _end_with_parent(parent_ends: Connection) -> None:
     parent_ends.poll(None)  # nothing is ever sent: it returns when the parent's end is closed
     os._exit(0)
-
-
-def _fetch_shard(works: Sequence[Work], job: ShardJob) -> list[Outcome]:
-    return fetch_shard(works, job, is_cancelled=lambda: False)

@@ -236,9 +236,8 @@ def image_urls(work: Work, size_px: int | None, min_side_px: int) -> list[str]:
     if size_px is None or work.source != "wikiart" or not PLAIN_URL.fullmatch(original):
         return [original]
     size = catalog_size(work)
-    if size is None and min_side_px > size_px:  # a variant would not tell whether the original is too small
-        return [original]
-    if size is not None and min(size) < max(size_px, min_side_px):
+    # without a size, a variant would not tell whether the original is too small
+    if min_side_px > size_px if size is None else min(size) < max(size_px, min_side_px):
         return [original]
     large_enough = [variant for variant in VARIANTS if _is_large_enough(variant, size, size_px)]
     return [f"{original}!{variant.name}.jpg" for variant in large_enough[:MAX_VARIANTS]] + [original]
@@ -246,9 +245,8 @@ def image_urls(work: Work, size_px: int | None, min_side_px: int) -> list[str]:
 
 def catalog_size(work: Work) -> tuple[int, int] | None:
     """The original's width and height, if the catalog has both."""
-    if not work.width or not work.height or min(work.width, work.height) < 1:
-        return None
-    return work.width, work.height
+    width, height = work.width or 0, work.height or 0
+    return (width, height) if min(width, height) > 0 else None
 
 
 def is_smaller_copy(size: tuple[int, int], original: tuple[int, int] | None) -> bool:

@@ -13,11 +13,16 @@ EXTENSIONS = {
 }  # fmt: skip
 # lower-case file name endings
 SUFFIXES = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF",
-    ".bmp": "BMP", ".dib": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".btf": "TIFF", ".tf8": "TIFF", ".avif": "AVIF",
-    ".avifs": "AVIF", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF",
+    "JPEG": ".jpg .jpeg .jpe .jfif", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp .dib",
+    "TIFF": ".tif .tiff .btf .tf8", "AVIF": ".avif .avifs", "HEIF": ".heic .heif .hif",
 }  # fmt: skip
+_KINDS = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
+_NEITHER = "neither JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF nor HEIC"
 
+_SIGNATURES = {
+    "JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # + is BigTIFF
+}  # fmt: skip
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _UNSUPPORTED_SIGNATURES = (
@@ -42,17 +47,12 @@ class Truncated(Exception):
 
 def sniff(content: bytes) -> str | None:
     """Detect the kind of a picture from its first bytes: a key of EXTENSIONS, None for anything else."""
+    for kind, signatures in _SIGNATURES.items():
+        if content.startswith(signatures):
+            return kind
     head = content[:64]
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # + is BigTIFF
-        return "TIFF"
     if head[:2] == b"BM" and len(content) > 26:
         return "BMP"
     if head[4:8] == b"ftyp":
@@ -77,7 +77,7 @@ def missing_decoder(kind: str) -> str:
 
 def kind_of_name(path: PurePath) -> str | None:
     """The kind of picture by a file's name: a key of EXTENSIONS, None for other files."""
-    return SUFFIXES.get(path.suffix.lower())
+    return _KINDS.get(path.suffix.lower())
 
 
 def describe_unknown(content: bytes) -> str:
@@ -86,10 +86,10 @@ def describe_unknown(content: bytes) -> str:
         return "an empty answer"
     for start, words in _UNSUPPORTED_SIGNATURES:
         if content.startswith(start):
-            return f"{words}, which Atelier does not read: neither JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF nor HEIC"
+            return f"{words}, which Atelier does not read: {_NEITHER}"
     start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
         return "an HTML page"
     if start.startswith(b"<"):
         return "markup, not a bitmap"
-    return "neither JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF nor HEIC"
+    return _NEITHER

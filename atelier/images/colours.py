@@ -7,8 +7,8 @@ between profiles only.
 import hashlib
 import io
 import struct
-import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,29 +29,19 @@ ROWS = 256  # converted at once, to limit memory
 
 D65, DCI_WHITE = (0.3127, 0.329), (0.314, 0.351)
 BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+SMPTE_C, P3 = (0.63, 0.34, 0.31, 0.595, 0.155, 0.07), (0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
 PRIMARIES = {  # ITU-T H.273, table 2; chromaticities x, y of red, green, blue, white
     1: (*BT709, *D65),
     5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, *D65),
-    6: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *D65),
-    7: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07, *D65),
+    **dict.fromkeys((6, 7), (*SMPTE_C, *D65)),
     9: (0.708, 0.292, 0.17, 0.797, 0.131, 0.046, *D65),
-    11: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, *DCI_WHITE),
-    12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, *D65),
+    11: (*P3, *DCI_WHITE),
+    12: (*P3, *D65),
 }
 # H.273, table 3. Video's curve (1, 6, 14, 15) is shown as sRGB's by every viewer of still pictures
-TRANSFERS: dict[int, Transfer] = {
-    1: "srgb",
-    4: 2.2,
-    5: 2.8,
-    6: "srgb",
-    8: 1.0,
-    13: "srgb",
-    14: "srgb",
-    15: "srgb",
-}
+TRANSFERS: dict[int, Transfer] = {4: 2.2, 5: 2.8, 8: 1.0, **dict.fromkeys((1, 6, 13, 14, 15), "srgb")}
 HDR = {16: "PQ", 18: "HLG"}
 UNSPECIFIED = 2  # code of an unspecified value
-IMPOSSIBLE_PRIMARIES = "has primary colours that span no space: taken as sRGB"
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
@@ -69,26 +59,22 @@ class RgbSpace:
         return curve and max(abs(a - b) for a, b in zip(self.primaries, SRGB.primaries, strict=True)) < 0.004
 
     def to_srgb(self, samples: Samples) -> Pixels:
-        """Convert samples (H, W) or (H, W, 3) of 8 or 16 bits to 8-bit sRGB; colours outside of sRGB are clipped."""
-        linear = self._linear(np.iinfo(samples.dtype).max)
+        """Convert 8- or 16-bit samples, RGB (H, W, 3) or grey, to 8-bit sRGB; colours outside of sRGB are clipped."""
+        values = np.arange(np.iinfo(samples.dtype).max + 1) / np.iinfo(samples.dtype).max  # every possible sample
+        if isinstance(self.transfer, str):
+            linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        else:
+            linear = values**self.transfer
+        linear = linear.astype(np.float32)
         matrix = (np.linalg.inv(_to_xyz(SRGB.primaries)) @ _to_xyz(self.primaries)).T.astype(np.float32)
         encoded = _srgb_table()
         out = np.empty(samples.shape, np.uint8)
         for top in range(0, len(samples), ROWS):
             band = linear[samples[top : top + ROWS]]
-            if samples.ndim == 3:
+            if samples.shape[2:] == (3,):
                 band = band @ matrix
             out[top : top + ROWS] = encoded[(band.clip(0, 1) * (len(encoded) - 1) + 0.5).astype(np.int32)]
         return out
-
-    def _linear(self, top: int) -> npt.NDArray[np.float32]:
-        """The linear value of every possible sample."""
-        values = np.arange(top + 1) / top
-        if isinstance(self.transfer, str):
-            values = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-        else:
-            values = values**self.transfer
-        return values.astype(np.float32)
 
 
 SRGB = RgbSpace((*BT709, *D65), "srgb")
@@ -108,11 +94,9 @@ def space_from_codes(primaries: int, transfer: int) -> DeclaredSpace:
     """The colour space of H.273 codes, as PNG's cICP, AVIF and HEIC carry them."""
     if transfer in HDR:
         return DeclaredSpace(hdr=HDR[transfer])
-    known = (*PRIMARIES, UNSPECIFIED), (*TRANSFERS, UNSPECIFIED)
-    if primaries not in known[0] or transfer not in known[1]:
-        return DeclaredSpace(
-            note=f"names its colour space by the codes {primaries} and {transfer}, which are not read: taken as sRGB"
-        )
+    if primaries not in (*PRIMARIES, UNSPECIFIED) or transfer not in (*TRANSFERS, UNSPECIFIED):
+        codes = f"the codes {primaries} and {transfer}"
+        return DeclaredSpace(note=f"names its colour space by {codes}, which are not read: taken as sRGB")
     return _declared(PRIMARIES.get(primaries, SRGB.primaries), TRANSFERS.get(transfer, "srgb"))
 
 
@@ -128,9 +112,7 @@ def space_from_png(chunks: Mapping[bytes, bytes]) -> DeclaredSpace:
         return DeclaredSpace()
     gamma, chroma = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     transfer: Transfer = "srgb"
-    if len(gamma) == 4 and (value := int.from_bytes(gamma)):
-        transfer = 100_000 / value
-    if not 0.1 <= (1.0 if isinstance(transfer, str) else transfer) <= 10:
+    if len(gamma) == 4 and (value := int.from_bytes(gamma)) and not 0.1 <= (transfer := 100_000 / value) <= 10:
         return DeclaredSpace(note="has a gamma that no picture has: taken as sRGB")
     primaries = SRGB.primaries
     if len(chroma) == 32:
@@ -165,11 +147,9 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if isinstance(space, RgbSpace):
         samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
         return Image.fromarray(space.to_srgb(samples)).convert("RGB")
-    if profile and needs_conversion(profile, image.mode):
-        try:
+    if needs_conversion(profile, image.mode):
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):  # a broken profile is ignored
             return _convert_by_profile(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-        except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile is ignored
-            pass
     return image.convert("RGB")
 
 
@@ -178,11 +158,9 @@ def needs_conversion(profile: Any, mode: str) -> bool:
     if not isinstance(profile, bytes) or not profile:
         return False
     key = hashlib.sha256(profile).digest(), mode
-    with _cache_lock:
-        if key in _cache:
-            return _cache[key]
-    needed = _moves_colours(profile, mode)
-    with _cache_lock:
+    needed = _cache.get(key)
+    if needed is None:
+        needed = _moves_colours(profile, mode)
         if len(_cache) >= MAX_CACHED_PROFILES:
             _cache.clear()
         _cache[key] = needed
@@ -190,7 +168,6 @@ def needs_conversion(profile: Any, mode: str) -> bool:
 
 
 _cache: dict[tuple[bytes, str], bool] = {}  # by SHA-256 of the profile, and mode
-_cache_lock = threading.Lock()
 
 
 def _moves_colours(profile: bytes, mode: str) -> bool:
@@ -233,7 +210,7 @@ def _declared(primaries: tuple[float, ...], transfer: Transfer) -> DeclaredSpace
             return DeclaredSpace(space)
     except (np.linalg.LinAlgError, ZeroDivisionError):
         pass
-    return DeclaredSpace(note=IMPOSSIBLE_PRIMARIES)
+    return DeclaredSpace(note="has primary colours that span no space: taken as sRGB")
 
 
 def _to_xyz(primaries: tuple[float, ...]) -> npt.NDArray[np.float64]:

@@ -10,41 +10,21 @@ import struct
 from functools import cache
 from typing import Any
 
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageFile
 
-from atelier.images import Truncated, Unreadable, jpeg, tiff
-from atelier.images.colours import (
-    SPACE,
-    DeclaredSpace,
-    needs_conversion,
-    space_from_codes,
-    space_from_exif,
-    space_from_png,
-)
+from atelier.images import Truncated, Unreadable, colours, jpeg, tiff
+from atelier.images.colours import DeclaredSpace, needs_conversion
 from atelier.images.jpeg import DECODER_ERRORS
-from atelier.images.tiff import CONVERTED
 from atelier.pictures import array, libvips, profile_of
 
-PLUGINS: dict[str, Any] = {
-    "PNG": PngImagePlugin.PngImageFile, "WEBP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile, "BMP": BmpImagePlugin.BmpImageFile, "AVIF": AvifImagePlugin.AvifImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-}  # fmt: skip
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+UNSUPPORTED = re.compile(
+    "unsupported|not supported|unknown|not implemented|not available|cannot handle|unhandled", re.IGNORECASE
+)  # in the text of a decoder's exception
 SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
 
 
@@ -98,12 +78,8 @@ class ImageDecoder:
         elif self.kind == "PNG" and self.content[24:25] == b"\x10":
             image = _deep_png(self.content)
         elif self.kind == "JPEG":
-            image = jpeg.decode(
-                self.content,
-                self._fresh_header(),
-                self._mode,
-                None if at_least_px is None else 2 * at_least_px,
-            )
+            least = None if at_least_px is None else 2 * at_least_px
+            image = jpeg.decode(self.content, self._fresh_header(), self._mode, least)
         else:
             image = self._image if self._layout is None else _header("TIFF", self.content)
             image.load()
@@ -112,8 +88,8 @@ class ImageDecoder:
         declared = self._declared_space()
         if declared.hdr:
             raise Unreadable(f"{self.kind} with HDR samples ({declared.hdr}), which have no equal in sRGB")
-        if declared.space is not None and not image.info.get(CONVERTED):
-            image.info[SPACE] = declared.space
+        if declared.space is not None and not image.info.get(tiff.CONVERTED):
+            image.info[colours.SPACE] = declared.space
         self.note = self._notes(image, declared)
         return self._upright(image)
 
@@ -146,25 +122,24 @@ class ImageDecoder:
         """The colour space that the file declares by other means than a profile, if that has precedence."""
         if self._layout is not None:
             odd = {tiff.TRANSFER_FUNCTION, tiff.PRIMARIES} & {*self._layout.tags}
-            return DeclaredSpace(
-                note="names a colour space by TIFF tags, which are not read: taken as sRGB" if odd else ""
-            )
+            note = "names a colour space by TIFF tags, which are not read: taken as sRGB"
+            return DeclaredSpace(note=note if odd else "")
         info = self._image.info
         if self.kind == "PNG":
-            declared = space_from_png(_png_chunks(self.content))
+            declared = colours.space_from_png(_png_chunks(self.content))
             if declared != DeclaredSpace():
                 return declared
         if info.get("icc_profile"):
             return DeclaredSpace()
         if self.kind == "HEIF" and (codes := info.get("nclx_profile")):
-            return space_from_codes(int(codes["color_primaries"]), int(codes["transfer_characteristics"]))
+            return colours.space_from_codes(int(codes["color_primaries"]), int(codes["transfer_characteristics"]))
         if self.kind == "AVIF" and (found := re.search(rb"colrnclx(....)", self.content[: 1 << 16], re.DOTALL)):
-            return space_from_codes(*struct.unpack(">HH", found[1]))
+            return colours.space_from_codes(*struct.unpack(">HH", found[1]))
         if self.kind == "BMP" and self._bmp_declares_colours():
             return DeclaredSpace(note="names a colour space by its BMP header, which is not read: taken as sRGB")
         if "exif" in info:
             try:
-                return space_from_exif(self._image.getexif())
+                return colours.space_from_exif(self._image.getexif())
             except DECODER_ERRORS:  # an unreadable EXIF block is ignored
                 return DeclaredSpace()
         return DeclaredSpace()
@@ -183,11 +158,7 @@ def classify_failure(kind: str, content: bytes, error: Exception) -> tuple[bool,
         return False, odd
     words = (str(error).splitlines() or [""])[0]
     words = re.sub(r"\s*<[^<>]*>|\s*(at )?0x[0-9a-fA-F]+", "", words)[:200].strip() or type(error).__name__
-    if re.search(
-        r"unsupported|not supported|unknown|not implemented|not available|cannot handle|unhandled",
-        words,
-        re.I,
-    ):
+    if UNSUPPORTED.search(words):
         return False, f"{kind} of a kind that is not read: {words}"
     return True, f"damaged {kind}: {words}"
 
@@ -206,7 +177,8 @@ def _header(kind: str, content: bytes) -> ImageFile.ImageFile:
     """Open a picture with its kind's plugin, whose errors are precise; `Image.open` only says that it cannot."""
     if kind == "JPEG":
         return jpeg.header(content)
-    plugin: Any = _heif_plugin() if kind == "HEIF" else PLUGINS[kind]
+    Image.init()
+    plugin: Any = _heif_plugin() if kind == "HEIF" else Image.OPEN[kind][0]
     image: ImageFile.ImageFile = plugin(io.BytesIO(content), "")
     return image
 
@@ -241,7 +213,7 @@ def _deep_png(content: bytes) -> Image.Image:
     except vips.Error:
         raise Truncated("damaged PNG: its pixels cannot be decoded") from None
     channels = samples.shape[2] if samples.ndim == 3 else 1
-    declared = space_from_png(_png_chunks(content))
+    declared = colours.space_from_png(_png_chunks(content))
     return tiff.eight_bits(
         samples, 1 if channels < 3 else 3, channels in (2, 4), None if declared.space else profile, declared
     )

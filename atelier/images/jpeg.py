@@ -22,6 +22,11 @@ DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError,
     AssertionError, AttributeError, NotImplementedError, struct.error, zlib.error,
 )  # fmt: skip
+UNSUPPORTED_FRAMES = {  # by marker
+    0xF7: "JPEG-LS",
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless JPEG"),
+    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical JPEG"),
+}
 MID_GREY = 128  # with which libjpeg fills missing data
 # random entropy-coded data, without 0xff, which begins a marker
 FILLER = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
@@ -62,18 +67,12 @@ def decode(content: bytes, opened: Image.Image, mode: str, at_least_px: int | No
 def unsupported(content: bytes) -> str:
     """Name the kind of a JPEG that libjpeg does not support; empty if it is not a known one."""
     frame = _frame(content)
-    marker, header = frame.marker, frame.header
-    if marker == 0xF7:
-        return "JPEG-LS, which is not read"
-    if marker in (0xC3, 0xC7, 0xCB, 0xCF):
-        return "lossless JPEG, which is not read"
-    if marker in (0xC5, 0xC6, 0xCD, 0xCE):
-        return "hierarchical JPEG, which is not read"
-    if header and header[0] != 8:
-        return f"JPEG with {header[0]}-bit samples, which is not read"
-    if len(header) > 5 and header[5] not in (1, 3, 4):
-        return f"JPEG with {header[5]} channels, which is not read"
-    return ""
+    kind = UNSUPPORTED_FRAMES.get(frame.marker, "")
+    if not kind and frame.header and frame.header[0] != 8:
+        kind = f"JPEG with {frame.header[0]}-bit samples"
+    if not kind and len(frame.header) > 5 and frame.header[5] not in (1, 3, 4):
+        kind = f"JPEG with {frame.header[5]} channels"
+    return kind and f"{kind}, which is not read"
 
 
 def _drafted(opened: Image.Image, mode: str, shrink: int) -> Image.Image:
@@ -84,17 +83,14 @@ def _drafted(opened: Image.Image, mode: str, shrink: int) -> Image.Image:
 
 
 def _decode_without_warnings(content: bytes, shrink: int) -> Image.Image | None:
-    """Decode a JPEG of several scans, `shrink` times smaller; None if libjpeg warns, or libvips is missing.
-
-    libvips reads all scans before the first line, so that no warning comes too late.
-    """
+    """Decode a JPEG of several scans, `shrink` times smaller; None if libjpeg warns, or libvips is missing."""
     try:
         vips = libvips()
     except AtelierError:
         return None
     try:
-        image = vips.Image.jpegload_buffer(content, shrink=shrink, fail_on="warning")
-        return Image.fromarray(array(image))
+        # libvips reads all scans before the first line, so that no warning comes too late
+        return Image.fromarray(array(vips.Image.jpegload_buffer(content, shrink=shrink, fail_on="warning")))
     except vips.Error:
         return None
 
@@ -113,7 +109,8 @@ def _lacks_data(content: bytes, image: Image.Image, mode: str, shrink: int) -> b
 
     The JPEG is decoded again with random data before its end marker, which change the picture only if some are missing.
     """
-    end = _end_of_scans(content)
+    ends = [_end_of_scan(content, after) for marker, _, after in _segments(content) if marker == 0xDA]
+    end = ends[-1] if ends else len(content)
     try:
         image.load()
         other = _drafted(header(content[:end] + FILLER + content[end:]), mode, shrink)
@@ -139,23 +136,16 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
             continue
         end = at + 2 + int.from_bytes(content[at + 2 : at + 4])
         yield marker, at + 4, end
-        if marker == 0xDA:
-            found = _MARKER.search(content, end)
-            end = found.start() if found else len(content)
-        at = end
+        at = _end_of_scan(content, end) if marker == 0xDA else end
 
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
-def _end_of_scans(content: bytes) -> int:
-    """Offset of the end marker."""
-    end = len(content)
-    for marker, _, after in _segments(content):
-        if marker == 0xDA:
-            found = _MARKER.search(content, after)
-            end = found.start() if found else len(content)
-    return end
+def _end_of_scan(content: bytes, start: int) -> int:
+    """Offset of the marker after the entropy-coded data that begin at `start`."""
+    found = _MARKER.search(content, start)
+    return found.start() if found else len(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,28 +172,26 @@ def _frame(content: bytes) -> Frame:
     return Frame(marker, header, interval, marker == 0xC2 or (len(header) > 5 and scanned < header[5]))
 
 
-def _restarts_are_whole(content: bytes, of: Frame) -> bool:
+def _restarts_are_whole(content: bytes, frame: Frame) -> bool:
     """Whether a sequential JPEG of one scan has all its restart markers; true for all others."""
-    frame, interval = of.header, of.interval
-    if not interval or of.marker not in (0xC0, 0xC1) or len(frame) < 6 + 3 * frame[5]:
+    header = frame.header
+    if not frame.interval or frame.marker not in (0xC0, 0xC1) or len(header) < 6 + 3 * header[5]:
         return True
-    height, width, channels = struct.unpack(">HHB", frame[1:6])
-    factors = [divmod(frame[7 + 3 * channel], 16) for channel in range(channels)]
-    across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
-    if channels == 1:
-        across = down = 8
+    height, width, channels = struct.unpack(">HHB", header[1:6])
+    across = down = 8
+    if channels != 1:
+        factors = [divmod(header[7 + 3 * channel], 16) for channel in range(channels)]
+        across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
     start = end = 0
     for segment, first, after in _segments(content):
         if segment == 0xDA:
             if start or content[first] != channels:
                 return True
-            start = after
-            found = _MARKER.search(content, after)
-            end = found.start() if found else len(content)
+            start, end = after, _end_of_scan(content, after)
     if not (start and across and down and height):
         return True
     units = -(-width // across) * -(-height // down)
     data = np.frombuffer(content, np.uint8)[start:end]
     marks = np.flatnonzero(data[:-1] == 0xFF)
-    found_marks = int(np.count_nonzero((data[marks + 1] & 0xF8) == 0xD0))
-    return bool(found_marks >= -(-units // interval) - 1)
+    restarts = int(np.count_nonzero((data[marks + 1] & 0xF8) == 0xD0))
+    return restarts >= -(-units // frame.interval) - 1

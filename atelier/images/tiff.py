@@ -94,38 +94,33 @@ def _directories(content: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
 
 def check_supported(layout: Layout) -> None:
     """Raise Unreadable for a TIFF whose samples are ambiguous or unsupported, Truncated for a damaged one."""
-    photometric, bits = layout.one(PHOTOMETRIC, -1), set(layout.tags.get(BITS, (1,)))
-    formats = set(layout.tags.get(FORMAT, (1,)))
+    photometric, channels = layout.one(PHOTOMETRIC, -1), layout.one(CHANNELS, 1)
+    compression = layout.one(COMPRESSION, 1)
+    bits, formats = set(layout.tags.get(BITS, (1,))), set(layout.tags.get(FORMAT, (1,)))
     width, height = layout.one(WIDTH, 0), layout.one(HEIGHT, 0)
-    if not width or not height:
-        raise Truncated("damaged TIFF: it has no width or no height")
-    if photometric in OTHER_COLOURS:
-        raise Unreadable(f"TIFF with {OTHER_COLOURS[photometric]}, which is not read")
-    if photometric not in COLOURS:
-        raise Unreadable("TIFF that does not say what its samples mean")
-    if formats & {3}:
-        raise Unreadable("TIFF with floating-point samples, whose white is not known")
-    if formats & {5, 6}:
-        raise Unreadable("TIFF with complex samples, which are no picture")
-    if len(bits) != 1:
-        raise Unreadable("TIFF whose channels differ in depth, which is not read")
-    if max(bits) > 16:
-        raise Unreadable(f"TIFF with {max(bits)}-bit samples, whose white is not known")
-    if formats & {2} and photometric != LAB:
-        raise Unreadable("TIFF with signed samples, whose black and white are not known")
-    if not bits <= {1, 2, 4, 8, 16} or (max(bits) < 8 and layout.one(CHANNELS, 1) > 1):
-        raise Unreadable(f"TIFF with packed {max(bits)}-bit samples, which is not read")
-    extras = layout.one(CHANNELS, 1) - COLOURS[photometric]
-    if extras < 0:
-        raise Truncated("damaged TIFF: it has too few channels for its colours")
-    if extras > (1 if photometric in (*GREY, 3) else 2):
-        raise Unreadable(f"TIFF with {layout.one(CHANNELS, 1)} channels, whose meaning is not known")
-    if layout.one(COMPRESSION, 1) == OLD_JPEG:
-        raise Unreadable("TIFF with JPEG data in the manner of TIFF 6.0, which is not read")
-    if photometric == CMYK and layout.one(INK_SET, 1) != 1:
-        raise Unreadable("TIFF with inks other than cyan, magenta, yellow and black, which is not read")
-    if layout.one(TILE_WIDTH, 0) * layout.one(TILE_HEIGHT, 0) > max(MAX_TILE, 4 * width * height):
-        raise Unreadable("TIFF with tiles far larger than its picture")
+    depth, extras = max(bits), channels - COLOURS.get(photometric, channels)
+    packed = not bits <= {1, 2, 4, 8, 16} or (depth < 8 and channels > 1)
+    signed, max_extras = 2 in formats and photometric != LAB, 1 if photometric in (*GREY, 3) else 2
+    huge_tiles = layout.one(TILE_WIDTH, 0) * layout.one(TILE_HEIGHT, 0) > max(MAX_TILE, 4 * width * height)
+    other_inks = photometric == CMYK and layout.one(INK_SET, 1) != 1
+    for applies, problem in (
+        (not width or not height, Truncated("damaged TIFF: it has no width or no height")),
+        (photometric in OTHER_COLOURS, Unreadable(f"TIFF with {OTHER_COLOURS.get(photometric)}, which is not read")),
+        (photometric not in COLOURS, Unreadable("TIFF that does not say what its samples mean")),
+        (formats & {3}, Unreadable("TIFF with floating-point samples, whose white is not known")),
+        (formats & {5, 6}, Unreadable("TIFF with complex samples, which are no picture")),
+        (len(bits) != 1, Unreadable("TIFF whose channels differ in depth, which is not read")),
+        (depth > 16, Unreadable(f"TIFF with {depth}-bit samples, whose white is not known")),
+        (signed, Unreadable("TIFF with signed samples, whose black and white are not known")),
+        (packed, Unreadable(f"TIFF with packed {depth}-bit samples, which is not read")),
+        (extras < 0, Truncated("damaged TIFF: it has too few channels for its colours")),
+        (extras > max_extras, Unreadable(f"TIFF with {channels} channels, whose meaning is not known")),
+        (compression == OLD_JPEG, Unreadable("TIFF with JPEG data in the manner of TIFF 6.0, which is not read")),
+        (other_inks, Unreadable("TIFF with inks other than cyan, magenta, yellow and black, which is not read")),
+        (huge_tiles, Unreadable("TIFF with tiles far larger than its picture")),
+    ):
+        if applies:
+            raise problem
 
 
 def is_for_pillow(layout: Layout) -> bool:
@@ -144,9 +139,7 @@ def is_for_pillow(layout: Layout) -> bool:
         )
     if not (lab or tiled_planes or other_codec or full_colour):
         return False
-    if (bits == 8 and channels != 2 and layout.pillow_opens) or (
-        bits == 16 and photometric == 2 and not planes and layout.pillow_opens
-    ):
+    if layout.pillow_opens and ((bits == 8 and channels != 2) or (bits == 16 and photometric == 2 and not planes)):
         return True
     kind = "separate planes in tiles" if tiled_planes else f"compression {layout.one(COMPRESSION, 1)}"
     if not (tiled_planes or other_codec):
@@ -169,8 +162,7 @@ def decode(content: bytes, layout: Layout) -> Image.Image:
         raise Unreadable(f"TIFF of compression {compression}, which cannot be decoded") from None
     colours = 3 if photometric == 3 else COLOURS[photometric]
     channels = samples.shape[2] if samples.ndim == 3 else 1
-    extras = layout.tags.get(EXTRAS, ())
-    alpha = channels > colours and bool(extras) and extras[0] in (ASSOCIATED, UNASSOCIATED)
+    alpha = channels > colours and layout.one(EXTRAS, 0) in (ASSOCIATED, UNASSOCIATED)
     if channels < colours or samples.dtype not in (np.uint8, np.uint16, np.int16):
         raise Unreadable(f"TIFF of {channels} channels of {samples.dtype}, which is not read")
     if photometric == LAB:  # in libvips L is 0 to 32,767, a and b are -128 to 127 in 256ths
@@ -195,11 +187,7 @@ def eight_bits(
             assert profile is not None
             colour, mode, embed_profile = _convert_by_profile(colour, profile), "RGB", False
         elif declared.space is not None:
-            colour, mode = (
-                declared.space.to_srgb(colour[..., 0] if colours == 1 else colour),
-                "L" if colours == 1 else "RGB",
-            )
-            colour = colour[..., None] if colour.ndim == 2 else colour
+            colour = declared.space.to_srgb(colour)
         else:
             colour = _to_8_bits(colour)
         opacity = None if opacity is None else _to_8_bits(opacity)

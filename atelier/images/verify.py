@@ -30,7 +30,6 @@ Refusal = Literal["placeholder", "truncated", "not-an-image", "too-small", "too-
 
 # WikiArt's pictures in place of paintings that it may not show
 PLACEHOLDERS = frozenset({"frame-600x480.jpg", "artist-480x600.jpg", "favicon-256x256.png"})
-WHITE = (255, 255, 255)
 MAX_JPEG_PX = 65_500  # of a side
 SMALL_PX = 128  # least side of a small copy; its perceptual hash differs from the picture's by at most a bit or two
 # of all pictures that are being decoded in a process; a larger one is decoded alone
@@ -107,8 +106,8 @@ def read_rgb(content: bytes, name: str = "") -> Image.Image:
         return to_rgb(ImageDecoder(kind, content).load())
     except Exception as error:  # noqa: BLE001
         why = classify_failure(kind or "picture", content, error)[1]
-        what = f"{name}: not a whole picture" if name else "not a whole picture"
-        raise AtelierError(f"{what} ({why}): `dvc repro` makes it again") from None
+        where = f"{name}: " if name else ""
+        raise AtelierError(f"{where}not a whole picture ({why}): `dvc repro` makes it again") from None
 
 
 def claimed_pixels(content: bytes) -> int:
@@ -127,7 +126,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return to_srgb(image)
     alpha = image.convert("RGBA").getchannel("A")
     colour = to_srgb(image.convert("LA").getchannel("L") if image.mode in ("L", "LA", "La") else image)
-    sheet = Image.new("RGB", image.size, WHITE)
+    sheet = Image.new("RGB", image.size, "white")
     sheet.paste(colour, mask=alpha)
     return sheet
 
@@ -200,11 +199,9 @@ def _verified(opened: ImageDecoder, limits: ImageLimits, size_px: float) -> Veri
     if _is_flat(image):
         return Refused("placeholder", "one colour all over")
     phash = _phash(image)
-    if unchanged:
-        return Verified(extension, *size, phash, None, opened.note)
-    if size_px:
+    if size_px and not unchanged:
         image = resize_shorter_side(image, size, int(size_px))
-    return Verified(extension, *size, phash, image, opened.note)
+    return Verified(extension, *size, phash, None if unchanged else image, opened.note)
 
 
 def _is_flat(image: Image.Image) -> bool:

@@ -29,6 +29,7 @@ MAX_TEXT_BYTES = 1 << 16  # those that `write` makes have about 1 KiB
 MAX_CHUNKS = 64  # before the pixels; `write` makes four
 TEXT_HEAD = KEYWORD + b"\0\0\0\0\0"  # not compressed, no language (PNG 1.2, 4.2.3.3)
 RGB_COLOUR_TYPE = 2
+COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "a palette", 4: "grey and transparency", 6: "RGB and transparency"}
 INCH_M = 0.0254
 COMPRESSION_LEVEL = 6
 
@@ -53,10 +54,16 @@ def text(path: Path, file: BinaryIO) -> bytes | None:
 
     Raises AtelierError if the file is damaged, or has more than one such text.
     """
-    texts = [body for kind, body in _chunks(path, file) if kind == b"iTXt" and _keyword(body) == KEYWORD]
+    texts = [body for kind, body in _chunks(path, file) if kind == b"iTXt" and body.split(b"\0", 1)[0] == KEYWORD]
     if len(texts) > 1:
         raise AtelierError(f"{escaped(path)} carries more than one Atelier provenance: name a PNG as Atelier wrote it")
-    return _uncompressed_text(path, texts[0]) if texts else None
+    if not texts:
+        return None
+    # after the keyword: flag and method of compression, language, translated keyword, text (PNG 1.2, 4.2.3.3)
+    _, _, rest = texts[0].partition(b"\0")
+    if rest[:1] != b"\0":
+        raise AtelierError(f"{escaped(path)} carries a compressed provenance: Atelier writes none, so it was altered")
+    return rest[2:].split(b"\0", 2)[2] if rest[2:].count(b"\0") >= 2 else b""
 
 
 def read(path: Path, file: BinaryIO, width: int, height: int, bits: int) -> Iterator[Samples]:
@@ -64,18 +71,26 @@ def read(path: Path, file: BinaryIO, width: int, height: int, bits: int) -> Iter
 
     Raises AtelierError if the file has another header, or is damaged.
     """
-    found = _header(path, file)
+    file.seek(0)
+    kind, found = next(_chunks(path, file), (b"", b""))
+    if kind != b"IHDR" or len(found) != 13:
+        found = b""
     expected = struct.pack(">IIBBBBB", width, height, bits, RGB_COLOUR_TYPE, 0, 0, 0)
     if found != expected:
         raise AtelierError(
             f"{escaped(path)} is a PNG of another kind ({_describe(found)}) than its provenance names "
             f"({_describe(expected)}): another program saved it"
         )
+    return decoded_bands(path, file, "pngload_source", access="sequential", fail_on="error")
+
+
+def decoded_bands(path: Path, file: BinaryIO, loader: str, **options: str) -> Iterator[Samples]:
+    """Decode an open file by one of libvips's loaders. Raises AtelierError if the file is damaged."""
     vips = libvips()
     file.seek(0)
     try:
         source = vips.Source.new_from_descriptor(file.fileno())
-        yield from bands(vips.Image.pngload_source(source, access="sequential", fail_on="error"))
+        yield from bands(getattr(vips.Image, loader)(source, **options))
     except vips.Error:
         raise AtelierError(f"{escaped(path)} is damaged: its pixels cannot be decoded") from None
 
@@ -125,35 +140,9 @@ def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     )
 
 
-def _keyword(body: bytes) -> bytes:
-    return body.split(b"\0", 1)[0]
-
-
-def _uncompressed_text(path: Path, body: bytes) -> bytes:
-    """The text after keyword, compression flag and method, language and translated keyword (PNG 1.2, 4.2.3.3)."""
-    _, _, rest = body.partition(b"\0")
-    if rest[:1] != b"\0":
-        raise AtelierError(f"{escaped(path)} carries a compressed provenance: Atelier writes none, so it was altered")
-    return rest[2:].split(b"\0", 2)[2] if rest[2:].count(b"\0") >= 2 else b""
-
-
-def _header(path: Path, file: BinaryIO) -> bytes:
-    """The first chunk's body, empty if that is not a header."""
-    file.seek(0)
-    kind, body = next(_chunks(path, file), (b"", b""))
-    return body if kind == b"IHDR" and len(body) == 13 else b""
-
-
 def _describe(header: bytes) -> str:
     if not header:
         return "without a header"
     width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    colours = {
-        0: "grey",
-        RGB_COLOUR_TYPE: "RGB",
-        3: "a palette",
-        4: "grey and transparency",
-        6: "RGB and transparency",
-    }
     woven = ", interlaced" if interlaced else ""
-    return f"{width:,} × {height:,} px, {bits} bits, {colours.get(colour, 'no colours')}{woven}"
+    return f"{width:,} × {height:,} px, {bits} bits, {COLOUR_TYPES.get(colour, 'no colours')}{woven}"

@@ -14,12 +14,8 @@ from atelier.pictures import Pixels, srgb
 
 GRID_PX = 512  # about the side of a grid
 MIN_COLUMNS, MAX_COLUMNS = 3, 8  # of a grid
-TITLE_PX, TEXT_PX, LINE_HEIGHT = (
-    22,
-    16,
-    1.3,
-)  # sizes of panels' fonts, and the height of a line in their units
-GAP_PX = 16  # around panels
+TITLE_PX, TEXT_PX, LINE_HEIGHT = 22, 16, 1.3  # panels' fonts, and the height of a line in units of their sizes
+PAD_PX, GAP_PX = 2, 16  # around a sheet's pictures, and around panels
 INK, PAPER = (24, 24, 24), (255, 255, 255)
 MIN_LINE_LETTERS = 8
 
@@ -33,19 +29,18 @@ class Panel:
     picture: Pixels
 
 
-def sheet(images: Pixels, columns: int | None = None, pad_px: int = 2) -> Pixels:
+def sheet(images: Pixels, columns: int | None = None) -> Pixels:
     """Lay out pictures (n, H, W, 3) row by row with white gaps; without `columns` about as wide as high."""
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
         raise ValueError(f"a sheet needs uint8 (n, H, W, 3) pictures, not {images.dtype} {images.shape}")
     count, height, width, _ = images.shape
-    columns = columns or max(1, round(math.sqrt(count * height / width)))
-    columns = min(columns, count)
+    columns = min(columns or max(1, round(math.sqrt(count * height / width))), count)
     rows = math.ceil(count / columns)
-    down, right = height + pad_px, width + pad_px
-    drawn = np.full((rows * down + pad_px, columns * right + pad_px, 3), 255, np.uint8)
+    down, right = height + PAD_PX, width + PAD_PX
+    drawn = np.full((rows * down + PAD_PX, columns * right + PAD_PX, 3), 255, np.uint8)
     for number, image in enumerate(images):
         row, column = divmod(number, columns)
-        top, left = pad_px + row * down, pad_px + column * right
+        top, left = PAD_PX + row * down, PAD_PX + column * right
         drawn[top : top + height, left : left + width] = image
     return drawn
 
@@ -65,9 +60,9 @@ def grid(pictures: Pixels) -> Pixels:
     return sheet(shown, columns)
 
 
-def write_sheet(path: Path, images: Pixels, columns: int | None = None, pad_px: int = 2) -> None:
+def write_sheet(path: Path, images: Pixels, columns: int | None = None) -> None:
     """Write the sheet of pictures (n, H, W, 3) as a PNG, atomically; equal pictures give equal bytes."""
-    write_png(path, sheet(images, columns, pad_px))
+    write_png(path, sheet(images, columns))
 
 
 def thumbnail(rgb: Pixels, side_px: int) -> Pixels:
@@ -80,11 +75,7 @@ def thumbnail(rgb: Pixels, side_px: int) -> Pixels:
 def fitted(picture: Pixels, side_px: int) -> Pixels:
     """Bring a picture to about `side_px` on its longer side: enlarged by a whole factor, or reduced."""
     times = side_px // max(picture.shape[:2])
-    if times:
-        return picture.repeat(times, axis=0).repeat(times, axis=1)
-    image = Image.fromarray(picture)
-    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-    return np.array(image)
+    return picture.repeat(times, axis=0).repeat(times, axis=1) if times else thumbnail(picture, side_px)
 
 
 def panels(heading: str, shown: Sequence[Panel], columns: int) -> Pixels:
@@ -119,12 +110,8 @@ def write_png(path: Path, pixels: Pixels) -> None:
 
 
 def _panel(panel: Panel) -> Image.Image:
-    picture = Image.fromarray(panel.picture)
-    text = _text(panel.title, panel.lines, picture.width)
-    canvas = Image.new("RGB", (picture.width, text.height + picture.height), PAPER)
-    canvas.paste(text, (0, 0))
-    canvas.paste(picture, (0, text.height))
-    return canvas
+    text = _text(panel.title, panel.lines, panel.picture.shape[1])
+    return Image.fromarray(np.concatenate([np.asarray(text), panel.picture]))
 
 
 def _text(title: str, lines: Sequence[str], width: int) -> Image.Image:

@@ -8,7 +8,8 @@ laid out as `write` lays it out.
 import mmap
 import struct
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,11 +18,11 @@ import numpy as np
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.pictures import Pixels, Samples, bands, libvips, srgb
+from atelier.pictures.png import MAX_TEXT_BYTES, decoded_bands
 from atelier.progress import ProgressCallback
 from atelier.text import escaped
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little-endian and big-endian; + is BigTIFF
-MAX_TEXT_BYTES = 1 << 16  # `write` writes about 1 KiB
 MAX_ENTRIES = 64  # of a directory; `write` makes about twenty
 MAX_DIRECTORIES = 32  # `write` makes one for each level of the pyramid
 MAX_CLASSIC_BYTES = 2_000_000_000  # larger files are BigTIFF, because offsets of 32 bits end at 4 GiB
@@ -66,22 +67,12 @@ def write(
 
     image.set_type(vips.GValue.gstr_type, "image-description", text)
     image.set_type(vips.GValue.blob_type, "icc-profile-data", srgb())
+    tiles: dict[str, Any] = {"tile": True, "tile_width": TILE_PX, "tile_height": TILE_PX, "pyramid": True}
+    bigtiff = 3 * width * height > MAX_CLASSIC_BYTES
     with replacing(path) as temporary:
-
-        def save() -> None:
-            image.tiffsave(
-                str(temporary),
-                compression="deflate",
-                predictor="horizontal",
-                tile=True,
-                tile_width=TILE_PX,
-                tile_height=TILE_PX,
-                pyramid=True,
-                bigtiff=3 * width * height > MAX_CLASSIC_BYTES,
-            )
-
+        save = partial(image.tiffsave, compression="deflate", predictor="horizontal", bigtiff=bigtiff, **tiles)
         try:
-            _save_in_thread(image, save, report)
+            _save_in_thread(image, partial(save, str(temporary)), report)
         except vips.Error as error:
             why = (str(error.detail).splitlines() or ["no reason given"])[0]
             raise AtelierError(f"{path} could not be written ({why}): is the disk full?") from None
@@ -101,13 +92,7 @@ def read(path: Path, file: BinaryIO, width: int, height: int) -> Iterator[Sample
     Raises AtelierError if the file has another size or layout, or is damaged.
     """
     _Directories(path, file).check_layout(width, height)
-    vips = libvips()
-    file.seek(0)
-    try:
-        source = vips.Source.new_from_descriptor(file.fileno())
-        yield from bands(vips.Image.tiffload_source(source, fail_on="warning"))
-    except vips.Error:
-        raise AtelierError(f"{escaped(path)} is damaged: its pixels cannot be decoded") from None
+    return decoded_bands(path, file, "tiffload_source", fail_on="warning")
 
 
 def preview(path: Path, side_px: int) -> Pixels:
@@ -138,10 +123,7 @@ def _save_in_thread(image: Any, save: Callable[[], None], on_progress: ProgressC
         try:
             while not saving.done():
                 on_progress(share)
-                try:
-                    saving.result(POLL_S)
-                except TimeoutError:
-                    continue
+                wait([saving], POLL_S)
         finally:
             image.set_kill(True)  # of no effect after the end
     saving.result()
@@ -158,7 +140,8 @@ class _Directories:
         if not is_tiff(head):
             raise AtelierError(f"{escaped(path)} is no TIFF: name a mural that Atelier made")
         self._ends, self._big = "<" if head[:2] == b"II" else ">", b"+" in head[2:4]
-        (offset,) = self._unpack("Q", head[8:]) if self._big else self._unpack("I", head[4:8])
+        self._pointer = "Q" if self._big else "I"
+        (offset,) = self._unpack(self._pointer, head[8:] if self._big else head[4:8])
         self._first, offset = self._read(offset)
         for _ in range(MAX_DIRECTORIES - 1):
             if not offset:
@@ -200,22 +183,20 @@ class _Directories:
         """An entry's value: the entry's own bytes, or those at the offset that it holds."""
         if length <= len(value):
             return value[:length]
-        (offset,) = self._unpack("Q" if self._big else "I", value)
+        (offset,) = self._unpack(self._pointer, value)
         return self._at(offset, length)
 
     def _read(self, offset: int) -> tuple[Entries, int]:
         """A directory's entries, and the offset of the next directory, 0 after the last."""
-        counter, entry, pointer = ("Q", "HHQ8s", "Q") if self._big else ("H", "HHI4s", "I")
-        sizes = {form: struct.calcsize(f"={form}") for form in (counter, entry, pointer)}
-        (count,) = self._unpack(counter, self._at(offset, sizes[counter]))
+        counter, entry = (f"{self._ends}{form}" for form in (("Q", "HHQ8s") if self._big else ("H", "HHI4s")))
+        start = offset + struct.calcsize(counter)
+        (count,) = struct.unpack(counter, self._at(offset, start - offset))
         if count > MAX_ENTRIES:
             raise AtelierError(f"{escaped(self._path)} has a directory of a kind that Atelier does not write")
-        body = self._at(offset + sizes[counter], count * sizes[entry] + sizes[pointer])
-        entries: Entries = {}
-        for start in range(0, count * sizes[entry], sizes[entry]):
-            tag, kind, number, value = self._unpack(entry, body[start : start + sizes[entry]])
-            entries[tag] = kind, number, value
-        (following,) = self._unpack(pointer, body[-sizes[pointer] :])
+        length = count * struct.calcsize(entry)
+        listed = struct.iter_unpack(entry, self._at(start, length))
+        entries: Entries = {tag: (kind, number, value) for tag, kind, number, value in listed}
+        (following,) = self._unpack(self._pointer, self._at(start + length, 8 if self._big else 4))
         return entries, following
 
     def _at(self, offset: int, length: int) -> bytes:

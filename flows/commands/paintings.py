@@ -55,6 +55,7 @@ def unpack(
     """Extract the shards into files named by id, with a catalog.csv that describes them."""
     from atelier.data import shards
     from atelier.data.duplicates import downloaded_pictures, find_look_alikes
+    from atelier.data.folder import write_csv
     from atelier.progress import Progress
 
     here = work_tree.enter()
@@ -69,7 +70,7 @@ def unpack(
         wanted &= set(ids)
     with Progress("unpack", len(wanted), "pictures") as progress:
         files = shards.unpack(SHARDS, folder, wanted, shards.file_stems(works), progress.advance)
-    table = shards.write_csv(folder, files, works)
+    table = write_csv(folder, files, works)
     print(f"{counted(len(files), 'picture')} in {folder}, described in {table}")
     if lacking := sorted(set(ids or ()) - files.keys()):
         print(f"without a picture (`atelier show` says why): {', '.join(lacking)}")

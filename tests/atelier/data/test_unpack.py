@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from atelier.data.catalog import Work
-from atelier.data.folder import read_folder
-from atelier.data.shards import MAX_SINGLE_LOOKUPS, Item, file_stems, unpack, write_csv, write_shards
+from atelier.data.folder import read_folder, write_csv
+from atelier.data.shards import MAX_SINGLE_LOOKUPS, Item, file_stems, unpack, write_shards
 from atelier.errors import AtelierError
 
 IDS = [f"{n:024x}" for n in range(3 * MAX_SINGLE_LOOKUPS)]

@@ -12,7 +12,7 @@ def pictures(count: int, height: int = 8, width: int = 8) -> np.ndarray:
 
 def test_a_sheet_holds_every_picture_row_by_row() -> None:
     images = pictures(6)
-    drawn = sheet(images, columns=3, pad_px=2)
+    drawn = sheet(images, columns=3)
     assert drawn.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
     for place, image in enumerate(images):
         top, left = 2 + 10 * (place // 3), 2 + 10 * (place % 3)
