@@ -37,7 +37,8 @@ class Database:
     def __init__(self, path: Path | None, create: Sequence[str], what: str, say: Callable[[str], None] = print) -> None:
         self.path, self._create, self._what, self._say = path, create, what, say
         self._lock = threading.Lock()
-        self._connection = self._open()
+        self._connection: sqlite3.Connection
+        self._open()
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Return a statement's rows. Raises AtelierError where the disk is full or the file cannot be used."""
@@ -81,19 +82,20 @@ class Database:
             except sqlite3.Error as error:
                 self._raise_unless_damage(error)
                 self._connection.close()
-                self._connection = self._open()  # another process may have replaced the file already
+                self._open()  # another process may have replaced the file already
             try:
                 return work()
             except sqlite3.Error as error:
+                self._raise_unless_damage(error)
+                self._connection.close()
                 self._replace_damaged(error)
                 return work()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
         try:
-            return self._connect()
+            self._connection = self._connect()
         except sqlite3.Error as error:
             self._replace_damaged(error)
-            return self._connection
 
     def _connect(self) -> sqlite3.Connection:
         if self.path:
@@ -121,8 +123,6 @@ class Database:
         """Rename a damaged file, create a new one and copy what can be read. Raises AtelierError for other errors."""
         self._raise_unless_damage(error)
         assert self.path
-        if hasattr(self, "_connection"):
-            self._connection.close()
         aside = self.path.with_suffix(".damaged")
         self.path.replace(aside)
         for ending in ("-wal", "-shm"):

@@ -93,13 +93,8 @@ def open_dataset(path: Path) -> PackedDataset:
     resolution, mirror = facts["resolution"], facts["mirror"]
     if images.dtype != np.uint8 or images.shape != (len(ids), resolution, resolution, 3):
         raise AtelierError(f"{path}/images.npy does not fit its index.parquet: `dvc repro augment` makes it again")
-    return PackedDataset(
-        resolution=resolution,
-        crop=facts["crop"],
-        mirror=mirror,
-        train=View(images[:train], ids[:train], mirror),
-        held_out=View(images[train:], ids[train:], mirror),
-    )
+    train_view, held_out = View(images[:train], ids[:train], mirror), View(images[train:], ids[train:], mirror)
+    return PackedDataset(resolution, facts["crop"], mirror, train_view, held_out)
 
 
 def read_placements(path: Path) -> list[Placement]:

@@ -68,10 +68,7 @@ class Label:
 
 
 def read_folder(
-    folder: Path,
-    catalog: Path | None = None,
-    report: CountCallback = ignore_progress,
-    studio: Path | None = None,
+    folder: Path, catalog: Path | None = None, report: CountCallback = ignore_progress, studio: Path | None = None
 ) -> SourceWorks:
     """Return the images below `folder` as works; with a CSV `catalog`, only those that it names.
 

@@ -91,10 +91,7 @@ def write_dataset(
 
 
 def split(
-    pictures: Sequence[Picture],
-    share: float,
-    relatives: Sequence[Picture] = (),
-    placed: Sequence[Placement] = (),
+    pictures: Sequence[Picture], share: float, relatives: Sequence[Picture] = (), placed: Sequence[Placement] = ()
 ) -> tuple[list[Picture], list[Picture]]:
     """Split pictures into training and held-out ones, each list sorted by id; near-duplicates stay together.
 

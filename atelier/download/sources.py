@@ -1,10 +1,8 @@
 """Where a work's picture comes from: a site over HTTP, the built-in gallery, or a folder of images.
 
 A SourceSpec is the description from which each process and machine opens its own source. The end of the file chooses
-among WikiArt's smaller copies of an image. Which copies exist follows from the original's size: it gives the same
-answer as the field `map`, which names them one by one, for 512 of 512 real list records, and works of the App layer
-have a size but no `map`. Where WikiArt tells no size the choice is an estimate: a wrong one costs a request or some
-bytes, never a wrong picture.
+among WikiArt's smaller copies of an image. Which exist follows from the original's size, as in the field `map` of 512
+of 512 list records. Without a size the choice is an estimate: a wrong one costs a request, never a wrong picture.
 """
 
 import hashlib
@@ -126,8 +124,7 @@ class SiteSource:
         host = urlsplit(url).netloc
         with self._lock:
             forbidden = len(self._forbidden[host] - {work.id})
-            limit = MAX_FORBIDDEN_IN_A_ROW if host in self._answering else MAX_FORBIDDEN_AT_FIRST
-            if forbidden >= limit:
+            if forbidden >= (MAX_FORBIDDEN_IN_A_ROW if host in self._answering else MAX_FORBIDDEN_AT_FIRST):
                 reason = f"{host} answers HTTP 401 or 403 for {forbidden} works in a row and is left alone"
                 raise FetchError("refused", url, reason)
         try:

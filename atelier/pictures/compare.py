@@ -53,7 +53,7 @@ def compare_pixels(bands: Iterable[Samples], other: Samples) -> PixelDifference:
     """
     height, width, _ = other.shape
     differing = largest = pixels = end = 0
-    left, top, right, bottom = width, height, 0, 0
+    columns, lines = np.zeros(width, bool), np.zeros(height, bool)  # in which pixels differ
     for rows in bands:
         start, end = end, end + len(rows)
         beside = other[start:end]
@@ -61,17 +61,15 @@ def compare_pixels(bands: Iterable[Samples], other: Samples) -> PixelDifference:
             raise ValueError(f"{rows.shape} and {beside.shape}, {rows.dtype} and {beside.dtype} differ")
         band = np.abs(rows.astype(np.int32) - beside)
         touched = band.any(axis=2)
-        if not touched.any():
-            continue
         differing += int(np.count_nonzero(band))
         pixels += int(np.count_nonzero(touched))
         largest = max(largest, int(band.max()))
-        across, down = np.flatnonzero(touched.any(axis=0)), np.flatnonzero(touched.any(axis=1))
-        left, right = min(left, int(across[0])), max(right, int(across[-1]) + 1)
-        top, bottom = min(top, start + int(down[0])), start + int(down[-1]) + 1
+        columns |= touched.any(axis=0)
+        lines[start:end] = touched.any(axis=1)
     if end != height:
         raise ValueError(f"one picture has {end} rows, the other {height}")
-    box = Box(left, top, right, bottom) if pixels else None
+    across, down = np.flatnonzero(columns), np.flatnonzero(lines)
+    box = Box(int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1) if pixels else None
     return PixelDifference(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, box)
 
 
