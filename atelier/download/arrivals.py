@@ -91,8 +91,11 @@ class Arrivals:
         judged_by, arrival = parsed
         if arrival.status != "ok":
             return arrival if judged_by == self._limits_key() else None
+        image, (width, height) = self.limits.image, arrival.came_px
+        is_large_enough = min(arrival.original_px) >= image.min_side_px
+        is_small_enough = width * height <= image.max_pixels and arrival.came_bytes <= self.limits.max_bytes
         is_intact = hashlib.sha256(row[1]).hexdigest() == arrival.sha256
-        return replace(arrival, content=row[1]) if is_intact and self._is_within_limits(arrival) else None
+        return replace(arrival, content=row[1]) if is_large_enough and is_small_enough and is_intact else None
 
     def save(self, key: str, arrival: Arrival) -> None:
         """Keep `arrival` under `key`, replacing an earlier one. Raises AtelierError if the disk is full."""
@@ -121,14 +124,6 @@ class Arrivals:
         can_read_heif = int(not missing_decoder("HEIF"))
         image = self.limits.image
         return [VERIFIER_VERSION, can_read_heif, image.min_side_px, image.max_pixels, self.limits.max_bytes]
-
-    def _is_within_limits(self, arrival: Arrival) -> bool:
-        width, height = arrival.came_px
-        return (
-            min(arrival.original_px) >= self.limits.image.min_side_px
-            and width * height <= self.limits.image.max_pixels
-            and arrival.came_bytes <= self.limits.max_bytes
-        )
 
 
 def _digest(key: str) -> str:

@@ -7,8 +7,8 @@ whether the data of a progressive JPEG are complete. Files are hostile: sizes ar
 import io
 import re
 import struct
-from functools import cache
-from typing import Any
+from contextlib import suppress
+from typing import cast
 
 from PIL import ExifTags, Image, ImageFile
 
@@ -39,7 +39,6 @@ class ImageDecoder:
             self._image = _header(kind, content)
             self.size, self._mode = self._image.size, self._image.mode
             self.orientation = _orientation(self._image)
-            self._fresh = True
         else:
             tiff.check_supported(self._layout)
             self.size = self._layout.one(tiff.WIDTH, 0), self._layout.one(tiff.HEIGHT, 0)
@@ -62,7 +61,7 @@ class ImageDecoder:
         """
         if self.kind != "JPEG" or self._mode not in ("L", "RGB"):
             return None
-        image = jpeg.decode(self.content, self._fresh_header(), "L", side_px)
+        image = jpeg.decode(self.content, "L", side_px)
         self.note = self._declared_space().note
         return self._upright(image)
 
@@ -78,8 +77,7 @@ class ImageDecoder:
         elif self.kind == "PNG" and self.content[24:25] == b"\x10":
             image = _deep_png(self.content)
         elif self.kind == "JPEG":
-            least = None if at_least_px is None else 2 * at_least_px
-            image = jpeg.decode(self.content, self._fresh_header(), self._mode, least)
+            image = jpeg.decode(self.content, self._mode, None if at_least_px is None else 2 * at_least_px)
         else:
             image = self._image if self._layout is None else _header("TIFF", self.content)
             image.load()
@@ -93,20 +91,12 @@ class ImageDecoder:
         self.note = self._notes(image, declared)
         return self._upright(image)
 
-    def _fresh_header(self) -> Image.Image:
-        """The header of a JPEG, of which no pixel is decoded yet."""
-        if not self._fresh:
-            return jpeg.header(self.content)
-        self._fresh = False
-        return self._image
-
     def _upright(self, image: Image.Image) -> Image.Image:
         if self.orientation not in ORIENTATIONS:
             return image
-        info = image.info
-        image = image.transpose(ORIENTATIONS[self.orientation])
-        image.info = info
-        return image
+        upright = image.transpose(ORIENTATIONS[self.orientation])
+        upright.info = image.info
+        return upright
 
     def _notes(self, image: Image.Image, declared: DeclaredSpace) -> str:
         notes = [declared.note]
@@ -135,19 +125,12 @@ class ImageDecoder:
             return colours.space_from_codes(int(codes["color_primaries"]), int(codes["transfer_characteristics"]))
         if self.kind == "AVIF" and (found := re.search(rb"colrnclx(....)", self.content[: 1 << 16], re.DOTALL)):
             return colours.space_from_codes(*struct.unpack(">HH", found[1]))
-        if self.kind == "BMP" and self._bmp_declares_colours():
+        if self.kind == "BMP" and _bmp_declares_colours(self.content):
             return DeclaredSpace(note="names a colour space by its BMP header, which is not read: taken as sRGB")
         if "exif" in info:
-            try:
+            with suppress(*DECODER_ERRORS):  # an unreadable EXIF block is ignored
                 return colours.space_from_exif(self._image.getexif())
-            except DECODER_ERRORS:  # an unreadable EXIF block is ignored
-                return DeclaredSpace()
         return DeclaredSpace()
-
-    def _bmp_declares_colours(self) -> bool:
-        length = int.from_bytes(self.content[14:18], "little")
-        space = self.content[14 + 56 : 14 + 60]
-        return length >= 108 and (space in (b"DEBM", b"KNIL") or (space == bytes(4) and any(self.content[74:110])))
 
 
 def classify_failure(kind: str, content: bytes, error: Exception) -> tuple[bool, str]:
@@ -163,24 +146,23 @@ def classify_failure(kind: str, content: bytes, error: Exception) -> tuple[bool,
     return True, f"damaged {kind}: {words}"
 
 
-@cache
-def _heif_plugin() -> Any:
-    """Pillow's plugin for HEIC files. Raises Unreadable if pillow-heif cannot be loaded."""
-    try:
-        from pillow_heif import HeifImageFile
-    except (ImportError, OSError):
-        raise Unreadable("HEIC pictures need pillow-heif, which cannot be loaded") from None
-    return HeifImageFile
+def _bmp_declares_colours(content: bytes) -> bool:
+    length, space = int.from_bytes(content[14:18], "little"), content[70:74]
+    return length >= 108 and (space in (b"DEBM", b"KNIL") or (space == bytes(4) and any(content[74:110])))
 
 
 def _header(kind: str, content: bytes) -> ImageFile.ImageFile:
     """Open a picture with its kind's plugin, whose errors are precise; `Image.open` only says that it cannot."""
     if kind == "JPEG":
         return jpeg.header(content)
+    if kind == "HEIF":
+        try:
+            import pillow_heif
+        except (ImportError, OSError):
+            raise Unreadable("HEIC pictures need pillow-heif, which cannot be loaded") from None
+        return cast(ImageFile.ImageFile, pillow_heif.HeifImageFile(io.BytesIO(content), ""))
     Image.init()
-    plugin: Any = _heif_plugin() if kind == "HEIF" else Image.OPEN[kind][0]
-    image: ImageFile.ImageFile = plugin(io.BytesIO(content), "")
-    return image
+    return Image.OPEN[kind][0](io.BytesIO(content), "")
 
 
 def _orientation(image: Image.Image) -> int:

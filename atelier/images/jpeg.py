@@ -37,13 +37,13 @@ def header(content: bytes) -> ImageFile.ImageFile:
     return JpegImagePlugin.jpeg_factory(io.BytesIO(content), "")
 
 
-def decode(content: bytes, opened: Image.Image, mode: str, at_least_px: int | None = None) -> Image.Image:
+def decode(content: bytes, mode: str, at_least_px: int | None = None) -> Image.Image:
     """Decode a JPEG to an image of `mode`, 2, 4 or 8 times smaller if its shorter side keeps `at_least_px`.
 
-    `opened` is the result of `header` and cannot be used again. Every coefficient is decoded in any case. Raises
-    Truncated if the data end early, one of DECODER_ERRORS if they are damaged.
+    Every coefficient is decoded in any case. Raises Truncated if the data end early, one of DECODER_ERRORS if they are
+    damaged.
     """
-    shrink = 1
+    opened, shrink = header(content), 1
     if at_least_px is not None:
         while shrink < 8 and min(opened.size) >= 2 * shrink * at_least_px:
             shrink *= 2
