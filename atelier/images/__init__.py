@@ -19,7 +19,7 @@ SUFFIXES = {
 _KINDS = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 _NEITHER = "neither JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF nor HEIC"
 
-_SIGNATURES = {
+_SIGNATURES: dict[str, bytes | tuple[bytes, ...]] = {
     "JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "GIF": (b"GIF87a", b"GIF89a"),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # + is BigTIFF
 }  # fmt: skip

@@ -147,7 +147,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if isinstance(space, RgbSpace):
         samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
         return Image.fromarray(space.to_srgb(samples)).convert("RGB")
-    if needs_conversion(profile, image.mode):
+    if profile and needs_conversion(profile, image.mode):
         with suppress(ImageCms.PyCMSError, OSError, ValueError):  # a broken profile is ignored
             return _convert_by_profile(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     return image.convert("RGB")

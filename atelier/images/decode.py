@@ -8,7 +8,7 @@ import io
 import re
 import struct
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 from PIL import ExifTags, Image, ImageFile
 
@@ -160,7 +160,8 @@ def _header(kind: str, content: bytes) -> ImageFile.ImageFile:
             import pillow_heif
         except (ImportError, OSError):
             raise Unreadable("HEIC pictures need pillow-heif, which cannot be loaded") from None
-        return cast(ImageFile.ImageFile, pillow_heif.HeifImageFile(io.BytesIO(content), ""))
+        plugin: Any = pillow_heif.HeifImageFile
+        return cast(ImageFile.ImageFile, plugin(io.BytesIO(content), ""))
     Image.init()
     return Image.OPEN[kind][0](io.BytesIO(content), "")
 

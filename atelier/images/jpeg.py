@@ -194,4 +194,4 @@ def _restarts_are_whole(content: bytes, frame: Frame) -> bool:
     data = np.frombuffer(content, np.uint8)[start:end]
     marks = np.flatnonzero(data[:-1] == 0xFF)
     restarts = int(np.count_nonzero((data[marks + 1] & 0xF8) == 0xD0))
-    return restarts >= -(-units // frame.interval) - 1
+    return bool(restarts >= -(-units // frame.interval) - 1)
