@@ -128,9 +128,8 @@ def _print_models(book: "Ledger") -> None:
 def _print_file(book: "Ledger", file: Path, here: Path) -> bool:
     """Print which pictures a file may be, each with its recipe, model and newest commits. Returns whether it is any."""
     from atelier.pictures.compare import pixels_sha256
-    from atelier.pictures.untrusted import open_regular
     from atelier.provenance import facts
-    from atelier.text import escaped
+    from atelier.text import escaped, open_regular
 
     name, path = escaped(file), here / file
     try:
