@@ -38,13 +38,16 @@ def git(tree: Tree, *words: str) -> None:
 
 
 def test_what_is_missing_is_reported_with_its_fix_and_the_rest_is_ok(studio: Tree) -> None:
-    before = files(studio.root)
+    before, plain = files(studio.root), studio.environment
+    studio.environment = {**plain, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     status, said = doctor(studio)
     assert status == 1
     assert "wrong   git: this directory has no commit" in said
     assert "warning DVC remote: none is set" in said
+    assert "wrong   Prefect: no server at http://127.0.0.1:9/api" in said
     assert "Traceback" not in said
     assert files(studio.root) == before
+    studio.environment = plain
 
     for key, value in (("user.name", "Anna"), ("user.email", "anna@example.org")):
         git(studio, "config", key, value)
@@ -62,13 +65,11 @@ def test_what_is_missing_is_reported_with_its_fix_and_the_rest_is_ok(studio: Tre
     assert files(studio.root) == before
 
 
-def test_a_missing_remote_and_a_server_that_does_not_answer_are_wrong(studio: Tree) -> None:
+def test_a_missing_remote_is_wrong(studio: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     set_remote(studio, Path("/no/such/store"))
-    studio.environment = {**studio.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    status, said = doctor(studio)
-    assert status == 1
-    assert "wrong   DVC remote: s: there is no /no/such/store" in said
-    assert "wrong   Prefect: no server at http://127.0.0.1:9/api" in said
+    monkeypatch.chdir(studio.root)
+    found = _remote()
+    assert found.state == "wrong" and found.message.startswith("s: there is no /no/such/store")
 
 
 def test_a_config_that_dvc_emptied_because_of_an_umlaut_is_reported(

@@ -18,7 +18,7 @@ from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe, Station, Walk
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.film.encode import FilmFacts, read_facts, write_film
+from atelier.film.encode import FilmFacts, write_film
 from atelier.model_store import BASE_MODEL
 from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
@@ -129,19 +129,28 @@ def test_refilm_makes_the_same_film_from_the_file_alone() -> None:
 
 
 def test_refilm_reports_a_film_that_differs_from_its_walk() -> None:
-    walk = atelier("walk", "--seeds=3,14", "--seconds=1", "--fps=4", "--side=64", "--out=walk.mp4")
-    assert walk.wait(100) == 0, walk.stderr.read()
-    facts = read_facts(Path("walk.mp4"))
-    write_film(Path("cut.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, facts.model_dump_json())
+    write_black_film("cut", film_facts(frames=4).model_dump_json())  # which has three frames
     again = atelier("refilm", "cut.mp4")
     told, _ = again.communicate(timeout=100)
     assert again.returncode == 1
     assert "cut.mp4: different, though it is the same walk" in told
 
 
-@pytest.mark.parametrize(
-    ("film", "words", "sentence"),
-    [
+def test_refilm_refuses_other_files_with_a_message() -> None:
+    facts = film_facts(frames=4)
+    made = read_provenance(Path("one.png")).model_copy(update={"pixels": None})
+    nobody = made.model.model_copy(update={"sha256": "0" * 64, "md5": "0" * 32})
+    of_nobody = facts.first.model_copy(update={"model": nobody})
+    for name, comment in {
+        "walk": facts.model_dump_json(),
+        "other": facts.model_copy(update={"first": of_nobody}).model_dump_json(),
+        "huge": facts.model_copy(update={"walkers": (200, 200)}).model_dump_json(),
+        "still": facts.model_copy(update={"first": made}).model_dump_json(),
+        "foreign": "made by hand",
+    }.items():
+        write_black_film(name, comment)
+    Path("text.mp4").write_text("no film")
+    for film, words, sentence in (
         ("walk.mp4", ["--frame=4"], "--frame 4: there are 4 frames"),
         ("walk.mp4", ["--out=walk.mp4"], "name another file that ends in .mp4"),
         ("walk.mp4", ["--out=w.webm"], "name another file that ends in .mp4"),
@@ -152,29 +161,22 @@ def test_refilm_reports_a_film_that_differs_from_its_walk() -> None:
         ("text.mp4", [], "text.mp4 is no film, or a damaged one"),
         ("one.png", [], "one.png ends in no film's name"),
         ("none.webm", [], "none.webm is missing: name a film"),
-    ],
-)
-def test_refilm_refuses_other_files_with_a_message(film: str, words: list[str], sentence: str) -> None:
+    ):
+        assert sentence in refused("refilm", film, *words)
+
+
+def film_facts(frames: int) -> FilmFacts:
+    """The facts of a film that walks from one seed to another, with the model of a new picture `one.png`."""
     painted(Path("one.png"))
-    course = Walk(
-        stations=(Station(seed=3, index=0), Station(seed=14, index=0)),
-        frame=0, frames=4, loop=False, easing="smooth",
-    )  # fmt: skip
     made = read_provenance(Path("one.png")).model_copy(update={"pixels": None})
-    first = made.model_copy(update={"latent": made.latent.model_copy(update={"walk": course})})
-    nobody = first.model.model_copy(update={"sha256": "0" * 64, "md5": "0" * 32})
-    facts = FilmFacts(first=first, walkers=(1, 1), fps=4)
-    comments = {
-        "walk": facts.model_dump_json(),
-        "other": facts.model_copy(update={"first": first.model_copy(update={"model": nobody})}).model_dump_json(),
-        "huge": facts.model_copy(update={"walkers": (200, 200)}).model_dump_json(),
-        "still": facts.model_copy(update={"first": made}).model_dump_json(),
-        "foreign": "made by hand",
-    }
-    for name, comment in comments.items():
-        write_film(Path(f"{name}.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, comment)
-    Path("text.mp4").write_text("no film")
-    assert sentence in refused("refilm", film, *words)
+    stations = (Station(seed=3, index=0), Station(seed=14, index=0))
+    walk = Walk(stations=stations, frame=0, frames=frames, loop=False, easing="smooth")
+    latent = made.latent.model_copy(update={"walk": walk})
+    return FilmFacts(first=made.model_copy(update={"latent": latent}), walkers=(1, 1), fps=4)
+
+
+def write_black_film(name: str, comment: str) -> None:
+    write_film(Path(f"{name}.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, comment)
 
 
 def test_a_stopped_walk_leaves_no_partial_film(studio: Path) -> None:
