@@ -111,7 +111,7 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
     from tests.models import save_small_generator
 
     for name in ("later", "trained"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir()
     for seed in (0, 5, 6):
         save_small_generator(folder / f"trained/{seed}.safetensors", seed)
     generator, _ = load_generator(folder / "trained/0.safetensors")
