@@ -196,7 +196,7 @@ def film_facts(frames: int) -> FilmFacts:
     made = read_provenance(Path("one.png")).model_copy(update={"pixels": None})
     stations = (Station(seed=3, index=0), Station(seed=14, index=0))
     walk = Walk(stations=stations, frame=0, frames=frames, loop=False, easing="smooth")
-    latent = made.latent.model_copy(update={"walk": walk})
+    latent = made.latent.model_copy(update={"seed": 3, "index": 0, "walk": walk})
     return FilmFacts(first=made.model_copy(update={"latent": latent}), walkers=(1, 1), fps=4)
 
 

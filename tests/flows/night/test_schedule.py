@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from tests.flows.prefect_api import Api
+from tests.flows.prefect_api import Api, use_server
 from tests.flows.toys import Tree
 
 
@@ -14,11 +14,7 @@ from tests.flows.toys import Tree
 def inside(served: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
     """The studio as the current directory, whose Prefect server this process uses."""
     monkeypatch.chdir(served.root)
-    for name in ("HOME", "PREFECT_API_URL"):
-        monkeypatch.setenv(name, served.environment[name])
-    from prefect.context import refresh_global_settings_context
-
-    refresh_global_settings_context()
+    use_server(monkeypatch, served.environment["PREFECT_API_URL"])
     return served
 
 
