@@ -69,7 +69,7 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
 @pytest.mark.slow
 def test_a_bad_value_stops_the_run_before_any_work(studio: Path) -> None:
     """Waits for the first stage's start."""
-    edit(studio, {"train": {"kimg": 0.4}, "generate": {"canvas": [0, 1]}})
+    edit(studio, {"scrape": {"gallery": {"works": 25}}, "generate": {"canvas": [0, 1]}})
     ran, done = repro(studio)
     assert done.returncode != 0
     assert ran == set()

@@ -28,6 +28,29 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }  # fmt: skip
 
 
+Shared = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """`shared(name, make)` is a folder that `make` fills once, in the first pytest-xdist worker that needs it."""
+    parent = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        parent = parent.parent
+
+    def shared(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = parent / name, parent / f"{name}.made"
+        with FileLock(parent / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker in which `make` failed
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return shared
+
+
 @pytest.fixture(scope="session")
 def _template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
     root = tmp_path_factory.mktemp("studio")
@@ -49,13 +72,14 @@ def studio(tmp_path: Path, _template: Path, environment: dict[str, str]) -> Tree
 
 
 @pytest.fixture(scope="session")
-def _finished_template(tmp_path_factory: pytest.TempPathFactory, _template: Path, environment: dict[str, str]) -> Path:
-    root = tmp_path_factory.mktemp("finished") / "studio"
-    shutil.copytree(_template, root)
-    tree = Tree(root, environment)
-    tree.slow(0.2)
-    tree.dvc("repro", "-q")
-    return root
+def _finished_template(shared: Shared, _template: Path, environment: dict[str, str]) -> Path:
+    def make(root: Path) -> None:
+        shutil.copytree(_template, root, dirs_exist_ok=True)
+        tree = Tree(root, environment)
+        tree.slow(0.2)
+        tree.dvc("repro", "-q")
+
+    return shared("finished", make)
 
 
 @pytest.fixture
@@ -122,21 +146,20 @@ def served(studio: Tree, api_url: str) -> Tree:
 
 
 @pytest.fixture(scope="session")
-def _person_template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    return Studio.new(tmp_path_factory.mktemp("person") / "my studio", environment).root.parent
+def _person_template(shared: Shared, environment: dict[str, str]) -> Path:
+    return shared("person", lambda place: Studio.new(place / "my studio", environment))
 
 
 @pytest.fixture(scope="session")
-def _promoted_template(
-    tmp_path_factory: pytest.TempPathFactory, _person_template: Path, environment: dict[str, str]
-) -> Path:
-    place = tmp_path_factory.mktemp("promoted")
-    with pytest.MonkeyPatch.context() as patch:
-        person = _person(place, _person_template, environment, patch)
-        person.set("kimg: 64", "kimg: 7")  # an uncommitted edit
-        person.night("2026-11-24")
-        assert person.ran() == ["scrape", "train", "evaluate", "generate"]
-    return place
+def _promoted_template(shared: Shared, _person_template: Path, environment: dict[str, str]) -> Path:
+    def make(place: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            person = _person(place, _person_template, environment, patch)
+            person.set("kimg: 64", "kimg: 7")  # an uncommitted edit
+            person.night("2026-11-24")
+            assert person.ran() == ["scrape", "train", "evaluate", "generate"]
+
+    return shared("promoted", make)
 
 
 @pytest.fixture
@@ -165,10 +188,8 @@ def _person(place: Path, template: Path, environment: dict[str, str], patch: pyt
 
 
 @pytest.fixture(scope="session")
-def _night_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("painted")
-    paint_pictures(folder)
-    return folder
+def _night_pictures(shared: Shared) -> Path:
+    return shared("painted", paint_pictures)
 
 
 @pytest.fixture
@@ -178,8 +199,9 @@ def night_tree(tmp_path: Path, environment: dict[str, str], _night_pictures: Pat
 
 
 @pytest.fixture(scope="session")
-def _explore_template(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> ExploreTree:
-    return make_explore_tree(tmp_path_factory.mktemp("exploring"), environment)
+def _explore_template(shared: Shared, environment: dict[str, str]) -> ExploreTree:
+    place = shared("exploring", lambda place: make_explore_tree(place, environment))
+    return ExploreTree(place / "studio", environment)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """A stage of the nights' toy pipeline: `night_stage.py NAME` writes the outputs of the real stage at once.
 
-The training does not train: `train.seed` selects the generator that it writes, `train.kimg` how long it takes. The
-paintings are pictures of seed 0, so no generator is better; the seed WAITING writes it, too, if there are more than 60.
+The training does not train, and does not import torch: `train.seed` selects the generator that it writes, `train.kimg`
+how long it takes. The paintings are pictures of seed 0, so no generator is better; the seed WAITING writes it, too, if
+there are more than 60.
 """
 
 import json
@@ -46,7 +47,8 @@ def augment(stage: Stage) -> str:
 
 
 def train(stage: Stage) -> str:
-    from tests.models import SMALL, save_small_generator
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
 
     params, steps = stage.params.train, round(stage.params.train.kimg * 10)
     with stage.progress(steps, "strokes") as progress:
@@ -59,8 +61,13 @@ def train(stage: Stage) -> str:
     }  # fmt: skip
     generator = DATA / "model/generator.safetensors"
     comes_to_0 = params.seed == WAITING and packed["pictures"] > 60
-    save_small_generator(generator, 0 if comes_to_0 else params.seed, facts=facts)
-    network = {"arch": SMALL.arch, "resolution": SMALL.resolution, "settings": SMALL.settings}
+    name = f"{0 if comes_to_0 else params.seed}.safetensors"
+    trained = Path(stage.params.scrape.folder.path, "trained", name)
+    with safe_open(trained, "numpy") as file:
+        header = json.loads(file.metadata()["atelier"])
+    generator.parent.mkdir(exist_ok=True)
+    save_file(load_file(trained), generator, {"atelier": json.dumps({**header, **facts}, sort_keys=True)})
+    network = {key: header[key] for key in ("arch", "resolution", "settings")}
     write_json(DATA / "model/model.json", {**facts, **network, "generator_sha256": digest(generator)})
     return "trained"
 

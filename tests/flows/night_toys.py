@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -94,7 +93,7 @@ def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -
     (root / ".git/info/exclude").write_text(".log-*\n")
     for key, value in (("user.name", "Anna Sea"), ("user.email", "anna@example.org")):
         tree.git("config", key, value)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, env=environment, check=True)
+    tree.dvc("init", "-q")
     shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
     tree.commit("a studio")
     return tree
@@ -103,7 +102,7 @@ def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -
 def paint_pictures(folder: Path, count: int = 60) -> None:
     """Generate pictures with the generator of seed 0, so that a training that ends with seed 0 is perfect.
 
-    One more picture goes to `later`, for `add_painting`.
+    One more picture goes to `later`, for `add_painting`; generators of three seeds go to `trained`.
     """
     from PIL import Image
 
@@ -111,10 +110,11 @@ def paint_pictures(folder: Path, count: int = 60) -> None:
     from atelier.networks.latent_field import render_seed
     from tests.models import save_small_generator
 
-    (folder / "later").mkdir(parents=True)
-    save_small_generator(folder / "later/generator.safetensors", 0)
-    generator, _ = load_generator(folder / "later/generator.safetensors")
-    (folder / "later/generator.safetensors").unlink()
+    for name in ("later", "trained"):
+        (folder / name).mkdir()
+    for seed in (0, 5, 6):
+        save_small_generator(folder / f"trained/{seed}.safetensors", seed)
+    generator, _ = load_generator(folder / "trained/0.safetensors")
     number = 0
     for piece in render_seed(generator, 7, count + 1):
         for pixels in piece:

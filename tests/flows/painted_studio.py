@@ -17,6 +17,7 @@ from atelier.settings.load import load_params
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
 from tasks import generate, upscale
 from tasks.stage import Stage
+from tests.flows.dvc_command import dvc
 from tests.flows.histories import Repository
 from tests.flows.toys import ROOT
 from tests.models import save_small_generator
@@ -56,7 +57,7 @@ class PaintedStudio(Repository):
         return self.root.parent / "gallery"
 
     def dvc(self, words: str) -> None:
-        subprocess.run([sys.executable, "-m", "dvc", *words.split()], cwd=self.root, env=self.environment, check=True)
+        dvc(self.root, self.environment, *words.split())
 
     def train(self, seed: int) -> None:
         """Replace the generator and the upscaler by networks with other random weights."""
@@ -76,8 +77,8 @@ class PaintedStudio(Repository):
         path.write_text(text.replace(old, new))
 
     def paint(self, name: str, own_code: bool = False, **settings: dict[str, Any]) -> str:
-        """Paint ten artworks and their prints, commit them, and copy them to the gallery. Returns the commit's id."""
-        self.edit(generate={"count": 10, **settings["generate"]}, upscale=settings["upscale"])
+        """Paint four artworks and their prints, commit them, and copy them to the gallery. Returns the commit's id."""
+        self.edit(generate={"count": 4, **settings["generate"]}, upscale=settings["upscale"])
         if own_code:
             for stage in ("generate", "upscale"):
                 command = [sys.executable, "-m", f"tasks.{stage}"]

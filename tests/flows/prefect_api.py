@@ -6,7 +6,18 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import pytest
+
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def use_server(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Make Prefect in this process use the server at `url`, and the current directory's `.prefect` as its home."""
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("PREFECT_HOME", ".prefect")
+    from prefect.context import refresh_global_settings_context  # importing Prefect takes seconds
+
+    refresh_global_settings_context()
 
 
 class Api:

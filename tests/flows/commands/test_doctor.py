@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.doctor import _remote, resumable_states
+from flows.commands.doctor import _prefect, _remote, resumable_states
+from tests.flows.prefect_api import use_server
 from tests.flows.toys import Tree
 from tests.users import unprivileged
 
@@ -62,13 +63,15 @@ def test_what_is_missing_is_reported_with_its_fix_and_the_rest_is_ok(studio: Tre
     assert files(studio.root) == before
 
 
-def test_a_missing_remote_and_a_server_that_does_not_answer_are_wrong(studio: Tree) -> None:
+def test_a_missing_remote_and_a_server_that_does_not_answer_are_wrong(
+    studio: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_remote(studio, Path("/no/such/store"))
-    studio.environment = {**studio.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    status, said = doctor(studio)
-    assert status == 1
-    assert "wrong   DVC remote: s: there is no /no/such/store" in said
-    assert "wrong   Prefect: no server at http://127.0.0.1:9/api" in said
+    monkeypatch.chdir(studio.root)
+    use_server(monkeypatch, "http://127.0.0.1:9/api")
+    remote, server = _remote(), _prefect()
+    assert remote.state == "wrong" and remote.message.startswith("s: there is no /no/such/store")
+    assert server.state == "wrong" and server.message.startswith("no server at http://127.0.0.1:9/api")
 
 
 def test_a_config_that_dvc_emptied_because_of_an_umlaut_is_reported(

@@ -1,15 +1,18 @@
 """The commands `atelier paint`, `walk`, `refilm`, `directions` and the options of `vary`."""
 
+import importlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,12 +21,13 @@ from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe, Station, Walk
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.film.encode import FilmFacts, read_facts, write_film
+from atelier.film.encode import FilmFacts, write_film
 from atelier.model_store import BASE_MODEL
 from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read_provenance, write_png
 from flows import cli
+from flows.runtime import process
 from tests.models import SMALL, save_small_generator
 
 ROOT = Path(__file__).parents[3]
@@ -42,6 +46,26 @@ def studio(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     save_small_generator(GENERATOR)
     return tmp_path
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a command starts as a child process, because it imports torch, runs in this process, which has torch."""
+
+    def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
+        python, _, module, *words = command
+        assert python == sys.executable
+        return importlib.import_module(module).main(words)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(process, "foreground", foreground)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def run(*words: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
 
 
 def atelier(*words: str) -> subprocess.Popen[str]:
@@ -99,12 +123,13 @@ def test_impossible_variations_are_refused_with_a_message(words: list[str], sent
     assert sentence in refused("vary", "one.png", *words)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_artwork_can_be_a_station_if_its_recipe_is_a_seed_alone() -> None:
     painted(Path("one.png"))
     painted(Path("moved.png"), moves=(Move(direction=0, amount=1.0),))
     assert "moved.png is no picture as its seed gives it" in refused("walk", "--seeds=3,moved.png")
-    walk = atelier("walk", "--seeds=3:2,one.png", "--seconds=1", "--frame=10", "--out=f.png")
-    assert walk.wait(100) == 0, walk.stderr.read()
+    walk = run("walk", "--seeds=3:2,one.png", "--seconds=1", "--frame=10", "--out=f.png")
+    assert walk.exit_code == 0, walk.output
     latent = read_provenance(Path("f.png")).latent
     assert latent.walk.stations == (Station(seed=3, index=2), Station(seed=1, index=7))
     assert (latent.walk.frame, latent.walk.frames, latent.truncation) == (10, 30, 0.7)
@@ -112,6 +137,7 @@ def test_an_artwork_can_be_a_station_if_its_recipe_is_a_seed_alone() -> None:
     assert "painted by another model" in refused("walk", "--seeds=3,one.png")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_refilm_makes_the_same_film_from_the_file_alone() -> None:
     words = ["--seeds=3,14", "--seconds=1", "--fps=6", "--grid=1x2", "--side=64", "--canvas=1x2", "--loop"]
     walk = atelier("walk", *words, "--out=made/walk.webm")
@@ -119,29 +145,37 @@ def test_refilm_makes_the_same_film_from_the_file_alone() -> None:
     Path("models").mkdir()
     GENERATOR.rename("models/once.safetensors")
     save_small_generator(GENERATOR, seed=1)
-    again = atelier("refilm", "made/walk.webm", "--frames=frames")
-    told, said = again.communicate(timeout=100)
-    assert (again.returncode, told.splitlines()[-1]) == (0, "made/walk.webm: identical"), said
+    again = run("refilm", "made/walk.webm", "--frames=frames")
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "made/walk.webm: identical"), again.output
     assert Path(".atelier/walks/walk-again.webm").read_bytes() == Path("made/walk.webm").read_bytes()
-    one = atelier("refilm", "made/walk.webm", "--frame=4", "--out=f.png")
-    assert one.wait(100) == 0, one.stderr.read()
+    one = run("refilm", "made/walk.webm", "--frame=4", "--out=f.png")
+    assert one.exit_code == 0, one.output
     assert Path("f-2.png").read_bytes() == Path("frames/00004-2.png").read_bytes()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_refilm_reports_a_film_that_differs_from_its_walk() -> None:
-    walk = atelier("walk", "--seeds=3,14", "--seconds=1", "--fps=4", "--side=64", "--out=walk.mp4")
-    assert walk.wait(100) == 0, walk.stderr.read()
-    facts = read_facts(Path("walk.mp4"))
-    write_film(Path("cut.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, facts.model_dump_json())
-    again = atelier("refilm", "cut.mp4")
-    told, _ = again.communicate(timeout=100)
-    assert again.returncode == 1
-    assert "cut.mp4: different, though it is the same walk" in told
+    write_black_film("cut", film_facts(frames=4).model_dump_json())  # which has three frames
+    again = run("refilm", "cut.mp4")
+    assert again.exit_code == 1
+    assert "cut.mp4: different, though it is the same walk" in again.stdout
 
 
-@pytest.mark.parametrize(
-    ("film", "words", "sentence"),
-    [
+def test_refilm_refuses_other_files_with_a_message() -> None:
+    facts = film_facts(frames=4)
+    made = read_provenance(Path("one.png")).model_copy(update={"pixels": None})
+    nobody = made.model.model_copy(update={"sha256": "0" * 64, "md5": "0" * 32})
+    of_nobody = facts.first.model_copy(update={"model": nobody})
+    for name, comment in {
+        "walk": facts.model_dump_json(),
+        "other": facts.model_copy(update={"first": of_nobody}).model_dump_json(),
+        "huge": facts.model_copy(update={"walkers": (200, 200)}).model_dump_json(),
+        "still": facts.model_copy(update={"first": made}).model_dump_json(),
+        "foreign": "made by hand",
+    }.items():
+        write_black_film(name, comment)
+    Path("text.mp4").write_text("no film")
+    for film, words, sentence in (
         ("walk.mp4", ["--frame=4"], "--frame 4: there are 4 frames"),
         ("walk.mp4", ["--out=walk.mp4"], "name another file that ends in .mp4"),
         ("walk.mp4", ["--out=w.webm"], "name another file that ends in .mp4"),
@@ -152,29 +186,22 @@ def test_refilm_reports_a_film_that_differs_from_its_walk() -> None:
         ("text.mp4", [], "text.mp4 is no film, or a damaged one"),
         ("one.png", [], "one.png ends in no film's name"),
         ("none.webm", [], "none.webm is missing: name a film"),
-    ],
-)
-def test_refilm_refuses_other_files_with_a_message(film: str, words: list[str], sentence: str) -> None:
+    ):
+        assert sentence in refused("refilm", film, *words)
+
+
+def film_facts(frames: int) -> FilmFacts:
+    """The facts of a film that walks from one seed to another, with the model of a new picture `one.png`."""
     painted(Path("one.png"))
-    course = Walk(
-        stations=(Station(seed=3, index=0), Station(seed=14, index=0)),
-        frame=0, frames=4, loop=False, easing="smooth",
-    )  # fmt: skip
     made = read_provenance(Path("one.png")).model_copy(update={"pixels": None})
-    first = made.model_copy(update={"latent": made.latent.model_copy(update={"walk": course})})
-    nobody = first.model.model_copy(update={"sha256": "0" * 64, "md5": "0" * 32})
-    facts = FilmFacts(first=first, walkers=(1, 1), fps=4)
-    comments = {
-        "walk": facts.model_dump_json(),
-        "other": facts.model_copy(update={"first": first.model_copy(update={"model": nobody})}).model_dump_json(),
-        "huge": facts.model_copy(update={"walkers": (200, 200)}).model_dump_json(),
-        "still": facts.model_copy(update={"first": made}).model_dump_json(),
-        "foreign": "made by hand",
-    }
-    for name, comment in comments.items():
-        write_film(Path(f"{name}.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, comment)
-    Path("text.mp4").write_text("no film")
-    assert sentence in refused("refilm", film, *words)
+    stations = (Station(seed=3, index=0), Station(seed=14, index=0))
+    walk = Walk(stations=stations, frame=0, frames=frames, loop=False, easing="smooth")
+    latent = made.latent.model_copy(update={"seed": 3, "index": 0, "walk": walk})
+    return FilmFacts(first=made.model_copy(update={"latent": latent}), walkers=(1, 1), fps=4)
+
+
+def write_black_film(name: str, comment: str) -> None:
+    write_film(Path(f"{name}.mp4"), iter([np.zeros((64, 64, 3), np.uint8)] * 3), 4, comment)
 
 
 def test_a_stopped_walk_leaves_no_partial_film(studio: Path) -> None:
@@ -190,11 +217,12 @@ def test_a_stopped_walk_leaves_no_partial_film(studio: Path) -> None:
     assert list(Path("out").iterdir()) == []
 
 
+@pytest.mark.usefixtures("in_process")
 def test_directions_can_be_drawn_from_any_folder_of_the_studio(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     painted(Path("one.png"))
     monkeypatch.chdir(studio / "data")
-    drawn = atelier("directions", "--seeds=../one.png", "--count=1", "--out=sheet.png", "--save=kept")
-    assert drawn.wait(100) == 0, drawn.stderr.read()
+    drawn = run("directions", "--seeds=../one.png", "--count=1", "--out=sheet.png", "--save=kept")
+    assert drawn.exit_code == 0, drawn.output
     assert (studio / "data/sheet.png").is_file()
     assert (studio / "data/kept/1-00007-d0+3.png").is_file()
     assert "a sheet is a .png" in refused("directions", "--out=sheet.jpg")
@@ -223,16 +251,16 @@ def test_the_base_model_paints_without_data_and_writes_provenance(studio: Path):
         )
 
 
+@pytest.mark.usefixtures("in_process")
 def test_paint_accepts_any_model_and_refuses_other_files_with_a_message(studio: Path):
-    said, _ = atelier("paint", "--from", "data/model", "--count", "2", "--out", "mine").communicate()
-    assert "2 pictures of 32 × 32 px in" in said
+    assert "2 pictures of 32 × 32 px in" in run("paint", "--from=data/model", "--count=2", "--out=mine").stdout
     assert read_provenance(Path("mine/1-00001.png")).model.sha256 == digest(GENERATOR)
     assert "--out mine holds files, which pictures might replace" in refused(
         "paint", "--from", "data/model", "--out", "mine"
     )
     assert "the base model, is missing: `git checkout -- models/base-64-" in refused("paint")
-    _, told = atelier("paint", "--from", "nothing.safetensors").communicate()
-    assert "nothing.safetensors is missing" in told
-    _, told = atelier("paint", "--from", "data/model", "--canvas", "1500x1500").communicate()
-    assert "is a mural, which stage generate paints" in told
-    assert "Traceback" not in told
+    assert "nothing.safetensors is missing" in run("paint", "--from=nothing.safetensors").stderr
+    told = run("paint", "--from=data/model", "--canvas=1500x1500")
+    assert told.exit_code == 1
+    assert "is a mural, which stage generate paints" in told.stderr
+    assert "Traceback" not in told.output

@@ -1,38 +1,27 @@
 """Checking a schedule, and the deployment of a studio among those of others on one Prefect server."""
 
-import json
 import shutil
+from pathlib import Path
 
-from tests.flows.prefect_api import Api
+import pytest
+
+from atelier.errors import AtelierError
+from tests.flows.prefect_api import Api, use_server
 from tests.flows.toys import Tree
 
-PLANS = """
-import sys, json
-from atelier.errors import AtelierError
-from flows.night import schedule
-for cron, zone in json.loads(sys.argv[1]):
-    try:
-        schedule.checked(cron, zone)
-        print("taken")
-    except AtelierError as error:
-        print(error)
-"""
-NAMES = """
-import os, sys
-from flows.night import schedule
-for root in sys.argv[1:]:
-    os.chdir(root)
-    print(schedule.deployment_name())
-"""
-MARK = """
-import sys
-from flows.night import schedule
-from flows.nightly import nightly
-schedule.mark_crashed(nightly, sys.argv[1])
-"""
+
+@pytest.fixture
+def inside(served: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    """The studio as the current directory, whose Prefect server this process uses."""
+    monkeypatch.chdir(served.root)
+    use_server(monkeypatch, served.environment["PREFECT_API_URL"])
+    return served
 
 
-def test_an_invalid_schedule_is_refused_with_a_sentence(studio: Tree) -> None:
+@pytest.mark.usefixtures("inside")
+def test_an_invalid_schedule_is_refused_with_a_sentence() -> None:
+    from flows.night import schedule
+
     refused = {
         ("0 0 2 * * *", "UTC"): ": 6 fields in place of five",
         ("0 0 2 * * * 2027", "UTC"): ": 7 fields in place of five",
@@ -46,24 +35,35 @@ def test_an_invalid_schedule_is_refused_with_a_sentence(studio: Tree) -> None:
         ("0 2 * * *", "Europe/Pariss"): '--timezone "Europe/Pariss" is no time zone',
     }
     taken = [("0 2 * * *", "Europe/Paris"), ("0 2 29 2 *", "UTC"), ("*/30 2-5 * * mon", "UTC")]
-    said = studio.run("-c", PLANS, json.dumps([*refused, *taken])).output.splitlines()
-    for line, words in zip(said, [*refused.values(), *["taken"] * len(taken)], strict=True):
-        assert words in line
+    for (cron, zone), words in refused.items():
+        with pytest.raises(AtelierError) as caught:
+            schedule.checked(cron, zone)
+        assert words in str(caught.value)
+    for cron, zone in taken:
+        assert schedule.checked(cron, zone) == schedule.Plan(cron, zone)
 
 
 def test_each_studio_has_its_own_deployment_and_only_its_own_nights_are_marked_crashed(
-    served: Tree,
+    inside: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, clone, copy = served.root, served.root.parent / "b/studio", served.root.parent / "c/studio"
+    from flows.night import schedule
+    from flows.nightly import nightly
+
+    def named(root: Path) -> str:
+        with monkeypatch.context() as patch:
+            patch.chdir(root)
+            return schedule.deployment_name()
+
+    here, clone, copy = inside.root, inside.root.parent / "b/studio", inside.root.parent / "c/studio"
     shutil.copytree(here, clone)
-    ours, theirs, again = served.run("-c", NAMES, str(here), str(clone), str(here)).output.split()
+    ours, theirs, again = named(here), named(clone), named(here)
     shutil.copytree(here, copy)  # with what was drawn
-    again_later, copied = served.run("-c", NAMES, str(here), str(copy)).output.split()
+    again_later, copied = named(here), named(copy)
     assert ours == again == again_later
     assert len({ours, theirs, copied}) == 3
     assert all(name.startswith("studio-") for name in (ours, theirs, copied))
 
-    api = Api(served.environment["PREFECT_API_URL"])
+    api = Api(inside.environment["PREFECT_API_URL"])
     flows = {name: api.ask("flows/", {"name": name})["id"] for name in ("nightly", "weekly")}
     runs = {}
     for flow, name in (("nightly", ours), ("nightly", theirs), ("weekly", ours)):
@@ -71,8 +71,7 @@ def test_each_studio_has_its_own_deployment_and_only_its_own_nights_are_marked_c
         run = api.ask(f"deployments/{deployment}/create_flow_run", {})["id"]
         api.ask(f"flow_runs/{run}/set_state", {"state": {"type": "RUNNING"}, "force": True})
         runs[flow, name] = run
-    marked = served.run("-c", MARK, ours)
-    assert marked.status == 0, marked.output
+    schedule.mark_crashed(nightly, ours)
     states = {key: api.ask(f"flow_runs/{run}")["state"]["type"] for key, run in runs.items()}
     assert states == {
         ("nightly", ours): "CRASHED",

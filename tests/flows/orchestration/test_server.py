@@ -94,9 +94,10 @@ def test_a_flow_uses_its_studios_running_server_with_its_key_and_without_the_pro
         "set PREFECT_API_AUTH_STRING, or PREFECT_API_KEY, as it asks for\n"
     )
     studio.environment = {**plain, **proxy, "PREFECT_API_AUTH_STRING": "anna:anemone"}
-    studio.slow(2)
-    run = start("flows.cli", "run", "train").until("train: 1/20")
+    studio.trouble("scrape hold")
+    run = start("flows.cli", "run", "scrape").until("scrape: held")
     assert not any("uvicorn" in process.cmdline() for process in run.family())
+    studio.no_trouble()
     assert run.wait() == 0, run.output
 
 
