@@ -1,6 +1,9 @@
 """A small packed set for tests that train or judge."""
 
+import functools
 import io
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,14 @@ def noise(resolution: int, train: int) -> PackedDataset:
 
 def pack_blots(count: int = 60, resolution: int = 32) -> None:
     """Write a packed set of coloured blots to data/dataset of the current directory."""
+    shutil.rmtree("data/dataset", ignore_errors=True)
+    shutil.copytree(Path(_packed_blots(count, resolution).name) / "dataset", "data/dataset")
+
+
+@functools.cache
+def _packed_blots(count: int, resolution: int) -> "tempfile.TemporaryDirectory[str]":
+    """A folder with the set, packed once in a process."""
+    folder = tempfile.TemporaryDirectory()
     items = []
     for n in range(count):
         pixels = np.random.default_rng(n).integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -31,7 +42,7 @@ def pack_blots(count: int = 60, resolution: int = 32) -> None:
     write_dataset(
         [Picture(item.id, 64, 64, f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}") for n, item in enumerate(items)],
         items,
-        Path("data/dataset"),
+        Path(folder.name) / "dataset",
         resolution=resolution,
         crop="center",
         mirror=True,
@@ -40,3 +51,4 @@ def pack_blots(count: int = 60, resolution: int = 32) -> None:
         look_alikes={},
         advance=lambda: None,
     )
+    return folder

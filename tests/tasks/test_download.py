@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +24,8 @@ from atelier.download.fetch import arrival_key
 from atelier.download.sources import SiteSpec
 from atelier.gallery.server import serve, virtual_url
 from atelier.images.verify import ImageLimits
+from tasks.download import run
+from tasks.stage import main
 from tests.downloads import offers, work
 from tests.lookalike import Offer, Site, lookalike
 from tests.stages import started
@@ -62,7 +64,28 @@ def spec() -> SiteSpec:
     return SiteSpec("http://127.0.0.1:9", "", None, 0, 1.0, 1)
 
 
-def run_stage() -> tuple[int, str, str]:
+RunStage = Callable[[], tuple[int, str, str]]
+
+
+@pytest.fixture
+def run_stage(capsys: pytest.CaptureFixture[str]) -> Iterator[RunStage]:
+    """Runs the stage in this process: its exit code, stdout and stderr."""
+
+    def run_stage() -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = 0
+        try:
+            main("download", run)
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
+
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run_stage
+    signal.signal(signal.SIGTERM, handler)
+
+
+def run_process() -> tuple[int, str, str]:
     with started("download") as process:
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
@@ -93,7 +116,7 @@ def wait_until(process: subprocess.Popen[str], true: object) -> None:
         time.sleep(0.005)
 
 
-def test_a_download_killed_at_five_moments_resumes_without_repeated_requests() -> None:
+def test_a_download_killed_at_five_moments_resumes_without_repeated_requests(run_stage: RunStage) -> None:
     good = offers(160)
     bad = [Offer(id=f"{500 + n:024x}", behaviour="404") for n in range(10)]
     chance = random.Random(3)
@@ -134,7 +157,7 @@ def test_a_download_killed_at_five_moments_resumes_without_repeated_requests() -
         assert outs() == resumed  # the uninterrupted run's bytes
 
 
-def test_a_killed_stage_with_dask_leaves_no_process_and_goes_on_from_its_shards() -> None:
+def test_a_killed_stage_with_dask_leaves_no_process_and_goes_on_from_its_shards(run_stage: RunStage) -> None:
     good = offers(5 * WORKS_PER_SHARD)
     with lookalike({"genre/marina": good}) as site:
         works = [work(offer.id, site.url_of(offer)) for offer in good]
@@ -150,7 +173,7 @@ def test_a_killed_stage_with_dask_leaves_no_process_and_goes_on_from_its_shards(
         assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
         before = stored(works)
         site.requests.clear()
-        code, _, err = run_stage()
+        code, _, err = run_process()
         assert (code, err) == (0, "")
         assert pictures_asked(site) == {site.path_of(offer) for offer in good} - before
         resumed = outs()
@@ -162,7 +185,7 @@ def test_a_killed_stage_with_dask_leaves_no_process_and_goes_on_from_its_shards(
         assert outs() == resumed  # the other engine's bytes
 
 
-def test_a_remote_cluster_with_the_gallery_is_an_error() -> None:
+def test_a_remote_cluster_with_the_gallery_is_an_error(run_stage: RunStage) -> None:
     write_params("gallery", engine="dask", dask_address="tcp://10.0.0.5:8786")
     write_works([work("a", "gallery:/images/a.jpg")])
     code, _, err = run_stage()
@@ -206,7 +229,7 @@ def test_a_stopped_download_ends_within_seconds(engine: str, number: int, code: 
             assert "Traceback" not in err
 
 
-def test_missing_pictures_are_counted_with_examples() -> None:
+def test_missing_pictures_are_counted_with_examples(run_stage: RunStage) -> None:
     bad = ["404", "404", "404", "html-200", "truncated-jpeg", "placeholder"]
     works = [
         *offers(3),
@@ -225,7 +248,7 @@ def test_missing_pictures_are_counted_with_examples() -> None:
     assert len(read_downloads(Path("data/downloads.parquet"))) == 9
 
 
-def test_no_picture_at_all_is_an_error_with_the_reasons() -> None:
+def test_no_picture_at_all_is_an_error_with_the_reasons(run_stage: RunStage) -> None:
     with lookalike({"genre/marina": [Offer(id="a", behaviour="404")]}) as site:
         write_params("wikiart", site.base_url)
         write_works([work("a", site.url_of(Offer(id="a")))])
@@ -244,7 +267,9 @@ def test_no_picture_at_all_is_an_error_with_the_reasons() -> None:
         ("403", 1, "none of the 2 catalogued works gave a picture"),
     ],
 )
-def test_a_failing_site_is_a_temporary_error_and_a_refusing_one_is_not(behaviour: str, status: int, said: str) -> None:
+def test_a_failing_site_is_a_temporary_error_and_a_refusing_one_is_not(
+    behaviour: str, status: int, said: str, run_stage: RunStage
+) -> None:
     with lookalike({"genre/marina": [Offer(id="a", behaviour=behaviour)]}) as site:
         write_params("wikiart", site.base_url, retries=0, workers=1)
         write_works([work(str(n), site.url_of(Offer(id="a", behaviour=behaviour))) for n in range(2)])
@@ -253,7 +278,7 @@ def test_a_failing_site_is_a_temporary_error_and_a_refusing_one_is_not(behaviour
     assert said in err
 
 
-def test_after_too_many_failures_there_is_no_data_set_and_the_next_run_requests_only_those() -> None:
+def test_after_too_many_failures_there_is_no_data_set_and_the_next_run_requests_only_those(run_stage: RunStage) -> None:
     offered = offers(60)
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -274,7 +299,7 @@ def test_after_too_many_failures_there_is_no_data_set_and_the_next_run_requests_
         assert pictures_asked(site) == {site.path_of(offer) for offer in offered[::3]}
 
 
-def test_works_that_fail_at_first_are_requested_once_more_at_the_end() -> None:
+def test_works_that_fail_at_first_are_requested_once_more_at_the_end(run_stage: RunStage) -> None:
     offered = offers(60)
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -289,7 +314,9 @@ def test_works_that_fail_at_first_are_requested_once_more_at_the_end() -> None:
 
 
 @pytest.mark.parametrize(("failing", "status"), [(2, 0), (3, os.EX_TEMPFAIL)])
-def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_fetch_it(failing: int, status: int) -> None:
+def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_fetch_it(
+    failing: int, status: int, run_stage: RunStage
+) -> None:
     offered = offers(200)
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -303,7 +330,7 @@ def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_fetch_it(fai
         assert "`dvc repro -f -s download` asks for them again" in out
 
 
-def test_any_number_of_refused_works_still_gives_a_data_set() -> None:
+def test_any_number_of_refused_works_still_gives_a_data_set(run_stage: RunStage) -> None:
     offered = [replace(offer, behaviour="403" if n % 3 else "good") for n, offer in enumerate(offers(180))]
     with lookalike({"genre/marina": offered}) as site:
         write_params("wikiart", site.base_url, retries=0)
@@ -313,7 +340,7 @@ def test_any_number_of_refused_works_still_gives_a_data_set() -> None:
     assert "60 pictures of 180 works, 120 without (see above); 120 of them failed this time" in out
 
 
-def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository() -> None:
+def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository(run_stage: RunStage) -> None:
     Path("mine/sea").mkdir(parents=True)
     for n in range(3):
         Image.linear_gradient("L").rotate(90 * n).save(f"mine/sea/{n}.png")
@@ -325,7 +352,7 @@ def test_a_folder_needs_no_network_and_its_path_is_relative_to_the_repository() 
     assert find_picture(Path("data/images"), "w1") == ("w1.png", Path("mine/sea/1.png").read_bytes())
 
 
-def test_the_built_in_gallery_is_painted_and_kept() -> None:
+def test_the_built_in_gallery_is_painted_and_kept(run_stage: RunStage) -> None:
     write_params("gallery")
     with serve(1, 8, 128) as base_url:
         listed = requests.get(f"{base_url}/en/paintings-by-genre/marina?json=2&page=1", timeout=30).json()

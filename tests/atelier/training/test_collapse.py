@@ -18,6 +18,7 @@ from atelier.training.state import Checkpoints
 from atelier.training.trainer import Stopped, Trainer
 from tests.collapsing import GOOD, MOMENTS, PLAN, Judged, judged
 from tests.datasets import noise
+from tests.judged_small import CHEAPER
 from tests.stages import ROOT
 
 pytestmark = pytest.mark.usefixtures("judged_small")
@@ -45,6 +46,18 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory) -> Trainer:
+    """An undisturbed training that rolls back once."""
+    trainer = judged(dataset, tmp_path_factory.mktemp("whole"))
+    with Progress("train", 1, "kimg") as bars, pytest.MonkeyPatch.context() as patch:
+        for cheaper in CHEAPER:  # as in each test
+            patch.setattr(*cheaper)
+        trainer.train(bars)
+        trainer.averaged_generator()
+    return trainer
 
 
 def test_the_error_of_a_collapse_names_the_place_and_the_remedies(dataset, progress, tmp_path):
@@ -75,20 +88,18 @@ def test_a_rollback_goes_on_from_the_best_snapshot_with_halved_rates(dataset, tm
     assert "back to 0.08 kimg with halved learning rates" in capsys.readouterr().out
 
 
-def test_a_training_stopped_by_a_collapse_resumes_under_rollback_to_the_same_bits(dataset, progress, tmp_path):
+def test_a_training_stopped_by_a_collapse_resumes_under_rollback_to_the_same_bits(dataset, whole, progress, tmp_path):
     with pytest.raises(AtelierError):
         judged(dataset, tmp_path / "one", replace(PLAN, on_collapse="stop")).train(progress)
     second = judged(dataset, tmp_path / "one")
     assert second.resume()
     second.train(progress)
-    undisturbed = judged(dataset, tmp_path / "other")
-    undisturbed.train(progress)
-    assert same(weights(second), weights(undisturbed))
-    assert second.final_curves() == undisturbed.final_curves()
+    assert same(weights(second), weights(whole))
+    assert second.final_curves() == whole.final_curves()
 
 
 @pytest.mark.parametrize("stop_at", [12, 25])  # before the rollback from step 20 to 10, and on the new course
-def test_a_training_that_was_stopped_rolls_back_to_the_same_bits(dataset, progress, tmp_path, stop_at):
+def test_a_training_that_was_stopped_rolls_back_to_the_same_bits(dataset, whole, progress, tmp_path, stop_at):
     first = judged(dataset, tmp_path / "halves")
     with pytest.raises(Stopped):
         first.train(progress, stop=lambda: first.step == stop_at and (stop_at == 12 or first.curves.rollbacks))
@@ -96,14 +107,12 @@ def test_a_training_that_was_stopped_rolls_back_to_the_same_bits(dataset, progre
     assert second.resume()
     assert second.step == stop_at
     second.train(progress)
-    whole = judged(dataset, tmp_path / "whole")
-    whole.train(progress)
     assert same(weights(second), weights(whole))
     assert second.final_curves() == whole.final_curves()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed trainings are forks of one process")
-def test_a_training_killed_at_any_moment_of_a_rollback_ends_with_the_same_bits(dataset, progress, tmp_path):
+def test_a_training_killed_at_any_moment_of_a_rollback_ends_with_the_same_bits(dataset, whole, progress, tmp_path):
     killed = subprocess.run(
         [sys.executable, "-m", "tests.collapsing", tmp_path],
         cwd=ROOT,
@@ -113,8 +122,6 @@ def test_a_training_killed_at_any_moment_of_a_rollback_ends_with_the_same_bits(d
     )
     ends = [line for line in killed.stdout.splitlines() if not line.startswith("train: ")]
     assert ends == [str(-signal.SIGKILL)] * len(MOMENTS)
-    whole = judged(dataset, tmp_path / "whole")
-    whole.train(progress)
     for moment, left in zip(MOMENTS, ([20, 15, 10], [20, 15, 10], [15, 10]), strict=True):
         assert Checkpoints(tmp_path / moment).steps() == left
         again = judged(dataset, tmp_path / moment)
