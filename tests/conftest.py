@@ -37,14 +37,15 @@ def wikiart_samples() -> Path:
 
 @pytest.fixture
 def judged_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small pictures are judged enlarged to 32 px instead of 128 px, which takes a sixteenth of the time.
+    """Previews of a training take a tenth of the time, see tests/judged_small.py.
 
-    For tests of trainings and stages in this process. tests/atelier/metrics/test_panel.py and the tests that start
-    stages as processes judge at 128 px.
+    For tests of trainings and stages in this process. tests/atelier/metrics/test_panel.py and tests/test_pipeline.py
+    judge at 128 px.
     """
-    from atelier.metrics import features
+    from tests.judged_small import CHEAPER
 
-    monkeypatch.setattr(features, "SMALLEST_SIDE_PX", 32)
+    for module, name, value in CHEAPER:
+        monkeypatch.setattr(module, name, value)
 
 
 LONGEST = (

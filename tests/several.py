@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
-from atelier.metrics import features
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.distributed import ProcessGroup
 from atelier.training.trainer import Stopped, Trainer
+from tests import judged_small
 from tests.datasets import noise
 
 CPU = torch.device("cpu")
@@ -99,7 +99,7 @@ def train_all(folder: Path, group: ProcessGroup) -> str:
     At last the second process runs out of memory, with networks that can repeat the step and with some that cannot.
     """
     torch.set_deterministic_debug_mode("error")
-    features.SMALLEST_SIDE_PX = 32  # as the fixture judged_small does in the test's own process
+    judged_small.apply()  # as the fixture does in the test's own process
     for name in PLANS:
         results = {
             "gradients": gradients(name, group),

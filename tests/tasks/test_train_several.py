@@ -15,13 +15,14 @@ from ruamel.yaml import YAML
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.settings.load import load_params
+from tasks import train
 from tasks.stage import Stage
-from tasks.train import run
+from tests import judged_small
 from tests.datasets import pack_blots
 from tests.stages import ROOT, started
 
 SETTINGS = {
-    "arch": "dcgan", "kimg": 0.4, "batch": 8, "snapshot_kimg": 0.1, "lr_decay": 0.5, "device": "cpu", "gpus": 2,
+    "arch": "dcgan", "kimg": 0.8, "batch": 8, "snapshot_kimg": 0.2, "lr_decay": 0.5, "device": "cpu", "gpus": 2,
     "dcgan": {"nz": 8, "ngf": 8, "ndf": 4},
 }  # fmt: skip
 
@@ -29,6 +30,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "train", judged_small.train)
     pack_blots(24)
     YAML().dump({"train": SETTINGS}, Path("params.yaml"))
 
@@ -67,7 +69,7 @@ def test_when_any_process_is_killed_all_end_and_the_next_run_ends_with_the_same_
     """Waits for four starts of two processes each."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*torchrun, "-m", "tasks.train"],
+        [*torchrun, "-m", "tests.judged_small"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
         capture_output=True,
@@ -79,7 +81,7 @@ def test_when_any_process_is_killed_all_end_and_the_next_run_ends_with_the_same_
         path.unlink()
 
     with started("train") as process:  # the one that dvc starts
-        wait_for_state(13)
+        wait_for_state(25)
         processes = trainers(process.pid)
         assert len(processes) == 2
         process.kill()
@@ -87,7 +89,7 @@ def test_when_any_process_is_killed_all_end_and_the_next_run_ends_with_the_same_
         _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive
     reached = last_state()
-    assert reached < 40
+    assert reached < 90
 
     def kill_the_second() -> None:
         wait_for_state(reached + 1)
@@ -96,12 +98,12 @@ def test_when_any_process_is_killed_all_end_and_the_next_run_ends_with_the_same_
     killer = threading.Thread(target=kill_the_second)
     killer.start()
     with pytest.raises(AtelierError, match=r"ended from outside \(SIGKILL\); run again"):
-        run(stage())
+        train.run(stage())
     killer.join()
     assert not trainers(os.getpid())
 
     capfd.readouterr()
-    run(stage())
+    train.run(stage())
     out, err = capfd.readouterr()
     assert "goes on from" in out
     assert "Traceback" not in err

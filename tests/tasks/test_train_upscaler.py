@@ -101,18 +101,21 @@ def test_paintings_too_small_for_the_patch_are_refused_by_name() -> None:
         run(stage(patch_px=46))
 
 
-@pytest.mark.slow  # waits for two processes' imports of torch and a killed training
-def test_killed_with_sigkill_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    lines = "".join(f"  {key}: {value}\n" for key, value in {**SMALL, "steps": 200}.items())
-    Path("params.yaml").write_text(f"train_upscaler:\n{lines}")
-    run_whole = start(tmp_path)
-    assert run_whole.wait(timeout=200) == 0
+@pytest.mark.slow  # waits for a process's import of torch
+def test_killed_with_sigkill_it_goes_on_to_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    long = {**SMALL, "steps": 200}
+    run(stage(**long))
     whole = UPSCALER.read_bytes()
     UPSCALER.unlink()
     (state,) = Path(".atelier/train_upscaler").glob("*/state.safetensors")
     state.unlink()
 
-    killed = start(tmp_path, save_interval_s=0.05)
+    Path("params.yaml").write_text("train_upscaler:\n" + "".join(f"  {key}: {value}\n" for key, value in long.items()))
+    script = (
+        "import atelier.upscaling.train as loop; from tasks.stage import main; from tasks.train_upscaler import run; "
+        "loop.SAVE_INTERVAL_S = 0.05; main('train_upscaler', run)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
     while not state.exists():
         assert killed.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
@@ -120,18 +123,7 @@ def test_killed_with_sigkill_it_goes_on_to_the_same_bytes(tmp_path: Path) -> Non
     killed.wait()
     assert not UPSCALER.exists()
 
-    resumed = start(tmp_path)
-    output, _ = resumed.communicate(timeout=200)
-    assert resumed.returncode == 0
-    assert "goes on from step" in output
+    capsys.readouterr()
+    run(stage(**long))
+    assert "goes on from step" in capsys.readouterr().out
     assert UPSCALER.read_bytes() == whole
-
-
-def start(directory: Path, save_interval_s: float = 5.0) -> subprocess.Popen[str]:
-    script = (
-        "import atelier.upscaling.train as loop; from tasks.stage import main; from tasks.train_upscaler import run; "
-        f"loop.SAVE_INTERVAL_S = {save_interval_s}; main('train_upscaler', run)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script]
-    return subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)

@@ -32,8 +32,8 @@ NORMED = ("dcgan", "sketch")
 def generators() -> dict[str, torch.nn.Module]:
     """Small networks with running statistics as after a training, so that their pictures have contrast."""
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-        patch.setitem(r3gan.PRESETS, "narrow", (32, 1))
-        patch.setitem(r3gan.PRESETS, "narrow and deep", (32, 2))
+        patch.setitem(r3gan.PRESETS, "narrow", (16, 1))
+        patch.setitem(r3gan.PRESETS, "narrow and deep", (16, 2))
         return {name: in_double_precision(_painter(config), CPU) for name, config in NETWORKS.items()}
 
 
@@ -251,7 +251,7 @@ def test_a_grown_canvas_shows_the_smaller_picture_in_its_middle(generator, layou
         for index in range(5, 8)
     }
     facts = {"layout": layout, "seamless": seamless, "grown_from": (1, 1)}
-    grown = paint(generator, recipe((7, 9), **facts)).astype(float)
+    grown = paint(generator, recipe((5, 7), **facts)).astype(float)
     top, left = ((side - 32) // 2 // 8 * 8 for side in grown.shape[:2])
     inner = slice(8, 24)  # a picture's edge is its own, a canvas has none there
     middle = grown[top : top + 32, left : left + 32][inner, inner]

@@ -18,6 +18,7 @@ from atelier.training.state import Checkpoints
 from atelier.training.trainer import Stopped, Trainer
 from tests.collapsing import GOOD, MOMENTS, PLAN, Judged, judged
 from tests.datasets import noise
+from tests.judged_small import CHEAPER
 from tests.stages import ROOT
 
 pytestmark = pytest.mark.usefixtures("judged_small")
@@ -51,8 +52,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def whole(dataset, tmp_path_factory) -> Trainer:
     """An undisturbed training that rolls back once."""
     trainer = judged(dataset, tmp_path_factory.mktemp("whole"))
-    with Progress("train", 1, "kimg") as bars:
+    with Progress("train", 1, "kimg") as bars, pytest.MonkeyPatch.context() as patch:
+        for cheaper in CHEAPER:  # as in each test
+            patch.setattr(*cheaper)
         trainer.train(bars)
+        trainer.averaged_generator()
     return trainer
 
 

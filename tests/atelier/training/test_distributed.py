@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from atelier.errors import AtelierError
-from atelier.metrics import features
 from atelier.training.processes import run_in_processes
+from tests import judged_small
 from tests.several import (
     MIDDLES,
     PLANS,
@@ -29,7 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that two processes do, done once."""
     folder = tmp_path_factory.mktemp("several")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "SMALLEST_SIDE_PX", 32)
+        for cheaper in judged_small.CHEAPER:
+            patch.setattr(*cheaper)
         for name in PLANS:
             trained(name, folder / name / "mixed", stop_at=MIDDLES["one"])
     with pytest.raises(AtelierError, match=r"^no memory in 1$"):

@@ -24,7 +24,7 @@ NETWORKS = {
     "r3gan": {"preset": "S", "nz": 8},
 }
 PLAN = TrainingPlan(
-    network=NetworkConfig("dcgan", 32, SMALL), batch=4, seed=3, lr=2e-4, lr_discriminator=2e-4, beta1=0.5, ema=0.9,
+    network=NetworkConfig("dcgan", 16, SMALL), batch=4, seed=3, lr=2e-4, lr_discriminator=2e-4, beta1=0.5, ema=0.9,
     augment=("translation",), augment_probability=1.0, snapshot_kimg=1, images=16, lr_decay=0, precision="bfloat16",
     quality_samples=4,
 )  # fmt: skip
@@ -44,10 +44,10 @@ def test_auto_precision_depends_on_the_hardware_and_gives_a_reason(monkeypatch: 
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_a_training_in_bfloat16_has_float32_weights_and_resumes_bit_for_bit(arch, tmp_path):
     game = "relativistic" if arch == "r3gan" else "nonsaturating"
-    plan = replace(PLAN, network=NetworkConfig(arch, 32, NETWORKS[arch]), loss=game)
+    plan = replace(PLAN, network=NetworkConfig(arch, 16, NETWORKS[arch]), loss=game)
     if arch == "r3gan":
         plan = replace(plan, batch=2, images=6)
-    data = noise(32, train=20)
+    data = noise(16, train=20)
     torch.use_deterministic_algorithms(True)
     try:
         with Progress("train", 1, "kimg") as progress:
