@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -69,7 +70,9 @@ class ExploreTree(Tree):
 
     def experiments(self) -> dict[str, dict]:
         """The output of `dvc exp show` for the experiments of HEAD, by name."""
-        shown = json.loads(self.dvc("exp", "show", "--json"))[1]["experiments"] or []
+        command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]  # in a process: its printer keeps a stdout
+        output = subprocess.run(command, cwd=self.root, env=self.environment, check=True, capture_output=True).stdout
+        shown = json.loads(output)[1]["experiments"] or []
         return {each["revs"][0]["name"]: each["revs"][0]["data"] for each in shown}
 
     def table(self, name: str) -> list[dict[str, str]]:
