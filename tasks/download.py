@@ -17,7 +17,7 @@ from atelier.images.verify import ImageLimits
 from atelier.paths import ARRIVALS, CATALOG, DOWNLOADS, SHARDS, STATE
 from atelier.settings.load import image_folder
 from atelier.settings.schema import Download, Params
-from atelier.web.hosts import is_loopback
+from atelier.web.limits import is_loopback
 from tasks.stage import Stage, main
 
 FETCH_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing else"

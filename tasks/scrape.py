@@ -19,11 +19,11 @@ from atelier.progress import Progress
 from atelier.settings.load import csv_file, image_folder
 from atelier.settings.schema import Folder, Gallery, WikiArt
 from atelier.web.client import PoliteClient
-from atelier.web.rate_limit import Budget
+from atelier.web.limits import Budget
 from atelier.wikiart.cached_client import CachedClient, ResponseCache
 from atelier.wikiart.harvest import harvest
 from atelier.wikiart.lists import Query, collect
-from atelier.wikiart.slugs import fetch_slugs, unknown_slug
+from atelier.wikiart.pages import fetch_slugs, unknown_slug
 from tasks.stage import Stage, main
 
 RETRIES = 5  # half a minute with back-off: enough for a short failure, short enough for a machine that is offline

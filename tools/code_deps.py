@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 # tracks the values themselves in params.yaml), limits of a connection. A change there reruns nothing.
 NEVER_DECIDE_BYTES = {
     "tasks", "tasks.inputs", "tasks.stage", "tasks.states", "atelier", "atelier.errors", "atelier.parent_death",
-    "atelier.paths", "atelier.progress", "atelier.settings", "atelier.web.connections", "atelier.web.hosts",
-    "atelier.web.rate_limit", "atelier.web.robots",
+    "atelier.paths", "atelier.progress", "atelier.settings", "atelier.web.connections", "atelier.web.limits",
+    "atelier.web.robots",
 }  # fmt: skip
 # Contact sheets beside a stage's result: a change of their look makes no model and no picture again. Stage generate,
 # whose contact sheet is an output by itself, depends on them.

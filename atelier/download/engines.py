@@ -31,7 +31,7 @@ from atelier.download.arrivals import Limits
 from atelier.download.fetch import SITE_FAILURES, Outcome, fetch_work
 from atelier.download.sources import Source, SourceSpec, is_from_site
 from atelier.errors import AtelierError
-from atelier.web.rate_limit import Stopped
+from atelier.web.limits import Stopped
 
 MAX_FAILURES_IN_A_ROW = 50  # works that a site fails to give before it gets no more requests
 WORKS_PER_SHARD, WORKS_PER_LIMITED_SHARD = 64, 8  # without and with a rate limit: what a kill may cost

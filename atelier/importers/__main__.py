@@ -18,14 +18,9 @@ from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, 
 from atelier.networks import FORMAT, NetworkConfig, read_model, save_weights, weights_fit
 from atelier.text import open_regular
 
-READERS: dict[str, Callable[[bytes], list[Layer]]] = {
-    "torch7": layers_of_torch7,
-    "pytorch": layers_of_pytorch,
-}
-
-# in lower or upper case; the contents decide which format it is
+READERS: dict[str, Callable[[bytes], list[Layer]]] = {"torch7": layers_of_torch7, "pytorch": layers_of_pytorch}
+# in lower or upper case; the content decides which format it is
 EXTENSIONS = (".t7", ".pth", ".pt", ".pth.tar", ".pt.tar", ".ckpt")
-
 # the first bytes of files that people take for a model, and what they are
 OTHER_FILES = (
     (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml)", "an HTML page, which was downloaded instead of the file"),
@@ -35,11 +30,8 @@ OTHER_FILES = (
     (rb"(?s:.{8})\{\"", "a safetensors file: let its name end in .safetensors"),
     (rb"\s*[\[{]", "a JSON file"),
 )  # fmt: skip
-
 TORCH7 = re.compile(rb"[\0-\x08]\0\0\0|[0-9]\s")  # the kind of the first value, binary or ascii
-
-# a zip archive, or a pickle as before PyTorch 1.6
-PYTORCH = re.compile(rb"PK\x03\x04|PK\x05\x06|\x80[\x02-\x05]")
+PYTORCH = re.compile(rb"PK\x03\x04|PK\x05\x06|\x80[\x02-\x05]")  # a zip archive, or a pickle as before PyTorch 1.6
 
 
 def import_model(source: Path, discriminator_file: Path | None, folder: Path, name: str | None) -> Path:
@@ -56,23 +48,31 @@ def import_model(source: Path, discriminator_file: Path | None, folder: Path, na
         name = name if MODEL_NAME.fullmatch(name) else "model"
     if source.is_dir() or source.suffix == ".safetensors":
         if discriminator_file is not None:
-            raise AtelierError(
-                f"{source} is a model of Atelier's, which has its discriminator beside it: "
-                f"leave {discriminator_file} out"
-            )
+            beside = "which has its discriminator beside it"
+            raise AtelierError(f"{source} is a model of Atelier's, {beside}: leave {discriminator_file} out")
         return store_model(folder, name, lambda directory: _copy(source, directory))
     format, generator = _read(source, "generator")
     discriminator = _read(discriminator_file, "discriminator")[1] if discriminator_file else None
     if discriminator and discriminator.resolution != generator.resolution:
-        raise AtelierError(
-            f"{discriminator_file} is for {discriminator.resolution} px, {source} for {generator.resolution} px: "
-            "no pair"
-        )
-    digests = {
-        "generator": digest(source),
-        "discriminator": digest(discriminator_file) if discriminator_file else None,
+        sizes = f"{discriminator.resolution} px, {source} for {generator.resolution} px"
+        raise AtelierError(f"{discriminator_file} is for {sizes}: no pair")
+    # without a discriminator, its width is Barrat's share of the generator's
+    ndf = discriminator.width if discriminator else max(1, generator.width // 4)
+    discriminator_digest = digest(discriminator_file) if discriminator_file else None
+    described: dict[str, object] = {
+        "arch": "dcgan",
+        "resolution": generator.resolution,
+        "settings": {"nz": generator.nz, "ngf": generator.width, "ndf": ndf},
+        "imported": {"format": format, "sha256": {"generator": digest(source), "discriminator": discriminator_digest}},
     }
-    return store_model(folder, name, lambda directory: _write(directory, generator, discriminator, format, digests))
+
+    def write(directory: Path) -> None:
+        save_weights(directory / GENERATOR_FILE, generator.weights, FORMAT, described)
+        if discriminator:
+            save_weights(directory / DISCRIMINATOR_FILE, discriminator.weights, FORMAT, described)
+        _write_facts(directory, described)
+
+    return store_model(folder, name, write)
 
 
 def _read(path: Path, role: str) -> tuple[str, Imported]:
@@ -109,28 +109,6 @@ def _format(path: Path, content: bytes) -> str:
     if TORCH7.match(content):
         return "torch7"
     raise AtelierError(f"{path} is neither a file of Torch7 nor one of PyTorch: it is damaged, or something else")
-
-
-def _write(
-    directory: Path,
-    generator: Imported,
-    discriminator: Imported | None,
-    format: str,
-    digests: dict[str, str | None],
-) -> None:
-    """Write the weights of an imported network, with the digests of the files that they are from."""
-    # without a discriminator, its width is Barrat's share of the generator's
-    ndf = discriminator.width if discriminator else max(1, generator.width // 4)
-    described = {
-        "arch": "dcgan",
-        "resolution": generator.resolution,
-        "settings": {"nz": generator.nz, "ngf": generator.width, "ndf": ndf},
-        "imported": {"format": format, "sha256": digests},
-    }
-    save_weights(directory / GENERATOR_FILE, generator.weights, FORMAT, described)
-    if discriminator:
-        save_weights(directory / DISCRIMINATOR_FILE, discriminator.weights, FORMAT, described)
-    _write_facts(directory, described)
 
 
 def _copy(source: Path, directory: Path) -> None:

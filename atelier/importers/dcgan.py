@@ -21,26 +21,21 @@ from atelier.importers.layers import EPS, Convolution, Layer, Norm
 from atelier.importers.torch7 import Torch7Object, Torch7Table, read_torch7
 
 NAME = re.compile(r"(?:module\.)?main\.([0-9]{1,4})\.([a-z_]+)")
-
 # raised by torch.load and zipfile for damaged files, besides UnpicklingError
 DAMAGED = (
     RuntimeError, EOFError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError,
     ValueError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
-
 CUT_OFF = "it is no complete file of PyTorch: it is cut off or damaged; download it again"
-
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")  # one of them has the weights, in a checkpoint
 NORM_TENSORS = {"weight", "bias", "running_mean", "running_var"}
-
 # of Torch7; True for the transposed ones
 CONVOLUTIONS = {"SpatialFullConvolution": True, "SpatialConvolution": False, "SpatialConvolutionMM": False}
-NORMS = {"SpatialBatchNormalization"}
-WEIGHTLESS = {"ReLU", "LeakyReLU", "Tanh", "Sigmoid", "View"}
-PACKAGES = ("nn", "cudnn")
-CLASSES = frozenset(
-    f"{package}.{name}" for package in PACKAGES for name in ("Sequential", *CONVOLUTIONS, *NORMS, *WEIGHTLESS)
-)
+NORM = "SpatialBatchNormalization"
+WEIGHTLESS = ("ReLU", "LeakyReLU", "Tanh", "Sigmoid", "View")
+CLASSES = {
+    f"{package}.{name}" for package in ("nn", "cudnn") for name in ("Sequential", *CONVOLUTIONS, NORM, *WEIGHTLESS)
+}
 NEGATIVE_SLOPE = 0.2  # of the discriminator's LeakyReLU
 
 
@@ -73,10 +68,7 @@ def layers_of_pytorch(content: bytes) -> list[Layer]:
 
 
 def _refuse_unpacking(content: bytes) -> None:
-    """Raise AtelierError for zip archives of other programs, of TorchScript, and for compressed ones.
-
-    A compressed archive may unpack to any size.
-    """
+    """Raise AtelierError for zip archives of other programs, TorchScript, and what may unpack to any size."""
     try:
         if not zipfile.is_zipfile(io.BytesIO(content)):
             return
@@ -145,11 +137,10 @@ def layers_of_torch7(content: bytes) -> list[Layer]:
     _check_row(row)
     layers: list[Layer] = []
     for place, module in enumerate(row, 1):
-        where = f"layer {place} ({module.name})"
         if _kind(module) in CONVOLUTIONS:
-            layers.append(_convolution(module, where))
-        elif _kind(module) in NORMS:
-            layers.append(_norm(module, where))
+            layers.append(_convolution(module, f"layer {place} ({module.name})"))
+        elif _kind(module) == NORM:
+            layers.append(_norm(module, f"layer {place} ({module.name})"))
     return layers
 
 
@@ -163,14 +154,13 @@ def _check_row(row: list[Torch7Object]) -> None:
     convolution = kinds[0] if kinds else ""
     count = kinds.count(convolution)
     if convolution == "SpatialFullConvolution":
-        wanted = [convolution, "SpatialBatchNormalization", "ReLU"] * (count - 1) + [convolution, "Tanh"]
+        wanted = [convolution, NORM, "ReLU"] * (count - 1) + [convolution, "Tanh"]
     else:
-        inner = ["SpatialConvolution", "SpatialBatchNormalization", "LeakyReLU"] * (count - 2)
+        inner = ["SpatialConvolution", NORM, "LeakyReLU"] * (count - 2)
         wanted = ["SpatialConvolution", "LeakyReLU", *inner, "SpatialConvolution", "Sigmoid"]
     if kinds != wanted:
-        raise AtelierError(
-            f"its layers are {', '.join(kinds)}; a DCGAN of {count} convolutions has {', '.join(wanted)}"
-        )
+        layers = f"its layers are {', '.join(kinds)}"
+        raise AtelierError(f"{layers}; a DCGAN of {count} convolutions has {', '.join(wanted)}")
     for place, module in enumerate(row, 1):
         if _kind(module) == "LeakyReLU" and abs(_number(module, "negval", 0) - NEGATIVE_SLOPE) > 1e-6:
             raise AtelierError(f"layer {place} ({module.name}) has another slope than {NEGATIVE_SLOPE}")

@@ -23,12 +23,9 @@ Role = Literal["generator", "discriminator"]
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution. Transposed ones have weights (in, out, 4, 4), others (out, in, 4, 4).
+    """A convolution. Transposed ones have weights (in, out, 4, 4), others (out, in, 4, 4)."""
 
-    `where` is its place in the file, for messages.
-    """
-
-    where: str
+    where: str  # its place in the file, for messages
     transposed: bool
     weight: Tensor
     bias: Tensor | None = None
@@ -80,16 +77,18 @@ def fit(layers: Sequence[Layer]) -> Imported:
             f"{MAX_CONVOLUTIONS} (512 px)"
         )
     role: Role = "generator" if convolutions[0].transposed else "discriminator"
-    resolution = 4 * 2 ** (len(convolutions) - 1)
-    norms = _norms(layers, role)
+    blocks = _blocks(layers, role)
     innermost = convolutions[0 if role == "generator" else -1]
     for convolution in convolutions:
         _check_geometry(convolution, role, convolution is innermost)
     width, nz = _widths(convolutions, role)
-    target = _empty(role, resolution, nz, width)
+    resolution = 4 * 2 ** (len(convolutions) - 1)
+    with torch.device("meta"):  # without memory for weights
+        sizes = NetworkConfig("dcgan", resolution, {"nz": max(nz, 1), "ngf": width, "ndf": width})
+        generator, discriminator = make_networks(sizes)
     sources: list[Layer] = []
-    for convolution in convolutions:
-        if norm := norms.get(id(convolution)):
+    for convolution, norm in blocks:
+        if norm:
             sources += [convolution, _folded(convolution, norm)]
         elif convolution.bias is None or not convolution.bias.any():
             sources.append(convolution)
@@ -97,42 +96,34 @@ def fit(layers: Sequence[Layer]) -> Imported:
             raise AtelierError(
                 f"{convolution.where} adds a bias without a batch norm behind it, and Atelier's DCGAN has no biases"
             )
+    modules = (generator if role == "generator" else discriminator).named_modules()
+    places = [(name, one) for name, one in modules if isinstance(one, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d))]
     weights: dict[str, Tensor] = {}
-    places = (
-        (name, module)
-        for name, module in target.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d))
-    )
     for (name, module), source in zip(places, sources, strict=True):
         weights |= {f"{name}.{key}": value for key, value in _tensors(source, module).items()}
     return Imported(role, resolution, nz, width, weights)
 
 
-def _norms(layers: Sequence[Layer], role: Role) -> dict[int, Norm]:
-    """The batch norm after each convolution, by the convolution's id().
-
-    Raises AtelierError if a batch norm is missing, or is where a DCGAN has none.
-    """
-    norms: dict[int, Norm] = {}
-    for before, layer in zip((None, *layers), layers, strict=False):
-        if isinstance(layer, Norm):
-            if not isinstance(before, Convolution):
-                raise AtelierError(f"{layer.where} follows no convolution")
-            norms[id(before)] = layer
-    convolutions = [layer for layer in layers if isinstance(layer, Convolution)]
-    bare = {len(convolutions) - 1} | ({0} if role == "discriminator" else set())
-    for place, convolution in enumerate(convolutions):
-        if (id(convolution) in norms) == (place in bare):
-            word = "a batch norm where a DCGAN has none" if place in bare else "no batch norm where a DCGAN has one"
+def _blocks(layers: Sequence[Layer], role: Role) -> list[tuple[Convolution, Norm | None]]:
+    """The convolutions, each with the batch norm after it, if both are where a DCGAN has them."""
+    blocks: list[tuple[Convolution, Norm | None]] = []
+    for layer in layers:
+        if isinstance(layer, Convolution):
+            blocks.append((layer, None))
+        elif blocks and blocks[-1][1] is None:
+            blocks[-1] = blocks[-1][0], layer
+        else:
+            raise AtelierError(f"{layer.where} follows no convolution")
+    for place, (convolution, norm) in enumerate(blocks):
+        bare = place == len(blocks) - 1 or (place == 0 and role == "discriminator")
+        if (norm is None) != bare:
+            word = "a batch norm where a DCGAN has none" if bare else "no batch norm where a DCGAN has one"
             raise AtelierError(f"{convolution.where} has {word}")
-    return norms
+    return blocks
 
 
 def _check_geometry(layer: Convolution, role: Role, innermost: bool) -> None:
-    """Raise AtelierError unless the convolution has a DCGAN's kernel, stride and padding.
-
-    `innermost` is the convolution between one cell and 4×4 cells.
-    """
+    """Raise AtelierError unless the sizes are a DCGAN's; `innermost` is the one between one cell and 4×4 cells."""
     if layer.transposed != (role == "generator"):
         raise AtelierError(
             f"{layer.where} changes the resolution in the other direction than the first convolution of this {role}"
@@ -148,10 +139,7 @@ def _check_geometry(layer: Convolution, role: Role, innermost: bool) -> None:
 
 
 def _widths(convolutions: Sequence[Convolution], role: Role) -> tuple[int, int]:
-    """The network's width and latent size, which is 0 for a discriminator.
-
-    Raises AtelierError if the channels of a layer do not follow from them.
-    """
+    """The network's width and latent size (0 for a discriminator), from which the channels of all layers follow."""
     ordered = convolutions if role == "generator" else convolutions[::-1]
     inward = [layer.channels if role == "generator" else layer.channels[::-1] for layer in ordered]
     width, nz = inward[-1][0], inward[0][0]
@@ -167,15 +155,6 @@ def _widths(convolutions: Sequence[Convolution], role: Role) -> tuple[int, int]:
     return width, nz if role == "generator" else 0
 
 
-def _empty(role: Role, resolution: int, nz: int, width: int) -> nn.Module:
-    """Atelier's network of these sizes on the meta device, without memory for weights."""
-    with torch.device("meta"):
-        generator, discriminator = make_networks(
-            NetworkConfig("dcgan", resolution, {"nz": max(nz, 1), "ngf": width, "ndf": width})
-        )
-    return generator if role == "generator" else discriminator
-
-
 def _folded(convolution: Convolution, norm: Norm) -> Norm:
     """The batch norm with EPS, and with the convolution's bias subtracted from its mean: the same function."""
     mean, variance = norm.mean.double(), norm.variance.double() + (norm.eps - EPS)
@@ -189,17 +168,10 @@ def _folded(convolution: Convolution, norm: Norm) -> Norm:
 
 
 def _tensors(source: Layer, module: nn.Module) -> dict[str, Tensor]:
-    """A layer's tensors under the names in `module`, in float32.
-
-    Raises AtelierError if their shapes are not those of `module`, or if their numbers are not finite.
-    """
-    if isinstance(source, Convolution):
-        found = {"weight": source.weight}
-    else:
-        found = {
-            "weight": source.weight, "bias": source.bias,
-            "running_mean": source.mean, "running_var": source.variance,
-        }  # fmt: skip
+    """A layer's tensors under the names in `module`, in float32, if they are finite and of the shapes there."""
+    found = {"weight": source.weight}
+    if isinstance(source, Norm):
+        found |= {"bias": source.bias, "running_mean": source.mean, "running_var": source.variance}
     wanted = {name: tensor.shape for name, tensor in module.state_dict().items() if tensor.ndim}
     for name, tensor in found.items():
         if tensor.shape != wanted[name]:

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,8 @@ from atelier.errors import AtelierError
 
 SCALARS = {
     "Byte": "u1", "Char": "i1", "Short": "i2", "Int": "i4", "Long": "i8", "Half": "f2", "Float": "f4", "Double": "f8",
-    "Cuda": "f4", "CudaByte": "u1", "CudaChar": "i1", "CudaShort": "i2", "CudaInt": "i4", "CudaLong": "i8",
-    "CudaHalf": "f2", "CudaDouble": "f8",
 }  # fmt: skip
+SCALARS |= {f"Cuda{name}": code for name, code in SCALARS.items()} | {"Cuda": "f4"}
 ARRAYS = {f"torch.{name}{kind}": (kind, f"<{code}") for name, code in SCALARS.items() for kind in ("Tensor", "Storage")}
 MAX_DEPTH = 64  # of nested values; a generator has about 10
 MAX_VALUES = 200_000  # a generator of 2018 has about 500
@@ -61,43 +60,31 @@ def read_torch7(content: bytes, classes: Set[str]) -> Any:
     Raises AtelierError with the byte's position if the file is damaged, contains code, or an object of a class that is
     not in `classes`. Tensors and storages are always allowed, and are returned as NumPy arrays.
     """
-    source: _Source = _Ascii(content) if re.match(rb"[0-9]\s", content) else _Binary(content)
-    return _Reader(source, classes).value()
-
-
-class _Source(Protocol):
-    """Scalars and arrays in one of the two encodings. Every method raises AtelierError where the file ends early."""
-
-    at: int  # the position in bytes
-
-    def left(self) -> int:
-        """How many values can follow, at most."""
-
-    def read_int(self) -> int: ...
-    def read_long(self) -> int: ...
-    def read_double(self) -> float: ...
-    def read_text(self, length: int) -> str: ...
-    def read_array(self, count: int, dtype: str) -> Array: ...
+    reader = _AsciiReader if re.match(rb"[0-9]\s", content) else _Reader
+    return reader(content, classes).value()
 
 
 class _Reader:
-    def __init__(self, source: _Source, classes: Set[str]) -> None:
-        self._source, self._classes = source, classes
+    """A reader of the binary encoding: little-endian, a long in eight bytes."""
+
+    def __init__(self, content: bytes, classes: Set[str]) -> None:
+        self._content, self._classes = content, classes
+        self._at = 0  # the position in bytes
         self._seen: dict[int, Any] = {}
         self._values = self._depth = 0
 
     def value(self) -> Any:
-        at = self._source.at
+        at = self._at
         self._values += 1
         self._depth += 1
         if self._values > MAX_VALUES or self._depth > MAX_DEPTH:
             raise AtelierError(f"more values, or deeper ones, than a network has (at byte {at})")
         try:
-            match self._source.read_int():  # File.lua's TYPE_NIL and so on
+            match self._int():  # File.lua's TYPE_NIL and so on
                 case 0:
                     return None
                 case 1:
-                    number = self._source.read_double()
+                    number = self._double()
                     return int(number) if math.isfinite(number) and number.is_integer() else number
                 case 2:
                     return self._text()
@@ -106,7 +93,7 @@ class _Reader:
                 case 4:
                     return self._once(self._object, at)
                 case 5:
-                    return self._source.read_int() != 0
+                    return self._int() != 0
                 case 6 | 7 | 8:  # in three versions of Torch
                     raise AtelierError(f"a Lua function at byte {at}: code is never read")
                 case kind:
@@ -116,7 +103,7 @@ class _Reader:
 
     def _once(self, read: Callable[[int], None], at: int) -> Any:
         """The value with the index that follows: it is read where the index occurs first."""
-        index = self._source.read_int()
+        index = self._int()
         if index not in self._seen:
             read(index)
         found = self._seen[index]
@@ -126,20 +113,17 @@ class _Reader:
 
     def _table(self, index: int) -> None:
         table = self._seen[index] = Torch7Table()
-        self._fill(table.items)
-
-    def _fill(self, items: dict[Any, Any]) -> None:
-        at, count = self._source.at, self._source.read_int()
-        if not 0 <= count <= self._source.left():
+        at, count = self._at, self._int()
+        if not 0 <= count <= self._left():
             raise AtelierError(f"a table of {count:,} values at byte {at}: the file is cut off or damaged")
         for _ in range(count):
             key = self.value()
             if key is None or isinstance(key, np.ndarray) or key != key:
                 raise AtelierError(f"a table with a key that can be none, at byte {at}")
-            items[key] = self.value()
+            table.items[key] = self.value()
 
     def _object(self, index: int) -> None:
-        at, name, version = self._source.at, self._text(), 0
+        at, name, version = self._at, self._text(), 0
         if match := re.fullmatch(r"V ([0-9]{1,9})", name):
             name, version = self._text(), int(match[1])
         if name in ARRAYS:
@@ -156,17 +140,17 @@ class _Reader:
         found.fields = state.items
 
     def _storage(self, dtype: str) -> Array:
-        at, count = self._source.at, self._source.read_long()
-        if not 0 <= count <= self._source.left():
+        at, count = self._at, self._long()
+        if not 0 <= count <= self._left():
             raise AtelierError(f"{count:,} numbers announced at byte {at}: the file is cut off or damaged")
-        return self._source.read_array(count, dtype)
+        return self._array(count, dtype)
 
     def _tensor(self, dtype: str, at: int) -> Array:
-        dimensions = self._source.read_int()
+        dimensions = self._int()
         if not 0 <= dimensions <= MAX_DIMENSIONS:
             raise AtelierError(f"a tensor of {dimensions} dimensions at byte {at}")
-        sizes, strides = ([self._source.read_long() for _ in range(dimensions)] for _ in range(2))
-        offset, storage = self._source.read_long() - 1, self.value()
+        sizes, strides = ([self._long() for _ in range(dimensions)] for _ in range(2))
+        offset, storage = self._long() - 1, self.value()
         count = math.prod(sizes) if sizes else 0
         if storage is None and count == 0:
             return np.empty(0, dtype)
@@ -181,72 +165,61 @@ class _Reader:
         return np.lib.stride_tricks.as_strided(storage[offset:], sizes, steps, writeable=False)
 
     def _text(self) -> str:
-        at, length = self._source.at, self._source.read_int()
-        if not 0 <= length <= min(MAX_TEXT_BYTES, self._source.left()):
+        at, length = self._at, self._int()
+        if not 0 <= length <= min(MAX_TEXT_BYTES, self._left()):
             raise AtelierError(f"a text of {length:,} bytes at byte {at}: the file is cut off or damaged")
-        return self._source.read_text(length)
+        return self._characters(length)
 
+    def _left(self) -> int:
+        """How many values can follow, at most."""
+        return len(self._content) - self._at
 
-class _Binary:
-    """The binary encoding: little-endian, a long in eight bytes."""
+    # The reads of one encoding. Each raises AtelierError where the file ends early.
 
-    def __init__(self, content: bytes) -> None:
-        self._content, self.at = memoryview(content), 0  # its slices are no copies
-
-    def left(self) -> int:
-        return len(self._content) - self.at
-
-    def read_int(self) -> int:
+    def _int(self) -> int:
         return int.from_bytes(self._take(4), "little", signed=True)
 
-    def read_long(self) -> int:
+    def _long(self) -> int:
         return int.from_bytes(self._take(8), "little", signed=True)
 
-    def read_double(self) -> float:
+    def _double(self) -> float:
         return float(np.frombuffer(self._take(8), "<f8")[0])
 
-    def read_text(self, length: int) -> str:
+    def _characters(self, length: int) -> str:
         return str(self._take(length), "latin-1")  # texts in Lua are any bytes
 
-    def read_array(self, count: int, dtype: str) -> Array:
+    def _array(self, count: int, dtype: str) -> Array:
         return np.frombuffer(self._take(count * np.dtype(dtype).itemsize), dtype)
 
     def _take(self, length: int) -> memoryview:
-        if length > self.left():
+        if length > self._left():
             raise AtelierError(f"the file ends at byte {len(self._content):,}, in the middle of a value")
-        self.at += length
-        return self._content[self.at - length : self.at]
+        self._at += length
+        return memoryview(self._content)[self._at - length : self._at]  # not a copy
 
 
-class _Ascii:
-    """The ascii encoding: numbers as words, an array on one line; texts are followed by a line feed."""
+class _AsciiReader(_Reader):
+    """A reader of the ascii encoding: numbers as words, an array on one line; texts are followed by a line feed."""
 
-    def __init__(self, content: bytes) -> None:
-        self._content, self.at = content, 0
-
-    def left(self) -> int:
-        return len(self._content) - self.at
-
-    def read_int(self) -> int:
-        return self.read_long()
-
-    def read_long(self) -> int:
+    def _int(self) -> int:
         return int(self._word(rb"[-+]?[0-9]{1,20}"))
 
-    def read_double(self) -> float:
+    _long = _int
+
+    def _double(self) -> float:
         return float(self._word(rb"[-+]?(?:nan|inf|[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?)"))
 
-    def read_text(self, length: int) -> str:
-        found = self._content[self.at : self.at + length]
-        self.at += length
-        if length and self._content[self.at : self.at + 1] == b"\n":
-            self.at += 1
+    def _characters(self, length: int) -> str:
+        found = self._content[self._at : self._at + length]
+        self._at += length
+        if length and self._content[self._at : self._at + 1] == b"\n":
+            self._at += 1
         return found.decode("latin-1")
 
-    def read_array(self, count: int, dtype: str) -> Array:
+    def _array(self, count: int, dtype: str) -> Array:
         if count == 0:
             return np.empty(0, dtype)
-        end, began = self._content.find(b"\n", self.at), self.at
+        end, began = self._content.find(b"\n", self._at), self._at
         end = len(self._content) if end < 0 else end
         kind = np.int64 if np.dtype(dtype).kind in "iu" else np.float64
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of words that are no numbers
@@ -256,12 +229,12 @@ class _Ascii:
                 numbers = np.empty(0, kind)
         if len(numbers) != count:
             raise AtelierError(f"{len(numbers):,} numbers where {count:,} are announced, at byte {began}")
-        self.at = end + 1
+        self._at = end + 1
         return numbers.astype(dtype)
 
     def _word(self, pattern: bytes) -> bytes:
-        match = re.compile(rb"\s*(" + pattern + rb")(?:\s|$)").match(self._content, self.at)
+        match = re.compile(rb"\s*(" + pattern + rb")(?:\s|$)").match(self._content, self._at)
         if not match:
-            raise AtelierError(f"no number at byte {self.at}, where one must be")
-        self.at = match.end()
+            raise AtelierError(f"no number at byte {self._at}, where one must be")
+        self._at = match.end()
         return match[1]

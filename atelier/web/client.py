@@ -16,15 +16,14 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
+from requests.exceptions import InvalidHeader, InvalidProxyURL, InvalidSchema, InvalidURL
 
 from atelier import __version__
 from atelier.errors import AtelierError
 from atelier.web.connections import GuardedAdapter, PrivateAddressError
-from atelier.web.hosts import is_allowed, is_loopback, is_wikiart
-from atelier.web.rate_limit import Budget, HostRateLimiters, Permit, Stopped, WaitTooLong
+from atelier.web.limits import Budget, HostRateLimiters, Permit, Stopped, WaitTooLong, is_allowed, is_loopback
 from atelier.web.response import (
     LEADS_TO,
-    Challenged,
     Fetched,
     FetchError,
     Redirected,
@@ -43,13 +42,7 @@ MAX_THROTTLED_S = 600.0  # how long a site may answer 429 or 503 before a reques
 CHALLENGE_PAUSE_S = 3600.0
 REDIRECT_STATUS = 302
 ERROR_PAGE = re.compile(r"/(?:[^/]*error[^/]*|[^/]*not-?found[^/]*|404|410|500)(?:[/.]|$)", re.IGNORECASE)
-PERMANENT_ERRORS = (  # another try would fail as well
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidHeader,
-    requests.exceptions.InvalidProxyURL,
-    requests.exceptions.InvalidSchema,
-    UnicodeError,
-)
+PERMANENT_ERRORS = (InvalidURL, InvalidHeader, InvalidProxyURL, InvalidSchema, UnicodeError)  # not to be tried again
 CHALLENGE = "asks whether a person is at a browser (a Cloudflare challenge), and Atelier does not pretend to be one"
 WITH_PERMISSION = "if its owner has allowed you to train on it, set scrape.wikiart.may_train: true"
 
@@ -88,7 +81,9 @@ class PoliteClient:
         self._budget = budget or Budget(None, None)
         self._stop = threading.Event()
         self._limiters = HostRateLimiters(rate_per_s, max_throttled_s, self._stop)
-        self._robots = RobotsCache(self._fetch_robots_txt)
+        self._robots = RobotsCache(
+            lambda url: self._fetch_with_retries(_Request(url, ROBOTS_TXT_MAX_BYTES, {}, obeys_robots=False))
+        )
         self._local = threading.local()
         self._adapters: list[GuardedAdapter] = []
         self._adapters_lock = threading.Lock()
@@ -107,9 +102,9 @@ class PoliteClient:
         A redirect to the site's error page raises Redirected; with `is_data` (for JSON) so does a redirect to any
         other page. Raises FetchError, BudgetSpent, or Stopped after `stop`.
         """
-        url = _joined(self.base_url, url)
+        headers = (headers or {}) | (validators.headers if validators else {})
         return self._fetch_with_retries(
-            _Request(url, max_bytes, headers or {}, validators, obeys_robots=True, is_data=is_data)
+            _Request(_joined(self.base_url, url), max_bytes, headers, validators, is_data=is_data)
         )
 
     def rate_per_s(self, url: str) -> float:
@@ -133,9 +128,6 @@ class PoliteClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _fetch_robots_txt(self, url: str) -> Fetched:
-        return self._fetch_with_retries(_Request(url, ROBOTS_TXT_MAX_BYTES, {}, None, obeys_robots=False))
 
     def _fetch_with_retries(self, request: "_Request") -> Fetched:
         failures = delays = 0
@@ -213,10 +205,10 @@ class PoliteClient:
         limits = ResponseLimits(url, request.max_bytes, self.timeout_s, self._stop)
         adapter.on_sent, adapter.on_received = permit.sent, limits.received
         try:
-            with adapter.get(url, request.all_headers, self.timeout_s) as response:
+            with adapter.get(url, request.headers, self.timeout_s) as response:
                 if response.headers.get("cf-mitigated", "").strip().lower() == "challenge":
                     self._limiters.for_url(url).pause(CHALLENGE_PAUSE_S, CHALLENGE)
-                    raise Challenged("error", url, f"its site {CHALLENGE}")
+                    raise TransientFetchError("error", url, f"its site {CHALLENGE}")
                 if response.is_redirect:
                     return response.headers["Location"].encode("latin-1").decode()
                 checks_training = request.obeys_robots and not self.may_train and response.status_code == 200
@@ -238,11 +230,7 @@ class PoliteClient:
         """The connections of this thread; requests does not promise that an adapter is safe to share."""
         own: GuardedAdapter | None = getattr(self._local, "own", None)
         if own is None:
-            # a host in params.yaml other than WikiArt's is the user's choice, and may be in a private network
-            trusted = "" if is_wikiart(self.base_url) else urlsplit(self.base_url).hostname or ""
-            own = self._local.own = GuardedAdapter(
-                self.user_agent, is_local=is_loopback(self.base_url), trusted_host=trusted
-            )
+            own = self._local.own = GuardedAdapter(self.user_agent, self.base_url)
             with self._adapters_lock:
                 self._adapters.append(own)
         return own
@@ -255,13 +243,9 @@ class _Request:
     url: str
     max_bytes: int
     headers: dict[str, str]
-    validators: Validators | None
-    obeys_robots: bool
+    validators: Validators | None = None
+    obeys_robots: bool = True
     is_data: bool = False
-
-    @property
-    def all_headers(self) -> dict[str, str]:
-        return self.headers | (self.validators.headers if self.validators else {})
 
 
 def _joined(base: str, url: str) -> str:

@@ -18,7 +18,7 @@ from requests.utils import default_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from atelier.web.hosts import is_public
+from atelier.web.limits import is_loopback, is_public, is_wikiart
 
 MAX_POOLS = 12  # kept connections, one a host: WikiArt has nine image hosts
 
@@ -30,12 +30,15 @@ class PrivateAddressError(Exception):
 class GuardedAdapter(HTTPAdapter):
     """The connections of one thread. `on_sent` and `on_received` are called during the present exchange.
 
-    A callback that raises ends the exchange. With `is_local` the adapter connects to servers of this machine and uses
-    no proxy. Otherwise it connects to public addresses, and to `trusted_host` whatever its address is.
+    A callback that raises ends the exchange. If `base_url` is on a loopback address, the adapter connects to servers of
+    this machine and uses no proxy. Otherwise it connects to public addresses, and to the host of `base_url` whatever
+    its address is, unless that is WikiArt's: another host is the user's choice, and may be in a private network.
     """
 
-    def __init__(self, user_agent: str, *, is_local: bool, trusted_host: str = "") -> None:
-        self.only_public, self.trusted_host = not is_local, trusted_host
+    def __init__(self, user_agent: str, base_url: str) -> None:
+        is_local = is_loopback(base_url)
+        self.only_public = not is_local
+        self.trusted_host = "" if is_wikiart(base_url) else urlsplit(base_url).hostname or ""
         self._headers = {**default_headers(), "User-Agent": user_agent, "Accept-Encoding": "gzip"}
         self._environment = requests.Session()  # reads proxies and certificates from the environment, sends nothing
         self._environment.trust_env = not is_local
@@ -80,21 +83,11 @@ def _pools(
 ) -> dict[str, type[HTTPConnectionPool]]:
     """Connection pools for urllib3 whose connections hold a reference to the adapter."""
 
-    class Plain(_GuardedConnection, plain):  # type: ignore[misc, valid-type]
-        adapter = guarded
-        is_direct = plain is HTTPConnection
+    def pool(base: type[HTTPConnectionPool], connection: type[HTTPConnection]) -> type[HTTPConnectionPool]:
+        own = {"adapter": guarded, "is_direct": connection in (HTTPConnection, HTTPSConnection)}
+        return type(base.__name__, (base,), {"ConnectionCls": type("Guarded", (_GuardedConnection, connection), own)})
 
-    class Secure(_GuardedConnection, secure):  # type: ignore[misc, valid-type]
-        adapter = guarded
-        is_direct = secure is HTTPSConnection
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
+    return {"http": pool(HTTPConnectionPool, plain), "https": pool(HTTPSConnectionPool, secure)}
 
 
 class _GuardedConnection(HTTPConnection):

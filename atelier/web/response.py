@@ -14,7 +14,7 @@ from typing import Literal, Self
 import requests
 
 from atelier.errors import AtelierError, TransientError
-from atelier.web.rate_limit import Stopped
+from atelier.web.limits import Stopped
 
 FailureKind = Literal["missing", "refused", "too-large", "error"]
 
@@ -45,16 +45,13 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A complete response of status 200: its final URL after redirects, Content-Type, and decoded body.
-
-    With `unchanged` the status was 304 to a request with `validators`, and `content` is empty.
-    """
+    """A complete response of status 200: its final URL after redirects, Content-Type, and decoded body."""
 
     url: str
     content_type: str
     content: bytes
     validators: Validators = Validators()
-    unchanged: bool = False
+    unchanged: bool = False  # the status was 304 to a request with `validators`, and `content` is empty
 
 
 class FetchError(AtelierError):
@@ -75,10 +72,6 @@ class FetchError(AtelierError):
 
 class TransientFetchError(FetchError, TransientError):
     """A request that kept failing for a reason that may be temporary."""
-
-
-class Challenged(TransientFetchError):
-    """The host asks for proof that a person is at a browser, whatever the URL."""
 
 
 class Redirected(FetchError):
@@ -131,16 +124,14 @@ def read_response(response: requests.Response, limits: ResponseLimits, validator
     if status in (408, 429) or status >= 500:
         after_s = retry_after_s(response.headers.get("Retry-After", ""))
         raise Retryable(f"HTTP {status}", after_s, throttled=status in THROTTLED)
-    if status in MISSING:
-        raise FetchError("missing", url, f"HTTP {status}", status)
-    if status in REFUSED:
-        raise FetchError("refused", url, f"HTTP {status}", status)
     content_type = response.headers.get("Content-Type", "")
     if status == 304 and validators and validators.headers:
         return Fetched(url, content_type, b"", validators, unchanged=True)
     if status != 200:
-        raise FetchError("error", url, f"HTTP {status}", status)
-    return Fetched(url, content_type, _content(response, limits), _validators(response))
+        kind: FailureKind = "missing" if status in MISSING else "refused" if status in REFUSED else "error"
+        raise FetchError(kind, url, f"HTTP {status}", status)
+    etag, modified = (response.headers.get(name, "")[:MAX_VALIDATOR_CHARS] for name in ("ETag", "Last-Modified"))
+    return Fetched(url, content_type, _content(response, limits), Validators(etag, modified))
 
 
 def retry_after_s(value: str) -> float | None:
@@ -161,22 +152,16 @@ def _content(response: requests.Response, limits: ResponseLimits) -> bytes:
     declared = response.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared[:20]) > limits.max_bytes:
         raise FetchError("too-large", limits.url, f"{int(declared[:20]):,} bytes, more than {limits.max_bytes:,}")
-    body = _body(response, limits)
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "gzip":
-        return _gunzip(body, limits)
-    if encoding not in ("identity", ""):
-        raise FetchError("error", limits.url, f"came in the encoding {encoding[:40]!r}, which was not asked for")
-    return body
-
-
-def _body(response: requests.Response, limits: ResponseLimits) -> bytes:
-    """The body without decoding; urllib3 raises if it is shorter than Content-Length."""
-    body = bytearray()
+    body = bytearray()  # not decoded; urllib3 raises if it is shorter than Content-Length
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
         body += chunk
         if len(body) > limits.max_bytes:
             raise limits.too_large()
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding == "gzip":
+        return _gunzip(bytes(body), limits)
+    if encoding not in ("identity", ""):
+        raise FetchError("error", limits.url, f"came in the encoding {encoding[:40]!r}, which was not asked for")
     return bytes(body)
 
 
@@ -205,8 +190,3 @@ def _gunzip(body: bytes, limits: ResponseLimits) -> bytes:
     if not decoder.eof:
         raise Retryable("its gzip encoding ends early")
     return bytes(content)
-
-
-def _validators(response: requests.Response) -> Validators:
-    etag, last_modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
-    return Validators(etag[:MAX_VALIDATOR_CHARS], last_modified[:MAX_VALIDATOR_CHARS])

@@ -18,7 +18,7 @@ from requests.utils import requote_uri
 from atelier.data.catalog import EARLIEST_YEAR, LATEST_YEAR, Work, parse_year
 from atelier.errors import AtelierError
 from atelier.text import clean
-from atelier.web.hosts import is_allowed
+from atelier.web.limits import is_allowed
 
 ARTISTS_PATH = "/en/App/Artist/AlphabetJson?v=new"
 MAX_ARTISTS_BYTES = 16_000_000  # five times the size of 5,755 artists of some 600 bytes
@@ -43,12 +43,9 @@ class UnexpectedContent(AtelierError):
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One page of a list: how many works the site claims for the whole list, and the records of this page.
+    """One page of a list. A record is a Work, or the reason why it cannot be read as one."""
 
-    A record is a Work, or the reason why it cannot be read as one.
-    """
-
-    claimed: int | None
+    claimed: int | None  # how many works the site claims for the whole list
     records: Sequence[Work | str]
 
 
@@ -63,13 +60,10 @@ class Artist:
 
 @dataclass(frozen=True, slots=True)
 class OeuvreWork:
-    """A work of an artist's oeuvre. The id of `work` is its contentId; its genre and style are empty.
-
-    `fingerprint` is a hash of the record: cached details of the work are valid while it is the same.
-    """
+    """A work of an artist's oeuvre. The id of `work` is its contentId; its genre and style are empty."""
 
     work: Work
-    fingerprint: str
+    fingerprint: str  # a hash of the record: cached details of the work are valid while it is the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +95,7 @@ def parse_list_page(content: bytes, base_url: str) -> ListPage:
     envelope = _parse_object(content)
     if "Paintings" not in envelope:
         raise UnexpectedContent("a JSON object without Paintings")
-    records = envelope["Paintings"]
-    if records is None:
-        records = []
+    records = [] if envelope["Paintings"] is None else envelope["Paintings"]
     if not isinstance(records, list):
         raise UnexpectedContent("Paintings is neither a list nor null")
     claimed = _int_in_range(envelope.get("AllPaintingsCount"), 0, 10**9)
@@ -137,11 +129,8 @@ def parse_details(content: bytes, content_id: str, base_url: str) -> Details:
     page_url = ""
     if isinstance(page, str) and artist and (work := _slug(page.rpartition("/")[2])):
         page_url = _resolve_url(f"/en/{quote(artist, safe='')}/{quote(work, safe='')}", base_url)
-    return Details(
-        clean(genre) if isinstance(genre, str) else "",
-        clean(style) if isinstance(style, str) else "",
-        page_url,
-    )
+    genre, style = (clean(title) if isinstance(title, str) else "" for title in (genre, style))
+    return Details(genre, style, page_url)
 
 
 def parse_year_of_death(content: bytes) -> int | None:
@@ -246,18 +235,12 @@ def _list_work(record: Any, base_url: str) -> Work | str:
     image_url = _resolve_url(str(image), base_url)
     if not image_url:
         return FOREIGN
-    year_text = clean(str(year or ""))
+    year_text, page_url = clean(str(year or "")), _resolve_url(record.get("paintingUrl"), base_url)
     return _new_work(
-        record,
-        id=str(identity),
-        title=clean(str(title)),
-        artist=clean(str(artist)),
-        artist_slug=_artist_slug(record.get("artistUrl")),
-        year_text=year_text,
-        year=parse_year(year_text),
-        image_url=image_url,
-        page_url=_resolve_url(record.get("paintingUrl"), base_url),
-    )
+        record, id=str(identity), title=clean(str(title)), artist=clean(str(artist)),
+        artist_slug=_artist_slug(record.get("artistUrl")), year_text=year_text, year=parse_year(year_text),
+        image_url=image_url, page_url=page_url,
+    )  # fmt: skip
 
 
 def _oeuvre_work(record: Any, artist: Artist, base_url: str) -> OeuvreWork | str:
@@ -265,10 +248,7 @@ def _oeuvre_work(record: Any, artist: Artist, base_url: str) -> OeuvreWork | str
         return MALFORMED
     content_id = _int_in_range(record.get("contentId"), 1, MAX_CONTENT_ID)
     title, image, name = record.get("title") or "", record.get("image"), record.get("artistName") or ""
-    year, text = (
-        _int_in_range(record.get("completitionYear"), EARLIEST_YEAR, LATEST_YEAR),
-        record.get("yearAsString"),
-    )
+    text, year = record.get("yearAsString"), _int_in_range(record.get("completitionYear"), EARLIEST_YEAR, LATEST_YEAR)
     if content_id is None or not all(isinstance(value, str) for value in (title, image, name)):
         return MALFORMED
     image_url = _resolve_url(_original_url(str(image)), base_url)
@@ -276,16 +256,10 @@ def _oeuvre_work(record: Any, artist: Artist, base_url: str) -> OeuvreWork | str
         return FOREIGN if image else MALFORMED
     year_text = clean(text) if isinstance(text, str) and text.strip() else str(year or "")
     work = _new_work(
-        record,
-        id=str(content_id),
-        title=clean(str(title)),
-        artist=artist.name or clean(str(name)),
-        artist_slug=artist.slug,
-        year_text=year_text,
-        year=year or parse_year(year_text),
-        image_url=image_url,
-        page_url="",
-    )
+        record, id=str(content_id), title=clean(str(title)), artist=artist.name or clean(str(name)),
+        artist_slug=artist.slug, year_text=year_text, year=year or parse_year(year_text),
+        image_url=image_url, page_url="",
+    )  # fmt: skip
     facts = repr((work.title, year_text, work.year, image_url, work.width, work.height))
     return OeuvreWork(work, hashlib.sha256(facts.encode()).hexdigest()[:16])
 

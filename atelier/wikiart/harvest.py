@@ -7,17 +7,25 @@ depends neither on timing nor on interruptions.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from atelier.data.catalog import Work
 from atelier.data.coverage import Reach, SourceWorks, YearSpan
 from atelier.errors import AtelierError
 from atelier.progress import ignore_progress
 from atelier.web.response import FetchError
-from atelier.wikiart.cached_client import CachedClient, NotFound, UnexpectedResponse
-from atelier.wikiart.failures import FAILURES, Failure, FailureLog, attempt, describe_cost, stop_error
+from atelier.wikiart.cached_client import (
+    FAILURES,
+    CachedClient,
+    Failure,
+    FailureLog,
+    NotFound,
+    UnexpectedResponse,
+    stop_error,
+)
 from atelier.wikiart.formats import (
     ARTISTS_PATH,
     MAX_ARTISTS_BYTES,
@@ -32,9 +40,11 @@ from atelier.wikiart.formats import (
     parse_details,
     parse_oeuvre,
 )
-from atelier.wikiart.lists import LISTED_TWICE, Listing, Query, cutoff_year, map_in_order
-from atelier.wikiart.rights import RightsByPage, RightsOf, rights_by_death
-from atelier.wikiart.slugs import titles_to_slugs
+from atelier.wikiart.lists import LISTED_TWICE, Listing, Query, cutoff_year, describe_cost, map_in_order
+from atelier.wikiart.pages import RightsOf, titles_to_slugs
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 THREADS = 4  # enough for ten requests a second, which the client's rate limits
 NOT_FREE = "not known to be free"
@@ -68,33 +78,31 @@ def harvest(
     return run.result()
 
 
+@dataclass(eq=False)
 class _Harvest:
     """The works found so far. One thread changes it; only requests are made in `threads`."""
 
-    def __init__(
-        self,
-        client: CachedClient,
-        query: Query,
-        threads: ThreadPoolExecutor,
-        free_only: bool,
-        limit: int | None,
-        on_progress: Callable[[int, int, str], None],
-    ) -> None:
-        self.client, self.query, self.threads = client, query, threads
-        self.free_only, self.limit, self.on_progress = free_only, limit, on_progress
-        self.listing = Listing(client, query)
-        self.artists: dict[str, Artist] = {}
-        self.artists_error: FetchError | None = None  # why the site's list of artists could not be read
-        self.rights_of: RightsOf = lambda work: "unknown"
-        self.kept: dict[str, Work] = {}  # by id
-        self.found_images: set[str] = set()  # image keys of works of the genre or style, kept or not
-        self.plain_span = YearSpan.of(())
-        self.by_route: Counter[str] = Counter()
-        self.skipped: Counter[str] = Counter()
-        self.failures = FailureLog()
-        self.notes: list[str] = []
-        self.cutoff_year: int | None = None
-        self.before_cutoff = 0  # works
+    client: CachedClient
+    query: Query
+    threads: ThreadPoolExecutor
+    free_only: bool
+    limit: int | None
+    on_progress: Callable[[int, int, str], None]
+    artists: dict[str, Artist] = field(default_factory=dict)
+    artists_error: FetchError | None = None  # why the site's list of artists could not be read
+    kept: dict[str, Work] = field(default_factory=dict)  # by id
+    found_images: set[str] = field(default_factory=set)  # image keys of works of the genre or style, kept or not
+    by_route: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    failures: FailureLog = field(default_factory=FailureLog)
+    notes: list[str] = field(default_factory=list)
+    cutoff_year: int | None = None
+    before_cutoff: int = 0  # works
+
+    def __post_init__(self) -> None:
+        self.listing = Listing(self.client, self.query)
+        self.plain_span = YearSpan.of(())  # of the works that the list shows
+        self.rights_of = RightsOf({}, 0)  # until the artists are read
 
     @property
     def is_full(self) -> bool:
@@ -131,22 +139,14 @@ class _Harvest:
         self.cutoff_year = cutoff_year(list(self.listing.works.values()))
         if not self.artists:
             self.notes.append(f"{self.query}: completed only from the {len(first):,} artists whom its list shows")
-        tell(
-            describe_cost(
-                str(self.query),
-                listed=self.listing.listed,
-                claimed=self.listing.claimed,
-                cutoff_year=self.cutoff_year,
-                artists=len(artists),
-                rate_per_s=self.client.client.rate_per_s("/"),
-                free_only=self.free_only,
-            )
-        )
-        oeuvres = map_in_order(self.threads, lambda artist: attempt(lambda: self._oeuvre(artist)), artists)
+        rate_per_s = self.client.client.rate_per_s("/")
+        tell(describe_cost(self.listing, self.cutoff_year, len(artists), rate_per_s, self.free_only))
+        claimed = self.listing.claimed or 0
+        oeuvres = map_in_order(self.threads, self._oeuvre, artists)
         for number, (artist, oeuvre) in enumerate(zip(artists, oeuvres, strict=False)):
-            if number >= len(first) and self._is_complete():
+            if number >= len(first) and self.listing.listed < claimed <= len(self.found_images):
                 self.notes.append(
-                    f"{self.query}: all {self.listing.claimed:,} works that the site claims are found; "
+                    f"{self.query}: all {claimed:,} works that the site claims are found; "
                     f"{len(artists) - number:,} artists whom its list does not show were left out"
                 )
                 break
@@ -186,43 +186,40 @@ class _Harvest:
 
     def _read_artists(self) -> None:
         """Request the list of all artists, with their years of death, in one request."""
-        artists = attempt(
-            lambda: self.client.fetch("artists", ARTISTS_PATH, parse_artists, max_bytes=MAX_ARTISTS_BYTES)
-        )
-        if isinstance(artists, FAILURES):
-            self.failures.add(artists, ARTISTS_PATH, "lists of all artists")
+        try:
+            self.artists = self.client.fetch("artists", ARTISTS_PATH, parse_artists, max_bytes=MAX_ARTISTS_BYTES)
+        except FAILURES as failure:
+            self.failures.add(failure, ARTISTS_PATH, "lists of all artists")
             self.notes.append("the site's list of artists did not come: deaths are unknown")
-            if isinstance(artists, FetchError) and not isinstance(artists, UnexpectedResponse):
-                self.artists_error = artists if artists.kind == "error" else None
-        else:
-            self.artists = artists
+            if isinstance(failure, FetchError) and not isinstance(failure, UnexpectedResponse):
+                self.artists_error = failure if failure.kind == "error" else None
         year = int(self.client.snapshot[:4])  # not the clock, so that the same params give the same catalog
-        by_page = RightsByPage(self.client, self.artists, year)
-        self.rights_of = by_page if self.free_only else rights_by_death(self.artists, year)
-
-    def _is_complete(self) -> bool:
-        """Whether all works that the site claims are found."""
-        claimed = self.listing.claimed or 0
-        return self.listing.listed < claimed <= len(self.found_images)
+        self.rights_of = RightsOf(self.artists, year, self.client if self.free_only else None)
 
     def _oeuvre(self, artist: Artist) -> Sequence[OeuvreWork | str]:
-        def parse(content: bytes) -> Sequence[OeuvreWork | str]:
-            return parse_oeuvre(content, artist, self.client.base_url)
+        base_url = self.client.base_url
+        return self.client.fetch(
+            "oeuvres", oeuvre_path(artist.slug), lambda content: parse_oeuvre(content, artist, base_url)
+        )
 
-        return self.client.fetch("oeuvres", oeuvre_path(artist.slug), parse)
+    def _results(
+        self, request: Callable[[S], T], items: Sequence[S], path: Callable[[S], str]
+    ) -> Iterator[tuple[S, T]]:
+        """Yield the items, which are works, with the result of `request`; record those for which it fails."""
+        for item, result in zip(items, map_in_order(self.threads, request, items), strict=True):
+            if isinstance(result, FAILURES):
+                self.failures.add(result, path(item), "works")
+            else:
+                self.failures.add_success()
+                yield item, result
 
     def _keep_matching(self, artist: Artist, oeuvre: Sequence[OeuvreWork | str]) -> None:
         """Keep the works of an oeuvre that are of the genre or style."""
         kind = self.query.kind
         assert kind != "artist"
-        undecided = list(self._undecided(oeuvre))
-        all_details = map_in_order(self.threads, lambda found: attempt(lambda: self._details(found)), undecided)
         matching: dict[str, tuple[OeuvreWork, Details]] = {}
-        for found, details in zip(undecided, all_details, strict=True):
-            if isinstance(details, FAILURES):
-                self.failures.add(details, details_path(found.work.id), "works")
-                continue
-            self.failures.add_success()
+        undecided = list(self._undecided(oeuvre))
+        for found, details in self._results(self._details, undecided, lambda found: details_path(found.work.id)):
             if self.query.slug in titles_to_slugs(kind, details.genre if kind == "genre" else details.style):
                 matching[image_key(found.work.image_url)] = found, details
         if matching:
@@ -248,11 +245,11 @@ class _Harvest:
                 yield found
 
     def _details(self, found: OeuvreWork) -> Details:
-        def parse(content: bytes) -> Details:
-            return parse_details(content, found.work.id, self.client.base_url)
-
-        path = details_path(found.work.id)
-        return self.client.fetch("details", path, parse, fingerprint=found.fingerprint)
+        content_id, base_url = found.work.id, self.client.base_url
+        return self.client.fetch(
+            "details", details_path(content_id), lambda content: parse_details(content, content_id, base_url),
+            fingerprint=found.fingerprint,
+        )  # fmt: skip
 
     def _with_list_ids(self, artist: Artist, matching: dict[str, tuple[OeuvreWork, Details]]) -> list[Work]:
         """The matching works with the ids of the artist's list, or with their contentIds if the list lacks them."""
@@ -299,12 +296,7 @@ class _Harvest:
         while waiting and not self.is_full:
             room = len(waiting) if self.limit is None else self.limit - len(self.kept)
             batch, waiting = waiting[:room], waiting[room:]
-            found = map_in_order(self.threads, lambda work: attempt(lambda: self.rights_of(work)), batch)
-            for work, rights in zip(batch, found, strict=True):
-                if isinstance(rights, FAILURES):
-                    self.failures.add(rights, work.page_url, "works")
-                    continue
-                self.failures.add_success()
+            for work, rights in self._results(self.rights_of, batch, lambda work: work.page_url):
                 if self.free_only and rights != "public-domain":
                     self.skipped[NOT_FREE] += 1
                 else:

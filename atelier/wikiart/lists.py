@@ -7,8 +7,8 @@ list has more; harvest.py finds the rest through the artists.
 import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import astuple, dataclass, replace
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -17,10 +17,10 @@ from atelier.data.catalog import Work
 from atelier.data.coverage import SourceWorks
 from atelier.errors import TransientError
 from atelier.progress import CountCallback, ignore_progress
-from atelier.web.rate_limit import BudgetSpent
-from atelier.wikiart.cached_client import CachedClient, NotFound, RequestKind, UnexpectedResponse
+from atelier.web.limits import BudgetSpent
+from atelier.wikiart.cached_client import FAILURES, CachedClient, Failure, NotFound, RequestKind, UnexpectedResponse
 from atelier.wikiart.formats import ListPage, is_dated, parse_list_page
-from atelier.wikiart.slugs import join_slugs
+from atelier.wikiart.pages import join_slugs
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -33,6 +33,7 @@ NEIGHBOURS = 30  # works on either side whose median year is the year that a pla
 MIN_MARGIN_YEARS = 20  # of 512 works of a real list the latest stood 10 years behind its place
 WORKS_PER_OUTLIER = 1000  # one of so many may stand further behind: a typing error must not cost 100,000 requests
 LOOK_AHEAD = 8  # results computed before the first of them is used
+WORKS_PER_ARTIST = 39  # 223,095 works of 5,755 artists
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +58,21 @@ class UnreadableList(NotFound, TransientError):
     """The first page of a list has unexpected content: a temporary failure, or a wrong slug."""
 
 
+@dataclass(eq=False)
 class Listing:
     """Reads one list. The attributes describe the pages that `pages` has read so far."""
 
-    def __init__(self, client: CachedClient, query: Query) -> None:
-        self.query = query
-        self.works: dict[str, Work] = {}  # by id, in the list's order
-        self.skipped: Counter[str] = Counter()  # records by reason
-        self.notes: list[str] = []
-        self.unreadable_page = ""  # a note on a page with unexpected content, if works are missing after it
-        self.claimed: int | None = None
-        self.listed = 0  # records read
-        self.is_cut = False
-        self.budget_spent: BudgetSpent | None = None
-        self.pages_not_requested = 0  # because the budget was spent
-        self._client = client
+    client: CachedClient
+    query: Query
+    works: dict[str, Work] = field(default_factory=dict)  # by id, in the list's order
+    skipped: Counter[str] = field(default_factory=Counter)  # records by reason
+    notes: list[str] = field(default_factory=list)
+    unreadable_page: str = ""  # a note on a page with unexpected content, if works are missing after it
+    claimed: int | None = None
+    listed: int = 0  # records read
+    is_cut: bool = False
+    budget_spent: BudgetSpent | None = None
+    pages_not_requested: int = 0  # because the budget was spent
 
     def pages(self) -> Iterator[Sequence[Work]]:
         """Read one page after the other and yield its works, without those of earlier pages.
@@ -112,7 +113,7 @@ class Listing:
 
     def _page(self, number: int) -> ListPage | None:
         """Read one page; None if the list ends there."""
-        client, path = self._client, self.query.path(number)
+        client, path = self.client, self.query.path(number)
         kind: RequestKind = "artist lists" if self.query.kind == "artist" else "lists"
         try:
             return client.fetch(kind, path, lambda content: parse_list_page(content, client.base_url))
@@ -187,12 +188,8 @@ def collect(
 
 def merge_works(first: Work, second: Work) -> Work:
     """Merge two works of the same id: the one with more fields set, with the genres and styles of both."""
-    base = second if _fields_set(second) > _fields_set(first) else first
+    base = max(first, second, key=lambda work: sum(value not in ("", None) for value in astuple(work)))
     return replace(base, genre=join_slugs(first.genre, second.genre), style=join_slugs(first.style, second.style))
-
-
-def _fields_set(work: Work) -> int:
-    return sum(value not in ("", None) for value in astuple(work))
 
 
 def cutoff_year(works: Sequence[Work]) -> int | None:
@@ -204,31 +201,51 @@ def cutoff_year(works: Sequence[Work]) -> int | None:
     years = [work.year for work in works if is_dated(work) and work.year is not None]
     if len(years) < 4 * NEIGHBOURS:
         return None
-    delays = sorted(
-        (
-            statistics.median(years[max(0, place - NEIGHBOURS) : place + NEIGHBOURS + 1]) - year
-            for place, year in enumerate(years)
-        ),
-        reverse=True,
-    )
+    medians = (statistics.median(years[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]) for at in range(len(years)))
+    delays = sorted((median - year for median, year in zip(medians, years, strict=True)), reverse=True)
     margin = max(delays[len(years) // WORKS_PER_OUTLIER], MIN_MARGIN_YEARS)
     return int(statistics.median(years[-2 * NEIGHBOURS :]) - margin)
 
 
 def map_in_order(
-    threads: ThreadPoolExecutor, function: Callable[[S], T], items: Iterable[S]
-) -> Generator[T, None, None]:
-    """Yield `function` of each item in order, computed in threads at most LOOK_AHEAD items ahead.
+    threads: ThreadPoolExecutor, request: Callable[[S], T], items: Iterable[S]
+) -> Generator[T | Failure, None, None]:
+    """Yield `request` of each item, or its failure, in order, computed in threads at most LOOK_AHEAD items ahead.
 
-    Calls that were started are finished also if the caller closes the generator: so what is requested does not depend
-    on timing.
+    Requests that were started are finished also if the caller closes the generator: so what is requested does not
+    depend on timing.
     """
+
+    def attempt(item: S) -> T | Failure:
+        try:
+            return request(item)
+        except FAILURES as failure:
+            return failure
+
     remaining = iter(items)
-    started: deque[Future[T]] = deque(threads.submit(function, item) for item in islice(remaining, LOOK_AHEAD))
+    started = deque(threads.submit(attempt, item) for item in islice(remaining, LOOK_AHEAD))
     try:
         while started:
             value = started.popleft().result()
-            started.extend(threads.submit(function, item) for item in islice(remaining, 1))
+            started.extend(threads.submit(attempt, item) for item in islice(remaining, 1))
             yield value
     finally:
         wait(started)
+
+
+def describe_cost(listing: Listing, cutoff_year: int | None, artists: int, rate_per_s: float, free_only: bool) -> str:
+    """A sentence on how a list was cut, what completing it through `artists` artists takes, and how to shorten that.
+
+    The number of requests is estimated from WikiArt's averages; the size of an oeuvre is known after it is requested.
+    """
+    beyond = max((listing.claimed or 0) - listing.listed, 0)
+    requests = artists + max(artists * WORKS_PER_ARTIST, beyond) + (beyond if free_only else 0)
+    of = f" of {listing.claimed:,}" if listing.claimed else ""
+    which = f" that is undated or from {cutoff_year} on" if cutoff_year is not None else ""
+    return (
+        f"{listing.query}: its list ends after {listing.listed:,}{of} works, the earliest; the others are looked for "
+        f"among the works of {artists:,} artists, each{which} asked for by itself. At WikiArt's {WORKS_PER_ARTIST} "
+        f"works an artist that is up to {requests:,} requests, {requests / rate_per_s / 3600:,.1f} hours at the set "
+        "rate. What arrives is kept, so it may be stopped and goes on; scrape.wikiart.limit and "
+        "scrape.wikiart.max_requests make it shorter"
+    )

@@ -129,7 +129,7 @@ def _works_and_entries(ids: list[str]) -> "tuple[dict[str, Work], dict[str, Down
 
 def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
     from atelier.settings.load import load_params
-    from atelier.wikiart.slugs import read_slugs
+    from atelier.wikiart.pages import read_slugs
 
     if live:
         work_tree.enter()

@@ -20,7 +20,7 @@ from atelier.web.client import PoliteClient
 from atelier.web.response import FetchError
 from atelier.wikiart.cached_client import CachedClient, ResponseCache
 from atelier.wikiart.lists import Query, collect
-from atelier.wikiart.slugs import fetch_slugs
+from atelier.wikiart.pages import fetch_slugs
 
 SIZE_PX = 128
 

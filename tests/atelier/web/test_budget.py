@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from atelier.web.client import PoliteClient
-from atelier.web.rate_limit import Budget, BudgetSpent
+from atelier.web.limits import Budget, BudgetSpent
 from tests.lookalike import Offer, lookalike
 from tests.pictures import jpeg
 
 SPENDING = """
 import pathlib, sys
-from atelier.web.rate_limit import Budget
+from atelier.web.limits import Budget
 budget = Budget(int(sys.argv[1]), pathlib.Path(sys.argv[2]))
 while True:
     budget.spend()

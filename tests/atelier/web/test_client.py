@@ -12,7 +12,7 @@ import pytest
 
 from atelier.errors import AtelierError, TransientError
 from atelier.web.client import PoliteClient
-from atelier.web.rate_limit import HostRateLimiters, RateLimiter, Stopped
+from atelier.web.limits import HostRateLimiters, RateLimiter, Stopped
 from atelier.web.response import FetchError, Redirected
 from tests.bare import bare
 from tests.lookalike import ERROR_PAGE, PLACEHOLDER, Offer, Site, lookalike

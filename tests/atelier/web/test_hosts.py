@@ -2,7 +2,7 @@
 
 import pytest
 
-from atelier.web.hosts import is_allowed, is_loopback, is_public
+from atelier.web.limits import is_allowed, is_loopback, is_public
 
 WIKIART = "https://www.wikiart.org"
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from atelier.web.rate_limit import RateLimiter, WaitTooLong
+from atelier.web.limits import RateLimiter, WaitTooLong
 
 
 def test_errors_lower_the_rate_and_time_without_errors_restores_it(monkeypatch):

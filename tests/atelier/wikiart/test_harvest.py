@@ -13,7 +13,7 @@ import pytest
 from atelier.data.coverage import SourceWorks, coverage_report
 from atelier.errors import TransientError
 from atelier.web.client import PoliteClient
-from atelier.web.rate_limit import Budget
+from atelier.web.limits import Budget
 from atelier.wikiart.cached_client import CachedClient, ResponseCache
 from atelier.wikiart.formats import ARTISTS_PATH, MAX_ARTISTS_BYTES, details_path, oeuvre_path
 from atelier.wikiart.harvest import NOT_FREE, harvest

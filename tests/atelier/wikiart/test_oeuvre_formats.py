@@ -18,7 +18,7 @@ from atelier.wikiart.formats import (
     year_of_death,
 )
 from atelier.wikiart.lists import cutoff_year
-from atelier.wikiart.slugs import titles_to_slugs
+from atelier.wikiart.pages import titles_to_slugs
 
 BASE = "https://www.wikiart.org"
 MONET = Artist("claude-monet", "Claude Monet", 1926)

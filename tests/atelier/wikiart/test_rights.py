@@ -6,7 +6,7 @@ import pytest
 
 from atelier.data.catalog import Work
 from atelier.wikiart.formats import Artist
-from atelier.wikiart.rights import parse_mark, rights_by_death
+from atelier.wikiart.pages import RightsOf, parse_mark
 
 WORK = Work(
     id="a" * 24, title="", artist="", artist_slug="", year_text="", year=None, genre="", style="", width=None,
@@ -52,7 +52,7 @@ def test_a_hostile_page_has_no_mark(page):
 
 def test_public_domain_begins_after_seventy_full_calendar_years():
     artists = {"a": Artist("a", "", 1955), "b": Artist("b", "", 1956), "c": Artist("c", "", None)}
-    rights_of = rights_by_death(artists, 2026)
+    rights_of = RightsOf(artists, 2026)
     assert [rights_of(replace(WORK, artist_slug=slug)) for slug in ("a", "b", "c", "", "unknown-artist")] == [
         "public-domain", "unknown", "unknown", "unknown", "unknown",
     ]  # fmt: skip

@@ -8,8 +8,7 @@ import pytest
 from atelier.errors import AtelierError
 from atelier.web.client import PoliteClient
 from atelier.web.response import FetchError
-from atelier.wikiart.rights import parse_mark
-from atelier.wikiart.slugs import Slug, fetch_slugs, parse_index, read_slugs, unknown_slug
+from atelier.wikiart.pages import Slug, fetch_slugs, parse_index, parse_mark, read_slugs, unknown_slug
 from tests.lookalike import lookalike
 
 INDEX = """<html><ul class="dictionaries-list">

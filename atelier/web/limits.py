@@ -1,15 +1,86 @@
-"""Limits on requests: a rate for each host that all threads share, and a budget that processes share through a file."""
+"""Limits on requests: the hosts and addresses that may be asked, the rate at each host, and a budget for all requests.
+
+All threads share the rates, and processes share the budget through a file. Settings use this module, so it opens no
+connection and imports no HTTP library.
+"""
 
 import fcntl
+import ipaddress
 import math
 import os
+import re
 import threading
 import time
 from collections import deque
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from atelier.errors import AtelierError, counted
+
+WIKIART_HOST = re.compile(r"(?:[a-z0-9-]+\.)*wikiart\.org")
+DEFAULT_PORTS = (80, 443)
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that is allocated to the public internet
+# URL parsers disagree on where the host ends: `https://elsewhere\.wikiart.org/`
+AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f\\]")
+
+
+def is_allowed(url: str, base_url: str) -> bool:
+    """Whether a page of `base_url` may redirect or link the client to `url`.
+
+    Allowed are http(s) URLs on the host and port of `base_url`, and, unless that is a loopback address, on
+    *.wikiart.org. URLs with credentials are never allowed, so `https://wikiart.org@elsewhere/` is not.
+    """
+    if AMBIGUOUS.search(url):
+        return False
+    try:
+        parts, base = urlsplit(url), urlsplit(base_url)
+        host, port, base_port = parts.hostname or "", _port(parts), _port(base)
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or parts.username is not None or parts.password is not None:
+        return False
+    if host == base.hostname and port == base_port:
+        return True
+    if is_loopback(base_url) or port not in DEFAULT_PORTS:
+        return False
+    return WIKIART_HOST.fullmatch(host) is not None or (host == base.hostname and base_port in DEFAULT_PORTS)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host of `url` is localhost or a loopback address. Names are not resolved."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wikiart(url: str) -> bool:
+    """Whether `url` is on a host of wikiart.org."""
+    return WIKIART_HOST.fullmatch(urlsplit(url).hostname or "") is not None
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet.
+
+    An IPv6 address that embeds an IPv4 address (mapped, NAT64, 6to4) is public if that address is.
+    """
+    number: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address)
+    if isinstance(number, ipaddress.IPv6Address):
+        embedded = number.ipv4_mapped or number.sixtofour
+        if embedded is None and number in NAT64:
+            embedded = ipaddress.IPv4Address(int(number) & 0xFFFF_FFFF)
+        if embedded is None and number not in GLOBAL_UNICAST:
+            return False
+        number = embedded or number
+    return number.is_global and not number.is_multicast
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 class Stopped(AtelierError):
@@ -20,11 +91,8 @@ class WaitTooLong(Exception):
     """A host may not be requested for longer than a request may wait. `why` is set unless the host itself asked."""
 
     def __init__(self, seconds: float, why: str = "") -> None:
-        super().__init__(
-            f"{why}: it gets no requests for {seconds:,.0f} s, run again then"
-            if why
-            else f"asks for a pause of {seconds:,.0f} s: run again then"
-        )
+        asks = f"asks for a pause of {seconds:,.0f} s: run again then"
+        super().__init__(f"{why}: it gets no requests for {seconds:,.0f} s, run again then" if why else asks)
 
 
 class HostRateLimiters:
@@ -52,12 +120,10 @@ class RateLimiter:
     """
 
     WINDOW_MARGIN = 1.04  # a second and its spacing are this much longer, for delays on the way to the site
-    DECREASE_FACTOR, INCREASE_RATIO = (
-        0.8,
-        0.05,
-    )  # × 0.8 after an error; +5 % of the set rate per INCREASE_EVERY_S
-    INCREASE_EVERY_S = 2.0
+    DECREASE_FACTOR = 0.8  # after an error
     DECREASE_EVERY_S = 1.0  # errors within a second of the last decrease have the same cause
+    INCREASE_RATIO = 0.05  # of the set rate
+    INCREASE_EVERY_S = 2.0
     MIN_RATIO = 1 / 20  # of the set rate
     UNLIMITED_RATE_PER_S = 100.0  # from which a limiter without a set rate decreases
     POLL_S = 0.02  # between checks for a request that was given a permit and is not sent yet
@@ -67,8 +133,7 @@ class RateLimiter:
         self._ceiling = rate_per_s or self.UNLIMITED_RATE_PER_S
         self._rate = self._set_rate
         self._stop, self._max_wait_s = stop, max_wait_s
-        # held while waiting, so that permits are spaced when they are given
-        self._queue = threading.Lock()
+        self._queue = threading.Lock()  # held while waiting, so that permits are spaced when they are given
         self._state = threading.Lock()
         self._unsent = 0  # permits given whose requests have not been sent
         self._sent_s: deque[float] = deque()  # when the latest requests were sent
