@@ -194,7 +194,8 @@ def _raking_light(relief: FloatArray, hand: Hand) -> FloatArray:
     rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
     weave = np.sin(rows * np.float32(2.1))[:, None] * np.sin(columns * np.float32(2.1))
     slope: FloatArray = np.pad(relief[1:, 1:] - relief[:-1, :-1], ((1, 0), (1, 0)))
-    return 1 + np.float32(0.10 * hand.relief) * slope + np.float32(0.014) * weave
+    factors: FloatArray = 1 + np.float32(0.10 * hand.relief) * slope + np.float32(0.014) * weave
+    return factors
 
 
 def fractal(rng: np.random.Generator) -> FloatArray:
