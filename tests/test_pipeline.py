@@ -29,7 +29,7 @@ def repro(studio: Path) -> tuple[set[str], subprocess.CompletedProcess[str]]:
     shutil.rmtree(studio / ".atelier" / "executed", ignore_errors=True)
     scripts = Path(sys.executable).parent
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"], cwd=studio, text=True, capture_output=True, timeout=280,
+        [sys.executable, "-m", "dvc", "repro"], cwd=studio, text=True, capture_output=True, timeout=900,
         env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"},
     )  # fmt: skip
     return {path.stem for path in (studio / ".atelier").glob("executed/*.json")}, done

@@ -43,7 +43,7 @@ except ValidationError as error:  # in a variable PREFECT_…, a profile or [too
 
 STARTUP_TIMEOUT_S = 120.0  # the first start in a studio also creates the database
 LISTEN_TIMEOUT_S = 60.0  # for a server that has opened its database but does not listen yet
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 30.0  # a busy machine's server takes its time; one that does not run refuses at once
 ADDRESS_FIX = "set PREFECT_API_URL to an address like http://127.0.0.1:4200/api"  # of `prefect server start`
 KEY_FIX = "set PREFECT_API_AUTH_STRING, or PREFECT_API_KEY, as it asks for"
 START_FIX = "start it with `prefect server start`, or unset PREFECT_API_URL"

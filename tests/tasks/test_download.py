@@ -222,7 +222,7 @@ def test_a_stopped_download_ends_within_seconds(engine: str, number: int, code: 
             began_s = time.monotonic()
             process.send_signal(number)
             _, err = process.communicate(timeout=30)
-            assert time.monotonic() - began_s < (10 if engine == "dask" else 2)
+            assert time.monotonic() - began_s < 10  # a picture drips for longer
             _, left = psutil.wait_procs(family, timeout=5)
             assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
             assert process.returncode == code

@@ -40,7 +40,8 @@ def test_an_invalid_schedule_is_refused_with_a_sentence() -> None:
             schedule.checked(cron, zone)
         assert words in str(caught.value)
     for cron, zone in taken:
-        assert schedule.checked(cron, zone) == schedule.Plan(cron, zone)
+        taken_over = schedule.checked(cron, zone)
+        assert (taken_over.cron, taken_over.timezone) == (cron, zone)
 
 
 def test_each_studio_has_its_own_deployment_and_only_its_own_nights_are_marked_crashed(
