@@ -156,7 +156,7 @@ class UpsampleConv(nn.Module):
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         # Along an axis, weights (a, b, c) on doubled pixels equal (c, b + c, a + b, a) on single ones: the sums of
         # neighbours in the flipped, zero-padded kernel.
-        even = functional.avg_pool2d(self.weight.flip(2, 3), 2, stride=1, padding=1, divisor_override=1)
+        even = 4 * functional.avg_pool2d(self.weight.flip(2, 3), 2, stride=1, padding=1)  # sums; ONNX has only means
         if noise is None or not self.maps:
             return upsample(x, even)
         # split, because its gradients are concatenated, while those of two uses of x would be added
