@@ -1,0 +1,84 @@
+"""The page of a run: what it shows, in a real browser, and what it does with hostile texts."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from atelier.page.index import STAGES, write_page
+from tests.browser import WIDTHS_PX, check_accessibility, opened, slide
+from tests.run_outputs import make_outputs
+
+PAGE = Path("data/page")
+HOSTILE = "<script>alert(1)</script>\"'\u202e\u2066 onerror=alert(2) " + "x" * 100_000
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("width_px", WIDTHS_PX)
+def test_artworks_open_large_and_the_film_shows_each_snapshot(width_px: int) -> None:
+    make_outputs()
+    write_page(PAGE, times=False)
+    with opened(PAGE / "index.html", width_px) as page:
+        check_accessibility(page)
+        page.click("a.artwork >> nth=1")
+        assert page.inner_text("#large-name") == "1-00001"
+        assert page.inner_text("#large-command") == "atelier reproduce data/artworks/1-00001.png"
+        check_accessibility(page)
+        page.click("#large-next")
+        assert page.inner_text("#large-recipe") == "picture 2 of seed 1"
+        page.keyboard.press("ArrowLeft")
+        assert page.inner_text("#large-name") == "1-00001"
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.dataset.name") == "1-00001"
+        slide(page, "#film", 0)
+        assert page.inner_text("#grid-kimg") == "1"
+        assert page.get_attribute("#grid", "src") == "grids/000001.000.webp"
+        links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
+        pictures = page.eval_on_selector_all("img[src]", "pictures => pictures.map(picture => picture.src)")
+    for address in {*links, *pictures}:
+        assert Path(address.removeprefix("file://").partition("#")[0]).is_file(), address
+
+
+@pytest.mark.parametrize("title", [HOSTILE[:200], HOSTILE], ids=["short", "of 100 kB"])
+def test_texts_of_strangers_are_text(title: str) -> None:
+    make_outputs(title=title)
+    write_page(PAGE, times=False)
+    html = (PAGE / "index.html").read_text()
+    assert "<script>alert" not in html and "\u202e" not in html
+    assert len(html) < 200_000
+    with opened(PAGE / "index.html") as page:
+        assert "<script>alert(1)</script>" in page.inner_text(".paintings")
+        assert page.evaluate("document.querySelectorAll('script').length") == 1
+
+
+def test_equal_runs_have_equal_pages_and_small_first_views() -> None:
+    make_outputs(artworks=2)
+    digests = []
+    for _ in range(2):
+        write_page(PAGE)
+        files = sorted(path for path in PAGE.rglob("*") if path.is_file())
+        digests.append([(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
+    assert digests[0] == digests[1]
+    assert sum(path.stat().st_size for path in PAGE.rglob("*") if path.suffix in (".html", ".webp")) < 1_500_000
+    with Image.open(PAGE / "artworks/1-00000.webp") as thumbnail:
+        assert thumbnail.size == (32, 32)
+
+
+def test_the_diagram_has_the_stages_of_the_pipeline_in_order() -> None:
+    pipeline = yaml.safe_load((Path(__file__).parents[3] / "dvc.yaml").read_text())
+    assert list(STAGES) == list(pipeline["stages"])
+
+
+def test_a_run_without_reports_has_a_page_nevertheless() -> None:
+    make_outputs(artworks=1)
+    for path in ("metrics.json", "data/evaluation/summary.txt", "data/evaluation/nearest.png", "data/catalog.json"):
+        Path(path).unlink()
+    write_page(PAGE, times=False)
+    with opened(PAGE / "index.html") as page:
+        assert page.inner_text("h1") == "Atelier"
