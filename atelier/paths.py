@@ -27,6 +27,9 @@ CONTACT_SHEET = DATA / "contact_sheet.png"
 UPSCALER_MODEL = DATA / "upscaler"
 UPSCALER = UPSCALER_MODEL / "upscaler.safetensors"
 PRINTS = DATA / "prints"
+PAGE = DATA / "page"
+INDEX = PAGE / "index.html"
+EXPLORER = PAGE / "explore.html"
 
 # in neither: what outlives DVC's deletion of outputs
 STATE = Path(".atelier")  # <stage>/ has the resumable state of a stage
@@ -41,6 +44,8 @@ HOME = STATE / "home"  # of a user who has none
 LAST_NIGHT = STATE / "last_night.json"
 NIGHT = STATE / "nightly"  # the report of the night at work, in its clone
 STUDIO_ID = STATE / "studio.json"  # distinguishes this studio from others of a Prefect server
+EXPORTED = STATE / "export/generator.onnx"  # by `atelier export`
+PAGE_TIMES = STATE / "page/times.js"  # how long each stage took; data/page/index.html reads it
 EXPLORATIONS = STATE / "explore"
 LEDGER = STATE / "ledger.sqlite"
 REPRODUCE = STATE / "reproduce"  # work in progress of `atelier reproduce`

@@ -1,6 +1,6 @@
-"""Commands about models: import one, compare two, choose the settings that train one, and list all with their pictures.
+"""Commands about models: import, compare, export, publish, the settings that train one, and a list of all.
 
-The list, `atelier ledger`, also says which picture a file is.
+The list, `atelier ledger`, has the models' pictures, and says which picture a file is.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.errors import AtelierError, counted, run_for_exit_code
-from atelier.paths import GENERATOR, PARAMS
+from atelier.paths import EXPLORER, EXPORTED, GENERATOR, PARAMS
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
@@ -76,6 +76,42 @@ def compare(
     second = here / challenger if challenger else GENERATOR
     picture = here / sheet if sheet else None
     command = compare_command(here / champion, second, load_params(PARAMS), sheet=picture)
+    sys.exit(process.foreground(command, work_tree.environment()))
+
+
+@app.command()
+def export(
+    generator: Annotated[Path | None, typer.Argument(help="a generator.safetensors; else that of the studio")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="a file for ONNX runtimes")] = False,
+    html: Annotated[bool, typer.Option("--html", help="a page in which the model runs in a browser")] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="file to write; else .atelier/export/generator.onnx or data/page/explore.html")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="pictures that ONNX renders at once; else any")] = None,
+) -> None:
+    """Convert a generator for other programs: an ONNX file, or one HTML file to explore it in."""
+    here = work_tree.enter()
+    if onnx == html or (batch and html):
+        raise AtelierError("say either --onnx, perhaps with --batch, or --html")
+    target = here / to if to else EXPORTED if onnx else EXPLORER
+    command = [sys.executable, "-m", "atelier.export", "onnx" if onnx else "html"]
+    command += [str(here / generator if generator else GENERATOR), str(target)]
+    command += [f"--batch={batch}"] if batch else []
+    sys.exit(process.foreground(command, work_tree.environment()))
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="a folder that does not exist yet")],
+    license: Annotated[str, typer.Option(help="the model's licence, as the Hugging Face Hub names it")] = "other",
+    i_have_the_rights: Annotated[
+        bool, typer.Option("--i-have-the-rights", help="to publish a model of works that may not be free")
+    ] = False,
+) -> None:
+    """Make a folder for a static host or the Hugging Face Hub: model, model card, page and pictures. Sends nothing."""
+    here = work_tree.enter()
+    command = [sys.executable, "-m", "atelier.export", "publish", str(here / folder), f"--license={license}"]
+    command += ["--has-rights"] if i_have_the_rights else []
     sys.exit(process.foreground(command, work_tree.environment()))
 
 

@@ -1,0 +1,80 @@
+"""Make a folder that can be put on a static host or on the Hugging Face Hub: model, model card, page and pictures.
+
+Nothing is sent anywhere. Paintings of the data set are shown only if all of them are in the public domain.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from atelier import __version__
+from atelier.data.catalog import catalog_frame, read_catalog, read_downloads
+from atelier.errors import AtelierError, counted
+from atelier.export.onnx_file import convert
+from atelier.files import digest, replacing_directory, write_bytes
+from atelier.networks import load_generator
+from atelier.page.explorer import write_explorer
+from atelier.page.index import WEB, facts_of_run, write_page
+from atelier.paths import ARTWORKS, CATALOG, DOWNLOADS, GENERATOR, MODEL, PRINTS
+from atelier.text import escape_csv_cell
+
+LISTED = ["id", "title", "artist", "year_text", "genre", "style", "rights", "page_url"]  # columns of works.csv
+FREE = "public-domain"
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # an identifier of the Hub, for example cc-by-4.0
+REDIRECT = '<!doctype html><meta charset="utf-8"><title>Atelier</title><meta http-equiv="refresh" content="0; url={0}">'
+MARKDOWN = str.maketrans({character: f"\\{character}" for character in r"\`*_[]<>|#"})
+
+
+def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
+    """Write the folder `to`, which must not exist or be empty; return a sentence about it.
+
+    Reads the outputs of the stages below the working directory. `has_rights` says that the person may publish a model
+    of works that are not in the public domain. Raises AtelierError without that where such works were downloaded.
+    """
+    if not LICENSE.fullmatch(license):
+        raise AtelierError(f"--license holds {license!r}; it may hold a licence's identifier like cc0-1.0, or other")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise AtelierError(f"{to} is there and not empty: name another folder, or remove it")
+    arrived = {record.id for record in read_downloads(DOWNLOADS) if record.status == "ok"}
+    works = [work for work in read_catalog(CATALOG) if work.id in arrived]
+    others = sum(work.rights != FREE for work in works)
+    if others and not has_rights:
+        raise AtelierError(
+            f"{counted(others, 'work')} of {len(works):,} that the model was trained on are not known to be in the "
+            "public domain: train on scrape.wikiart.rights: public-domain, or say --i-have-the-rights if you have them"
+        )
+    generator, header = load_generator(GENERATOR)
+    facts = facts_of_run()
+    table = catalog_frame(works)[LISTED].map(escape_csv_cell).to_csv(index=False, lineterminator="\n")
+    environment = Environment(
+        loader=FileSystemLoader(WEB), undefined=StrictUndefined, trim_blocks=True, autoescape=False,
+        finalize=lambda value: value.translate(MARKDOWN) if isinstance(value, str) else value,
+    )  # fmt: skip
+    card = environment.get_template("card.md").render(
+        **facts,
+        arch=header["arch"],
+        resolution=header["resolution"],
+        inputs=generator.inputs,
+        license=license,
+        paintings=not others,
+        rights_claimed=bool(others),
+        sha256=digest(GENERATOR),
+        version=__version__,
+        weights=sum(weight.numel() for weight in generator.parameters()),
+    )
+    with replacing_directory(to) as folder:
+        for path in (*sorted(MODEL.glob("*.safetensors")), MODEL / "model.json"):
+            shutil.copyfile(path, folder / path.name)
+        for directory in (ARTWORKS, PRINTS):
+            if directory.is_dir():
+                shutil.copytree(directory, folder / directory.name, ignore=shutil.ignore_patterns(".gitignore"))
+        write_bytes(folder / "generator.onnx", convert(GENERATOR))
+        write_bytes(folder / "works.csv", table.encode())
+        write_bytes(folder / "README.md", card.encode())
+        write_bytes(folder / "index.html", REDIRECT.format("page/index.html").encode())
+        (folder / "page").mkdir()
+        write_explorer(GENERATOR, folder / "page" / "explore.html")
+        write_page(folder / "page", paintings=not others, times=False)
+    return f"{to}: model, card, page and {counted(len(works), 'listed work')}; look at {to}/index.html, then upload it"
