@@ -33,7 +33,7 @@ repository:
 
 art: repository setup  ## the whole way: scrape, download, train, generate, upscale; what is fresh is kept
 	dvc repro
-	@echo 'Look at data/contact_sheet.png, at the artworks in data/artworks/ and the prints in data/prints/.'
+	@echo "Look at file://$$PWD/data/page/index.html"
 
 # a file stays with one process, which starts its servers once; the longest file comes first
 PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -30,11 +30,12 @@ def _options(
 @app.command()
 def run(
     stages: Annotated[list[str] | None, typer.Argument(help="run up to these stages; all stages by default")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="open the page in a browser afterwards")] = False,
 ) -> None:
     """Run the pipeline like `dvc repro`, recorded by Prefect."""
     from flows import studio
 
-    sys.exit(studio.main(stages or []))
+    sys.exit(studio.main(stages or [], open_page))
 
 
 @app.command()

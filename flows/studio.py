@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atelier.errors import AtelierError, run_for_exit_code
-from atelier.paths import PARAMS
+from atelier.paths import INDEX, PARAMS
 from atelier.settings.load import load_params
 from flows.runtime import process, work_tree
 
 
-def main(targets: Sequence[str]) -> int:
-    """Bring the stages `targets` and what they need up to date, or all stages without targets.
+def main(targets: Sequence[str], open_page: bool = False) -> int:
+    """Bring the stages `targets` and what they need up to date, or all stages without targets; say where the page is.
+
+    With `open_page` the page is opened in a browser, where there is a screen.
 
     Returns the exit code: 0, 1 after a failure, 130 and 143 after Ctrl-C and SIGTERM.
     """
@@ -24,7 +26,10 @@ def main(targets: Sequence[str]) -> int:
         work_tree.enter()
         load_params(PARAMS)
         with work_tree.only_flow():
-            return _run(targets)
+            status = _run(targets)
+        if status == 0 and not targets and INDEX.is_file():
+            _show_page(INDEX.resolve().as_uri(), open_page)
+        return status
 
     return run_for_exit_code(work, "the next run goes on from here")
 
@@ -56,6 +61,15 @@ def _run(targets: Sequence[str]) -> int:
         return 0
     process.print_error(state.message)
     return 1
+
+
+def _show_page(address: str, open_page: bool) -> None:
+    print(f"look at {address}")
+    if open_page:
+        import webbrowser
+
+        if not webbrowser.open(address):
+            process.print_error("no browser was found to open it")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def test_every_stage_has_its_task_and_every_task_its_stage(stages):
     assert tasks == set(stages)
     for name, stage in stages.items():
         assert stage["cmd"] == f"python -m tasks.{name}"
-        assert name in {param.split(".")[0] for param in stage["params"]}
+        if name != "page":  # which has no settings
+            assert name in {param.split(".")[0] for param in stage["params"]}
 
 
 def test_a_stage_depends_on_exactly_the_code_that_decides_its_bytes(imports):

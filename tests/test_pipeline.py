@@ -37,11 +37,11 @@ def repro(studio: Path) -> tuple[set[str], subprocess.CompletedProcess[str]]:
 
 @pytest.mark.slow
 def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None:
-    """Waits for thirteen real stages, each of which starts a Python of its own."""
+    """Waits for eighteen real stages, each of which starts a Python of its own."""
     ran, done = repro(studio)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ran == {
-        "scrape", "download", "augment", "train", "evaluate", "generate", "train_upscaler", "upscale",
+        "scrape", "download", "augment", "train", "evaluate", "generate", "train_upscaler", "upscale", "page",
     }  # fmt: skip
 
     catalog = pq.read_table(studio / "data/catalog.parquet").to_pydict()
@@ -61,9 +61,13 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
 
     assert repro(studio)[0] == set()
     edit(studio, {"generate": {"count": 2}})
-    assert repro(studio)[0] == {"generate", "upscale"}
+    assert repro(studio)[0] == {"generate", "upscale", "page"}
     edit(studio, {"train": {"kimg": 0.3}})
-    assert repro(studio)[0] == {"train", "evaluate", "generate", "upscale"}
+    assert repro(studio)[0] == {"train", "evaluate", "generate", "upscale", "page"}
+    template = studio / "atelier/page/web/index.html"
+    template.write_text(template.read_text().replace("<h1>Atelier</h1>", "<h1>My studio</h1>"))
+    assert repro(studio)[0] == {"page"}
+    assert "<h1>My studio</h1>" in (studio / "data/page/index.html").read_text()
 
 
 @pytest.mark.slow

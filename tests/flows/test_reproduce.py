@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atelier.export.onnx_file import convert
+from atelier.page.explorer import explorer_html
 from atelier.pictures import png
 from atelier.provenance.facts import canonical_json, read_pixels, read_provenance, write_png
+from tests.browser import opened, ready, save_picture
 from tests.flows.dvc_command import dvc
 from tests.flows.painted_studio import PaintedStudio
 
@@ -252,3 +255,24 @@ def _add_hostile_branch(studio: PaintedStudio) -> None:
         path.write_text(f"{path.read_text()}\nopen({str(mark)!r}, 'w').close()\n")
     studio.commit("hostile code")
     studio.git("checkout", "-q", "main")
+
+
+def test_pictures_that_a_browser_saved_are_confirmed(studio: PaintedStudio, alone: Clone, tmp_path: Path) -> None:
+    """Of twenty seeds and of five canvases, from the page of the second model."""
+    generator, page_file = studio.root / "data/model/generator.safetensors", tmp_path / "explore.html"
+    page_file.write_bytes(explorer_html(generator, convert(generator, field=True)))
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    with opened(page_file) as page:
+        ready(page)
+        for seed in range(20):
+            page.fill("#seed", str(seed))
+            save_picture(page, folder)
+        for rows, columns in ((1, 2), (2, 1), (2, 3), (3, 3), (4, 4)):
+            page.select_option("#rows", str(rows))
+            page.select_option("#columns", str(columns))
+            save_picture(page, folder)
+    code, rows_printed, _ = alone.reproduce(*sorted(folder.iterdir()))
+    assert code == 0
+    assert len(rows_printed) == 25
+    assert {row["verdict"] for row in rows_printed} <= {"identical", "within 1/255"}
