@@ -40,7 +40,7 @@ from flows.repo import stages
 from flows.runtime import process, work_tree
 from flows.runtime.process import TICK_S, in_words
 
-COMPARISON, SHEET, REPORT = NIGHT / "verdict.json", NIGHT / "sheet.png", NIGHT / "report.md"
+COMPARISON, SHEET, REPORT, PAGE = (NIGHT / name for name in ("verdict.json", "sheet.png", "report.md", "report.html"))
 T = TypeVar("T")
 
 notify = notifier(
@@ -166,14 +166,15 @@ class _Challenge:
             places |= {"tag": promotion.tag, "commit": promotion.commit, "branch": self._clone.branch}
             places["data"] = promotion.pushed or "on this machine, for no DVC remote is set"
             places["to take it over"] = f"git merge {promotion.tag} && dvc checkout"
-        text = Report(
+        report = Report(
             night=self._night, outcome=outcome, message=message, base=self._clone.base, harvest=self._harvest(),
             changes=changes, champion=f"v{self._champion.version}" if self._champion else None,
             comparison=self._comparison, places=places, uncommitted=self._clone.uncommitted,
-        ).markdown()  # fmt: skip
-        write_bytes(REPORT, text.encode())
-        self._page.markdown("night", text)
-        self._page.link("report", REPORT, "the same report as a file")
+        )  # fmt: skip
+        write_bytes(REPORT, report.markdown().encode())
+        report.write_page(PAGE, SHEET.name if self._comparison and SHEET.is_file() else None)
+        self._page.markdown("night", report.markdown())
+        self._page.link("report", PAGE, "the same report as a page")
         if promotion:
             self._page.link("champion", GENERATOR, f"the generator of {promotion.tag}")
             if CONTACT_SHEET.is_file():

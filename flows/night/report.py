@@ -11,6 +11,7 @@ from typing import Literal, Self
 from atelier.errors import counted
 from atelier.files import write_json
 from atelier.metrics.comparison import Comparison
+from atelier.page.report import Table, write_report_page
 from atelier.paths import LAST_NIGHT
 from atelier.settings.edit import Change
 from atelier.settings.schema import Params
@@ -71,6 +72,9 @@ class Harvest:
     incomplete: Sequence[str] = ()
 
 
+CODE_COLUMNS = ((), (0, 1, 2), (1,))  # of the report's tables: keys, values, paths and commands
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The contents of a night's report; `places` maps a description to a path, commit or command."""
@@ -88,42 +92,53 @@ class Report:
 
     def markdown(self) -> str:
         """Return the report in Markdown."""
-        places = [(what, f"`{place}`") for what, place in self.places.items()]
-        sections = (
-            f"# {self.outcome}, night of {self.night.isoformat()}", self.message, self._comparison(), self._harvest(),
-            self._params(), _table(("what", "where"), places),
-        )  # fmt: skip
-        return "\n\n".join(section for section in sections if section) + "\n"
+        text = [f"# {self.title}", self.message, *self._remarks()]
+        for table, code in zip(self._tables(), CODE_COLUMNS, strict=True):
+            rows = [[f"`{cell}`" if column in code else cell for column, cell in enumerate(row)] for row in table.rows]
+            if rows:
+                text += [f"## {table.caption}", _table(table.head, rows)]
+        return "\n\n".join(text) + "\n"
 
-    def _comparison(self) -> str:
-        if self.comparison is None:
-            return ""
-        rows = [
+    def write_page(self, path: Path, sheet: str | None) -> None:
+        """Write the report as an HTML page. `sheet` is the picture of both models' pictures, relative to the page."""
+        remarks = [remark.replace("`", "") for remark in self._remarks()]
+        write_report_page(path, self.title, [self.message, *remarks], self._tables(), sheet)
+
+    @property
+    def title(self) -> str:
+        return f"{self.outcome}, night of {self.night.isoformat()}"
+
+    def _tables(self) -> list[Table]:
+        gains = self.comparison.gains if self.comparison else {}
+        distances = [
             (name, f"{gain.champion:.4g}", f"{gain.challenger:.4g}", f"{gain.low:.3g} to {gain.high:.3g}", gain.verdict)
-            for name, gain in self.comparison.gains.items()
+            for name, gain in gains.items()
         ]
-        head = ("distance", f"champion {self.champion}", "challenger", "gain", "verdict")
-        text = (
+        compared = ("distance", f"champion {self.champion}", "challenger", "gain", "verdict")
+        changes = [(change.key, str(change.before), str(change.after)) for change in self.changes]
+        return [
+            Table("Champion and challenger", compared, distances),
+            Table("Settings", ("params.yaml", f"commit {self.base[:10]}", "this night"), changes),
+            Table("Where it is", ("what", "where"), [*self.places.items()]),
+        ]
+
+    def _remarks(self) -> list[str]:
+        gains = (
             "Distances to the held-out paintings; smaller is better. `kid` measures detail and grain, `kid_coarse` "
             "forms and colours. The gain is an interval: better or worse means that 0 lies outside it."
         )
-        return f"## Champion and challenger\n\n{_table(head, rows)}\n\n{text}"
+        names = ", ".join(f"`{name}`" for name in self.uncommitted)
+        left_out = f"Not committed, so no part of this night: {names}."
+        return [*([gains] if self.comparison else []), self._harvest(), *([left_out] if names else [])]
 
     def _harvest(self) -> str:
         got = self.harvest
         before = f" ({got.champion_train:,} for the champion)" if got.champion_train is not None else ""
         incomplete = f" The catalog is incomplete: {'; '.join(got.incomplete)}." if got.incomplete else ""
         return (
-            f"## Harvest\n\n{counted(got.catalogued, 'work')} in the catalog, "
-            f"{counted(got.arrived, 'picture')} arrived; "
+            f"{counted(got.catalogued, 'work')} in the catalog, {counted(got.arrived, 'picture')} arrived; "
             f"{counted(got.train, 'painting')} to train on{before}, {got.held_out:,} held out.{incomplete}"
         )
-
-    def _params(self) -> str:
-        rows = [(f"`{change.key}`", f"`{change.before}`", f"`{change.after}`") for change in self.changes]
-        table = _table(("params.yaml", f"commit {self.base[:10]}", "this night"), rows)
-        names = ", ".join(f"`{name}`" for name in self.uncommitted)
-        return f"## Settings\n\n{table}" + (f"\n\nNot committed, so no part of this night: {names}." if names else "")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -187,7 +187,7 @@ def find_experiment(user: Path, name: str, trial: int | None) -> tuple[str, str]
 
 
 def draw_sheet(exploration: Exploration) -> list[Trial]:
-    """Write sheet.png and table.csv from the trials that ended. Returns these, the best first."""
+    """Write sheet.png, sheet.html and table.csv from the trials that ended. Returns these, the best first."""
     from atelier.pictures.sheets import write_panels  # imports Pillow
 
     trials = exploration.trials()
@@ -203,6 +203,7 @@ def draw_sheet(exploration: Exploration) -> list[Trial]:
         heading = f"{exploration.name}: {count_endings(trials)}; the best {exploration.by} first"
         panels = [_panel(exploration, trial, scores) for trial in trials]
         write_panels(exploration.sheet, heading, panels, columns)
+        _write_page(exploration, trials, heading)
     return trials
 
 
@@ -247,6 +248,18 @@ def _row(exploration: Exploration, trial: Trial, scores: Sequence[str], digits: 
         **{key: format_value(trial.changes[key]) for key in exploration.keys},
         **{name: f"{trial.scores[name]:.{digits}g}" if name in trial.scores else "" for name in scores},
     }
+
+
+def _write_page(exploration: Exploration, trials: Sequence[Trial], heading: str) -> None:
+    """Write sheet.html, in which the trials can be sorted by each setting and score."""
+    from atelier.page.report import Table, write_report_page
+
+    rows = sheet_rows(exploration, trials)
+    pictures = [exploration.picture(trial.number) for trial in trials]
+    shown = [path.relative_to(exploration.path).as_posix() if path.is_file() else None for path in pictures]
+    cells = [[*row.values(), trial.said] for row, trial in zip(rows, trials, strict=True)]
+    table = Table("Trials", [*rows[0], "remark"], cells, shown)
+    write_report_page(exploration.path / "sheet.html", heading, [], [table])
 
 
 def _panel(exploration: Exploration, trial: Trial, scores: Sequence[str]) -> "Panel":

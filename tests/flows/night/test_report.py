@@ -32,13 +32,14 @@ def test_a_comparison_is_summarised_in_a_line(comparison: Comparison) -> None:
     assert comparison.short == "kid 11.7 -> 6.35 (better), kid_coarse 3.75 -> 3.6 (even)"
 
 
-def test_a_report_sets_champion_and_challenger_side_by_side(comparison: Comparison) -> None:
-    text = Report(
+def test_a_report_sets_champion_and_challenger_side_by_side(comparison: Comparison, tmp_path: Path) -> None:
+    report = Report(
         night=date(2026, 11, 30), outcome="Promoted", message="atelier@v1.1.0: better", base="0123456789abcdef",
         harvest=Harvest(1204, 1198, 1080, 118, 1079, ["3 failures in a row"]),
         changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")], champion="v1.0.0", comparison=comparison,
         places={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
-    ).markdown()  # fmt: skip
+    )  # fmt: skip
+    text = report.markdown()
     assert text.startswith("# Promoted, night of 2026-11-30\n\natelier@v1.1.0: better\n")
     assert "| distance | champion v1.0.0 | challenger | gain | verdict |" in text
     assert "| kid | 11.7 | 6.35 | 4.9 to 5.8 | better |" in text
@@ -49,6 +50,12 @@ def test_a_report_sets_champion_and_challenger_side_by_side(comparison: Comparis
     assert "| `scrape.snapshot` | `2026-11-22` | `2026-11-30` |" in text
     assert "Not committed, so no part of this night: `params.yaml`." in text
     assert text.endswith("| tag | `atelier@v1.1.0` |\n")
+    report.write_page(tmp_path / "report.html", "sheet.png")
+    page = (tmp_path / "report.html").read_text()
+    assert all(
+        words in page
+        for words in ('src="sheet.png"', "<td>11.7</td>", "scrape.snapshot", "no part of this night: params.yaml")
+    )
 
 
 def test_the_last_night_is_read_back_and_a_damaged_record_is_ignored(tmp_path: Path) -> None:
