@@ -47,6 +47,8 @@ EXPLORE = "tests/flows/test_explore.py::test_a_killed_grid_continues_and_its_bes
 TRIALS = "tests/flows/trials/test_run.py::test_a_search_stops_a_training_that_is_worse_than_the_others"
 SERVE = 'atelier nightly serve --cron "0 2 * * *" --timezone Europe/Paris'
 ELSEWHERE = {
+    "atelier reproduce 7-00003.png":
+        "tests/flows/test_reproduce.py::test_pictures_that_a_browser_saved_are_confirmed",
     SERVE: f"{NIGHTS}test_nights_on_a_schedule_and_their_artifacts",
     "atelier reproduce 1-00007.png --explain":
         "tests/flows/test_reproduce.py::test_after_dvc_gc_the_model_is_fetched_from_the_remote",
@@ -71,7 +73,7 @@ ELSEWHERE = {
         "test_the_sheet_and_the_table_are_drawn_again_with_the_best_trial_first",
 }  # fmt: skip
 SHORTER = {r"--seconds \d+": "--seconds 0.5", r"--count (64|16)": "--count 2"}  # in these tests
-STAGES = ("scrape", "download", "augment", "train", "evaluate", "generate", "train_upscaler", "upscale")
+STAGES = ("scrape", "download", "augment", "train", "evaluate", "generate", "train_upscaler", "upscale", "page")
 
 
 def commands(page: Path) -> list[str]:
