@@ -3,11 +3,14 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from atelier.page.index import STAGES, write_page
+from atelier.progress import ignore_progress
+from atelier.provenance.facts import read_provenance, write_tiff
 from tests.browser import WIDTHS_PX, check_accessibility, opened, slide
 from tests.run_outputs import make_outputs
 
@@ -82,3 +85,20 @@ def test_a_run_without_reports_has_a_page_nevertheless() -> None:
     write_page(PAGE, times=False)
     with opened(PAGE / "index.html") as page:
         assert page.inner_text("h1") == "Atelier"
+
+
+def test_a_mural_is_zoomed_by_its_tiles() -> None:
+    make_outputs(artworks=1)
+    picture = read_provenance(Path("data/artworks/1-00000.png"))
+    pixels = np.full((700, 1200, 3), (40, 120, 200), np.uint8) + np.arange(700, dtype=np.uint8)[:, None, None] // 8
+    np.save("mural.npy", pixels)
+    mural = picture.model_copy(update={"latent": picture.latent.model_copy(update={"seed": 2}), "pixels": None})
+    write_tiff(Path("data/artworks/2-00000.tif"), Path("mural.npy"), mural, ignore_progress)
+    write_page(PAGE, times=False)
+    with opened(PAGE / "index.html") as page:
+        page.click("a.artwork >> nth=1")
+        assert page.inner_text("#large-size") == "1200 × 700 px"
+        page.wait_for_selector("#zoom canvas")
+        page.wait_for_timeout(500)
+    with Image.open(PAGE / "murals/2-00000_files/11/0_0.webp") as tile:  # the largest level
+        assert np.abs(np.asarray(tile).astype(int)[200:300, 200:300] - pixels[200:300, 200:300]).max() < 12

@@ -63,6 +63,8 @@ def test_failed_trials_are_on_the_sheet_and_are_run_again(tree: ExploreTree):
     assert completed.scores == {"kid_coarse": pytest.approx(0.1), "held_out": 9}
     assert [row["state"] for row in tree.table("sea")] == ["completed", "failed"]
     assert tree.table("sea")[1]["said"] == failed.said
+    page = (tree.root / ".atelier/explore/sea/sheet.html").read_text()
+    assert "sea-2" in page and failed.said in page
     assert set(tree.experiments()) == {"sea-2"}
 
     tree.git("update-ref", "-d", trials_clone.snapshot(tree.root).ref("sea-2"))  # as `dvc exp remove` does
