@@ -59,7 +59,9 @@ def ready(page: Any) -> None:
 
 
 def save_picture(page: Any, folder: Path) -> Path:
-    """Save the explorer's picture into a folder, under a name of its own."""
+    """Save the explorer's picture, once it is rendered, into a folder, under a name of its own."""
+    # Chromium starts a download only within seconds of a click
+    page.wait_for_selector("#picture[aria-busy=false]")
     with page.expect_download() as download:
         page.click("#save")
     path = folder / f"{len([*folder.iterdir()]):02d}-{download.value.suggested_filename}"

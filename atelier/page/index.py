@@ -116,6 +116,7 @@ def write_page(
     environment = Environment(loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("index.html").render(
         **facts_of_run(),
+        title="Atelier",
         version=__version__,
         artworks=artworks,
         grids=[*_grids(to)],
@@ -234,7 +235,6 @@ def _quality(metrics: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _course(model: dict[str, Any]) -> list[str]:
-    """Sentences on how the training went."""
     sentences = [f"{model.get('kimg', 0):g} thousand images were shown to the networks."]
     if model.get("ended_by") == "minutes":
         sentences.append("It ended when train.minutes had passed.")

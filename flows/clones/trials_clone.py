@@ -78,7 +78,7 @@ def snapshot(user: Path) -> TrialsClone:
     sibling.check_repository(user, "an experiment", "belongs to")
     if lacking := _names(user, "ls-files", "-z", "--others", "--exclude-standard", "--", "atelier", "tasks", *NEEDED):
         raise AtelierError(
-            f"git knows nothing of {', '.join(lacking)}, so trials would lack it: `git add {' '.join(lacking)}`"
+            f"git does not track {', '.join(lacking)}, so trials would lack it: `git add {' '.join(lacking)}`"
         )
     head = git(user, "rev-parse", "HEAD")
     edited = _edited(user) or head

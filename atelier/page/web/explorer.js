@@ -87,6 +87,7 @@ let wanted = null;
 let busy = null;
 function update() {
   wanted = recipeOf(state);
+  picture.setAttribute("aria-busy", "true");
   busy ??= (async () => {
     while (wanted) {
       const recipe = wanted;
@@ -99,6 +100,7 @@ function update() {
       picture.setAttribute("aria-label", text);
     }
     busy = null;
+    picture.setAttribute("aria-busy", "false");
   })().catch(fail);
   controls();
   return busy;

@@ -49,7 +49,7 @@ def test_artworks_open_large_and_the_film_shows_each_snapshot(width_px: int) -> 
 
 
 @pytest.mark.parametrize("title", [HOSTILE[:200], HOSTILE], ids=["short", "of 100 kB"])
-def test_texts_of_strangers_are_text(title: str) -> None:
+def test_titles_and_reasons_are_text_and_never_markup(title: str) -> None:
     make_outputs(title=title)
     write_page(PAGE, times=False)
     html = (PAGE / "index.html").read_text()

@@ -1,4 +1,4 @@
-"""Pages of nights and explorations: tables that can be sorted, and texts of strangers."""
+"""Pages of nights and explorations: tables that can be sorted, and texts that anybody may have written."""
 
 from pathlib import Path
 

@@ -252,7 +252,7 @@ def test_dvc_gc_as_the_docs_have_it_keeps_the_experiments(tree: ExploreTree):
 def test_a_studio_that_git_does_not_hold_whole_is_refused_with_what_to_do(tree: ExploreTree):
     (tree.root / "atelier").mkdir()
     (tree.root / "atelier/mine.py").touch()
-    with pytest.raises(AtelierError, match=r"git knows nothing of atelier/mine.py, .*: `git add atelier/mine.py`"):
+    with pytest.raises(AtelierError, match=r"git does not track atelier/mine.py, .*: `git add atelier/mine.py`"):
         trials_clone.snapshot(tree.root)
     shutil.rmtree(tree.root / ".git")
     with pytest.raises(AtelierError, match="is no git repository, and an experiment belongs to a commit"):
