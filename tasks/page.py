@@ -20,7 +20,7 @@ def run(stage: Stage) -> str:
     code = {path: sha256 for path, sha256 in stage.code.items() if path.startswith(NETWORK_CODE)}
     kept = stage.state / f"{key_of({**code, 'generator': digest(GENERATOR)})}.onnx"
     count = len([*ARTWORKS.iterdir()])
-    with stage.progress(count + 1, "pages", silent=False) as progress:
+    with stage.progress(count + 1, "pictures") as progress:
         if not kept.is_file():
             for other in stage.state.glob("*.onnx"):
                 other.unlink()

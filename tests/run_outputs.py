@@ -39,7 +39,9 @@ def make_outputs(
     )
     facts = {
         "arch": network.arch, "dataset_sha256": "d" * 64, "ended_by": "kimg", "generator_sha256": digest(generator),
-        "kimg": 2.0, "pick": {"which": "last"}, "start": None, "training": {"seed": 0, "augment": ["translation"]},
+        "kimg": 2.0, "pick": {"which": "last"},
+        "rollbacks": [{"from_kimg": 1.5, "to_kimg": 1.0, "reason": "its coverage fell"}],
+        "start": None, "training": {"seed": 0, "augment": ["translation"]},
     }  # fmt: skip
     Path("data/model/model.json").write_text(json.dumps(facts))
     for folder in ("data/training/grids", "data/evaluation", "data/prints"):

@@ -219,7 +219,6 @@ def _picture(path: Path, to: Path, name: str) -> str | None:
 
 
 def _grids(to: Path) -> Iterable[dict[str, str]]:
-    """The sample grids of the training, in order."""
     for path in sorted((TRAINING / "grids").glob("*.png"), key=lambda path: float(path.stem)):
         yield {"file": str(_picture(path, to, f"grids/{path.stem}.webp")), "kimg": f"{float(path.stem):g}"}
 
@@ -242,8 +241,9 @@ def _course(model: dict[str, Any]) -> list[str]:
         sentences.append(f"It started from the model {start['generator_sha256'][:12]}, after {start['kimg']:g} kimg.")
     if pick := model.get("pick"):
         sentences.append(f"The model is that of the {pick['which']} snapshot.")
-    collapses = model.get("collapses") or []
-    sentences.append(f"It collapsed {len(collapses)} times." if collapses else "No collapse was found.")
+    for back in model.get("rollbacks", []):
+        span = f"At {back['from_kimg']:g} kimg it went back to {back['to_kimg']:g} kimg"
+        sentences.append(f"{span}: {_short(back['reason'])}.")
     return sentences
 
 

@@ -39,6 +39,7 @@ def test_artworks_open_large_and_the_film_shows_each_snapshot(width_px: int) -> 
         assert page.inner_text("#large-name") == "1-00001"
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.dataset.name") == "1-00001"
+        assert "At 1.5 kimg it went back to 1 kimg: its coverage fell." in page.inner_text("main")
         slide(page, "#film", 0)
         assert page.inner_text("#grid-kimg") == "1"
         assert page.get_attribute("#grid", "src") == "grids/000001.000.webp"
