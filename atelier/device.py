@@ -61,7 +61,7 @@ def deterministic_device(stage: str, wanted: str) -> torch.device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that a device or the machine is out of memory. Not all libraries have a class."""
+    """Return whether an error means that a device or the machine is out of memory, by its class or its message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None

@@ -55,7 +55,7 @@ app.add_typer(training.nightly_app, name="nightly")
 
 
 def main() -> None:
-    """Run the console script. A mistake of the user's, or a refusal of the disk, ends it with a sentence and code 1."""
+    """Run the console script. An AtelierError or an OSError ends it with a sentence and exit code 1."""
 
     def work() -> int:
         app()

@@ -221,7 +221,7 @@ def compare(champion_generator: Path, params: Params) -> State:
     retry_delay_seconds=list(RETRY_DELAYS_S), retry_condition_fn=is_retried,
 )  # fmt: skip
 def promote(clone: Clone, before: Champion | None, night: date, reason: str) -> State:
-    """Make the challenger the champion: push its bytes, a commit and a tag together."""
+    """Make the challenger the champion, see `champion.promote`. The state is Failed if that is not possible."""
     try:
         promotion = champion.promote(clone, before, night.isoformat(), reason, get_run_logger().info)
     except AtelierError as error:

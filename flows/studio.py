@@ -17,9 +17,8 @@ from flows.runtime import process, work_tree
 def main(targets: Sequence[str], open_page: bool = False) -> int:
     """Bring the stages `targets` and what they need up to date, or all stages without targets; say where the page is.
 
-    With `open_page` the page is opened in a browser, where there is a screen.
-
-    Returns the exit code: 0, 1 after a failure, 130 and 143 after Ctrl-C and SIGTERM.
+    With `open_page` the page is opened in a browser, if the machine has a screen. Returns the exit code: 0, 1 after a
+    failure, 130 and 143 after Ctrl-C and SIGTERM.
     """
 
     def work() -> int:

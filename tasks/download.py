@@ -24,7 +24,7 @@ FETCH_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing e
 
 
 def run(stage: Stage) -> str:
-    """params `download`; data/catalog.parquet → data/images, data/downloads.parquet."""
+    """Fetch the pictures of data/catalog.parquet; write data/images and data/downloads.parquet."""
     section = stage.params.download
     works = read_catalog(CATALOG)
     limits = Limits(ImageLimits(section.min_side_px, section.max_pixels), section.max_bytes, section.size_px)

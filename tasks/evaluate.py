@@ -71,7 +71,7 @@ def summary_table(quality: Quality) -> str:
 
 
 def load_inception(params: Evaluate, device: torch.device) -> Inception | InceptionUnavailable | None:
-    """The Inception network if evaluate.inception is set, or why it is unavailable. A wrong given file raises."""
+    """Inception if evaluate.inception is set, or why it is unavailable, which raises if inception_weights is set."""
     if not params.inception:
         return None
     given = Path(params.inception_weights) if params.inception_weights else None

@@ -38,7 +38,7 @@ from tasks.states import facts_of, key_of
 
 
 def run(stage: Stage) -> str:
-    """params `generate`; data/model/{generator,discriminator}.safetensors → data/artworks, data/contact_sheet.png."""
+    """Paint with data/model, as the section `generate` of params.yaml says."""
     params = stage.params.generate
     device = deterministic_device(stage.name, params.device)
     generator, model = load_painter(GENERATOR, device)

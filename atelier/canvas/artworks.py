@@ -56,7 +56,7 @@ def write_artworks(
 
 
 def artwork_name(provenance: Provenance) -> str:
-    """A picture's file name without its extension."""
+    """A picture's file name without its extension: seed and index, for example "7-00012"."""
     return f"{provenance.latent.seed}-{provenance.latent.index:05d}"
 
 

@@ -44,7 +44,7 @@ def paint(generator: FieldGenerator, recipe: Recipe) -> Pixels:
 
 
 def size_px(generator: FieldGenerator, recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the picture. What overhangs the last cell of a seamless one is its beginning."""
+    """Height and width of the picture. A seamless one has no margin beyond its cells: it continues at its beginning."""
     lattice = generator.lattice
     overhang = 0 if recipe.seamless else lattice.overhang
     rows, columns = recipe.canvas

@@ -38,7 +38,7 @@ class Variation(Facts):
 
 
 class Move(Facts):
-    """A move by `amount` standard deviations along a direction of the generator's first layer (0 is the strongest)."""
+    """A shift of the latent by `amount` standard deviations along a direction, 0 for the strongest (`directions`)."""
 
     direction: Annotated[int, Field(ge=0, lt=4096)]
     amount: Annotated[float, Field(ge=-100, le=100)]

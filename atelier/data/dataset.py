@@ -25,14 +25,14 @@ TRAIN, HELD_OUT = "train", "held-out"  # the two sides of the split
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """A row of index.parquet: the picture of a row of images.npy, its square in pixels, and its side of the split."""
+    """A row of index.parquet: the work in row `row` of images.npy, and the square that was cut from its picture."""
 
     row: int
     id: str
-    left: int
+    left: int  # of the square, in px of the picture
     top: int
     side: int
-    split: str
+    split: str  # TRAIN or HELD_OUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,8 @@ def group_near_duplicates(pictures: Sequence[Picture]) -> list[list[Picture]]:
 def mark_duplicates(records: Sequence[DownloadRecord], works: Sequence[Work]) -> list[DownloadRecord]:
     """Return the records of a whole download sorted by id, with duplicates marked.
 
-    The same bytes for works of PLACEHOLDER_ARTISTS artists become placeholders. Of other identical bytes the first id
-    keeps its picture, the others become duplicates. A picture that looks like another stays ok; its reason names that.
+    Works of PLACEHOLDER_ARTISTS or more artists with the same bytes become placeholders. Of other works with the same
+    bytes the first id stays ok, the others become duplicates. A look-alike stays ok; its reason names the other one.
     """
     artists = {work.id: work.artist_slug or work.artist for work in works}
     marked = {record.id: record for record in sorted(records, key=lambda record: record.id)}

@@ -45,7 +45,7 @@ class Source(Protocol):
         """What else decides those bytes, as a text: a file's size and date, or the gallery's version."""
 
     def stop(self) -> None:
-        """Make every call of `fetch` end soon."""
+        """Make running and later calls of `fetch` end soon by an exception. A read from a disk is not interrupted."""
 
 
 class SourceSpec(Protocol):

@@ -28,10 +28,10 @@ MARKDOWN = str.maketrans({character: f"\\{character}" for character in r"\`*_[]<
 
 
 def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
-    """Write the folder `to`, which must not exist or be empty; return a sentence about it.
+    """Write the folder `to`, new or empty, from the outputs of the stages in the working directory.
 
-    Reads the outputs of the stages below the working directory. `has_rights` says that the person may publish a model
-    of works that are not in the public domain. Raises AtelierError without that where such works were downloaded.
+    Returns a sentence about it. Raises AtelierError if works were downloaded that are not in the public domain, unless
+    `has_rights` says that the user may publish a model of them.
     """
     if not LICENSE.fullmatch(license):
         raise AtelierError(f"--license holds {license!r}; it may hold a licence's identifier like cc0-1.0, or other")

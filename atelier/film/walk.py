@@ -33,7 +33,7 @@ STRIP_FRAMES, STRIP_COLUMNS, STRIP_PICTURE_PX = 12, 6, 224  # the last is the lo
 
 @dataclass(frozen=True)
 class Walkers:
-    """A grid of walks side by side, one recipe each, painted by one generator."""
+    """A grid of walks in `rows` rows, one recipe each, painted by one generator."""
 
     generator: FieldGenerator
     model: ModelFacts

@@ -24,7 +24,7 @@ COAST_NAMES = {"headland": "the Headland", "cliff": "the Cliffs", "beach": "the 
 
 @dataclass(frozen=True, slots=True)
 class Mood:
-    """One light with its colours, as hex triplets; `sky` runs from the zenith to the horizon in equal steps."""
+    """A time of day and weather, with colours as hex triplets; `sky` is in equal steps from zenith to horizon."""
 
     name: str
     weight: float  # relative frequency

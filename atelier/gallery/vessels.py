@@ -45,7 +45,7 @@ def draw_vessel(scene: Scene, vessel: Vessel, size: tuple[int, int]) -> PlacedVe
 def paste_vessel(
     picture: Image.Image, detail: Image.Image, vessel: PlacedVessel, swell: float, texture: FloatArray
 ) -> None:
-    """Paste a vessel onto `picture`, its keel under the waves, and mark it in `detail`."""
+    """Paste a vessel onto `picture`, its keel hidden by waves of height `swell`, and into the mask `detail` as 255."""
     columns = np.arange(vessel.drawing.width)
     wave = texture[91, (columns * 150 // vessel.height_px) % len(texture)] * (0.004 + 0.018 * swell) * vessel.height_px
     surface = (HEADROOM + 0.25 * DRAUGHT) * vessel.height_px + wave

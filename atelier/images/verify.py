@@ -38,7 +38,7 @@ PIXELS_AT_ONCE = 32_000_000
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """The least shorter side and the largest area of a picture."""
+    """The smallest allowed shorter side and the largest allowed area of a picture."""
 
     min_side_px: int
     max_pixels: int
@@ -150,7 +150,7 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 @contextmanager
 def decoding_slot(pixels: int) -> Iterator[None]:
-    """Wait until a picture of so many pixels may be decoded; a process decodes PIXELS_AT_ONCE, in order of arrival."""
+    """Wait in order of arrival until the process decodes at most PIXELS_AT_ONCE pixels, these `pixels` included."""
     global _pixels_free
     pixels = min(pixels, PIXELS_AT_ONCE)
     with _turn, _freed:

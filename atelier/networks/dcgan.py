@@ -3,8 +3,8 @@
 DCGAN is as in Soumith's and Barrat's Torch code (arXiv 1511.06434; art-DCGAN's main.lua): all convolutions are 4×4
 without bias, and a field of latents makes a larger picture. Its transposed convolutions have different weights for even
 and odd pixels, which shows as a checkerboard (Odena et al., distill.pub/2016/deconv-checkerboard). Sketch doubles
-pixels and convolves 3×3, which does not. For details it adds noise to the layer at half the resolution, scaled by its
-features (after StyleGAN, arXiv 1812.04948 §3.2). Both have the same discriminator.
+pixels and convolves 3×3, which leaves no checkerboard. For details it adds noise to the layer at half the resolution,
+scaled by its features (after StyleGAN, arXiv 1812.04948 §3.2). Both have the same discriminator.
 """
 
 import itertools

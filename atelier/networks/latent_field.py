@@ -1,8 +1,8 @@
 """The base class of the generators, fields of latents for larger canvases, and drawing and rendering them.
 
 In a field (h, w) each latent is that of a whole picture, and between two of them one picture changes into the other:
-the canvas has h · resolution × w · resolution px. Each of the 4×4 base cells of a picture receives a latent like those
-of the training, so the layers above it do as well.
+the canvas has h · resolution × w · resolution px. Each of a picture's 4×4 base cells receives a latent of the usual
+length, so no layer receives inputs unlike those of the training.
 """
 
 import hashlib

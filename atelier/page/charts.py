@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 22  # px of margins
 
 @dataclass(frozen=True)
 class Chart:
-    """One curve: its title, the `points` of an SVG polyline, the labels at the axes' ends, and a sentence."""
+    """One curve: title, `points` of an SVG polyline, labels at the axes' ends, and a sentence that describes it."""
 
     title: str
     points: str
@@ -22,7 +22,7 @@ class Chart:
 
 
 def read_charts(path: Path) -> list[Chart]:
-    """A chart of each column over the first one, `kimg`; none for a file without rows of numbers."""
+    """A chart of each column of a CSV file over its first one, `kimg`; none for a file without rows of numbers."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [*csv.reader(file)]
     if not rows:

@@ -40,7 +40,7 @@ def write_explorer(path: Path, to: Path, network: bytes | None = None) -> str:
 
 
 def explorer_html(path: Path, network: bytes) -> bytes:
-    """The page for a generator and its network as an ONNX file for fields of latents."""
+    """The page for the generator.safetensors at `path`; `network` is the ONNX file that `convert` made of it."""
     generator, header = load_generator(path)
     facts = ModelFacts.of(path, header).model_dump(mode="json")
     shown = directions(generator)[0][:SHOWN_DIRECTIONS].tolist()

@@ -1,7 +1,7 @@
 """The page of a run, `index.html`: its artworks, training, quality, data set and lineage, from what the stages wrote.
 
-Small copies of the pictures lie beside it; artworks, prints and murals are opened from where their stages put them.
-All texts are inserted by Jinja2, which escapes them: titles and names may come from anybody.
+Small copies of the pictures are written beside it, with links to the artworks, prints and murals where their stages
+put them. All texts are inserted by Jinja2, which escapes them: titles and names may come from anybody.
 """
 
 import json

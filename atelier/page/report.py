@@ -15,7 +15,7 @@ WEB = Path(__file__).parent / "web"
 
 @dataclass(frozen=True)
 class Table:
-    """A table: what stands above it, the columns' names, and its rows.
+    """A table: its caption, the columns' names, and its rows.
 
     `pictures` has for each row the path of a picture, relative to the page, or None; empty for a table without.
     """

@@ -37,7 +37,7 @@ COMPRESSION_LEVEL = 6
 def write(path: Path, pixels: Samples, text: str, dpi: float | None = None) -> None:
     """Write (H, W, 3) samples of 8 or 16 bits and a text atomically; equal contents give equal bytes.
 
-    The file names its colours as sRGB, and with `dpi` a resolution.
+    The file declares its colours as sRGB, and with `dpi` its resolution in dots per inch.
     """
     chunks = [_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb(), 9))]
     if dpi is not None:

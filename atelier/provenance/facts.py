@@ -4,9 +4,9 @@ It is canonical JSON, in an iTXt chunk named `atelier` of a PNG, or in the Image
 contains no date, no path and no git revision, so that the same inputs give the same bytes. What is read from a picture
 is untrusted: it is bounded, checked against the schema, never used as a path, and cleaned before it is printed.
 
-`Jobs` and `Answer` are the input and output of `python -m atelier.provenance.repaint`, the contract
-atelier-repainting/1, by which later versions of Atelier ask earlier ones, from git, to paint their pictures again. Keys
-may be added there, with defaults that mean what was true without them; none may change its meaning or be removed.
+`Jobs` and `Answer` are the input and output of `python -m atelier.provenance.repaint`, by which later versions of
+Atelier run earlier ones from git to paint pictures again (the contract atelier-repainting/1). Keys may be added there,
+with defaults that mean what was true without them; none may change its meaning or be removed.
 """
 
 import hashlib
@@ -114,7 +114,7 @@ class UpscaleFacts(Facts):
 
 
 class PrintFacts(Facts):
-    """What a print adds to the provenance: how it was enlarged, and the pixels of the picture that was."""
+    """What a print adds to the provenance: how it was enlarged, and the pixels of the picture before that."""
 
     upscale: UpscaleFacts
     original: PixelFacts

@@ -92,7 +92,7 @@ class TrainingPlan:
 
 
 def training_plan(params: Train, resolution: int, precision: Precision = "float32") -> TrainingPlan:
-    """The plan for the `train` section of params.yaml, whose `generation` enters the seed, and a data set's side."""
+    """The plan for the section `train` of params.yaml and images of `resolution` px; `generation` changes the seed."""
     network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
     settings = recipe_for(params, network)
     settings |= {name: getattr(params, name) for name in settings if getattr(params, name) != "auto"}
@@ -174,7 +174,7 @@ def pick_precision(wanted: Precision | Literal["auto"], device: torch.device) ->
 def in_precision(network: nn.Module, precision: Precision) -> nn.Module:
     """The network computing in `precision`, with float32 inputs and outputs. The weights are the same tensors.
 
-    In bfloat16, what lies between the network's input and output is rounded to 8 significant bits, except for sums.
+    In bfloat16, activations inside the network are rounded to 8 significant bits; sums are not.
     """
     return network if precision == "float32" else _InBfloat16(network)
 

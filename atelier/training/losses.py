@@ -18,8 +18,10 @@ Logs = dict[str, Tensor]  # the named means of one step, scalars without gradien
 
 
 class DiscriminatorLoss(NamedTuple):
-    loss: Tensor  # what the discriminator minimises
-    logs: Logs  # the values of the step for losses.csv
+    """What the discriminator minimises, and the values of the step for losses.csv."""
+
+    loss: Tensor
+    logs: Logs
 
 
 class AdversarialLoss(Protocol):

@@ -42,7 +42,8 @@ def save_state(path: Path, step: int, state: TrainingState, notes: Mapping[str, 
 def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] | None:
     """Restore `state` in place and return the number of steps and the notes.
 
-    Returns None where the file is missing, damaged, or of other networks; `state` is then unchanged, without moments.
+    Returns None where the file is missing, damaged, or of other networks. Then the weights in `state` stay as they
+    were, and its optimisers have no moments.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -64,7 +65,7 @@ def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] |
 
 
 def read_notes(path: Path) -> dict[str, Any] | None:
-    """The notes of a state file, or None where it is missing, damaged or of another format."""
+    """The notes that a state file was saved with, or None if it is missing, damaged or of another format."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -79,7 +80,7 @@ def tensors_of(state: TrainingState) -> list[Tensor]:
 
 
 def generator_for(purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator that depends only on its arguments: on every device and library version it draws the same."""
+    """A CPU generator seeded by a hash of its arguments, which draws the same numbers on every device."""
     name = ":".join([purpose, *map(str, numbers)])
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
     return torch.Generator("cpu").manual_seed(seed)

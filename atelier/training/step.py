@@ -248,11 +248,11 @@ class MicroBatches:
         self, loss: PartLoss, real: Tensor, fake: Tensor, augment: Callable[[Tensor], Tensor],
         generator: nn.Module, z: Tensor,
     ) -> Logs:  # fmt: skip
-        """As `accumulate` on `real` and the augmented `fake` images, down to the generator's weights.
+        """Add the generator's gradients of a mean loss on `real` and the augmented `fake` images; return the mean logs.
 
-        In several parts, the gradient with respect to all `fake` images comes first. Then each part is generated from
-        `z` again to carry it on to the weights. So augmentation draws for the whole batch, and the generator's graph is
-        never larger than that of a part.
+        `fake` is what `generate` made of `z`. In several parts, the gradient with respect to all `fake` images is
+        computed first; then each part is generated again, and its gradient is propagated to the weights. Augmentation
+        thus draws for the whole batch, and only one part's graph is in memory.
         """
         if self.count == 1:
             return self.accumulate(loss, real, augment(fake))

@@ -63,7 +63,7 @@ class SRVGGNetCompact(nn.Module):
 
     @property
     def reach_px(self) -> int:
-        """Radius of the receptive field in small pixels."""
+        """Radius of the receptive field, in pixels of the input."""
         return self.blocks + 2
 
     @property
@@ -195,8 +195,8 @@ def with_fitting_tiles(
 ) -> int:
     """Call `fill` with the first of these tile sides for which memory suffices, and return that side.
 
-    Its other argument takes the numbers of pixels just finished to `progress`, which gets them back where `fill` fails.
-    Raises AtelierError if memory suffices for no side.
+    `fill` also receives a callback for the number of pixels it has just finished. It adds them to `progress`; if `fill`
+    runs out of memory, they are subtracted again. Raises AtelierError if memory suffices for no side.
     """
     done = 0.0
 

@@ -1,4 +1,4 @@
-"""Limits on requests: the hosts and addresses that may be asked, the rate at each host, and a budget for all requests.
+"""Limits on requests: the hosts and addresses that are allowed, the rate at each host, and a budget for all requests.
 
 All threads share the rates, and processes share the budget through a file. Settings use this module, so it opens no
 connection and imports no HTTP library.

@@ -60,7 +60,7 @@ class UnreadableList(NotFound, TransientError):
 
 @dataclass(eq=False)
 class Listing:
-    """Reads one list. The attributes describe the pages that `pages` has read so far."""
+    """Reads the list of one genre, style or artist. The attributes describe the pages read so far."""
 
     client: CachedClient
     query: Query
@@ -193,10 +193,10 @@ def merge_works(first: Work, second: Work) -> Work:
 
 
 def cutoff_year(works: Sequence[Work]) -> int | None:
-    """The year before which all dated works of a cut list are among `works`, its first ones in its order.
+    """The year before which a cut list has no further dated works: it ascends by year, and `works` are its first ones.
 
-    Lists ascend by year, except for a few works that stand later than their year. How much later they stand in this
-    list is the margin. None if fewer than 4 × NEIGHBOURS works are dated.
+    A few works come later in a list than their year. So the year is that at the end of `works`, less a margin: by how
+    many years works in this list are late. None if fewer than 4 × NEIGHBOURS works are dated.
     """
     years = [work.year for work in works if is_dated(work) and work.year is not None]
     if len(years) < 4 * NEIGHBOURS:

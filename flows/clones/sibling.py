@@ -27,9 +27,9 @@ CHAMPION_PREFIX = f"{MODELS}/champion-"
 
 
 def check_repository(user: Path, what: str, needs: str) -> None:
-    """Raise AtelierError unless `user` is the root of a repository with a commit.
+    """Raise AtelierError unless `user` is the root of a git repository with a commit.
 
-    The message says that `what` ("a night") `needs` ("works on") one.
+    `what` and `needs` are words of the message: "a night" "works on" a commit.
     """
     git(user, "--version")  # raises AtelierError if git is not installed
     if not (user / ".git").exists() and not holds(user, "rev-parse", "--git-dir"):

@@ -145,7 +145,7 @@ def picture_data_url(path: Path) -> str:
 
 
 def notifier(read_address: Callable[[], str | None], quiet: Callable[[State[Any]], bool]) -> FlowStateHook[..., Any]:
-    """Return a hook for `@flow`: sends the final state's message to `read_address()`, unless None or `quiet(state)`."""
+    """A hook for `@flow` that sends the final state's message to an address, unless that is None or `quiet(state)`."""
 
     def notify(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
         if quiet(state):

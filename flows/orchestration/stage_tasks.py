@@ -54,7 +54,7 @@ class PipelineRun:
 
     @property
     def leaves(self) -> list[State]:
-        """The final states of the stages that no other stage has waited for so far."""
+        """The final states of the stages on whose outputs none of the stages that have run depends."""
         awaited = {name for stage in self._plan if stage.name in self._states for name in stage.upstream}
         return [state for name, state in self._states.items() if name not in awaited]
 

@@ -112,7 +112,7 @@ class Champion:
 
 
 def locks(root: Path = Path(), containing: str = "") -> list[Lock]:
-    """Every version of dvc.lock that contains a text: the work tree's own first, then newest first."""
+    """Every version of dvc.lock with the text `containing` in it: the work tree's own first, then newest first."""
     return list(read_locks(root, lock_versions(root), containing))
 
 
@@ -126,7 +126,7 @@ def lock_versions(root: Path = Path()) -> list[LockVersion]:
 
 
 def read_locks(root: Path, versions: Iterable[LockVersion], containing: str = "") -> Iterator[Lock]:
-    """Read versions of dvc.lock that contain a text; one that is no valid dvc.lock is skipped."""
+    """Read the versions of dvc.lock that have the text `containing` in them; an invalid dvc.lock is skipped."""
     by_id = {version.id: version for version in versions}
     own = _own_lock(root)
     texts = dict(read_files(root, [id for id, version in by_id.items() if version.commits]))
@@ -227,7 +227,7 @@ class Networks:
         self._digests: dict[Path, tuple[str, str]] = {}
 
     def find(self, keys: Collection[NetworkKey]) -> None:
-        """Look for files; those that are neither in the work tree nor in the cache are fetched together."""
+        """Look for the networks in the work tree, in the DVC cache, and for the rest in DVC's remotes, all at once."""
         candidates = self._candidates()
         for key in keys:
             if path := next((path for path in candidates if self._digest(path)[1] == key.sha256), None):

@@ -60,7 +60,7 @@ class RecordedPicture:
 class RecordedModel:
     """A model that was made, the commits that name it, newest first, and the number of its known pictures.
 
-    `versions` are its versions as champion; `lacking` counts folders of its pictures that cannot be had completely.
+    `versions` are its versions as champion; `lacking` counts folders of its pictures of which files are missing.
     """
 
     md5: str

@@ -53,8 +53,8 @@ def mend(root: Path, say: Callable[[str], None]) -> None:
 
     A half-written file of locks is deleted, because DVC fails on it. A dvc.lock that cannot be read is replaced by the
     copy that was made when the last stage began; stages that finished since come from the run cache. The damaged file
-    is kept as `.atelier/dvc.lock.damaged`. Does nothing while another DVC process works in `root`, because it may be
-    writing, and to a file with git's conflict marks.
+    is kept as `.atelier/dvc.lock.damaged`. Nothing is changed while another DVC process works in `root`, because it may
+    be writing, nor in a file with git's conflict markers.
     """
     locks, lock_file = root / LOCKS_FILE, root / LOCK_FILE
     locks_damaged, lock_file_damaged = _is_damaged(locks, json.loads), _is_damaged(lock_file, _parse_lock_file)

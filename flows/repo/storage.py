@@ -64,14 +64,14 @@ def _text(value: Any) -> Any:
 
 
 def cache(root: Path) -> Path:
-    """Return the path of the cache of the work tree at `root`, which may not exist."""
+    """Return the folder of the DVC cache of the work tree at `root`; it may not exist yet."""
     from dvc.config import Config
 
     return Path(Config(str(root / ".dvc"), validate=False)["cache"].get("dir") or root / ".dvc/cache")
 
 
 def track(root: Path, path: Path) -> Path:
-    """Add `path`, below `root`, to the cache and write its .dvc file. Returns the .dvc file's path."""
+    """Add the file or folder `path`, below `root`, to the DVC cache. Returns the path of the .dvc file it writes."""
     _operate("add", root, targets=[str(path)])
     return path.with_name(f"{path.name}.dvc")
 
@@ -170,7 +170,7 @@ def remote(root: Path = Path()) -> str | None:
 
 
 def outs(root: Path, *files: Path) -> list[Path]:
-    """Return what .dvc files name; without `files`, what all stages and all .dvc files outside ignored folders do."""
+    """Return the paths that the .dvc `files` track; without `files`, those of all stages and unignored .dvc files."""
     with open_repo(root) as repo:
         found = [stage for file in files for stage in repo.stage.load_file(str(Path(repo.root_dir, file)))]
         return _places(root, repo, found if files else repo.index.stages)
@@ -183,7 +183,7 @@ def outs_of(root: Path, commit: str) -> list[Path]:
 
 
 def unsaved(root: Path) -> list[str]:
-    """Return the tracked files whose content, or removal from a folder that exists, `dvc add` has not saved."""
+    """Return the files changed, added or deleted since `dvc add`, except where all that a .dvc file tracks is absent."""
     with open_repo(root) as repo:
         outs = [out for stage in repo.index.stages if stage.is_data_source for out in stage.outs]
         there = [os.path.relpath(out.fs_path, repo.root_dir) for out in outs if os.path.lexists(out.fs_path)]

@@ -102,7 +102,7 @@ class Child:
 
 
 def foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command on this terminal for its exit code, as a shell does. Passes on Ctrl-C and SIGTERM: main thread."""
+    """Run a command from the main thread and return its exit code. Ctrl-C and SIGTERM are passed on to it."""
     child = subprocess.Popen(leashed(command), env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True)
 
     def pass_on(number: int, _: object) -> None:
@@ -184,4 +184,5 @@ def in_words(error: Exception) -> str:
 
 
 def print_error(sentence: object) -> None:
+    """Print to standard error."""
     print(sentence, file=sys.stderr)

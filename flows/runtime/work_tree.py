@@ -26,10 +26,10 @@ class AtWorkError(AtelierError):
 
 
 def enter() -> Path:
-    """Change to the studio's root, the nearest directory upwards with dvc.yaml and params.yaml; return where it was.
+    """Change to the studio's root, the nearest directory upwards with dvc.yaml and params.yaml.
 
-    Prefect reads [tool.prefect] of the current directory when it is imported. Where it was imported before, it reads
-    the settings of the root now.
+    Returns the directory it left. Prefect reads [tool.prefect] of the current directory when it is imported; if it is
+    imported already, its settings are read again. Raises AtelierError outside a studio.
     """
     here = Path.cwd()
     for directory in (here, *here.parents):
@@ -54,7 +54,7 @@ def name_user(root: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return child processes' environment: this Python, no telemetry, git in the working directory's repository."""
+    """Return child processes' environment: this Python first in PATH, no telemetry, no GIT_VARIABLES."""
     scripts = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     return {
