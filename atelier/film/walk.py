@@ -56,7 +56,7 @@ class Walkers:
         return provenance_of(self.model, recipe.model_copy(update={"walk": walk}))
 
     def picture(self, walker: int, frame: int, file: Path | None = None) -> Pixels:
-        """Paint one walk's frame. If `file` is given, it is read from there, or written there as a PNG."""
+        """Paint one walk's frame into the PNG `file`, if given; read it if that has the same provenance already."""
         provenance = self.provenance(walker, frame)
         if file is not None and (there := _read_frame(file, provenance)) is not None:
             return there

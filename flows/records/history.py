@@ -117,7 +117,7 @@ def locks(root: Path = Path(), containing: str = "") -> list[Lock]:
 
 
 def lock_versions(root: Path = Path()) -> list[LockVersion]:
-    """Every version of dvc.lock without its content, in the same order."""
+    """Every version of dvc.lock without its content, in the order of `locks`."""
     found = file_versions(root, LOCK_FILE.as_posix())
     own = _own_lock(root)
     own_version = [LockVersion(own[0], tuple(found.get(own[0], ())), True)] if own else []

@@ -183,7 +183,7 @@ def outs_of(root: Path, commit: str) -> list[Path]:
 
 
 def unsaved(root: Path) -> list[str]:
-    """Return the files changed, added or deleted since `dvc add`, except where all that a .dvc file tracks is absent."""
+    """Return tracked files changed, added or deleted since `dvc add`, except where a .dvc file's whole path is absent."""
     with open_repo(root) as repo:
         outs = [out for stage in repo.index.stages if stage.is_data_source for out in stage.outs]
         there = [os.path.relpath(out.fs_path, repo.root_dir) for out in outs if os.path.lexists(out.fs_path)]
