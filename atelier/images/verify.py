@@ -150,7 +150,7 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 @contextmanager
 def decoding_slot(pixels: int) -> Iterator[None]:
-    """Wait in order of arrival until the process decodes at most PIXELS_AT_ONCE pixels, these `pixels` included."""
+    """Wait until `pixels` more can be decoded with at most PIXELS_AT_ONCE in all; calls proceed in order of arrival."""
     global _pixels_free
     pixels = min(pixels, PIXELS_AT_ONCE)
     with _turn, _freed:

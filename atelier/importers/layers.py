@@ -1,7 +1,7 @@
 """Convert the layers of a DCGAN from another program to the weights of Atelier's DCGAN.
 
 Parameters that Atelier's layers lack (a bias before a batch norm, another eps) are folded into others, if the
-network's function stays the same; if that is impossible, AtelierError says which layer is to blame.
+network's function stays the same; otherwise AtelierError names the layer.
 """
 
 from collections.abc import Sequence

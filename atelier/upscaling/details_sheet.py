@@ -1,6 +1,6 @@
 """A sheet of details of held-out paintings, enlarged by nearest neighbours, by Lanczos and by the upscaler.
 
-A module of its own so that a change of its look trains no upscaler again.
+It is a module of its own so that a change of the sheet does not retrain the upscaler.
 """
 
 from collections.abc import Sequence

@@ -145,7 +145,7 @@ class Adoption:
     lost: tuple[str, ...]
 
     def write(self) -> None:
-        """Change the files of the work tree and check out the stages' outputs. Only if nothing is `lost`."""
+        """Change the files of the work tree and check out the stages' outputs. `lost` must be empty."""
         assert not self.lost
         if self.taken:
             names = ("--", *self.taken)

@@ -116,11 +116,11 @@ class Ledger:
         self._read_models()
 
     def of_pixels(self, sha256: str) -> list[RecordedPicture]:
-        """The pictures with these pixels, the most recently named first."""
+        """The pictures whose pixels have this SHA-256, those of the latest commits first."""
         return self._pictures("pixels = ?", sha256)
 
     def of_file(self, md5: str) -> list[RecordedPicture]:
-        """The pictures whose file had this MD5, the most recently named first."""
+        """The pictures whose file had this MD5, those of the latest commits first."""
         return self._pictures("pictures.file = ?", md5)
 
     def models(self) -> list[RecordedModel]:

@@ -183,7 +183,7 @@ def outs_of(root: Path, commit: str) -> list[Path]:
 
 
 def unsaved(root: Path) -> list[str]:
-    """Return tracked files changed, added or deleted since `dvc add`, except where a .dvc file's whole path is absent."""
+    """Return the tracked files that differ from the last `dvc add`; those of an absent file or folder are left out."""
     with open_repo(root) as repo:
         outs = [out for stage in repo.index.stages if stage.is_data_source for out in stage.outs]
         there = [os.path.relpath(out.fs_path, repo.root_dir) for out in outs if os.path.lexists(out.fs_path)]
