@@ -107,7 +107,7 @@ class Judge:
         logit = float(self._discriminator(image / 127.5 - 1))
         if not np.isfinite(logit):
             raise AtelierError(
-                "the discriminator answers NaN: its training diverged; set generate.pick to null, or lower train.lr "
+                "the discriminator returns NaN: its training diverged; set generate.pick to null, or lower train.lr "
                 "and `dvc repro train`"
             )
         return logit

@@ -153,7 +153,7 @@ def move_latents(field: Tensor, generator: FieldGenerator, moves: Sequence[Move]
     for move in moves:
         if move.direction >= len(known):
             raise AtelierError(
-                f"direction {move.direction} is not there: the model has {len(known)}, from 0 to {len(known) - 1} "
+                f"direction {move.direction} does not exist: the model has {len(known)}, from 0 to {len(known) - 1} "
                 "(`atelier directions` draws them)"
             )
         way += move.amount * known[move.direction]

@@ -145,7 +145,7 @@ def _parse_facts(text: str) -> tuple[list[int], Arrival] | None:
 class FileUsage:
     """A file of arrivals: its works and bytes, and those that no recent catalog uses.
 
-    A damaged file, or one of an earlier version, counts as unused if it has not changed since the recent catalogs began.
+    A damaged file, or one of an earlier version, counts as unused if it was last changed before that time.
     """
 
     path: Path

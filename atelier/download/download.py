@@ -81,7 +81,7 @@ def download(
     if len(temporary) > max_failed:
         id, outcome = next(iter(temporary.items()))
         raise TransientError(
-            f"{len(temporary):,} of {counted(len(works), 'work')} failed, also when some were asked for once more, "
+            f"{len(temporary):,} of {counted(len(works), 'work')} failed, even after a second attempt, "
             f"for example {id}: {outcome.arrival.reason}. {run.account.kept()}, but no data set "
             f"is made while more than {max_failed_ratio:.0%} of the works fail: try again later"
         )
@@ -98,7 +98,7 @@ def shard_items(
             arrival = arrivals.load(arrival_key(by_id[record.id], source))
             if arrival is None or arrival.sha256 != record.sha256:
                 raise AtelierError(
-                    f"{arrivals.path}: the picture {record.id} has changed since: `dvc repro` asks for it again"
+                    f"{arrivals.path}: the picture {record.id} was replaced meanwhile: run `dvc repro` again"
                 )
             yield Item(record.id, arrival.extension, arrival.content)
 

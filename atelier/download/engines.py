@@ -127,8 +127,8 @@ class Processes:
                     yield from zip(running.pop(future), future.result(), strict=False)
         except BrokenProcessPool:
             raise AtelierError(
-                f"a process of download.engine: processes died; {GO_ON}: does the machine run out of memory? "
-                "download.workers may be lower"
+                f"a process of download.engine: processes died; {GO_ON}. If the machine runs out of memory, "
+                "lower download.workers"
             ) from None
         finally:
             held.close()

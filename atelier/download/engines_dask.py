@@ -85,7 +85,7 @@ class Cluster:
             except TimeoutError:
                 self._wait_for_workers(client)
             except CancelledError:
-                raise TransientError(f"{self._name} has gone; {GO_ON}") from None
+                raise TransientError(f"{self._name} no longer answers; {GO_ON}") from None
 
     def _wait_for_workers(self, client: "Client") -> None:
         deadline_s = time.monotonic() + NO_WORKERS_TIMEOUT_S
@@ -94,7 +94,7 @@ class Cluster:
                 raise TransientError(f"{self._name} has no worker; {GO_ON}")
             time.sleep(0.1)
         if client.status != "running":
-            raise TransientError(f"{self._name} has gone; {GO_ON}")
+            raise TransientError(f"{self._name} no longer answers; {GO_ON}")
 
     @contextmanager
     def _client(self, shards: int) -> Iterator["Client"]:
@@ -157,8 +157,8 @@ def _result(future: "Future[list[Outcome]]") -> list[Outcome]:
         return future.result()
     except KilledWorker as error:
         raise AtelierError(
-            f"{error.allowed_failures + 1} workers died over the same {WORKS_PER_SHARD} works; {GO_ON}: does a machine "
-            "run out of memory? download.workers may be lower"
+            f"{error.allowed_failures + 1} workers died over the same {WORKS_PER_SHARD} works; {GO_ON}. If a machine "
+            "runs out of memory, lower download.workers"
         ) from None
 
 

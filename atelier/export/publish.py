@@ -36,7 +36,7 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
     if not LICENSE.fullmatch(license):
         raise AtelierError(f"--license holds {license!r}; it may hold a licence's identifier like cc0-1.0, or other")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise AtelierError(f"{to} is there and not empty: name another folder, or remove it")
+        raise AtelierError(f"{to} exists and is not empty: name another folder, or remove it")
     arrived = {record.id for record in read_downloads(DOWNLOADS) if record.status == "ok"}
     works = [work for work in read_catalog(CATALOG) if work.id in arrived]
     others = sum(work.rights != FREE for work in works)

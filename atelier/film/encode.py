@@ -92,7 +92,7 @@ class FilmFacts(Facts):
 def format_of(path: Path) -> FilmFormat:
     """The format for a file of this name. Raises AtelierError unless it ends in .mp4 or .webm."""
     if (film_format := FORMATS.get(path.suffix.lower())) is None:
-        raise AtelierError(f"{escaped(path)} ends in no film's name: let it end in {' or '.join(FORMATS)}")
+        raise AtelierError(f"{escaped(path)} is not named like a film: end the name in {' or '.join(FORMATS)}")
     return film_format
 
 
@@ -128,7 +128,7 @@ def read_facts(path: Path) -> FilmFacts:
         return FilmFacts.model_validate_json(comments.get("comment", "")[:MAX_COMMENT_CHARS])
     except ValueError as error:
         raise AtelierError(
-            f"{escaped(path)} says nothing of a walk that this version knows ({first_error(error)}): name a film as "
+            f"{escaped(path)} does not describe a walk of this version ({first_error(error)}): name a film as "
             "`atelier walk` wrote it"
         ) from None
 

@@ -91,7 +91,7 @@ def _film_or_frame(arguments: argparse.Namespace) -> int:
             print(f"{arguments.frames} has every frame as it was painted, which `atelier reproduce` paints again")
         return 0
     if frame >= frames:
-        raise AtelierError(f"--frame {frame} is none of {frames:,}, which are counted from 0")
+        raise AtelierError(f"--frame {frame}: the film has {frames:,} frames, counted from 0")
     for walker in range(len(walkers.recipes)):
         file = arguments.out.with_name(walkers.file_name(arguments.out.name, walker))
         write_png(file, walkers.picture(walker, frame), walkers.provenance(walker, frame))
@@ -141,7 +141,7 @@ def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
     indices = [station.index for station in walk.stations]
     span = max(indices) - min(indices) + 1
     if max(indices) + (count - 1) * span >= MAX_INDEX:
-        raise AtelierError(f"there are not {count} walks of picture {max(indices)}: start from an earlier one")
+        raise AtelierError(f"pictures end at {MAX_INDEX - 1:,}, too early for {count} walks: start from a lower one")
 
     def shifted(by: int) -> Recipe:
         stations = tuple(Station(seed=s.seed, index=s.index + by) for s in walk.stations)
@@ -197,8 +197,8 @@ def _scale(walkers: Walkers, side_px: int) -> float:
     film_width = columns * (_even(width, scale) + GAP_PX) - GAP_PX
     if max(film_height, film_width) > MAX_SIDE_PX:
         raise AtelierError(
-            f"a film of {film_width:,} × {film_height:,} px is more than players follow, "
-            f"{MAX_SIDE_PX:,} px a side: say a smaller --canvas, --grid or --side"
+            f"a film of {film_width:,} × {film_height:,} px is larger than players can show, "
+            f"{MAX_SIDE_PX:,} px a side: use a smaller --canvas, --grid or --side"
         )
     return scale
 

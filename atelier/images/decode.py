@@ -55,9 +55,9 @@ class ImageDecoder:
             _header("PNG", self.content).verify()
 
     def small_grey(self, side_px: int) -> Image.Image | None:
-        """Decode a JPEG in full but convert only a small, grey, upright copy; None for all other pictures.
+        """Decode a JPEG in full, to an upright grey copy with a shorter side of at least `side_px`. Raises Truncated.
 
-        Raises Truncated.
+        Returns None for all other pictures.
         """
         if self.kind != "JPEG" or self._mode not in ("L", "RGB"):
             return None

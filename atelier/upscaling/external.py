@@ -113,7 +113,7 @@ def external_into(
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise AtelierError(
             f"upscale.external.path: the {external.architecture} network fails at a picture of "
-            f"{picture.shape[1]} × {picture.shape[0]} px: {_first_line(error)}"
+            f"{picture.shape[1]} × {picture.shape[0]} px ({_first_line(error)}): name another network"
         ) from None
     return None if whole else used_px
 

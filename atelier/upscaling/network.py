@@ -184,7 +184,7 @@ def to_tensor(picture: Pixels, device: torch.device) -> Tensor:
 def write_tile(result: Samples, top: int, left: int, images: Tensor) -> None:
     """Round one image (1, 3, h, w) in about [0, 1], half to even, into its place in the print; AtelierError for NaN."""
     if not images.isfinite().all():
-        raise AtelierError("the upscaler makes NaN of a picture: it is damaged, or its training diverged")
+        raise AtelierError("the upscaler returns NaN: train another, or set upscale.method to lanczos")
     levels = images.clamp(0, 1).mul_(np.iinfo(result.dtype).max).round_().to(torch.int32)
     _, _, height, width = images.shape
     result[top : top + height, left : left + width] = levels[0].permute(1, 2, 0).cpu().numpy()

@@ -71,7 +71,7 @@ class PoliteClient:
     ) -> None:
         if not contact and not is_loopback(base_url):
             raise AtelierError(
-                f"{base_url} is not asked anonymously: set scrape.wikiart.contact to your e-mail address or URL"
+                f"{base_url} gets no anonymous requests: set scrape.wikiart.contact to your e-mail address or URL"
             )
         self.base_url = base_url
         self.retries, self.timeout_s = retries, timeout_s
@@ -176,7 +176,7 @@ class PoliteClient:
     def _check_robots(self, url: str) -> None:
         rules = self._robots.rules(url)
         if not rules.allow(url):
-            raise RobotsRefused("refused", url, "its site's robots.txt asks us to stay away")
+            raise RobotsRefused("refused", url, "its site's robots.txt forbids it")
         if not self.may_train and not rules.allow_training(url):
             raise RobotsRefused("refused", url, f"its site's robots.txt says ai-train=no; {WITH_PERMISSION}")
         if rules.crawl_delay_s:

@@ -72,7 +72,7 @@ def fetch_slugs(kind: Kind, client: PoliteClient) -> list[Slug]:
     fetched = client.fetch(f"/en/paintings-by-{kind}", max_bytes=MAX_INDEX_BYTES)
     slugs = parse_index(fetched.content, kind)
     if not slugs:
-        raise AtelierError(f"{fetched.url} lists no {kind}s: the page has changed; the shipped table still serves")
+        raise AtelierError(f"{fetched.url} lists no {kind}s: the page has changed; leave out --live")
     return slugs
 
 

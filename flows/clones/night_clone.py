@@ -60,7 +60,7 @@ def prepare(user: Path, params: Nightly) -> Clone:
         clone = Clone(root, user, params.branch, git(root, "rev-parse", BASE), uncommitted)
         _check_out(clone)
     except AtelierError as error:
-        raise AtelierError(f"{error}; where that stays so, remove {root}: the next night makes it anew") from None
+        raise AtelierError(f"{error}; if that happens again, remove {root}: the next night makes it anew") from None
     sibling.share(user, root, load_params(root / PARAMS))
     storage.remote(root)
     return clone
@@ -101,7 +101,7 @@ def _check(user: Path, branch: str) -> tuple[str, str]:
     for name in git(user, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines():
         if name.startswith(f"{branch}/") or branch.startswith(f"{name}/"):
             raise AtelierError(
-                f"there is a branch {name}, beside which git can make none named {branch}: set nightly.branch"
+                f"git cannot create a branch {branch} beside the branch {name}: set nightly.branch to another name"
             )
     return identity(user)
 

@@ -59,7 +59,7 @@ def ensure_clone(user: Path, kind: str, maker: str) -> Path:
         _create(user, root, mark)
     elif not (root / ".git").is_dir() or not holds(root, "config", "--local", "--get", mark):
         raise AtelierError(
-            f"{root} is where the {maker} works, but no {maker} made it: move it away, or rename the studio"
+            f"{root} is the place of the {maker}'s clone, but is something else: move it away, or rename the studio"
         )
     for lock in (root / ".git").rglob("*.lock"):
         lock.unlink()

@@ -135,13 +135,13 @@ def _downloaded() -> Iterator[Finding]:
     try:
         kept = arrivals.usage(ARRIVALS, arrivals.recent_since(ARRIVALS, arrivals.RECENT_DAYS))
     except sqlite3.Error as error:
-        yield Finding("arrived pictures", "warning", f"{ARRIVALS}: {error}", "is it yours to read and write?")
+        yield Finding("downloads", "warning", f"{ARRIVALS}: {error}", "make it readable and writable")
         return
     if kept:
         message = f"{format_size(sum(file.bytes for file in kept)) or '0 B'} in {ARRIVALS}"
         if unnamed := sum(file.unused_bytes for file in kept):
             message += f", {format_size(unnamed)} of it in no recent catalog: `atelier clean` lists it"
-        yield Finding("arrived pictures", "ok", message)
+        yield Finding("downloads", "ok", message)
 
 
 def resumable_states(root: Path) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def clean(
         else:
             print(f"{total} that no catalog since {since} names; `atelier clean --yes` drops it")
     except sqlite3.Error as error:
-        raise AtelierError(f"{ARRIVALS}: {error}: is it yours to read and write?") from None
+        raise AtelierError(f"{ARRIVALS}: {error}: make it readable and writable") from None
 
 
 @app.command()

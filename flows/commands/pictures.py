@@ -265,8 +265,8 @@ def _station(word: str, here: Path, model: Path) -> "Station":
     latent = made.latent
     if latent.walk or latent.variation or latent.grown_varied or latent.moves:
         raise AtelierError(
-            f"{path} is no picture as its seed gives it but a walk's frame, a variation or a moved one: name a seed "
-            "and a number, 3:7"
+            f"{path} is a walk's frame, a variation or a moved picture, of which no walk is made: name a seed and a "
+            "number, 3:7"
         )
     if made.model.sha256 != digest(model):
         raise AtelierError(f"{path} was painted by another model than {model}: name that one with --model")

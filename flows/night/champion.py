@@ -133,7 +133,7 @@ def promote(clone: Clone, before: Champion | None, night: str, reason: str, say:
     """
     root = clone.root
     if behind := stages.stale([], say, root):
-        raise AtelierError(f"{', '.join(sorted(behind))} is stale: the stages come before the promotion")
+        raise AtelierError(f"{', '.join(sorted(behind))} is not up to date: nothing is promoted; run the night again")
     champion = _keep_challenger(clone, before, night, reason)
     storage.track(root, champion.path)
     _remove_others(root, champion.path)

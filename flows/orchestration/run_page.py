@@ -170,7 +170,7 @@ def _block(address: str) -> NotificationBlock:
     if "://" not in address:
         block = Block.load(address)
         if not isinstance(block, NotificationBlock):
-            raise AtelierError(f"nightly.notify: the block {address} sends no messages; Slack's or a webhook's would")
+            raise AtelierError(f"nightly.notify: the block {address} sends no messages: name a Slack or webhook block")
         return block
     fields = {"text": "{{subject}}: {{body}}", "subject": "{{subject}}", "body": "{{body}}"}
     return CustomWebhookNotificationBlock(name="atelier", url=address, json_data=fields)

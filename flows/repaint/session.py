@@ -200,14 +200,14 @@ def change_recipe(recipe: Recipe, changes: Changes) -> dict[str, Recipe]:
         suffix += f"-{rows}x{columns}"
     if changes.moves:
         if (moves := len(recipe.moves) + len(changes.moves)) > MAX_MOVES:
-            raise AtelierError(f"it would be moved {moves} times: at most {MAX_MOVES} are kept")
+            raise AtelierError(f"it would be moved {moves} times: at most {MAX_MOVES} are possible")
         recipe = recipe.model_copy(update={"moves": (*recipe.moves, *changes.moves)})
         suffix += "".join(f"-moved-{move.direction}-{move.amount:g}" for move in changes.moves)
     if not changes.neighbours:
         return {suffix: recipe}
     if (times := len(recipe.grown_varied) + len(recipe.variations)) > MAX_VARIATIONS:
         raise AtelierError(
-            f"it is a neighbour of a neighbour, {times} times over: at most {MAX_VARIATIONS} are kept, "
+            f"it is a neighbour of a neighbour, {times} times over: at most {MAX_VARIATIONS} are possible, "
             f"so ask for neighbours of an earlier one, or of picture {recipe.index} of seed {recipe.seed}"
         )
     if recipe.variation is not None:  # otherwise the key stays unset, because earlier code rejects it

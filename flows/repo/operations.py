@@ -132,7 +132,7 @@ def _appended(file: int, start: int) -> Iterator[list[dict[str, Any]]]:
 def stage_failure(error: OperationError, stage: str, run_id: str) -> AtelierError:
     """Return the exception for a stage that could not be reproduced: the stage's own message, or else DVC's."""
     if error.status in (SIGKILL, SHELLS_SIGKILL):
-        return AtelierError(f"{stage}: killed by signal 9; unasked, that is memory running out")
+        return AtelierError(f"{stage}: killed by signal 9, most likely because memory ran out")
     if error.status is not None and error.status < 0:
         return AtelierError(f"{stage}: killed by signal {-error.status}")
     kind = TransientError if error.status == os.EX_TEMPFAIL else AtelierError

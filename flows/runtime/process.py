@@ -173,7 +173,7 @@ def server_needed(goes_on: str) -> Iterator[None]:
         trouble = f"fails{full} (HTTP {error.response.status_code})"
         raise AtelierError(f"Prefect's server {trouble}: what is finished is kept, and {goes_on}") from None
     except httpx.TransportError as error:
-        raise AtelierError(f"Prefect's server has gone ({error}): what is finished is kept, and {goes_on}") from None
+        raise AtelierError(f"Prefect's server is gone ({error}): what is finished is kept, and {goes_on}") from None
 
 
 def in_words(error: Exception) -> str:

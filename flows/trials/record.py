@@ -84,8 +84,8 @@ class Exploration:
             differs = [key for key, value in inputs.items() if before.get(key) != value]
             what = {"of": "params.yaml, the code or the commit", "axes": "what is tried"}
             raise AtelierError(
-                f"the exploration {self.name} was another ({', '.join(what.get(key, key) for key in differs)}): "
-                f"give --name another, or remove {self.path}"
+                f"the exploration {self.name} had other inputs ({', '.join(what.get(key, key) for key in differs)}): "
+                f"choose another --name, or remove {self.path}"
             )
         write_json(self._request, {"asked": inputs, "by": request.by, "higher_is_better": request.higher_is_better})
 

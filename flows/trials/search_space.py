@@ -170,9 +170,7 @@ def _axis(word: str, ranges: bool) -> Axis:
         raise AtelierError(f"{word!r} is no key with its values: write for example train.lr={_example(ranges)}")
     section = key.split(".")[0]
     if section not in SECTIONS or "." not in key:
-        raise AtelierError(
-            f"{key} is nothing that a trial depends on: name keys of {', '.join(SECTIONS)}, for example train.lr"
-        )
+        raise AtelierError(f"no trial depends on {key}: name keys of {', '.join(SECTIONS)}, for example train.lr")
     if match := RANGE.fullmatch(text):
         if not ranges:
             raise AtelierError(
@@ -191,7 +189,7 @@ def _range(word: str, key: str, match: "re.Match[str]") -> Range:
     if not range_.low < range_.high:
         raise AtelierError(f"{word}: the first end of a range is the smaller one")
     if range_.kind == "log" and range_.low <= 0:
-        raise AtelierError(f"{word}: a range that is even in magnitude begins above 0")
+        raise AtelierError(f"{word}: a range of kind log begins above 0")
     return range_
 
 

@@ -287,7 +287,7 @@ def test_after_too_many_failures_there_is_no_data_set_and_the_next_run_requests_
             site.fail(site.path_of(offer), *["500"] * 9)
         code, _, err = run_stage()
         assert code == os.EX_TEMPFAIL
-        assert "20 of 60 works failed, also when some were asked for once more" in err
+        assert "20 of 60 works failed, even after a second attempt" in err
         assert "The 40 pictures that have arrived are kept" in err
         assert "Traceback" not in err
         assert not Path("data/images").exists() and not Path("data/downloads.parquet").exists()

@@ -106,5 +106,5 @@ def test_every_cell_of_a_field_is_moved_by_the_sum_of_the_moves(generator):
 
 
 def test_an_unknown_direction_is_refused_with_a_message(generator):
-    with pytest.raises(AtelierError, match="direction 16 is not there: the model has 16, from 0 to 15"):
+    with pytest.raises(AtelierError, match="direction 16 does not exist: the model has 16, from 0 to 15"):
         move_latents(draw_latents(1, 0, 16), generator, [Move(direction=16, amount=1.0)])

@@ -210,7 +210,7 @@ def test_the_divided_rates_never_exceed_the_rate_in_any_second(rate_per_s: float
     assert count == 1 or share_per_s == int(share_per_s)  # a rate of 2.5 sends three requests in some seconds
 
 
-@pytest.mark.parametrize(("workers", "what"), [(0, "has no worker"), (1, "has gone")])
+@pytest.mark.parametrize(("workers", "what"), [(0, "has no worker"), (1, "no longer answers")])
 def test_a_cluster_without_workers_or_that_ends_is_a_temporary_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, what: str
 ) -> None:

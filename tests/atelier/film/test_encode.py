@@ -85,7 +85,7 @@ def test_an_interrupted_film_leaves_the_earlier_file(tmp_path: Path) -> None:
 
 
 def test_another_extension_is_refused_with_a_message(tmp_path: Path) -> None:
-    with pytest.raises(AtelierError, match=r"walk\.gif ends in no film's name: let it end in \.mp4 or \.webm"):
+    with pytest.raises(AtelierError, match=r"walk\.gif is not named like a film: end the name in \.mp4 or \.webm"):
         write_film(tmp_path / "walk.gif", frames(), 12, "c")
 
 

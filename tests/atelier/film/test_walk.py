@@ -111,7 +111,9 @@ def test_walks_side_by_side_share_no_station() -> None:
             {**recipe().walk.model_dump(), "stations": (Station(seed=1, index=2**31 - 2),) * 2}
         )}
     )  # fmt: skip
-    with pytest.raises(AtelierError, match="there are not 3 walks"):
+    with pytest.raises(
+        AtelierError, match="pictures end at 2,147,483,647, too early for 3 walks: start"
+    ):
         walks_beside(late, 3)
 
 
@@ -147,7 +149,7 @@ def test_a_film_that_is_too_large_with_even_sides_is_refused_before_it_is_painte
     rows: int, columns: int, side: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert walk("--out=vast.mp4", "--walkers", str(rows), str(columns), f"--side={side}") == 1
-    assert "is more than players follow, 8,192 px a side" in capsys.readouterr().err
+    assert "is larger than players can show, 8,192 px a side" in capsys.readouterr().err
     assert not Path("vast.mp4").exists()
 
 
@@ -167,7 +169,7 @@ def test_a_film_has_the_size_that_was_checked(rows: int, columns: int) -> None:
 
 def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert walk("--out=walk.gif") == 1
-    assert "walk.gif ends in no film's name" in capsys.readouterr().err
+    assert "walk.gif is not named like a film" in capsys.readouterr().err
     GENERATOR.unlink()
     assert walk("--out=walk.mp4") == 1
     assert "g.safetensors" in capsys.readouterr().err

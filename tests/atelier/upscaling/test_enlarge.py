@@ -170,7 +170,7 @@ def test_an_error_says_that_memory_suffices_for_no_tile(network: SRVGGNetCompact
 def test_a_network_that_makes_nan_is_refused() -> None:
     network = small_network()
     network.body[0].bias.fill_(float("nan"))
-    with pytest.raises(AtelierError, match="makes NaN of a picture"):
+    with pytest.raises(AtelierError, match="the upscaler returns NaN"):
         enlarge(network, noise(9, 9), 2)
 
 

@@ -361,9 +361,9 @@ def misnamed(person: Studio) -> None:
         (without_stages, r"dvc.yaml is in no commit of .*: `git add dvc.yaml && git commit`"),
         (without_commit, r"studio has no commit yet"),
         (without_git, r"studio is no git repository.*: `git init"),
-        (damaged, r"where that stays so, remove .*/my studio.nightly: the next night makes it anew"),
+        (damaged, r"if that happens again, remove .*/my studio.nightly: the next night makes it anew"),
         (with_submodules, r"has git submodules, which the night's clone would lack"),
-        (with_a_strange_neighbour, r"my studio.nightly is where the night works, but no night made it"),
+        (with_a_strange_neighbour, r"my studio.nightly is the place of the night's clone, but is something else"),
         (with_a_remote_that_is_away, r"there is no /no/such/store"),
     ],
 )

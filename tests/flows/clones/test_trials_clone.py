@@ -264,5 +264,5 @@ def test_a_studio_that_git_does_not_hold_whole_is_refused_with_what_to_do(tree: 
 
 def test_a_directory_that_no_exploration_made_is_left_alone(tree: ExploreTree):
     (tree.root.parent / "studio.explore").mkdir()
-    with pytest.raises(AtelierError, match="is where the exploration works, but no exploration made it"):
+    with pytest.raises(AtelierError, match="is the place of the exploration's clone, but is something else"):
         prepared(tree)

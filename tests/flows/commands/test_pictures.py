@@ -127,7 +127,7 @@ def test_impossible_variations_are_refused_with_a_message(words: list[str], sent
 def test_an_artwork_can_be_a_station_if_its_recipe_is_a_seed_alone() -> None:
     painted(Path("one.png"))
     painted(Path("moved.png"), moves=(Move(direction=0, amount=1.0),))
-    assert "moved.png is no picture as its seed gives it" in refused("walk", "--seeds=3,moved.png")
+    assert "moved.png is a walk's frame, a variation or a moved picture" in refused("walk", "--seeds=3,moved.png")
     walk = run("walk", "--seeds=3:2,one.png", "--seconds=1", "--frame=10", "--out=f.png")
     assert walk.exit_code == 0, walk.output
     latent = read_provenance(Path("f.png")).latent
@@ -182,9 +182,9 @@ def test_refilm_refuses_other_files_with_a_message() -> None:
         ("other.mp4", [], "other.mp4: its generator, SHA-256 000000000000…, was not found"),
         ("huge.mp4", [], "walkers"),
         ("still.mp4", [], "its first frame belongs to no walk"),
-        ("foreign.mp4", [], "foreign.mp4 says nothing of a walk that this version knows (JSON: "),
+        ("foreign.mp4", [], "foreign.mp4 does not describe a walk of this version (JSON: "),
         ("text.mp4", [], "text.mp4 is no film, or a damaged one"),
-        ("one.png", [], "one.png ends in no film's name"),
+        ("one.png", [], "one.png is not named like a film"),
         ("none.webm", [], "none.webm is missing: name a film"),
     ):
         assert sentence in refused("refilm", film, *words)

@@ -100,10 +100,10 @@ def test_the_sheet_and_the_table_are_drawn_again_with_the_best_trial_first(explo
 
 
 def test_a_name_cannot_be_used_for_another_exploration(explored: Exploration):
-    with pytest.raises(AtelierError, match=r"sea was another \(params.yaml, the code or the commit\)"):
+    with pytest.raises(AtelierError, match=r"sea had other inputs \(params.yaml, the code or the commit\)"):
         explored.begin(GRID, "of another tree")
     other = Request("grid", tuple(read_axes(["train.lr=1e-4"], ranges=False)))
-    with pytest.raises(AtelierError, match=r"sea was another \(what is tried\): give --name another"):
+    with pytest.raises(AtelierError, match=r"sea had other inputs \(what is tried\): choose another --name"):
         explored.begin(other, "of a tree")
 
 

@@ -173,6 +173,6 @@ def test_neither_the_champion_itself_nor_stale_stages_are_promoted(promoted: Stu
     with pytest.raises(AtelierError, match=r"models/champion-[0-9a-f]{16} is the champion already"):
         promote(clone, best, NIGHT, "again", print)
     edit_params(clone.root / "params.yaml", {"train.kimg": 3})
-    with pytest.raises(AtelierError, match="train is stale: the stages come before the promotion"):
+    with pytest.raises(AtelierError, match="train is not up to date: nothing is promoted"):
         promote(clone, best, NIGHT, "unfinished", print)
     assert promoted.git("rev-parse", "nightly") == clone.tip

@@ -62,7 +62,7 @@ def test_moves_are_added_to_earlier_moves() -> None:
         (
             {"varied": (NEAR,) * 16, "variation": NEAR},
             Changes(neighbours=1),
-            "17 times over: at most 16 are kept, .*picture 7 of seed 3",
+            "17 times over: at most 16 are possible, .*picture 7 of seed 3",
         ),
         ({"canvas": (2, 2), "grown_from": (1, 1)}, Changes(canvas=(3, 3)), "grown from a canvas"),
         ({"canvas": (2, 3)}, Changes(canvas=(3, 2)), "no larger"),

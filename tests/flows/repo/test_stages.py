@@ -96,7 +96,7 @@ def test_lines_arrive_while_the_stage_works(inside):
     [
         ("mistake", "scrape: the sky is missing: paint it\nthen run again"),
         ("bug", "scrape: a mistake in its code: ZeroDivisionError: division by zero (traceback above)"),
-        ("kill", "scrape: killed by signal 9; unasked, that is memory running out"),
+        ("kill", "scrape: killed by signal 9, most likely because memory ran out"),
     ],
 )
 def test_a_failing_stage_says_why(inside, kind, sentence):

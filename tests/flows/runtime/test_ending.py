@@ -51,7 +51,7 @@ def test_a_server_that_fails_is_a_sentence() -> None:
 
 def test_a_server_that_goes_away_is_a_sentence() -> None:
     with (
-        pytest.raises(AtelierError, match=r"server has gone \(.*\): what is finished is kept, and run again$"),
+        pytest.raises(AtelierError, match=r"server is gone \(.*\): what is finished is kept, and run again$"),
         server_needed("run again"),
     ):
         httpx.get("http://127.0.0.1:9/api")
