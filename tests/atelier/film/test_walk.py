@@ -111,9 +111,7 @@ def test_walks_side_by_side_share_no_station() -> None:
             {**recipe().walk.model_dump(), "stations": (Station(seed=1, index=2**31 - 2),) * 2}
         )}
     )  # fmt: skip
-    with pytest.raises(
-        AtelierError, match="pictures end at 2,147,483,647, too early for 3 walks: start"
-    ):
+    with pytest.raises(AtelierError, match="pictures end at 2,147,483,647, too early for 3 walks: start"):
         walks_beside(late, 3)
 
 
