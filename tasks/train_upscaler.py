@@ -61,7 +61,7 @@ def run(stage: Stage) -> str:
 def write_outputs(
     network: SRVGGNetCompact, settings: dict[str, Any], pictures: PaintingSets
 ) -> dict[int, dict[str, ComparedMetric]]:
-    """Write the network, its comparison with Lanczos at each scale, and a sheet of details."""
+    """Write the network, its metrics beside Lanczos's by scale, which are returned, and a sheet of details."""
     facts = {
         "paintings": len(pictures.train),
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -19,7 +19,7 @@ from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atelier.training.losses import cosine
 from atelier.training.state import generator_for
 
-MAX_GPU_MEMORY_SHARE = 0.4  # of what a GPU has free; the training needs the rest
+MAX_GPU_MEMORY_SHARE = 0.4  # of a GPU's free memory; the training needs the rest
 
 MAX_SHIFT_SHARE = 0.125  # of the side, in either direction
 BRIGHTNESS = 0.2  # of half the range; with the paper's 0.5 long trainings paint the augmentation

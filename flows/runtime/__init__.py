@@ -1,1 +1,1 @@
-"""The work tree, its paths and child processes: what flows need of neither DVC nor Prefect."""
+"""The work tree and child processes, for all flows. Uses neither DVC nor Prefect."""
