@@ -184,7 +184,7 @@ class FolderSource:
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def stop(self) -> None:
-        """Reading a file is not stopped."""
+        """Do nothing: a file is read at once."""
 
 
 def gallery_version(seed: int, size_px: int) -> str:

@@ -11,7 +11,7 @@ from atelier.errors import run_for_exit_code
 
 
 def main() -> int:
-    """Parse the arguments, export, and print a sentence about the result."""
+    """Parse the arguments, export, and print a sentence about the result. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m atelier.export", description=(__doc__ or "").splitlines()[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     for kind in ("onnx", "html"):

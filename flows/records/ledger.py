@@ -100,7 +100,7 @@ class Ledger:
         self._champions: list[Champion] = []
 
     def update(self, log: Log, again: bool) -> None:
-        """Read new versions of dvc.lock, the lists of the folders they name, and the pictures in those; see `opened`."""
+        """Read new versions of dvc.lock, lists of the folders they name, and the pictures in those; see `opened`."""
         known = {id for (id,) in self._sql.execute("SELECT id FROM locks")}
         versions = history.lock_versions(self._root)
         self._versions = {version.id: version for version in versions}
