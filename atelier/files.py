@@ -42,9 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_directory(path: Path) -> Iterator[Path]:
     """Yield an empty directory beside `path` to fill; afterwards it replaces `path` and all that was in it.
 
-    On an exception the directory that was at `path` stays. A killed process loses nothing either: the next call for
-    the same `path` moves what it left there into place, or deletes it. Several processes may do this at once; the last
-    one to finish wins.
+    On an exception the directory that was at `path` stays. A killed process loses nothing either: the next call for the
+    same `path` moves what it left into place, or deletes it. Of several processes at once, the last to finish wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     filling = path.with_name(f".{path.name}.{secrets.token_hex(4)}{FILLING}")

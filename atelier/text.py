@@ -102,8 +102,7 @@ def keep_only_tags(page: bytes, names: Sequence[str]) -> str:
 def open_regular(path: Path, hint: str) -> BufferedReader:
     """Open a regular file for reading, without ever blocking as a pipe would.
 
-    Raises AtelierError, which ends with `hint`, if there is no file, it may not be read, or it is a folder, pipe,
-    socket or device.
+    Raises AtelierError, which ends with `hint`, if the file is missing, not readable, or a folder, pipe or device.
     """
     try:
         # checked before opening, which may already have an effect on a device, and after it, as files may be replaced

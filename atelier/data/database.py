@@ -31,7 +31,7 @@ class Database:
     `create` are the statements that create the tables where they are missing. Each statement is a transaction: what
     it wrote survives a kill at once, and a power cut after a moment. A damaged file is renamed to `<name>.damaged` and
     replaced by a new one with all rows that can still be read; `say` is called with a sentence about it, in which
-    `what` names the content, for example "the kept answers".
+    `what` names the content, for example "the cached responses".
     """
 
     def __init__(self, path: Path | None, create: Sequence[str], what: str, say: Callable[[str], None] = print) -> None:

@@ -74,10 +74,7 @@ def _failure(error: FetchError) -> Outcome:
 
 
 def _fetch_until_final(work: Work, source: Source, check: Callable[[bytes], Arrival]) -> Outcome:
-    """Fetch one URL until its bytes are a picture or repeat themselves, at most MAX_FETCHES times.
-
-    Raises FetchError.
-    """
+    """Fetch one URL until its bytes are a picture or repeat, at most MAX_FETCHES times. Raises FetchError."""
     digests: set[bytes] = set()
     while True:
         fetched = source.fetch(work)

@@ -40,8 +40,7 @@ def header(content: bytes) -> ImageFile.ImageFile:
 def decode(content: bytes, mode: str, at_least_px: int | None = None) -> Image.Image:
     """Decode a JPEG to an image of `mode`, 2, 4 or 8 times smaller if its shorter side keeps `at_least_px`.
 
-    Every coefficient is decoded in any case. Raises Truncated if the data end early, one of DECODER_ERRORS if they are
-    damaged.
+    Every coefficient is decoded in any case. Raises Truncated for data that end early, DECODER_ERRORS for damage.
     """
     opened, shrink = header(content), 1
     if at_least_px is not None:

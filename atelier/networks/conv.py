@@ -1,8 +1,7 @@
 """The convolutions of DCGAN and sketch, with a faster implementation for bfloat16 on a CPU.
 
 In float32 and on a GPU they are torch's own. In bfloat16 on a CPU (under autocast) oneDNN is slow at some of these
-shapes, which are computed as matrix products or other convolutions instead. The sums are the same, and so are the names
-of the weights.
+shapes, which are computed as matrix products or other convolutions instead, with the same sums and weights.
 """
 
 from typing import Any

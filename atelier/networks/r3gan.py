@@ -1,7 +1,6 @@
 """R3GAN in its compact form (Huang et al., arXiv 2501.05441): residual blocks without any normalisation.
 
-No layer combines the images of a batch or needs statistics. The networks are meant for the relativistic loss with both
-gradient penalties.
+No layer combines the images of a batch. The networks are made for the relativistic loss with both gradient penalties.
 """
 
 import itertools

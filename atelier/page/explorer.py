@@ -31,8 +31,7 @@ CREDITS = f"Made by Atelier {__version__}. Rendered by {RUNTIME}, © Microsoft C
 def write_explorer(path: Path, to: Path, network: bytes | None = None) -> str:
     """Write the explorer of a generator.safetensors; return a sentence about it. Equal inputs give equal bytes.
 
-    `network` is the ONNX file that `convert(path, field=True)` returned, if the caller has it.
-    Raises AtelierError as `convert` does.
+    `network` is the ONNX file of `convert(path, field=True)`, if there is one. Raises AtelierError as `convert` does.
     """
     page = explorer_html(path, convert(path, field=True) if network is None else network)
     write_bytes(to, page)

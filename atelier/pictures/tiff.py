@@ -52,8 +52,7 @@ def write(
 ) -> None:
     """Write a mural atomically from a file that contains its RGB samples from `offset` on, without loading it.
 
-    `on_progress` gets the share that is written, from 0 to 1. Equal contents give equal bytes. Raises AtelierError if
-    the disk is full.
+    `on_progress` gets the written share, 0 to 1. Equal contents give equal bytes. Raises AtelierError on a full disk.
     """
     vips = libvips()
     mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)

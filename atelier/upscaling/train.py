@@ -200,9 +200,8 @@ def psnr_y(result: Pixels, wanted: Pixels, scale: int) -> float:
 def ssim(a: Tensor, b: Tensor) -> float:
     """Structural similarity of two planes (1, 1, H, W) with values from 0 to 1, as torchmetrics computes it.
 
-    The window is that of the paper (Wang and others, 2004): Gaussian, 11 px, σ = 1.5 px. The planes are reflected at
-    their borders. It is computed here because importing torchmetrics takes longer than importing torch; the tests
-    compare the two.
+    The window is that of the paper (Wang and others, 2004): Gaussian, 11 px, σ = 1.5 px, with reflected borders.
+    Importing torchmetrics takes longer than importing torch, so only the tests use it, to compare the two.
     """
     offsets = torch.arange(-5.0, 6.0)
     weights = torch.exp(-(offsets**2) / (2 * 1.5**2))

@@ -81,7 +81,7 @@ class ResponseCache(Database):
     """Cached responses by path, for any number of threads, in a file or, with `path` None, in memory."""
 
     def __init__(self, path: Path | None = None, tell: Callable[[str], None] = lambda sentence: None) -> None:
-        super().__init__(path, (CREATE_TABLE,), "the kept answers", tell)
+        super().__init__(path, (CREATE_TABLE,), "the cached responses", tell)
 
     @classmethod
     def of_site(cls, folder: Path, base_url: str, tell: Callable[[str], None] = print) -> Self:

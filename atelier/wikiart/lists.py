@@ -212,8 +212,7 @@ def map_in_order(
 ) -> Generator[T | Failure, None, None]:
     """Yield `request` of each item, or its failure, in order, computed in threads at most LOOK_AHEAD items ahead.
 
-    Requests that were started are finished also if the caller closes the generator: so what is requested does not
-    depend on timing.
+    Requests that were started are finished even if the generator is closed, so that timing decides nothing.
     """
 
     def attempt(item: S) -> T | Failure:

@@ -162,10 +162,7 @@ def refilm(
     frame: Frame = None,
     frames: Frames = None,
 ) -> None:
-    """Make a film again from the file alone, or one frame of it.
-
-    Exit code 0 if all frames are the same, 1 if not.
-    """
+    """Make a film again from the file alone, or one frame of it. Exit code 0 if all frames are the same, 1 if not."""
     from atelier.film.encode import read_facts
 
     here = work_tree.enter()

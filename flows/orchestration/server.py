@@ -52,9 +52,8 @@ START_FIX = "start it with `prefect server start`, or unset PREFECT_API_URL"
 def start() -> Callable[[], None]:
     """Use the configured server or the one that runs for this studio, else start one.
 
-    Returns a function that waits until the server answers; do other work before calling it, because a start takes
-    seconds. A server that was started here ends with this process. Raises AtelierError if a configured server cannot
-    be used.
+    Returns a function that waits until the server answers; call it late, because a start takes seconds. A server that
+    was started here ends with this process. Raises AtelierError if a configured server cannot be used.
     """
     if running():
         return lambda: None

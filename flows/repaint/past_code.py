@@ -1,7 +1,6 @@
 """Find earlier versions of `atelier/` in git that may have painted a picture, and extract one into a folder.
 
-Only code that HEAD, a local branch or a tag reaches is ever extracted: a commit that only a remote's branch reaches may
-be anybody's.
+Only code that HEAD, a local branch or a tag reaches is extracted: commits of a remote's branch may be anybody's.
 """
 
 import io

@@ -31,8 +31,7 @@ FULL_DISK_BYTES = 1e6  # free space with which SQLite cannot write any more
 class Child:
     """A running command whose stdout and stderr are read as one stream of lines; leaving the `with` block ends it.
 
-    `pass_fds` are file descriptors that it inherits. Start it in the main thread: Linux kills it when the thread that
-    started it ends.
+    It inherits the file descriptors `pass_fds`. Linux kills it when the thread that started it ends: use the main one.
     """
 
     def __init__(
