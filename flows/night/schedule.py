@@ -65,7 +65,7 @@ def checked(cron: str, timezone: str) -> Schedule:
 def deployment_name() -> str:
     """Return the name of this studio's deployment: the folder's name and a random id.
 
-    A Prefect server has one deployment of a name. The id is drawn once for a studio; a copy of its folder draws its own.
+    A Prefect server has one deployment of a name. The id is drawn once for a studio; a copy of it draws its own.
     """
     here = Path.cwd().resolve()
     folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", here.name).strip("-") or "studio"
