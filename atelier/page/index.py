@@ -95,7 +95,7 @@ class Artwork:
 
 @dataclass(frozen=True)
 class Painting:
-    """A painting of the data set."""
+    """A painting of the data set; `thumbnail` is a path relative to the page."""
 
     title: str
     artist: str

@@ -88,7 +88,7 @@ class Stopped(AtelierError):
 
 
 class WaitTooLong(Exception):
-    """A host may not be requested for longer than a request may wait. `why` is set unless the host itself asked."""
+    """The next request to a host must wait for `seconds`, which is too long. `why` is empty if the host asked for it."""
 
     def __init__(self, seconds: float, why: str = "") -> None:
         asks = f"asks for a pause of {seconds:,.0f} s: run again then"

@@ -226,7 +226,7 @@ def fetch_objects(md5s: Collection[str], say: Callable[[str], None], root: Path 
 
 
 def fetch_list(md5: str, say: Callable[[str], None], root: Path) -> Path | None:
-    """Return the path of the list of a folder's files without fetching the files themselves; None where it is nowhere.
+    """Return the path of the list of a folder's files, fetched without the files; None if it is found nowhere.
 
     It is saved outside of DVC's cache, where the presence of a list means that all its files are there.
     """
