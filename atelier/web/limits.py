@@ -88,7 +88,7 @@ class Stopped(AtelierError):
 
 
 class WaitTooLong(Exception):
-    """The next request to a host must wait for `seconds`, which is too long. `why` is empty if the host asked for it."""
+    """The next request to a host must wait for `seconds`, too long. `why` is empty if the host asked for that."""
 
     def __init__(self, seconds: float, why: str = "") -> None:
         asks = f"asks for a pause of {seconds:,.0f} s: run again then"
