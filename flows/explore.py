@@ -59,7 +59,7 @@ def explore(name: str, runner: TrialRunner) -> State:
         # called and not submitted: Ctrl-C and SIGTERM reach the training only from the main thread
         state = run_trial.with_options(name=experiment, task_run_name=experiment)(runner, *turn, return_state=True)
         if len(runner.ended) != turns:  # the trial has not ended and is not in the record
-            message = state.message or "it ended without a word"
+            message = state.message or "it ended without a message"
             stopped = state.name in (STOPPED, OUT_OF_REACH)
             return Failed(message=message if stopped else f"{experiment}: {message}")
         if trials := draw_sheet(exploration):

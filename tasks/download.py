@@ -20,7 +20,7 @@ from atelier.settings.schema import Download, Params
 from atelier.web.limits import is_loopback
 from tasks.stage import Stage, main
 
-FETCH_AGAIN = "`dvc repro -f -s download` asks for them again, and for nothing else"
+FETCH_AGAIN = "`dvc repro -f -s download` requests them again, and nothing else"
 
 
 def run(stage: Stage) -> str:

@@ -89,7 +89,7 @@ class States:
         other, differences = min(others.items(), key=lambda item: len(item[1]))
         shown = "; ".join(differences[:MAX_NAMED])
         more = f"; and {len(differences) - MAX_NAMED:,} more" if len(differences) > MAX_NAMED else ""
-        return f"a training that was not finished lies in {other} and is not gone on with: {shown}{more}"
+        return f"an unfinished training in {other} is not resumed: {shown}{more}"
 
     def finish(self) -> str:
         """Mark this training as finished and delete states of others; return a sentence about that, or an empty text.

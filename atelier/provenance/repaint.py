@@ -90,7 +90,7 @@ def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
         provenance = Provenance.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise AtelierError(
-            f"this version, {__version__}, does not know such a provenance: {error.errors()[0]['msg']}"
+            f"this version, {__version__}, cannot read such a provenance: {error.errors()[0]['msg']}"
         ) from None
     model = provenance.model
     if (model.arch, model.resolution, model.settings) != generator.built:

@@ -133,7 +133,7 @@ def remedy(policy: str, top: Row | None, rollbacks: int, diverged: bool) -> str:
     if policy == "rollback":
         return f"{cure}; it went back {rollbacks} times already"
     back = f"train.on_collapse: rollback goes back to {top['kimg']:g} kimg with halved learning rates"
-    return f"{cure}; {back}" + ("" if diverged else ", ignore goes on (train.pick: best hands on the best)")
+    return f"{cure}; {back}" + ("" if diverged else ", ignore goes on (train.pick: best keeps the best)")
 
 
 def passes_through(policy: str, curves: Curves, kimg: float) -> bool:

@@ -117,7 +117,7 @@ def mark_crashed(nightly: Flow[Any, Any], name: str) -> None:
             return
         of_deployment = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
         for run in client.read_flow_runs(deployment_filter=of_deployment, flow_run_filter=unfinished):
-            message = "its process ended without a word; the next night goes on from there"
+            message = "its process ended unexpectedly; the next night goes on from there"
             crashed: State[None] = Crashed(message=message)
             client.set_flow_run_state(run.id, crashed, force=True)
 

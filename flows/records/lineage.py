@@ -148,7 +148,7 @@ def _data_set(lock: Lock | None, header: Mapping[str, Any]) -> list[str]:
     if header:
         mirrored = ", each mirrored too" if header.get("mirror") else ""
         lines.append(f"{_number(header.get('paintings'))} paintings to train on{mirrored}")
-        lines.append(f"SHA-256 {printable(header.get('dataset_sha256', 'not told'))}")
+        lines.append(f"SHA-256 {printable(header.get('dataset_sha256', 'unknown'))}")
     md5 = lock.md5_of(DATASET) if lock else None
     return [*lines, f"MD5 {md5} ({_where(lock)})" if lock and md5 else "no dvc.lock here names it"]
 

@@ -161,7 +161,7 @@ class Report:
         if outcome.code:
             words.append(f"with {outcome.code}")
         if picture.from_ledger:
-            words.append("the file carries no provenance; the ledger knows its pixels")
+            words.append("the file carries no provenance; the ledger has its pixels")
         if written:
             what = "painted again" if verdict.reproduced else "as its recipe paints it"
             words.append(f"{what}: {', '.join(written)}")

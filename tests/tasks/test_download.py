@@ -327,7 +327,7 @@ def test_one_work_of_a_hundred_may_fail_and_the_summary_says_how_to_fetch_it(
     assert code == status, err
     if status == 0:
         assert "198 pictures of 200 works, 2 without (see above); 2 of them failed this time: " in out
-        assert "`dvc repro -f -s download` asks for them again" in out
+        assert "`dvc repro -f -s download` requests them again" in out
 
 
 def test_any_number_of_refused_works_still_gives_a_data_set(run_stage: RunStage) -> None:

@@ -85,7 +85,7 @@ def test_a_state_that_is_not_taken_is_named_with_all_that_differs():
     left = states(at_step=50)
     put("atelier/losses.py", "losses = 2")
     said = states(train_lr=0.001).not_taken()
-    assert f"{left.directory} and is not gone on with" in said
+    assert f"{left.directory} is not resumed" in said
     assert "atelier/losses.py has changed since; train.lr was 0.0002 and is 0.001" in said
     put("atelier/losses.py", "losses = 1\n")
     assert states(begun=True).directory == left.directory
@@ -104,7 +104,7 @@ def test_of_several_the_nearest_is_named_and_finished_ones_are_not():
 
 def test_a_state_that_another_version_of_atelier_left_is_named_too():
     put(".atelier/train/0123456789abcdef/state-000000050.safetensors", "x")
-    assert "0123456789abcdef and is not gone on with: it was made by another version" in states().not_taken()
+    assert "0123456789abcdef is not resumed: it was made by another version" in states().not_taken()
 
 
 def test_another_patch_of_torch_goes_on_and_says_so(monkeypatch):
