@@ -11,7 +11,6 @@ import json
 import re
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from atelier import __version__
@@ -19,9 +18,9 @@ from atelier.canvas.latents import directions
 from atelier.export.onnx_file import convert
 from atelier.files import write_bytes
 from atelier.networks import load_generator
+from atelier.page.parts import WEB, read_script, render
 from atelier.provenance.facts import ModelFacts
 
-WEB = Path(__file__).parent / "web"
 VENDOR = WEB / "vendor"
 RUNTIME = "onnxruntime-web 1.30.0"
 SHOWN_DIRECTIONS = 6
@@ -51,16 +50,13 @@ def explorer_html(path: Path, network: bytes) -> bytes:
         # as SoftwareFacts: no torch renders these pictures
         "software": {"atelier": __version__, "torch": f"none, but {RUNTIME}"},
     }
-    scripts = [(WEB / name).read_text(encoding="utf-8") for name in ("latents.js", "png.js", "explorer.js")]
-    environment = Environment(
-        loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    page = environment.get_template("explorer.html").render(
+    scripts = [read_script(name) for name in ("latents.js", "png.js", "explorer.js")]
+    page = render(
+        "explorer.html",
         title="A model to explore",
         description=f"{header['arch']}, {header['resolution']} px, {facts['sha256'][:12]}.",
         directions=len(shown),
         credits=CREDITS,
-        style=Markup((WEB / "style.css").read_text(encoding="utf-8")),
         # "<" escaped, so that no text can end the script element
         model_json=Markup(json.dumps(model, sort_keys=True).replace("<", "\\u003c")),
         network=_packed(gzip.compress(network, 9, mtime=0)),
@@ -68,7 +64,7 @@ def explorer_html(path: Path, network: bytes) -> bytes:
         runtime_script=Markup(_as_global((VENDOR / "ort.wasm.bundle.min.mjs").read_text(encoding="utf-8"), "ort")),
         script=Markup("\n".join(map(_without_modules, scripts))),
     )
-    return page.encode()
+    return f"{page}\n".encode()
 
 
 def _packed(content: bytes) -> str:

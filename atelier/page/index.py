@@ -14,16 +14,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
-from atelier import __version__
 from atelier.data.catalog import DownloadRecord, Work, read_catalog, read_downloads
 from atelier.data.shards import find_picture
 from atelier.errors import counted
 from atelier.files import write_bytes
-from atelier.page.charts import read_charts
+from atelier.page.parts import WEB, read_charts, read_script, render
 from atelier.paths import (
     ARTWORKS,
     CATALOG,
@@ -44,7 +41,6 @@ from atelier.pictures import libvips
 from atelier.progress import ignore_progress
 from atelier.provenance.facts import describe_enlargement, describe_recipe, read_provenance
 
-WEB = Path(__file__).parent / "web"
 THUMBNAIL_PX = 192  # longer side, at most
 PICTURE_PX = 1024  # of sheets and grids
 SHOWN_PAINTINGS = 10
@@ -113,11 +109,10 @@ def write_page(
     """
     works, records = read_catalog(CATALOG), read_downloads(DOWNLOADS)
     artworks = [*_artworks(to, advance)]
-    environment = Environment(loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("index.html").render(
+    page = render(
+        "index.html",
         **facts_of_run(),
         title="Atelier",
-        version=__version__,
         artworks=artworks,
         grids=[*_grids(to)],
         losses=read_charts(TRAINING / "losses.csv"),
@@ -127,8 +122,7 @@ def write_page(
         stages=STAGES,
         times=f"../../{PAGE_TIMES.as_posix()}" if times else None,
         explorer=(to / EXPLORER.name).is_file(),
-        style=Markup((WEB / "style.css").read_text(encoding="utf-8")),
-        script=Markup((WEB / "index.js").read_text(encoding="utf-8")),
+        script=read_script("index.js"),
     )
     write_bytes(to / "openseadragon.min.js", (WEB / "vendor" / "openseadragon.min.js").read_bytes())
     write_bytes(to / "index.html", page.encode())

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from atelier.errors import counted
 from atelier.files import write_json
 from atelier.metrics.comparison import Comparison
-from atelier.page.report import Table, write_report_page
+from atelier.page.parts import Table, write_report_page
 from atelier.paths import LAST_NIGHT
 from atelier.settings.edit import Change
 from atelier.settings.schema import Params

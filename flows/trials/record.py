@@ -252,7 +252,7 @@ def _row(exploration: Exploration, trial: Trial, scores: Sequence[str], digits: 
 
 def _write_page(exploration: Exploration, trials: Sequence[Trial], heading: str) -> None:
     """Write sheet.html, in which the trials can be sorted by each setting and score."""
-    from atelier.page.report import Table, write_report_page
+    from atelier.page.parts import Table, write_report_page
 
     rows = sheet_rows(exploration, trials)
     pictures = [exploration.picture(trial.number) for trial in trials]

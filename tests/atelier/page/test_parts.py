@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from atelier.page.report import Table, write_report_page
+from atelier.page.parts import Table, write_report_page
 from tests.browser import WIDTHS_PX, check_accessibility, opened
 
 
