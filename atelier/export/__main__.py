@@ -1,13 +1,35 @@
 """Export a generator, or publish a studio's model, as `atelier export` and `atelier publish` do.
 
-`python -m atelier.export onnx GENERATOR TO`, `… html GENERATOR TO`, `… publish TO`.
+`python -m atelier.export onnx GENERATOR TO`, `… html GENERATOR TO`, `… publish TO`. The folder that `publish` makes is
+for a static host or the Hugging Face Hub: model, model card, page and pictures. Nothing is sent anywhere. Paintings of
+the data set are shown only if all of them are in the public domain.
 """
 
 import argparse
+import re
+import shutil
 import sys
 from pathlib import Path
 
-from atelier.errors import run_for_exit_code
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from atelier import __version__
+from atelier.data.catalog import catalog_frame, read_catalog, read_downloads
+from atelier.errors import AtelierError, counted, run_for_exit_code
+from atelier.export.onnx_file import convert, export
+from atelier.files import digest, replacing_directory, write_bytes
+from atelier.networks import load_generator
+from atelier.page.explorer import write_explorer
+from atelier.page.index import facts_of_run, write_page
+from atelier.page.parts import WEB
+from atelier.paths import ARTWORKS, CATALOG, DOWNLOADS, GENERATOR, MODEL, PRINTS
+from atelier.text import escape_csv_cell
+
+LISTED = ["id", "title", "artist", "year_text", "genre", "style", "rights", "page_url"]  # columns of works.csv
+FREE = "public-domain"
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # an identifier of the Hub, for example cc-by-4.0
+REDIRECT = '<!doctype html><meta charset="utf-8"><title>Atelier</title><meta http-equiv="refresh" content="0; url={0}">'
+MARKDOWN = str.maketrans({character: f"\\{character}" for character in r"\`*_[]<>|#"})
 
 
 def main() -> int:
@@ -25,20 +47,67 @@ def main() -> int:
     command.add_argument("--license", default="other")
     command.add_argument("--has-rights", action="store_true")
     arguments = parser.parse_args()
-    # each imports what only it needs
-    if arguments.kind == "onnx":
-        from atelier.export.onnx_file import export
-
-        print(export(arguments.generator, arguments.to, arguments.batch))
-    elif arguments.kind == "html":
-        from atelier.page.explorer import write_explorer
-
-        print(write_explorer(arguments.generator, arguments.to))
-    else:
-        from atelier.export.publish import publish
-
-        print(publish(arguments.to, arguments.license, arguments.has_rights))
+    match arguments.kind:
+        case "onnx":
+            print(export(arguments.generator, arguments.to, arguments.batch))
+        case "html":
+            print(write_explorer(arguments.generator, arguments.to))
+        case "publish":
+            print(publish(arguments.to, arguments.license, arguments.has_rights))
     return 0
+
+
+def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
+    """Write the folder `to`, new or empty, from the outputs of the stages in the working directory.
+
+    Returns a sentence about it. Raises AtelierError if works were downloaded that are not in the public domain, unless
+    `has_rights` says that the user may publish a model of them.
+    """
+    if not LICENSE.fullmatch(license):
+        raise AtelierError(f"--license holds {license!r}; it may hold a licence's identifier like cc0-1.0, or other")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise AtelierError(f"{to} exists and is not empty: name another folder, or remove it")
+    arrived = {record.id for record in read_downloads(DOWNLOADS) if record.status == "ok"}
+    works = [work for work in read_catalog(CATALOG) if work.id in arrived]
+    others = sum(work.rights != FREE for work in works)
+    if others and not has_rights:
+        raise AtelierError(
+            f"{counted(others, 'work')} of {len(works):,} that the model was trained on are not known to be in the "
+            "public domain: train on scrape.wikiart.rights: public-domain, or say --i-have-the-rights if you have them"
+        )
+    generator, header = load_generator(GENERATOR)
+    facts = facts_of_run()
+    table = catalog_frame(works)[LISTED].map(escape_csv_cell).to_csv(index=False, lineterminator="\n")
+    environment = Environment(
+        loader=FileSystemLoader(WEB), undefined=StrictUndefined, trim_blocks=True, autoescape=False,
+        finalize=lambda value: value.translate(MARKDOWN) if isinstance(value, str) else value,
+    )  # fmt: skip
+    card = environment.get_template("card.md").render(
+        **facts,
+        arch=header["arch"],
+        resolution=header["resolution"],
+        inputs=generator.inputs,
+        license=license,
+        paintings=not others,
+        rights_claimed=bool(others),
+        sha256=digest(GENERATOR),
+        version=__version__,
+        weights=sum(weight.numel() for weight in generator.parameters()),
+    )
+    with replacing_directory(to) as folder:
+        for path in (*sorted(MODEL.glob("*.safetensors")), MODEL / "model.json"):
+            shutil.copyfile(path, folder / path.name)
+        for directory in (ARTWORKS, PRINTS):
+            if directory.is_dir():
+                shutil.copytree(directory, folder / directory.name, ignore=shutil.ignore_patterns(".gitignore"))
+        write_bytes(folder / "generator.onnx", convert(GENERATOR))
+        write_bytes(folder / "works.csv", table.encode())
+        write_bytes(folder / "README.md", card.encode())
+        write_bytes(folder / "index.html", REDIRECT.format("page/index.html").encode())
+        (folder / "page").mkdir()
+        write_explorer(GENERATOR, folder / "page" / "explore.html")
+        write_page(folder / "page", paintings=not others, times=False)
+    return f"{to}: model, card, page and {counted(len(works), 'listed work')}; look at {to}/index.html, then upload it"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from atelier.errors import AtelierError
-from atelier.export.publish import publish
+from atelier.export.__main__ import publish
 from tests.browser import opened
 from tests.run_outputs import make_outputs
 
