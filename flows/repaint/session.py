@@ -16,9 +16,7 @@ from atelier.canvas.recipe import MAX_MOVES, MAX_VARIATIONS, Canvas, Move, Recip
 from atelier.errors import AtelierError
 from atelier.pictures import Samples
 from atelier.provenance.facts import Answer, Provenance
-from flows.repaint import past_code
-from flows.repaint.job import NO_REASON, PaintingProcess, Workspace, painted_now
-from flows.repaint.past_code import Code, Versions
+from flows.repaint.job import NO_REASON, Code, PaintingProcess, Versions, Workspace, find_versions, painted_now
 from flows.repaint.picture import Picture, load_pixels
 from flows.repaint.verdict import Outcome, Verdict, judge
 
@@ -126,7 +124,7 @@ class Session:
         prints = any(picture.provenance.print for picture in left.values())
         stages = ("generate", "upscale") if prints else ("generate",)
         try:
-            versions = past_code.find_versions(self.workspace.root, self.model.md5, stages)
+            versions = find_versions(self.workspace.root, self.model.md5, stages)
         except AtelierError as error:  # git is missing or fails: only the present code is tried
             self.workspace.log(str(error))
             return

@@ -16,7 +16,7 @@ from atelier.pictures import Samples
 from atelier.pictures.compare import PixelDifference, compare_pixels
 from atelier.provenance.facts import Answer, PixelFacts
 from atelier.text import escaped
-from flows.repaint.past_code import Code
+from flows.repaint.job import Code
 from flows.repaint.picture import Picture
 
 Kind = Literal["identical", "within 1/255", "different", "edited", "damaged", "refused"]

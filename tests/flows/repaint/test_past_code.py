@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.repaint import past_code
-from flows.repaint.past_code import extract, find_versions
+from flows.repaint import job
+from flows.repaint.job import extract, find_versions
 from tests.flows.histories import A, B, Repository
 
 ENTRY_POINT = {"atelier/provenance/repaint.py": "entry point\n", "atelier/errors.py": "errors\n"}
@@ -92,7 +92,7 @@ def test_code_is_extracted_without_links_and_only_into_its_folder(tmp_path: Path
     archive.seek(0)
     (tmp_path / "to").mkdir()
     with tarfile.open(fileobj=archive) as tar:
-        past_code._extract(tar, tmp_path / "to")
+        job._extract(tar, tmp_path / "to")
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.py")] == ["to/atelier/x.py"]
 
 
