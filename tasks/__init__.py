@@ -31,4 +31,4 @@ if "DVC_STAGE" in os.environ:
     die_with_starter()  # before a stage's own imports, which take seconds in which dvc may be killed
     sys.excepthook = _record_mistake
 
-STARTED_NS = time.time_ns()  # before a stage's code is imported: tasks.inputs finds edits made after this
+STARTED_NS = time.time_ns()  # before a stage's code is imported: tasks.stage finds edits made after this

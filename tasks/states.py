@@ -14,8 +14,7 @@ from typing import Any, Self
 import torch
 
 from atelier.files import size_bytes, write_json
-from tasks.inputs import MAX_NAMED
-from tasks.stage import FINISHED, Stage
+from tasks.stage import FINISHED, MAX_NAMED, Stage
 
 INPUTS = "inputs.json"
 TORCH = "torch"

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 # Modules that never decide what an output contains: messages, progress, processes, locks, checks of settings (DVC
 # tracks the values themselves in params.yaml), limits of a connection. A change there reruns nothing.
 NEVER_DECIDE_BYTES = {
-    "tasks", "tasks.inputs", "tasks.stage", "tasks.states", "atelier", "atelier.errors", "atelier.parent_death",
+    "tasks", "tasks.stage", "tasks.states", "atelier", "atelier.errors", "atelier.parent_death",
     "atelier.paths", "atelier.progress", "atelier.settings", "atelier.web.connections", "atelier.web.limits",
     "atelier.web.robots",
 }  # fmt: skip

@@ -12,8 +12,7 @@ import pytest
 
 from atelier.errors import AtelierError
 from atelier.settings.schema import Params
-from tasks.inputs import Inputs
-from tasks.stage import Stage, main
+from tasks.stage import Inputs, Stage, main
 from tests.flows.toys import ROOT
 
 DVC_YAML = """\
@@ -160,7 +159,7 @@ def test_code_that_was_edited_while_it_was_imported_is_refused_before_any_work(t
     """Python has imported a version that nobody can name afterwards. A process of its own: it must run the copy."""
     shutil.copytree(ROOT / "tasks", "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     script = (
-        "import sys; sys.path.insert(0, '.'); from tasks.inputs import *\n"
+        "import sys; sys.path.insert(0, '.'); from tasks.stage import *\n"
         "inputs = Inputs.read('train'); inputs.refuse_edited_at_start(); print('as it was', flush=True)\n"
         "Path('atelier/losses.py').touch(); inputs.refuse_edited_at_start()"
     )

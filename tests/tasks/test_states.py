@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from atelier.settings.schema import Params
-from tasks.inputs import CODE_ROOT, Inputs
-from tasks.stage import Stage
+from tasks.stage import CODE_ROOT, Inputs, Stage
 from tasks.states import States
 
 SETTINGS = {"train.lr": 0.0002, "train.augment": ["translation"], "data/dataset": "ab" * 32}
