@@ -1,6 +1,6 @@
 """One night: harvest, train, compare with the champion, then promote the challenger or keep the champion.
 
-A night works in a clone beside the user's tree (flows.clones.night_clone). Enter the tree (flows.runtime.work_tree)
+A night works in a clone beside the user's tree (flows.clones.sibling). Enter the tree (flows.runtime.work_tree)
 before importing this module: Prefect reads its settings on import. Prefect's runners and workers import the flow by
 its module's name and call it in a process of its own, which starts in the user's tree.
 """
@@ -29,8 +29,7 @@ from atelier.paths import CONTACT_SHEET, COVERAGE, DATASET, DOWNLOADS, GENERATOR
 from atelier.settings.edit import Change, edit_params
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
-from flows.clones import night_clone
-from flows.clones.night_clone import Clone
+from flows.clones.sibling import NightClone, committed_params, prepare_night_clone
 from flows.night import champion
 from flows.night.champion import Champion, Promotion
 from flows.night.report import Harvest, Night, Outcome, Report, compare_command
@@ -44,7 +43,7 @@ COMPARISON, SHEET, REPORT, PAGE = (NIGHT / name for name in ("verdict.json", "sh
 T = TypeVar("T")
 
 notify = notifier(
-    lambda: night_clone.committed_params(Path.cwd()).nightly.notify,
+    lambda: committed_params(Path.cwd()).nightly.notify,
     quiet=lambda state: state.is_completed() and state.name != "Promoted",
 )
 
@@ -92,7 +91,7 @@ def nightly(night: date | None = None) -> State:
 def _night(user: Path, night: date) -> tuple[Outcome, str]:
     """Run a night in its clone. Returns its outcome and a sentence; raises AtelierError if it failed."""
     logger = get_run_logger()
-    clone = night_clone.prepare(user, night_clone.committed_params(user).nightly)
+    clone = prepare_night_clone(user, committed_params(user).nightly)
     logger.info("the night of %s, from commit %s, in %s", night, clone.base[:10], clone.root)
     if clone.uncommitted:
         logger.warning("not committed, so no part of this night: %s", ", ".join(clone.uncommitted))
@@ -108,7 +107,7 @@ def _night(user: Path, night: date) -> tuple[Outcome, str]:
 class _Challenge:
     """A night's challenger: its training, the comparison with the champion and the promotion."""
 
-    def __init__(self, clone: Clone, before: Champion | None, night: date, params: Params, logger: Logger) -> None:
+    def __init__(self, clone: NightClone, before: Champion | None, night: date, params: Params, logger: Logger) -> None:
         self._clone, self._champion, self._night, self._params = clone, before, night, params
         self._page = RunPage(logger)
         self._pipeline = PipelineRun(stages.plan([], logger.info))
@@ -220,7 +219,7 @@ def compare(champion_generator: Path, params: Params) -> State:
     task_run_name="promote", cache_policy=NO_CACHE, persist_result=False, retries=len(RETRY_DELAYS_S),
     retry_delay_seconds=list(RETRY_DELAYS_S), retry_condition_fn=is_retried,
 )  # fmt: skip
-def promote(clone: Clone, before: Champion | None, night: date, reason: str) -> State:
+def promote(clone: NightClone, before: Champion | None, night: date, reason: str) -> State:
     """Make the challenger the champion, see `champion.promote`. The state is Failed if that is not possible."""
     try:
         promotion = champion.promote(clone, before, night.isoformat(), reason, get_run_logger().info)

@@ -93,10 +93,10 @@ def serve(
     timezone: Annotated[str, typer.Option(help="time zone of --cron, for example Europe/Paris")] = "UTC",
 ) -> None:
     """Run nights on a schedule until this command is stopped; needs a Prefect server."""
-    from flows.clones import night_clone
+    from flows.clones.sibling import committed_params
 
     work_tree.enter()
-    night_clone.committed_params(Path.cwd())
+    committed_params(Path.cwd())
     from flows.night import schedule
     from flows.nightly import nightly
     from flows.orchestration import server
@@ -119,12 +119,12 @@ def serve(
 @nightly_app.command()
 def status() -> None:
     """Print the champion, the branch that has it, and how the last night ended."""
-    from flows.clones import night_clone
+    from flows.clones.sibling import committed_params
     from flows.night.report import Night
 
     work_tree.enter()
     here = Path.cwd()
-    branch = night_clone.committed_params(here).nightly.branch
+    branch = committed_params(here).nightly.branch
     ref = f"refs/heads/{branch}"
     if not holds(here, "rev-parse", "--verify", "--quiet", ref):
         print(f"champion  none yet: no night was promoted, there is no branch {branch}")
@@ -172,9 +172,9 @@ def _run_night(night: str | None) -> int:
     except ValueError:
         raise AtelierError(f"--night {night}: not a date; write one like 2026-11-30") from None
     work_tree.enter()
-    from flows.clones import night_clone
+    from flows.clones.sibling import committed_params
 
-    night_clone.committed_params(Path.cwd())
+    committed_params(Path.cwd())
     from flows.nightly import nightly
     from flows.orchestration import server
 

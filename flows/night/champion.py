@@ -1,7 +1,7 @@
 """The champion: the best model so far, tracked by DVC in models/, and its replacement by a better one.
 
 `models/champion.json` describes the champion, `models/champion-<hash>.dvc` is DVC's pointer to its files. A promotion
-works in a clone that flows.clones.night_clone made; only its last step, a push, changes the user's repository.
+works in a clone that flows.clones.sibling made; only its last step, a push, changes the user's repository.
 """
 
 import json
@@ -18,8 +18,7 @@ from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, 
 from atelier.paths import CHAMPION_FILE, MODEL, PARAMS
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
-from flows.clones.night_clone import Clone
-from flows.clones.sibling import RESULTS
+from flows.clones.sibling import RESULTS, NightClone
 from flows.repo import stages, storage
 from flows.repo.git import git
 
@@ -65,7 +64,7 @@ class Promotion:
     pushed: str | None
 
 
-def load_champion(clone: Clone, say: Callable[[str], None] = print) -> Champion | None:
+def load_champion(clone: NightClone, say: Callable[[str], None] = print) -> Champion | None:
     """Return the champion of the clone's branch, with its files checked out; None before the first promotion.
 
     Raises AtelierError if its files are neither in DVC's cache nor in the remote.
@@ -125,7 +124,9 @@ def night_params(params: Params, champion: Champion | None, night: str, root: Pa
     return changes
 
 
-def promote(clone: Clone, before: Champion | None, night: str, reason: str, say: Callable[[str], None]) -> Promotion:
+def promote(
+    clone: NightClone, before: Champion | None, night: str, reason: str, say: Callable[[str], None]
+) -> Promotion:
     """Make the clone's data/model the champion: copy it to models/, push it to the DVC remote, commit, tag, push.
 
     All stages must be up to date. The user's repository is not changed before the last step, which pushes the branch
@@ -174,7 +175,7 @@ def _is_whole(folder: Path) -> bool:
     return bool(match and (folder / GENERATOR_FILE).is_file() and content_hash(folder) == match[2])
 
 
-def _keep_challenger(clone: Clone, before: Champion | None, night: str, reason: str) -> Champion:
+def _keep_challenger(clone: NightClone, before: Champion | None, night: str, reason: str) -> Champion:
     """Copy the challenger to models/champion-<hash> and write champion.json."""
     root = clone.root
     challenger = read_model(root / MODEL)
@@ -195,7 +196,7 @@ def _keep_challenger(clone: Clone, before: Champion | None, night: str, reason: 
     return champion
 
 
-def _next_version(clone: Clone, before: Champion | None, challenger: ModelFacts) -> str:
+def _next_version(clone: NightClone, before: Champion | None, challenger: ModelFacts) -> str:
     """Return the next version that no tag has yet.
 
     The major number counts architectures and sizes, the minor number sets of paintings, the patch number the rest.
@@ -232,7 +233,7 @@ def _remove_others(root: Path, path: Path) -> None:
             shutil.rmtree(tracked.with_suffix(""), ignore_errors=True)
 
 
-def _commit(clone: Clone, message: str) -> str:
+def _commit(clone: NightClone, message: str) -> str:
     """Commit the user's tree with the promotion's files, on top of the branch and the user's commit; move no ref."""
     root, tip = clone.root, clone.tip
     results = [name for name in RESULTS if (root / name).is_file()]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atelier.settings.edit import edit_params
 from atelier.settings.load import load_params
-from flows.clones.night_clone import Clone, prepare
+from flows.clones.sibling import NightClone, prepare_night_clone
 from flows.night.champion import Champion, Promotion, load_champion, night_params, promote
 from tests.flows.dvc_command import dvc
 
@@ -105,10 +105,10 @@ class Studio:
         """The same user in another tree."""
         return Studio(root, self.environment)
 
-    def prepare(self) -> Clone:
-        return prepare(self.root, load_params(self.root / "params.yaml").nightly)
+    def prepare(self) -> NightClone:
+        return prepare_night_clone(self.root, load_params(self.root / "params.yaml").nightly)
 
-    def evening(self, night: str) -> tuple[Clone, Champion | None]:
+    def evening(self, night: str) -> tuple[NightClone, Champion | None]:
         """Run a night up to the promotion: all stages are up to date."""
         clone = self.prepare()
         before = load_champion(clone)
@@ -117,7 +117,7 @@ class Studio:
         self.at(clone.root).dvc("repro", "-q")
         return clone, before
 
-    def night(self, night: str) -> tuple[Clone, Promotion]:
+    def night(self, night: str) -> tuple[NightClone, Promotion]:
         """Run a whole night whose challenger wins."""
         clone, before = self.evening(night)
         return clone, promote(clone, before, night, "better", print)

@@ -13,7 +13,7 @@ from dvc.repo import Repo
 from atelier.errors import AtelierError
 from atelier.settings import edit
 from atelier.settings.schema import Nightly
-from flows.clones import night_clone, trials_clone
+from flows.clones import sibling, trials_clone
 from flows.repo.git import git_bytes
 from tests.flows.explore_toys import ExploreTree
 
@@ -82,7 +82,7 @@ class Person:
 
     def night(self) -> None:
         """Do what a night does before its stages."""
-        night_clone.prepare(self.root, Nightly())
+        sibling.prepare_night_clone(self.root, Nightly())
 
     def explore(self) -> None:
         """Do what an exploration does, with one completed trial."""

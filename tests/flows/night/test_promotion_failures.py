@@ -16,14 +16,14 @@ import os, signal, sys
 from pathlib import Path
 from flows.night import champion
 from flows.repo import stages
-from flows.clones.night_clone import Clone
+from flows.clones.sibling import NightClone
 
 def audit(event, arguments):
     if event == "subprocess.Popen" and set(sys.argv[4:]) <= set(map(str, arguments[1])):
         os.kill(os.getpid(), signal.SIGKILL)
 
 root, user, base = sys.argv[1:4]
-clone = Clone(Path(root), Path(user), "nightly", base, ())
+clone = NightClone(Path(root), Path(user), "nightly", base, ())
 sys.addaudithook(audit)
 champion.promote(clone, None, "2026-11-25", "better", print)
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import AtelierError
-from flows.clones.night_clone import committed_params
+from flows.clones.sibling import committed_params
 from tests.flows.person import Studio
 
 
