@@ -7,7 +7,6 @@ its module's name and call it in a process of its own, which starts in the user'
 
 import contextlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -32,9 +31,9 @@ from atelier.settings.schema import Params
 from flows.clones.sibling import NightClone, committed_params, prepare_night_clone
 from flows.night import champion
 from flows.night.champion import Champion, Promotion
-from flows.night.report import Harvest, Night, Outcome, Report, compare_command
+from flows.night.report import Night, Outcome, Report, compare_command, describe_harvest
 from flows.orchestration.run_page import Logger, RunPage, notifier
-from flows.orchestration.stage_tasks import RETRY_DELAYS_S, PipelineRun, failed, is_retried
+from flows.orchestration.stage_tasks import RETRY_DELAYS_S, PipelineRun, failed, is_retried, without_traceback
 from flows.repo import stages
 from flows.runtime import process, work_tree
 from flows.runtime.process import TICK_S, in_words
@@ -180,12 +179,12 @@ class _Challenge:
                 self._page.picture("artworks", CONTACT_SHEET, f"artworks of {promotion.tag}")
                 self._page.link("contact-sheet", CONTACT_SHEET, f"artworks of {promotion.tag}")
 
-    def _harvest(self) -> Harvest:
+    def _harvest(self) -> str:
         """Count what the stages before the training collected."""
         catalog = json.loads(COVERAGE.read_text())
         arrived = sum(entry.status == "ok" for entry in read_downloads(DOWNLOADS))
         dataset = json.loads((DATASET / "dataset.json").read_text())
-        return Harvest(
+        return describe_harvest(
             catalog["found"], arrived, dataset["train"], dataset["held_out"],
             self._champion.paintings if self._champion else None, catalog.get("incomplete_because", ()),
         )  # fmt: skip
@@ -252,10 +251,6 @@ def _result(kind: type[T], state: object) -> T:
     return result
 
 
-def _is_not_failed_run(record: logging.LogRecord) -> bool:
-    """Drop the traceback with which a runner's or a worker's process reports a failed night a second time."""
-    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
-
-
+# the traceback with which a runner's or a worker's process reports a failed night a second time
 for name in ("prefect.flow_runs", "prefect.engine"):
-    get_logger(name).addFilter(_is_not_failed_run)
+    get_logger(name).addFilter(without_traceback(FailedRun))

@@ -9,17 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from atelier.canvas.artworks import (
-    SHEET_PICTURE_PX,
-    SHEET_PICTURES,
-    Judge,
-    Pick,
-    artwork_name,
-    best_of,
-    load_painter,
-    provenance_of,
-    write_artworks,
-)
+from atelier.canvas import artworks
+from atelier.canvas.artworks import Judge
 from atelier.canvas.murals import STATISTICS_FILE, check_disk_space, folder_name, is_mural, make_mural
 from atelier.canvas.paint import Painting, paint, size_px
 from atelier.canvas.recipe import Recipe
@@ -41,14 +32,14 @@ def run(stage: Stage) -> str:
     """Paint with data/model, as the section `generate` of params.yaml says."""
     params = stage.params.generate
     device = deterministic_device(stage.name, params.device)
-    generator, model = load_painter(GENERATOR, device)
+    generator, model = artworks.load_painter(GENERATOR, device)
     indices, pick = _indices(params, generator, device)
-    pictures = (provenance_of(model, Recipe.of(params, params.seed, index), pick) for index in indices)
+    pictures = (artworks.provenance_of(model, Recipe.of(params, params.seed, index), pick) for index in indices)
     height, width = size_px(generator, Recipe.of(params, params.seed, 0))
     if is_mural(height, width):
         return _write_murals(stage, generator, [*pictures], height, width)
     with stage.progress(params.count, "artworks") as progress, replacing_directory(ARTWORKS) as directory:
-        write_artworks(generator, pictures, directory, CONTACT_SHEET, progress)
+        artworks.write_artworks(generator, pictures, directory, CONTACT_SHEET, progress)
     return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
 
 
@@ -58,13 +49,14 @@ def _indices(
     """The indices of the pictures to write, in order, and what the provenance says of their choice."""
     if params.pick is None:
         return range(params.count), None
-    judge, pick = Judge(DISCRIMINATOR, device), Pick.parse(params.pick)
+    judge = Judge(DISCRIMINATOR, device)
+    keep, of = map(int, params.pick.split(" of "))
 
     def score(index: int) -> float:
         return judge.score(paint(generator, Recipe.of(params, params.seed, index)))
 
-    facts = PickFacts(keep=pick.keep, of=pick.of, discriminator_sha256=digest(DISCRIMINATOR))
-    return best_of(pick, params.count, score), facts
+    facts = PickFacts(keep=keep, of=of, discriminator_sha256=digest(DISCRIMINATOR))
+    return artworks.best_of(keep, of, params.count, score), facts
 
 
 def _write_murals(stage: Stage, generator: FieldGenerator, pictures: list[Provenance], height: int, width: int) -> str:
@@ -85,9 +77,9 @@ def _write_murals(stage: Stage, generator: FieldGenerator, pictures: list[Proven
 
             painting = Painting(generator, picture.latent, on_statistics, folder / STATISTICS_FILE)
             tif = make_mural(painting, picture, folder, progress, note)
-            finished[f"{artwork_name(picture)}.tif"] = tif
-            if len(shown) < SHEET_PICTURES:
-                shown.append(thumbnail(preview(tif, SHEET_PICTURE_PX), SHEET_PICTURE_PX))
+            finished[f"{artworks.artwork_name(picture)}.tif"] = tif
+            if len(shown) < artworks.SHEET_PICTURES:
+                shown.append(thumbnail(preview(tif, artworks.SHEET_PICTURE_PX), artworks.SHEET_PICTURE_PX))
         with replacing_directory(ARTWORKS) as directory:
             for name, tif in finished.items():
                 link_or_copy(tif, directory / name)

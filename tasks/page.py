@@ -16,7 +16,7 @@ NETWORK_CODE = ("atelier/networks", "atelier/export", "atelier/canvas")  # decid
 
 def run(stage: Stage) -> str:
     """Write index.html and explore.html. The converted network is kept for the same model: that takes seconds."""
-    began = previous_end()
+    began = float(_record("page").get("ended", 0))  # of the previous run, in seconds since 1970
     code = {path: sha256 for path, sha256 in stage.code.items() if path.startswith(NETWORK_CODE)}
     kept = stage.state / f"{key_of({**code, 'generator': digest(GENERATOR)})}.onnx"
     count = len([*ARTWORKS.iterdir()])
@@ -31,11 +31,6 @@ def run(stage: Stage) -> str:
             summary = write_page(folder, progress.advance)
     stage.after_success.append(lambda: write_times(began))
     return summary
-
-
-def previous_end() -> float:
-    """When this stage last ended, in seconds since 1970; 0 if it never did."""
-    return float(_record("page").get("ended", 0))
 
 
 def write_times(previous: float) -> None:

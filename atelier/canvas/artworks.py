@@ -7,9 +7,7 @@ in groups, so that a larger count keeps the pictures that a smaller one picked.
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -60,24 +58,10 @@ def artwork_name(provenance: Provenance) -> str:
     return f"{provenance.latent.seed}-{provenance.latent.index:05d}"
 
 
-@dataclass(frozen=True)
-class Pick:
-    """The best `keep` of every `of` candidates."""
-
-    keep: int
-    of: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse the form of params.yaml, for example "1 of 4"."""
-        keep, of = text.split(" of ")
-        return cls(int(keep), int(of))
-
-
-def best_of(pick: Pick, count: int, score: Callable[[int], float]) -> Iterator[int]:
-    """The indices of the `count` best, group by group; within a group the best first, of equal scores the first."""
-    groups = (range(start, start + pick.of) for start in itertools.count(0, pick.of))
-    best = (heapq.nlargest(pick.keep, group, key=score) for group in groups)
+def best_of(keep: int, of: int, count: int, score: Callable[[int], float]) -> Iterator[int]:
+    """The indices of the `count` best: the best `keep` of every `of`, in order of score, of equal ones the first."""
+    groups = (range(start, start + of) for start in itertools.count(0, of))
+    best = (heapq.nlargest(keep, group, key=score) for group in groups)
     return itertools.islice(itertools.chain.from_iterable(best), count)
 
 

@@ -12,30 +12,11 @@ from atelier.data.catalog import Work
 MAX_NAMED_FAILURES = 20  # in the report; all are counted
 
 
-@dataclass(frozen=True, slots=True)
-class YearSpan:
-    """A number of works and the years that they cover; `undated` of them have no year."""
-
-    works: int
-    first: int | None
-    last: int | None
-    undated: int
-
-    @classmethod
-    def of(cls, works: Iterable[Work]) -> "YearSpan":
-        years = [work.year for work in works]
-        dated = [year for year in years if year is not None]
-        return cls(len(years), min(dated, default=None), max(dated, default=None), len(years) - len(dated))
-
-    def facts(self) -> dict[str, int | None]:
-        return {"from": self.first, "to": self.last, "undated": self.undated}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """How the works of a site were found beyond its lists, which end at a cap, and what could not be fetched."""
 
-    plain_lists: YearSpan  # the works that the lists alone give
+    plain_lists: Mapping[str, int | None]  # how many works the lists alone give, and their `year_span`
     by_route: Mapping[str, int]  # "lists" or "artists" → number of works
     requests: Mapping[str, int]  # kind → number of addresses used, stored or fetched
     failed_for_good: Sequence[str] = ()  # "address: reason"; not fetched again at this snapshot
@@ -70,13 +51,13 @@ def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, An
         "skipped": dict(found.skipped),
         "cut_at_cap": found.cut_at_cap,
         "notes": list(found.notes),
-        "years": YearSpan.of(found.works).facts(),
+        "years": year_span(found.works),
     }
     if found.reach or found.incomplete:
         report |= {"complete": not found.incomplete, "incomplete_because": list(found.incomplete)}
     if reach := found.reach:
         report |= {
-            "plain_lists": {"works": reach.plain_lists.works, **reach.plain_lists.facts()},
+            "plain_lists": dict(reach.plain_lists),
             "by_route": dict(reach.by_route),
             "requests": {**reach.requests, "all": sum(reach.requests.values())},
             "failed_for_good": _count_and_first(reach.failed_for_good),
@@ -85,6 +66,13 @@ def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, An
             "not_asked_because_dated": {"before": reach.dated_before, "works": reach.dated_before_works},
         }
     return report
+
+
+def year_span(works: Iterable[Work]) -> dict[str, int | None]:
+    """Return the years that works cover, None where none has a year, and the number of those without one."""
+    years = [work.year for work in works]
+    dated = [year for year in years if year is not None]
+    return {"from": min(dated, default=None), "to": max(dated, default=None), "undated": len(years) - len(dated)}
 
 
 def _count_and_first(failures: Sequence[str]) -> dict[str, Any]:

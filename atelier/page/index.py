@@ -9,34 +9,18 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from atelier import paths
 from atelier.data.catalog import DownloadRecord, Work, read_catalog, read_downloads
 from atelier.data.shards import find_picture
 from atelier.errors import counted
 from atelier.files import write_bytes
 from atelier.page.parts import WEB, read_charts, read_script, render
-from atelier.paths import (
-    ARTWORKS,
-    CATALOG,
-    COVERAGE,
-    DATA,
-    DOWNLOADS,
-    EVALUATION,
-    EXPLORER,
-    METRICS,
-    MODEL,
-    PAGE,
-    PAGE_TIMES,
-    PRINTS,
-    SHARDS,
-    TRAINING,
-)
 from atelier.pictures import libvips
 from atelier.progress import ignore_progress
 from atelier.provenance.facts import describe_enlargement, describe_recipe, read_provenance
@@ -73,32 +57,6 @@ NUMBERS = {
 }
 
 
-@dataclass(frozen=True)
-class Artwork:
-    """One artwork: paths relative to the page, and what its provenance says."""
-
-    name: str
-    file: str
-    thumbnail: str
-    width: int
-    height: int
-    recipe: str
-    command: str
-    print: str | None
-    enlargement: str
-    tiles: str | None  # a JSON object for OpenSeadragon, for murals
-
-
-@dataclass(frozen=True)
-class Painting:
-    """A painting of the data set; `thumbnail` is a path relative to the page."""
-
-    title: str
-    artist: str
-    year: str
-    thumbnail: str
-
-
 def write_page(
     to: Path, advance: Callable[[], None] = ignore_progress, paintings: bool = True, times: bool = True
 ) -> str:
@@ -107,7 +65,7 @@ def write_page(
     Reads the outputs of the stages below the working directory. `advance` is called after each artwork. Without
     `paintings` no picture of the data set is shown, without `times` not how long the stages took.
     """
-    works, records = read_catalog(CATALOG), read_downloads(DOWNLOADS)
+    works, records = read_catalog(paths.CATALOG), read_downloads(paths.DOWNLOADS)
     artworks = [*_artworks(to, advance)]
     page = render(
         "index.html",
@@ -115,60 +73,60 @@ def write_page(
         title="Atelier",
         artworks=artworks,
         grids=[*_grids(to)],
-        losses=read_charts(TRAINING / "losses.csv"),
-        curves=read_charts(TRAINING / "quality.csv"),
-        nearest=_picture(EVALUATION / "nearest.png", to, "nearest.webp") if paintings else None,
+        losses=read_charts(paths.TRAINING / "losses.csv"),
+        curves=read_charts(paths.TRAINING / "quality.csv"),
+        nearest=_picture(paths.EVALUATION / "nearest.png", to, "nearest.webp") if paintings else None,
         paintings=[*_paintings(works, records, to)] if paintings else [],
         stages=STAGES,
-        times=f"../../{PAGE_TIMES.as_posix()}" if times else None,
-        explorer=(to / EXPLORER.name).is_file(),
+        times=f"../../{paths.PAGE_TIMES.as_posix()}" if times else None,
+        explorer=(to / paths.EXPLORER.name).is_file(),
         script=read_script("index.js"),
     )
     write_bytes(to / "openseadragon.min.js", (WEB / "vendor" / "openseadragon.min.js").read_bytes())
     write_bytes(to / "index.html", page.encode())
-    return f"{counted(len(artworks), 'artwork')}; open {PAGE / 'index.html'} in a browser"
+    return f"{counted(len(artworks), 'artwork')}; open {paths.PAGE / 'index.html'} in a browser"
 
 
 def facts_of_run() -> dict[str, Any]:
     """What the stages' reports say: about the quality, the training, the lineage and the data set."""
-    model = _json(MODEL / "model.json")
+    model = _json(paths.MODEL / "model.json")
     return {
         "course": _course(model),
-        "data": _data_set(read_catalog(CATALOG), read_downloads(DOWNLOADS), _json(COVERAGE)),
+        "data": _data_set(read_catalog(paths.CATALOG), read_downloads(paths.DOWNLOADS), _json(paths.COVERAGE)),
         "lineage": [*_lineage(model)],
-        "quality": _quality(_json(METRICS)),
+        "quality": _quality(_json(paths.METRICS)),
         "settings": [(name, _text(value)) for name, value in sorted(model.get("training", {}).items())],
-        "summary": _first_line(EVALUATION / "summary.txt"),
+        "summary": _first_line(paths.EVALUATION / "summary.txt"),
     }
 
 
-def _artworks(to: Path, advance: Callable[[], None]) -> Iterable[Artwork]:
+def _artworks(to: Path, advance: Callable[[], None]) -> Iterable[dict[str, Any]]:
     """The artworks by name, murals last, with their thumbnails and a mural's tiles written beside the page."""
-    for path in sorted(ARTWORKS.glob("*.png")) + sorted(ARTWORKS.glob("*.tif")):
+    for path in sorted(paths.ARTWORKS.glob("*.png")) + sorted(paths.ARTWORKS.glob("*.tif")):
         provenance = read_provenance(path)
         assert provenance.pixels  # otherwise read_provenance raised
-        is_mural, printed = path.suffix == ".tif", PRINTS / path.name
+        is_mural, printed = path.suffix == ".tif", paths.PRINTS / path.name
         facts = read_provenance(printed).print if printed.is_file() else None
         thumbnail = f"artworks/{path.stem}.webp"
         (_mural_thumbnail if is_mural else _thumbnail)(path, to / thumbnail)
-        yield Artwork(
-            name=path.stem,
-            file=_from_page(path),
-            thumbnail=thumbnail,
-            width=provenance.pixels.width,
-            height=provenance.pixels.height,
-            recipe=describe_recipe(provenance.latent),
-            command=f"atelier reproduce {path.as_posix()}",
-            print=_from_page(printed) if facts else None,
-            enlargement=describe_enlargement(facts.upscale) if facts else "",
-            tiles=_tiles(path, to) if is_mural else None,
-        )
+        yield {
+            "name": path.stem,
+            "file": _from_page(path),
+            "thumbnail": thumbnail,
+            "width": provenance.pixels.width,
+            "height": provenance.pixels.height,
+            "recipe": describe_recipe(provenance.latent),
+            "command": f"atelier reproduce {path.as_posix()}",
+            "print": _from_page(printed) if facts else None,
+            "enlargement": describe_enlargement(facts.upscale) if facts else "",
+            "tiles": _tiles(path, to) if is_mural else None,
+        }
         advance()
 
 
 def _from_page(path: Path) -> str:
     """A path in data/ as the page, in data/page/, names it."""
-    return f"../{path.relative_to(DATA).as_posix()}"
+    return f"../{path.relative_to(paths.DATA).as_posix()}"
 
 
 def _thumbnail(path: Path, to: Path, side_px: int = THUMBNAIL_PX) -> None:
@@ -213,7 +171,7 @@ def _picture(path: Path, to: Path, name: str) -> str | None:
 
 
 def _grids(to: Path) -> Iterable[dict[str, str]]:
-    for path in sorted((TRAINING / "grids").glob("*.png"), key=lambda path: float(path.stem)):
+    for path in sorted((paths.TRAINING / "grids").glob("*.png"), key=lambda path: float(path.stem)):
         yield {"file": str(_picture(path, to, f"grids/{path.stem}.webp")), "kimg": f"{float(path.stem):g}"}
 
 
@@ -280,16 +238,17 @@ def _counts(values: Iterable[str]) -> list[tuple[str, str]]:
     return [*rows, ("others", f"{rest:,}")] if rest else rows
 
 
-def _paintings(works: Sequence[Work], records: Sequence[DownloadRecord], to: Path) -> Iterable[Painting]:
+def _paintings(works: Sequence[Work], records: Sequence[DownloadRecord], to: Path) -> Iterable[dict[str, str]]:
     """Ten paintings of the data set, chosen at random but the same for the same data."""
     arrived = {record.id for record in records if record.status == "ok"}
     there = [work for work in works if work.id in arrived]
     for work in sorted(random.Random(0).sample(there, min(SHOWN_PAINTINGS, len(there))), key=lambda work: work.id):
-        if found := find_picture(SHARDS, work.id):
+        if found := find_picture(paths.SHARDS, work.id):
             name = f"paintings/{work.id}.webp"
             with Image.open(BytesIO(found.content)) as image:
                 _save(image.convert("RGB"), to / name, THUMBNAIL_PX)
-            yield Painting(_short(work.title), _short(work.artist), _short(work.year_text) or "undated", name)
+            year = _short(work.year_text) or "undated"
+            yield {"title": _short(work.title), "artist": _short(work.artist), "year": year, "thumbnail": name}
 
 
 def _short(text: str) -> str:

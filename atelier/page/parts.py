@@ -62,18 +62,7 @@ def read_script(name: str) -> Markup:
     return Markup((WEB / name).read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class Chart:
-    """One curve: title, `points` of an SVG polyline, labels at the axes' ends, and a sentence that describes it."""
-
-    title: str
-    points: str
-    y_labels: tuple[str, str]
-    x_labels: tuple[str, str]
-    sentence: str
-
-
-def read_charts(path: Path) -> list[Chart]:
+def read_charts(path: Path) -> list[dict[str, Any]]:
     """A chart of each column of a CSV file over its first one, `kimg`; none for a file without rows of numbers."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [*csv.reader(file)]
@@ -83,12 +72,12 @@ def read_charts(path: Path) -> list[Chart]:
     for number, title in enumerate(rows[0][1:], 1):
         points = [(float(row[0]), float(row[number])) for row in rows[1:] if row[number:] and row[number]]
         if points:
-            charts.append(chart(title, points))
+            charts.append(_chart(title, points))
     return charts
 
 
-def chart(title: str, points: Sequence[tuple[float, float]]) -> Chart:
-    """Draw points (kimg, value), in the order of kimg."""
+def _chart(title: str, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """A curve of points (kimg, value): an SVG polyline, the labels at the axes' ends, and a sentence about it."""
     xs, ys = zip(*points, strict=True)
     low, high, first, last = min(ys), max(ys), xs[0], xs[-1]
     drawn = [
@@ -100,10 +89,10 @@ def chart(title: str, points: Sequence[tuple[float, float]]) -> Chart:
     ]
     turns = sum(1 for one, other in pairwise(ys) if other < one)
     falls = f", lower than before in {turns} of {len(ys) - 1} steps" if len(ys) > 1 else ""
-    return Chart(
-        title,
-        " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn),
-        (f"{high:.3g}", f"{low:.3g}"),
-        (f"{first:g}", f"{last:g} kimg"),
-        f"{title} from {ys[0]:.3g} at {first:g} kimg to {ys[-1]:.3g} at {last:g} kimg{falls}",
-    )
+    return {
+        "title": title,
+        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn),
+        "y_labels": (f"{high:.3g}", f"{low:.3g}"),
+        "x_labels": (f"{first:g}", f"{last:g} kimg"),
+        "sentence": f"{title} from {ys[0]:.3g} at {first:g} kimg to {ys[-1]:.3g} at {last:g} kimg{falls}",
+    }

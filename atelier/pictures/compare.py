@@ -23,19 +23,6 @@ MAX_PIXELS = 200_000_000  # decoding takes about 1.2 GB
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A part of a picture, in pixels; `right` and `bottom` are exclusive."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    def __str__(self) -> str:
-        return f"columns {self.left:,} to {self.right - 1:,}, rows {self.top:,} to {self.bottom - 1:,}"
-
-
-@dataclass(frozen=True, slots=True)
 class PixelDifference:
     """How two pictures differ: in how many of all values (three a pixel) and pixels, by how much, and where."""
 
@@ -43,7 +30,7 @@ class PixelDifference:
     differing: int
     largest: float  # difference, in 255ths
     pixels: int  # that differ
-    box: Box | None  # around them
+    place: str  # for example "columns 3 to 5, rows 2 to 9"; empty if none differ
 
 
 def compare_pixels(bands: Iterable[Samples], other: Samples) -> PixelDifference:
@@ -69,8 +56,8 @@ def compare_pixels(bands: Iterable[Samples], other: Samples) -> PixelDifference:
     if end != height:
         raise ValueError(f"one picture has {end} rows, the other {height}")
     across, down = np.flatnonzero(columns), np.flatnonzero(lines)
-    box = Box(int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1) if pixels else None
-    return PixelDifference(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, box)
+    place = f"columns {across[0]:,} to {across[-1]:,}, rows {down[0]:,} to {down[-1]:,}" if pixels else ""
+    return PixelDifference(other.size, differing, largest * 255 / np.iinfo(other.dtype).max, pixels, place)
 
 
 def pixels_sha256(path: Path) -> str:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from atelier.data.catalog import Work
-from atelier.data.coverage import Reach, SourceWorks, YearSpan
+from atelier.data.coverage import Reach, SourceWorks, year_span
 from atelier.errors import AtelierError
 from atelier.progress import ignore_progress
 from atelier.web.response import FetchError
+from atelier.wikiart import formats
 from atelier.wikiart.cached_client import (
     FAILURES,
     CachedClient,
@@ -26,20 +27,7 @@ from atelier.wikiart.cached_client import (
     UnexpectedResponse,
     stop_error,
 )
-from atelier.wikiart.formats import (
-    ARTISTS_PATH,
-    MAX_ARTISTS_BYTES,
-    Artist,
-    Details,
-    OeuvreWork,
-    details_path,
-    image_key,
-    is_dated,
-    oeuvre_path,
-    parse_artists,
-    parse_details,
-    parse_oeuvre,
-)
+from atelier.wikiart.formats import Artist, Details, OeuvreWork, details_path, image_key, oeuvre_path, parse_details
 from atelier.wikiart.lists import LISTED_TWICE, Listing, Query, cutoff_year, describe_cost, map_in_order
 from atelier.wikiart.pages import RightsOf, titles_to_slugs
 
@@ -101,7 +89,7 @@ class _Harvest:
 
     def __post_init__(self) -> None:
         self.listing = Listing(self.client, self.query)
-        self.plain_span = YearSpan.of(())  # of the works that the list shows
+        self.plain_lists: dict[str, int | None] = {}  # see Reach
         self.rights_of = RightsOf({}, 0)  # until the artists are read
 
     @property
@@ -122,7 +110,7 @@ class _Harvest:
         except FetchError as error:
             raise stop_error(error, str(error)) from None
         finally:
-            self.plain_span = YearSpan.of(self.kept.values())
+            self.plain_lists = {"works": len(self.kept), **year_span(self.kept.values())}
         if self.listing.budget_spent:
             pages = self.listing.pages_not_requested
             self.failures.add(self.listing.budget_spent, "", "pages of the list", pages)
@@ -173,7 +161,7 @@ class _Harvest:
             notes=[*self.listing.notes, *self.notes, *self.failures.notes()],
             incomplete=[*([unreadable] if unreadable else []), *self.failures.incomplete_because()],
             reach=Reach(
-                plain_lists=self.plain_span,
+                plain_lists=self.plain_lists,
                 by_route={"lists": 0, "artists": 0} | self.by_route,
                 requests=self.client.responses,
                 failed_for_good=self.failures.permanent,
@@ -187,9 +175,11 @@ class _Harvest:
     def _read_artists(self) -> None:
         """Request the list of all artists, with their years of death, in one request."""
         try:
-            self.artists = self.client.fetch("artists", ARTISTS_PATH, parse_artists, max_bytes=MAX_ARTISTS_BYTES)
+            self.artists = self.client.fetch(
+                "artists", formats.ARTISTS_PATH, formats.parse_artists, max_bytes=formats.MAX_ARTISTS_BYTES
+            )
         except FAILURES as failure:
-            self.failures.add(failure, ARTISTS_PATH, "lists of all artists")
+            self.failures.add(failure, formats.ARTISTS_PATH, "lists of all artists")
             self.notes.append("the site's list of artists did not come: deaths are unknown")
             if isinstance(failure, FetchError) and not isinstance(failure, UnexpectedResponse):
                 self.artists_error = failure if failure.kind == "error" else None
@@ -199,7 +189,7 @@ class _Harvest:
     def _oeuvre(self, artist: Artist) -> Sequence[OeuvreWork | str]:
         base_url = self.client.base_url
         return self.client.fetch(
-            "oeuvres", oeuvre_path(artist.slug), lambda content: parse_oeuvre(content, artist, base_url)
+            "oeuvres", oeuvre_path(artist.slug), lambda content: formats.parse_oeuvre(content, artist, base_url)
         )
 
     def _results(
@@ -238,7 +228,7 @@ class _Harvest:
                 continue
             if key in here:
                 self.skipped[LISTED_TWICE] += 1
-            elif self.cutoff_year is not None and is_dated(work) and (work.year or 0) < self.cutoff_year:
+            elif self.cutoff_year is not None and formats.is_dated(work) and (work.year or 0) < self.cutoff_year:
                 self.before_cutoff += 1
             else:
                 here.add(key)

@@ -56,20 +56,20 @@ def compare_command(champion: Path, challenger: Path, params: Params, *, sheet: 
     return [*command, f"--sheet={sheet}"] if sheet else command
 
 
-@dataclass(frozen=True, slots=True)
-class Harvest:
-    """What the source gave: works in the catalog, pictures downloaded, paintings to train on and held out.
+def describe_harvest(
+    catalogued: int, arrived: int, train: int, held_out: int, champion_train: int | None, incomplete: Sequence[str]
+) -> str:
+    """Say what the source gave: works in the catalog, pictures downloaded, paintings to train on and held out.
 
     `champion_train` is the number of paintings that the champion was trained on, None without a champion;
     `incomplete` says why the catalog lacks works that the source has.
     """
-
-    catalogued: int
-    arrived: int
-    train: int
-    held_out: int
-    champion_train: int | None
-    incomplete: Sequence[str] = ()
+    before = f" ({champion_train:,} for the champion)" if champion_train is not None else ""
+    why = f" The catalog is incomplete: {'; '.join(incomplete)}." if incomplete else ""
+    return (
+        f"{counted(catalogued, 'work')} in the catalog, {counted(arrived, 'picture')} arrived; "
+        f"{counted(train, 'painting')} to train on{before}, {held_out:,} held out.{why}"
+    )
 
 
 CODE_COLUMNS = ((), (0, 1, 2), (1,))  # of the report's tables: keys, values, paths and commands
@@ -83,7 +83,7 @@ class Report:
     outcome: Outcome
     message: str
     base: str
-    harvest: Harvest
+    harvest: str
     changes: Sequence[Change]
     champion: str | None
     comparison: Comparison | None
@@ -129,16 +129,7 @@ class Report:
         )
         names = ", ".join(f"`{name}`" for name in self.uncommitted)
         left_out = f"Not committed, so no part of this night: {names}."
-        return [*([gains] if self.comparison else []), self._harvest(), *([left_out] if names else [])]
-
-    def _harvest(self) -> str:
-        got = self.harvest
-        before = f" ({got.champion_train:,} for the champion)" if got.champion_train is not None else ""
-        incomplete = f" The catalog is incomplete: {'; '.join(got.incomplete)}." if got.incomplete else ""
-        return (
-            f"{counted(got.catalogued, 'work')} in the catalog, {counted(got.arrived, 'picture')} arrived; "
-            f"{counted(got.train, 'painting')} to train on{before}, {got.held_out:,} held out.{incomplete}"
-        )
+        return [*([gains] if self.comparison else []), self.harvest, *([left_out] if names else [])]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,7 +6,7 @@ Enter the work tree (flows.runtime.work_tree) before importing this module: Pref
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import httpx
 from prefect import Task, flow, get_run_logger, task
@@ -153,10 +153,10 @@ def _shorten(record: logging.LogRecord) -> bool:
     return True
 
 
-def _is_no_http_error(record: logging.LogRecord) -> bool:
-    """Drop tracebacks of errors of Prefect's server: the flow's command ends with a sentence instead."""
-    return not (record.exc_info and isinstance(record.exc_info[1], httpx.HTTPError))
+def without_traceback(error: type[Exception]) -> Callable[[logging.LogRecord], bool]:
+    """Return a log filter that drops tracebacks of such errors: the flow's command ends with a sentence instead."""
+    return lambda record: not (record.exc_info and isinstance(record.exc_info[1], error))
 
 
 get_logger("prefect.task_runs").addFilter(_shorten)
-get_logger("prefect.flow_runs").addFilter(_is_no_http_error)
+get_logger("prefect.flow_runs").addFilter(without_traceback(httpx.HTTPError))

@@ -6,7 +6,7 @@ read from git each time; a dvc.lock, a list of a folder's files, or a picture is
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from atelier.provenance.facts import Provenance
 from flows.records import history
 from flows.records.history import Champion, Commit, LockVersion
 from flows.repo import storage
+from flows.runtime.process import Log
 
 SCHEMA_VERSION = 1  # a file with another one is built again
 WAIT_S = 60.0  # for another process that writes to the file
@@ -42,8 +43,6 @@ COUNT_FILES = (
     "WHERE lock = ? AND place = ? AND model = ?"
 )
 COUNT_LACKING = "SELECT md5 FROM folders JOIN lists USING (md5) WHERE lock = ? AND lacking"
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,14 +26,13 @@ from atelier.text import escape_csv_cell, printable
 from flows.records import history
 from flows.records.history import Lock, NetworkKey, Networks
 from flows.repo import storage
+from flows.runtime.process import Log
 
 CATALOG, DATASET = paths.CATALOG.as_posix(), paths.DATASET.as_posix()  # as dvc.lock has them
 INDEX = "index.parquet"
 MAX_SHOWN = 5  # artists and genres, those with most paintings
 MAX_PARENTS = 50
 UPSCALER_STAGE, TRAIN_STAGE = "train_upscaler", "train"
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

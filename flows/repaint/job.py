@@ -13,7 +13,7 @@ import shutil
 import sys
 import tarfile
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,7 +29,7 @@ from flows.records.history import Commit, NetworkKey, Networks
 from flows.repaint.picture import OutputFolder
 from flows.repo.git import git, git_bytes, holds
 from flows.runtime import work_tree
-from flows.runtime.process import TICK_S, Child
+from flows.runtime.process import TICK_S, Child, Log
 
 MURALS = REPRODUCE / "murals"  # partly painted murals, removed when a command ends
 EXTRACTED = REPRODUCE / "code"
@@ -39,7 +39,6 @@ MAX_TRIED = 16  # versions, the newest
 KEPT_LINES = 20  # last lines of a painting process's output, searched for the reason of a failure
 NO_REASON = "the painting process gave no reason"
 
-Log = Callable[[str], None]
 Paths = tuple[str, ...]
 FileIds = tuple[str, ...]  # `path id` of each file that a version of the code consists of
 

@@ -26,8 +26,7 @@ from atelier.provenance import facts
 from atelier.provenance.facts import PixelFacts, Provenance
 from atelier.text import escaped, open_regular
 from flows.records import ledger
-
-Log = Callable[[str], None]
+from flows.runtime.process import Log
 
 PANEL_SIDE_PX = 256  # longer side of a picture on a sheet
 SHEET_COLUMNS = 4

@@ -79,7 +79,7 @@ def judge(picture: Picture, answer: Answer, painted: Samples) -> Verdict:
     counted_values = f"{difference.differing:,} of {difference.values:,} values differ"
     if difference.largest <= ROUNDING:
         return Verdict("within 1/255", f"{counted_values}{versions}", difference=difference)
-    words = f"{counted_values}, by up to {difference.largest:.4g} of 255, in {difference.box}{step}{versions}"
+    words = f"{counted_values}, by up to {difference.largest:.4g} of 255, in {difference.place}{step}{versions}"
     return Verdict("different", words, difference=difference)
 
 
@@ -97,7 +97,7 @@ def _judge_file(picture: Picture, painted: Samples) -> Verdict:
 
 
 def _differing_pixels(difference: PixelDifference) -> str:
-    return f"{difference.pixels:,} of {difference.values // 3:,} pixels differ, in {difference.box}"
+    return f"{difference.pixels:,} of {difference.values // 3:,} pixels differ, in {difference.place}"
 
 
 def _differing_step(picture: Picture, answer: Answer) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -26,6 +26,8 @@ CHECK_EVERY_S = 0.5
 TICK_S = 1.0  # the longest time between two ticks of a command that prints nothing
 GRACE_S = 6.0  # for a stage to write its state before SIGKILL; below 10 s together with Prefect's own end
 FULL_DISK_BYTES = 1e6  # free space with which SQLite cannot write any more
+
+Log = Callable[[str], None]  # takes a sentence for the person who runs a command, as `print_error` does
 
 
 class Child:

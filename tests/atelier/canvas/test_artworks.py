@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.canvas.artworks import Judge, Pick, best_of
+from atelier.canvas.artworks import Judge, best_of
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, make_networks, save_network
 from tests.models import SMALL
@@ -15,7 +15,8 @@ SCORES = [3, 9, 9, 1, 5, 0, 7, 2, 4, 4, 4, 4]  # of the candidates 0, 1, 2 …
 
 
 def chosen(pick: str, count: int) -> list[int]:
-    return list(best_of(Pick.parse(pick), count, lambda index: float(SCORES[index])))
+    keep, of = map(int, pick.split(" of "))
+    return list(best_of(keep, of, count, lambda index: float(SCORES[index])))
 
 
 def test_the_best_of_each_group_are_picked_and_the_first_of_equals() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from atelier.metrics.comparison import Comparison
 from atelier.settings.edit import Change
-from flows.night.report import Harvest, Night, Report
+from flows.night.report import Night, Report, describe_harvest
 from tests.flows.toys import Tree
 
 COMPARISON = {
@@ -35,7 +35,7 @@ def test_a_comparison_is_summarised_in_a_line(comparison: Comparison) -> None:
 def test_a_report_sets_champion_and_challenger_side_by_side(comparison: Comparison, tmp_path: Path) -> None:
     report = Report(
         night=date(2026, 11, 30), outcome="Promoted", message="atelier@v1.1.0: better", base="0123456789abcdef",
-        harvest=Harvest(1204, 1198, 1080, 118, 1079, ["3 failures in a row"]),
+        harvest=describe_harvest(1204, 1198, 1080, 118, 1079, ["3 failures in a row"]),
         changes=[Change("scrape.snapshot", "2026-11-22", "2026-11-30")], champion="v1.0.0", comparison=comparison,
         places={"tag": "atelier@v1.1.0"}, uncommitted=["params.yaml"],
     )  # fmt: skip
