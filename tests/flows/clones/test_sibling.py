@@ -355,7 +355,7 @@ def misnamed(person: Studio) -> None:
     [
         (checked_out, r"the branch nightly is checked out in .*/my studio, and a night could not commit"),
         (checked_out_beside, r"the branch nightly is checked out in .*/beside"),
-        (in_the_way, r"there is a branch nightly/old, beside which"),
+        (in_the_way, r"git cannot create a branch nightly beside the branch nightly/old"),
         (misnamed, r"nightly.branch holds 'nightly.lock', which is no valid name of a branch"),
         (nameless, r"git knows no name and e-mail for commits in .*: `git config --global user.name You`"),
         (without_stages, r"dvc.yaml is in no commit of .*: `git add dvc.yaml && git commit`"),
