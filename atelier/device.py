@@ -52,7 +52,7 @@ def pick_deterministic_device(wanted: str) -> tuple[torch.device, str]:
 
 
 def deterministic_device(stage: str, wanted: str) -> torch.device:
-    """As `pick_deterministic_device`, for a stage: prints a line with the reason, and speeds up memory on a CPU."""
+    """As `pick_deterministic_device`, for a stage: print the reason, and on a CPU call `keep_freed_memory`."""
     device, why = pick_deterministic_device(wanted)
     if device.type == "cpu":
         keep_freed_memory()

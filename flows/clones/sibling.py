@@ -1,4 +1,4 @@
-"""Git clones beside the user's work tree, `../<name>.<kind>`, which flows create once and reuse; and that of nights.
+"""Git clones beside the user's work tree, `../<name>.<kind>`, which flows create once and reuse.
 
 Folders of the user's work tree that are in no commit appear in a clone as symbolic links. So that nothing is written
 through them, all links are removed before anything is checked out in the clone, none is created where DVC writes, and

@@ -1,4 +1,4 @@
-"""Jobs for a painting process: the code that it runs, what it is asked to paint, starting it, reading its answers.
+"""Jobs for a painting process: the code that it runs, the pictures to paint, starting it, and reading its answers.
 
 A painting process runs `python -m atelier.provenance.repaint`, with the present code or with an earlier version of
 `atelier/` from git that may have painted the picture. Only code that HEAD, a local branch or a tag reaches is
