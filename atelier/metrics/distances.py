@@ -48,7 +48,7 @@ class QuickPanel:
         self._real = self._space(*self._features.sharp_and_coarse(real))
 
     def scores(self, pictures: Pixels) -> QuickScores:
-        """Score generated pictures (n, H, W, 3); n is at least 2, and best QUICK_PICTURES."""
+        """Score generated pictures (n, H, W, 3). n must be at least 2; scores are compared at QUICK_PICTURES."""
         return quick_scores(self._real, self._space(*self._features.sharp_and_coarse(pictures)))
 
 

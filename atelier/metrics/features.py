@@ -66,7 +66,7 @@ class FeatureExtractor:
         return torch.cat(pieces) if pieces else torch.empty(0, FEATURES)
 
     def sharp_and_coarse(self, images: Pixels) -> tuple[Tensor, Tensor]:
-        """Both kinds of features of uint8 pictures, as a `FeatureSpace` takes them."""
+        """The features of uint8 pictures (n, H, W, 3), and those after a blur, each (n, 472): for a `FeatureSpace`."""
         return self(images), self(images, coarse=True)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The sections of params.yaml as pydantic models: types, ranges and defaults. Its comments say what each key means."""
+"""The sections of params.yaml as pydantic models: types, ranges, defaults. The comments there explain each key."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, get_args
