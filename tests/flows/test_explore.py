@@ -95,13 +95,14 @@ def test_a_killed_grid_continues_and_its_best_trial_is_adopted(tree: ExploreTree
 
 @pytest.mark.slow
 def test_an_exploration_with_a_failed_trial_fails_and_names_it(tree: ExploreTree):
-    """Waits for two trials and their artifacts on the server."""
-    run = tree.run("flows.cli", "explore", "grid", "train.batch=13,64", "--name", "luck")
+    """Waits for three trials and their artifacts on the server."""
+    run = tree.run("flows.cli", "explore", "grid", "train.batch=17,13,64", "--name", "luck")
     assert run.status == 1, run.output
-    assert "1 failed" in run.output
-    assert "luck-1 failed: train: thirteen pictures a step bring bad luck" in run.output
-    assert "`atelier explore apply luck-2` adopts it" in run.output
-    assert [row["state"] for row in tree.table("luck")] == ["completed", "failed"]
+    assert "2 failed" in run.output
+    assert "luck-1 failed: a mistake in the code: AttributeError: " in run.output
+    assert "luck-2 failed: train: thirteen pictures a step bring bad luck" in run.output
+    assert "`atelier explore apply luck-3` adopts it" in run.output
+    assert [row["state"] for row in tree.table("luck")] == ["completed", "failed", "failed"]
     page = [run for run in Api(tree.environment["PREFECT_API_URL"]).runs() if run.facts["name"] == "explore luck"]
     assert page[0].state[0] == "Failed"
 

@@ -98,7 +98,7 @@ def serve(night_tree: NightTree, api: Api) -> Iterator[Callable[[str], Started]]
 def test_nights_on_a_schedule_and_their_artifacts(
     night_tree: NightTree, api: Api, serve: Callable[[str], Started], messages: list[dict[str, str]]
 ) -> None:
-    """Waits for a server's start, for a time of the schedule, and for four nights."""
+    """Waits for a server's start, for a time of the schedule, and for five nights."""
     hook = messages.pop()["url"]
     night_tree.edit(nightly__notify=hook)
     night_tree.commit()
@@ -141,17 +141,11 @@ def test_nights_on_a_schedule_and_their_artifacts(
     assert shown["champion-and-challenger"].startswith("data:image/webp;base64,")
 
     champion = night_tree.champion()
-    report = night_tree.root.with_name("studio.nightly") / ".atelier/nightly/report.md"
-    report.unlink()
-    (report / "in the way").mkdir(parents=True)
     third = api.start(name, night="2026-12-02")
-    outcome, message = third.wait()
-    assert outcome == "Nothing new"  # the same without a report
-    said = (
-        "v1.1.0 stays: the same paintings, settings and code make its bytes; its report is incomplete: Is a directory"
+    assert third.wait() == (
+        "Nothing new",
+        "v1.1.0 stays: the same paintings, settings and code make its bytes",
     )
-    assert message.startswith(said)
-    shutil.rmtree(report)
     _until(lambda: third.tasks.keys() >= {"scrape", "augment", "train"})
     assert {name: state for name, (state, _) in third.tasks.items()} == {
         "scrape": "Completed", "augment": "Cached", "train": "Cached",
@@ -251,26 +245,39 @@ def test_the_deployments_for_workers_are_accepted_and_a_worker_runs_until_it_nee
 
 
 def _assert_a_better_champion_is_kept(tree: NightTree) -> None:
-    """Run a night by hand whose challenger cannot beat the champion; its files do not change."""
+    """Run nights by hand whose challengers cannot beat the champion; its files do not change."""
     champion = tree.champion()
     assert champion
-    kept = tree.root.with_name("studio.nightly") / champion["path"]
-    before = tree.git("rev-parse", "nightly"), digest_tree(kept)
-    tree.edit(train__seed=6)
-    tree.commit()
-    run = tree.run("flows.cli", "nightly", "run", "--night", "2026-12-03")
-    assert run.status == 0, run.output
-    said = run.output.rstrip().splitlines()[-1]
-    assert said.startswith("Kept: v1.1.0 stays: kid "), said
-    assert said.count("(worse)") == 2
-    assert "incomplete" not in said
-    assert (tree.git("rev-parse", "nightly"), digest_tree(kept)) == before
+    clone = tree.root.with_name("studio.nightly")
+    before, report = _kept_files(tree, champion), clone / ".atelier/nightly/report.md"
+    report.unlink()
+    (report / "in the way").mkdir(parents=True)
+    for settings, night, verdict in (
+        ({"train__seed": 6}, "2026-12-03", "worse"),
+        ({"train__seed": 0, "train__generation": 1}, "2026-12-04", "even"),  # other bytes, the same pictures
+    ):
+        tree.edit(**settings)
+        tree.commit()
+        run = tree.run("flows.cli", "nightly", "run", "--night", night)
+        assert run.status == 0, run.output
+        said = run.output.rstrip().splitlines()[-1]
+        assert said.startswith("Kept: v1.1.0 stays: kid "), said
+        assert said.count(f"({verdict})") == 2
+        # the outcome is the same without a report
+        assert ("; its report is incomplete: Is a directory" in said) == (night == "2026-12-03")
+        shutil.rmtree(report, ignore_errors=True)
+        assert _kept_files(tree, champion) == before
     status = tree.run("flows.cli", "nightly", "status").output
     assert "champion  atelier@v1.1.0, night of 2026-12-01, " in status
-    assert "last      Kept, night of 2026-12-03" in status
-    report = tree.root.with_name("studio.nightly") / ".atelier/nightly/report.md"
+    assert "last      Kept, night of 2026-12-04" in status
     assert "| distance | champion v1.1.0 | challenger |" in report.read_text()
-    assert "| `scrape.snapshot` | `2026-11-22` | `2026-12-03` |" in report.read_text()
+    assert "| `scrape.snapshot` | `2026-11-22` | `2026-12-04` |" in report.read_text()
+
+
+def _kept_files(tree: NightTree, champion: dict[str, str]) -> tuple[str, str]:
+    """The commit of the branch nightly, and a hash of the champion's files in the night's clone."""
+    kept = tree.root.with_name("studio.nightly") / champion["path"]
+    return tree.git("rev-parse", "nightly"), digest_tree(kept)
 
 
 def _deployment(served: Started, api: Api) -> str:
