@@ -60,10 +60,13 @@ def ready(page: Any) -> None:
 
 def save_picture(page: Any, folder: Path) -> Path:
     """Save the explorer's picture, once it is rendered, into a folder, under a name of its own."""
-    # Chromium starts a download only within seconds of a click
     page.wait_for_selector("#picture[aria-busy=false]")
+    page.evaluate("document.getElementById('status').textContent = ''")
     with page.expect_download() as download:
         page.click("#save")
+        page.wait_for_function("document.getElementById('status').textContent")
+        if page.is_visible("#download"):
+            page.click("#download")
     path = folder / f"{len([*folder.iterdir()]):02d}-{download.value.suggested_filename}"
     download.value.save_as(path)
     return path

@@ -86,6 +86,7 @@ function describe(recipe) {
 let wanted = null;
 let busy = null;
 function update() {
+  element("download").hidden = true; // it is that of another picture
   wanted = recipeOf(state);
   picture.setAttribute("aria-busy", "true");
   busy ??= (async () => {
@@ -194,8 +195,11 @@ async function save() {
   URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(await encodePng(shown.pixels, text));
   link.download = fileName();
-  link.click();
-  element("status").textContent = `Saved ${link.download}.`;
+  // some seconds after a click a browser lets no page start a download: then the person presses a link
+  const late = navigator.userActivation?.isActive === false;
+  link.hidden = !late;
+  if (!late) link.click();
+  element("status").textContent = late ? `${link.download} is ready: press “Download”.` : `Saved ${link.download}.`;
 }
 
 function fail(error) {

@@ -128,6 +128,18 @@ def test_every_control_changes_the_recipe(
     check_painted_again(generator, pictures)
 
 
+def test_a_picture_that_is_ready_too_late_for_a_download_is_offered_as_a_link(
+    explorers: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    with opened(explorers["sketch"][1]) as page:
+        ready(page)
+        page.evaluate("Object.defineProperty(navigator, 'userActivation', {value: {isActive: false}})")
+        assert read_provenance(save_picture(page, tmp_path)).latent.seed == 1
+        assert page.is_visible("#download")
+        page.click("#next")
+        assert not page.is_visible("#download")
+
+
 def test_the_scripts_draw_the_latents_that_torch_draws(explorers: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     """For counts below and above a block of torch's generator, with all steps of a recipe."""
     script = (WEB / "latents.js").read_text().replace("export ", "")
