@@ -56,7 +56,9 @@ def run(stage: Stage) -> str:
     summary = f"{counted(len(found.works), 'work')} of {source}{f'; left out: {skipped}' if skipped else ''}"
     if incomplete:
         summary += f"; INCOMPLETE: {incomplete}"
-        if found.reach and (found.reach.failed or not found.reach.not_asked):  # not for a budget, which is raised
+        if found.reach and (
+            found.reach["failed"]["count"] or not found.reach["not_asked"]
+        ):  # not for a budget, which is raised
             summary += ". `dvc repro --force --single-item scrape` goes on from there"
     return summary
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from atelier.training.processes import exclusive_gpu, stop_requests
 from atelier.upscaling.data import PaintingSets, read_paintings
 from atelier.upscaling.details_sheet import write_details
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
-from atelier.upscaling.train import ComparedMetric, UpscalerTrainer, evaluate_upscaler
+from atelier.upscaling.train import Compared, UpscalerTrainer, evaluate_upscaler
 from tasks.stage import Stage, main
 from tasks.states import States
 
@@ -58,9 +57,7 @@ def run(stage: Stage) -> str:
     return summary(results, pictures)
 
 
-def write_outputs(
-    network: SRVGGNetCompact, settings: dict[str, Any], pictures: PaintingSets
-) -> dict[int, dict[str, ComparedMetric]]:
+def write_outputs(network: SRVGGNetCompact, settings: dict[str, Any], pictures: PaintingSets) -> dict[int, Compared]:
     """Write the network, its metrics beside Lanczos's by scale, which are returned, and a sheet of details."""
     facts = {
         "paintings": len(pictures.train),
@@ -72,19 +69,19 @@ def write_outputs(
     report = {
         "paintings": {"found": pictures.found, "trained_on": len(pictures.train), "held_out": len(pictures.held_out)},
         "training": settings,
-        **{f"x{scale}": {name: asdict(metric) for name, metric in result.items()} for scale, result in results.items()},
+        **{f"x{scale}": result for scale, result in results.items()},
     }
     write_json(UPSCALER_MODEL / "report.json", report)
-    gains = {f"x{scale}_gain_db": results[scale]["psnr_y"].gain.mean for scale in scales}
+    gains = {f"x{scale}_gain_db": results[scale]["psnr_y"]["gain"]["mean"] for scale in scales}
     write_json(UPSCALER_MODEL / "gain.json", gains)
     write_details(UPSCALER_MODEL / "comparison.png", network, pictures.held_out, scales[-1])
     return results
 
 
-def summary(results: dict[int, dict[str, ComparedMetric]], pictures: PaintingSets) -> str:
+def summary(results: dict[int, Compared], pictures: PaintingSets) -> str:
     """One line: PSNR at each scale, and the gain over Lanczos."""
     gains = ", ".join(
-        f"×{scale} {result['psnr_y'].ours.mean:.2f} dB ({result['psnr_y'].gain.mean:+.2f} over Lanczos)"
+        f"×{scale} {result['psnr_y']['ours']['mean']:.2f} dB ({result['psnr_y']['gain']['mean']:+.2f} over Lanczos)"
         for scale, result in results.items()
     )
     return f"{gains} on {len(pictures.held_out)} held-out paintings; see {UPSCALER_MODEL}/comparison.png"

@@ -13,20 +13,6 @@ MAX_NAMED_FAILURES = 20  # in the report; all are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """How the works of a site were found beyond its lists, which end at a cap, and what could not be fetched."""
-
-    plain_lists: Mapping[str, int | None]  # how many works the lists alone give, and their `year_span`
-    by_route: Mapping[str, int]  # "lists" or "artists" → number of works
-    requests: Mapping[str, int]  # kind → number of addresses used, stored or fetched
-    failed_for_good: Sequence[str] = ()  # "address: reason"; not fetched again at this snapshot
-    failed: Sequence[str] = ()  # "address: reason"; the next run fetches them again
-    not_asked: Mapping[str, int] = field(default_factory=dict)  # kind → number left out by the budget
-    dated_before: int | None = None  # works with an earlier year were not fetched: the list has them all
-    dated_before_works: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceWorks:
     """The works of one source. Of the `listed` records, `len(works)` were kept; `skipped` counts the others."""
 
@@ -37,7 +23,7 @@ class SourceWorks:
     cut_at_cap: bool = False  # whether the source's list stops before its end
     notes: Sequence[str] = ()
     incomplete: Sequence[str] = ()  # reasons why works may be missing; empty where none are
-    reach: Reach | None = None  # for a site that was searched beyond its lists
+    reach: Mapping[str, Any] | None = None  # how a site was searched beyond its lists: keys of the report
 
 
 def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, Any]:
@@ -55,16 +41,7 @@ def coverage_report(source: str, asked: str, found: SourceWorks) -> dict[str, An
     }
     if found.reach or found.incomplete:
         report |= {"complete": not found.incomplete, "incomplete_because": list(found.incomplete)}
-    if reach := found.reach:
-        report |= {
-            "plain_lists": dict(reach.plain_lists),
-            "by_route": dict(reach.by_route),
-            "requests": {**reach.requests, "all": sum(reach.requests.values())},
-            "failed_for_good": _count_and_first(reach.failed_for_good),
-            "failed": _count_and_first(reach.failed),
-            "not_asked": dict(reach.not_asked),
-            "not_asked_because_dated": {"before": reach.dated_before, "works": reach.dated_before_works},
-        }
+        report |= found.reach or {}
     return report
 
 
@@ -75,5 +52,6 @@ def year_span(works: Iterable[Work]) -> dict[str, int | None]:
     return {"from": min(dated, default=None), "to": max(dated, default=None), "undated": len(years) - len(dated)}
 
 
-def _count_and_first(failures: Sequence[str]) -> dict[str, Any]:
+def count_and_first(failures: Sequence[str]) -> dict[str, Any]:
+    """Return the number of failures and the first of them."""
     return {"count": len(failures), "first": list(failures[:MAX_NAMED_FAILURES])}

@@ -7,7 +7,6 @@ are those of super-resolution papers, of held-out paintings.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -141,25 +140,10 @@ def learning_rate(config: TrainUpscaler, step: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Mean and range of one metric over several paintings."""
-
-    mean: float
-    min: float
-    max: float
+Compared = dict[str, dict[str, dict[str, float]]]  # by metric; by "ours", "lanczos" and "gain"; by mean, min and max
 
 
-@dataclass(frozen=True)
-class ComparedMetric:
-    """One metric of the upscaler, of Lanczos, and of their difference for each painting."""
-
-    ours: Summary
-    lanczos: Summary
-    gain: Summary
-
-
-def evaluate_upscaler(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> dict[str, ComparedMetric]:
+def evaluate_upscaler(network: SRVGGNetCompact, pictures: Sequence[Pixels], scale: int) -> Compared:
     """Compare the network with Lanczos at `scale` on pictures (H, W, 3) that are shrunk and enlarged again.
 
     Metrics of the luma: `psnr_y` and `ssim` (higher is better) and `gradient_error` (lower is better).
@@ -170,11 +154,11 @@ def evaluate_upscaler(network: SRVGGNetCompact, pictures: Sequence[Pixels], scal
         small = shrink_bicubic(large, scale)
         ours.append(_metrics(enlarge(network, small, scale), large, scale))
         lanczos.append(_metrics(enlarge_lanczos(small, scale), large, scale))
-    compared = {}
+    compared: Compared = {}
     for name in ours[0]:
         a, b = [metrics[name] for metrics in ours], [metrics[name] for metrics in lanczos]
         gains = [first - second for first, second in zip(a, b, strict=True)]
-        compared[name] = ComparedMetric(_summary(a), _summary(b), _summary(gains))
+        compared[name] = {"ours": _summary(a), "lanczos": _summary(b), "gain": _summary(gains)}
     return compared
 
 
@@ -243,5 +227,6 @@ def _lumas(result: Pixels, wanted: Pixels, scale: int) -> list[Tensor]:
     return lumas
 
 
-def _summary(values: list[float]) -> Summary:
-    return Summary(*(round(number, 4) for number in (fmean(values), min(values), max(values))))
+def _summary(values: list[float]) -> dict[str, float]:
+    """Mean and range over several paintings."""
+    return {"mean": round(fmean(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}

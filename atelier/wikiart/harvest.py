@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from atelier.data.catalog import Work
-from atelier.data.coverage import Reach, SourceWorks, year_span
+from atelier.data.coverage import SourceWorks, count_and_first, year_span
 from atelier.errors import AtelierError
 from atelier.progress import ignore_progress
 from atelier.web.response import FetchError
@@ -89,7 +89,7 @@ class _Harvest:
 
     def __post_init__(self) -> None:
         self.listing = Listing(self.client, self.query)
-        self.plain_lists: dict[str, int | None] = {}  # see Reach
+        self.plain_lists: dict[str, int | None] = {}  # what the lists alone give
         self.rights_of = RightsOf({}, 0)  # until the artists are read
 
     @property
@@ -160,16 +160,15 @@ class _Harvest:
             cut_at_cap=self.listing.is_cut,
             notes=[*self.listing.notes, *self.notes, *self.failures.notes()],
             incomplete=[*([unreadable] if unreadable else []), *self.failures.incomplete_because()],
-            reach=Reach(
-                plain_lists=self.plain_lists,
-                by_route={"lists": 0, "artists": 0} | self.by_route,
-                requests=self.client.responses,
-                failed_for_good=self.failures.permanent,
-                failed=self.failures.temporary,
-                not_asked=self.failures.not_requested,
-                dated_before=self.cutoff_year,
-                dated_before_works=self.before_cutoff,
-            ),
+            reach={
+                "plain_lists": self.plain_lists,
+                "by_route": {"lists": 0, "artists": 0, **self.by_route},
+                "requests": {**self.client.responses, "all": self.client.responses.total()},  # cached ones as well
+                "failed_for_good": count_and_first(self.failures.permanent),  # not fetched again at this snapshot
+                "failed": count_and_first(self.failures.temporary),  # fetched again by the next run
+                "not_asked": dict(self.failures.not_requested),  # because of the budget
+                "not_asked_because_dated": {"before": self.cutoff_year, "works": self.before_cutoff},
+            },
         )
 
     def _read_artists(self) -> None:

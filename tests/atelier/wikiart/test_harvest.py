@@ -64,9 +64,11 @@ def test_no_details_are_requested_for_works_that_the_list_decides():
         shown = sorted(MINE, key=lambda work: (work.place, work.number))[:180]
         asked = {request.path for request in site.requests}
         assert not asked & {details_path(str(work.content_id)) for work in shown}
-        assert found.reach and found.reach.dated_before and found.reach.dated_before_works > 0
+        assert found.reach
+        dated = found.reach["not_asked_because_dated"]
+        assert dated["before"] and dated["works"] > 0
         for work in WORKS:
-            if work.year.isdigit() and int(work.year) < found.reach.dated_before:
+            if work.year.isdigit() and int(work.year) < dated["before"]:
                 assert details_path(str(work.content_id)) not in asked
         assert max(site.asked.values()) == 1
 
