@@ -74,13 +74,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace the file at `path` by JSON, see `json_bytes`."""
-    write_bytes(path, json_bytes(content))
-
-
-def json_bytes(content: Any) -> bytes:
-    """Return indented JSON with sorted keys and a final newline, in UTF-8. A change here changes outputs."""
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    """Replace the file at `path` by JSON with sorted keys and a final newline. A change here changes outputs."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    write_bytes(path, f"{text}\n".encode())
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

@@ -19,9 +19,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
-) -> None:
+def _options(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if version:
         print(f"atelier {__version__}")
         raise typer.Exit

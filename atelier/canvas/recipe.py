@@ -138,12 +138,8 @@ class Rectangle:
 
     def within(self, other: "Rectangle") -> bool:
         """Whether all of it is inside the other rectangle."""
-        return (
-            other.top <= self.top
-            and other.left <= self.left
-            and self.top + self.height <= other.top + other.height
-            and self.left + self.width <= other.left + other.width
-        )
+        rows_are = other.top <= self.top and self.top + self.height <= other.top + other.height
+        return rows_are and other.left <= self.left and self.left + self.width <= other.left + other.width
 
 
 def cut(whole: Rectangle, height: int, width: int) -> Iterator[Rectangle]:

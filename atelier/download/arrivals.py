@@ -8,11 +8,10 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 from atelier.data.catalog import DownloadRecord, Status
 from atelier.data.database import Database
@@ -70,7 +69,7 @@ class Arrival:
         return replace(record, **measures, bytes=len(self.content))
 
 
-class Arrivals:
+class Arrivals(AbstractContextManager["Arrivals"]):
     """The arrivals kept in `directory` for one size, as far as they satisfy `limits`."""
 
     def __init__(self, directory: Path, limits: Limits) -> None:
@@ -112,9 +111,6 @@ class Arrivals:
             "INSERT INTO named VALUES (?1, ?2) ON CONFLICT DO UPDATE SET day = ?2 WHERE day <> ?2",
             [(_digest(key), today) for key in keys],
         )
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._database.close()

@@ -32,12 +32,8 @@ TOLERANCE = 1.0  # of 255: float32 rounds differently in other programs
 def convert(path: Path, batch: int | None = None, field: bool = False) -> bytes:
     """Return a generator.safetensors as an ONNX file in float32; equal inputs give equal bytes.
 
-    Args:
-        path: the generator's file.
-        batch: the number of pictures that the file renders at once; None for any number.
-        field: take fields of latents, (1, inputs, rows, columns), for canvases of any size, instead of (batch, inputs).
-
-    Raises AtelierError where the generator cannot be read, or onnx is not installed.
+    The file takes `batch` pictures at once, (batch, inputs), or any number for None; with `field` a field of latents of
+    any size, (1, inputs, rows, columns). Raises AtelierError if the generator cannot be read, or onnx is not installed.
     """
     generator, header = load_generator(path)
     example = torch.zeros(1, generator.inputs, *EXAMPLE_FIELD) if field else torch.zeros(batch or 2, generator.inputs)
@@ -80,18 +76,15 @@ def export(path: Path, to: Path, batch: int | None = None) -> str:
     )
 
 
-def largest_difference(content: bytes, path: Path, count: int = VERIFIED_PICTURES) -> float:
-    """The largest difference between pixels of onnxruntime and of the generator, in 255ths, before rounding.
-
-    Compares `count` pictures of seed 0, in as large batches as the file takes.
-    """
+def largest_difference(content: bytes, path: Path) -> float:
+    """The largest difference of pixels between onnxruntime and the generator, in 255ths, in pictures of seed 0."""
     runtime = _import("onnxruntime")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     generator = load_generator(path)[0]
     (shape,) = (entry.shape for entry in session.get_inputs())
     step = shape[0] if isinstance(shape[0], int) else 10
     largest = 0.0
-    for start in range(0, count, step):
+    for start in range(0, VERIFIED_PICTURES, step):
         z = torch.cat([draw_inputs(generator, 0, index) for index in range(start, start + step)])
         (images,) = session.run(None, {INPUT: z.numpy()})
         with torch.inference_mode():

@@ -6,7 +6,6 @@ generated pictures. Neither needs a network's weights.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -44,7 +43,9 @@ class PatchReference:
         self._seed = seed
         self._scales: list[tuple[Tensor, Tensor]] = []
         self._sorted: list[Tensor] = []
-        self._directions = _unit_vectors(3 * PATCH_PX**2, DIRECTIONS, seed).float()
+        generator = torch.Generator("cpu").manual_seed(seed)
+        vectors = torch.randn(DIRECTIONS, 3 * PATCH_PX**2, generator=generator, dtype=torch.float64)
+        self._directions = functional.normalize(vectors).float()
         for patches in _patches(images, seed):
             std, mean = torch.std_mean(patches, (0, 2, 3), keepdim=True)
             self._scales.append((mean, std.clamp_min(1e-6)))
@@ -62,13 +63,6 @@ class PatchReference:
         projected = self._directions @ ((patches - mean) / std).flatten(1).T
         projected.numpy().sort(axis=1)  # in place; NumPy's vectorised sort is five times as fast as torch's
         return projected
-
-
-@lru_cache(maxsize=4)
-def _unit_vectors(width: int, count: int, seed: int) -> Tensor:
-    """Random unit vectors (count, width), float64."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return functional.normalize(torch.randn(count, width, generator=generator, dtype=torch.float64))
 
 
 def _levels_px(resolution: int) -> Iterator[int]:

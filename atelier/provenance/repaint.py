@@ -9,7 +9,7 @@ import hashlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,33 +49,27 @@ def main(path: Path) -> int:
 def answers(jobs: Jobs, device: torch.device) -> Iterator[Answer]:
     """Do the jobs in order. A generator's file is read once for consecutive jobs that share it."""
     software = SoftwareFacts(**versions())
-    loaded: tuple[Path, _Generator] | None = None
+    loaded: Path | None = None
     for job in jobs.jobs:
         try:
-            if loaded is None or loaded[0] != job.generator:
-                loaded = job.generator, _Generator(job.generator, device)
-            pixels, original = _paint(job, loaded[1], device)
+            if loaded != job.generator:
+                network, header = load_generator(job.generator)
+                network, loaded = in_double_precision(network, device), job.generator
+            pixels, original = _paint(job, network, header, device)
             yield Answer(name=job.name, pixels=pixels, original=original, software=software)
         except AtelierError as error:
             yield Answer(name=job.name, software=software, refused=str(error))
 
 
-class _Generator:
-    """A generator in double precision, and the architecture, resolution and settings in its file."""
-
-    def __init__(self, path: Path, device: torch.device) -> None:
-        network, header = load_generator(path)
-        self.network = in_double_precision(network, device)
-        self.built = (header["arch"], header["resolution"], header["settings"])
-
-
-def _paint(job: Job, generator: _Generator, device: torch.device) -> tuple[PixelFacts, PixelFacts | None]:
+def _paint(
+    job: Job, network: FieldGenerator, header: Mapping[str, Any], device: torch.device
+) -> tuple[PixelFacts, PixelFacts | None]:
     """Paint the job's picture, or its print: return the facts of its pixels, and those of a print's original."""
-    provenance = _validated(job.provenance, generator)
+    provenance = _validated(job.provenance, network, header)
     recipe, print_facts = provenance.latent, provenance.print
-    if is_mural(*size_px(generator.network, recipe)) and print_facts is None:
-        return _paint_mural(generator.network, provenance, job), None
-    picture = paint(generator.network, recipe)
+    if is_mural(*size_px(network, recipe)) and print_facts is None:
+        return _paint_mural(network, provenance, job), None
+    picture = paint(network, recipe)
     if print_facts is None:
         np.save(job.to, picture)
         return PixelFacts.of(picture), None
@@ -84,7 +78,7 @@ def _paint(job: Job, generator: _Generator, device: torch.device) -> tuple[Pixel
     return PixelFacts.of(enlarged), PixelFacts.of(picture)
 
 
-def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
+def _validated(content: dict[str, Any], network: FieldGenerator, header: Mapping[str, Any]) -> Provenance:
     """The provenance of a job. Raises AtelierError if it is not valid, or contradicts the generator or itself."""
     try:
         provenance = Provenance.model_validate_json(json.dumps(content))
@@ -93,12 +87,12 @@ def _validated(content: dict[str, Any], generator: _Generator) -> Provenance:
             f"this version, {__version__}, cannot read such a provenance: {error.errors()[0]['msg']}"
         ) from None
     model = provenance.model
-    if (model.arch, model.resolution, model.settings) != generator.built:
+    if (model.arch, model.resolution, model.settings) != (header["arch"], header["resolution"], header["settings"]):
         raise AtelierError(
             f"its provenance calls the model {model.arch} of {model.resolution} px with {model.settings}, and the "
             "model's file says otherwise: the provenance was edited"
         )
-    height, width = size_px(generator.network, provenance.latent)
+    height, width = size_px(network, provenance.latent)
     named = provenance.print.original if provenance.print else provenance.pixels
     if named and (named.height, named.width) != (height, width):
         raise AtelierError(

@@ -31,16 +31,8 @@ class Change:
     after: Any
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A line that says what the preset is for, and its values by dotted key."""
-
-    purpose: str
-    values: Mapping[str, Any]
-
-
-_PRESETS_FILE = Path(__file__).with_name("presets.yaml")
-PRESETS = {name: Preset(**preset) for name, preset in YAML(typ="safe").load(_PRESETS_FILE)["presets"].items()}
+# by name: a line that says what each is for (purpose), and its values by dotted key
+PRESETS: dict[str, dict[str, Any]] = YAML(typ="safe").load(Path(__file__).with_name("presets.yaml"))["presets"]
 
 
 def apply_preset(path: Path, name: str) -> list[Change]:
@@ -52,10 +44,10 @@ def apply_preset(path: Path, name: str) -> list[Change]:
 
 def preset_values(name: str) -> Iterator[tuple[str, Any]]:
     """Yield every key that any preset sets, with its value in this preset, in the order of params.yaml's sections."""
-    keys = dict.fromkeys(key for preset in PRESETS.values() for key in preset.values)
+    keys = dict.fromkeys(key for preset in PRESETS.values() for key in preset["values"])
     order = list(Params.model_fields)
     for key in sorted(keys, key=lambda key: (order.index(key.split(".")[0]), key)):
-        yield key, PRESETS[name].values.get(key, operator.attrgetter(key)(Params()))
+        yield key, PRESETS[name]["values"].get(key, operator.attrgetter(key)(Params()))
 
 
 def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:

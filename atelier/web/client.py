@@ -10,8 +10,8 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Self
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
@@ -21,7 +21,7 @@ from requests.exceptions import InvalidHeader, InvalidProxyURL, InvalidSchema, I
 from atelier import __version__
 from atelier.errors import AtelierError
 from atelier.web.connections import GuardedAdapter, PrivateAddressError
-from atelier.web.limits import Budget, HostRateLimiters, Permit, Stopped, WaitTooLong, is_allowed, is_loopback
+from atelier.web.limits import Budget, Permit, RateLimiter, Stopped, WaitTooLong, is_allowed, is_loopback
 from atelier.web.response import (
     LEADS_TO,
     Fetched,
@@ -47,7 +47,7 @@ CHALLENGE = "asks whether a person is at a browser (a Cloudflare challenge), and
 WITH_PERMISSION = "if its owner has allowed you to train on it, set scrape.wikiart.may_train: true"
 
 
-class PoliteClient:
+class PoliteClient(AbstractContextManager["PoliteClient"]):
     """Send GET requests to one site, from any number of threads, at most `rate_per_s` to each host (None: no limit).
 
     429, 5xx and broken connections slow all threads down at that host and are tried again, `retries` times; 429 and
@@ -80,13 +80,14 @@ class PoliteClient:
         self.user_agent = f"Mozilla/5.0 (compatible; Atelier/{__version__}; +{contact or 'local'})"
         self._budget = budget or Budget(None, None)
         self._stop = threading.Event()
-        self._limiters = HostRateLimiters(rate_per_s, max_throttled_s, self._stop)
+        self._rate_per_s = rate_per_s
+        self._limiters: dict[str, RateLimiter] = {}  # by host
         self._robots = RobotsCache(
             lambda url: self._fetch_with_retries(_Request(url, ROBOTS_TXT_MAX_BYTES, {}, obeys_robots=False))
         )
         self._local = threading.local()
         self._adapters: list[GuardedAdapter] = []
-        self._adapters_lock = threading.Lock()
+        self._lock = threading.Lock()  # of the limiters and the adapters
 
     def fetch(
         self,
@@ -109,7 +110,7 @@ class PoliteClient:
 
     def rate_per_s(self, url: str) -> float:
         """The present rate at the host of `url`, below the set one after errors; infinite if none is set."""
-        return self._limiters.for_url(_joined(self.base_url, url)).rate_per_s
+        return self._limiter(_joined(self.base_url, url)).rate_per_s
 
     def stop(self) -> None:
         """Make present and later calls of `fetch` raise Stopped, within one read of a response."""
@@ -118,13 +119,10 @@ class PoliteClient:
     def close(self) -> None:
         """Stop, and close the connections."""
         self.stop()
-        with self._adapters_lock:
+        with self._lock:
             for adapter in self._adapters:
                 adapter.close()
             self._adapters.clear()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -180,11 +178,11 @@ class PoliteClient:
         if not self.may_train and not rules.allow_training(url):
             raise RobotsRefused("refused", url, f"its site's robots.txt says ai-train=no; {WITH_PERMISSION}")
         if rules.crawl_delay_s:
-            self._limiters.for_url(url).cap(1 / rules.crawl_delay_s)
+            self._limiter(url).cap(1 / rules.crawl_delay_s)
 
     def _send(self, url: str, request: "_Request") -> Fetched | str:
         """Send one request when the rate allows it; returns the response, or the target of a redirect."""
-        limiter = self._limiters.for_url(url)
+        limiter = self._limiter(url)
         try:
             permit = limiter.acquire()
         except WaitTooLong as error:
@@ -207,7 +205,7 @@ class PoliteClient:
         try:
             with adapter.get(url, request.headers, self.timeout_s) as response:
                 if response.headers.get("cf-mitigated", "").strip().lower() == "challenge":
-                    self._limiters.for_url(url).pause(CHALLENGE_PAUSE_S, CHALLENGE)
+                    self._limiter(url).pause(CHALLENGE_PAUSE_S, CHALLENGE)
                     raise TransientFetchError("error", url, f"its site {CHALLENGE}")
                 if response.is_redirect:
                     return response.headers["Location"].encode("latin-1").decode()
@@ -226,12 +224,20 @@ class PoliteClient:
                     raise FetchError("error", url, reason) from None
             raise Retryable(_summary(error)) from None
 
+    def _limiter(self, url: str) -> RateLimiter:
+        """The rate limiter of the host of `url`, whatever the port."""
+        host = urlsplit(url).hostname or ""
+        with self._lock:
+            if host not in self._limiters:
+                self._limiters[host] = RateLimiter(self._rate_per_s, self._stop, self.max_throttled_s)
+            return self._limiters[host]
+
     def _adapter(self) -> GuardedAdapter:
         """The connections of this thread; requests does not promise that an adapter is safe to share."""
         own: GuardedAdapter | None = getattr(self._local, "own", None)
         if own is None:
             own = self._local.own = GuardedAdapter(self.user_agent, self.base_url)
-            with self._adapters_lock:
+            with self._lock:
                 self._adapters.append(own)
         return own
 

@@ -18,7 +18,7 @@ from requests.utils import default_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from atelier.web.limits import is_loopback, is_public, is_wikiart
+from atelier.web.limits import WIKIART_HOST, is_loopback, is_public
 
 MAX_POOLS = 12  # kept connections, one a host: WikiArt has nine image hosts
 
@@ -38,7 +38,8 @@ class GuardedAdapter(HTTPAdapter):
     def __init__(self, user_agent: str, base_url: str) -> None:
         is_local = is_loopback(base_url)
         self.only_public = not is_local
-        self.trusted_host = "" if is_wikiart(base_url) else urlsplit(base_url).hostname or ""
+        host = urlsplit(base_url).hostname or ""
+        self.trusted_host = "" if WIKIART_HOST.fullmatch(host) else host
         self._headers = {**default_headers(), "User-Agent": user_agent, "Accept-Encoding": "gzip"}
         self._environment = requests.Session()  # reads proxies and certificates from the environment, sends nothing
         self._environment.trust_env = not is_local

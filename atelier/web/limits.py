@@ -58,11 +58,6 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def is_wikiart(url: str) -> bool:
-    """Whether `url` is on a host of wikiart.org."""
-    return WIKIART_HOST.fullmatch(urlsplit(url).hostname or "") is not None
-
-
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet.
 
@@ -93,23 +88,6 @@ class WaitTooLong(Exception):
     def __init__(self, seconds: float, why: str = "") -> None:
         asks = f"asks for a pause of {seconds:,.0f} s: run again then"
         super().__init__(f"{why}: it gets no requests for {seconds:,.0f} s, run again then" if why else asks)
-
-
-class HostRateLimiters:
-    """A rate limiter for each host, made on first use, each limited to `rate_per_s` requests (None: no limit)."""
-
-    def __init__(self, rate_per_s: float | None, max_wait_s: float, stop: threading.Event) -> None:
-        self._rate_per_s, self._max_wait_s, self._stop = rate_per_s, max_wait_s, stop
-        self._lock = threading.Lock()
-        self._hosts: dict[str, RateLimiter] = {}
-
-    def for_url(self, url: str) -> "RateLimiter":
-        """The rate limiter of the host of `url`; all ports of a host share one."""
-        host = urlsplit(url).hostname or ""
-        with self._lock:
-            if host not in self._hosts:
-                self._hosts[host] = RateLimiter(self._rate_per_s, self._stop, self._max_wait_s)
-            return self._hosts[host]
 
 
 class RateLimiter:

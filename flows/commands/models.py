@@ -51,7 +51,7 @@ def preset(
     if name is None:
         table = Table("preset", "for", box=None)
         for known, described in edit.PRESETS.items():
-            table.add_row(known, described.purpose)
+            table.add_row(known, described["purpose"])
         Console().print(table, markup=False)
         return
     work_tree.enter()

@@ -14,6 +14,7 @@ from atelier.settings.edit import edit_params
 from flows.clones.trials_clone import TrialsClone
 from flows.repo import stages
 from flows.repo.operations import OperationError, Watcher
+from flows.runtime.process import Log
 from flows.trials.record import Exploration, Trial, scores_of
 from flows.trials.search_space import Request, product
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 TRAINING_PROGRESS = PROGRESS / "train.json"
 
-Say = Callable[[str], None]
 Follow = Callable[[str], Watcher]  # makes the watcher of a stage, by its name
 
 
@@ -57,7 +57,7 @@ class TrialRunner:
                 return self._number, ended.changes
         return None
 
-    def run(self, number: int, changes: Mapping[str, Any], follow: Follow, say: Say) -> Trial:
+    def run(self, number: int, changes: Mapping[str, Any], follow: Follow, say: Log) -> Trial:
         """Run a trial and record how it ended; an unexpected exception records it as failed.
 
         `follow` makes a watcher for each stage, `say` reports other lines. Raises AtelierError for what would fail
@@ -80,7 +80,7 @@ class TrialRunner:
         self.ended.append(trial)
         return trial
 
-    def _run(self, number: int, changes: dict[str, Any], follow: Follow, say: Say) -> tuple[Trial, Path | None]:
+    def _run(self, number: int, changes: dict[str, Any], follow: Follow, say: Log) -> tuple[Trial, Path | None]:
         try:
             edit_params(PARAMS, {**self._request.fixed, **changes})
         except AtelierError as error:
@@ -114,7 +114,7 @@ class TrialRunner:
 
         return pruning
 
-    def _stages_that_differ(self, say: Say) -> set[str]:
+    def _stages_that_differ(self, say: Log) -> set[str]:
         """The stages that depend on the settings to try. A stage that fails elsewhere fails in every trial."""
         keys = [*self._request.fixed, *(axis.key for axis in self._request.axes)]
         sections = {key.split(".")[0] for key in keys}

@@ -90,7 +90,7 @@ def test_a_file_with_a_mistake_is_not_edited(path: Path):
 
 
 def test_the_preset_cpu_demo_is_the_shipped_file():
-    assert PRESETS["cpu-demo"].values == {}
+    assert PRESETS["cpu-demo"]["values"] == {}
     assert load_params(Path("params.yaml")) == Params()
 
 

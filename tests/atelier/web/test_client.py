@@ -3,7 +3,6 @@
 import copy
 import re
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from atelier.errors import AtelierError, TransientError
 from atelier.web.client import PoliteClient
-from atelier.web.limits import HostRateLimiters, RateLimiter, Stopped
+from atelier.web.limits import RateLimiter, Stopped
 from atelier.web.response import FetchError, Redirected
 from tests.bare import bare
 from tests.lookalike import ERROR_PAGE, PLACEHOLDER, Offer, Site, lookalike
@@ -316,13 +315,13 @@ def test_a_retry_after_of_a_year_fails_at_once_and_sends_no_request(site):
 
 
 def test_an_error_at_one_host_does_not_slow_another():
-    limiters = HostRateLimiters(10, 600, threading.Event())
-    limiters.for_url("https://uploads1.wikiart.org/a.jpg").slow_down()
-    limiters.for_url("https://uploads1.wikiart.org/b.jpg").pause(60)
-    assert limiters.for_url("https://UPLOADS1.wikiart.org:443/c.jpg").rate_per_s < 10
-    assert limiters.for_url("https://uploads2.wikiart.org/a.jpg").rate_per_s == 10
+    client = PoliteClient("https://www.wikiart.org", contact="me", rate_per_s=10, retries=0, timeout_s=1)
+    client._limiter("https://uploads1.wikiart.org/a.jpg").slow_down()
+    client._limiter("https://uploads1.wikiart.org/b.jpg").pause(60)
+    assert client._limiter("https://UPLOADS1.wikiart.org:443/c.jpg").rate_per_s < 10
+    assert client._limiter("https://uploads2.wikiart.org/a.jpg").rate_per_s == 10
     began_s = time.monotonic()
-    limiters.for_url("https://uploads2.wikiart.org/a.jpg").acquire()
+    client._limiter("https://uploads2.wikiart.org/a.jpg").acquire()
     assert time.monotonic() - began_s < 1
 
 
