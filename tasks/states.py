@@ -90,8 +90,8 @@ class States:
         more = f"; and {len(differences) - MAX_NAMED:,} more" if len(differences) > MAX_NAMED else ""
         return f"an unfinished training in {other} is not resumed: {shown}{more}"
 
-    def finish(self) -> str:
-        """Mark this training as finished and delete states of others; return a sentence about that, or an empty text.
+    def finish(self, stage: str) -> None:
+        """Mark this training as finished, delete states of others and print a line about that.
 
         Deleted are finished trainings, whose results DVC has, unfinished ones with other code or another torch, which
         no setting resumes, and all but the latest MAX_UNFINISHED of the rest.
@@ -103,10 +103,9 @@ class States:
         freed = sum(size_bytes(other) for other in gone)
         for other in gone:
             shutil.rmtree(other)
-        if not gone:
-            return ""
-        count = "another training" if len(gone) == 1 else f"{len(gone):,} other trainings"
-        return f"removed the states of {count} from {self.directory.parent}, {freed / 1e6:,.1f} MB"
+        if gone:
+            count = "another training" if len(gone) == 1 else f"{len(gone):,} other trainings"
+            print(f"{stage}: removed the states of {count} from {self.directory.parent}, {freed / 1e6:,.1f} MB")
 
     def _others(self) -> list[Path]:
         return [other for other in self.directory.parent.iterdir() if other != self.directory and other.is_dir()]

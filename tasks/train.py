@@ -32,7 +32,7 @@ def run(stage: Stage) -> str:
     """Train to `train.kimg`, from the saved state of the same inputs if there is one."""
     params = stage.params.train
     summary = run_in_processes(params.gpus, params.device, params.step_batch, functools.partial(train, stage))
-    stage.after_success.append(functools.partial(tidy, stage))
+    stage.after_success.append(lambda: States.latest(stage).finish(stage.name))
     return summary
 
 
@@ -95,12 +95,6 @@ def train_to_end(trainer: Trainer, stage: Stage) -> None:
             f"{stage.params.train.kimg:g}: the generator was not yet trained against the discriminator; lower "
             "train.kimg to what train.minutes allows, or train.warm_start"
         )
-
-
-def tidy(stage: Stage) -> None:
-    """Delete the states of other trainings that are of no more use, and print a line about it."""
-    if said := States.latest(stage).finish():
-        print(f"{stage.name}: {said}")
 
 
 def state_key(

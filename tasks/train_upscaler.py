@@ -52,8 +52,7 @@ def run(stage: Stage) -> str:
         raise SystemExit(143)
     results = write_outputs(trainer.network.eval().requires_grad_(False), settings, pictures)
     stage.refuse_changed()
-    if message := states.finish():
-        print(f"{stage.name}: {message}")
+    states.finish(stage.name)
     return summary(results, pictures)
 
 

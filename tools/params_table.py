@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.settings.load import allowed_values
-from atelier.settings.schema import Params
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#]*?))?(?: *# (?P<comment>.*))?$")
 INTRODUCTION = """\
@@ -36,7 +35,7 @@ def rows(text: str) -> Iterator[Row]:
             continue
         path = [*path[: len(match["indent"]) // 2], match["key"]]
         if match["value"]:
-            yield Row(".".join(path), match["value"], allowed_values(Params, path), match["comment"] or "")
+            yield Row(".".join(path), match["value"], allowed_values(path), match["comment"] or "")
 
 
 def markdown(text: str) -> str:

@@ -77,19 +77,15 @@ class Database:
     def _run(self, work: Callable[[], list[Row]]) -> list[Row]:
         """Run `work`; where the file is damaged, replace it and run `work` again."""
         with self._lock:
-            try:
-                return work()
-            except sqlite3.Error as error:
-                self._raise_unless_damage(error)
-                self._connection.close()
-                self._open()  # another process may have replaced the file already
-            try:
-                return work()
-            except sqlite3.Error as error:
-                self._raise_unless_damage(error)
-                self._connection.close()
-                self._replace_damaged(error)
-                return work()
+            # another process may have replaced the file already: then it only has to be opened again
+            for repair in (lambda _: self._open(), self._replace_damaged):
+                try:
+                    return work()
+                except sqlite3.Error as error:
+                    self._raise_unless_damage(error)
+                    self._connection.close()
+                    repair(error)
+            return work()
 
     def _open(self) -> None:
         try:

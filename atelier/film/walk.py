@@ -83,13 +83,15 @@ def _film_or_frame(arguments: argparse.Namespace) -> int:
     generator, model = load_painter(arguments.generator, device)
     rows, columns = arguments.walkers
     walkers = Walkers(generator, model, walks_beside(arguments.recipe, rows * columns), rows)
-    frame = arguments.frame  # `atelier walk` checks that the walk has it
+    frame, frames = arguments.frame, walkers.first.frames
     if frame is None:
         strip = write_walk(walkers, arguments.out, arguments.fps, arguments.side, arguments.frames)
-        print(f"{arguments.out}, {walkers.first.frames:,} frames at {arguments.fps} a second; {strip} shows some")
+        print(f"{arguments.out}, {frames:,} frames at {arguments.fps} a second; {strip} shows some")
         if arguments.frames:
             print(f"{arguments.frames} has every frame as it was painted, which `atelier reproduce` paints again")
         return 0
+    if frame >= frames:
+        raise AtelierError(f"--frame {frame}: the film has {frames:,} frames, counted from 0")
     for walker in range(len(walkers.recipes)):
         file = arguments.out.with_name(walkers.file_name(arguments.out.name, walker))
         write_png(file, walkers.picture(walker, frame), walkers.provenance(walker, frame))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
@@ -18,7 +17,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from atelier.errors import AtelierError
 from atelier.files import write_bytes
-from atelier.settings.load import describe_errors, load_params, to_plain
+from atelier.settings.load import load_params, validated
 from atelier.settings.schema import Params
 
 
@@ -64,10 +63,7 @@ def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
     document = yaml.load(path.read_text(encoding="utf-8"))
     for change in changes:
         _set(document, change.key, change.after)
-    try:
-        Params.model_validate(to_plain(document))
-    except ValidationError as error:
-        raise AtelierError("\n".join(describe_errors(path, document, error, Params))) from None
+    validated(document, path)
     if changes:
         text = io.BytesIO()
         yaml.dump(document, text)
@@ -80,10 +76,7 @@ def with_values(params: Params, values: Mapping[str, Any]) -> Params:
     document = params.model_dump()
     for key, value in values.items():
         _set(document, key, value)
-    try:
-        return Params.model_validate(to_plain(document))
-    except ValidationError as error:
-        raise AtelierError("\n".join(describe_errors(None, document, error, Params))) from None
+    return validated(document)
 
 
 def format_value(value: Any) -> str:

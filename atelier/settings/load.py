@@ -34,10 +34,18 @@ def load_params(path: Path, content: bytes | None = None) -> Params:
         raise AtelierError(f"{path} is missing: restore it with `git checkout {path}`") from None
     if not isinstance(document, Mapping):
         raise AtelierError(f"{path} holds no sections: restore it with `git checkout {path}`")
+    return validated(document, path)
+
+
+def validated(document: Any, path: Path | None = None) -> Params:
+    """Validate a document. Raises AtelierError with a sentence for each mistake.
+
+    With `path`, the document is one that `read_yaml` returned, and each sentence begins with the path and the line.
+    """
     try:
         return Params.model_validate(to_plain(document))
     except ValidationError as error:
-        raise AtelierError("\n".join(describe_errors(path, document, error, Params))) from None
+        raise AtelierError("\n".join(_describe_errors(error, document, path))) from None
 
 
 def image_folder(section: Folder) -> Path:
@@ -117,11 +125,8 @@ def to_plain(node: Any) -> Any:
     return node
 
 
-def describe_errors(path: Path | None, document: Any, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    """Yield a sentence for each mistake that `model` found in `document`.
-
-    With `path`, the document is one that `read_yaml` returned, and each sentence begins with the path and the line.
-    """
+def _describe_errors(error: ValidationError, document: Any, path: Path | None) -> Iterator[str]:
+    """Yield a sentence for each mistake, see `validated`."""
     seen = set()
     for problem in error.errors():
         keys = _keys_in_document(document, problem["loc"])
@@ -133,25 +138,26 @@ def describe_errors(path: Path | None, document: Any, error: ValidationError, mo
             sentence = str(problem["ctx"]["error"])
             keys = tuple(sentence.split(" ", 1)[0].rstrip(":").split("."))
         elif problem["type"] == "extra_forbidden":
-            known = list(fields_at(model, keys[:-1]))
+            known = list(fields_at(keys[:-1]))
             close = difflib.get_close_matches(str(keys[-1]), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
             sentence = f"{name} is an unknown key; {hint}"
         else:
             value = to_plain(functools.reduce(operator.getitem, keys, document))
-            sentence = f"{name} holds {value!r}; it may hold {allowed_values(model, keys)}"
+            sentence = f"{name} holds {value!r}; it may hold {allowed_values(keys)}"
         yield f"{path}:{_line_of(document, keys)}: {sentence}" if path else sentence
 
 
-def allowed_values(model: type[BaseModel], keys: Sequence[int | str]) -> str:
+def allowed_values(keys: Sequence[int | str]) -> str:
     """Describe what the key at a path like ("train", "kimg") may hold; list indices in the path are skipped."""
     names = [key for key in keys if isinstance(key, str)]
-    field = fields_at(model, names[:-1])[names[-1]]
+    field = fields_at(names[:-1])[names[-1]]
     return field.description or _describe(field.annotation, field.metadata)
 
 
-def fields_at(model: type[BaseModel], keys: Sequence[int | str]) -> dict[str, FieldInfo]:
-    """Return the fields of the section at a path of `model`."""
+def fields_at(keys: Sequence[int | str]) -> dict[str, FieldInfo]:
+    """Return the fields of the section at a path in params.yaml."""
+    model: type[BaseModel] = Params
     for key in keys:
         annotation = model.model_fields[str(key)].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)

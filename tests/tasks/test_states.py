@@ -94,10 +94,10 @@ def test_of_several_the_nearest_is_named_and_finished_ones_are_not():
     far = states(at_step=50, train_lr=1, train_batch=2)
     near = states(at_step=50, train_lr=2)
     finished = states(at_step=50)
-    finished.finish()
+    finished.finish("train")
     assert str(near.directory) in states(train_lr=3).not_taken()
     for each in (far, near):
-        each.finish()
+        each.finish("train")
     assert states(train_lr=3).not_taken() == ""
 
 
@@ -114,16 +114,17 @@ def test_another_patch_of_torch_goes_on_and_says_so(monkeypatch):
     assert "goes on with" in states().another_torch()
 
 
-def test_after_a_success_finished_trainings_go_and_so_do_those_of_other_code():
+def test_after_a_success_finished_trainings_go_and_so_do_those_of_other_code(capsys):
     old_code = states(at_step=50, train_lr=1)
     put("atelier/losses.py", "losses = 2")
     finished = states(at_step=50, train_lr=2)
-    finished.finish()
+    finished.finish("train")
     assert old_code.directory.name not in there()
     mine = states(at_step=50)
-    said = mine.finish()
+    capsys.readouterr()
+    mine.finish("train")
     assert there() == {mine.directory.name}
-    assert said == "removed the states of another training from .atelier/train, 0.0 MB"
+    assert capsys.readouterr().out == "train: removed the states of another training from .atelier/train, 0.0 MB\n"
 
 
 def test_what_was_stopped_and_a_setting_brings_back_stays_but_no_more_than_two():
@@ -131,7 +132,7 @@ def test_what_was_stopped_and_a_setting_brings_back_stays_but_no_more_than_two()
     for number, each in enumerate(stopped):
         os.utime(each.directory / "state-000000050.safetensors", (number, number))
     mine = states(at_step=50)
-    mine.finish()
+    mine.finish("train")
     assert there() == {each.directory.name for each in (mine, *stopped[2:])}
     again = states(begun=True, train_lr=3)
     assert again.directory == stopped[3].directory
