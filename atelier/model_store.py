@@ -1,8 +1,7 @@
 """Models in models/ to paint with or to train on from: directories that never change, named after their content.
 
 `models/<name>-<hash>` has generator.safetensors, model.json and, in most cases, discriminator.safetensors. The hash is
-one of these files' content: the path in params.yaml, which DVC compares, identifies the weights. Flows use this module,
-so it imports no torch.
+one of these files' content: the path in params.yaml, which DVC compares, identifies the weights. Imports no torch.
 """
 
 import hashlib

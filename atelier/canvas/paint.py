@@ -1,7 +1,6 @@
 """Paint the picture of a recipe, whole or any part of it, in pieces of bounded memory.
 
-The networks are convolutions, so a piece needs only the latents around it, and is exact: the pixels do not depend on
-how the picture is cut.
+The networks are convolutions, so a piece needs only the latents around it: the pixels do not depend on the cuts.
 
 With `normalise: batch` the generator's learned batch statistics are replaced by those of the whole canvas, as Torch's
 generate.lua did in 2018, which never left training mode. They are computed once, in pieces and layer by layer.

@@ -32,8 +32,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 class Work:
     """One row of the catalog. Unknown texts are empty, unknown numbers None; years before Christ are negative.
 
-    `image_url` is an http(s) address for WikiArt, `gallery:/…` for the built-in archive, and a path relative to
-    scrape.folder.path for a folder.
+    `image_url` is an http(s) address, `gallery:/…` for the built-in archive, or a path relative to scrape.folder.path.
     """
 
     id: str

@@ -139,8 +139,7 @@ class Processes:
 class FailureStreak:
     """Counts the works in a row that a site failed to give.
 
-    A page in place of a picture counts as a failure if it comes from a site. In a folder, a file that is no picture
-    says nothing about the next one.
+    A page in place of a picture counts as a failure; in a folder, a file that is no picture does not.
     """
 
     def __init__(self) -> None:

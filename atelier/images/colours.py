@@ -1,7 +1,6 @@
 """Convert pictures to 8-bit sRGB, from ICC profiles and from colour spaces that a file declares without a profile.
 
-Declarations of PNG, EXIF, AVIF and HEIC are supported. Their spaces are computed here, because Little CMS converts
-between profiles only.
+The spaces that PNG, EXIF, AVIF and HEIC declare are computed here: Little CMS converts between profiles only.
 """
 
 import hashlib

@@ -112,17 +112,14 @@ def _compare(options: argparse.Namespace) -> int:
     if options.sheet:
         winner = "the challenger is better" if result.wins else "the champion stays"
         write_panels(options.sheet, f"The same seeds: {winner}", side_by_side(result, pictures), columns=2)
+    stays = f"{options.champion} stays: {options.challenger} is not better beyond chance"
     print(
         f"{MEANING}\n\n"
         f"{options.champion}, by kid, is {in_words(result.kid.champion)}\n"
         f"{options.challenger}, by kid, is {in_words(result.kid.challenger)}\n"
         f"{result.reason}"
     )
-    print(
-        f"{options.challenger} is better than {options.champion}, beyond chance"
-        if result.wins
-        else f"{options.champion} stays: {options.challenger} is not better beyond chance"
-    )
+    print(f"{options.challenger} is better than {options.champion}, beyond chance" if result.wins else stays)
     return 0
 
 

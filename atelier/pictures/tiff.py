@@ -1,8 +1,7 @@
 """TIFF files of murals: tiled, pyramidal, deflated, written and read by libvips.
 
-Files that are read may come from anybody. The few numbers and the text that are needed of their directories are parsed
-here, because a library that parses them all can be led to read without end; pixels are decoded only if the file is
-laid out as `write` lays it out.
+Files that are read may come from anybody. What is needed of their directories is parsed here, because a library that
+parses all of it can be led to read without end; pixels are decoded only if the layout is that of `write`.
 """
 
 import mmap

@@ -238,12 +238,6 @@ class CachedClient:
                 self._cache.put(path, not_found)
 
 
-def stop_error(failure: FetchError, message: str) -> AtelierError:
-    """The error that ends a harvest because of `failure`: a TransientError if that is one."""
-    kind = TransientError if isinstance(failure, TransientError) else AtelierError
-    return kind(f"{message}; what arrived is kept: run again to go on")
-
-
 class FailureLog:
     """The failures of one harvest."""
 
@@ -269,11 +263,17 @@ class FailureLog:
             self.temporary.append(f"{path}: {failure.reason}")
             self._in_a_row += 1
             if self._in_a_row == MAX_FAILURES_IN_A_ROW:
-                self.stopped_by = stop_error(failure, f"{failure}; {MAX_FAILURES_IN_A_ROW} failures in a row")
+                self.stopped_by = self.stop_error(failure, f"{failure}; {MAX_FAILURES_IN_A_ROW} failures in a row")
                 raise self.stopped_by
 
     def add_success(self) -> None:
         self._in_a_row = 0
+
+    @staticmethod
+    def stop_error(failure: FetchError, message: str) -> AtelierError:
+        """The error that ends a harvest because of `failure`: a TransientError if that is one."""
+        kind = TransientError if isinstance(failure, TransientError) else AtelierError
+        return kind(f"{message}; what arrived is kept: run again to go on")
 
     def notes(self) -> list[str]:
         """Sentences for the notes of the coverage report."""

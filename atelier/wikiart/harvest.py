@@ -18,15 +18,7 @@ from atelier.errors import AtelierError
 from atelier.progress import ignore_progress
 from atelier.web.response import FetchError
 from atelier.wikiart import formats
-from atelier.wikiart.cached_client import (
-    FAILURES,
-    CachedClient,
-    Failure,
-    FailureLog,
-    NotFound,
-    UnexpectedResponse,
-    stop_error,
-)
+from atelier.wikiart.cached_client import FAILURES, CachedClient, Failure, FailureLog, NotFound, UnexpectedResponse
 from atelier.wikiart.formats import Artist, Details, OeuvreWork, details_path, image_key, oeuvre_path, parse_details
 from atelier.wikiart.lists import LISTED_TWICE, Listing, Query, cutoff_year, describe_cost, map_in_order
 from atelier.wikiart.pages import RightsOf, titles_to_slugs
@@ -108,7 +100,7 @@ class _Harvest:
                 if self.is_full:
                     break
         except FetchError as error:
-            raise stop_error(error, str(error)) from None
+            raise self.failures.stop_error(error, str(error)) from None
         finally:
             self.plain_lists = {"works": len(self.kept), **year_span(self.kept.values())}
         if self.listing.budget_spent:
@@ -118,7 +110,7 @@ class _Harvest:
     def read_oeuvres(self, tell: Callable[[str], None]) -> None:
         """Read the oeuvre of every artist and keep the works that the list did not show."""
         if self.artists_error:
-            self.failures.stopped_by = stop_error(self.artists_error, self.failures.temporary[0])
+            self.failures.stopped_by = self.failures.stop_error(self.artists_error, self.failures.temporary[0])
             raise self.failures.stopped_by
         listed = Counter(work.artist_slug for work in self.listing.works.values() if work.artist_slug)
         first = sorted(listed, key=lambda slug: (-listed[slug], slug))

@@ -5,8 +5,7 @@ through them, all links are removed before anything is checked out in the clone,
 DVC is never started to write below one.
 
 The nights' clone, `../<name>.nightly`, is reset before each night to the commit of the user's HEAD, with the files that
-nights write, from their branch, over it; what an earlier night left is dropped. Only a promotion's push changes the
-user's repository.
+nights write, from their branch, over it. Only a promotion's push changes the user's repository.
 """
 
 import os
@@ -105,8 +104,7 @@ def share(user: Path, root: Path, params: Params, models: Iterable[Path] = ()) -
     """Set up DVC's cache and remotes in the clone, check out the files that DVC tracks, and link what is in no commit.
 
     Files and folders that params.yaml names are linked, and `models`. Returns the links, relative to `root`.
-    Raises AtelierError if a tracked file is neither in the cache nor in the remote, or if DVC would write through a
-    link.
+    Raises AtelierError if a tracked file is in neither cache nor remote, or if DVC would write through a link.
     """
     storage.share(user, root)
     locks.release(root)

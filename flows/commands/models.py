@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from atelier.errors import AtelierError, counted, run_for_exit_code
 from atelier.paths import EXPLORER, EXPORTED, GENERATOR, PARAMS
@@ -141,9 +141,8 @@ def _print_models(book: "Ledger") -> None:
     if not models:
         print("no commit and no dvc.lock names a model yet: `dvc repro` makes one, and `git commit` lets it be found")
         return
-    table = Table("model", "named by", "commits", "newest", "artworks", "prints", box=None)
-    for column in (2, 4, 5):
-        table.columns[column].justify = "right"
+    commits, artworks, prints = (Column(name, justify="right") for name in ("commits", "artworks", "prints"))
+    table = Table("model", "named by", commits, "newest", artworks, prints, box=None)
     for model in models:
         more = "+" if model.lacking else ""
         newest = "not committed"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from atelier.errors import AtelierError, counted, format_size
 from atelier.paths import ARRIVALS, CATALOG, DOWNLOADS, PARAMS, SHARDS, SHOWN, UNPACKED
@@ -137,8 +137,7 @@ def _print_slugs(kind: Literal["genre", "style"], live: bool) -> None:
         slugs = read_slugs(kind, live=True, base_url=wikiart.base_url, contact=wikiart.contact)
     else:
         slugs = read_slugs(kind)
-    table = Table(f"{kind} (for params.yaml)", "title", "works")
-    table.columns[2].justify = "right"
+    table = Table(f"{kind} (for params.yaml)", "title", Column("works", justify="right"))
     for entry in slugs:
         table.add_row(entry.slug, entry.title, "?" if entry.count is None else f"{entry.count:,}")
     Console().print(table, markup=False)

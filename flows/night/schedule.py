@@ -1,8 +1,7 @@
 """The schedule of a studio's nights: a deployment of the nightly flow on a Prefect server, and the runs it starts.
 
 Nights never overlap: this process starts one at a time, and a night holds a lock in its studio. Prefect's own
-concurrency limit of a deployment is not used, because it cancels a training when the server is down while the lease
-of the limit has to be renewed.
+concurrency limit of a deployment is not used: it cancels a training if the server is down when its lease is renewed.
 """
 
 import contextlib

@@ -40,10 +40,9 @@ class StageRow:
 def print_table(rows: Sequence[StageRow]) -> None:
     """Print the rows to the terminal, with a colour for each state."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("stage", "state", "seconds", "key")
-    table.columns[2].justify = "right"
+    table = Table("stage", "state", Column("seconds", justify="right"), "key")
     for row in rows:
         state = f"[{STYLES.get(row.state, '')}]{row.state}[/]"
         table.add_row(*(row.texts | {"state": state}).values())

@@ -204,10 +204,9 @@ class Report:
 
     def _print_table(self) -> None:
         from rich.console import Console  # takes a tenth of a second to load
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("model", "code", "verdict", "pictures")
-        table.columns[3].justify = "right"
+        table = Table("model", "code", "verdict", Column("pictures", justify="right"))
         kinds = Counter(
             ((row["model"] or "")[:8], (row["code"] or "present")[:7], row["verdict"]) for row in self._rows
         )

@@ -97,8 +97,7 @@ def push(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> Non
 def bring(root: Path, tracked: Sequence[Path], say: Callable[[str], None]) -> None:
     """Check out the files that .dvc files name, from the cache or, for what it lacks, from the default remote.
 
-    Contents that differ are replaced. Raises AtelierError where a file is in neither, and where its path is a symbolic
-    link or lies behind one.
+    Contents that differ are replaced. Raises AtelierError where a file is in neither or behind a symbolic link.
     """
     names: dict[bool, list[str]] = {False: [], True: []}  # whether there is something to replace
     for path in tracked:
