@@ -60,11 +60,10 @@ def check_python() -> Finding:
     return Finding("Python", "ok", f"{version}, {platform.system()} {platform.machine()}")
 
 
-def check_packages(required: list[str] | None = None) -> Finding:
-    """Compare the installed packages with the required ones; `required` replaces Atelier's own requirements."""
-    required = metadata.requires(PACKAGE) or [] if required is None else required
+def check_packages() -> Finding:
+    """Compare the installed packages with those that Atelier requires."""
     wrong, count = [], 0
-    for line in required:
+    for line in metadata.requires(PACKAGE) or []:
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -40,11 +40,8 @@ def run_for_exit_code(work: Callable[[], int], resume_hint: str) -> int:
     signal.signal(signal.SIGTERM, exit_on_signal)
     try:
         return work()
-    except AtelierError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        if (sentence := describe_os_error(error)) is None:
+    except (AtelierError, OSError) as error:
+        if (sentence := describe_error(error)) is None:
             raise
         print(sentence, file=sys.stderr)
         return 1
@@ -58,8 +55,10 @@ def exit_on_signal(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def describe_os_error(error: OSError) -> str | None:
-    """Return what failed and where; None where the error has neither an errno nor a file name."""
+def describe_error(error: Exception) -> str | None:
+    """Return an error's message, of an OSError what failed and where; None if that has no errno and no file name."""
+    if not isinstance(error, OSError):
+        return str(error)
     if error.filename is None and error.errno is None:
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -36,11 +36,8 @@ def run(stage: Stage) -> str:
         print_account(records)
         arrived = sum(record.status == "ok" for record in records)
         if not arrived:
-            none = (
-                f"none of the {len(works):,} catalogued works gave a"
-                if works[1:]
-                else "the one catalogued work gave no"
-            )
+            count = len(works)
+            none = f"none of the {count:,} catalogued works gave a" if count > 1 else "the one catalogued work gave no"
             raise AtelierError(
                 f"{none} picture (reasons above): check scrape.source and the limits of `download` in params.yaml"
             )

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Self
 
 from pathspec import GitIgnoreSpec
 
-from atelier.errors import AtelierError, TransientError, describe_os_error, exit_on_signal, ignore_output_errors
+from atelier.errors import AtelierError, TransientError, describe_error, exit_on_signal, ignore_output_errors
 from atelier.files import write_bytes, write_json
 from atelier.paths import DVC_YAML, EXECUTED, FAILED, LOCK_FILE, LOCK_FILE_COPY, PARAMS, PROGRESS, STATE
 from atelier.progress import Progress
@@ -101,12 +101,10 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
         # a stage that DVC restores from its cache writes none
         write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary})
         (FAILED / f"{name}.json").unlink(missing_ok=True)
-    except AtelierError as error:
-        _fail(name, str(error), os.EX_TEMPFAIL if isinstance(error, TransientError) else 1)
-    except OSError as error:
-        if (sentence := describe_os_error(error)) is None:
+    except (AtelierError, OSError) as error:
+        if (sentence := describe_error(error)) is None:
             raise
-        _fail(name, sentence, 1)
+        _fail(name, sentence, os.EX_TEMPFAIL if isinstance(error, TransientError) else 1)
     except KeyboardInterrupt:
         _fail(name, "stopped; `dvc repro` goes on from here", 130)
     print(f"{name}: {summary} ({time.monotonic() - began_s:.1f} s)")

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 
@@ -64,8 +65,12 @@ def run_download(
     """
     engine = engine or Threads(source, limits, 8)
     retry_engine = OneByOne(spec, limits) if spec else NoEngine()
-    with Progress("download", len(works), "works") as progress, Arrivals(directory, limits) as arrivals:
-        records, _ = download(works, source, arrivals, engine, retry_engine, progress, max_failed_ratio=1.0)
+    with (
+        patch("atelier.download.download.MAX_FAILED_RATIO", 1.0),
+        Progress("download", len(works), "works") as progress,
+        Arrivals(directory, limits) as arrivals,
+    ):
+        records, _ = download(works, source, arrivals, engine, retry_engine, progress)
     assert [record.id for record in records] == sorted(work.id for work in works)
     return {record.id: record for record in records}
 

@@ -1,7 +1,4 @@
-"""Find pictures with the same bytes, and pictures that look alike by their 64-bit perceptual hashes.
-
-All functions work on download records and hashes alone.
-"""
+"""Find pictures with the same bytes, and pictures that look alike by their 64-bit perceptual hashes."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -37,19 +37,12 @@ NOTED = "noted"  # with a note on colours or pages
 
 
 def download(
-    works: Sequence[Work],
-    source: Source,
-    arrivals: Arrivals,
-    engine: Engine,
-    retry_engine: Engine,
-    progress: Progress,
-    *,
-    max_failed_ratio: float = MAX_FAILED_RATIO,
+    works: Sequence[Work], source: Source, arrivals: Arrivals, engine: Engine, retry_engine: Engine, progress: Progress
 ) -> tuple[list[DownloadRecord], int]:
     """Fetch every work that is not in `arrivals` yet, and keep it there.
 
     Returns the records of all works, sorted by id, and the number of those that the next run fetches again. Raises
-    TransientError if more than `max_failed_ratio` of the works fail temporarily or the source fails many works in a
+    TransientError if more than MAX_FAILED_RATIO of the works fail temporarily or the source fails many works in a
     row; AtelierError if it refuses many in a row, or the disk is full. What has arrived is kept in any case.
     """
     # 1. what has arrived in earlier runs
@@ -68,7 +61,7 @@ def download(
         progress.advance(1, run.account)
 
     # 3. what failed once more, slowly, as long as there is a chance to stay below the limit
-    max_failed = max_failed_ratio * len(works)
+    max_failed = MAX_FAILED_RATIO * len(works)
     failed = sorted((work for work in missing if work.id in run.failed), key=lambda work: work.id)
     streak, failed_again = FailureStreak(), 0
     for work, outcome in run.fetch(retry_engine, failed):
@@ -83,7 +76,7 @@ def download(
         raise TransientError(
             f"{len(temporary):,} of {counted(len(works), 'work')} failed, even after a second attempt, "
             f"for example {id}: {outcome.arrival.reason}. {run.account.kept()}, but no data set "
-            f"is made while more than {max_failed_ratio:.0%} of the works fail: try again later"
+            f"is made while more than {MAX_FAILED_RATIO:.0%} of the works fail: try again later"
         )
     return mark_duplicates([*run.account.records.values()], works), len(run.failed)
 

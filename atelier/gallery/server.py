@@ -133,8 +133,7 @@ class _PainterPool:
                 raise BrokenProcessPool("the archive is closing")
             if self._pool is None:
                 # plain fork is unsafe with threads; the fork server also starts processes within milliseconds
-                methods = multiprocessing.get_all_start_methods()
-                context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+                context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(["__main__", __name__])
                 self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_end_with_parent)
             pool = self._pool

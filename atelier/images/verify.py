@@ -72,9 +72,8 @@ def verify(content: bytes, limits: ImageLimits, size_px: float = 0) -> Verified 
     """Decode `content` in full and measure it. Its kind is detected from the bytes, not from a name or header.
 
     Pictures whose shorter side is longer than `size_px` are reduced to it, others stay unchanged (their `image` is
-    None); with 0 the full image is returned. Of a JPEG that stays unchanged every coefficient is decoded, which
-    reveals damage, but only a small grey copy is converted, which takes half the time. Any exception of a decoder
-    becomes a refusal.
+    None); with 0 the full image is returned. Of a JPEG that stays unchanged every coefficient is decoded, to reveal
+    damage, but only a small grey copy is converted, in half the time. A decoder's exception becomes a refusal.
     """
     kind = sniff(content)
     if kind is None:

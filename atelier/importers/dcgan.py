@@ -1,7 +1,6 @@
 """Read the layers of DCGANs of other programs.
 
-These are state dicts of the DCGAN in pytorch/examples (`netG_epoch_*.pth`), and networks of art-DCGAN and dcgan.torch
-in Torch7's `.t7` files.
+These are state dicts of pytorch/examples' DCGAN (`netG_epoch_*.pth`), and `.t7` files of art-DCGAN and dcgan.torch.
 """
 
 import io

@@ -17,6 +17,7 @@ from atelier.device import versions
 from atelier.errors import AtelierError, counted
 from atelier.files import digest
 from atelier.pictures import Pixels, Samples
+from atelier.pictures.tiff import MM_PER_INCH
 from atelier.progress import ProgressCallback, ignore_progress
 from atelier.provenance.facts import Scalar, SoftwareFacts, UpscaleFacts
 from atelier.settings.schema import Print, Upscale
@@ -24,7 +25,6 @@ from atelier.upscaling.external import TILE_SIDES_PX, External, external_into, o
 from atelier.upscaling.network import SRVGGNetCompact, allocate_print, enlarge_into, lanczos_into, load_upscaler, passes
 
 LANCZOS_REACH_PX = 4  # Lanczos uses 3 px to each side
-MM_PER_INCH = 25.4
 SCALES = (2, 4, 8)  # that upscale.scale allows
 
 Method = Literal["learned", "external", "lanczos"]
@@ -108,8 +108,13 @@ def new_printer(
     return Printer(facts, upscaler)
 
 
-def printer_from_facts(facts: UpscaleFacts, network: Path | None, device: torch.device | str = "cpu") -> Printer:
-    """Open the upscaler that made an existing print. Raises AtelierError for impossible facts or another file."""
+def print_again(
+    facts: UpscaleFacts, network: Path | None, picture: Pixels, device: torch.device | str = "cpu"
+) -> Samples:
+    """Make an existing print again, from its `facts`, the picture that it enlarges and the upscaler's file.
+
+    Raises AtelierError for impossible facts or another file.
+    """
     method = facts.method
     if method not in ("learned", "external", "lanczos") or (method == "lanczos") != (facts.upscaler_sha256 is None):
         raise AtelierError(f"the print was enlarged by {method!r}, which this version does not support")
@@ -122,14 +127,8 @@ def printer_from_facts(facts: UpscaleFacts, network: Path | None, device: torch.
         raise AtelierError(f"the print was made with the network {facts.upscaler_sha256}, which is missing")
     if method == "learned" and network is not None and digest(network) != facts.upscaler_sha256:
         raise AtelierError(f"{network} is not the upscaler {facts.upscaler_sha256} that the print names")
-    return Printer(facts, _open_upscaler(method, network, facts.upscaler_sha256, torch.device(device)))
-
-
-def print_again(
-    facts: UpscaleFacts, network: Path | None, picture: Pixels, device: torch.device | str = "cpu"
-) -> Samples:
-    """Make an existing print again, from its `facts`, the picture that it enlarges and the upscaler's file."""
-    return printer_from_facts(facts, network, device).print(picture, facts.settings.get("seamless") is True)[0]
+    printer = Printer(facts, _open_upscaler(method, network, facts.upscaler_sha256, torch.device(device)))
+    return printer.print(picture, facts.settings.get("seamless") is True)[0]
 
 
 def print_dpi(width_px: int, paper: Print) -> float:

@@ -30,7 +30,6 @@ MAX_FILE_BYTES = 1 << 20  # a dvc.lock of this project has about ten KiB
 MAX_LINE_CHARS, MAX_BRACKETS = 4000, 1000  # limit the nesting; libyaml overflows at about ten times as much
 MAX_ALIASES = 10  # so few cannot make a file grow more than about forty times
 LAST_DATE_S = 253_402_300_799  # the end of the year 9999, the last that Python's datetime can express
-MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 NETWORK_SUFFIXES = (".safetensors", ".pth")
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
@@ -56,7 +55,7 @@ class Commit:
 def _digests(entries: Any) -> dict[Any, str]:
     """MD5 digests by path. They become parts of file names, so anything but an MD5 is left out."""
     pairs = ((entry["path"], entry.get("md5")) for entry in entries or ())
-    return {path: md5 for path, md5 in pairs if isinstance(md5, str) and MD5.fullmatch(md5)}
+    return {path: md5 for path, md5 in pairs if isinstance(md5, str) and storage.MD5.fullmatch(md5)}
 
 
 class StageEntry(BaseModel, frozen=True):

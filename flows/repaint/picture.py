@@ -37,8 +37,7 @@ class Picture:
     """A picture file that is to be painted again.
 
     `name` is the path as the user typed it. `provenance` comes from the file or, with `from_ledger`, from the ledger's
-    entry for its pixels. `pixels` are the size and digest of the file's own pixels; None if they cannot be decoded,
-    and `damage` then says why.
+    entry for its pixels. `pixels` are the size and digest of the file's own; None if `damage` keeps them from decoding.
     """
 
     name: str

@@ -23,7 +23,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
-from atelier.errors import TransientError, describe_os_error
+from atelier.errors import TransientError, describe_error
 from flows.repo.operations import NO_SCM, default_remote, is_refused, remote_error
 
 
@@ -114,7 +114,7 @@ class _Work(logging.Handler):
             shown = remote_error(*self.remote, cause)
             kind = "refused" if is_refused(cause) else "remote" if isinstance(shown, TransientError) else "dvc"
             return {"message": str(shown), "kind": kind}
-        if isinstance(error, OSError) and (sentence := describe_os_error(error)):
+        if isinstance(error, OSError) and (sentence := describe_error(error)):
             return {"message": sentence, "kind": "dvc"}
         if not isinstance(error, DvcException):
             traceback.print_exception(error)

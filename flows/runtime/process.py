@@ -20,7 +20,7 @@ from typing import Self
 import psutil
 
 from atelier import parent_death
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, describe_error
 
 CHECK_EVERY_S = 0.5
 TICK_S = 1.0  # the longest time between two ticks of a command that prints nothing
@@ -179,9 +179,7 @@ def server_needed(goes_on: str) -> Iterator[None]:
 
 def in_words(error: Exception) -> str:
     """Return the message of an error; of an OSError, what is wrong and with which file."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error)
+    return describe_error(error) or str(error)
 
 
 def print_error(sentence: object) -> None:

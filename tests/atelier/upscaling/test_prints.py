@@ -10,7 +10,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import Pixels
 from atelier.upscaling.network import SRVGGNetCompact, save_upscaler
-from atelier.upscaling.prints import Printer, new_printer, print_again, printer_from_facts
+from atelier.upscaling.prints import Printer, new_printer, print_again
 
 METHODS = ("learned", "external", "lanczos")
 
@@ -81,9 +81,9 @@ def test_another_file_than_the_print_names_is_refused(upscaler: Path, tmp_path: 
     for method, words in [("learned", "is not the upscaler"), ("external", "it is another network")]:
         _, facts = make_printer(method, upscaler).print(noise(8, 8))
         with pytest.raises(AtelierError, match=words):
-            printer_from_facts(facts, other)
+            print_again(facts, other, noise(8, 8))
         with pytest.raises(AtelierError, match=f"made with the network {digest(upscaler)}, which is missing"):
-            printer_from_facts(facts, None)
+            print_again(facts, None, noise(8, 8))
 
 
 @pytest.mark.parametrize(
