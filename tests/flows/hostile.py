@@ -196,7 +196,7 @@ class Workshop:
         self.claim(
             "direction",
             "refused",
-            "direction 4000 is not there",
+            "direction 4000 does not exist",
             latent__moves=[{"direction": 4000, "amount": 1.0}],
         )
         self.claim("moved-far", "refused", "was altered", latent__moves=[{"direction": 0, "amount": 1e300}])
