@@ -126,10 +126,9 @@ def space_from_exif(exif: Image.Exif) -> DeclaredSpace:
     space = inner.get(ExifTags.Base.ColorSpace)
     if space in (None, 1):
         return DeclaredSpace()
-    try:
+    interoperability = ""
+    with suppress(KeyError):
         interoperability = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, ""))
-    except KeyError:
-        interoperability = ""
     if space == 2 or interoperability.strip("\0 ") == "R03":
         return DeclaredSpace(ADOBE_RGB)
     return DeclaredSpace(note="EXIF names a colour space other than sRGB and no profile: taken as sRGB")

@@ -159,17 +159,9 @@ def _sharp_and_coarse(images: Pixels, network: FeatureExtractor, progress: Progr
 
 def side_by_side(result: Comparison, pictures: tuple[Pixels, Pixels]) -> list[Panel]:
     """A panel for each model: its first pictures, with its distances from the paintings above them."""
-    return [
-        Panel(
-            name,
-            tuple(
-                f"{distance} {getattr(gain, name):.4g}{f', {gain.verdict}' if name == 'challenger' else ''}"
-                for distance, gain in result.gains.items()
-            ),
-            grid(painted_by),
-        )
-        for name, painted_by in zip(("champion", "challenger"), pictures, strict=True)
-    ]
+    before = tuple(f"{name} {gain.champion:.4g}" for name, gain in result.gains.items())
+    after = tuple(f"{name} {gain.challenger:.4g}, {gain.verdict}" for name, gain in result.gains.items())
+    return [Panel("champion", before, grid(pictures[0])), Panel("challenger", after, grid(pictures[1]))]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
