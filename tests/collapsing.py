@@ -12,6 +12,7 @@ from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.state import Checkpoints
 from atelier.training.trainer import Trainer
+from tests import judged_small
 from tests.datasets import noise
 
 CPU = torch.device("cpu")
@@ -89,7 +90,9 @@ def fall(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    for moment in MOMENTS:  # a fork each: torch is imported once
+    judged_small.apply()
+    judged(noise(16, train=16), Path(sys.argv[1], "never trained"))  # what it imports is imported once
+    for moment in MOMENTS:  # a fork each
         if not (child := os.fork()):
             fall(Path(sys.argv[1], moment))
             os._exit(0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
-from atelier.networks import NetworkConfig
+from atelier.networks import NetworkConfig, r3gan
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.distributed import ProcessGroup
@@ -19,6 +19,7 @@ from tests import judged_small
 from tests.datasets import noise
 
 CPU = torch.device("cpu")
+r3gan.PRESETS["narrow"] = (32, 1)  # imported by every process of the training
 TINY = {"nz": 4, "ngf": 4, "ndf": 4}
 PLANS = {
     name: TrainingPlan(
@@ -41,7 +42,7 @@ PLANS = {
         ("dcgan", TINY, "nonsaturating"),
         ("dcgan-relativistic", TINY, "relativistic"),
         ("sketch-adaptive", {**TINY, "noise": 2}, "nonsaturating"),
-        ("r3gan", {"preset": "S", "nz": 4}, "relativistic"),
+        ("r3gan", {"preset": "narrow", "nz": 4}, "relativistic"),
     )
 }
 PLANS["sketch-adaptive"] = replace(

@@ -59,7 +59,9 @@ def test_a_kill_at_any_step_loses_neither_the_old_directory_nor_a_finished_new_o
     def prepared() -> None:
         shutil.rmtree(path, ignore_errors=True)
         if before:
-            write(path, before)
+            with replacing_directory(path) as directory:
+                for number in range(2):
+                    (directory / f"{number}.txt").write_text(before)
 
     prepared()
     filled, steps = map(int, write(path, "new").stdout.split())

@@ -16,7 +16,7 @@ from atelier.metrics.distances import kid
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.pictures.filters import blur_pictures
 
-PAINTINGS, PICTURES = 40, 60
+PAINTINGS, PICTURES = 30, 40
 
 
 class Eye:
@@ -37,7 +37,7 @@ def eye(seascapes: np.ndarray) -> Eye:
 
 @pytest.fixture(scope="module")
 def seascapes() -> np.ndarray:
-    """160 pictures of 64 px of the built-in archive."""
+    """110 pictures of 64 px of the built-in archive."""
     square = (64, 64)
     pictures = (paint(0, index, 96) for index in range(PAINTINGS + 2 * PICTURES))
     return np.stack([np.asarray(ImageOps.fit(picture, square, Image.Resampling.BOX)) for picture in pictures])

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,16 @@ CPU = torch.device("cpu")
 CLOSED = "http://127.0.0.1:9/weights.pth"
 
 
+@cache
+def digest() -> str:
+    return hashlib.sha256(random_weights()).hexdigest()
+
+
 @pytest.fixture(autouse=True)
 def random_weights_are_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are enlarged to 75 px instead of 299, for speed."""
     monkeypatch.setattr(FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(random_weights()).hexdigest())
+    monkeypatch.setattr(inception, "SHA256", digest())
     monkeypatch.setattr(inception, "SIZE_BYTES", len(random_weights()))
     monkeypatch.setattr(inception, "URL", CLOSED)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))

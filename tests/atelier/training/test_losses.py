@@ -69,7 +69,7 @@ def test_the_gradients_of_the_penalties_are_deterministic(arch, settings):
         torch.manual_seed(1)
         _, discriminator = make_networks(NetworkConfig(arch, 16, settings))
     real, fake = (torch.rand(2, 3, 16, 16, generator=generator_for(name)) for name in ("real", "fake"))
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     try:
         found = []
         for _ in range(2):
@@ -77,6 +77,6 @@ def test_the_gradients_of_the_penalties_are_deterministic(arch, settings):
             Relativistic(2).discriminator(discriminator, real, fake, 0).loss.backward()
             found.append([parameter.grad.clone() for parameter in discriminator.parameters()])
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     assert all(gradient.isfinite().all() for gradient in found[0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from atelier.errors import AtelierError
-from atelier.networks import NetworkConfig, make_networks
+from atelier.networks import NetworkConfig, make_networks, r3gan
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan, in_precision, pick_precision
 from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic
@@ -21,13 +21,18 @@ SMALL = {"nz": 8, "ngf": 8, "ndf": 4}
 NETWORKS = {
     "dcgan": SMALL,
     "sketch": {"nz": 8, "ngf": 24, "ndf": 4, "noise": 8},
-    "r3gan": {"preset": "S", "nz": 8},
+    "r3gan": {"preset": "narrow", "nz": 8},
 }
 PLAN = TrainingPlan(
     network=NetworkConfig("dcgan", 16, SMALL), batch=4, seed=3, lr=2e-4, lr_discriminator=2e-4, beta1=0.5, ema=0.9,
     augment=("translation",), augment_probability=1.0, snapshot_kimg=1, images=16, lr_decay=0, precision="bfloat16",
     quality_samples=4,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _narrow_r3gan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(r3gan.PRESETS, "narrow", (64, 1))
 
 
 def test_auto_precision_depends_on_the_hardware_and_gives_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +53,7 @@ def test_a_training_in_bfloat16_has_float32_weights_and_resumes_bit_for_bit(arch
     if arch == "r3gan":
         plan = replace(plan, batch=2, images=6)
     data = noise(16, train=20)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     try:
         with Progress("train", 1, "kimg") as progress:
             whole = Trainer(plan, data, CPU, tmp_path / "whole")
@@ -60,7 +65,7 @@ def test_a_training_in_bfloat16_has_float32_weights_and_resumes_bit_for_bit(arch
             assert halves.resume()
             halves.train(progress)
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
     for network in ("generator", "discriminator"):
         one, other = getattr(whole, network).state_dict(), getattr(halves, network).state_dict()
         assert all(tensor.dtype != torch.bfloat16 and tensor.isfinite().all() for tensor in one.values())

@@ -17,6 +17,7 @@ from atelier.training.losses import NonSaturating
 from atelier.training.state import generator_for
 from atelier.training.trainer import Stopped, Trainer
 from tests.datasets import noise
+from tests.judged_small import CHEAPER
 
 pytestmark = pytest.mark.usefixtures("judged_small")
 
@@ -50,6 +51,23 @@ def progress() -> Iterator[Progress]:
         yield bars
 
 
+@pytest.fixture(scope="module")
+def rates() -> list[float]:
+    """The learning rate of each step of `whole`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(dataset, rates, tmp_path_factory) -> Trainer:
+    """An undisturbed training with falling learning rates."""
+    trainer = Trainer(replace(PLAN, lr_decay=0.5), dataset, CPU, tmp_path_factory.mktemp("whole"))
+    with Progress("train", 1, "kimg") as bars, pytest.MonkeyPatch.context() as patch:
+        for cheaper in CHEAPER:  # as in each test
+            patch.setattr(*cheaper)
+        trainer.train(bars, stop=lambda: rates.append(trainer.networks.optimizer_g.param_groups[0]["lr"]) or False)
+    return trainer
+
+
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.averaged_generator().state_dict().items()}
 
@@ -58,11 +76,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(dataset, progress, tmp_path):
+def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(dataset, whole, progress, tmp_path):
     plan = replace(PLAN, lr_decay=0.5)
-    whole = Trainer(plan, dataset, CPU, tmp_path / "whole")
-    whole.train(progress)
-
     first = Trainer(plan, dataset, CPU, tmp_path / "halves")
     with pytest.raises(Stopped):
         first.train(progress, stop=lambda: first.images_seen == 120)
@@ -86,7 +101,7 @@ def test_a_training_asked_to_stop_saves_its_state_between_two_steps(dataset, pro
 
 
 def test_a_shorter_training_does_not_start_from_a_longer_ones_end(dataset, progress, tmp_path):
-    long = Trainer(replace(PLAN, images=400), dataset, CPU, tmp_path)
+    long = Trainer(PLAN, dataset, CPU, tmp_path)
     long.train(progress)
     short = Trainer(replace(PLAN, images=80), dataset, CPU, tmp_path)
     short.resume()
@@ -120,10 +135,7 @@ def test_a_state_of_other_networks_is_not_loaded(dataset, progress, tmp_path):
     assert not trainer.networks.optimizer_g.state
 
 
-def test_the_learning_rates_fall_to_zero_at_the_end(dataset, progress, tmp_path):
-    trainer = Trainer(replace(PLAN, lr_decay=0.5), dataset, CPU, tmp_path)
-    rates = []
-    trainer.train(progress, stop=lambda: rates.append(trainer.networks.optimizer_g.param_groups[0]["lr"]) or False)
+def test_the_learning_rates_fall_to_zero_at_the_end(whole, rates):
     assert rates[:13] == [2e-4] * 13
     assert rates[13:] == pytest.approx([2e-4 * left / 12.5 for left in range(12, 0, -1)])
 
@@ -148,13 +160,11 @@ def test_seeds_change_the_weights_and_equal_seeds_do_not(dataset, tmp_path):
     assert not same(one.generator.state_dict(), other.generator.state_dict())
 
 
-def test_the_curves_have_a_row_for_each_snapshot_and_one_for_the_remaining_steps(dataset, progress, tmp_path):
-    trainer = Trainer(PLAN, dataset, CPU, tmp_path)
-    trainer.train(progress)
-    curves = trainer.final_curves()
+def test_the_curves_have_a_row_for_each_snapshot_and_one_for_the_remaining_steps(whole, tmp_path):
+    curves = whole.final_curves()
     assert [row["kimg"] for row in curves.losses] == [0.08, 0.16, 0.2]
     assert [row["kimg"] for row in curves.quality] == [0.08, 0.16, 0.2]
-    trainer.copy_sheets(tmp_path / "out")
+    whole.copy_sheets(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "000000.080.png", "000000.160.png", "000000.200.png",
     ]  # fmt: skip

@@ -56,26 +56,26 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_training_resumed_in_the_warm_start_at_its_end_or_after_equals_an_undisturbed_one(
+def test_a_training_resumed_in_the_warm_start_at_its_end_and_after_equals_an_undisturbed_one(
     precision, dataset, progress, tmp_path
 ):
     plan = replace(PLAN, precision=precision)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     try:
         whole = Trainer(plan, dataset, CPU, tmp_path / "whole")
         whole.train(progress)
+        trainer = Trainer(plan, dataset, CPU, tmp_path / "parts")
         for step in (3, 6, 7):
-            first = Trainer(plan, dataset, CPU, tmp_path / f"{step}")
             with pytest.raises(Stopped):
-                first.train(progress, stop=lambda first=first, step=step: first.step == step)
-            second = Trainer(plan, dataset, CPU, tmp_path / f"{step}")
-            assert second.resume() and second.step == step
-            second.train(progress)
-            one, other = state_of(whole), state_of(second)
-            assert all(torch.equal(one[name], other[name]) for name in one), step
-            assert whole.final_curves() == second.final_curves()
+                trainer.train(progress, stop=lambda trainer=trainer, step=step: trainer.step == step)
+            trainer = Trainer(plan, dataset, CPU, tmp_path / "parts")
+            assert trainer.resume() and trainer.step == step
+        trainer.train(progress)
+        one, other = state_of(whole), state_of(trainer)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert whole.final_curves() == trainer.final_curves()
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
     assert all(value.isfinite().all() for value in state_of(whole).values())
 
 

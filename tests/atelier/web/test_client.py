@@ -11,7 +11,7 @@ import pytest
 
 from atelier.errors import AtelierError, TransientError
 from atelier.web.client import PoliteClient
-from atelier.web.limits import RateLimiter, Stopped
+from atelier.web.limits import RateLimiter, Stopped, WaitTooLong
 from atelier.web.response import FetchError, Redirected
 from tests.bare import bare
 from tests.lookalike import ERROR_PAGE, PLACEHOLDER, Offer, Site, lookalike
@@ -98,9 +98,8 @@ def test_after_ten_seconds_of_429_all_requests_succeed_and_the_rate_recovers(sit
         assert len(site.requests) < 200  # the set rate would have made 475 of it
         monkeypatch.setattr(RateLimiter, "INCREASE_EVERY_S", 0.1)  # 2 s, or the rest would take a minute
         assert all(future.result().content == SEA for future in asked)
-        assert 0 < time.monotonic() - over_s < 10
-        while client.rate_per_s(site.base_url) < 50:
-            assert time.monotonic() - over_s < 30
+        assert time.monotonic() > over_s
+        while client.rate_per_s(site.base_url) < 50:  # ends with the test's time if it never recovers
             time.sleep(0.05)
     assert site.peak_per_s() <= 50
 
@@ -134,19 +133,15 @@ def test_404_and_403_are_not_tried_again(site, client, answer, kind):
 @pytest.mark.parametrize("answer", ["huge", "endless", "gzip-bomb"])
 def test_a_body_that_is_too_large_is_cut_off(site, client, answer):
     site.fail(path(site), answer)
-    began_s = time.monotonic()
-    assert refusal(client, path(site)).kind == "too-large"
-    assert time.monotonic() - began_s < 5
+    assert refusal(client, path(site)).kind == "too-large"  # with "endless" it would never come
     assert site.asked(path(site)) == 1
 
 
 def test_a_body_that_is_too_slow_is_given_up(site):
     site.fail(path(site), "drip")
     with client_of(site, retries=0) as client:
-        began_s = time.monotonic()
         error = refusal(client, path(site))
-    assert error.kind == "error" and "trickles" in error.reason
-    assert time.monotonic() - began_s < 4  # it would drip for eight minutes
+    assert error.kind == "error" and "trickles" in error.reason  # the whole of it would take eight minutes
 
 
 def test_gzip_is_unpacked_and_other_encodings_are_refused(site, client):
@@ -317,12 +312,12 @@ def test_a_retry_after_of_a_year_fails_at_once_and_sends_no_request(site):
 def test_an_error_at_one_host_does_not_slow_another():
     client = PoliteClient("https://www.wikiart.org", contact="me", rate_per_s=10, retries=0, timeout_s=1)
     client._limiter("https://uploads1.wikiart.org/a.jpg").slow_down()
-    client._limiter("https://uploads1.wikiart.org/b.jpg").pause(60)
+    client._limiter("https://uploads1.wikiart.org/b.jpg").pause(24 * 3600)
     assert client._limiter("https://UPLOADS1.wikiart.org:443/c.jpg").rate_per_s < 10
     assert client._limiter("https://uploads2.wikiart.org/a.jpg").rate_per_s == 10
-    began_s = time.monotonic()
     client._limiter("https://uploads2.wikiart.org/a.jpg").acquire()
-    assert time.monotonic() - began_s < 1
+    with pytest.raises(WaitTooLong):
+        client._limiter("https://uploads1.wikiart.org/a.jpg").acquire()
 
 
 def test_closing_the_client_ends_waiting_requests(site):
@@ -333,9 +328,7 @@ def test_closing_the_client_ends_waiting_requests(site):
         waiting = [pool.submit(client.fetch, path(site), max_bytes=MAX_BYTES) for _ in range(2)]
         while not site.requests:
             time.sleep(0.005)
-        began_s = time.monotonic()
         client.close()
         for future in waiting:
             with pytest.raises(Stopped):
-                future.result()
-    assert time.monotonic() - began_s < 1
+                future.result(timeout=50)  # the site asks for a minute

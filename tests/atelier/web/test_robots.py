@@ -155,13 +155,13 @@ def test_a_crawl_delay_of_a_day_fails_at_once(site):
 
 def test_a_robots_txt_with_too_many_rules_is_refused_and_a_large_one_is_read():
     agents = "".join(f"User-agent: {n:x}\n" for n in range(15_000))
-    began_s = time.monotonic()
+    began_s = time.process_time()
     with pytest.raises(ValueError, match="too many rules"):
         RobotsRules(agents + "Disallow: /a\n" * 15_000)
-    assert time.monotonic() - began_s < 1
+    assert time.process_time() - began_s < 5  # Protego alone takes minutes
     rules = RobotsRules("User-agent: *\n" + "".join(f"Disallow: /private/{n}/*.jpg$\n" for n in range(10_000)))
     assert rules.allow("https://www.wikiart.org/en/a") and not rules.allow("https://www.wikiart.org/private/9/a.jpg")
-    assert time.monotonic() - began_s < 3
+    assert time.process_time() - began_s < 30
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,10 @@ def test_an_unknown_slug_gets_close_matches():
 
 @pytest.mark.parametrize("piece", ["<!--", "<![CDATA[", "<?x", "<a ", "</a", "<a x='", "<!x", "<ul><li>"])
 def test_a_hostile_page_is_parsed_in_time(piece):
-    page = (piece * (400_000 // len(piece))).encode()
+    page = (piece * (200_000 // len(piece))).encode()
     began_s = time.process_time()
     assert parse_index(page, "genre") == [] and parse_mark(page) == "unknown"
-    assert time.process_time() - began_s < 8  # html.parser alone takes minutes
+    assert time.process_time() - began_s < 4  # html.parser alone takes minutes
 
 
 def test_links_in_comments_are_no_entries():
