@@ -58,8 +58,8 @@ def write_many(directory: Path, name: str, count: int) -> None:
 
 def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     names, count = ("one", "two", "three"), 40
-    spawning = multiprocessing.get_context("spawn")
-    children = [spawning.Process(target=write_many, args=(tmp_path, name, count)) for name in names]
+    forking = multiprocessing.get_context("fork")
+    children = [forking.Process(target=write_many, args=(tmp_path, name, count)) for name in names]
     for child in children:
         child.start()
     for child in children:

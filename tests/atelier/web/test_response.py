@@ -35,12 +35,9 @@ def client_of(site: Bare) -> PoliteClient:
 
 
 def refusal(pieces: Pieces) -> FetchError:
-    """The error for a response of these pieces, raised in well under the time that sending them takes."""
-    with bare(pieces) as site, client_of(site) as client:
-        began_s = time.monotonic()
-        with pytest.raises(FetchError) as caught:
-            client.fetch("/sea", max_bytes=MAX_BYTES)
-    assert time.monotonic() - began_s < 5
+    """The error for a response of these pieces, of which there may be infinitely many."""
+    with bare(pieces) as site, client_of(site) as client, pytest.raises(FetchError) as caught:
+        client.fetch("/sea", max_bytes=MAX_BYTES)
     return caught.value
 
 
@@ -94,10 +91,10 @@ def test_a_damaged_or_too_large_gzip_body_is_an_error(members, reason):
 
 def test_a_gzip_body_of_very_many_empty_members_is_refused_in_time():
     body = gzip.compress(b"") * 400_000
-    began_s = time.monotonic()
+    began_s = time.process_time()
     with pytest.raises(FetchError, match="more than 10,000 gzip members"):
         _gunzip(body, ResponseLimits("http://x/", 10_000_000, 1.0, threading.Event()))
-    assert time.monotonic() - began_s < 3
+    assert time.process_time() - began_s < 3
 
 
 def test_only_a_redirect_from_https_to_http_is_a_downgrade():
@@ -133,8 +130,10 @@ DRIPS = {
 
 @pytest.mark.parametrize("part", DRIPS)
 def test_a_response_that_is_too_slow_is_given_up_in_every_part(part):
-    error = refusal(chain.from_iterable((piece, 0.05) for piece in DRIPS[part]))
+    pieces = chain.from_iterable((piece, 0.05) for piece in DRIPS[part])
+    error = refusal(pieces)
     assert error.kind == "error" and "slower than 1,000 bytes a second" in error.reason
+    assert next(pieces, None) is not None  # long before the end, which is half a minute away
 
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
