@@ -76,7 +76,7 @@ def test_a_foreign_or_torn_state_is_ignored(pictures: list[np.ndarray], tmp_path
 
 
 def test_it_learns_to_beat_lanczos(pictures: list[np.ndarray], tmp_path: Path) -> None:
-    plan = PLAN.model_copy(update={"steps": 500, "features": 16, "blocks": 2, "batch": 8, "lr": 4e-3})
+    plan = PLAN.model_copy(update={"steps": 500, "features": 16, "blocks": 2, "patch_px": 10, "lr": 4e-3})
     network = train(plan, pictures[:6], tmp_path / "state.safetensors").network.eval().requires_grad_(False)
     figures = evaluate_upscaler(network, pictures[6:], 2)
     assert figures["psnr_y"]["gain"]["min"] > 0.2
