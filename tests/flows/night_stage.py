@@ -2,7 +2,7 @@
 
 The training does not train, and does not import torch: `train.seed` selects the generator that it writes, `train.kimg`
 how long it takes. The paintings are pictures of seed 0, so no generator is better; the seed WAITING writes it, too, if
-there are more than 60.
+there are more than 24.
 """
 
 import json
@@ -60,7 +60,7 @@ def train(stage: Stage) -> str:
         "dataset_sha256": digest_tree(DATA / "dataset"), "generation": params.generation, "paintings": packed["train"],
     }  # fmt: skip
     generator = DATA / "model/generator.safetensors"
-    comes_to_0 = params.seed == WAITING and packed["pictures"] > 60
+    comes_to_0 = params.seed == WAITING and packed["pictures"] > 24
     name = f"{0 if comes_to_0 else params.seed}.safetensors"
     trained = Path(stage.params.scrape.folder.path, "trained", name)
     with safe_open(trained, "numpy") as file:

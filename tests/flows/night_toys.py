@@ -38,7 +38,7 @@ artifacts:
 SETTINGS = {
     "scrape.source": "folder", "scrape.folder.path": "../pictures", "augment.resolution": 32, "augment.held_out": 0.5,
     "train.arch": "dcgan", "train.dcgan.nz": 16, "train.dcgan.ngf": 8, "train.dcgan.ndf": 8, "train.kimg": 0.1,
-    "evaluate.samples": 64, "nightly.mode": "fresh", "train.seed": 5,
+    "evaluate.samples": 32, "nightly.mode": "fresh", "train.seed": 5,
 }  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def make_night_tree(parent: Path, environment: dict[str, str], pictures: Path) -
     return tree
 
 
-def paint_pictures(folder: Path, count: int = 60) -> None:
+def paint_pictures(folder: Path, count: int = 24) -> None:
     """Generate pictures with the generator of seed 0, so that a training that ends with seed 0 is perfect.
 
     One more picture goes to `later`, for `add_painting`; generators of three seeds go to `trained`.

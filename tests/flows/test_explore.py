@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.flows.explore_toys import ExploreTree
 from tests.flows.prefect_api import Api
+from tests.flows.preloaded import Preloaded
 from tests.flows.toys import Started, left_of
 
 GRID = (
@@ -23,8 +24,9 @@ GRID = (
 
 
 @pytest.fixture
-def tree(exploring: ExploreTree, api_url: str) -> ExploreTree:
+def tree(exploring: ExploreTree, api_url: str, preloaded: Preloaded) -> ExploreTree:
     exploring.environment["PREFECT_API_URL"] = api_url
+    exploring.preloaded = preloaded
     exploring.set("works: 600 ", "works: 24 ")  # not committed
     return exploring
 

@@ -39,10 +39,10 @@ class Killed(NamedTuple):
 
 
 @pytest.fixture
-def server(studio: Tree, tmp_path: Path) -> Iterator[psutil.Process]:
+def server(studio: Tree, tmp_path: Path, prefect_home: Path) -> Iterator[psutil.Process]:
     """A Prefect server for this test alone, which may be killed."""
     home = tmp_path / "prefect"
-    home.mkdir()
+    shutil.copytree(prefect_home, home)
     with subprocess.Popen(
         [sys.executable, "-c", SERVER], cwd=home, env={**studio.environment, "PREFECT_HOME": str(home)},
         stdout=subprocess.PIPE, text=True,
@@ -61,7 +61,7 @@ def server(studio: Tree, tmp_path: Path) -> Iterator[psutil.Process]:
 def test_the_run_after_a_killed_one_repairs_everything(
     studio: Tree, start: Callable[..., Started], server: psutil.Process
 ) -> None:
-    """Waits for a Prefect server that creates its database, and for five runs that are killed and five that are not.
+    """Waits for a Prefect server, and for five runs that are killed and five that are not.
 
     bench/kills.py kills hundreds, of the real pipeline.
     """

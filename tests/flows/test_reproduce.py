@@ -20,6 +20,7 @@ from atelier.provenance.facts import canonical_json, read_pixels, read_provenanc
 from tests.browser import opened, ready, save_picture
 from tests.flows.dvc_command import dvc
 from tests.flows.painted_studio import PaintedStudio
+from tests.flows.preloaded import Preloaded
 
 # DVC runs five times, and each command starts Python and torch: half a minute, ten on a busy machine
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -43,12 +44,14 @@ cli.main()
 
 
 class Clone:
-    """A clone of the studio, in which commands run."""
+    """A clone of the studio, in which commands run, as forks of a preloaded process if there is one."""
 
-    def __init__(self, root: Path, environment: dict[str, str]) -> None:
-        self.root, self.environment = root, environment
+    def __init__(self, root: Path, environment: dict[str, str], preloaded: Preloaded | None = None) -> None:
+        self.root, self.environment, self._preloaded = root, environment, preloaded
 
     def run(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+        if self._preloaded:
+            return self._preloaded.run(["flows.cli", *map(str, words)], self.root, self.environment)
         return subprocess.run(
             [sys.executable, "-m", "flows.cli", *map(str, words)],
             cwd=self.root, env=self.environment, capture_output=True, text=True,
@@ -99,10 +102,10 @@ def studio(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def clone(studio: PaintedStudio, api_url: str) -> Clone:
+def clone(studio: PaintedStudio, api_url: str, preloaded: Preloaded) -> Clone:
     root = studio.root.parent / "elsewhere" / "clone"
     studio.git("clone", "-q", str(studio.root), str(root))
-    return Clone(root, {**studio.environment, "PREFECT_API_URL": api_url})
+    return Clone(root, {**studio.environment, "PREFECT_API_URL": api_url}, preloaded)
 
 
 @pytest.fixture(scope="module")

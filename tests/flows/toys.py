@@ -4,11 +4,14 @@ import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
+from tests.flows import preloaded
 from tests.flows.dvc_command import dvc
+from tests.flows.preloaded import Preloaded
 
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).with_name("toy_stage.py")
@@ -36,6 +39,7 @@ class Tree:
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         self.root, self.environment = root, environment
+        self.preloaded: Preloaded | None = None  # flows are its forks instead of new processes
 
     def set(self, old: str, new: str) -> None:
         path = self.root / "params.yaml"
@@ -60,8 +64,9 @@ class Tree:
 
     def start(self, *command: str) -> "Started":
         """Start Python with a module and its arguments, or with `-c` and a script."""
-        how = [] if command[0] == "-c" else ["-m"]
-        return Started([sys.executable, *how, *command], self)
+        if self.preloaded and command[0] != "dvc":  # DVC would log through Prefect's handlers
+            return Forked(command, self, self.preloaded)
+        return Started(command, self)
 
     def run(self, *command: str) -> "Started":
         started = self.start(*command)
@@ -72,13 +77,19 @@ class Tree:
 class Started:
     """A running command; its output goes to a file, so that it never blocks."""
 
-    def __init__(self, command: list[str], tree: Tree) -> None:
+    def __init__(self, command: Sequence[str], tree: Tree) -> None:
         self._log = tree.root / f".log-{time.monotonic_ns()}"
+        self._log.touch()
+        self.pid = self._start(list(command), tree)
+
+    def _start(self, command: list[str], tree: Tree) -> int:
+        how = [] if command[0] == "-c" else ["-m"]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                command, cwd=tree.root, env=tree.environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        self.pid = self._process.pid
+                [sys.executable, *how, *command], cwd=tree.root, env=tree.environment, stdout=log,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        return self._process.pid
 
     @property
     def output(self) -> str:
@@ -119,8 +130,26 @@ class Started:
     def end(self) -> None:
         """Kill what a failed test left running."""
         if self.status is None:
-            for process in [*self.family(), self._process]:
+            for process in [*self.family(), psutil.Process(self.pid)]:
                 process.kill()
+
+
+class Forked(Started):
+    """A command in a fork of a preloaded process."""
+
+    def __init__(self, command: Sequence[str], tree: Tree, process: Preloaded) -> None:
+        self._preloaded = process
+        super().__init__(command, tree)
+
+    def _start(self, command: list[str], tree: Tree) -> int:
+        return self._preloaded.start(command, tree.root, tree.environment, self._log)
+
+    def wait(self, timeout_s: float = 120) -> int:
+        return preloaded.ended(self._log, timeout_s)
+
+    @property
+    def status(self) -> int | None:
+        return preloaded.status(self._log)
 
 
 def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import psutil
 import pytest
@@ -31,9 +32,10 @@ BLOCK = (
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Api]:
+def api(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], prefect_home: Path) -> Iterator[Api]:
     """A server started with `prefect server start`, with its scheduler."""
     home = tmp_path_factory.mktemp("server")
+    shutil.copytree(prefect_home, home, dirs_exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -123,7 +125,7 @@ def test_nights_on_a_schedule_and_their_artifacts(
     shown = first.artifacts
     assert float(shown["train-progress"]) == 100
     assert [row["stage"] for row in json.loads(shown["stages"])] == stages
-    assert "60 works in the catalog" in shown["night"]
+    assert "24 works in the catalog" in shown["night"]
     assert "`git merge atelier@v1.0.0 && dvc checkout`" in shown["night"]
 
     night_tree.add_painting()

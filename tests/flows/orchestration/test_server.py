@@ -1,9 +1,11 @@
 """Which Prefect server a flow uses, and the errors if it cannot be used."""
 
 import json
+import shutil
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -70,9 +72,10 @@ def test_a_flows_own_server_that_cannot_start_says_why(studio: Tree) -> None:
 
 @pytest.mark.slow
 def test_a_flow_uses_its_studios_running_server_with_its_key_and_without_the_proxy(
-    studio: Tree, start: Callable[..., Started]
+    studio: Tree, start: Callable[..., Started], prefect_home: Path
 ) -> None:
-    """Waits for a Prefect server that creates its database."""
+    """Waits for a Prefect server."""
+    shutil.copytree(prefect_home, studio.root / ".prefect")
     plain = studio.environment
     proxy = {
         "HTTP_PROXY": "http://127.0.0.1:9",
