@@ -1,10 +1,8 @@
 """A studio for explorations: a git repository with DVC, and stages that only pretend."""
 
 import csv
-import json
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -69,10 +67,11 @@ class ExploreTree(Tree):
         self.git("commit", "-qm", "a studio")
 
     def experiments(self) -> dict[str, dict]:
-        """The output of `dvc exp show` for the experiments of HEAD, by name."""
-        command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]  # in a process: its printer keeps a stdout
-        output = subprocess.run(command, cwd=self.root, env=self.environment, check=True, capture_output=True).stdout
-        shown = json.loads(output)[1]["experiments"] or []
+        """What `dvc exp show` says of the experiments of HEAD, by name."""
+        from dvc.repo import Repo
+
+        with Repo(str(self.root)) as repo:
+            shown = [state.dumpd() for state in repo.experiments.show()][1]["experiments"] or []
         return {each["revs"][0]["name"]: each["revs"][0]["data"] for each in shown}
 
     def table(self, name: str) -> list[dict[str, str]]:

@@ -104,7 +104,7 @@ class Run:
         deadline_s = time.monotonic() + timeout_s
         while self.facts["state"]["type"] not in OVER:
             assert time.monotonic() < deadline_s, (self.state, self.log)
-            time.sleep(0.3)
+            time.sleep(0.7)
         return self.state
 
     def until(self, words: str, timeout_s: float = 120) -> None:
@@ -112,7 +112,7 @@ class Run:
         deadline_s = time.monotonic() + timeout_s
         while words not in self.log:
             assert time.monotonic() < deadline_s, (self.state, self.log)
-            time.sleep(0.3)
+            time.sleep(0.7)
 
     def cancel(self) -> None:
         self._api.ask(f"flow_runs/{self.id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})

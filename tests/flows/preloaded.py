@@ -106,6 +106,7 @@ def _run(command: list[str], root: str, environment: dict[str, str], log: str, e
     os.environ.update(environment)
     for number, file in enumerate((os.devnull, log, errors)):
         os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), number)
+    sys.modules["prefect.context"].refresh_global_settings_context()
     if command[0] == "-c":
         sys.path[0] = ""
         sys.argv = ["-c", *command[2:]]

@@ -211,13 +211,11 @@ def test_a_file_that_cannot_be_written_ends_with_exit_code_1(studio: PaintedStud
 
 @pytest.mark.parametrize("with_server", [True, False])
 def test_after_a_bug_every_file_has_a_verdict_and_the_exit_code_is_1(
-    studio: PaintedStudio, clone: Clone, with_server: bool
+    studio: PaintedStudio, clone: Clone, preloaded: Preloaded, with_server: bool
 ):
     files = [str(studio.gallery / name / "artworks/1-00001.png") for name in ("tile", "first")]
-    broken = subprocess.run(
-        [sys.executable, "-c", BROKEN, "reproduce", "--json", *files],
-        cwd=clone.root, env=clone.environment if with_server else studio.environment, capture_output=True, text=True,
-    )  # fmt: skip
+    environment = clone.environment if with_server else studio.environment
+    broken = preloaded.run(["-c", BROKEN, "reproduce", "--json", *files], clone.root, environment)
     assert broken.returncode == 1
     rows = [json.loads(line) for line in broken.stdout.splitlines()]
     assert sorted(row["file"] for row in rows) == sorted(files)

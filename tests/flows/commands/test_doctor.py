@@ -9,6 +9,7 @@ import pytest
 
 from flows.commands.doctor import _prefect, _remote, resumable_states
 from tests.flows.prefect_api import use_server
+from tests.flows.preloaded import Preloaded
 from tests.flows.toys import Tree
 from tests.users import unprivileged
 
@@ -117,7 +118,8 @@ def test_files_of_another_user_are_reported(studio: Tree) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tree to another user")
-def test_a_repository_of_another_user_is_not_reported_as_empty(studio: Tree) -> None:
+def test_a_repository_of_another_user_is_not_reported_as_empty(studio: Tree, preloaded: Preloaded) -> None:
+    studio.preloaded = preloaded
     os.chown(studio.root, 54321, 54321)
     os.chown(studio.root / ".git", 54321, 54321)
     for command in ("ledger", "doctor"):

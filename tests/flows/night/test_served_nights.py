@@ -22,6 +22,7 @@ import pytest
 from atelier.files import digest_tree
 from tests.flows.night_toys import NightTree
 from tests.flows.prefect_api import Api
+from tests.flows.preloaded import Preloaded
 from tests.flows.toys import ROOT, Started, left_of
 
 BLOCK = (
@@ -77,8 +78,9 @@ def messages() -> Iterator[list[dict[str, str]]]:
 
 
 @pytest.fixture
-def serve(night_tree: NightTree, api: Api) -> Iterator[Callable[[str], Started]]:
+def serve(night_tree: NightTree, api: Api, preloaded: Preloaded) -> Iterator[Callable[[str], Started]]:
     """`atelier nightly serve`, ended with the test whatever happens."""
+    night_tree.preloaded = preloaded
     night_tree.environment = {
         **night_tree.environment,
         "PREFECT_API_URL": api.url,

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 from flows.repo import locks
+from tests.flows.preloaded import Preloaded
 from tests.flows.toys import Tree
 
 HALF = '{"write": {"/data/scr'
@@ -35,7 +36,9 @@ def test_while_another_dvc_is_at_work_its_list_stays(studio: Tree, start) -> Non
     run.wait()
 
 
-def test_a_half_written_dvc_lock_is_what_it_was_before_and_nothing_runs_again(finished: Tree, api_url: str) -> None:
+def test_a_half_written_dvc_lock_is_what_it_was_before_and_nothing_runs_again(
+    finished: Tree, api_url: str, preloaded: Preloaded
+) -> None:
     lock = finished.root / "dvc.lock"
     whole = lock.read_bytes()
     for share in (0.0, 0.9):
@@ -45,6 +48,7 @@ def test_a_half_written_dvc_lock_is_what_it_was_before_and_nothing_runs_again(fi
         assert lock.read_bytes() == whole
     lock.write_bytes(whole[: int(0.4 * len(whole))])
     finished.environment = {**finished.environment, "PREFECT_API_URL": api_url}
+    finished.preloaded = preloaded
     run = finished.run("flows.studio")  # mends before it asks DVC
     assert run.status == 0, run.output
     assert lock.read_bytes() == whole

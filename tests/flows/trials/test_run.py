@@ -58,27 +58,22 @@ def endings(trials: Sequence[Trial]) -> list[str]:
 
 def test_failed_trials_are_on_the_sheet_and_are_run_again(tree: ExploreTree):
     tree.dvc("repro", "augment")
-    failed, completed = explore(tree, request_of("train.batch=13,64"))
+    failed, crashed, completed = explore(tree, request_of("train.batch=13,17,64"))
     assert (failed.ending, failed.said) == ("failed", "train: thirteen pictures a step bring bad luck")
-    assert completed.scores == {"kid_coarse": pytest.approx(0.1), "held_out": 9}
-    assert [row["state"] for row in tree.table("sea")] == ["completed", "failed"]
-    assert tree.table("sea")[1]["said"] == failed.said
-    page = (tree.root / ".atelier/explore/sea/sheet.html").read_text()
-    assert "sea-2" in page and failed.said in page
-    assert set(tree.experiments()) == {"sea-2"}
-
-    tree.git("update-ref", "-d", trials_clone.snapshot(tree.root).ref("sea-2"))  # as `dvc exp remove` does
-    assert endings(explore(tree, request_of("train.batch=13,64"))) == ["failed", "completed"]
-    # the outputs of the studio and of earlier trials are restored from the cache
-    assert (tree.runs["scrape"], tree.runs["augment"], tree.runs["evaluate"]) == (1, 1, 1)
-
-
-def test_a_trial_that_raises_is_recorded_as_failed_and_the_others_continue(tree: ExploreTree):
-    crashed, completed = explore(tree, request_of("train.batch=17,64"))
-    assert (crashed.ending, completed.ending) == ("failed", "completed")
+    assert crashed.ending == "failed"
     assert crashed.said.startswith("a mistake in the code: AttributeError: ")
-    assert [row["state"] for row in tree.table("sea")] == ["completed", "failed"]
-    assert set(tree.experiments()) == {"sea-2"}
+    assert completed.scores == {"kid_coarse": pytest.approx(0.1), "held_out": 9}
+    rows = tree.table("sea")
+    assert [row["state"] for row in rows] == ["completed", "failed", "failed"]
+    assert {row["said"] for row in rows[1:]} == {failed.said, crashed.said}
+    page = (tree.root / ".atelier/explore/sea/sheet.html").read_text()
+    assert "sea-3" in page and failed.said in page
+    assert set(tree.experiments()) == {"sea-3"}
+
+    tree.git("update-ref", "-d", trials_clone.snapshot(tree.root).ref("sea-3"))  # as `dvc exp remove` does
+    assert endings(explore(tree, request_of("train.batch=13,17,64"))) == ["failed", "failed", "completed"]
+    # the outputs of the studio and of earlier trials are restored from the cache
+    assert (tree.runs["scrape"], tree.runs["augment"], tree.runs["evaluate"]) == (1, 1, 2)
 
 
 def test_a_trial_that_raises_is_reported_to_optuna_as_failed(tree: ExploreTree):
