@@ -9,10 +9,12 @@ import pytest
 from atelier.errors import AtelierError
 from flows.repo.git import identity
 from tests.flows.night_toys import NightTree
+from tests.flows.preloaded import Preloaded
 from tests.flows.toys import ROOT
 
 
-def test_errors_before_a_night_are_sentences_and_leave_no_clone(night_tree: NightTree) -> None:
+def test_errors_before_a_night_are_sentences_and_leave_no_clone(night_tree: NightTree, preloaded: Preloaded) -> None:
+    night_tree.preloaded = preloaded
     refused = night_tree.run("flows.cli", "nightly", "run", "--night", "tomorrow")
     assert (refused.status, refused.output) == (
         1,

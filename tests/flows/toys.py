@@ -64,7 +64,7 @@ class Tree:
 
     def start(self, *command: str) -> "Started":
         """Start Python with a module and its arguments, or with `-c` and a script."""
-        if self.preloaded and command[0] != "dvc":  # DVC would log through Prefect's handlers
+        if self.preloaded and command[0].startswith(("flows.", "-c")):
             return Forked(command, self, self.preloaded)
         return Started(command, self)
 

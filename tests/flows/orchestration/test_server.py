@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.runtime import work_tree
+from tests.flows.preloaded import Preloaded
 from tests.flows.toys import Started, Tree
 
 LOOKS = """
@@ -24,7 +25,8 @@ for settings in json.loads(sys.argv[1]):
 """
 
 
-def test_a_configured_server_that_does_not_answer_is_one_sentence(studio: Tree) -> None:
+def test_a_configured_server_that_does_not_answer_is_one_sentence(studio: Tree, preloaded: Preloaded) -> None:
+    studio.preloaded = preloaded
     studio.environment = {**studio.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     run = studio.run("flows.cli", "run")
     assert (run.status, run.output) == (
@@ -72,10 +74,11 @@ def test_a_flows_own_server_that_cannot_start_says_why(studio: Tree) -> None:
 
 @pytest.mark.slow
 def test_a_flow_uses_its_studios_running_server_with_its_key_and_without_the_proxy(
-    studio: Tree, start: Callable[..., Started], prefect_home: Path
+    studio: Tree, start: Callable[..., Started], prefect_home: Path, preloaded: Preloaded
 ) -> None:
     """Waits for a Prefect server."""
     shutil.copytree(prefect_home, studio.root / ".prefect")
+    studio.preloaded = preloaded
     plain = studio.environment
     proxy = {
         "HTTP_PROXY": "http://127.0.0.1:9",
