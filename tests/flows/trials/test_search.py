@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flows.trials.optuna_search import Search
 from flows.trials.search_space import read_axes
 
@@ -39,16 +41,21 @@ def run_search(path: Path, kill_at: int | None = None, trials: int = 12) -> list
     return had
 
 
-def test_settings_have_the_types_of_params_yaml_and_stay_in_range(tmp_path: Path):
-    for changes, _ in run_search(tmp_path / "study.db"):
+@pytest.fixture(scope="module")
+def had(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Any], bool]]:
+    """A search of twelve trials, from its beginning to its end."""
+    return run_search(tmp_path_factory.mktemp("search") / "study.db")
+
+
+def test_settings_have_the_types_of_params_yaml_and_stay_in_range(had: list[tuple[dict[str, Any], bool]]):
+    for changes, _ in had:
         assert 1e-5 <= changes["train.lr"] <= 1e-3
         assert changes["train.batch"] in (32, 64)
         assert changes["train.augment"] in ([], ["cutout"])
         assert isinstance(changes["train.sketch.ngf"], int)
 
 
-def test_trials_worse_than_the_median_are_pruned_after_the_first_five(tmp_path: Path):
-    had = run_search(tmp_path / "study.db")
+def test_trials_worse_than_the_median_are_pruned_after_the_first_five(had: list[tuple[dict[str, Any], bool]]):
     assert not any(pruned for _, pruned in had[:5])
     pruned = [distance(changes) for changes, pruned in had if pruned]
     kept = [distance(changes) for changes, pruned in had[5:] if not pruned]
@@ -57,8 +64,8 @@ def test_trials_worse_than_the_median_are_pruned_after_the_first_five(tmp_path: 
     assert min(pruned) > min(kept)
 
 
-def test_a_killed_search_continues_as_if_it_had_not_been_killed(tmp_path: Path):
-    assert run_search(tmp_path / "one.db", trials=9) == run_search(tmp_path / "two.db", kill_at=7, trials=9)
+def test_a_killed_search_continues_as_if_it_had_not_been_killed(tmp_path: Path, had: list[tuple[dict[str, Any], bool]]):
+    assert run_search(tmp_path / "study.db", kill_at=7, trials=9) == had[:9]
 
 
 def test_no_settings_are_tried_twice_and_the_search_ends_after_all_combinations(tmp_path: Path):
