@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import runpy
-import signal
 import subprocess
 import sys
 import tempfile
@@ -80,11 +79,12 @@ def ended(log: Path, timeout_s: float = 300) -> int:
 
 def _requested() -> dict[str, Any] | None:
     """In a fork, return what it is to run; None when no more requests come."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that watch the forks
+    watching: set[int] = set()
     for line in sys.stdin:
-        if os.fork():
+        watching = {pid for pid in watching if not os.waitpid(pid, os.WNOHANG)[0]}
+        if watcher := os.fork():
+            watching.add(watcher)
             continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         request: dict[str, Any] = json.loads(line)
         child = os.fork()
         if not child:
@@ -95,6 +95,8 @@ def _requested() -> dict[str, Any] | None:
         file.with_suffix(".part").write_text(str(code))
         file.with_suffix(".part").rename(file)
         os._exit(0)
+    for pid in watching:
+        os.waitpid(pid, 0)
     return None
 
 
