@@ -98,7 +98,7 @@ def read_catalog(path: Path) -> list[Work]:
 
 def catalog_frame(works: Iterable[Work]) -> "pd.DataFrame":
     """Return the works as a data frame with the catalog's columns."""
-    import pandas as pd  # takes most of a second to import, which the stages do without
+    import pandas as pd  # which the stages do without
 
     return pd.DataFrame([asdict(work) for work in works], columns=[field.name for field in CATALOG_SCHEMA])
 
@@ -131,7 +131,8 @@ def write_table(table: pa.Table, path: Path) -> None:
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Read a parquet file of `write_table`. Raises AtelierError where it is missing or has another schema."""
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # pq.read_table imports pandas, which takes most of a second
+            table = file.read()
     except FileNotFoundError:
         raise AtelierError(f"{path} is missing: `dvc repro` makes it") from None
     except pa.ArrowInvalid as error:

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Optimizer
 
 from atelier.data.dataset import PackedDataset
 from atelier.device import is_out_of_memory
@@ -21,6 +20,7 @@ from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup, share_bat
 from atelier.training.initial import Networks, PrincipalLatents, Start
 from atelier.training.losses import AdversarialLoss, Logs, reconstruction_loss
 from atelier.training.monitor import RunningMean
+from atelier.training.optimizers import Optimizer
 from atelier.training.state import TrainingState, generator_for
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ class AdversarialStep:
             def loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Logs]:
                 return self.loss.discriminator(self.discriminator, real, fake, progress)
 
-            self.optimizer_d.zero_grad(set_to_none=True)
+            self.optimizer_d.zero_grad()
             return self.micro_batches.accumulate(loss, real_augmented, fake_augmented)
 
         def generator_gradients() -> Logs:
@@ -152,7 +152,7 @@ class AdversarialStep:
                 value = self.loss.generator(self.discriminator, real, fake)
                 return value, {"loss_g": value.detach()}
 
-            self.optimizer_g.zero_grad(set_to_none=True)
+            self.optimizer_g.zero_grad()
             self.discriminator.requires_grad_(False)
             try:
                 return self.micro_batches.accumulate_generator(
@@ -174,7 +174,7 @@ class AdversarialStep:
             return value, {"loss_g": value.detach()}
 
         def gradients() -> Logs:
-            self.optimizer_g.zero_grad(set_to_none=True)
+            self.optimizer_g.zero_grad()
             return self.micro_batches.accumulate(loss, real, z)
 
         return self._update(self.optimizer_g, z, draws, gradients)
@@ -208,7 +208,7 @@ class AdversarialStep:
         """Free what a failed attempt has computed."""
         self.fake = self.fake.detach()
         for optimizer in (self.optimizer_g, self.optimizer_d):
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
 
 
 class MicroBatches:
