@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,37 @@ WIDTHS_PX = (390, 1600)
 
 
 @contextmanager
-def opened(path: Path, width_px: int = 1600) -> Iterator[Any]:
-    """Open a file in Chromium and yield Playwright's page; at the end, fail if the page complained or asked a host."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
+def chromium() -> Iterator[Any]:
+    """A browser that is started once for several pages. An event loop runs in this thread until it ends."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    faults: list[str] = []
     with sync_playwright() as playwright:
         # its sandbox refuses to run as root, as CI does
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": width_px, "height": 900}, accept_downloads=True)
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(path: Path, width_px: int = 1600, browser: Any = None) -> Iterator[Any]:
+    """Open a file in Chromium and yield Playwright's page; at the end, fail if the page complained or asked a host."""
+    faults: list[str] = []
+    with nullcontext(browser) if browser else chromium() as running:
+        page = running.new_page(viewport={"width": width_px, "height": 900}, accept_downloads=True)
         page.set_default_timeout(120_000)
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("requestfailed", lambda request: faults.append(f"not found: {request.url}"))
         page.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
         page.goto(path.resolve().as_uri())
-        yield page
-        browser.close()
+        try:
+            yield page
+        finally:
+            page.close()
     assert not faults
 
 

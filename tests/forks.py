@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 LOADED = (
     "flows.cli", "dvc.cli", "dvc.repo.status", "torch._dynamo", "tasks.download", "tasks.augment", "tasks.train",
     "tasks.evaluate", "tasks.generate", "tasks.train_upscaler", "tasks.upscale", "atelier.film.sheets",
-    "atelier.film.walk",
+    "atelier.film.walk", "onnxscript.function_libs.torch_lib.ops", "torch.export._trace",
+    "torch.onnx._internal.exporter._torchlib.ops",
 )  # fmt: skip
 
 

@@ -29,15 +29,15 @@ def run() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in Path("data/page").rglob("*") if path.is_file()}
 
 
-def test_equal_runs_have_equal_files_and_the_network_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_runs_convert_the_network_once_and_the_page_shows_which_stages_ran_and_for_how_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     files = run()
     assert {"data/page/index.html", "data/page/explore.html"} <= files.keys()
     monkeypatch.setattr(page, "convert", lambda *_, **__: pytest.fail("the network was converted again"))
     monkeypatch.setattr(onnx_file, "convert", page.convert)
     assert run() == files
 
-
-def test_the_page_shows_which_stages_ran_and_for_how_long() -> None:
     folder = Path(".atelier/executed")
     folder.mkdir(parents=True)
     for name, ended in (("train", time.time()), ("scrape", 1.0), ("page", 2.0)):

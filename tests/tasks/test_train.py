@@ -79,39 +79,31 @@ def wait_for_states(count: int, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(
+def test_killed_and_stopped_by_sigterm_it_ends_with_the_bytes_of_an_undisturbed_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Waits for two starts of a real training."""
+    """Waits for two starts of a real training, one killed at a random moment. Stopped, it saves the step it is at."""
     run(stage(kimg=1.0))
     undisturbed = outs()
     for path in Path(".atelier/train").glob("*/state-*"):
         path.unlink()
-    draws = random.Random(5)
-    for states in (1, 3):
-        with started("train") as process:
-            wait_for_states(states, process)
-            time.sleep(draws.random() / 10)
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-    capsys.readouterr()
-    run(stage(kimg=1.0))
-    assert "goes on from" in capsys.readouterr().out
-    assert outs() == undisturbed
-
-
-@pytest.mark.slow
-def test_sigterm_saves_the_step_and_leaves_with_143(capsys: pytest.CaptureFixture[str]) -> None:
-    """Waits for the start of a real training."""
     with started("train") as process:
         wait_for_states(1, process)
+        time.sleep(random.Random(5).random() / 10)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    with started("train") as process:
+        wait_for_states(2, process)
         process.terminate()
         out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
+    assert "goes on from" in out
     assert "stopped at" in out
     stopped_at = float(out.split("stopped at ")[1].split(" kimg")[0])
+    capsys.readouterr()
     run(stage(kimg=1.0))
     assert f"goes on from {stopped_at:g} kimg" in capsys.readouterr().out
+    assert outs() == undisturbed
 
 
 def test_the_model_files_contain_their_facts() -> None:

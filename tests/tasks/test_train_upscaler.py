@@ -103,7 +103,7 @@ def test_paintings_too_small_for_the_patch_are_refused_by_name() -> None:
 
 @pytest.mark.slow  # waits for a process's import of torch
 def test_killed_with_sigkill_it_goes_on_to_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
-    long = {**SMALL, "steps": 200}
+    long = {**SMALL, "steps": 80}
     run(stage(**long))
     whole = UPSCALER.read_bytes()
     UPSCALER.unlink()
@@ -113,7 +113,7 @@ def test_killed_with_sigkill_it_goes_on_to_the_same_bytes(capsys: pytest.Capture
     Path("params.yaml").write_text("train_upscaler:\n" + "".join(f"  {key}: {value}\n" for key, value in long.items()))
     script = (
         "import atelier.upscaling.train as loop; from tasks.stage import main; from tasks.train_upscaler import run; "
-        "loop.SAVE_INTERVAL_S = 0.05; main('train_upscaler', run)"
+        "loop.SAVE_INTERVAL_S = 0.01; main('train_upscaler', run)"
     )
     killed = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
     while not state.exists():

@@ -48,11 +48,11 @@ def check_painted_again(generator: Path, pictures: list[Path]) -> None:
 
 @pytest.mark.parametrize("arch", ["dcgan", "sketch", "r3gan"])
 def test_pictures_of_twenty_seeds_and_five_canvases_are_painted_again(
-    arch: str, explorers: dict[str, tuple[Path, Path]], tmp_path: Path
+    arch: str, explorers: dict[str, tuple[Path, Path]], tmp_path: Path, browser: Any
 ) -> None:
     generator, html = explorers[arch]
     pictures = []
-    with opened(html) as page:
+    with opened(html, browser=browser) as page:
         ready(page)
         for seed in range(20) if arch == "sketch" else (0, 2**31 - 1):
             page.fill("#seed", str(seed))
@@ -69,7 +69,7 @@ def test_pictures_of_twenty_seeds_and_five_canvases_are_painted_again(
 
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
 def test_every_control_changes_the_recipe(
-    width_px: int, explorers: dict[str, tuple[Path, Path]], tmp_path: Path
+    width_px: int, explorers: dict[str, tuple[Path, Path]], tmp_path: Path, browser: Any
 ) -> None:
     generator, html = explorers["sketch"]
     pictures = []
@@ -78,7 +78,7 @@ def test_every_control_changes_the_recipe(
         pictures.append(save_picture(page, tmp_path))
         return read_provenance(pictures[-1]).latent
 
-    with opened(html, width_px) as page:
+    with opened(html, width_px, browser) as page:
         ready(page)
         check_accessibility(page)
         page.fill("#seed", "5")
@@ -129,9 +129,9 @@ def test_every_control_changes_the_recipe(
 
 
 def test_a_picture_that_is_ready_too_late_for_a_download_is_offered_as_a_link(
-    explorers: dict[str, tuple[Path, Path]], tmp_path: Path
+    explorers: dict[str, tuple[Path, Path]], tmp_path: Path, browser: Any
 ) -> None:
-    with opened(explorers["sketch"][1]) as page:
+    with opened(explorers["sketch"][1], browser=browser) as page:
         ready(page)
         page.evaluate("Object.defineProperty(navigator, 'userActivation', {value: {isActive: false}})")
         assert read_provenance(save_picture(page, tmp_path)).latent.seed == 1
@@ -140,12 +140,14 @@ def test_a_picture_that_is_ready_too_late_for_a_download_is_offered_as_a_link(
         assert not page.is_visible("#download")
 
 
-def test_the_scripts_draw_the_latents_that_torch_draws(explorers: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+def test_the_scripts_draw_the_latents_that_torch_draws(
+    explorers: dict[str, tuple[Path, Path]], tmp_path: Path, browser: Any
+) -> None:
     """For counts below and above a block of torch's generator, with all steps of a recipe."""
     script = (WEB / "latents.js").read_text().replace("export ", "")
     page_file = tmp_path / "latents.html"
     page_file.write_text(f"<!doctype html><script>{script}</script>")
-    with opened(page_file) as page:
+    with opened(page_file, browser=browser) as page:
         for arch, (path, _) in explorers.items():
             generator, _ = load_painter(path, torch.device("cpu"))
             recipe = Recipe(

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,10 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
-def test_artworks_open_large_and_the_film_shows_each_snapshot(width_px: int) -> None:
+def test_artworks_open_large_and_the_film_shows_each_snapshot(width_px: int, browser: Any) -> None:
     make_outputs()
     write_page(PAGE, times=False)
-    with opened(PAGE / "index.html", width_px) as page:
+    with opened(PAGE / "index.html", width_px, browser) as page:
         check_accessibility(page)
         page.click("a.artwork >> nth=1")
         assert page.inner_text("#large-name") == "1-00001"
@@ -50,13 +51,13 @@ def test_artworks_open_large_and_the_film_shows_each_snapshot(width_px: int) -> 
 
 
 @pytest.mark.parametrize("title", [HOSTILE[:200], HOSTILE], ids=["short", "of 100 kB"])
-def test_titles_and_reasons_are_text_and_never_markup(title: str) -> None:
+def test_titles_and_reasons_are_text_and_never_markup(title: str, browser: Any) -> None:
     make_outputs(title=title)
     write_page(PAGE, times=False)
     html = (PAGE / "index.html").read_text()
     assert "<script>alert" not in html and "\u202e" not in html
     assert len(html) < 200_000
-    with opened(PAGE / "index.html") as page:
+    with opened(PAGE / "index.html", browser=browser) as page:
         assert "<script>alert(1)</script>" in page.inner_text(".paintings")
         assert page.evaluate("document.querySelectorAll('script').length") == 1
 
@@ -79,16 +80,16 @@ def test_the_diagram_has_the_stages_of_the_pipeline_in_order() -> None:
     assert list(STAGES) == list(pipeline["stages"])
 
 
-def test_a_run_without_reports_has_a_page_nevertheless() -> None:
+def test_a_run_without_reports_has_a_page_nevertheless(browser: Any) -> None:
     make_outputs(artworks=1)
     for path in ("metrics.json", "data/evaluation/summary.txt", "data/evaluation/nearest.png", "data/catalog.json"):
         Path(path).unlink()
     write_page(PAGE, times=False)
-    with opened(PAGE / "index.html") as page:
+    with opened(PAGE / "index.html", browser=browser) as page:
         assert page.inner_text("h1") == "Atelier"
 
 
-def test_a_mural_is_zoomed_by_its_tiles() -> None:
+def test_a_mural_is_zoomed_by_its_tiles(browser: Any) -> None:
     make_outputs(artworks=1)
     picture = read_provenance(Path("data/artworks/1-00000.png"))
     pixels = np.full((700, 1200, 3), (40, 120, 200), np.uint8) + np.arange(700, dtype=np.uint8)[:, None, None] // 8
@@ -96,7 +97,7 @@ def test_a_mural_is_zoomed_by_its_tiles() -> None:
     mural = picture.model_copy(update={"latent": picture.latent.model_copy(update={"seed": 2}), "pixels": None})
     write_tiff(Path("data/artworks/2-00000.tif"), Path("mural.npy"), mural, ignore_progress)
     write_page(PAGE, times=False)
-    with opened(PAGE / "index.html") as page:
+    with opened(PAGE / "index.html", browser=browser) as page:
         page.click("a.artwork >> nth=1")
         assert page.inner_text("#large-size") == "1200 × 700 px"
         page.wait_for_selector("#zoom canvas")
