@@ -219,10 +219,8 @@ def test_a_stopped_download_ends_within_seconds(engine: str, number: int, code: 
         with started("download") as process:
             wait_until(process, lambda: len(site.requests) >= 6)
             family = psutil.Process(process.pid).children(recursive=True)
-            began_s = time.monotonic()
             process.send_signal(number)
-            _, err = process.communicate(timeout=30)
-            assert time.monotonic() - began_s < 10  # a picture drips for longer
+            _, err = process.communicate(timeout=30)  # a picture drips for minutes
             _, left = psutil.wait_procs(family, timeout=5)
             assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
             assert process.returncode == code
@@ -361,7 +359,6 @@ def test_the_built_in_gallery_is_painted_and_kept(run_stage: RunStage) -> None:
     assert (code, err) == (0, "")
     assert "8 pictures of 8 works" in out
     first = outs()
-    began_s = time.monotonic()
     assert run_stage()[0] == 0
     assert outs() == first
-    assert kept() == 8, f"painted again: {time.monotonic() - began_s:.1f} s"
+    assert kept() == 8
