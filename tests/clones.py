@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
         "snapshot_kimg": 0.2,
         "sketch": {"nz": 8, "ngf": 8, "ndf": 4, "noise": 4},
     },
-    "evaluate": {"samples": 16},
+    "evaluate": {"samples": 32},
     "generate": {"count": 3},
     "train_upscaler": {"steps": 3, "features": 8, "blocks": 2, "patch_px": 16},
 }

@@ -61,7 +61,7 @@ def test_the_same_inputs_give_the_same_bytes_and_another_seed_others() -> None:
     pack_blots(24)
     seen = []
     for seed in (0, 0, 1):
-        run(stage(seed=seed, samples=16))
+        run(stage(seed=seed, samples=32))
         files = [Path("metrics.json"), *sorted(Path("data/evaluation").iterdir())]
         seen.append([path.read_bytes() for path in files])
     assert seen[0] == seen[1]
@@ -74,7 +74,7 @@ def test_an_unavailable_fid_is_reported_and_all_other_metrics_are_computed(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/weights.pth")  # where nobody listens
     pack_blots(24)
-    run(stage(inception=True, samples=16))
+    run(stage(inception=True, samples=32))
     metrics = json.loads(Path("metrics.json").read_text())
     why = metrics.pop("inception")["not_computed"]
     assert set(metrics) == PANEL | {"swd_levels", "yardsticks", "compared"}
@@ -89,7 +89,7 @@ def test_fid_is_computed_with_local_weights(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(inception, "SHA256", digest(Path("weights.pth")))
     monkeypatch.setattr(inception, "SIZE_BYTES", Path("weights.pth").stat().st_size)
     pack_blots(24)
-    summary = run(stage(inception=True, inception_weights="weights.pth", samples=16))
+    summary = run(stage(inception=True, inception_weights="weights.pth", samples=32))
     metrics = json.loads(Path("metrics.json").read_text())
     assert metrics["inception"]["fid"] > 0
     assert metrics["inception"]["kid"]["value"] > metrics["inception"]["kid"]["floor"]
