@@ -62,7 +62,7 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
     assert repro(studio)[0] == set()
     edit(studio, {"generate": {"count": 2}})
     assert repro(studio)[0] == {"generate", "upscale", "page"}
-    edit(studio, {"train": {"kimg": 0.3}})
+    edit(studio, {"train": {"kimg": 0.1}})
     assert repro(studio)[0] == {"train", "evaluate", "generate", "upscale", "page"}
     template = studio / "atelier/page/web/index.html"
     template.write_text(template.read_text().replace("<h1>Atelier</h1>", "<h1>My studio</h1>"))
