@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 
@@ -136,8 +137,11 @@ def test_sigterm_stops_the_flow_with_143(served: Tree, start):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(studio: Tree, start, api_url):
-    """Waits for a Prefect server that creates its database; the proxies that are set cannot reach it."""
+def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_works(
+    studio: Tree, start, api_url, prefect_home, preloaded
+):
+    """Waits for a Prefect server; the proxies that are set cannot reach it."""
+    shutil.copytree(prefect_home, studio.root / ".prefect")
     proxies = {
         "HTTP_PROXY": "http://127.0.0.1:9",
         "ALL_PROXY": "socks5h://127.0.0.1:9",
@@ -147,14 +151,15 @@ def test_a_killed_flow_leaves_nothing_not_even_its_own_server_and_the_next_run_w
     studio.slow(30)
     run = start("flows.studio").until("train: 1/300")
     family = run.family()
-    assert any("uvicorn" in process.cmdline() for process in family)
-    assert (studio.root / ".prefect/prefect.db").exists()
+    own = next(process for process in family if "uvicorn" in process.cmdline())
+    assert str(studio.root / ".prefect/prefect.db") in [file.path for file in own.open_files()]
     os.kill(run.pid, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     assert not left_of(family)
 
     studio.environment = {**studio.environment, "PREFECT_API_URL": api_url}
     studio.slow(0.1)
+    studio.preloaded = preloaded
     again = studio.run("flows.studio")
     assert again.status == 0, again.output
 
