@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -63,17 +63,27 @@ class Plain:
 
 @dataclass(frozen=True)
 class Entry:
-    """A step to measure: ours, or a plain one. With `keeps`, malloc keeps freed memory, as in the stages."""
+    """A step to measure: ours, or a plain one. With `keeps`, malloc keeps freed memory, as in the stages.
+
+    `without` replaces a part of ours by torch's.
+    """
 
     case: Case
     plain: Plain | None
     precision: Precision
     keeps: bool
+    without: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def make(self, device: torch.device) -> Step:
         if self.plain:
             return plain_step(self.case, self.plain, device)
-        return our_step(self.case, self.precision, device)
+        step = our_step(self.case, self.precision, device)
+
+        def partly() -> None:
+            with self.without():
+                step()
+
+        return partly
 
 
 @dataclass
@@ -141,8 +151,13 @@ def entries(case: Case, compiled: bool) -> dict[str, Entry]:
         for name, option in options.items():
             found[name] = Entry(case, option, "bfloat16" if option.bfloat16 else "float32", keeps=False)
         found["plain + freed memory kept"] = Entry(case, Plain(), "float32", keeps=True)
-    ours: tuple[Precision, ...] = ("float32", "bfloat16")
-    return found | {f"atelier, {name}": Entry(case, None, name, keeps=True) for name in ours}
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    for precision in precisions:
+        ours = Entry(case, None, precision, keeps=True)
+        found[f"atelier, {precision}"] = ours
+        if case.network.arch == "r3gan":
+            found[f"atelier, {precision}, torch's convolutions"] = replace(ours, without=torch_convolutions)
+    return found
 
 
 def race(case: Case, device: torch.device, rounds: int, busy: bool, compiled: bool) -> dict[str, Contestant]:
@@ -226,6 +241,11 @@ def matrix_rate(precision: str, device: torch.device, busy: bool) -> float:
     return max(found)
 
 
+def torch_convolutions() -> AbstractContextManager[object]:
+    """Within this context the networks compute with torch's convolutions and their derivatives."""
+    return mock.patch.object(conv, "_has_no_gradient", lambda *tensors: True)
+
+
 def flop_of(step: Step) -> float:
     """FLOP of the products and convolutions of a step."""
     with _Flop() as counter:
@@ -259,8 +279,7 @@ def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
     ones, zeros = torch.ones(batch, device=device), torch.zeros(batch, device=device)
 
     def computed(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        torch_layers = mock.patch.object(conv, "_uses_matrix_products", lambda x: False)
-        with torch_layers, torch.autocast(device.type, torch.bfloat16, enabled=option.bfloat16):
+        with torch_convolutions(), torch.autocast(device.type, torch.bfloat16, enabled=option.bfloat16):
             return network(x).float()
 
     def step() -> None:

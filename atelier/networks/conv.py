@@ -1,10 +1,14 @@
-"""The convolutions of DCGAN and sketch, with a faster implementation for bfloat16 on a CPU.
+"""The convolutions of the networks, which can be differentiated twice without torch's loop over groups.
 
-In float32 and on a GPU they are torch's own. In bfloat16 on a CPU (under autocast) oneDNN is slow at some of these
-shapes, which are computed as matrix products or other convolutions instead, with the same sums and weights.
+Gradient penalties differentiate the discriminator's gradient. torch's second derivative of a convolution computes the
+weight's part group by group, even where no gradient of it is needed: 2,620 convolutions in one step of a small R3GAN.
+Here the convolution, its gradient by the input, and that by the weight are each other's derivatives, as in StyleGAN3's
+conv2d_gradfix (arXiv 2106.12423), and only what is needed is computed.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +16,17 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
-# Above these sides of the larger map torch's own layers are as fast: measured with batch 64 on a Zen 5, which has
-# AVX512-BF16 (bench/train.py), and with batch 32 on a Xeon with AMX, where oneDNN is fast at more shapes.
-AMX = torch.cpu._is_amx_tile_supported()
-DOWN_PATCHES_PX = 0 if AMX else 8
-WEIGHT_PATCHES_PX = 8
-PAIRED_CHANNELS = 3 if AMX else 48
+
+class Conv2d(nn.Conv2d):
+    """A convolution (B, before, H, W) → (B, after, H, W), padded with zeros; without padding H and W are smaller."""
+
+    def __init__(
+        self, before: int, after: int, side: int, *, groups: int = 1, bias: bool = False, pad: bool = True
+    ) -> None:
+        super().__init__(before, after, side, padding=side // 2 if pad else 0, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(x, self.weight, self.bias, padding=int(self.padding[0]), groups=self.groups)
 
 
 class Downsample(nn.Conv2d):
@@ -27,10 +36,7 @@ class Downsample(nn.Conv2d):
         super().__init__(before, after, 4, 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _uses_matrix_products(x):
-            return functional.conv2d(x, self.weight, stride=2, padding=1)
-        coarse: Tensor = _Down.apply(x.bfloat16(), self.weight.bfloat16())
-        return coarse
+        return conv2d(x, self.weight, stride=2, padding=1)
 
 
 class Upsample(nn.ConvTranspose2d):
@@ -40,7 +46,7 @@ class Upsample(nn.ConvTranspose2d):
         super().__init__(before, after, 4, 2, 1, bias=False)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return upsample(x, self.weight)
+        return conv_transpose2d(x, self.weight, stride=2, padding=1)
 
 
 class ProjectLatent(nn.ConvTranspose2d):
@@ -50,7 +56,7 @@ class ProjectLatent(nn.ConvTranspose2d):
         super().__init__(nz, after, 4, 1, 0, bias=False)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return project_latents(x, self.weight)
+        return conv_transpose2d(x, self.weight)
 
 
 class ToLogit(nn.Conv2d):
@@ -60,110 +66,134 @@ class ToLogit(nn.Conv2d):
         super().__init__(before, 1, side, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(x.device.type):
-            return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            return (_rows(x.float()) @ _rows(self.weight).t())[:, :, None, None]
+            return conv2d(x.to(self.weight.dtype), self.weight)
 
 
-def project_latents(latents: Tensor, weight: Tensor) -> Tensor:
-    """The function of `ProjectLatent`, with weight (nz, after, 4, 4)."""
-    if not _uses_matrix_products(latents) or latents.shape[2:] != (1, 1):
-        return functional.conv_transpose2d(latents, weight)
-    product = latents.flatten(1) @ _rows(weight)
-    return product.view(-1, 4, 4, weight.shape[1]).permute(0, 3, 1, 2)
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, groups: int = 1
+) -> Tensor:
+    """torch.nn.functional.conv2d with second derivatives that are convolutions; equal up to rounding."""
+    if _has_no_gradient(x, weight, bias):
+        return functional.conv2d(x, weight, bias, stride, padding, groups=groups)
+    y: Tensor = _Conv.apply(*_autocast(x, weight, bias), Shape(weight.shape, x.shape[2:], stride, padding, groups))
+    return y
 
 
-def upsample(coarse: Tensor, weight: Tensor) -> Tensor:
-    """The function of `Upsample`, with weight (coarse, fine, 4, 4)."""
-    if not _uses_matrix_products(coarse):
-        return functional.conv_transpose2d(coarse, weight, stride=2, padding=1)
-    fine: Tensor = _Up.apply(coarse.bfloat16(), weight.bfloat16())
-    return fine
+def conv_transpose2d(y: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
+    """torch.nn.functional.conv_transpose2d with second derivatives that are convolutions; equal up to rounding."""
+    if _has_no_gradient(y, weight):
+        return functional.conv_transpose2d(y, weight, None, stride, padding, groups=groups)
+    sides = torch.Size(
+        stride * (side - 1) + kernel - 2 * padding for side, kernel in zip(y.shape[2:], weight.shape[2:], strict=True)
+    )
+    y, weight, _ = _autocast(y, weight)
+    x: Tensor = _ConvInput.apply(y, weight, Shape(weight.shape, sides, stride, padding, groups))
+    return x
 
 
-def _uses_matrix_products(x: Tensor) -> bool:
-    """Whether the layers are computed by this module instead of by torch: in bfloat16 on a CPU."""
-    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return False
-    return torch.get_autocast_dtype("cpu") == torch.bfloat16
+@contextmanager
+def without_weight_gradients() -> Iterator[None]:
+    """Within this context, derivatives leave out those by the weights of convolutions.
+
+    For torch.autograd.grad by the images alone: torch skips what is not asked for, but not in functions of our own.
+    """
+    _ConvWeight.is_skipped = True
+    try:
+        yield
+    finally:
+        _ConvWeight.is_skipped = False
 
 
-# Σ coarse · down(fine, weight) is linear in each of its three arguments. Its derivatives are the three functions below,
-# whose derivatives are again these functions, so each can be differentiated any number of times.
+class Shape(NamedTuple):
+    """What three tensors do not say about their convolution: `weight` is a shape, `sides` those of the input in px."""
+
+    weight: torch.Size
+    sides: torch.Size
+    stride: int
+    padding: int
+    groups: int
 
 
-class _Down(Function):
+# Σ y · conv(x, weight) is linear in each of its three tensors. Its derivatives are the three functions below, whose
+# derivatives are again these functions, so each can be differentiated any number of times.
+
+
+class _Conv(Function):
     @staticmethod
-    def forward(ctx: Any, fine: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(fine, weight)
-        if fine.shape[2] > DOWN_PATCHES_PX:
-            return functional.conv2d(fine, weight, stride=2, padding=1)
-        batch, _, height, width = fine.shape
-        product = _patches(fine) @ _rows(weight).t()
-        return product.view(batch, height // 2, width // 2, -1).permute(0, 3, 1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, coarse: Tensor) -> tuple[Tensor | None, ...]:
-        fine, weight = ctx.saved_tensors
-        return _gradients(ctx, (_Up, coarse, weight), (_Weight, fine, coarse))
-
-
-class _Up(Function):
-    """Each 2×2 fine pixels, which depend on the same 2×2 coarse ones, are channels of one 2×2 convolution."""
-
-    @staticmethod
-    def forward(ctx: Any, coarse: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(coarse, weight)
-        channels = weight.shape[1]
-        if channels > PAIRED_CHANNELS:
-            return functional.conv_transpose2d(coarse, weight, stride=2, padding=1)
-        # along an axis, the first pixel of a pair uses the third and first of four weights, the second the other two
-        taps = weight.view(-1, channels, 2, 2, 2, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
-        kernels = taps.reshape(4 * channels, -1, 2, 2).contiguous(memory_format=torch.channels_last)
-        pairs = functional.conv2d(coarse, kernels, padding=1).permute(0, 2, 3, 1)
-        batch, height, width, _ = pairs.shape
-        rows = pairs.reshape(batch, height, width, 2, 2 * channels).transpose(2, 3)
-        fine = rows.reshape(batch, 2 * height, 2 * width, channels)
-        return fine[:, 1:-1, 1:-1].contiguous().permute(0, 3, 1, 2)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.shape = shape
+        return functional.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
 
     @staticmethod
-    def backward(ctx: Any, fine: Tensor) -> tuple[Tensor | None, ...]:
-        coarse, weight = ctx.saved_tensors
-        return _gradients(ctx, (_Down, fine, weight), (_Weight, fine, coarse))
+    def backward(ctx: Any, y: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
+        return (
+            _ConvInput.apply(y, weight, ctx.shape) if for_x else None,
+            _ConvWeight.apply(x, y, ctx.shape) if for_weight and not _ConvWeight.is_skipped else None,
+            y.sum((0, 2, 3)) if for_bias and not _ConvWeight.is_skipped else None,
+            None,
+        )
 
 
-class _Weight(Function):
+class _ConvInput(Function):
     @staticmethod
-    def forward(ctx: Any, fine: Tensor, coarse: Tensor) -> Tensor:
-        ctx.save_for_backward(fine, coarse)
-        shape = (coarse.shape[1], fine.shape[1], 4, 4)
-        if fine.shape[2] > WEIGHT_PATCHES_PX:
-            by_torch: Tensor = conv2d_weight(fine, shape, coarse, stride=2, padding=1)  # type: ignore[no-untyped-call]
-            return by_torch
-        product = coarse.permute(0, 2, 3, 1).flatten(0, 2).t() @ _patches(fine)
-        return product.view(shape[0], 4, 4, shape[1]).permute(0, 3, 1, 2)
+    def forward(ctx: Any, y: Tensor, weight: Tensor, shape: Shape) -> Tensor:
+        ctx.save_for_backward(y, weight)
+        ctx.shape = shape
+        stride, padding, groups = shape.stride, shape.padding, shape.groups
+        # px at the end of an axis that no output of the convolution depends on
+        missing = [
+            side - (stride * (small - 1) + kernel - 2 * padding)
+            for side, small, kernel in zip(shape.sides, y.shape[2:], weight.shape[2:], strict=True)
+        ]
+        return functional.conv_transpose2d(y, weight, None, stride, padding, missing, groups)
+
+    @staticmethod
+    def backward(ctx: Any, x: Tensor) -> tuple[Tensor | None, ...]:
+        y, weight = ctx.saved_tensors
+        for_y, for_weight, _ = ctx.needs_input_grad
+        return (
+            _Conv.apply(x, weight, None, ctx.shape) if for_y else None,
+            _ConvWeight.apply(x, y, ctx.shape) if for_weight and not _ConvWeight.is_skipped else None,
+            None,
+        )
+
+
+class _ConvWeight(Function):
+    is_skipped = False  # a global, because backward runs in threads of its own on a GPU
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, shape: Shape) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.shape = shape
+        by_torch: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            x, shape.weight, y, stride=shape.stride, padding=shape.padding, groups=shape.groups
+        )
+        return by_torch
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
-        fine, coarse = ctx.saved_tensors
-        return _gradients(ctx, (_Up, coarse, weight), (_Down, fine, weight))
+        x, y = ctx.saved_tensors
+        for_x, for_y, _ = ctx.needs_input_grad
+        return (
+            _ConvInput.apply(y, weight, ctx.shape) if for_x else None,
+            _Conv.apply(x, weight, None, ctx.shape) if for_y else None,
+            None,
+        )
 
 
-def _gradients(ctx: Any, *calls: tuple[type[Function], Tensor, Tensor]) -> tuple[Tensor | None, ...]:
-    """The result of each call, or None where the function's input of this place needs no gradient."""
-    needed = zip(calls, ctx.needs_input_grad, strict=True)
-    return tuple(function.apply(*inputs) if needs else None for (function, *inputs), needs in needed)
+def _has_no_gradient(*tensors: Tensor | None) -> bool:
+    """Whether torch's function will do, which ONNX's exporter needs."""
+    return not torch.is_grad_enabled() or not any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
-def _patches(fine: Tensor) -> Tensor:
-    """The 4×4 fine pixels that each coarse pixel depends on, as rows: (B · H · W, 16 · channels)."""
-    padded = functional.pad(fine.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
-    batch, height, width, channels = padded.shape
-    size, line = (batch, height // 2 - 1, width // 2 - 1, 4, 4 * channels), width * channels
-    return padded.as_strided(size, (height * line, 2 * line, 2 * channels, line, 1)).reshape(-1, 16 * channels)
-
-
-def _rows(weight: Tensor) -> Tensor:
-    """Weights or maps (n, channels, 4, 4) as rows in the order of `_patches`; a view if channels are last in memory."""
-    return weight.permute(0, 2, 3, 1).flatten(1)
+def _autocast(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The tensors in the type that torch's own convolution would compute in."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(device)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)

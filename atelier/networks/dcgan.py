@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.conv import Downsample, ProjectLatent, ToLogit, Upsample, project_latents, upsample
+from atelier.networks.conv import Conv2d, Downsample, ProjectLatent, ToLogit, Upsample, conv_transpose2d
 from atelier.networks.latent_field import BASE_SIDE, IMAGE_CHANNELS, FieldGenerator, Lattice, doublings, latent_per_cell
 
 WEIGHTS_STD = 0.02  # of the first weights
@@ -129,7 +129,7 @@ class Project(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         if latents.shape[2:] == (1, 1):
-            return project_latents(latents, self.weight)
+            return conv_transpose2d(latents, self.weight)
         batch, nz, height, width = latents.shape
         pictures = latents.view(batch, nz, height // BASE_SIDE, BASE_SIDE, width // BASE_SIDE, BASE_SIDE)
         return torch.einsum("bzhiwj,zcij->bchiwj", pictures, self.weight).reshape(batch, -1, height, width)
@@ -158,13 +158,14 @@ class UpsampleConv(nn.Module):
         # neighbours in the flipped, zero-padded kernel.
         even = 4 * functional.avg_pool2d(self.weight.flip(2, 3), 2, stride=1, padding=1)  # sums; ONNX has only means
         if noise is None or not self.maps:
-            return upsample(x, even)
+            return conv_transpose2d(x, even, stride=2, padding=1)
         # split, because its gradients are concatenated, while those of two uses of x would be added
         strengths, others = x.split([self.maps, x.shape[1] - self.maps], 1)  # type: ignore[no-untyped-call]
         scaled = noise.to(x.dtype) * strengths
         if not self.training:
             scaled = scaled * EVAL_NOISE
-        return upsample(torch.cat([strengths, others, scaled], 1), torch.cat([even, self.noise]))
+        features, weight = torch.cat([strengths, others, scaled], 1), torch.cat([even, self.noise])
+        return conv_transpose2d(features, weight, stride=2, padding=1)
 
 
 def _widths(narrowest: int, resolution: int) -> list[int]:
@@ -183,7 +184,7 @@ def _doubling_layers(upsample_layer: type[Upsample] | type[UpsampleConv], widths
 def _details(ngf: int, noise: int) -> list[nn.Module]:
     """Sketch's layers from half the resolution to the picture."""
     thin = max(ngf // 2, IMAGE_CHANNELS)
-    last = nn.Conv2d(thin, IMAGE_CHANNELS, 3, padding=1, bias=False)
+    last = Conv2d(thin, IMAGE_CHANNELS, 3)
     nn.init.normal_(last.weight, 0.0, PIXELS_STD)
     return [UpsampleConv(ngf, thin, noise), nn.BatchNorm2d(thin), nn.ReLU(inplace=True), last]
 

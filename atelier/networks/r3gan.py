@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.networks.conv import ToLogit
+from atelier.networks.conv import Conv2d, ToLogit, conv2d, conv_transpose2d
 from atelier.networks.latent_field import BASE_SIDE, FieldGenerator, Lattice, doublings, latent_per_cell
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
@@ -33,12 +33,12 @@ class R3ganGenerator(FieldGenerator):
         # at each size the blocks depend on `blocks` px more and upsampling on one; each size counts half the one before
         context = 2 * blocks + 1
         self.lattice = Lattice(BASE_SIDE, overhang=0, before=1, after=1, context=context, px=resolution // BASE_SIDE)
-        self.project = nn.Conv2d(nz, widths[0], 1, bias=False)
+        self.project = Conv2d(nz, widths[0], 1)
         self.basis = nn.Parameter(torch.empty(widths[0], BASE_SIDE, BASE_SIDE))
         layers = _blocks(widths[0], blocks)
         for coarse, fine in itertools.pairwise(widths):
             layers += [Up(coarse, fine), *_blocks(fine, blocks)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 3, 1, bias=False))
+        self.layers = nn.Sequential(*layers, Conv2d(widths[-1], 3, 1))
         _init(self)
         nn.init.normal_(self.basis)
 
@@ -55,10 +55,10 @@ class R3ganDiscriminator(nn.Module):
     def __init__(self, resolution: int, preset: str) -> None:
         super().__init__()
         widths, blocks = _shape(resolution, preset)
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[-1], 1, bias=False)]
+        layers: list[nn.Module] = [Conv2d(3, widths[-1], 1)]
         for fine, coarse in itertools.pairwise(reversed(widths)):
             layers += [*_blocks(fine, blocks), Down(fine, coarse)]
-        last = nn.Conv2d(widths[0], widths[0], BASE_SIDE, groups=widths[0], bias=False)
+        last = Conv2d(widths[0], widths[0], BASE_SIDE, groups=widths[0], pad=False)
         self.layers = nn.Sequential(*layers, *_blocks(widths[0], blocks), last, ToLogit(widths[0], 1))
         _init(self)
 
@@ -73,9 +73,9 @@ class Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         inner = EXPANSION * width
-        self.widen = nn.Conv2d(width, inner, 1)
-        self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=inner // GROUP)
-        self.narrow = nn.Conv2d(inner, width, 1, bias=False)
+        self.widen = Conv2d(width, inner, 1, bias=True)
+        self.mix = Conv2d(inner, inner, 3, groups=inner // GROUP, bias=True)
+        self.narrow = Conv2d(inner, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.leaky_relu(self.widen(x), SLOPE)
@@ -91,7 +91,7 @@ class Resample(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.channels = nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
+        self.channels = nn.Identity() if before == after else Conv2d(before, after, 1)
         # on the CPU even if the network is built on torch's meta device, because no file contains it
         line = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu")
         self.register_buffer("kernel", torch.outer(line, line)[None, None] / 64, persistent=False)
@@ -103,7 +103,7 @@ class Up(Resample):
     def forward(self, x: Tensor) -> Tensor:
         x = self.channels(x)
         kernel = (4 * self.kernel).expand(x.shape[1], -1, -1, -1)
-        return functional.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+        return conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
 
 
 class Down(Resample):
@@ -111,7 +111,7 @@ class Down(Resample):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = self.kernel.expand(x.shape[1], -1, -1, -1)
-        smaller: Tensor = self.channels(functional.conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1]))
+        smaller: Tensor = self.channels(conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1]))
         return smaller
 
 

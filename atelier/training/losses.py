@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atelier.networks.conv import without_weight_gradients
+
 GAMMA_64, GAMMA_EXPONENT = 2.0, 3.1  # fitted to R3GAN's 2 at 64 px and 150 at 256 px (its train.py)
 GAMMA_END_RATIO = 0.1  # the penalties' weight at the end of a training, relative to the start
 
@@ -72,10 +74,16 @@ class Relativistic:
 
     def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, progress: float) -> DiscriminatorLoss:
         """softplus(−(D(x) − D(g))) + γ/2 · (‖∇D(x)‖² + ‖∇D(g)‖²): R1 on real images, R2 on generated ones."""
-        real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-        real_logits, fake_logits = network(real), network(fake)
+        if _combines_images(network):
+            real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
+            real_logits, fake_logits = network(real), network(fake)
+            penalty = (_squared_gradient(real_logits, real) + _squared_gradient(fake_logits, fake)).mean()
+        else:  # half as many convolutions to start
+            images = torch.cat([real, fake]).detach().requires_grad_()
+            logits = network(images)
+            real_logits, fake_logits = logits.chunk(2)
+            penalty = 2 * _squared_gradient(logits, images).mean()
         loss = functional.softplus(fake_logits - real_logits).mean()
-        penalty = (_squared_gradient(real_logits, real) + _squared_gradient(fake_logits, fake)).mean()
         logs = _logs(loss_d=loss, d_gap=(real_logits - fake_logits).mean(), penalty=penalty)
         return DiscriminatorLoss(loss + gamma_at(self.gamma, progress) / 2 * penalty, logs)
 
@@ -109,9 +117,15 @@ def cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
 
 
+def _combines_images(network: nn.Module) -> bool:
+    """Whether a layer uses statistics of its batch, which are then those of real or of generated images alone."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
 def _squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
     """‖∇D‖² of each image (B,), itself differentiable."""
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    with without_weight_gradients():
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3))
 
 

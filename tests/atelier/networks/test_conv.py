@@ -1,13 +1,15 @@
-"""The convolutions for bfloat16 equal torch's, and so do their first and second derivatives."""
+"""Our convolutions equal torch's, and so do their first and second derivatives."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from atelier.networks import NetworkConfig, conv, make_networks
 from atelier.networks.conv import Downsample, ProjectLatent, ToLogit, Upsample
+from atelier.training.losses import Relativistic
 from atelier.training.state import generator_for
 
 LAYERS = [
@@ -31,14 +33,6 @@ def played(layer: nn.Module, x: Tensor, bfloat16: bool) -> list[Tensor]:
     return [y.detach(), x.grad, layer.weight.grad.clone()]
 
 
-@pytest.fixture(params=[True, False], ids=["AMX", "no AMX"])
-def _choice(request, monkeypatch):
-    """The ways of computing that are chosen on a CPU with AMX, or without."""
-    monkeypatch.setattr(conv, "DOWN_PATCHES_PX", 0 if request.param else 8)
-    monkeypatch.setattr(conv, "PAIRED_CHANNELS", 3 if request.param else 48)
-
-
-@pytest.mark.usefixtures("_choice")
 @pytest.mark.parametrize("kind, channels, shape", LAYERS)
 def test_in_bfloat16_a_layer_and_its_gradients_equal_torchs_up_to_rounding(kind, channels, shape):
     with torch.random.fork_rng():
@@ -50,25 +44,57 @@ def test_in_bfloat16_a_layer_and_its_gradients_equal_torchs_up_to_rounding(kind,
         assert (one - other).norm() < 0.01 * one.norm()
 
 
-@pytest.mark.usefixtures("_choice")
-@pytest.mark.parametrize("channels", [2, 49])
-@pytest.mark.parametrize("side", [conv.WEIGHT_PATCHES_PX, 2 * conv.WEIGHT_PATCHES_PX])
-def test_every_way_of_computing_them_can_be_differentiated_twice(channels, side):
+@pytest.mark.parametrize(
+    "kernel, stride, padding, groups, size",
+    [
+        (3, 1, 1, 2, (6, 5)), (4, 2, 1, 1, (8, 4)), (4, 2, 1, 4, (6, 6)), (3, 2, 1, 1, (6, 6)), (1, 1, 0, 1, (3, 2)),
+        (4, 1, 0, 4, (4, 4)),
+    ],
+)  # fmt: skip
+def test_a_convolution_equals_torchs_and_can_be_differentiated_twice(kernel, stride, padding, groups, size):
     """In double precision, where finite differences are exact enough to tell."""
-    fine = drawn("fine", (1, channels, side, 4)).double().requires_grad_()
-    coarse = drawn("coarse", (1, 1, side // 2, 2)).double().requires_grad_()
-    weight = drawn("weight", (1, channels, 4, 4)).double().requires_grad_()
-    for function, inputs in (
-        (conv._Down.apply, (fine, weight)),
-        (conv._Up.apply, (coarse, weight)),
-        (conv._Weight.apply, (fine, coarse)),
-    ):
-        assert gradcheck(function, inputs, fast_mode=True)
-        assert gradgradcheck(function, inputs, fast_mode=True)
-    with torch.no_grad():
-        assert torch.allclose(conv._Down.apply(fine, weight), functional.conv2d(fine, weight, None, 2, 1))
-        up = functional.conv_transpose2d(coarse, weight, None, 2, 1)
-        assert torch.allclose(conv._Up.apply(coarse, weight), up)
+    x = drawn("x", (2, 4, *size)).double().requires_grad_()
+    weight = drawn("weight", (4, 4 // groups, kernel, kernel)).double().requires_grad_()
+    bias = drawn("bias", (4,)).double().requires_grad_()
+
+    def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return conv.conv2d(x, weight, bias, stride, padding, groups)
+
+    def transposed(y: Tensor, weight: Tensor) -> Tensor:
+        return conv.conv_transpose2d(y, weight, stride, padding, groups)
+
+    y = ours(x, weight, bias)
+    assert torch.equal(y, functional.conv2d(x, weight, bias, stride, padding, groups=groups))
+    assert gradcheck(ours, (x, weight, bias), fast_mode=True)
+    assert gradgradcheck(ours, (x, weight, bias), fast_mode=True)
+    y = y.detach().requires_grad_()
+    expected = functional.conv_transpose2d(y, weight, None, stride, padding, groups=groups)
+    assert torch.equal(transposed(y, weight), expected)
+    assert gradcheck(transposed, (y, weight), fast_mode=True)
+    assert gradgradcheck(transposed, (y, weight), fast_mode=True)
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts the convolutions that torch computes within this context."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += "convolution" in func.__name__
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_the_penalised_discriminator_computes_no_convolution_in_vain():
+    """torch's own second derivatives compute 2,620 in this step."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, discriminator = make_networks(NetworkConfig("r3gan", 64, {"preset": "S", "nz": 8}))
+    real, fake = drawn("real", (2, 3, 64, 64)), drawn("fake", (2, 3, 64, 64))
+    with Convolutions() as convolutions:
+        Relativistic(2.0).discriminator(discriminator, real, fake, 0.0).loss.backward()
+    layers = sum(isinstance(module, nn.Conv2d) for module in discriminator.modules()) + 4  # which make maps smaller
+    # in each: one for the logits, one for their gradient, and two derivatives of both
+    assert convolutions.count <= 6 * layers
 
 
 @pytest.mark.parametrize("arch", ["dcgan", "sketch"])
