@@ -96,10 +96,11 @@ def main(name: str, work: Callable[[Stage], str]) -> None:
             write_bytes(LOCK_FILE_COPY, LOCK_FILE.read_bytes())
         summary = work(stage)
         stage.refuse_changed()
+        times = {"seconds": round(time.monotonic() - began_s, 2), "ended": time.time()}  # for the page of stage `page`
+        # a stage that DVC restores from its cache writes none
+        write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary, **times})
         for act in stage.after_success:
             act()
-        # a stage that DVC restores from its cache writes none
-        write_json(EXECUTED / f"{name}.json", {"run": os.environ.get("ATELIER_RUN", ""), "summary": summary})
         (FAILED / f"{name}.json").unlink(missing_ok=True)
     except (AtelierError, OSError) as error:
         if (sentence := describe_error(error)) is None:

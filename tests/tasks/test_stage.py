@@ -1,7 +1,9 @@
 """What every stage does around its work, in a process of its own."""
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,4 +35,6 @@ def test_a_folder_of_another_users_is_named_before_the_work_and_not_after_it(tmp
     assert ("at work" in done.stdout) == name.startswith("train")
     folder.chmod(0o755)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0 and (tmp_path / ".atelier/executed/train.json").exists(), done.stderr
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / ".atelier/executed/train.json").read_text())
+    assert 0 < record["seconds"] < record["ended"] <= time.time()  # the page shows them
