@@ -127,10 +127,10 @@ def compare_on_gpus(folder: Path, group: ProcessGroup) -> str:
 
 
 def _in_parts(name: str, group: ProcessGroup) -> dict[str, Tensor]:
-    """The first step's gradients where the second process can hold one real and one generated picture at once."""
+    """The first step's gradients where the second process can hold one real and one generated picture at a time."""
 
     def refuses(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if not group.is_rank0 and len(inputs[0]) > 2:
+        if not group.is_rank0 and len(inputs[0]) > (2 if PLANS[name].loss == "relativistic" else 1):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer = Trainer(PLANS[name], dataset(name), CPU, Path("none"), group=group)

@@ -119,7 +119,7 @@ def cosine(start: float, end: float, progress: float) -> float:
 
 def _combines_images(network: nn.Module) -> bool:
     """Whether a layer uses statistics of its batch, which are then those of real or of generated images alone."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    return any(name.endswith("running_mean") for name, _ in network.named_buffers())  # of any kind of batch norm
 
 
 def _squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
