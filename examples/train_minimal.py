@@ -15,7 +15,8 @@ from atelier.data.dataset import open_dataset
 from atelier.networks import NetworkConfig, make_networks
 from atelier.networks.latent_field import render_seed
 from atelier.pictures.sheets import write_sheet
-from atelier.training.data import Augment, ResidentData
+from atelier.training.augment import Augment
+from atelier.training.data import ResidentData
 from atelier.training.initial import Ema
 from atelier.training.losses import NonSaturating
 from atelier.training.optimizers import make_optimizer

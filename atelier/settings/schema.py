@@ -18,7 +18,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Resolution = Literal[32, 64, 128, 256, 512]
 Arch = Literal["dcgan", "r3gan", "sketch"]  # each has its section of that name in `train`
-Augmentation = Literal["translation", "brightness", "saturation", "contrast", "cutout"]
+Augmentation = Literal[
+    "translation", "brightness", "saturation", "contrast", "cutout",
+    "scale", "rotation", "anisotropy", "shift", "hue", "luma_flip", "filter",
+]  # fmt: skip
 Layout = Literal["random", "line", "smooth", "panorama"]
 Normalise = Literal["overlap", "batch", "none"]
 ARCHS: tuple[str, ...] = get_args(Arch)

@@ -14,8 +14,9 @@ from torch import Generator, Tensor, nn
 
 from atelier.data.dataset import PackedDataset
 from atelier.device import is_out_of_memory
+from atelier.training.augment import AdaptiveProbability, Augment, probability_by_size
 from atelier.training.config import TrainingPlan, in_precision
-from atelier.training.data import AdaptiveProbability, Augment, ResidentData, probability_by_size, to_device
+from atelier.training.data import ResidentData, to_device
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup, share_batch_norms
 from atelier.training.initial import Networks, PrincipalLatents, Start
 from atelier.training.losses import AdversarialLoss, Logs, reconstruction_loss

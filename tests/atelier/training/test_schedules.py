@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from atelier.data.dataset import View
+from atelier.training.augment import ADAPT_STEPS, MAX_PROBABILITY, AdaptiveProbability, probability_by_size
 from atelier.training.config import beta2_at, lr_scale
-from atelier.training.data import ADAPT_STEPS, MAX_PROBABILITY, AdaptiveProbability, ResidentData, probability_by_size
+from atelier.training.data import ResidentData
 from atelier.training.initial import Ema
 
 

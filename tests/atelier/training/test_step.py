@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from atelier.networks import NetworkConfig, make_networks
-from atelier.training.data import Augment
+from atelier.training.augment import Augment
 from atelier.training.losses import Logs, NonSaturating, Relativistic
 from atelier.training.state import generator_for
 from atelier.training.step import AdversarialStep, MicroBatches

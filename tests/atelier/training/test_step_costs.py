@@ -10,8 +10,9 @@ import torch
 
 from atelier.networks import NetworkConfig
 from atelier.training import data
+from atelier.training.augment import Augment, _shift_by_gather, _shift_by_slices
 from atelier.training.config import TrainingPlan
-from atelier.training.data import Augment, ResidentData, _shift_by_gather, _shift_by_slices
+from atelier.training.data import ResidentData
 from atelier.training.state import generator_for
 from atelier.training.trainer import Trainer
 from tests.datasets import noise

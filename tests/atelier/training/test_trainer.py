@@ -1,4 +1,4 @@
-"""The training loop: exact resumption, data order, averages, augmentation and curves."""
+"""The training loop: exact resumption, data order, averages and curves."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
-from atelier.training.data import Augment, ResidentData
+from atelier.training.data import ResidentData
 from atelier.training.initial import Ema
 from atelier.training.losses import NonSaturating
 from atelier.training.state import generator_for
@@ -222,25 +222,3 @@ def test_the_nonsaturating_loss_is_binary_cross_entropy():
     loss, logits = NonSaturating(), torch.nn.Identity()
     assert loss.discriminator(logits, real, fake, 0).loss == pytest.approx(bce(real, ones) + bce(fake, zeros))
     assert loss.generator(logits, real, fake) == pytest.approx(bce(fake, ones))
-
-
-@pytest.mark.parametrize("operation", ["translation", "brightness", "saturation", "contrast", "cutout"])
-def test_each_augmentation_changes_images_keeps_their_shape_and_passes_gradients(operation):
-    images = torch.rand(6, 3, 16, 16, generator=generator_for("test")) * 2 - 1
-    images.requires_grad_()
-    changed = Augment([operation], 1.0)(images, generator_for("draws"))
-    assert changed.shape == images.shape
-    assert not torch.equal(changed, images)
-    changed.sum().backward()
-    assert images.grad is not None and images.grad.abs().sum() > 0
-    assert torch.equal(Augment([operation], 0.0)(images, generator_for("draws")), images)
-
-
-def test_a_translation_moves_whole_pixels_and_fills_with_mid_grey():
-    images = torch.arange(1.0, 17).view(1, 1, 1, 16).expand(8, 3, 16, 16)
-    moved = Augment(["translation"], 1.0)(images, generator_for("draws", 1))
-    for image in moved:
-        row = image[0, 8]
-        values = row[row != 0]
-        assert torch.equal(values.diff(), torch.ones(len(values) - 1))
-        assert len(values) >= 14
