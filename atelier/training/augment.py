@@ -273,22 +273,20 @@ def _filter(images: Tensor, chosen: Tensor, draws: _Draws) -> Tensor:
     gains = to_device(gains * (gains.square() * power).sum(1, keepdim=True).rsqrt(), images.device).to(images)
     filtered, smooth = torch.zeros_like(images), images
     for octave in range(3):
-        smoother = _blur(_blur(smooth, 2**octave, 2), 2**octave, 3)
-        filtered = filtered + (smooth - smoother) * gains[:, octave, None, None, None]
-        smooth = smoother
+        finer, smooth = smooth, _blur(_blur(smooth, 2**octave, 2), 2**octave, 3)
+        filtered = filtered + (finer - smooth) * gains[:, octave, None, None, None]
     return _where(chosen, filtered + smooth * gains[:, 3, None, None, None], images)
 
 
 def _blur(images: Tensor, step_px: int, axis: int) -> Tensor:
     """Binomial filter (1, 4, 6, 4, 1) / 16 with its taps `step_px` apart; pixels outside do not count."""
-    ones = torch.ones_like(images[:1, :1])
 
     def summed(planes: Tensor) -> Tensor:
         padded = functional.pad(planes, [0, 0] * (3 - axis) + [2 * step_px] * 2)
         taps = enumerate((1, 4, 6, 4, 1))
         return sum(padded.narrow(axis, tap * step_px, planes.shape[axis]) * weight for tap, weight in taps)
 
-    return summed(images) / summed(ones)
+    return summed(images) / summed(torch.ones_like(images[:1, :1]))
 
 
 def _where(chosen: Tensor, changed: Tensor, images: Tensor) -> Tensor:
