@@ -64,6 +64,9 @@ def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None
     status = subprocess.run(["git", "status", "--short"], cwd=studio, text=True, capture_output=True, check=True)
     assert "data/" not in status.stdout  # DVC's outs are ignored by files that are in git already
 
+    times = json.loads((studio / ".atelier/page/times.js").read_text().partition("=")[2].rstrip(";\n"))
+    assert {row["name"] for row in times if row["seconds"] and not row["cached"]} == ran  # which the page shows
+
     assert repro(studio)[0] == set()
     edit(studio, {"generate": {"count": 2}})
     assert repro(studio)[0] == {"generate", "upscale", "page"}

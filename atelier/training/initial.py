@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 from torch.optim.swa_utils import update_bn
 
 from atelier.errors import AtelierError
@@ -24,7 +25,7 @@ from atelier.networks.latent_field import FieldGenerator
 from atelier.training.config import TrainingPlan, beta2_at
 from atelier.training.data import ResidentData
 from atelier.training.distributed import ProcessGroup
-from atelier.training.optimizers import Optimizer, make_optimizer
+from atelier.training.optimizers import make_optimizer
 from atelier.training.state import generator_for
 
 # the facts about a model's training that enter the lineage of models that start from it

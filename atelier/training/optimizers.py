@@ -2,8 +2,6 @@
 
 Muon (https://kellerjordan.github.io/posts/muon/, arXiv 2502.16982) makes each momentum matrix orthogonal, so that all
 directions learn at the same rate. `torch.optim.Muon` accepts matrices only, so convolutions need our own.
-
-torch's own classes import torch's compiler when the first one is made, which takes each process of a training a second.
 """
 
 from collections import defaultdict
@@ -12,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
+from torch.optim import Optimizer
 
 from atelier.networks.latent_field import IMAGE_CHANNELS
 
@@ -24,35 +22,17 @@ ADAM_STEP_RMS = 0.2  # root mean square of one of Adam's steps, relative to the 
 EPSILON = 1e-7
 
 
-class Optimizer:
-    """What the optimisers share: their weights, in groups with the settings of a step, and a state for each weight."""
-
-    def __init__(self, weights: Iterable[nn.Parameter], settings: dict[str, Any]) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": [*weights], **settings}]
-        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
-
-    def step(self) -> None:
-        """Update every weight that has a gradient."""
-        raise NotImplementedError
-
-    def zero_grad(self) -> None:
-        """Remove the gradients."""
-        for group in self.param_groups:
-            for weight in group["params"]:
-                weight.grad = None
-
-
 def make_optimizer(
     network: nn.Module, kind: Literal["adam", "muon"], lr: float, muon_lr: float, betas: tuple[float, float]
 ) -> Optimizer:
     """The optimiser of one network. The first parameter group is Adam's; with Muon, the second one is Muon's."""
     hidden = hidden_kernels(network) if kind == "muon" else []
     if not hidden:
-        return Adam(network.parameters(), lr, betas)
+        return torch.optim.Adam(network.parameters(), lr, betas, fused=True)
     ids = {id(weight) for weight in hidden}
     others = [weight for weight in network.parameters() if id(weight) not in ids]
     muon = Muon(hidden, muon_lr, GAN_MOMENTUM, "original")
-    return MuonAndAdam(Adam(others, lr, betas), muon)
+    return MuonAndAdam(network, torch.optim.Adam(others, lr, betas, fused=True), muon)
 
 
 def hidden_kernels(network: nn.Module) -> list[nn.Parameter]:
@@ -62,48 +42,17 @@ def hidden_kernels(network: nn.Module) -> list[nn.Parameter]:
     ]
 
 
-class Adam(Optimizer):
-    """Adam by torch's fused kernels, with the state of `torch.optim.Adam`; with `weight_decay` it is AdamW."""
-
-    def __init__(
-        self, weights: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], weight_decay: float = 0.0
-    ) -> None:
-        super().__init__(weights, {"lr": lr, "betas": betas})
-        self._weight_decay = weight_decay
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Update every weight that has a gradient."""
-        for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            for weight in weights:
-                if not self.state[weight]:
-                    self.state[weight] = {
-                        "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                        "exp_avg": torch.zeros_like(weight),
-                        "exp_avg_sq": torch.zeros_like(weight),
-                    }
-            steps, averages, squares = (
-                [self.state[weight][key] for weight in weights] for key in ("step", "exp_avg", "exp_avg_sq")
-            )
-            beta1, beta2 = group["betas"]
-            adam(
-                weights, [weight.grad for weight in weights], averages, squares, [], steps, fused=True,
-                decoupled_weight_decay=self._weight_decay > 0, amsgrad=False, beta1=beta1, beta2=beta2, lr=group["lr"],
-                weight_decay=self._weight_decay, eps=1e-8, maximize=False,
-            )  # fmt: skip
-
-
 class MuonAndAdam(Optimizer):
     """Muon and Adam as one optimiser with one state, for different weights of the same network."""
 
-    def __init__(self, adam: Adam, muon: "Muon") -> None:
-        super().__init__([], {})
+    def __init__(self, network: nn.Module, adam: torch.optim.Adam, muon: "Muon") -> None:
+        super().__init__(network.parameters(), {})
         self._both = (adam, muon)
         self.param_groups = [*adam.param_groups, *muon.param_groups]
         adam.state = muon.state = self.state
 
-    def step(self) -> None:
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient."""
         for optimizer in self._both:
             optimizer.step()
@@ -125,7 +74,7 @@ class Muon(Optimizer):
         self._adjust_lr = adjust_lr
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]

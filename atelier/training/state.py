@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from atelier.networks import write_tensors
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
-from atelier.training.optimizers import Optimizer
 
 FORMAT = "atelier-state/1"
 RECENT_STATES = 2  # that are kept besides those of the best snapshots
@@ -111,7 +111,7 @@ def _set_moments(state: TrainingState, names: Collection[str]) -> None:
         optimizer.step()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=True)
 
 
 class Checkpoints:

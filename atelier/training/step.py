@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
 from atelier.data.dataset import PackedDataset
 from atelier.device import is_out_of_memory
@@ -21,7 +22,6 @@ from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup, share_bat
 from atelier.training.initial import Networks, PrincipalLatents, Start
 from atelier.training.losses import AdversarialLoss, Logs, reconstruction_loss
 from atelier.training.monitor import RunningMean
-from atelier.training.optimizers import Optimizer
 from atelier.training.state import TrainingState, generator_for
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class AdversarialStep:
             def loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Logs]:
                 return self.loss.discriminator(self.discriminator, real, fake, progress)
 
-            self.optimizer_d.zero_grad()
+            self.optimizer_d.zero_grad(set_to_none=True)
             return self.micro_batches.accumulate(loss, real_augmented, fake_augmented)
 
         def generator_gradients() -> Logs:
@@ -153,7 +153,7 @@ class AdversarialStep:
                 value = self.loss.generator(self.discriminator, real, fake)
                 return value, {"loss_g": value.detach()}
 
-            self.optimizer_g.zero_grad()
+            self.optimizer_g.zero_grad(set_to_none=True)
             self.discriminator.requires_grad_(False)
             try:
                 return self.micro_batches.accumulate_generator(
@@ -175,7 +175,7 @@ class AdversarialStep:
             return value, {"loss_g": value.detach()}
 
         def gradients() -> Logs:
-            self.optimizer_g.zero_grad()
+            self.optimizer_g.zero_grad(set_to_none=True)
             return self.micro_batches.accumulate(loss, real, z)
 
         return self._update(self.optimizer_g, z, draws, gradients)
@@ -209,7 +209,7 @@ class AdversarialStep:
         """Free what a failed attempt has computed."""
         self.fake = self.fake.detach()
         for optimizer in (self.optimizer_g, self.optimizer_d):
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=True)
 
 
 class MicroBatches:

@@ -20,7 +20,7 @@ from atelier.errors import AtelierError
 from atelier.pictures import Pixels
 from atelier.progress import Progress
 from atelier.settings.schema import TrainUpscaler
-from atelier.training.optimizers import Adam, Muon
+from atelier.training.optimizers import Muon
 from atelier.training.state import TrainingState, generator_for, load_state, save_state
 from atelier.upscaling.data import degrade
 from atelier.upscaling.network import SRVGGNetCompact, enlarge, enlarge_lanczos
@@ -42,7 +42,7 @@ class UpscalerTrainer:
         self.network = make_upscaler(config).to(device).to(memory_format=torch.channels_last)
         hidden, others = _split_parameters(self.network)
         self._muon = Muon(hidden, config.lr)
-        self._adamw = Adam(others, config.lr, (0.9, 0.99), weight_decay=0.01)  # AdamW
+        self._adamw = torch.optim.AdamW(others, config.lr, betas=(0.9, 0.99), fused=True)
         self.step = 0
 
     def resume(self) -> bool:
