@@ -22,7 +22,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from torch import nn
 
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.metrics.distances import QuickPanel, kid
@@ -39,11 +38,11 @@ CPU = torch.device("cpu")
 PICTURES, SHOWN, SEED = 600, 64, 1
 FOR_EVER = 10**9  # images
 WARM_UP, TIMED = 3, 10  # steps
-FROZEN = "frozen"  # key of how many of the discriminator's first convolutions are not trained
 RECIPES: Mapping[str, dict[str, Any]] = {
     "from nothing": {"init_from": None},
     "from the base": {"init_from": "base"},
-    "from the base, D's first layers frozen": {"init_from": "base", FROZEN: 2},
+    "from the base, D's first layer frozen": {"init_from": "base", "freeze_discriminator": 1},
+    "from the base, D's first two layers frozen": {"init_from": "base", "freeze_discriminator": 2},
     "adam": {"optimizer": "adam"},
     "without noise": {"sketch": {"noise": 0}},
     "without a warm start": {"warm_start": 0.0},
@@ -90,34 +89,25 @@ def main() -> None:
 def trained(dataset: PackedDataset, settings: Mapping[str, Any], seconds: float, seed: int) -> tuple[Trainer, float]:
     """Train for about so many processor seconds; the trainer, and how many they were."""
     given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
-    frozen = given.pop(FROZEN, 0)
     params = Train.model_validate(given)
     plan = training_plan(params, dataset.resolution, pick_precision(params.precision, CPU)[0])
     path = start_path(params.init_from, asdict(plan.network))
     start = open_start(path, plan.network) if path else None
-    game = _step_s(dataset, replace(plan, warm_start=0.0, images=FOR_EVER), start, frozen)
-    warm = _step_s(dataset, replace(plan, images=FOR_EVER), start, frozen) if plan.warm_start else 0.0
+    game = _step_s(dataset, replace(plan, warm_start=0.0, images=FOR_EVER), start)
+    warm = _step_s(dataset, replace(plan, images=FOR_EVER), start) if plan.warm_start else 0.0
     step_s = plan.warm_start * warm + (1 - plan.warm_start) * game
     plan = replace(plan, images=math.floor(seconds / step_s) * plan.batch)
     with tempfile.TemporaryDirectory() as states:
-        trainer = _trainer(plan, dataset, Path(states), start, frozen)
+        trainer = Trainer(plan, dataset, CPU, Path(states), start)
         began = time.process_time()
         while trainer.images_seen < plan.images:
             trainer.advance()
     return trainer, time.process_time() - began
 
 
-def _trainer(plan: TrainingPlan, dataset: PackedDataset, states: Path, start: Start | None, frozen: int) -> Trainer:
-    trainer = Trainer(plan, dataset, CPU, states, start)
-    convolutions = [layer for layer in trainer.discriminator.modules() if isinstance(layer, nn.Conv2d)]
-    for layer in convolutions[:frozen]:
-        layer.requires_grad_(False)
-    return trainer
-
-
-def _step_s(dataset: PackedDataset, plan: TrainingPlan, start: Start | None, frozen: int) -> float:
+def _step_s(dataset: PackedDataset, plan: TrainingPlan, start: Start | None) -> float:
     with tempfile.TemporaryDirectory() as states:
-        trainer = _trainer(plan, dataset, Path(states), start, frozen)
+        trainer = Trainer(plan, dataset, CPU, Path(states), start)
         for step in range(WARM_UP + TIMED):
             if step == WARM_UP:
                 began = time.process_time()

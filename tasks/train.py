@@ -54,7 +54,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     dataset_sha256 = digest_tree(DATASET)
     path = start_path(params.init_from, asdict(plan.network), stage.params.scrape.source)
     start = open_start(path, plan.network) if path else None
-    print(f"train: starts from {path or 'nothing'}")
+    print(f"train: starts from {path or 'nothing'}{_growth(start, dataset.resolution)}")
     states = States.of(stage, state_key(params, plan, dataset_sha256, device, start))
     if not group.all_agree(group.on_rank0(lambda: states.directory.name) == states.directory.name):
         raise AtelierError(
@@ -95,6 +95,12 @@ def train_to_end(trainer: Trainer, stage: Stage) -> None:
             f"{stage.params.train.kimg:g}: the generator was not yet trained against the discriminator; lower "
             "train.kimg to what train.minutes allows, or train.warm_start"
         )
+
+
+def _growth(start: Start | None, resolution: int) -> str:
+    if start is None or start.grown_from_px is None:
+        return ""
+    return f", which grows from {start.grown_from_px} to {resolution} px: its coarse layers are copied, finer ones new"
 
 
 def state_key(

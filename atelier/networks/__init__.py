@@ -1,5 +1,6 @@
 """Networks by the name of their architecture, and their weights in safetensors files with a JSON header."""
 
+import functools
 import json
 import os
 import re
@@ -22,6 +23,9 @@ from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
 
 FORMAT = "atelier-model/1"
 KEY = "atelier"  # a single key, because safetensors writes several in an order that differs between processes
+# of a network's `layers`, so many at the picture's end lie between features and pictures
+PICTURE_LAYERS = {"dcgan": 2, "r3gan": 1, "sketch": 2}
+GROWTH = (2, 4)  # factors of the resolution by which a network may grow
 INITIALISERS = {"normal_", "uniform_", "fill_", "zero_"}
 
 Constructors = Mapping[str, Callable[[int, dict[str, Any]], Network]]  # of the resolution and the settings
@@ -62,6 +66,40 @@ def weights_fit(config: NetworkConfig, generator: dict[str, Tensor], discriminat
     if not _fits(_build_without_memory(lambda: _build(config, GENERATORS)), generator):
         return False
     return discriminator is None or _fits(_build_without_memory(lambda: _build(config, DISCRIMINATORS)), discriminator)
+
+
+def settings_to_grow(found: NetworkConfig, resolution: int, with_discriminator: bool) -> dict[str, Any] | None:
+    """The settings with which a network of `resolution` has the layers of a smaller one, `found`, as its coarse layers.
+
+    Those of R3GAN are equal: its widths follow from the size of a layer in px. The widths of DCGAN and sketch double
+    with each coarser step, so twice the resolution takes half of `ngf` and of `ndf`. Sketch's `noise` belongs to its
+    finest layers and is left out, as is `ndf` without a discriminator. Returns None where a width cannot be divided.
+    """
+    factor, settings = resolution // found.resolution, dict(found.settings)
+    settings.pop("noise", None)
+    if not with_discriminator:
+        settings.pop("ndf", None)
+    for width in settings.keys() & {"ngf", "ndf"}:
+        if settings[width] % factor:
+            return None
+        settings[width] //= factor
+    return settings
+
+
+def grown_weights(
+    config: NetworkConfig, found: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """The weights that networks of `config` take over from the smaller ones of `found`, by their names in the larger.
+
+    As in progressive growing (arXiv 1710.10196), the larger generator has further layers between the finest features
+    and the picture, and the larger discriminator between the picture and its finest features. The layers that turn
+    features into pictures and pictures into features are left out, and so are the noise maps of sketch, because the
+    larger networks have others. `config` has the settings of `settings_to_grow`.
+    """
+    return (
+        _coarse_layers(config, found, GENERATORS, generator),
+        None if discriminator is None else _coarse_layers(config, found, DISCRIMINATORS, discriminator),
+    )
 
 
 def save_network(path: Path, network: nn.Module, config: NetworkConfig, facts: dict[str, Any]) -> None:
@@ -173,6 +211,29 @@ def _build_without_memory(build: Callable[[], Network]) -> Network | None:
             return build()
     except (RuntimeError, OverflowError):
         return None
+
+
+def _coarse_layers(
+    config: NetworkConfig, found: NetworkConfig, constructors: Constructors[Network], tensors: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights of one of the networks of `grown_weights`."""
+    small, large = (_build_without_memory(functools.partial(_build, each, constructors)) for each in (found, config))
+    assert small is not None and large is not None
+    picture, shapes = PICTURE_LAYERS[config.arch], {name: tensor.shape for name, tensor in large.state_dict().items()}
+    before, after = (len([*network.get_submodule("layers").children()]) for network in (small, large))
+    copied = {}
+    for name, tensor in tensors.items():
+        if name.startswith("layers."):
+            _, number, rest = name.split(".", 2)
+            if constructors is DISCRIMINATORS:  # its layers are numbered from the picture
+                if int(number) < picture:
+                    continue
+                name = f"layers.{int(number) + after - before}.{rest}"
+            elif int(number) >= before - picture:
+                continue
+        if shapes.get(name) == tensor.shape:
+            copied[name] = tensor
+    return copied
 
 
 def _fits(network: nn.Module | None, tensors: Mapping[str, Tensor]) -> bool:

@@ -191,6 +191,8 @@ def _course(model: dict[str, Any]) -> list[str]:
         sentences.append("It ended when train.minutes had passed.")
     if start := model.get("start"):
         sentences.append(f"It started from the model {start['generator_sha256'][:12]}, after {start['kimg']:g} kimg.")
+        if "grown_from_px" in start:
+            sentences.append(f"That model was of {start['grown_from_px']:g} px; its coarse layers were copied.")
     if pick := model.get("pick"):
         sentences.append(f"The model is that of the {pick['which']} snapshot.")
     for back in model.get("rollbacks", []):

@@ -165,6 +165,7 @@ class Train(Section):
     muon_lr: LearningRate = 0.01
     muon_lr_discriminator: LearningRate | None = None
     warm_start: BelowOne | Literal["auto"] = "auto"
+    freeze_discriminator: int = Field(0, ge=0, le=1000)
     loss: Literal["auto", "nonsaturating", "relativistic"] = "auto"
     gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
     ema: BelowOne | Literal["auto", "power"] = "auto"

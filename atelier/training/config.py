@@ -53,6 +53,7 @@ class TrainingPlan:
     muon_lr: float = 0.01  # of the generator's hidden convolutions, for muon
     muon_lr_discriminator: float = 0.01
     warm_start: float = 0.0  # share of the images, at the start, in which the generator learns to reconstruct
+    freeze_discriminator: int = 0  # of its convolutions, counted from the picture, so many keep the start's weights
     quality_samples: int = QUICK_PICTURES  # at most this many images are compared for a row of quality.csv
 
     @property
@@ -108,6 +109,7 @@ def training_plan(params: Train, resolution: int, precision: Precision = "float3
         snapshot_kimg=params.snapshot_kimg,
         images=math.ceil(params.kimg * 1000),
         gamma=params.gamma,
+        freeze_discriminator=params.freeze_discriminator,
         minutes=params.minutes,
         on_collapse=params.on_collapse,
         precision=precision,

@@ -20,7 +20,15 @@ from torch.optim.swa_utils import update_bn
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.model_store import DISCRIMINATOR_FILE, GENERATOR_FILE, SHIPPED_MODELS, STORED_NAME, content_hash
-from atelier.networks import NetworkConfig, make_networks, read_model, weights_fit
+from atelier.networks import (
+    GROWTH,
+    NetworkConfig,
+    grown_weights,
+    make_networks,
+    read_model,
+    settings_to_grow,
+    weights_fit,
+)
 from atelier.networks.latent_field import FieldGenerator
 from atelier.training.config import TrainingPlan, beta2_at
 from atelier.training.data import ResidentData
@@ -52,21 +60,31 @@ class Networks:
 
     @classmethod
     def create(cls, plan: TrainingPlan, start: "Start | None", device: torch.device) -> Self:
-        """Networks with random weights of the plan's seed, or with the weights of `start`."""
+        """Networks with random weights of the plan's seed, or with the weights of `start`.
+
+        Raises AtelierError where the plan's kimg or freeze_discriminator does not fit `start`.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
             generator, discriminator = make_networks(plan.network)
         if start:
-            generator.load_state_dict(start.generator)
-            if start.discriminator:  # one that the model lacks keeps its random weights
-                discriminator.load_state_dict(start.discriminator)
+            # what the start lacks keeps its random weights: the new layers of a grown model, a whole discriminator
+            generator.load_state_dict({**generator.state_dict(), **start.generator})
+            discriminator.load_state_dict({**discriminator.state_dict(), **(start.discriminator or {})})
+            if start.grown_from_px and not plan.images:
+                raise AtelierError(
+                    "train.kimg holds 0; it may hold a number above 0, because the new layers of a model that grows "
+                    f"from {start.grown_from_px} to {plan.network.resolution} px are not trained yet"
+                )
+        if plan.freeze_discriminator:
+            _freeze(discriminator, plan.freeze_discriminator, start)
         for network in (generator, discriminator):
             network.to(device).to(memory_format=torch.channels_last)  # in which convolutions are fastest
         kind, betas = plan.optimizer, (plan.beta1, beta2_at(plan.beta2, 0))
         optimizer_g = make_optimizer(generator, kind, plan.lr, plan.muon_lr, betas)
         optimizer_d = make_optimizer(discriminator, kind, plan.lr_discriminator, plan.muon_lr_discriminator, betas)
         ema = Ema(generator, plan.ema)
-        ema.has_own_statistics = start is not None
+        ema.has_own_statistics = start is not None and start.grown_from_px is None
         return cls(generator, discriminator, optimizer_g, optimizer_d, ema)
 
     def set_rates(self, plan: TrainingPlan, step: int, rollbacks: int) -> None:
@@ -81,6 +99,29 @@ class Networks:
             adam.update(lr=lr * scale, betas=betas)
             for group in muon:
                 group["lr"] = muon_lr * scale
+
+
+def _freeze(discriminator: nn.Module, count: int, start: "Start | None") -> None:
+    """Keep the weights of the first `count` convolutions, counted from the picture (FreezeD, arXiv 2002.10964).
+
+    The scales and shifts of the batch norms behind them are kept too. These still normalise by the statistics of each
+    batch, as the layers behind them were trained with, and measure running statistics, which no step reads but
+    generate.pick does. Raises AtelierError where `start` has no weights of these layers, or all layers would be kept.
+    """
+    layers = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    convolutions = [module for module in layers if isinstance(module, nn.Conv2d)]
+    if start is None or start.discriminator is None:
+        reason = "because the training does not start from a model with a discriminator: set train.init_from to one"
+        raise AtelierError(f"train.freeze_discriminator holds {count}; it may hold 0, {reason}")
+    if start.grown_from_px:
+        reason = f"because the first layers of a model that grows from {start.grown_from_px} px are new"
+        raise AtelierError(f"train.freeze_discriminator holds {count}; it may hold 0, {reason}")
+    if count >= len(convolutions):
+        most = len(convolutions) - 1
+        reason = f"because the discriminator has {most + 1} convolutions, and the last one must be trained"
+        raise AtelierError(f"train.freeze_discriminator holds {count}; it may hold at most {most}, {reason}")
+    for module in layers[: layers.index(convolutions[count])]:
+        module.requires_grad_(False)
 
 
 class Ema:
@@ -134,16 +175,21 @@ class Start:
     """The weights of a model that a training starts from.
 
     `lineage` is written into the trained model as `start`: the SHA-256 of both networks, how the model was made, and
-    the lineage of the model that it started from itself, if any.
+    the lineage of the model that it started from itself, if any. `grown_from_px` is the model's resolution if it is
+    smaller than the training's: then the weights are those of the coarse layers, by their names in the larger networks.
     """
 
     generator: dict[str, Tensor]
     discriminator: dict[str, Tensor] | None
     lineage: dict[str, Any]
+    grown_from_px: int | None = None
 
 
 def open_start(path: Path, network: NetworkConfig) -> Start:
-    """Read the model at `path`. Raises AtelierError where it is missing, changed, or of another network."""
+    """Read the model at `path`, of the resolution of `network`, or of half or a quarter of it, from which it grows.
+
+    Raises AtelierError where it is missing, changed, or of a network that does not fit.
+    """
     match = STORED_NAME.fullmatch(path.name)
     if path in SHIPPED_MODELS and not (path / GENERATOR_FILE).is_file():
         raise AtelierError(
@@ -163,22 +209,47 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
     has_discriminator = (path / DISCRIMINATOR_FILE).is_file()
     discriminator = read_model(path / DISCRIMINATOR_FILE)[1] if has_discriminator else None
     found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    fits = weights_fit(network, generator, discriminator)
-    if not fits or (found.arch, found.resolution) != (network.arch, network.resolution):
-        settings, required = (
-            json.dumps(dict(sorted(config.settings.items()))).replace('"', "") for config in (found, network)
-        )
+    grows = found.arch == network.arch and network.resolution in [factor * found.resolution for factor in GROWTH]
+    fits = weights_fit(found if grows else network, generator, discriminator)
+    if not fits or not (grows or (found.arch, found.resolution) == (network.arch, network.resolution)):
         raise AtelierError(
-            f"train.init_from: {path} is {found.arch} of {found.resolution} px, {settings}; params.yaml asks for "
-            f"{network.arch} of {network.resolution} px, {required}: set augment.resolution, train.arch and "
-            f"train.{found.arch} to the model's"
+            f"train.init_from: {path} is {_words(found)}; params.yaml asks for {_words(network)}: "
+            f"set augment.resolution, train.arch and train.{found.arch} to the model's"
         )
+    if grows:
+        _check_growth(path, found, network, has_discriminator)
+        generator, discriminator = grown_weights(network, found, generator, discriminator)
     lineage = {
         "generator_sha256": digest(path / GENERATOR_FILE),
         "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if has_discriminator else None,
         **{key: header[key] for key in LINEAGE_FACTS if key in header},
+        **({"grown_from_px": found.resolution} if grows else {}),
     }
-    return Start(generator, discriminator, lineage)
+    return Start(generator, discriminator, lineage, found.resolution if grows else None)
+
+
+def _check_growth(path: Path, found: NetworkConfig, network: NetworkConfig, with_discriminator: bool) -> None:
+    """Raise AtelierError, which names the settings to change, where `found` cannot grow into `network`."""
+    required = settings_to_grow(found, network.resolution, with_discriminator)
+    if required is None:
+        raise AtelierError(
+            f"train.init_from: {path} is {_words(found)}; it cannot grow to {network.resolution} px, because ngf and "
+            f"ndf must be multiples of {network.resolution // found.resolution}: set augment.resolution to the model's"
+        )
+    if network.settings.get("noise") and network.settings["noise"] > required["ngf"]:
+        required["noise"] = required["ngf"]
+    others = {name: value for name, value in sorted(required.items()) if network.settings.get(name) != value}
+    if others:
+        changes = ", ".join(f"train.{network.arch}.{name} to {value}" for name, value in others.items())
+        raise AtelierError(
+            f"train.init_from: {path} is {_words(found)}; params.yaml asks for {_words(network)}, whose coarse layers "
+            f"differ from the model's: set {changes} to grow it, or augment.resolution to {found.resolution}"
+        )
+
+
+def _words(network: NetworkConfig) -> str:
+    settings = json.dumps(dict(sorted(network.settings.items()))).replace('"', "")
+    return f"{network.arch} of {network.resolution} px, {settings}"
 
 
 class PrincipalLatents:

@@ -25,12 +25,16 @@ EPSILON = 1e-7
 def make_optimizer(
     network: nn.Module, kind: Literal["adam", "muon"], lr: float, muon_lr: float, betas: tuple[float, float]
 ) -> Optimizer:
-    """The optimiser of one network. The first parameter group is Adam's; with Muon, the second one is Muon's."""
-    hidden = hidden_kernels(network) if kind == "muon" else []
+    """The optimiser of the weights of one network that require gradients, which frozen ones do not.
+
+    The first parameter group is Adam's; with Muon, the second one is Muon's.
+    """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    hidden = [weight for weight in hidden_kernels(network) if weight.requires_grad] if kind == "muon" else []
     if not hidden:
-        return torch.optim.Adam(network.parameters(), lr, betas, fused=True)
+        return torch.optim.Adam(weights, lr, betas, fused=True)
     ids = {id(weight) for weight in hidden}
-    others = [weight for weight in network.parameters() if id(weight) not in ids]
+    others = [weight for weight in weights if id(weight) not in ids]
     muon = Muon(hidden, muon_lr, GAN_MOMENTUM, "original")
     return MuonAndAdam(network, torch.optim.Adam(others, lr, betas, fused=True), muon)
 

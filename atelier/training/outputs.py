@@ -66,7 +66,7 @@ def write_outputs(
 
 def settings_used(params: Train, plan: TrainingPlan) -> dict[str, Any]:
     """The settings of `train` that made the model, with the values that replaced `auto` and null."""
-    muon = plan.optimizer == "muon"
+    muon, frozen = plan.optimizer == "muon", plan.freeze_discriminator
     return {
         **{name: getattr(params, name) for name in FROM_PARAMS},
         **{name: getattr(plan, name) for name in FROM_PLAN},
@@ -74,6 +74,7 @@ def settings_used(params: Train, plan: TrainingPlan) -> dict[str, Any]:
         "muon_lr_discriminator": plan.muon_lr_discriminator if muon else None,
         "gamma": plan.start_gamma() if plan.loss == "relativistic" else None,
         "augment": list(plan.augment),
+        **({"freeze_discriminator": frozen} if frozen else {}),
     }
 
 

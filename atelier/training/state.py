@@ -99,11 +99,11 @@ def _named_tensors(state: TrainingState) -> dict[str, Tensor]:
 
 def _set_moments(state: TrainingState, names: Collection[str]) -> None:
     """Create moments for the optimisers of these names, by a step at a rate of 0, and drop those of all others."""
-    for name, (optimizer, module) in state.optimizers.items():
+    for name, (optimizer, _) in state.optimizers.items():
         if name not in names:
             optimizer.state.clear()
             continue
-        for parameter in module.parameters():
+        for parameter in [parameter for group in optimizer.param_groups for parameter in group["params"]]:
             parameter.grad = torch.zeros_like(parameter)
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:

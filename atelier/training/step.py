@@ -154,13 +154,16 @@ class AdversarialStep:
                 return value, {"loss_g": value.detach()}
 
             self.optimizer_g.zero_grad(set_to_none=True)
-            self.discriminator.requires_grad_(False)
+            trained = [weight for weight in self.discriminator.parameters() if weight.requires_grad]  # not frozen ones
+            for weight in trained:
+                weight.requires_grad_(False)
             try:
                 return self.micro_batches.accumulate_generator(
                     loss, real_augmented, self.fake, lambda fake: self.augment(fake, draws), self.generator, z
                 )
             finally:
-                self.discriminator.requires_grad_(True)
+                for weight in trained:
+                    weight.requires_grad_(True)
 
         logs_d = self._update(self.optimizer_d, z, draws, discriminator_gradients)
         logs_g = self._update(self.optimizer_g, z, draws, generator_gradients)

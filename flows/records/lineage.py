@@ -212,7 +212,8 @@ def _parents(header: Mapping[str, Any], root: Path) -> list[str]:
         sha256 = printable(parent.get("generator_sha256", ""))
         champion = f", champion {printable(versions[sha256])}" if sha256 in versions else ""
         imported = f", imported: {printable(_flat(parent['imported']))}" if parent.get("imported") else ""
-        lines.append(f"SHA-256 {sha256[:12]}…{champion}: {_length(parent)}{imported}")
+        grown = f", grown from {_number(parent['grown_from_px'])} px" if parent.get("grown_from_px") else ""
+        lines.append(f"SHA-256 {sha256[:12]}…{champion}: {_length(parent)}{imported}{grown}")
         parent = parent.get("start")
     return lines or ["none: its training began with random weights"]
 

@@ -111,6 +111,47 @@ def test_a_training_starts_from_both_networks_and_records_the_lineage(capsys: py
     assert facts()["start"]["start"]["generator_sha256"] == generator  # and its own past with it
 
 
+def test_a_model_grows_to_twice_its_resolution_and_both_models_are_recorded(capsys: pytest.CaptureFixture[str]):
+    train()
+    first, generator = kept(), digest(MODEL / "generator.safetensors")
+    pack_blots(resolution=64)
+    with pytest.raises(
+        AtelierError, match=r"set train.dcgan.ndf to 2, train.dcgan.ngf to 4 to grow it, or augment.res"
+    ):
+        train(init_from=first)
+    larger = {"init_from": first, "dcgan": {"nz": 8, "ngf": 4, "ndf": 2}}
+    with pytest.raises(AtelierError, match=r"train.kimg holds 0; it may hold a number above 0"):
+        train(**larger, kimg=0)
+    train(**larger)
+    said = capsys.readouterr().out
+    assert f"starts from {first}, which grows from 32 to 64 px: its coarse layers are copied" in said
+    start = {"generator_sha256": generator, "grown_from_px": 32, "kimg": 0.04}
+    for recorded in (facts()["start"], load_generator(MODEL / "generator.safetensors")[1]["start"]):
+        assert start.items() <= recorded.items()
+    done = digest(MODEL / "generator.safetensors")
+    shutil.rmtree(".atelier")
+    train(**larger)
+    assert digest(MODEL / "generator.safetensors") == done
+
+
+def test_frozen_layers_are_recorded_and_make_another_training(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(
+        AtelierError, match=r"freeze_discriminator holds 1; it may hold 0, .* set train.init_from to one"
+    ):
+        train(freeze_discriminator=1)
+    train()
+    first = kept()
+    train(init_from=first)
+    assert "freeze_discriminator" not in facts()["training"]
+    train(init_from=first, freeze_discriminator=2)
+    assert facts()["training"]["freeze_discriminator"] == 2
+    assert "goes on" not in capsys.readouterr().out
+    _, before = read_model(Path(first) / "discriminator.safetensors")
+    _, after = read_model(MODEL / "discriminator.safetensors")
+    weights = [name for name in before if name.endswith(("weight", "bias"))]
+    assert [name for name in weights if torch.equal(before[name], after[name])] == weights[:4]
+
+
 def test_the_initial_model_decides_which_state_is_resumed_whatever_its_path(
     capsys: pytest.CaptureFixture[str],
 ):
