@@ -42,7 +42,7 @@ def refusal(tmp_path: Path, old: str, new: str) -> str:
         ("count: 64", "cuont: 64", "generate.cuont is an unknown key; did you mean count?"),
         ("lr_discriminator: null", "lr_discriminator: 2", "it may hold null or a number above 0 and at most 1"),
         ("gpus: auto", "gpus: all", "train.gpus holds 'all'; it may hold auto or a whole number at least 1"),
-        ("[translation, brightness]", "[rotation]", "train.augment.0 holds 'rotation'"),
+        ("[translation, brightness]", "[rotate]", "train.augment.0 holds 'rotate'"),
         ("genre: landscape", "genre: Land Scape", "it may hold null or a slug that `atelier genres` lists"),
         ("generate:\n", "generate: 5\nunknown:\n", "generate holds 5; it may hold a section with the keys count"),
         ("size_px: 512               # larger", "size_px: 40 # larger", "download.size_px holds 40; it may hold null"),

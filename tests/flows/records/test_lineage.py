@@ -15,7 +15,7 @@ from tests.flows.kept_studio import KeptStudio, work
 
 OLD = {
     "generator_sha256": "c" * 64, "kimg": 40.0, "seed": 1, "imported": {"format": "torch7"},
-    "start": {"generator_sha256": "f" * 64, "kimg": 7.0},
+    "grown_from_px": 64, "start": {"generator_sha256": "f" * 64, "kimg": 7.0},
 }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_the_text_has_all_facts_of_a_print(example) -> None:
         "4 artists: Turner 2, Homer 2, Aivazovsky 1, Turner [31m 1",
         "of 1840 to 1844, 1 undated",
         "2 genres: marina 5, sketch 1",
-        "parents    SHA-256 cccccccccccc…: 40 kimg, seed 1, imported: format: torch7",
+        "parents    SHA-256 cccccccccccc…: 40 kimg, seed 1, imported: format: torch7, grown from 64 px",
         "SHA-256 ffffffffffff…: 7 kimg",
     ):
         assert words in text, text
