@@ -1,6 +1,8 @@
 """Stage augment: pack the downloaded pictures into the training set."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from atelier.data.catalog import read_downloads, read_table
 from atelier.data.dataset import INDEX_SCHEMA, read_placements, write_placements
@@ -39,6 +41,7 @@ def run(stage: Stage) -> str:
             look_alikes=alike,
             advance=progress.advance,
             placed=placed,
+            crops=section.crops,
         )
     index = read_table(DATASET / "index.parquet", INDEX_SCHEMA)
     sides = zip(index["id"].to_pylist(), index["split"].to_pylist(), strict=True)
@@ -48,9 +51,19 @@ def run(stage: Stage) -> str:
         f"{counted(facts['pictures'], 'picture')} of {section.resolution} px"
         f"{', doubled by their mirror images' if section.mirror else ''}; "
         f"{facts['train']:,} to train on, {facts['held_out']:,} held out"
+        f"; {_area_in_words(facts)}"
         f"{f'; {len(alike):,} left out that look like others' if alike else ''}"
         f"{f'; {left_out:,} too small for this resolution' if left_out else ''}"
     )
+
+
+def _area_in_words(facts: Mapping[str, Any]) -> str:
+    """How much of the training paintings' area the training shows."""
+    squares = f"{facts['area_in_square']:.0%} of the paintings' area"
+    if facts["crops"] == 1:
+        return f"the squares show {squares}"
+    size = f"{facts['strips_bytes'] / 1e6:,.1f} MB"
+    return f"windows show {facts['area_seen']:.0%}, {facts['crops']} an epoch, from {size}; squares show {squares}"
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ import functools
 import io
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from atelier.data.dataset import PackedDataset, View
+from atelier.data.dataset import PackedDataset, Strips, View
 from atelier.data.duplicates import Picture
 from atelier.data.pack import write_dataset
 from atelier.data.shards import Item
@@ -21,6 +22,16 @@ def noise(resolution: int, train: int) -> PackedDataset:
     ids = [f"{row:024x}" for row in range(24)]
     sides = (View(pixels[part], ids[part], mirror=True) for part in (slice(train), slice(train, None)))
     return PackedDataset(resolution, "center", True, *sides)
+
+
+def noise_with_strips(resolution: int, train: int) -> PackedDataset:
+    """The same, with noise for whole training paintings of two shapes, and 4 windows of each an epoch."""
+    side = 3 * resolution // 2
+    length = np.where(np.arange(train) % 2, 2 * side, side)
+    pixels = np.random.default_rng(1).integers(0, 256, (length.sum(), side, 3), dtype=np.uint8)
+    landscape, min_side = np.arange(train) % 4 == 1, np.full(train, resolution)
+    strips = Strips(pixels, np.cumsum(length) - length, length, landscape, min_side, crops=4)
+    return replace(noise(resolution, train), strips=strips)
 
 
 def pack_blots(count: int = 60, resolution: int = 32) -> None:

@@ -1,6 +1,7 @@
 """The packed training set: squares of one size in a memory-mapped array, split into training and held-out pictures.
 
 `data/dataset` has images.npy (N, H, W, 3) uint8, index.parquet (row, id, crop box, split) and dataset.json (facts).
+With `augment.crops` above 1 it also has the whole training paintings: strips.npy and strips.parquet, see `Strips`.
 Placements record on which side of the split each painting was. They are kept outside DVC's outputs, so that a painting
 stays on its side when other scans of it come and go; without them its side follows from the hash of its id.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from atelier.data.catalog import read_table, schema_of, write_rows
@@ -20,7 +22,9 @@ from atelier.errors import AtelierError
 from atelier.pictures import Pixels
 
 Crop = Literal["center", "random"]
+IntArray = npt.NDArray[np.int64]
 TRAIN, HELD_OUT = "train", "held-out"  # the two sides of the split
+STRIP_SCALE = 1.5  # the shorter side of a strip, in sides of a training image
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,17 @@ class IndexRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StripRow:
+    """A row of strips.parquet: the lines of one painting in strips.npy. They lie across its longer side."""
+
+    id: str
+    start: int  # the painting's first line
+    length: int  # how many lines it has, at least as many as a line has pixels
+    landscape: bool  # the lines are its columns, from left to right; otherwise its rows, from the top
+    min_side: int  # of a window, px of the strip, so that none is enlarged more than the painting's square
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """A painting, its perceptual hash in hexadecimal, and its side of the split, TRAIN or HELD_OUT."""
 
@@ -45,6 +60,7 @@ class Placement:
 
 
 INDEX_SCHEMA = schema_of(IndexRow, **dict.fromkeys(("row", "left", "top", "side"), pa.int32()))
+STRIPS_SCHEMA = schema_of(StripRow, start=pa.int64(), length=pa.int32(), landscape=pa.bool_(), min_side=pa.int32())
 PLACEMENTS_SCHEMA = schema_of(Placement)
 
 
@@ -69,21 +85,40 @@ class View:
 
 
 @dataclass(frozen=True)
+class Strips:
+    """The whole training paintings, from which a training cuts windows: `pixels` (lines, S, 3) uint8, memory-mapped.
+
+    A painting is `length` lines of S pixels, one after the other along its longer side, so that paintings of any shape
+    lie in one array without a gap. S is STRIP_SCALE times the resolution. The arrays have one entry per row of
+    `PackedDataset.train.images`, see `StripRow`. `crops` is the number of windows of each painting in an epoch.
+    """
+
+    pixels: Pixels
+    start: IntArray
+    length: IntArray
+    landscape: npt.NDArray[np.bool_]
+    min_side: IntArray
+    crops: int
+
+
+@dataclass(frozen=True)
 class PackedDataset:
-    """An opened training set, see `open_dataset`."""
+    """An opened training set, see `open_dataset`. `strips` is None with `augment.crops: 1`."""
 
     resolution: int
     crop: Crop
     mirror: bool
     train: View
     held_out: View
+    strips: Strips | None = None
 
 
 def open_dataset(path: Path) -> PackedDataset:
     """Open a directory that `atelier.data.pack.write_dataset` wrote. Raises AtelierError if missing or damaged."""
     try:
         facts = json.loads((path / "dataset.json").read_bytes())
-        images = np.load(path / "images.npy", mmap_mode="r")
+        crops = facts.get("crops", 1)
+        images, *lines = (np.load(path / name, mmap_mode="r") for name in ("images.npy", "strips.npy")[: min(crops, 2)])
     except FileNotFoundError as error:
         raise AtelierError(f"{error.filename} is missing: `dvc repro augment` makes it") from None
     except ValueError as error:
@@ -94,7 +129,23 @@ def open_dataset(path: Path) -> PackedDataset:
     if images.dtype != np.uint8 or images.shape != (len(ids), resolution, resolution, 3):
         raise AtelierError(f"{path}/images.npy does not fit its index.parquet: `dvc repro augment` makes it again")
     train_view, held_out = View(images[:train], ids[:train], mirror), View(images[train:], ids[train:], mirror)
-    return PackedDataset(resolution, facts["crop"], mirror, train_view, held_out)
+    strips = _strips(path, lines[0], resolution, ids[:train], crops) if lines else None
+    return PackedDataset(resolution, facts["crop"], mirror, train_view, held_out, strips)
+
+
+def _strips(path: Path, pixels: Pixels, resolution: int, ids: list[str], crops: int) -> Strips:
+    table = read_table(path / "strips.parquet", STRIPS_SCHEMA)
+    names = ("start", "length", "landscape", "min_side")
+    start, length, landscape, min_side = (table[name].to_numpy() for name in names)
+    shape = (int(length.sum()), strip_side(resolution), 3)
+    if pixels.dtype != np.uint8 or pixels.shape != shape or table["id"].to_pylist() != ids:
+        raise AtelierError(f"{path}/strips.npy does not fit its strips.parquet: `dvc repro augment` makes it again")
+    return Strips(pixels, start, length.astype(np.int64), landscape, min_side.astype(np.int64), crops)
+
+
+def strip_side(resolution: int) -> int:
+    """The shorter side in px of the paintings in strips.npy: a window at this resolution may be a part of it."""
+    return round(STRIP_SCALE * resolution)
 
 
 def read_placements(path: Path) -> list[Placement]:

@@ -1,18 +1,36 @@
-"""Pack pictures of any size into the training set: cut a square from each, resize it, split into train and held-out."""
+"""Pack pictures of any size into the training set: cut a square from each, resize it, split into train and held-out.
+
+With several crops, the whole training paintings are packed besides, as strips: at a shorter side of 1.5 times the
+resolution, line by line along the longer side, all in one array. That stores each pixel once and shows all of a
+painting in about 3.2 times the bytes of its square; two squares of 1.5 times the resolution would take 4.5 times.
+"""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from atelier.data.catalog import write_rows
-from atelier.data.dataset import HELD_OUT, INDEX_SCHEMA, TRAIN, Crop, IndexRow, Placement
+from atelier.data.dataset import (
+    HELD_OUT,
+    INDEX_SCHEMA,
+    STRIPS_SCHEMA,
+    TRAIN,
+    Crop,
+    IndexRow,
+    Placement,
+    StripRow,
+    strip_side,
+)
 from atelier.data.duplicates import LookAlike, Picture, group_near_duplicates
 from atelier.data.shards import Item
 from atelier.errors import AtelierError, counted
@@ -20,6 +38,8 @@ from atelier.files import replacing, write_json
 from atelier.images.verify import claimed_pixels, decoding_slot, read_rgb
 from atelier.pictures import Pixels
 
+STRIP_FILES = ("strips.npy", "strips.parquet")
+Write = Callable[[int, Pixels], None]  # writes pixels from an index of a file's first axis on
 CHUNK_PICTURES = 256  # read ahead of the threads that resize them
 
 
@@ -45,6 +65,7 @@ def write_dataset(
     look_alikes: Mapping[str, LookAlike],
     advance: Callable[[], None],
     placed: Sequence[Placement] = (),
+    crops: int = 1,
 ) -> Mapping[str, Any]:
     """Write the training set of `pictures` to the directory `path` and return the content of its dataset.json.
 
@@ -52,7 +73,9 @@ def write_dataset(
     id, then the held-out ones by id. Left out and counted are `look_alikes`, and pictures whose shorter side is below
     half of `resolution`; sides between that and `resolution` are enlarged. `held_out` is the share to hold out, and
     `placed` gives the sides on which paintings were before, see `split`. `advance` is called after each picture.
-    Raises AtelierError where too few pictures are left to split, or some have no file.
+    With `crops` above 1 the whole training paintings are written too, see `atelier.data.dataset.Strips`; images.npy and
+    index.parquet stay the same. Raises AtelierError where too few pictures are left to split, some have no file, or the
+    disk has no room for the strips.
     """
     distinct = [picture for picture in pictures if picture.id not in look_alikes]
     usable = [picture for picture in distinct if 2 * min(picture.width, picture.height) >= resolution]
@@ -67,13 +90,25 @@ def write_dataset(
         )
     rows = {picture.id: row for row, picture in enumerate([*train, *held])}
     cuts = {picture.id: square_crop(picture, crop) for picture in usable}
-    wanted = (item for item in items if item.id in rows)
-    _write_images(path / "images.npy", rows, _resized(wanted, cuts, resolution, workers), resolution, advance)
+    strips = _strip_rows(train, resolution) if crops > 1 else {}
+    strip_lines, side = sum(strip.length for strip in strips.values()), strip_side(resolution)
+    path.mkdir(parents=True, exist_ok=True)
+    for name in STRIP_FILES:  # of an earlier run with other settings
+        (path / name).unlink(missing_ok=True)
+    _check_room(path, strip_lines * side * 3, crops)
+    packed = _resized((item for item in items if item.id in rows), cuts, strips, resolution, workers)
+    with ExitStack() as files:
+        square = files.enter_context(_array_file(path / "images.npy", (len(rows), resolution, resolution, 3)))
+        lines = files.enter_context(_array_file(path / "strips.npy", (strip_lines, side, 3))) if strips else None
+        _write_pictures(packed, rows, strips, square, lines, advance)
+    if strips:
+        write_rows([*strips.values()], STRIPS_SCHEMA, path / "strips.parquet")
     index = [
         IndexRow(row, id, cuts[id].left, cuts[id].top, cuts[id].side, TRAIN if row < len(train) else HELD_OUT)
         for id, row in rows.items()
     ]
     write_rows(index, INDEX_SCHEMA, path / "index.parquet")
+    squares_area = fmean(cuts[one.id].side ** 2 / (one.width * one.height) for one in train)
     facts = {
         "resolution": resolution,
         "crop": crop,
@@ -85,6 +120,11 @@ def write_dataset(
         "left_out_too_small": len(distinct) - len(usable),
         "enlarged": sum(cut.side < resolution for cut in cuts.values()),
         "length": len(rows) * (2 if mirror else 1),
+        "crops": crops,
+        # mean share of a training painting's area that training shows; of a strip, windows reach every place
+        "area_seen": round(1.0 if strips else squares_area, 4),
+        "area_in_square": round(squares_area, 4),
+        "strips_bytes": strip_lines * side * 3,
     }
     write_json(path / "dataset.json", facts)
     return facts
@@ -138,37 +178,84 @@ def square_crop(picture: Picture, crop: Crop) -> CropBox:
     return CropBox(spare_x // 2, spare_y // 2, side)
 
 
-def _write_images(
-    path: Path,
+def _strip_rows(train: Sequence[Picture], resolution: int) -> dict[str, StripRow]:
+    """The place of each training picture in strips.npy, by id, in the order of `train`."""
+    side = strip_side(resolution)
+    strips: dict[str, StripRow] = {}
+    start = 0
+    for picture in train:
+        shorter, longer = sorted((picture.width, picture.height))
+        length = max(side, round(side * longer / shorter))
+        min_side = min(side, max(resolution, -(-resolution * side // shorter)))
+        strips[picture.id] = StripRow(picture.id, start, length, picture.width > picture.height, min_side)
+        start += length
+    return strips
+
+
+def _check_room(path: Path, strip_bytes: int, crops: int) -> None:
+    """Raise AtelierError where the disk has no room for strips.npy."""
+    free = shutil.disk_usage(path).free
+    if strip_bytes > free:
+        raise AtelierError(
+            f"augment.crops {crops}: the whole paintings take {strip_bytes / 1e9:.1f} GB, the disk has "
+            f"{free / 1e9:.1f} GB left: make room, set augment.crops to 1, or augment.resolution lower"
+        )
+
+
+@contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[Write]:
+    """Write a .npy file of uint8 atomically; yields the function that writes to it."""
+    row_bytes = int(np.prod(shape[1:]))
+    # written, not memory-mapped: a full disk raises OSError here, and would kill the process there
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        start = file.tell()
+
+        def write(row: int, pixels: Pixels) -> None:
+            file.seek(start + row * row_bytes)
+            file.write(pixels.tobytes())
+
+        yield write
+
+
+def _write_pictures(
+    packed: Iterable["_Packed"],
     rows: Mapping[str, int],
-    squares: Iterable[tuple[str, Pixels]],
-    resolution: int,
+    strips: Mapping[str, StripRow],
+    write_square: Write,
+    write_lines: Write | None,
     advance: Callable[[], None],
 ) -> None:
-    shape = (len(rows), resolution, resolution, 3)
     missing = set(rows)
-    with replacing(path) as temporary:
-        # written, not memory-mapped: a full disk raises OSError here, and would kill the process there
-        with temporary.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            start = file.tell()
-            for id, pixels in squares:
-                file.seek(start + rows[id] * pixels.nbytes)
-                file.write(pixels.tobytes())
-                missing.discard(id)
-                advance()
-        if missing:
-            raise AtelierError(
-                f"the shards lack {counted(len(missing), 'picture')} that data/downloads.parquet names, "
-                f"the first {min(missing)}: `dvc repro download` makes them again"
-            )
+    for picture in packed:
+        write_square(rows[picture.id], picture.square)
+        if write_lines and picture.lines is not None:
+            write_lines(strips[picture.id].start, picture.lines)
+        missing.discard(picture.id)
+        advance()
+    if missing:
+        raise AtelierError(
+            f"the shards lack {counted(len(missing), 'picture')} that data/downloads.parquet names, "
+            f"the first {min(missing)}: `dvc repro download` makes them again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A picture's square (resolution, resolution, 3) and, for a strip, its lines (length, S, 3)."""
+
+    id: str
+    square: Pixels
+    lines: Pixels | None
 
 
 def _resized(
-    items: Iterable[Item], cuts: Mapping[str, CropBox], resolution: int, workers: int
-) -> Iterator[tuple[str, Pixels]]:
-    def resize(item: Item) -> tuple[str, Pixels]:
-        cut = cuts[item.id]
+    items: Iterable[Item], cuts: Mapping[str, CropBox], strips: Mapping[str, StripRow], resolution: int, workers: int
+) -> Iterator[_Packed]:
+    side = strip_side(resolution)
+
+    def resize(item: Item) -> _Packed:
+        cut, strip = cuts[item.id], strips.get(item.id)
         box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
         with decoding_slot(claimed_pixels(item.content)):
             image = read_rgb(item.content, item.name)
@@ -179,7 +266,12 @@ def _resized(
                 )
             # Pillow rather than torch: antialiased with the pixels beyond the square's edges, the same bytes on every
             # machine, and without the seconds that importing torch takes
-            return item.id, np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
+            square = np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
+            if strip is None:
+                return _Packed(item.id, square, None)
+            size = (strip.length, side) if strip.landscape else (side, strip.length)
+            whole = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+            return _Packed(item.id, square, whole.swapaxes(0, 1) if strip.landscape else whole)
 
     with ThreadPool(workers) as pool:
         for chunk in _chunks(items):  # imap alone would read all shards ahead

@@ -107,6 +107,7 @@ class Download(Section):
 class Augment(Section):
     resolution: Resolution = 64
     crop: Literal["center", "random"] = "center"
+    crops: int = Field(1, ge=1, le=64)
     mirror: bool = True
     held_out: float = Field(0.1, ge=0.02, le=0.5)
     near_duplicates: Literal["exclude", "keep"] = "exclude"

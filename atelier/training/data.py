@@ -6,11 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.data.dataset import View
+from atelier.data.dataset import STRIP_SCALE, Strips, View
+from atelier.pictures import Pixels
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atelier.training.state import generator_for
 
 MAX_GPU_MEMORY_SHARE = 0.4  # of a GPU's free memory; the training needs the rest
+RESIZED_AT_ONCE = 2**24  # numbers: pixels of the strips that become windows together
+LANCZOS_LOBES = 3
 
 
 class ResidentData:
@@ -21,12 +24,10 @@ class ResidentData:
     """
 
     def __init__(self, view: View, seed: int, device: torch.device) -> None:
-        images = torch.from_numpy(np.array(view.images))
-        free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
-        self._images = images.to(device) if images.nbytes <= MAX_GPU_MEMORY_SHARE * free_bytes else images
+        self._images = _resident(view.images, device)
         self._variants = 2 if view.mirror else 1
-        self._seed, self._device = seed, device
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+        self._device = device
+        self._epochs = _Epochs(len(self), seed)
 
     def __len__(self) -> int:
         return self._variants * len(self._images)
@@ -37,16 +38,7 @@ class ResidentData:
 
     def items(self, step: int, size: int) -> Tensor:
         """The indices (size,) of the items of a step, counted from 0, which may span two epochs."""
-        pieces, start, count = [], step * size, size
-        while count:
-            epoch, position = divmod(start, len(self))
-            if epoch != self._epoch:
-                self._order = torch.randperm(len(self), generator=generator_for("order", self._seed, epoch))
-                self._epoch = epoch
-            piece = self._order[position : position + count]
-            pieces.append(piece)
-            start, count = start + len(piece), count - len(piece)
-        return torch.cat(pieces)
+        return self._epochs.items(step, size)
 
     def images(self, items: Tensor) -> Tensor:
         """These items as float images (n, 3, H, W) in [−1, 1], channels last, on the device."""
@@ -58,6 +50,118 @@ class ResidentData:
             pixels = torch.where(mirrored, pixels.flip(2), pixels)
         # (B, H, W, 3) viewed as (B, 3, H, W) is channels last already
         return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
+
+
+class RandomWindows:
+    """Squares from anywhere in the training paintings, at random sizes: a function of the seed and the step.
+
+    A window's side is between the resolution (or `Strips.min_side`) and the whole shorter side of its painting, resized
+    to the resolution. An epoch has `crops` windows of each painting, one in each of as many equal parts of its longer
+    side, and with `mirror` as many mirrored ones, in the order of a seeded permutation. Places and sizes are whole
+    pixels, drawn on the CPU for the images of all processes. The paintings are kept like those of `ResidentData`.
+    """
+
+    def __init__(self, strips: Strips, resolution: int, mirror: bool, seed: int, device: torch.device) -> None:
+        self._lines = _resident(strips.pixels, device)
+        self._start, self._length, self._landscape, self._min_side = (
+            torch.from_numpy(np.array(column))
+            for column in (strips.start, strips.length, strips.landscape, strips.min_side)
+        )
+        self._resolution, self._crops, self._variants = resolution, strips.crops, 2 if mirror else 1
+        self._seed, self._device = seed, device
+        self._epochs = _Epochs(len(self._start) * self._crops * self._variants, seed)
+
+    def batch(self, step: int, size: int, group: ProcessGroup = SINGLE_PROCESS) -> Tensor:
+        """This process's part of a step's windows: floats (n, 3, H, W) in [−1, 1], channels last, on the device.
+
+        Steps count from 0; `size` is that of the whole batch.
+        """
+        items = group.shard(self._epochs.items(step, size))
+        draws = torch.rand(size, 3, generator=generator_for("windows", self._seed, step), dtype=torch.float64)
+        size_draw, along_draw, across_draw = group.shard(draws).unbind(1)
+        pictures, mirrored = items // self._variants, items % self._variants
+        paintings, parts = pictures // self._crops, pictures % self._crops
+
+        full = self._lines.shape[1]
+        smallest = self._min_side[paintings]
+        sides = smallest + _whole(size_draw, full - smallest)
+        along = _whole((parts + along_draw) / self._crops, self._length[paintings] - sides)
+        across = _whole(across_draw, full - sides)
+        first = torch.minimum(along, self._length[paintings] - full)  # of the `full` lines that are read
+        lines = (self._start[paintings] + first)[:, None] + torch.arange(full)
+        plan = torch.stack([sides, along - first, across, self._landscape[paintings].long(), mirrored], 1)
+        at_once = max(1, RESIZED_AT_ONCE // (3 * full**2))
+        pieces = zip(torch.split(lines, at_once), torch.split(plan, at_once), strict=True)
+        return torch.cat([self._windows(*piece) for piece in pieces])
+
+    def _windows(self, lines: Tensor, plan: Tensor) -> Tensor:
+        """Windows (n, 3, H, W) of the paintings whose lines (n, S) are given; `plan` (n, 5) has their places."""
+        # indexed where the paintings are, so that only a batch is copied to the device
+        pixels = to_device(self._lines[to_device(lines, self._lines.device)], self._device).to(torch.float32)
+        sides, along, across, *flags = to_device(plan, self._device).unbind(1)
+        landscape, mirrored = (flag.bool() for flag in flags)
+        n, full, side = len(pixels), pixels.shape[1], self._resolution
+        # first along the longer side, then across: products of matrices, which are deterministic on a GPU
+        shorter = _lanczos(along, sides, mirrored & landscape, side, full) @ pixels.view(n, full, full * 3)
+        turned = shorter.view(n, side, full, 3).transpose(1, 2).reshape(n, full, side * 3)
+        windows = (_lanczos(across, sides, mirrored & ~landscape, side, full) @ turned).view(n, side, side, 3)
+        windows = torch.where(landscape[:, None, None, None], windows, windows.transpose(1, 2))
+        # whole levels, like those of images.npy
+        windows = windows.round_().clamp_(0, 255).div_(127.5).sub_(1)
+        return windows.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+class _Epochs:
+    """Seeded permutations of `length` items, one after the other."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length, self._seed = length, seed
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def items(self, step: int, size: int) -> Tensor:
+        pieces, start, count = [], step * size, size
+        while count:
+            epoch, position = divmod(start, self._length)
+            if epoch != self._epoch:
+                self._order = torch.randperm(self._length, generator=generator_for("order", self._seed, epoch))
+                self._epoch = epoch
+            piece = self._order[position : position + count]
+            pieces.append(piece)
+            start, count = start + len(piece), count - len(piece)
+        return torch.cat(pieces)
+
+
+def _resident(pixels: Pixels, device: torch.device) -> Tensor:
+    """A copy on the device, or in the machine's memory where a GPU has too little."""
+    copy = torch.from_numpy(np.array(pixels))
+    free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+    return copy.to(device) if copy.nbytes <= MAX_GPU_MEMORY_SHARE * free_bytes else copy
+
+
+def _whole(shares: Tensor, most: Tensor) -> Tensor:
+    """Whole numbers from 0 to `most`, at shares in [0, 1] of that range."""
+    return torch.minimum((shares * (most + 1)).long(), most)
+
+
+def _lanczos(first: Tensor, sides: Tensor, mirrored: Tensor, outputs: int, inputs: int) -> Tensor:
+    """Matrices (n, outputs, inputs) that resize `sides` pixels of a line, from `first` on, by Lanczos' filter.
+
+    As Pillow's, the filter reaches beyond the window where the line goes on, and ends where the line does. Rows of
+    matrices of `mirrored` windows are in reverse order. Windows are at most STRIP_SCALE times as long as `outputs`.
+    """
+    device, scales = first.device, (sides / outputs)[:, None]
+    order = torch.arange(outputs, device=device)
+    order = torch.where(mirrored[:, None], outputs - 1 - order, order)
+    centres = (first[:, None] + (order + 0.5) * scales)[:, :, None]
+    # weights are computed for the few pixels within reach, and the rest of the matrix is 0
+    reach = math.ceil(LANCZOS_LOBES * STRIP_SCALE)
+    places = centres.floor().long() + torch.arange(-reach, reach + 1, device=device)
+    distances = (places + 0.5 - centres) / scales[:, :, None]
+    weights = torch.sinc(distances) * torch.sinc(distances / LANCZOS_LOBES)
+    weights = weights * ((distances.abs() < LANCZOS_LOBES) & (places >= 0) & (places < inputs))
+    weights = weights / weights.sum(2, keepdim=True)
+    padded = torch.zeros(len(first), outputs, inputs + 2 * reach, device=device)
+    return padded.scatter_(2, places + reach, weights)[:, :, reach:-reach]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -54,6 +54,7 @@ def write_outputs(
             "seed": params.seed,
             "generation": params.generation,
             "mirror": dataset.mirror,
+            **({"crops": dataset.strips.crops} if dataset.strips else {}),
             "paintings": len(dataset.train.images),
             "dataset_sha256": dataset_sha256,
             "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -17,7 +17,7 @@ from atelier.data.dataset import PackedDataset
 from atelier.device import is_out_of_memory
 from atelier.training.augment import AdaptiveProbability, Augment, probability_by_size
 from atelier.training.config import TrainingPlan, in_precision
-from atelier.training.data import ResidentData, to_device
+from atelier.training.data import RandomWindows, ResidentData, to_device
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup, share_batch_norms
 from atelier.training.initial import Networks, PrincipalLatents, Start
 from atelier.training.losses import AdversarialLoss, Logs, reconstruction_loss
@@ -46,6 +46,9 @@ class TrainingStep:
         )  # fmt: skip
         self._nz, self._inputs = networks.generator.nz, networks.generator.inputs
         self.data = ResidentData(dataset.train, plan.seed, device)
+        self._real: ResidentData | RandomWindows = self.data
+        if dataset.strips:
+            self._real = RandomWindows(dataset.strips, dataset.resolution, dataset.mirror, plan.seed, device)
         self._paintings = len(dataset.train.images)
         self.adaptive: AdaptiveProbability | None = None
         if plan.augment and plan.augment_probability == "adaptive":
@@ -65,14 +68,16 @@ class TrainingStep:
             logs = self._warm_step(step)
             networks.ema.update(step)
         else:
-            real = self.data.batch(step, plan.batch, self._group)
+            real = self._real.batch(step, plan.batch, self._group)
             z = torch.randn(plan.batch, self._inputs, generator=generator_for("z", plan.seed, step))
             draws = generator_for("augment", plan.seed, step)
             self._augment.probability = self.augment_probability(step)
             logs = self._adversarial.run(real, self._shard(z), draws, plan.progress(step))
             networks.ema.update(step)
             if self.adaptive:
-                self.adaptive.update(step, self._adversarial.mean_logits, real, self._adversarial.fake)
+                # of training and held-out paintings the same squares, so that they differ in having been seen alone
+                squares = real if self._real is self.data else self.data.batch(step, plan.batch, self._group)
+                self.adaptive.update(step, self._adversarial.mean_logits, squares, self._adversarial.fake)
         self.losses.add(logs)
 
     def _warm_step(self, step: int) -> Logs:

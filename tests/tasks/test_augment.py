@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from atelier.data.catalog import DownloadRecord, read_downloads, write_downloads
 from atelier.data.dataset import open_dataset
@@ -59,6 +60,22 @@ def test_the_downloaded_pictures_are_packed_and_doubled_by_mirror_images() -> No
     assert set(dataset.train.ids) | set(dataset.held_out.ids) == {f"w{n:03d}" for n in range(40)}
     assert "40 pictures of 32 px, doubled by their mirror images" in summary
     assert f"{len(dataset.held_out.ids)} held out" in summary
+    assert "the squares show 67% of the paintings' area" in summary
+
+
+def test_several_crops_pack_the_whole_paintings_and_say_how_much_of_them_is_seen() -> None:
+    download(40)
+    summary = run(stage(crops=8))
+    strips = open_dataset(Path("data/dataset")).strips
+    assert strips is not None and strips.crops == 8
+    assert "windows show 100%, 8 an epoch, from 0.3 MB" in summary
+    assert "squares show 67% of the paintings' area" in summary
+
+
+@pytest.mark.parametrize("crops", [0, 65, 1.5, True])
+def test_crops_are_a_whole_number_from_1_to_64(crops: object) -> None:
+    with pytest.raises(ValidationError, match="crops"):
+        stage(crops=crops)
 
 
 def test_the_same_params_give_the_same_bytes_and_other_params_give_others() -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +275,69 @@ def test_a_dozen_real_paintings_are_packed(tmp_path: Path, paintings: Path) -> N
     dataset = pack(tmp_path, pictures, items, resolution=64)
     assert len(dataset.train.ids) + len(dataset.held_out.ids) == 12
     assert dataset.train.images.std() > 20
+
+
+def test_with_several_crops_the_whole_training_paintings_are_packed_and_the_squares_stay_the_same(
+    tmp_path: Path,
+) -> None:
+    pictures = [*unlike(12, 96, 64), *(replace(one, width=64, height=128) for one in unlike(24)[12:])]
+    plain, dataset = pack(tmp_path / "plain", pictures), pack(tmp_path / "crops", pictures, crops=8)
+    for name in ("images.npy", "index.parquet"):
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "crops" / name).read_bytes()
+    assert plain.strips is None
+    strips = dataset.strips
+    assert strips is not None and strips.crops == 8
+    assert isinstance(strips.pixels, np.memmap) and strips.pixels.shape == (strips.length.sum(), 48, 3)
+    by_id = {picture.id: picture for picture in pictures}
+    for row, id in enumerate(dataset.train.ids):
+        landscape = by_id[id].width == 96
+        assert strips.landscape[row] == landscape
+        assert strips.length[row] == (72 if landscape else 96)  # at a shorter side of 48 px
+        lines = strips.pixels[strips.start[row] :][: strips.length[row]]
+        along, across = (0, 1) if landscape else (1, 0)  # red grows to the right, green downwards
+        assert lines[0, :, along].max() < 5 and lines[-1, :, along].min() > 250
+        assert lines[:, 0, across].max() < 8 and lines[:, -1, across].min() > 247
+        assert np.abs(lines[..., 2].astype(int) - int(id, 16) % 256).max() == 0
+
+
+def test_strips_do_not_depend_on_the_order_of_the_pictures_and_go_with_the_setting(tmp_path: Path) -> None:
+    pictures = unlike(30)
+    pack(tmp_path / "one", pictures, workers=1, crops=2)
+    pack(tmp_path / "two", pictures[::-1], [drawn(picture) for picture in pictures[::-1]], workers=4, crops=2)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["dataset.json", "images.npy", "index.parquet", "strips.npy", "strips.parquet"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert pack(tmp_path / "one", pictures).strips is None
+    assert not (tmp_path / "one" / "strips.npy").exists()
+
+
+def test_the_share_of_the_area_that_training_shows_is_told(tmp_path: Path) -> None:
+    for name, crops, seen in (("square", 1, 0.6667), ("windows", 4, 1.0)):
+        pack(tmp_path / name, unlike(20), crops=crops)
+        facts = json.loads((tmp_path / name / "dataset.json").read_bytes())
+        assert (facts["crops"], facts["area_seen"], facts["area_in_square"]) == (crops, seen, 0.6667)
+        assert facts["strips_bytes"] == (0 if crops == 1 else facts["train"] * 72 * 48 * 3)
+
+
+def test_windows_of_small_paintings_are_no_smaller_than_what_the_square_enlarges(tmp_path: Path) -> None:
+    for shorter, least in ((24, 48), (40, 39), (64, 32)):  # px of the painting, and of the strip of 48 px
+        strips = pack(tmp_path / str(shorter), unlike(20, 96, shorter), crops=2).strips
+        assert strips is not None and set(strips.min_side.tolist()) == {least}
+
+
+def test_strips_that_do_not_fit_on_the_disk_are_refused_before_any_work(tmp_path: Path) -> None:
+    scrolls = [replace(picture, width=10**13) for picture in unlike(20)]
+    with pytest.raises(AtelierError, match=r"augment.crops 2: the whole paintings take .* GB, the disk has"):
+        pack(tmp_path, scrolls, [], crops=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_strips_are_an_error_that_says_what_makes_them(tmp_path: Path) -> None:
+    pack(tmp_path, unlike(20), crops=2)
+    np.save(tmp_path / "strips.npy", np.zeros((10, 48, 3), np.uint8))
+    with pytest.raises(AtelierError, match=r"strips.npy does not fit its strips.parquet: `dvc repro augment`"):
+        open_dataset(tmp_path)
+    (tmp_path / "strips.npy").unlink()
+    with pytest.raises(AtelierError, match=r"strips.npy is missing: `dvc repro augment`"):
+        open_dataset(tmp_path)
