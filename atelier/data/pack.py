@@ -2,7 +2,7 @@
 
 With several crops, the whole training paintings are packed besides, as strips: at a shorter side of 1.5 times the
 resolution, line by line along the longer side, all in one array. That stores each pixel once and shows all of a
-painting in about 3.2 times the bytes of its square; two squares of 1.5 times the resolution would take 4.5 times.
+painting in about 3 times the bytes of its square; two squares of 1.5 times the resolution would take 4.5 times.
 """
 
 import hashlib
