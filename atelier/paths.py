@@ -53,6 +53,7 @@ REPRODUCED = STATE / "reproduced"  # pictures that came out differently
 SHOWN = STATE / "show"  # by `atelier show`
 UNPACKED = STATE / "unpacked"
 PAINTED = STATE / "painted"
+PROJECTED = STATE / "projected"
 WALKS = STATE / "walks"
 
 PREFECT_HOME = Path(".prefect")

@@ -7,7 +7,7 @@ import typer
 
 from atelier import __version__
 from atelier.errors import run_for_exit_code
-from flows.commands import models, paintings, pictures, training
+from flows.commands import films, models, paintings, pictures, training
 from flows.runtime import work_tree
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ def doctor() -> None:
 app.add_typer(paintings.app)
 app.add_typer(models.app)
 app.add_typer(pictures.app)
+app.add_typer(films.app)
 app.add_typer(training.explore_app, name="explore")
 app.add_typer(training.nightly_app, name="nightly")
 

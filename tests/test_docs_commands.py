@@ -72,7 +72,9 @@ ELSEWHERE = {
         "tests/flows/commands/test_training.py::"
         "test_the_sheet_and_the_table_are_drawn_again_with_the_best_trial_first",
 }  # fmt: skip
-SHORTER = {r"--seconds \d+": "--seconds 0.5", r"--count (64|16)": "--count 2"}  # in these tests
+SHORTER = {  # in these tests
+    r"--seconds \d+": "--seconds 0.5", r"--count (64|16)": "--count 2", r"project photo\.jpg": "project photo.jpg --steps 2",
+}  # fmt: skip
 STAGES = ("scrape", "download", "augment", "train", "evaluate", "generate", "train_upscaler", "upscale", "page")
 
 
@@ -154,6 +156,7 @@ def test_what_is_not_run_stands_on_a_page_and_the_tests_that_run_it_exist() -> N
 def _add_files(root: Path) -> None:
     """Add what a user of the pages has: pictures, other models, networks of others, and the tools' folder .venv."""
     shutil.copy(root / "data/artworks/1-00007.png", root)
+    shutil.copy(root / "data/contact_sheet.png", root / "photo.jpg")  # its kind is told by its content
     shutil.copy(root / "data/model/generator.safetensors", root / "OLD.safetensors")
     shutil.copytree(root / "data/model", root / "models/sea-0123456789abcdef")
     pth_pair(root)

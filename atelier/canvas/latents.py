@@ -228,15 +228,20 @@ def _through_anchors(cells: int, seamless: bool) -> _Axis:
 
 
 def _drawn(recipe: Recipe, nz: int, canvas: Canvas) -> Tensor:
-    """The random field of the recipe's picture at a canvas, or the one between two stations of its walk."""
+    """The field of the recipe's picture at a canvas, drawn or its latent, or the one between two stations of a walk."""
 
-    def drawn(seed: int, index: int) -> Tensor:
-        return draw_field(recipe.layout, seed, index, nz, canvas, recipe.truncation, recipe.seamless)
+    def drawn(picture: Recipe | Station) -> Tensor:
+        if picture.latent is None or canvas != TRAINED_SIZE:
+            seed, index = picture.seed, picture.index
+            return draw_field(recipe.layout, seed, index, nz, canvas, recipe.truncation, recipe.seamless)
+        if len(picture.latent) != nz:
+            raise AtelierError(f"the recipe's latent has {len(picture.latent)} numbers; this model takes {nz}")
+        return torch.tensor([picture.latent])
 
     if recipe.walk is None:
-        return drawn(recipe.seed, recipe.index)
+        return drawn(recipe)
     start, end, position = walk_position(recipe.walk)
-    return slerp(drawn(start.seed, start.index), drawn(end.seed, end.index), position)
+    return slerp(drawn(start), drawn(end), position)
 
 
 def _turned(one: Tensor, other: Tensor, quarters: float) -> Tensor:

@@ -16,10 +16,12 @@ MAX_MOVES = 16
 MAX_VARIATIONS = 16
 MAX_STATIONS = 64  # of a walk
 MAX_FRAMES = 1_000_000  # of a walk
+MAX_LATENT = 4096  # numbers
 
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Cells = Annotated[int, Field(ge=1, le=4096)]
 Canvas = tuple[Cells, Cells]  # rows and columns of latents
+Latent = Annotated[tuple[Annotated[float, Field(ge=-100, le=100)], ...], Field(min_length=1, max_length=MAX_LATENT)]
 Easing = Literal["linear", "smooth"]
 Grain = Literal["still", "moving"]
 
@@ -45,10 +47,11 @@ class Move(Facts):
 
 
 class Station(Facts):
-    """A picture that a walk passes through."""
+    """A picture that a walk passes through; `latent` takes the place of the one that is drawn."""
 
     seed: Natural
     index: Natural
+    latent: Latent | None = None
 
 
 class Walk(Facts):
@@ -78,7 +81,8 @@ class Recipe(Facts):
     The latents are made in this order:
 
     1. The field of picture `index` of `seed` is drawn at `canvas` with `layout`, and multiplied by `truncation`.
-       In a walk, the fields of two stations are drawn and interpolated.
+       In a walk, the fields of two stations are drawn and interpolated. A `latent`, which `atelier project` found,
+       takes the place of a field of one cell.
     2. If `grown_from` is set, the field of that smaller canvas, varied by `grown_varied`, replaces the middle.
     3. The field is varied: by each of `varied`, then by `variation`.
     4. The field is moved by each of `moves`.
@@ -99,6 +103,7 @@ class Recipe(Facts):
     variation: Variation | None = None
     moves: Annotated[tuple[Move, ...], Field(max_length=MAX_MOVES)] = ()
     walk: Walk | None = None
+    latent: Latent | None = None
 
     @classmethod
     def of(cls, settings: Generate, seed: int, index: int, canvas: Sequence[int] | None = None) -> Self:
@@ -119,6 +124,14 @@ class Recipe(Facts):
             raise ValueError("varied is set without a variation")
         if self.grown_varied and self.grown_from is None:
             raise ValueError("grown_varied is set without grown_from")
+        return self
+
+    @model_validator(mode="after")
+    def _check_latent(self) -> Self:
+        if self.latent and (self.walk or (self.grown_from or self.canvas) != (1, 1)):
+            raise ValueError("latent is set for a walk or for a canvas of several cells")
+        if self.walk and self.canvas != (1, 1) and any(station.latent for station in self.walk.stations):
+            raise ValueError("a station has a latent, but the canvas has several cells")
         return self
 
 

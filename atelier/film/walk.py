@@ -128,7 +128,9 @@ def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, frames_fold
         facts = FilmFacts(first=walkers.provenance(0, 0), walkers=grid, fps=fps, side=side_px)
         write_film(path, frames(), fps, facts.model_dump_json())
     panels = [Panel(f"{n / fps:.1f} s", (), picture) for n, picture in shown.items() if picture is not None]
-    stations = [f"{s.seed}:{s.index}" if s.index else f"{s.seed}" for s in walk.stations]
+    stations = [
+        "a projection" if s.latent else f"{s.seed}:{s.index}" if s.index else f"{s.seed}" for s in walk.stations
+    ]
     others = f", and {len(walkers.recipes) - 1} beside it" if len(walkers.recipes) > 1 else ""
     heading = f"From seed {' to '.join(stations)}{' and back' if walk.loop else ''}{others}"
     write_panels(strip := path.with_suffix(".png"), heading, panels, STRIP_COLUMNS)
@@ -144,6 +146,8 @@ def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
         raise AtelierError(f"pictures end at {MAX_INDEX - 1:,}, too early for {count} walks: start from a lower one")
 
     def shifted(by: int) -> Recipe:
+        if not by:
+            return recipe
         stations = tuple(Station(seed=s.seed, index=s.index + by) for s in walk.stations)
         other = walk.model_copy(update={"stations": stations})
         return recipe.model_copy(update={"walk": other, "index": stations[0].index})

@@ -272,12 +272,13 @@ def describe_recipe(recipe: Recipe) -> str:
     """Describe a recipe in one line: which picture it is, and what was done to its latents, in order."""
     if recipe.walk:
         walk = recipe.walk
-        stations = " → ".join(f"{station.seed}-{station.index}" for station in walk.stations)
+        stations = " → ".join("a projection" if s.latent else f"{s.seed}-{s.index}" for s in walk.stations)
         first = f"frame {walk.frame + 1:,} of {walk.frames:,} of a walk through {stations}"
         words = [first + (" and back" if walk.loop else "") + (", eased" if walk.easing == "smooth" else "")]
         words += ["its grain moving"] if walk.grain == "moving" else []
     else:
-        words = [f"picture {recipe.index} of seed {recipe.seed}"]
+        grain = f"picture {recipe.index} of seed {recipe.seed}"
+        words = [f"the projection of another picture, with the grain of {grain}" if recipe.latent else grain]
     words += ["on {} × {} cells".format(*recipe.canvas)] if recipe.canvas != (1, 1) else []
     words += [f"layout {recipe.layout}"] if recipe.layout != "random" else []
     words += [f"normalise {recipe.normalise}"] if recipe.normalise != "overlap" else []

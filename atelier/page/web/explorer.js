@@ -27,7 +27,8 @@ function recipeOf({ seed, index, canvas, truncation, varied, moves, walk }) {
   const [variation = null, ...before] = [...varied].reverse();
   return {
     seed, index, canvas, truncation, layout: "random", normalise: "overlap", seamless: false,
-    grown_from: null, grown_varied: [], varied: before.reverse(), variation, moves: moved, walk,
+    grown_from: null, grown_varied: [], varied: before.reverse(), variation, moves: moved, latent: null,
+    walk: walk && { ...walk, stations: walk.stations.map((station) => ({ ...station, latent: null })) },
   };
 }
 
