@@ -73,7 +73,8 @@ ELSEWHERE = {
         "test_the_sheet_and_the_table_are_drawn_again_with_the_best_trial_first",
 }  # fmt: skip
 SHORTER = {  # in these tests
-    r"--seconds \d+": "--seconds 0.5", r"--count (64|16)": "--count 2", r"project photo\.jpg": "project photo.jpg --steps 2",
+    r"--seconds \d+": "--seconds 0.5", r"--count (64|16)": "--count 2",
+    r"project photo\.jpg": "project photo.jpg --steps 2",
 }  # fmt: skip
 STAGES = ("scrape", "download", "augment", "train", "evaluate", "generate", "train_upscaler", "upscale", "page")
 
