@@ -82,7 +82,7 @@ def main() -> None:
                 given.out.mkdir(parents=True, exist_ok=True)
                 write_sheet(given.out / f"{name.replace(' ', '-')}-{seed}.png", pictures[:SHOWN])
             results.append(Result(*judge.scores(pictures), trainer.kimg, cpu_s))
-        columns = (_column([getattr(result, key) for result in results]) for key in Result.__annotations__)
+        columns = (column([getattr(result, key) for result in results]) for key in Result.__annotations__)
         print(f"| {name} | {' | '.join(columns)} |", flush=True)
 
 
@@ -133,7 +133,8 @@ class Judge:
         return kids[0], kids[1], self._panel.scores(pictures).coverage
 
 
-def _column(values: list[float]) -> str:
+def column(values: list[float]) -> str:
+    """The mean of one column over the seeds, and its range."""
     mean = f"{sum(values) / len(values):.3g}"
     return f"{mean} ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else mean
 

@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -47,6 +48,19 @@ def test_with_nothing_to_do_and_no_server_the_run_ends_without_prefect(finished:
     assert [_state(run.output, stage) for stage in ("scrape", "train", "generate")] == ["Cached"] * 3
     assert run.output.endswith("3 cached\n")
     assert not (finished.root / ".prefect").exists()  # which importing Prefect creates
+
+
+def test_with_open_the_page_is_shown_in_the_browser_that_the_environment_names(finished: Tree):
+    page, shown, browser = (finished.root / name for name in ("data/page/index.html", "shown", "browser"))
+    page.parent.mkdir(parents=True)
+    page.write_text("<!doctype html>")
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {shlex.quote(str(shown))}\n')
+    browser.chmod(0o755)
+    finished.environment = {**finished.environment, "BROWSER": str(browser)}
+    run = finished.run("flows.cli", "run", "--open")
+    assert run.status == 0, run.output
+    assert shown.read_text() == page.as_uri()
+    assert run.output.endswith(f"look at {page.as_uri()}\n")
 
 
 def test_a_failing_stage_ends_the_flow_with_its_own_sentence(served: Tree):
