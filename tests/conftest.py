@@ -60,8 +60,8 @@ LONGEST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores: many tests wait for a process that they have started or stopped."""
-    return (os.cpu_count() or 1) + 2
+    """One more than there are cores: many tests wait for a process that they have started or stopped."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

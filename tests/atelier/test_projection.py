@@ -73,7 +73,7 @@ def test_the_written_picture_carries_a_recipe_that_paints_it_again(capsys: pytes
     painter, _ = load_painter(MODEL, torch.device("cpu"))
     assert np.array_equal(paint(painter, recipe), read_pixels(Path("one.png")))
     assert Image.open("one-beside.png").width > 500
-    assert "one.png: distance 0." in capsys.readouterr().out
+    assert "one.png: distance 2." in capsys.readouterr().out
 
 
 def test_variations_larger_canvases_and_walks_start_from_a_projection() -> None:
