@@ -38,7 +38,7 @@ art: repository setup  ## the whole way: scrape, download, train, generate, upsc
 # a file stays with one process, which starts its servers once; the longest file comes first
 PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test: setup  ## every test: some fifteen minutes on two slow cores
+test: setup  ## every test: some nine minutes on two idle cores
 	$(PYTEST) -m 'slow or not slow'
 
 quick: setup  ## the tests without those that run whole pipelines or kill them: half of that time
