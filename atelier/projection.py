@@ -76,7 +76,8 @@ class Distance:
     def _maps(self, images: Tensor) -> list[Tensor]:
         size = input_size(*images.shape[2:])
         enlarged = functional.interpolate(images, size, mode="bilinear", align_corners=False)
-        return [functional.normalize(found, dim=1) for found in self._network.maps(enlarged)]
+        found = self._network.maps(enlarged.contiguous(memory_format=torch.channels_last))  # as its weights are
+        return [functional.normalize(each, dim=1) for each in found]
 
 
 def project(
@@ -98,7 +99,7 @@ def project(
 
     drawn = torch.cat([draw_latents(recipe.seed, recipe.index + i, generator.nz) for i in range(CANDIDATES)])
     found = []
-    for batch in drawn.split(CANDIDATES_AT_ONCE):
+    for batch in torch.split(drawn, CANDIDATES_AT_ONCE):
         with torch.no_grad():
             found.append(distances(batch).cpu())
         advance()
@@ -111,8 +112,8 @@ def project(
         adam.param_groups[0]["lr"] = RATE * min(1.0, 2 * (1 - step / steps))  # falls to 0 in the second half
         values = distances(latents)
         lowest = int(values.argmin())
-        if values[lowest] < best_distance:
-            best_distance, best = float(values[lowest]), latents[lowest].detach().clone()
+        if float(values[lowest].detach()) < best_distance:
+            best_distance, best = float(values[lowest].detach()), latents[lowest].detach().clone()
         adam.zero_grad()
         values.sum().backward()  # type: ignore[no-untyped-call]
         adam.step()
@@ -151,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("photo", type=Path)
     parser.add_argument("recipe", type=Recipe.model_validate_json, help="of the picture whose grain is used, as JSON")
     parser.add_argument("--out", type=Path, required=True, help="a PNG; a sheet of both is written beside it")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args(argv)
     return run_for_exit_code(lambda: _project(arguments), "")

@@ -283,8 +283,8 @@ def _blur(images: Tensor, step_px: int, axis: int) -> Tensor:
 
     def summed(planes: Tensor) -> Tensor:
         padded = functional.pad(planes, [0, 0] * (3 - axis) + [2 * step_px] * 2)
-        taps = enumerate((1, 4, 6, 4, 1))
-        return sum(padded.narrow(axis, tap * step_px, planes.shape[axis]) * weight for tap, weight in taps)
+        taps = [padded.narrow(axis, tap * step_px, planes.shape[axis]) for tap in range(5)]
+        return taps[0] + 4 * taps[1] + 6 * taps[2] + 4 * taps[3] + taps[4]
 
     return summed(images) / summed(torch.ones_like(images[:1, :1]))
 
