@@ -41,8 +41,8 @@ WARM_UP, TIMED = 3, 10  # steps
 RECIPES: Mapping[str, dict[str, Any]] = {
     "from nothing": {"init_from": None},
     "from the base": {"init_from": "base"},
-    "from the base, D's first layer frozen": {"init_from": "base", "freeze_discriminator": 1},
-    "from the base, D's first two layers frozen": {"init_from": "base", "freeze_discriminator": 2},
+    "one layer of D frozen": {"init_from": "base", "freeze_discriminator": 1},
+    "two layers of D frozen": {"init_from": "base", "freeze_discriminator": 2},
     "adam": {"optimizer": "adam"},
     "without noise": {"sketch": {"noise": 0}},
     "without a warm start": {"warm_start": 0.0},
