@@ -116,6 +116,7 @@ def state_key(
         **network,
         **{f"train.{name}": value for name, value in settings if name not in NOT_IN_STATE_KEY},
         "train.gamma": plan.gamma,
+        "train.freeze_discriminator": plan.freeze_discriminator,
         "train.kimg": plan.images / 1000 if plan.depends_on_length else "any",
         "train.precision": plan.precision,
         "train.device": device.type,
