@@ -47,7 +47,8 @@ def test_a_model_without_a_discriminator_fits_discriminators_of_any_width(kept: 
 @pytest.mark.parametrize(
     "wanted",
     [
-        NetworkConfig("dcgan", 64, CONFIG.settings),
+        NetworkConfig("dcgan", 16, CONFIG.settings),
+        NetworkConfig("dcgan", 256, CONFIG.settings),  # to twice and four times its size it grows
         NetworkConfig("dcgan", 32, {**CONFIG.settings, "ngf": 4}),
         NetworkConfig("dcgan", 32, {**CONFIG.settings, "nz": 5}),
         NetworkConfig("dcgan", 32, {**CONFIG.settings, "ndf": 4}),
