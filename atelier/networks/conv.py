@@ -96,7 +96,8 @@ def conv_transpose2d(y: Tensor, weight: Tensor, stride: int = 1, padding: int = 
 def without_weight_gradients() -> Iterator[None]:
     """Within this context, derivatives leave out those by the weights of convolutions.
 
-    For torch.autograd.grad by the images alone: torch skips what is not asked for, but not in functions of our own.
+    For torch.autograd.grad by the images alone: torch leaves out gradients that are not requested, except in custom
+    functions.
     """
     _ConvWeight.is_skipped = True
     try:
@@ -106,7 +107,7 @@ def without_weight_gradients() -> Iterator[None]:
 
 
 class Shape(NamedTuple):
-    """What three tensors do not say about their convolution: `weight` is a shape, `sides` those of the input in px."""
+    """The shape of a convolution's weight, the height and width of its input (px), its stride, padding and groups."""
 
     weight: torch.Size
     sides: torch.Size
@@ -186,7 +187,7 @@ class _ConvWeight(Function):
 
 
 def _has_no_gradient(*tensors: Tensor | None) -> bool:
-    """Whether torch's function will do, which ONNX's exporter needs."""
+    """Whether no gradient will be needed. Then torch's own function is called, which ONNX's exporter can read."""
     return not torch.is_grad_enabled() or not any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 

@@ -84,7 +84,7 @@ class Convolutions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_of_the_penalised_discriminator_computes_no_convolution_in_vain():
+def test_a_step_of_the_penalised_discriminator_computes_only_the_convolutions_that_it_needs():
     """torch's own second derivatives compute 2,620 in this step."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
