@@ -87,7 +87,7 @@ def project(
 
     `target` is uint8 (resolution, resolution, 3). CANDIDATES latents of the recipe's seed are drawn, and the nearest
     STARTS of them are improved in `steps` steps of Adam at the length that the generator was trained on. `advance` is
-    called after each batch of candidates and each step. Raises AtelierError where the distance is not a number.
+    called after each batch of candidates and each step. Raises AtelierError where the generator paints NaN.
     """
     weight = next(generator.parameters())
     distance = Distance(torch.from_numpy(target).permute(2, 0, 1)[None].to(weight.device).float() / 127.5 - 1)

@@ -148,7 +148,7 @@ class NightClone:
 def prepare_night_clone(user: Path, params: Nightly) -> NightClone:
     """Create the clone if needed and reset it. No other process may work in it.
 
-    Raises AtelierError if the night could not promote a model: git knows no name and e-mail, there is no commit, the
+    Raises AtelierError if the night could not promote a model: git has no name and e-mail set, there is no commit, the
     branch is checked out, or the remote is out of reach.
     """
     user = user.resolve()

@@ -111,10 +111,14 @@ def project(
     path = here / out if out else PROJECTED / f"{photo.stem}.png"
     if path.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: the picture is a .png")
+    original = here / photo
+    for written in (path, path.with_name(f"{path.stem}-beside.png")):
+        if written.exists() and original.exists() and written.samefile(original):
+            raise AtelierError(f"--out {out or path} would replace {photo}: name another file")
     recipe = Recipe(seed=seed, index=0, canvas=(1, 1), truncation=1.0)
     options = (f"--out={path}", f"--steps={steps}", f"--device={load_params(PARAMS).generate.device}")
     generator = here / model if model else GENERATOR
-    sys.exit(run_module("atelier.projection", str(generator), str(here / photo), recipe.model_dump_json(), *options))
+    sys.exit(run_module("atelier.projection", str(generator), str(original), recipe.model_dump_json(), *options))
 
 
 def recipe_of(stations: "Sequence[Station]", canvas: str | None) -> "tuple[Recipe, str]":

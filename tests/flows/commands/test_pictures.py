@@ -123,6 +123,13 @@ def test_impossible_variations_are_refused_with_a_message(words: list[str], sent
     assert sentence in refused("vary", "one.png", *words)
 
 
+@pytest.mark.parametrize(("photo", "out"), [("sea.png", "sea.png"), ("sea-beside.png", "sea.png")])
+def test_a_projection_never_replaces_the_photo(photo: str, out: str) -> None:
+    Path(photo).write_bytes(b"a person's only copy")
+    assert f"--out {out} would replace {photo}: name another file" in refused("project", photo, "--out", out)
+    assert Path(photo).read_bytes() == b"a person's only copy"
+
+
 @pytest.mark.usefixtures("in_process")
 def test_an_artwork_can_be_a_station_if_its_recipe_is_a_seed_alone() -> None:
     painted(Path("one.png"))
