@@ -27,7 +27,8 @@ from atelier.networks import NetworkConfig, load_generator, make_networks, save_
 from atelier.networks.latent_field import in_double_precision, render
 from atelier.paths import ARTWORKS, GENERATOR
 from atelier.provenance.facts import PixelFacts
-from atelier.settings.schema import Params, Sketch
+from atelier.settings.schema import Params
+from atelier.settings.training import Sketch
 from tasks.generate import run
 from tasks.stage import Stage
 

@@ -29,7 +29,7 @@ from atelier.metrics.features import FeatureExtractor, Reference
 from atelier.model_store import start_path
 from atelier.networks.latent_field import render_seed
 from atelier.pictures.sheets import write_sheet
-from atelier.settings.schema import Train
+from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan, pick_precision, training_plan
 from atelier.training.initial import Start, open_start
 from atelier.training.trainer import Trainer

@@ -14,7 +14,7 @@ from atelier.metrics.distances import QUICK_PICTURES, check_counts
 from atelier.metrics.features import read_lite0_weights
 from atelier.model_store import start_path
 from atelier.paths import DATA, DATASET
-from atelier.settings.schema import Train
+from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan, pick_precision, recipe_for, training_plan
 from atelier.training.distributed import ProcessGroup
 from atelier.training.initial import Start, open_start

@@ -10,7 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from atelier.settings.load import load_params
-from atelier.settings.schema import ARCHS, Params, Train
+from atelier.settings.schema import Params
+from atelier.settings.training import ARCHS, Train
 from tools import code_deps
 
 

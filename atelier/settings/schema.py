@@ -1,36 +1,16 @@
 """The sections of params.yaml as pydantic models: types, ranges, defaults. The comments there explain each key."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from atelier.errors import join_with_or
+from atelier.settings.base import Device, LearningRate, Rate, Resolution, Section, Seed, Sha256, Slug
+from atelier.settings.training import Train
 from atelier.web.limits import is_loopback
 
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Rate = Annotated[float, Field(gt=0, le=1000)]
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]  # a share, a momentum or a decay
-Share = Annotated[float, Field(ge=0, le=1)]
-LearningRate = Annotated[float, Field(gt=0, le=1)]
-Resolution = Literal[32, 64, 128, 256, 512]
-Arch = Literal["dcgan", "r3gan", "sketch"]  # each has its section of that name in `train`
-Augmentation = Literal[
-    "translation", "brightness", "saturation", "contrast", "cutout",
-    "scale", "rotation", "anisotropy", "shift", "hue", "luma_flip", "filter",
-]  # fmt: skip
 Layout = Literal["random", "line", "smooth", "panorama"]
 Normalise = Literal["overlap", "batch", "none"]
-ARCHS: tuple[str, ...] = get_args(Arch)
-
-
-class Section(BaseModel):
-    """A part of params.yaml. Frozen; unknown keys are errors, and so are values of another type ("3" for 3)."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class WikiArt(Section):
@@ -111,92 +91,6 @@ class Augment(Section):
     mirror: bool = True
     held_out: float = Field(0.1, ge=0.02, le=0.5)
     near_duplicates: Literal["exclude", "keep"] = "exclude"
-
-
-class Dcgan(Section):
-    nz: int = Field(100, ge=1, le=4096)
-    ngf: int = Field(24, ge=1, le=1024)
-    ndf: int = Field(12, ge=1, le=1024)
-
-
-class R3gan(Section):
-    preset: Literal["S", "M", "L"] = "S"
-    nz: int = Field(64, ge=1, le=4096)
-
-
-class Sketch(Section):
-    nz: int = Field(100, ge=1, le=4096)
-    ngf: int = Field(24, ge=1, le=1024)
-    ndf: int = Field(24, ge=1, le=1024)
-    noise: Annotated[int, Field(ge=0, le=1024)] | None = 8
-
-    @model_validator(mode="after")
-    def _check_noise(self) -> Self:
-        if self.noise is not None and self.noise > self.ngf:
-            raise ValueError(
-                f"train.sketch.noise holds {self.noise}; it may hold at most {self.ngf} (train.sketch.ngf)"
-            )
-        return self
-
-
-AUTO_BATCH: Mapping[Arch, int] = {"dcgan": 64, "r3gan": 64, "sketch": 32}
-
-
-class Train(Section):
-    arch: Arch = "sketch"
-    init_from: str | None = Field(
-        "auto",
-        pattern=r"^(auto|base)$|-[0-9a-f]{16}/?$",
-        description="auto, base, null or a model in models/, as `atelier import` names it",
-    )
-    kimg: float = Field(64, ge=0, le=1e7)
-    batch: Annotated[int, Field(ge=2, le=8192)] | Literal["auto"] = "auto"
-    seed: Seed = 0
-    generation: int = Field(0, ge=0)
-    device: Device = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    gpus: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
-    snapshot_kimg: float = Field(20, gt=0)
-    lr: LearningRate = 2e-4
-    lr_discriminator: LearningRate | None = None
-    lr_decay: Share | Literal["auto", "cosine"] = "auto"
-    beta1: BelowOne | Literal["auto"] = "auto"
-    beta2: BelowOne | Literal["auto", "rising"] = "auto"
-    optimizer: Literal["auto", "adam", "muon"] = "auto"
-    muon_lr: LearningRate = 0.01
-    muon_lr_discriminator: LearningRate | None = None
-    warm_start: BelowOne | Literal["auto"] = "auto"
-    freeze_discriminator: int = Field(0, ge=0, le=1000)
-    loss: Literal["auto", "nonsaturating", "relativistic"] = "auto"
-    gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
-    ema: BelowOne | Literal["auto", "power"] = "auto"
-    augment: list[Augmentation] = ["translation", "brightness"]
-    augment_probability: Share | Literal["auto", "by-size", "adaptive"] = "auto"
-    pick: Literal["last", "best"] = "last"
-    minutes: Annotated[float, Field(gt=0)] | None = None
-    on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
-    dcgan: Dcgan = Dcgan()
-    r3gan: R3gan = R3gan()
-    sketch: Sketch = Sketch()
-
-    @property
-    def step_batch(self) -> int:
-        """Pictures per step: `batch`, or the architecture's own number where that is auto."""
-        return AUTO_BATCH[self.arch] if self.batch == "auto" else self.batch
-
-    @model_validator(mode="after")
-    def _check_batch_and_length(self) -> Self:
-        which = f", {self.step_batch} for {self.arch}" if self.batch == "auto" else ""
-        if self.gpus != "auto" and self.step_batch % self.gpus:
-            raise ValueError(
-                f"train.batch holds {self.batch}{which}; it may hold a multiple of {self.gpus} (train.gpus), "
-                "so that each has an equal part"
-            )
-        if self.kimg == 0 and self.init_from in (None, "auto"):
-            raise ValueError(
-                "train.kimg holds 0; it may hold a number above 0, and 0 only where train.init_from is base or a model"
-            )
-        return self
 
 
 class Evaluate(Section):

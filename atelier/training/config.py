@@ -17,7 +17,7 @@ from atelier.errors import AtelierError
 from atelier.metrics.distances import QUICK_PICTURES
 from atelier.model_store import start_path
 from atelier.networks import NetworkConfig
-from atelier.settings.schema import Train
+from atelier.settings.training import Train
 from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic, cosine, gamma_for
 
 Precision = Literal["float32", "bfloat16"]

@@ -14,7 +14,7 @@ from atelier import __version__
 from atelier.data.dataset import PackedDataset
 from atelier.files import digest, write_bytes, write_json
 from atelier.networks import save_network
-from atelier.settings.schema import Train
+from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan
 from atelier.training.initial import Start
 from atelier.training.monitor import Curves, best

@@ -14,7 +14,7 @@ from atelier.networks import NetworkConfig, load_generator, make_networks, save_
 from atelier.networks.dcgan import UpsampleConv
 from atelier.networks.latent_field import in_double_precision, latent_per_cell, render
 from atelier.networks.r3gan import Block, Down, Up
-from atelier.settings.schema import ARCHS
+from atelier.settings.training import ARCHS
 from atelier.training.initial import Ema
 from atelier.training.state import generator_for
 from tests.models import canvas_inputs

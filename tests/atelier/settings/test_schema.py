@@ -7,7 +7,8 @@ import pytest
 
 from atelier.errors import AtelierError
 from atelier.settings.load import load_params
-from atelier.settings.schema import ARCHS, Params
+from atelier.settings.schema import Params
+from atelier.settings.training import ARCHS
 from atelier.training.config import RECIPES
 from tools.params_table import markdown
 

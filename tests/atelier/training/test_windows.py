@@ -10,7 +10,7 @@ from PIL import Image
 
 from atelier.data.dataset import PackedDataset, Strips
 from atelier.progress import Progress
-from atelier.settings.schema import Train
+from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan
 from atelier.training.data import RandomWindows
 from atelier.training.distributed import ProcessGroup
