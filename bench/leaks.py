@@ -1,25 +1,25 @@
 """Which augmentations a generator learns to paint: each trained with on its own, and looked for in the pictures.
 
-    python bench/leaks.py DATASET [--seconds 120] [--seeds 3] [--operations "scale,hue"] [--out FOLDER]
+    python bench/leaks.py DATASET [--kimg 12] [--seeds 3] [--operations "scale,hue"] [--out FOLDER]
 
-DATASET is a folder as the stage augment writes it. Every training is from nothing, on one thread for the same processor
-time, with the default's augmentations and one operation more, each applied to 80 % of the images. A linear probe on
+DATASET is a folder as the stage augment writes it. Every training is from nothing, on one thread and of the same
+length, with the default's augmentations and one operation more, each applied to 80 % of the images. A linear probe on
 EfficientNet-Lite0's features tells paintings from paintings with that operation. The leak is how far the probe's mean
 over generated pictures has moved from that of a training without the operation, as a share of its distance between
 paintings and changed paintings: 0 for none, 1 where all generated pictures look changed. Distances are as in trials.py.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from trials import PICTURES, SEED, SHOWN, Judge, column, trained
+from trials import SHOWN, Judge, column, painted
 
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.metrics.features import FeatureExtractor, Reference
-from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.training.augment import Augment
@@ -55,15 +55,15 @@ def main() -> None:
     """Run the trainings and print the table, a row an operation."""
     torch.set_num_threads(1)
     given = _given()
-    dataset, features = open_dataset(given.dataset), FeatureExtractor()
+    dataset, features = replace(open_dataset(given.dataset), strips=None), FeatureExtractor()
     judge = Judge(dataset)
-    usual = [_painted(dataset, [], given.seconds, seed) for seed in range(given.seeds)]
+    usual = [_painted(dataset, [], given.kimg, seed) for seed in range(given.seeds)]
     plain = [features(pictures) for pictures in usual]
     print("| augmentation | leak | kid | kid_coarse | coverage | probe tells apart |\n" + "|---" * 6 + "|")
     _row("the usual ones", [], judge, usual, "")
     for operation in given.operations:
         probe = Probe(features, dataset, operation)
-        found = [_painted(dataset, [operation], given.seconds, seed) for seed in range(given.seeds)]
+        found = [_painted(dataset, [operation], given.kimg, seed) for seed in range(given.seeds)]
         if given.out:
             given.out.mkdir(parents=True, exist_ok=True)
             write_sheet(given.out / f"{operation}.png", found[0][:SHOWN])
@@ -78,11 +78,10 @@ def _row(name: str, leaks: list[float], judge: Judge, pictures: list[Pixels], sp
     print(f"| {name} | {' | '.join(columns)} |", flush=True)
 
 
-def _painted(dataset: PackedDataset, operations: list[str], seconds: float, seed: int) -> Pixels:
+def _painted(dataset: PackedDataset, operations: list[str], kimg: float, seed: int) -> Pixels:
     """Pictures of a training with the usual operations and these."""
     settings = {"augment": [*USUAL, *operations], "augment_probability": PROBABILITY}
-    trainer, _ = trained(dataset, settings, seconds, seed)
-    return np.concatenate([*render_seed(trainer.averaged_generator(), SEED, PICTURES)])
+    return painted(dataset, settings, kimg, seed)
 
 
 def _floats(images: Pixels) -> Tensor:
@@ -93,7 +92,7 @@ def _given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/leaks.py")
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--operations", type=lambda text: text.split(","), default=OPERATIONS)
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--kimg", type=float, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="a folder for a sheet of each operation")
     return parser.parse_args()

@@ -1,20 +1,26 @@
 """Train named recipes for equal processor time and compare their pictures.
 
-    python bench/trials.py DATASET [--recipes "default,batch 64"] [--seconds 240] [--seeds 3] [--out FOLDER]
+    python bench/trials.py DATASET --out FOLDER [--recipes "default,batch 64"] [--kimg 30] [--seeds 3]
 
-DATASET is a folder as the stage augment writes it. Every recipe trains on one thread for the same processor time, its
-schedules fitted to that length by a short measurement of its speed. The table has KID, coarse KID (both sides blurred
-by σ = 1 px) and coverage of 600 generated pictures against the training paintings, mean and range over the seeds;
-FOLDER gets a sheet of each. The papers' FID and KID are of other features and do not compare.
+DATASET is a folder as the stage augment writes it. The first recipe trains `--kimg` thousand images; every other one as
+many as the same processor time allows: the ratio of their speeds is measured once, on one thread, in turns, so that
+other work on the machine changes neither the ratio nor a training's length. FOLDER keeps the ratios, and the pictures
+and a sheet of every training; what is there already is not trained again.
+
+The table has KID, coarse KID (both sides blurred by σ = 1 px) and coverage of 600 generated pictures against the
+training paintings, mean and range over the seeds. The papers' FID and KID are of other features and do not compare.
 """
 
 import argparse
+import json
 import math
 import os
+import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +30,12 @@ import numpy as np
 import torch
 
 from atelier.data.dataset import PackedDataset, open_dataset
+from atelier.files import replacing, write_json
 from atelier.metrics.distances import QuickPanel, kid
 from atelier.metrics.features import FeatureExtractor, Reference
 from atelier.model_store import start_path
 from atelier.networks.latent_field import render_seed
+from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan, pick_precision, training_plan
@@ -37,10 +45,17 @@ from atelier.training.trainer import Trainer
 CPU = torch.device("cpu")
 PICTURES, SHOWN, SEED = 600, 64, 1
 FOR_EVER = 10**9  # images
-WARM_UP, TIMED = 3, 10  # steps
+WARM_UP, TIMED, ROUNDS = 2, 4, 7  # steps, and times that each recipe has its turn
+WINDOWS = "windows"  # of whole paintings, where the data set was made with `augment.crops` above 1; others see squares
 RECIPES: Mapping[str, dict[str, Any]] = {
     "from nothing": {"init_from": None},
     "from the base": {"init_from": "base"},
+    WINDOWS: {"init_from": "base"},
+    "geometry": {
+        "init_from": "base",
+        "augment": ["translation", "brightness", "scale", "rotation", "anisotropy", "shift"],
+        "augment_probability": "adaptive",
+    },
     "one layer of D frozen": {"init_from": "base", "freeze_discriminator": 1},
     "two layers of D frozen": {"init_from": "base", "freeze_discriminator": 2},
     "adam": {"optimizer": "adam"},
@@ -56,63 +71,88 @@ RECIPES: Mapping[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one training came to."""
-
-    kid: float
-    kid_coarse: float
-    coverage: float
-    kimg: float
-    cpu_s: float
-
-
 def main() -> None:
     """Run the trials and print the table, a row a recipe."""
     torch.set_num_threads(1)
     given = _given()
-    dataset, judge = open_dataset(given.dataset), None
+    given.out.mkdir(parents=True, exist_ok=True)
+    dataset = open_dataset(given.dataset)
+    judge = Judge(dataset)
+    print("| recipe | kimg | kid | kid_coarse | coverage |\n" + "|---" * 5 + "|")
     for name in given.recipes:
-        results = []
+        kimg = given.kimg * _relative_speed(dataset, name, given.recipes[0], given.out / "speeds.json")
+        scores = []
         for seed in range(given.seeds):
-            trainer, cpu_s = trained(dataset, RECIPES[name], given.seconds, seed)
-            judge = judge or Judge(dataset)
-            pictures = np.concatenate([*render_seed(trainer.averaged_generator(), SEED, PICTURES)])
-            if given.out:
-                given.out.mkdir(parents=True, exist_ok=True)
-                write_sheet(given.out / f"{name.replace(' ', '-')}-{seed}.png", pictures[:SHOWN])
-            results.append(Result(*judge.scores(pictures), trainer.kimg, cpu_s))
-        columns = (column([getattr(result, key) for result in results]) for key in Result.__annotations__)
-        print(f"| {name} | {' | '.join(columns)} |", flush=True)
+            path = given.out / f"{name.replace(' ', '-')}-{seed}.npy"
+            if not path.exists():
+                pictures = painted(_seen(dataset, name), RECIPES[name], kimg, seed)
+                write_sheet(path.with_suffix(".png"), pictures[:SHOWN])
+                with replacing(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, pictures)
+            scores.append(judge.scores(np.load(path)))
+        columns = (column([*values]) for values in zip(*scores, strict=True))
+        print(f"| {name} | {kimg:.3g} | {' | '.join(columns)} |", flush=True)
 
 
-def trained(dataset: PackedDataset, settings: Mapping[str, Any], seconds: float, seed: int) -> tuple[Trainer, float]:
-    """Train for about so many processor seconds; the trainer, and how many they were."""
+def painted(dataset: PackedDataset, settings: Mapping[str, Any], kimg: float, seed: int) -> Pixels:
+    """The pictures (PICTURES, H, W, 3) of a training of so many thousand images."""
+    plan, start = _prepared(dataset, settings, seed)
+    plan = replace(plan, images=math.floor(kimg * 1000 / plan.batch) * plan.batch)
+    with tempfile.TemporaryDirectory() as states:
+        trainer = Trainer(plan, dataset, CPU, Path(states), start)
+        while trainer.images_seen < plan.images:
+            trainer.advance()
+    return np.concatenate([*render_seed(trainer.averaged_generator(), SEED, PICTURES)])
+
+
+def _seen(dataset: PackedDataset, recipe: str) -> PackedDataset:
+    if recipe == WINDOWS and dataset.strips is None:
+        sys.exit(f"{WINDOWS} needs a data set with augment.crops above 1")
+    return dataset if recipe == WINDOWS else replace(dataset, strips=None)
+
+
+def _prepared(dataset: PackedDataset, settings: Mapping[str, Any], seed: int) -> tuple[TrainingPlan, Start | None]:
     given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
     params = Train.model_validate(given)
     plan = training_plan(params, dataset.resolution, pick_precision(params.precision, CPU)[0])
     path = start_path(params.init_from, asdict(plan.network))
-    start = open_start(path, plan.network) if path else None
-    game = _step_s(dataset, replace(plan, warm_start=0.0, images=FOR_EVER), start)
-    warm = _step_s(dataset, replace(plan, images=FOR_EVER), start) if plan.warm_start else 0.0
-    step_s = plan.warm_start * warm + (1 - plan.warm_start) * game
-    plan = replace(plan, images=math.floor(seconds / step_s) * plan.batch)
-    with tempfile.TemporaryDirectory() as states:
-        trainer = Trainer(plan, dataset, CPU, Path(states), start)
-        began = time.process_time()
-        while trainer.images_seen < plan.images:
-            trainer.advance()
-    return trainer, time.process_time() - began
+    return plan, open_start(path, plan.network) if path else None
 
 
-def _step_s(dataset: PackedDataset, plan: TrainingPlan, start: Start | None) -> float:
-    with tempfile.TemporaryDirectory() as states:
-        trainer = Trainer(plan, dataset, CPU, Path(states), start)
-        for step in range(WARM_UP + TIMED):
-            if step == WARM_UP:
-                began = time.process_time()
-            trainer.advance()
-    return (time.process_time() - began) / TIMED
+def _relative_speed(dataset: PackedDataset, name: str, first: str, path: Path) -> float:
+    """How many images of recipe `name` take the processor time of one of recipe `first`."""
+    known = json.loads(path.read_bytes()) if path.exists() else {first: 1.0}
+    if name not in known:
+        costs = [_Cost(_seen(dataset, each), RECIPES[each]) for each in (first, name)]
+        known[name] = statistics.median(costs[0].per_image() / costs[1].per_image() for _ in range(ROUNDS))
+        write_json(path, known)
+    return float(known[name])
+
+
+class _Cost:
+    """The processor time of a recipe's steps, the warm start's and the others' by their shares of the training."""
+
+    def __init__(self, dataset: PackedDataset, settings: Mapping[str, Any]) -> None:
+        plan, start = _prepared(dataset, settings, 0)
+        plan = replace(plan, images=FOR_EVER)
+        self._batch, self._trainers = plan.batch, []
+        for share, warm_start in ((plan.warm_start, 1 - 1e-6), (1 - plan.warm_start, 0.0)):
+            if share:
+                with tempfile.TemporaryDirectory() as states:
+                    trainer = Trainer(replace(plan, warm_start=warm_start), dataset, CPU, Path(states), start)
+                for _ in range(WARM_UP):
+                    trainer.advance()
+                self._trainers.append((share, trainer))
+
+    def per_image(self) -> float:
+        """Processor seconds of an image, over a few steps of each kind."""
+        cost = 0.0
+        for share, trainer in self._trainers:
+            began = time.process_time()
+            for _ in range(TIMED):
+                trainer.advance()
+            cost += share * (time.process_time() - began)
+        return cost / (TIMED * self._batch)
 
 
 class Judge:
@@ -124,7 +164,7 @@ class Judge:
         self._paintings = self._features.sharp_and_coarse(paintings)
         self._panel = QuickPanel(paintings, np.array(dataset.held_out.images))
 
-    def scores(self, pictures: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[float, float, float]:
+    def scores(self, pictures: Pixels) -> tuple[float, float, float]:
         """KID, coarse KID and coverage."""
         kids = []
         for features, paintings in zip(self._features.sharp_and_coarse(pictures), self._paintings, strict=True):
@@ -155,9 +195,9 @@ def _given() -> argparse.Namespace:
         default=[*RECIPES],
         help=f"some of, with commas between: {', '.join(RECIPES)}",
     )
-    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--kimg", type=float, default=30, help="length of the first recipe's training")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="a folder for sheets of the pictures")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the pictures")
     return parser.parse_args()
 
 
