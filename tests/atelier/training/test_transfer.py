@@ -10,7 +10,7 @@ from torch import nn
 
 from atelier.errors import AtelierError
 from atelier.model_store import store_model
-from atelier.networks import NetworkConfig, make_networks, save_network
+from atelier.networks import NetworkConfig, make_networks, r3gan, save_network
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.initial import Networks, Start, open_start
@@ -20,13 +20,14 @@ from tests.datasets import noise
 pytestmark = pytest.mark.usefixtures("judged_small")
 
 CPU = torch.device("cpu")
+r3gan.PRESETS["narrow"] = (32, 1)
 SKETCH = NetworkConfig("sketch", 16, {"nz": 4, "ngf": 12, "ndf": 12, "noise": 4})
 PLAN = TrainingPlan(
     network=SKETCH, batch=4, seed=3, lr=2e-4, lr_discriminator=2e-4, beta1=0.5, ema=0.9, augment=("translation",),
     augment_probability=0.8, snapshot_kimg=1, images=80, lr_decay=0, quality_samples=16,
 )  # fmt: skip
 MUON, RELATIVISTIC = {"optimizer": "muon"}, {"loss": "relativistic", "beta1": 0.0}
-R3GAN = NetworkConfig("r3gan", 16, {"preset": "S", "nz": 4})
+R3GAN = NetworkConfig("r3gan", 16, {"preset": "narrow", "nz": 4})
 
 # the picture's side and the settings of networks whose coarse layers are equal
 SIZES = {
@@ -98,7 +99,7 @@ def test_frozen_layers_keep_their_weights_bit_for_bit_and_all_others_learn(confi
     start = in_memory(config)
     plan = replace(PLAN, network=config, freeze_discriminator=frozen, **changes)
     trainer = Trainer(plan, noise(16, train=20), CPU, tmp_path, start)
-    for _ in range(20):
+    for _ in range(10):
         trainer.advance()
     kept = first_layers(trainer.discriminator, frozen)
     assert len(kept) >= frozen
