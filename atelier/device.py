@@ -4,6 +4,9 @@ import ctypes
 import os
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -46,9 +49,43 @@ def pick_deterministic_device(wanted: str) -> tuple[torch.device, str]:
     torch.set_deterministic_debug_mode("error")
     # no code of ours reads uninitialised memory, and filling it takes a fortieth of a training step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # full float32; train.precision chooses faster, coarser arithmetic
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    # full float32; train.precision and train.deterministic choose faster, coarser arithmetic
+    _set_float32("ieee")
     return device, why
+
+
+def relax_determinism(device: torch.device) -> bool:
+    """Let CUDA compute faster than `pick_deterministic_device` does, for the rest of the process.
+
+    cuDNN then measures which algorithm is fastest for each shape, sums may be added in any order, and products of
+    float32 are rounded to TF32, which has 10 bits of mantissa. Returns False on other devices, where nothing changes.
+    """
+    if device.type != "cuda":
+        return False
+    torch.set_deterministic_debug_mode("default")
+    torch.backends.cudnn.benchmark = True
+    _set_float32("tf32")
+    return True
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Within this context cuDNN computes deterministically and in full float32, as metrics need it."""
+    cudnn: Any = torch.backends.cudnn  # whose settings by operation torch does not annotate
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
+    cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = False, True, "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before
+
+
+def _set_float32(precision: str) -> None:
+    """Set the arithmetic of float32 products on CUDA: ieee or tf32."""
+    backends: Any = torch.backends
+    # recurrent layers are not used, but torch wants theirs to be that of convolutions
+    for operation in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        operation.fp32_precision = precision
 
 
 def deterministic_device(stage: str, wanted: str) -> torch.device:

@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from atelier.data.dataset import PackedDataset, View
-from atelier.device import keep_freed_memory
+from atelier.device import keep_freed_memory, pick_deterministic_device, relax_determinism
 from atelier.networks import NetworkConfig, conv, make_networks
 from atelier.training.config import Precision, TrainingPlan, pick_precision
 from atelier.training.trainer import Trainer
@@ -65,7 +65,7 @@ class Plain:
 class Entry:
     """A step to measure: ours, or a plain one. With `keeps`, malloc keeps freed memory, as in the stages.
 
-    `without` replaces a part of ours by torch's.
+    `without` replaces a part of ours by torch's; `relaxed` is train.deterministic: false.
     """
 
     case: Case
@@ -73,10 +73,14 @@ class Entry:
     precision: Precision
     keeps: bool
     without: Callable[[], AbstractContextManager[object]] = nullcontext
+    relaxed: bool = False
 
     def make(self, device: torch.device) -> Step:
         if self.plain:
             return plain_step(self.case, self.plain, device)
+        pick_deterministic_device(device.type)
+        if self.relaxed:
+            relax_determinism(device)
         step = our_step(self.case, self.precision, device)
 
         def partly() -> None:
@@ -157,6 +161,8 @@ def entries(case: Case, compiled: bool) -> dict[str, Entry]:
         found[f"atelier, {precision}"] = ours
         if case.network.arch == "r3gan":
             found[f"atelier, {precision}, torch's convolutions"] = replace(ours, without=torch_convolutions)
+        if torch.cuda.is_available():
+            found[f"atelier, {precision}, not deterministic"] = replace(ours, relaxed=True)
     return found
 
 
@@ -318,13 +324,7 @@ def our_step(case: Case, precision: Precision, device: torch.device) -> Step:
     dataset = PackedDataset(side, "center", True, view, view)
     trainer = Trainer(plan, dataset, device, Path(tempfile.gettempdir()))
 
-    def step() -> None:
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        trainer.advance()
-        torch.use_deterministic_algorithms(False)
-
-    return step
+    return trainer.advance
 
 
 def memory_mb(device: torch.device) -> float:

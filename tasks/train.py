@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from atelier.data.dataset import open_dataset
-from atelier.device import deterministic_device, is_out_of_memory
+from atelier.device import deterministic_device, is_out_of_memory, relax_determinism
 from atelier.errors import AtelierError
 from atelier.files import digest_tree
 from atelier.metrics.distances import QUICK_PICTURES, check_counts
@@ -46,7 +46,10 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     device = deterministic_device("train", params.device)
     precision, why = pick_precision(params.precision, device)
     print(f"train: computes in {precision}, {why}")
-    plan = training_plan(params, dataset.resolution, precision)
+    relaxed = not params.deterministic and relax_determinism(device)
+    if relaxed:
+        print("train: not deterministic, as asked: another run, and a resumed one, end with slightly other weights")
+    plan = training_plan(params, dataset.resolution, precision, not relaxed)
     others = {name: own for name, own in recipe_for(params, plan.network).items() if getattr(plan, name) != own}
     if others:
         words = ", ".join(f"{name} {getattr(plan, name)} ({own})" for name, own in others.items())
@@ -117,6 +120,7 @@ def state_key(
         **{f"train.{name}": value for name, value in settings if name not in NOT_IN_STATE_KEY},
         "train.gamma": plan.gamma,
         "train.freeze_discriminator": plan.freeze_discriminator,
+        "train.deterministic": plan.deterministic,
         "train.kimg": plan.images / 1000 if plan.depends_on_length else "any",
         "train.precision": plan.precision,
         "train.device": device.type,

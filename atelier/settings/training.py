@@ -57,6 +57,7 @@ class Train(Section):
     generation: int = Field(0, ge=0)
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    deterministic: bool = True
     gpus: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
     snapshot_kimg: float = Field(20, gt=0)
     lr: LearningRate = 2e-4

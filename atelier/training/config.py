@@ -49,6 +49,7 @@ class TrainingPlan:
     minutes: float | None = None  # training time after which it ends
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     precision: Precision = "float32"
+    deterministic: bool = True  # False only on CUDA, where `device.relax_determinism` was called
     optimizer: Literal["adam", "muon"] = "adam"
     muon_lr: float = 0.01  # of the generator's hidden convolutions, for muon
     muon_lr_discriminator: float = 0.01
@@ -92,7 +93,9 @@ class TrainingPlan:
         return gamma_for(self.network.resolution) if self.gamma is None else self.gamma
 
 
-def training_plan(params: Train, resolution: int, precision: Precision = "float32") -> TrainingPlan:
+def training_plan(
+    params: Train, resolution: int, precision: Precision = "float32", deterministic: bool = True
+) -> TrainingPlan:
     """The plan for the section `train` of params.yaml and images of `resolution` px; `generation` changes the seed."""
     network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
     settings = recipe_for(params, network)
@@ -113,6 +116,7 @@ def training_plan(params: Train, resolution: int, precision: Precision = "float3
         minutes=params.minutes,
         on_collapse=params.on_collapse,
         precision=precision,
+        deterministic=deterministic,
         **settings,
     )
 

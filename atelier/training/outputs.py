@@ -76,6 +76,7 @@ def settings_used(params: Train, plan: TrainingPlan) -> dict[str, Any]:
         "gamma": plan.start_gamma() if plan.loss == "relativistic" else None,
         "augment": list(plan.augment),
         **({"freeze_discriminator": frozen} if frozen else {}),
+        **({} if plan.deterministic else {"deterministic": False}),
     }
 
 

@@ -19,8 +19,10 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.metrics import features
 from atelier.settings.schema import Params
+from atelier.training.config import training_plan
+from atelier.training.outputs import settings_used
 from tasks.stage import Stage
-from tasks.train import run
+from tasks.train import run, state_key
 from tests.datasets import pack_blots
 from tests.stages import started
 
@@ -121,6 +123,40 @@ def test_the_model_files_contain_their_facts() -> None:
         assert facts["mirror"] is True
     assert model["generator_sha256"] == digest(Path("data/model/generator.safetensors"))
     assert str(Path.cwd()) not in json.dumps([header, model])
+
+
+def test_on_a_cpu_a_training_is_deterministic_in_any_case() -> None:
+    run(stage(kimg=0.016))
+    asked = outs()
+    shutil.rmtree(".atelier")
+    run(stage(kimg=0.016, deterministic=False))
+    assert outs() == asked
+
+
+def test_a_model_that_was_not_trained_deterministically_says_so() -> None:
+    params = stage().params.train
+    exact, relaxed = (training_plan(params, 32, deterministic=on) for on in (True, False))
+    assert "deterministic" not in settings_used(params, exact)
+    assert settings_used(params, relaxed)["deterministic"] is False
+    keys = [state_key(params, plan, "", torch.device("cuda"), None) for plan in (exact, relaxed)]
+    assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"train.deterministic"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only CUDA computes otherwise")
+def test_without_determinism_a_gpu_trains_and_resumes_to_a_similar_model() -> None:
+    """In a process of its own, since the arithmetic is set for the rest of a process."""
+    relaxed = {**SETTINGS, "device": "cuda", "gpus": 1, "deterministic": False, "lr_decay": 0, "warm_start": 0}
+    for kimg in (0.4, 0.8):
+        YAML().dump(
+            {"train": {**SETTINGS, **relaxed, "lr_decay": 0, "warm_start": 0, "kimg": kimg}}, Path("params.yaml")
+        )
+        with started("train") as process:
+            out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert "not deterministic, as asked" in out
+    assert "goes on from 0.4 kimg" in out
+    assert json.loads(Path("data/model/model.json").read_text())["training"]["deterministic"] is False
 
 
 def test_the_curves_are_plots_with_a_row_a_snapshot() -> None:
