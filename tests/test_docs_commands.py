@@ -42,11 +42,13 @@ SKIPPED = {
     "torchrun --nnodes 2 --node-rank 0 --nproc-per-node 8 --master-addr FIRST --master-port 29500 -m tasks.train":
         "needs two machines with eight GPUs each",
 }  # fmt: skip
+IMPORTED = "tests/atelier/importers/test_r3gan.py::test_the_networks_of_a_snapshot_give_the_same_outputs"
 NIGHTS = "tests/flows/night/test_served_nights.py::"
 EXPLORE = "tests/flows/test_explore.py::test_a_killed_grid_continues_and_its_best_trial_is_adopted"
 TRIALS = "tests/flows/trials/test_run.py::test_a_search_stops_a_training_that_is_worse_than_the_others"
 SERVE = 'atelier nightly serve --cron "0 2 * * *" --timezone Europe/Paris'
 ELSEWHERE = {
+    "atelier import network-snapshot-final.pkl --name ffhq-256 --accept-licence": IMPORTED,
     "atelier reproduce 7-00003.png":
         "tests/flows/test_reproduce.py::test_pictures_that_a_browser_saved_are_confirmed",
     SERVE: f"{NIGHTS}test_nights_on_a_schedule_and_their_artifacts",

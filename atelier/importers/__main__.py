@@ -4,16 +4,19 @@
 """
 
 import argparse
+import hashlib
 import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.files import digest, write_json
 from atelier.importers.dcgan import layers_of_pytorch, layers_of_torch7
 from atelier.importers.layers import Imported, Layer, fit
+from atelier.importers.r3gan import LICENCE, LICENCE_TEXT, networks_of_r3gan
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
 from atelier.networks import FORMAT, NetworkConfig, read_model, save_weights, weights_fit
 from atelier.text import open_regular
@@ -21,6 +24,7 @@ from atelier.text import open_regular
 READERS: dict[str, Callable[[bytes], list[Layer]]] = {"torch7": layers_of_torch7, "pytorch": layers_of_pytorch}
 # in lower or upper case; the content decides which format it is
 EXTENSIONS = (".t7", ".pth", ".pt", ".pth.tar", ".pt.tar", ".ckpt")
+SNAPSHOT = ".pkl"  # of R3GAN's program
 # the first bytes of files that people take for a model, and what they are
 OTHER_FILES = (
     (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml)", "an HTML page, which was downloaded instead of the file"),
@@ -34,12 +38,15 @@ TORCH7 = re.compile(rb"[\0-\x08]\0\0\0|[0-9]\s")  # the kind of the first value,
 PYTORCH = re.compile(rb"PK\x03\x04|PK\x05\x06|\x80[\x02-\x05]")  # a zip archive, or a pickle as before PyTorch 1.6
 
 
-def import_model(source: Path, discriminator_file: Path | None, folder: Path, name: str | None) -> Path:
+def import_model(
+    source: Path, discriminator_file: Path | None, folder: Path, name: str | None, accept_licence: bool = False
+) -> Path:
     """Import `source` as a model directory in `folder`, and return its path.
 
-    `source` is a `.t7` or `.pth` of a DCGAN's generator, or a model of Atelier's, which is copied.
-    `discriminator_file` is for a DCGAN; a model of Atelier's has its discriminator beside the generator. The default of
-    `name` follows from the file's name. Raises AtelierError with the file's name if it cannot be imported.
+    `source` is a `.t7` or `.pth` of a DCGAN's generator, a `.pkl` of R3GAN's program, or a model of Atelier's, which is
+    copied. `discriminator_file` is for a DCGAN; the others have their discriminator in the file or beside it. The
+    default of `name` follows from the file's name. Raises AtelierError with the file's name if it cannot be imported,
+    and for a `.pkl`, with the weights' licence, unless `accept_licence`.
     """
     if name is None:
         stem = (source.resolve() if source.is_dir() else source).name.lower()
@@ -51,6 +58,10 @@ def import_model(source: Path, discriminator_file: Path | None, folder: Path, na
             beside = "which has its discriminator beside it"
             raise AtelierError(f"{source} is a model of Atelier's, {beside}: leave {discriminator_file} out")
         return store_model(folder, name, lambda directory: _copy(source, directory))
+    if source.name.lower().endswith(SNAPSHOT):
+        if discriminator_file is not None:
+            raise AtelierError(f"{source} has its discriminator in itself: leave {discriminator_file} out")
+        return _import_r3gan(source, folder, name, accept_licence)
     format, generator = _read(source, "generator")
     discriminator = _read(discriminator_file, "discriminator")[1] if discriminator_file else None
     if discriminator and discriminator.resolution != generator.resolution:
@@ -78,14 +89,9 @@ def import_model(source: Path, discriminator_file: Path | None, folder: Path, na
 def _read(path: Path, role: str) -> tuple[str, Imported]:
     """Read a network of another program: the name of its format, and the network."""
     if not path.name.lower().endswith(EXTENSIONS):
-        raise AtelierError(f"{path}: only {', '.join(EXTENSIONS)}, .safetensors and model directories are imported")
-    if not path.exists():
-        raise AtelierError(f"{path} cannot be read: there is no such file")
-    try:
-        with open_regular(path, "name a network's file") as file:
-            content = file.read()
-    except OSError as error:
-        raise AtelierError(f"{path} cannot be read: {error.strerror}") from None
+        known = ", ".join((*EXTENSIONS, SNAPSHOT))
+        raise AtelierError(f"{path}: only {known}, .safetensors and model directories are imported")
+    content = _content(path)
     format = _format(path, content)
     try:
         found = fit(READERS[format](content))
@@ -95,6 +101,47 @@ def _read(path: Path, role: str) -> tuple[str, Imported]:
         hint = "give the generator first, this one as --discriminator" if role == "generator" else "leave it out"
         raise AtelierError(f"{path} is a {found.role}, not a {role}: {hint}")
     return format, found
+
+
+def _import_r3gan(source: Path, folder: Path, name: str, accept_licence: bool) -> Path:
+    """Import a snapshot of R3GAN's program: the averaged generator and the discriminator."""
+    content = _content(source)
+    if _format(source, content) != "pytorch" or content.startswith(b"PK"):
+        raise AtelierError(f"{source} is no snapshot of R3GAN: let its name end in .pth, or .t7 if it is Torch7's")
+    try:
+        pair = networks_of_r3gan(content)
+    except AtelierError as error:
+        raise AtelierError(f"{source} is no R3GAN that can be imported: {error}") from None
+    if not accept_licence:
+        raise AtelierError(f"{LICENCE_TEXT}\nIf they allow what you want to do, import {source} with --accept-licence")
+    sha256 = hashlib.sha256(content).hexdigest()
+    described = asdict(pair.config) | {
+        "imported": {
+            "format": "r3gan",
+            "sha256": {"generator": sha256, "discriminator": sha256 if pair.discriminator else None},
+            "licence": {"name": LICENCE, "accepted": True},
+        }
+    }
+
+    def write(directory: Path) -> None:
+        save_weights(directory / GENERATOR_FILE, pair.generator, FORMAT, described)
+        if pair.discriminator:
+            save_weights(directory / DISCRIMINATOR_FILE, pair.discriminator, FORMAT, described)
+        _write_facts(directory, described)
+
+    return store_model(folder, name, write)
+
+
+def _content(path: Path) -> bytes:
+    """The content of a file. Raises AtelierError where it cannot be read."""
+    if not path.exists():
+        raise AtelierError(f"{path} cannot be read: there is no such file")
+    try:
+        with open_regular(path, "name a network's file") as file:
+            content: bytes = file.read()
+    except OSError as error:
+        raise AtelierError(f"{path} cannot be read: {error.strerror}") from None
+    return content
 
 
 def _format(path: Path, content: bytes) -> str:
@@ -144,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--discriminator", type=Path)
     parser.add_argument("--name")
+    parser.add_argument("--accept-licence", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("models"))
     arguments = parser.parse_args(argv)
     if status := run_for_exit_code(lambda: _import(arguments), ""):
@@ -151,8 +199,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    path = import_model(arguments.file, arguments.discriminator, arguments.folder, arguments.name)
+    path = import_model(
+        arguments.file, arguments.discriminator, arguments.folder, arguments.name, arguments.accept_licence
+    )
     header, _ = read_model(path / GENERATOR_FILE)
+    if header.get("imported", {}).get("licence"):
+        print(LICENCE_TEXT)
+        print("You accepted it, which model.json records, also that of models trained from this one.")
     settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))
     pair = "with its discriminator" if (path / DISCRIMINATOR_FILE).is_file() else "without a discriminator"
     print(f"{path}: {header['arch']} of {header['resolution']} px, {pair}")

@@ -28,16 +28,23 @@ SHOWN_COMMITS = 3
 @app.command("import")
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="a generator: .t7 of art-DCGAN, .pth of pytorch/examples, or a model of Atelier's")
+        Path,
+        typer.Argument(
+            help="a generator: .t7 of art-DCGAN, .pth of pytorch/examples, .pkl of R3GAN, or a model of Atelier's"
+        ),
     ],
     discriminator: Annotated[Path | None, typer.Option(help="file of its discriminator, to train against")] = None,
     name: Annotated[str | None, typer.Option(help="name of the model; by default that of the file")] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="to import weights of R3GAN, whose licence is shown without it")
+    ] = False,
 ) -> None:
-    """Convert a DCGAN, or copy a model of Atelier's, into models/, so that training can start from it."""
+    """Convert a DCGAN or an R3GAN, or copy a model of Atelier's, into models/, so that training can start from it."""
     here = work_tree.enter()
     command = [sys.executable, "-m", "atelier.importers", str(here / file)]
     command += ["--discriminator", str(here / discriminator)] if discriminator else []
     command += [f"--name={name}"] if name is not None else []
+    command += ["--accept-licence"] if accept_licence else []
     sys.exit(process.foreground(command, work_tree.environment()))
 
 

@@ -83,7 +83,7 @@ def test_wrong_files_of_pytorch_are_refused_with_a_message(tmp_path: Path):
     refused("is a discriminator, not a generator", net_d)
     refused("is a generator, not a discriminator", net_g, net_g)
     refused("cannot be read", tmp_path / "none.pth")
-    refused("only .t7, .pth", tmp_path / "net.pkl")
+    refused("only .t7, .pth", tmp_path / "net.onnx")
     torch.save({"main": Path("x")}, tmp_path / "bad.pth")
     refused("could run code")
     torch.save([1], tmp_path / "bad.pth")
