@@ -7,7 +7,9 @@ undisturbed one bit for bit, and the file contains no code.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,7 @@ class TrainingState:
 
 def save_state(path: Path, step: int, state: TrainingState, notes: Mapping[str, Any] | None = None) -> None:
     """Write `state` after `step` steps to `path`, atomically, with JSON-serialisable `notes` such as the curves."""
-    metadata = {"format": FORMAT, "step": str(step), "notes": json.dumps(notes or {})}
-    write_tensors(path, _named_tensors(state), metadata)
+    write_tensors(path, _named_tensors(state), _metadata(step, notes or {}))
 
 
 def load_state(path: Path, state: TrainingState) -> tuple[int, dict[str, Any]] | None:
@@ -86,6 +87,24 @@ def generator_for(purpose: str, *numbers: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 
 
+def _metadata(step: int, notes: Mapping[str, Any]) -> dict[str, str]:
+    return {"format": FORMAT, "step": str(step), "notes": json.dumps(notes)}
+
+
+def _host_copies(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
+    """Copies of tensors in the machine's memory, and a function that waits until they are complete.
+
+    From a CUDA device they are queued, to pinned memory: work that is queued later does not change them.
+    """
+    queued = any(tensor.is_cuda for tensor in tensors.values())
+    copies = {name: t.detach().to("cpu", non_blocking=queued, copy=True) for name, t in tensors.items()}
+    if not queued:
+        return copies, lambda: None
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+    return copies, copied.synchronize
+
+
 def _named_tensors(state: TrainingState) -> dict[str, Tensor]:
     named = {f"extra.{name}": tensor for name, tensor in state.tensors.items()}
     for module_name, module in state.modules.items():
@@ -115,10 +134,16 @@ def _set_moments(state: TrainingState, names: Collection[str]) -> None:
 
 
 class Checkpoints:
-    """The saved states of one training in one directory, by step. Only one training at a time may write there."""
+    """The saved states of one training in one directory, by step. Only one training at a time may write there.
+
+    A thread writes them, one at a time, from a copy in the machine's memory, while the training goes on. `wait` waits
+    for it; all methods that read or delete states do so first.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._writer = ThreadPoolExecutor(1, "save")
+        self._writing: Future[None] | None = None
 
     def path(self, step: int) -> Path:
         """The file of the state after `step` steps, which need not exist."""
@@ -126,16 +151,46 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of the saved states, the latest first."""
+        self.wait()
+        return self._written_steps()
+
+    def begin_save(self, step: int, state: TrainingState, notes: Mapping[str, Any], keep: Collection[int]) -> None:
+        """Copy the state after `step` steps; a thread writes it and deletes old ones except the last few and `keep`.
+
+        Raises what writing the previous state has raised.
+        """
+        self.wait()
+        copies, wait_for_copies = _host_copies(_named_tensors(state))
+        metadata = _metadata(step, notes)
+
+        def write() -> None:
+            wait_for_copies()
+            write_tensors(self.path(step), copies, metadata)
+            self._delete_old(step, keep)
+
+        self._writing = self._writer.submit(write)
+
+    def wait(self) -> None:
+        """Wait until the state is written. Raises OSError where that failed, for example because the disk is full."""
+        if writing := self._writing:
+            futures.wait([writing])
+            self._writing = None
+            writing.result()
+
+    @property
+    def failed(self) -> bool:
+        """Whether writing has failed; then `wait` raises the error. Returns at once."""
+        return self._writing is not None and self._writing.done() and self._writing.exception() is not None
+
+    def _written_steps(self) -> list[int]:
         found = self.directory.glob("state-*.safetensors")
         return sorted((int(path.stem.removeprefix("state-")) for path in found), reverse=True)
 
-    def save(self, step: int, state: TrainingState, notes: Mapping[str, Any], keep: Collection[int]) -> None:
-        """Write the state after `step` steps, then delete the earlier ones except for the last few and `keep`."""
-        save_state(self.path(step), step, state, notes)
+    def _delete_old(self, step: int, keep: Collection[int]) -> None:
         for pattern in (".state-*.tmp", ".tmp??????"):  # which a killed process left; the second is safetensors' own
             for half in self.directory.glob(pattern):
                 half.unlink(missing_ok=True)
-        for old in [older for older in self.steps() if older <= step][RECENT_STATES:]:
+        for old in [older for older in self._written_steps() if older <= step][RECENT_STATES:]:
             if old not in keep:
                 self.path(old).unlink()
 
@@ -147,6 +202,7 @@ class Checkpoints:
         def with_moments() -> set[str]:
             return {name for name, (optimizer, _) in state.optimizers.items() if optimizer.state}
 
+        group.on_rank0(self.wait)
         loaded = group.on_rank0(lambda: load_state(self.path(step), state))
         if loaded:
             names = group.on_rank0(with_moments)

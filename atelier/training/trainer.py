@@ -103,8 +103,15 @@ class Trainer:
         """Train until the plan's images have been seen (rounded up to whole batches) or its minutes are over.
 
         Raises Stopped, after saving the state, when `stop()` returns True in any process between two steps, and
-        AtelierError where the training has collapsed and the plan does not say how to continue.
+        AtelierError where the training has collapsed and the plan does not say how to continue. In any case the last
+        state is written when this returns.
         """
+        try:
+            self._train(bar, stop)
+        finally:
+            self._checkpoints.wait()
+
+    def _train(self, bar: Progress, stop: Callable[[], bool]) -> None:
         began_s = time.monotonic() - self.seconds
         self._check_collapse(bar)
         while not self.ended_by():
@@ -117,7 +124,9 @@ class Trainer:
                 )
             elapsed_s = time.monotonic() - began_s
             # all processes must end at the same step, by the clock of rank 0
-            asked, self.seconds = self.group.sums(stop(), elapsed_s if self.group.is_rank0 else 0)
+            asked, self.seconds = self.group.sums(
+                stop() or self._checkpoints.failed, elapsed_s if self.group.is_rank0 else 0
+            )
             checking, every = self.step % CHECK_STEPS == 0, self.plan.snapshot_kimg * 1000
             at_snapshot = self.images_seen // every > (self.images_seen - self.plan.batch) // every
             if (checking or at_snapshot or self.ended_by() or asked) and not self._training_step.is_finite():
@@ -139,10 +148,15 @@ class Trainer:
 
     def save(self) -> None:
         """Write the resumable state after this step, and delete all but the last few and the best snapshots'."""
+        self._begin_save()
+        self.group.on_rank0(self._checkpoints.wait)
+
+    def _begin_save(self) -> None:
+        """As `save`, but return as soon as the state is copied."""
         count = self._micro_batches.count
         notes = {"curves": asdict(self.curves), "seconds": self.seconds, "micro_batches": count}
         keep = {self._step_of(row) for row in snapshots_to_keep(self.curves.quality)}
-        self.group.on_rank0(lambda: self._checkpoints.save(self.step, self._training_step.state(), notes, keep))
+        self.group.on_rank0(lambda: self._checkpoints.begin_save(self.step, self._training_step.state(), notes, keep))
 
     def resume(self) -> bool:
         """Load the latest saved state that this training would reach, if any; `passed_over` says why not later ones."""
@@ -193,7 +207,7 @@ class Trainer:
         if self.warm:  # curves and sheets begin with the adversarial training
             bar.print_line(f"train: {self.kimg:g} kimg, {self._note(bar)}")
             self._losses.clear()
-            self.save()
+            self._begin_save()
             return
         self.curves.losses.append(self._losses_row())
         self.curves.quality.append(self._quality_row())
@@ -202,7 +216,7 @@ class Trainer:
         if self.group.is_rank0:
             self._previews.draw_sheet(sheet, self.micro_batch)
             bar.show_picture(sheet, self.curves.quality)
-        self.save()
+        self._begin_save()
         row = self.curves.quality[-1]
         p = f", p {self.augment_probability:.2f}" if self._training_step.adaptive else ""
         scores = f"kid {row['kid']:.3g}, kid_coarse {row['kid_coarse']:.3g}, coverage {row['coverage']:.2f}"
@@ -228,8 +242,7 @@ class Trainer:
         self.seconds, self._micro_batches.count = seconds, micro_batches
         self.curves.rollbacks = [*rollbacks, Rollback(from_kimg, self.kimg, reason)]
         self.save()  # replaces the state of the same step, which lacks the rollback
-        if self.group.is_rank0:
-            self._checkpoints.drop_after(self.step)
+        self.group.on_rank0(lambda: self._checkpoints.drop_after(self.step))
         bar.print_line(f"train: {what}; back to {self.kimg:g} kimg with halved learning rates")
 
     def _losses_row(self) -> Row:
