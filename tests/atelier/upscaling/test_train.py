@@ -1,5 +1,6 @@
 """Training the upscaler: what it learns, what it draws, and the way back into the middle."""
 
+import time
 from itertools import count
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import torch
 from atelier.errors import AtelierError
 from atelier.progress import Progress
 from atelier.settings.schema import TrainUpscaler
+from atelier.upscaling import train as train_module
 from atelier.upscaling.network import save_upscaler
 from atelier.upscaling.train import (
     UpscalerTrainer,
+    drawn_ahead,
     evaluate_upscaler,
     learning_rate,
     make_upscaler,
@@ -59,6 +62,53 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(pictures: list[np.ndarray]
     for name, trainer in (("a", whole), ("b", resumed)):
         save_upscaler(tmp_path / name, trainer.network, {})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_batches_drawn_in_advance_make_the_same_network(
+    pictures: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = train(PLAN, pictures, tmp_path / "at-once.safetensors")
+    monkeypatch.setattr(train_module, "DRAWN_AHEAD", {"cpu": 5})
+    stopped = UpscalerTrainer(PLAN, pictures, CPU, tmp_path / "ahead.safetensors")
+    with Progress("train_upscaler", PLAN.steps, "steps") as progress:
+        stopped.train(progress, lambda: stopped.step == 4)
+    ahead = UpscalerTrainer(PLAN, pictures, CPU, tmp_path / "ahead.safetensors")
+    assert ahead.resume()
+    with Progress("train_upscaler", PLAN.steps, "steps") as progress:
+        ahead.train(progress)
+    for ours, theirs in zip(ahead.network.parameters(), at_once.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 50])
+def test_batches_come_in_order_and_only_so_many_are_drawn_in_advance(ahead: int) -> None:
+    drawn: list[int] = []
+
+    def draw(step: int) -> int:
+        time.sleep((step * 7 % 3) / 1000)  # later ones may be ready first
+        drawn.append(step)
+        return step
+
+    with drawn_ahead(draw, range(2, 22), ahead) as batches:
+        assert [next(batches) for _ in range(10)] == [*range(2, 12)]
+    assert max(drawn) <= 11 + ahead
+    count = len(drawn)
+    time.sleep(0.02)
+    assert len(drawn) == count  # no thread is left
+    with drawn_ahead(draw, range(2, 22), ahead) as batches:
+        assert [*batches] == [*range(2, 22)]
+
+
+def test_an_error_in_a_thread_is_raised_where_its_batch_is_taken() -> None:
+    def draw(step: int) -> int:
+        if step == 3:
+            raise OSError("the disk is gone")
+        return step
+
+    with drawn_ahead(draw, range(9), 4) as batches:
+        assert [next(batches) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(batches)
 
 
 def test_a_foreign_or_torn_state_is_ignored(pictures: list[np.ndarray], tmp_path: Path) -> None:
