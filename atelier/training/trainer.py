@@ -197,10 +197,11 @@ class Trainer:
     def copy_sheets(self, directory: Path) -> None:
         """Copy this training's sheets to `directory`, and draw the last one if there is none yet."""
         directory.mkdir(parents=True, exist_ok=True)
-        for row in self.curves.losses:
-            name = _sheet_name(row["kimg"])
+        drawn = [_sheet_name(row["kimg"]) for row in self.curves.losses]
+        for name in drawn:
             shutil.copyfile(self.sheets / name, directory / name)
-        self._previews.draw_sheet(directory / _sheet_name(self.kimg), self.micro_batch)
+        if (last := _sheet_name(self.kimg)) not in drawn:
+            self._previews.draw_sheet(directory / last, self.micro_batch)
 
     def _snapshot(self, bar: Progress) -> None:
         """Add a row to each curve, draw a sheet, save the state and print a line."""

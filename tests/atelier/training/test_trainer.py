@@ -10,6 +10,7 @@ from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig
 from atelier.progress import Progress
+from atelier.training import monitor
 from atelier.training.config import TrainingPlan
 from atelier.training.data import ResidentData
 from atelier.training.initial import Ema
@@ -168,6 +169,24 @@ def test_the_curves_have_a_row_for_each_snapshot_and_one_for_the_remaining_steps
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "000000.080.png", "000000.160.png", "000000.200.png",
     ]  # fmt: skip
+
+
+def test_a_snapshot_paints_each_picture_once_and_the_end_of_the_training_none_of_them_again(
+    dataset, progress, tmp_path
+):
+    trainer = Trainer(replace(SHORT, snapshot_kimg=0.04), dataset, CPU, tmp_path / "states")  # one, at the end
+    painted = []
+    count = lambda network, inputs, images: painted.append(len(images))  # noqa: E731
+    trainer.networks.ema.average.register_forward_hook(count)  # which its calibrated copies have, too
+    trainer.train(progress)
+    calibration = monitor.CALIBRATION_BATCHES * monitor.CALIBRATION_BATCH
+    assert sum(painted) == calibration + monitor.SHEET_COUNT + SHORT.quality_samples
+    painted.clear()
+    trainer.final_curves()
+    trainer.copy_sheets(tmp_path / "out")
+    trainer.averaged_generator()
+    assert painted == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["000000.040.png"]
 
 
 def test_the_error_of_a_diverged_training_names_the_setting_to_lower(dataset, progress, tmp_path):
