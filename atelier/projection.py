@@ -92,7 +92,7 @@ def project(
     """
     weight = next(generator.parameters())
     distance = Distance(torch.from_numpy(target).permute(2, 0, 1)[None].to(weight.device).float() / 127.5 - 1)
-    grain = draw_grain(recipe.seed, recipe.index, 0, 0, generator.inputs - generator.nz)
+    grain = draw_grain(recipe.seed, recipe.index, 0, 0, generator.grain_numbers)
 
     def distances(latents: Tensor) -> Tensor:
         inputs = torch.cat([latents, grain.expand(len(latents), -1)], 1)

@@ -4,13 +4,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from atelier.data.catalog import read_downloads, read_table
+from atelier.data.catalog import read_catalog, read_downloads, read_table
 from atelier.data.dataset import INDEX_SCHEMA, read_placements, write_placements
 from atelier.data.duplicates import downloaded_pictures, find_look_alikes
 from atelier.data.pack import write_dataset
 from atelier.data.shards import read_shards
 from atelier.errors import counted
-from atelier.paths import DATASET, DOWNLOADS, SHARDS
+from atelier.paths import CATALOG, DATASET, DOWNLOADS, SHARDS
 from tasks.stage import Stage, main
 
 MAX_NAMED_LOOK_ALIKES = 10  # in the log; data/downloads.parquet names all
@@ -42,6 +42,7 @@ def run(stage: Stage) -> str:
             advance=progress.advance,
             placed=placed,
             crops=section.crops,
+            works=read_catalog(CATALOG),
         )
     index = read_table(DATASET / "index.parquet", INDEX_SCHEMA)
     sides = zip(index["id"].to_pylist(), index["split"].to_pylist(), strict=True)

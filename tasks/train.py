@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from atelier.data.dataset import open_dataset
+from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import deterministic_device, is_out_of_memory, relax_determinism
 from atelier.errors import AtelierError
 from atelier.files import digest_tree
 from atelier.metrics.distances import QUICK_PICTURES, check_counts
 from atelier.model_store import start_path
 from atelier.networks.efficientnet import LITE0, read_lite_weights
+from atelier.networks.labels import Labels
 from atelier.paths import DATA, DATASET
 from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan, pick_precision, recipe_for, training_plan
@@ -49,13 +50,14 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     relaxed = not params.deterministic and relax_determinism(device)
     if relaxed:
         print("train: not deterministic, as asked: another run, and a resumed one, end with slightly other weights")
-    plan = training_plan(params, dataset.resolution, precision, not relaxed)
+    labels = labels_of(params, dataset)
+    plan = training_plan(params, dataset.resolution, precision, not relaxed, labels)
     others = {name: own for name, own in recipe_for(params, plan.network).items() if getattr(plan, name) != own}
     if others:
         words = ", ".join(f"{name} {getattr(plan, name)} ({own})" for name, own in others.items())
         print(f"train: {params.arch}, with other settings than its own (which auto gives): {words}")
     dataset_sha256 = digest_tree(DATASET)
-    path = start_path(params.init_from, asdict(plan.network), stage.params.scrape.source)
+    path = start_path(params.init_from, asdict(plan.network.with_labels(None)), stage.params.scrape.source)
     start = open_start(path, plan.network) if path else None
     print(f"train: starts from {path or 'nothing'}{_growth(start, dataset.resolution)}")
     states = States.of(stage, state_key(params, plan, dataset_sha256, device, start))
@@ -79,6 +81,16 @@ def train(stage: Stage, group: ProcessGroup) -> str:
             raise
         micro_batch = trainer.micro_batch if trainer else params.step_batch // group.size
         raise AtelierError(out_of_memory(params, device, group.size, micro_batch)) from None
+
+
+def labels_of(params: Train, dataset: PackedDataset) -> Labels | None:
+    """The classes that `train.labels` asks for, which are printed; None for none."""
+    if params.labels == "none":
+        return None
+    values = dataset.train.values(params.labels)
+    labels = Labels.of(params.labels, values)
+    print(f"train: {labels.in_words(values)}")
+    return labels
 
 
 def train_to_end(trainer: Trainer, stage: Stage) -> None:

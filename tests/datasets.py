@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from atelier.data.catalog import Work
 from atelier.data.dataset import PackedDataset, Strips, View
 from atelier.data.duplicates import Picture
 from atelier.data.pack import write_dataset
@@ -35,7 +36,7 @@ def noise_with_strips(resolution: int, train: int) -> PackedDataset:
 
 
 def pack_blots(count: int = 60, resolution: int = 32) -> None:
-    """Write a packed set of coloured blots to data/dataset of the current directory."""
+    """Write a packed set of coloured blots to data/dataset of the current directory, landscapes and marines."""
     shutil.rmtree("data/dataset", ignore_errors=True)
     shutil.copytree(Path(_packed_blots(count, resolution).name) / "dataset", "data/dataset")
 
@@ -61,5 +62,14 @@ def _packed_blots(count: int, resolution: int) -> "tempfile.TemporaryDirectory[s
         workers=1,
         look_alikes={},
         advance=lambda: None,
+        works=[work(item.id, "marine" if n % 3 else "landscape") for n, item in enumerate(items)],
     )
     return folder
+
+
+def work(id: str, genre: str) -> Work:
+    """A row of the catalog."""
+    return Work(
+        id=id, title="", artist="", artist_slug="", year_text="", year=None, genre=genre, style="", width=None,
+        height=None, image_url="", page_url="", rights="unknown", source="folder",
+    )  # fmt: skip

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atelier.data.dataset import PackedDataset
+from atelier.data.dataset import PackedDataset, WorkRow
 from atelier.errors import AtelierError
 from atelier.networks import NetworkConfig, r3gan
+from atelier.networks.labels import Labels
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.distributed import ProcessGroup
@@ -54,11 +55,18 @@ PLANS["sketch-warm"] = replace(
     optimizer="muon",
     warm_start=0.5,
 )
+GENRES = ["marine", "landscape", "", "marine"]
+PLANS["sketch-labels"] = replace(
+    PLANS["sketch-warm"],
+    network=PLANS["sketch-warm"].network.with_labels(Labels("genre", ("marine", "landscape"), (8, 4), 4)),
+)
 MIDDLES = {"one": 1, "two": 3}  # steps after which a training changes hands between one process and two
 
 
 def dataset(name: str) -> PackedDataset:
-    return noise(PLANS[name].network.resolution, train=16)
+    data = noise(PLANS[name].network.resolution, train=16)
+    works = [WorkRow(id, genre, "", "", "") for id, genre in zip(data.train.ids, 4 * GENRES, strict=True)]
+    return replace(data, train=replace(data.train, works=works))
 
 
 def trained(

@@ -62,7 +62,7 @@ def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, 
     top, left = (_middle(cells, own, generator.lattice.overhang, recipe.seamless) for cells, own in sizes)
 
     def drawn(station: Station, row: int, column: int) -> Tensor:
-        numbers = generator.inputs - generator.nz
+        numbers = generator.grain_numbers
         return draw_grain(station.seed, station.index, row - top, column - left, numbers)
 
     if recipe.walk is None:

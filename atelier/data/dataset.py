@@ -1,6 +1,7 @@
 """The packed training set: squares of one size in a memory-mapped array, split into training and held-out pictures.
 
 `data/dataset` has images.npy (N, H, W, 3) uint8, index.parquet (row, id, crop box, split) and dataset.json (facts).
+works.parquet has what the catalog says of each work, in the order of the index: `train.labels` is one of its columns.
 With `augment.crops` above 1 it also has the whole training paintings: strips.npy and strips.parquet, see `Strips`.
 Placements record on which side of the split each painting was. They are kept outside DVC's outputs, so that a painting
 stays on its side when other scans of it come and go; without them its side follows from the hash of its id.
@@ -40,6 +41,17 @@ class IndexRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkRow:
+    """A row of works.parquet: what the catalog says of a work in index.parquet. Unknown texts are empty."""
+
+    id: str
+    genre: str
+    style: str
+    artist: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class StripRow:
     """A row of strips.parquet: the lines of one painting in strips.npy. They lie across its longer side."""
 
@@ -62,15 +74,20 @@ class Placement:
 INDEX_SCHEMA = schema_of(IndexRow, **dict.fromkeys(("row", "left", "top", "side"), pa.int32()))
 STRIPS_SCHEMA = schema_of(StripRow, start=pa.int64(), length=pa.int32(), landscape=pa.bool_(), min_side=pa.int32())
 PLACEMENTS_SCHEMA = schema_of(Placement)
+WORKS_SCHEMA = schema_of(WorkRow)
 
 
 @dataclass(frozen=True)
 class View:
-    """One side of the split: `images` (n, H, W, 3) uint8, a slice of the memory map. Mirroring happens on access."""
+    """One side of the split: `images` (n, H, W, 3) uint8, a slice of the memory map. Mirroring happens on access.
+
+    `works` is None in a data set that was packed without a catalog.
+    """
 
     images: Pixels
     ids: list[str]
     mirror: bool
+    works: Sequence[WorkRow] | None = None
 
     def __len__(self) -> int:
         return len(self.ids) * (2 if self.mirror else 1)
@@ -82,6 +99,18 @@ class View:
         picture, mirrored = divmod(item, 2) if self.mirror else (item, 0)
         pixels: Pixels = self.images[picture, :, ::-1] if mirrored else self.images[picture]
         return pixels
+
+    def values(self, kind: str) -> list[str]:
+        """The genre, style, artist or source of each image's work, empty where unknown.
+
+        Raises AtelierError where the data set has none.
+        """
+        if self.works is None:
+            raise AtelierError(
+                f"train.labels holds {kind}, and data/dataset has no works.parquet, which says the {kind} of each "
+                "painting: `dvc repro augment` makes it"
+            )
+        return [getattr(work, kind) for work in self.works]
 
 
 @dataclass(frozen=True)
@@ -128,7 +157,9 @@ def open_dataset(path: Path) -> PackedDataset:
     resolution, mirror = facts["resolution"], facts["mirror"]
     if images.dtype != np.uint8 or images.shape != (len(ids), resolution, resolution, 3):
         raise AtelierError(f"{path}/images.npy does not fit its index.parquet: `dvc repro augment` makes it again")
-    train_view, held_out = View(images[:train], ids[:train], mirror), View(images[train:], ids[train:], mirror)
+    works = _works(path / "works.parquet", ids)
+    sides = slice(train), slice(train, None)
+    train_view, held_out = (View(images[side], ids[side], mirror, works and works[side]) for side in sides)
     strips = _strips(path, lines[0], resolution, ids[:train], crops) if lines else None
     return PackedDataset(resolution, facts["crop"], mirror, train_view, held_out, strips)
 
@@ -141,6 +172,16 @@ def _strips(path: Path, pixels: Pixels, resolution: int, ids: list[str], crops: 
     if pixels.dtype != np.uint8 or pixels.shape != shape or table["id"].to_pylist() != ids:
         raise AtelierError(f"{path}/strips.npy does not fit its strips.parquet: `dvc repro augment` makes it again")
     return Strips(pixels, start, length.astype(np.int64), landscape, min_side.astype(np.int64), crops)
+
+
+def _works(path: Path, ids: list[str]) -> list[WorkRow] | None:
+    """The rows of works.parquet; None if there is no such file."""
+    if not path.exists():
+        return None
+    works = [WorkRow(**row) for row in read_table(path, WORKS_SCHEMA).to_pylist()]
+    if [work.id for work in works] != ids:
+        raise AtelierError(f"{path} does not fit its index.parquet: `dvc repro augment` makes it again")
+    return works
 
 
 def strip_side(resolution: int) -> int:

@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from atelier.data.catalog import write_rows
+from atelier.data.catalog import Work, write_rows
 from atelier.data.dataset import (
     HELD_OUT,
     INDEX_SCHEMA,
     STRIPS_SCHEMA,
     TRAIN,
+    WORKS_SCHEMA,
     Crop,
     IndexRow,
     Placement,
     StripRow,
+    WorkRow,
     strip_side,
 )
 from atelier.data.duplicates import LookAlike, Picture, group_near_duplicates
@@ -66,6 +68,7 @@ def write_dataset(
     advance: Callable[[], None],
     placed: Sequence[Placement] = (),
     crops: int = 1,
+    works: Iterable[Work] = (),
 ) -> Mapping[str, Any]:
     """Write the training set of `pictures` to the directory `path` and return the content of its dataset.json.
 
@@ -74,8 +77,8 @@ def write_dataset(
     half of `resolution`; sides between that and `resolution` are enlarged. `held_out` is the share to hold out, and
     `placed` gives the sides on which paintings were before, see `split`. `advance` is called after each picture.
     With `crops` above 1 the whole training paintings are written too, see `atelier.data.dataset.Strips`; images.npy and
-    index.parquet stay the same. Raises AtelierError where too few pictures are left to split, some have no file, or the
-    disk has no room for the strips.
+    index.parquet stay the same. works.parquet is written if the catalog is given as `works`. Raises AtelierError where
+    too few pictures are left to split, some have no file, or the disk has no room for the strips.
     """
     distinct = [picture for picture in pictures if picture.id not in look_alikes]
     usable = [picture for picture in distinct if 2 * min(picture.width, picture.height) >= resolution]
@@ -108,6 +111,7 @@ def write_dataset(
         for id, row in rows.items()
     ]
     write_rows(index, INDEX_SCHEMA, path / "index.parquet")
+    _write_works(path / "works.parquet", works, [*rows])
     squares_area = fmean(cuts[one.id].side ** 2 / (one.width * one.height) for one in train)
     facts = {
         "resolution": resolution,
@@ -190,6 +194,15 @@ def _strip_rows(train: Sequence[Picture], resolution: int) -> dict[str, StripRow
         strips[picture.id] = StripRow(picture.id, start, length, picture.width > picture.height, min_side)
         start += length
     return strips
+
+
+def _write_works(path: Path, works: Iterable[Work], ids: Sequence[str]) -> None:
+    """Write what the catalog says of the works of these ids, in their order; no file without a catalog."""
+    path.unlink(missing_ok=True)
+    if by_id := {work.id: work for work in works}:
+        _, *texts = WORKS_SCHEMA.names
+        rows = [WorkRow(id, *(getattr(by_id.get(id), text, "") for text in texts)) for id in ids]
+        write_rows(rows, WORKS_SCHEMA, path)
 
 
 def _check_room(path: Path, strip_bytes: int, crops: int) -> None:

@@ -45,7 +45,7 @@ def convert(path: Path, batch: int | None = None, field: bool = False) -> bytes:
     facts = {
         "arch": header["arch"],
         "generator_sha256": digest(path),
-        "grain_numbers": str(generator.inputs - generator.nz),
+        "grain_numbers": str(generator.grain_numbers),
         "latent_numbers": str(generator.nz),
         "resolution": str(header["resolution"]),
     }

@@ -5,9 +5,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator, SketchGenerator
+from atelier.networks.labels import LABEL_SETTINGS, Discriminator, Labels
 from atelier.networks.latent_field import FieldGenerator, Network
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
 
@@ -31,32 +32,46 @@ INITIALISERS = {"normal_", "uniform_", "fill_", "zero_"}
 Constructors = Mapping[str, Callable[[int, dict[str, Any]], Network]]  # of the resolution and the settings
 
 GENERATORS: Constructors[FieldGenerator] = {
-    "dcgan": lambda px, settings: DcganGenerator(px, settings["nz"], settings["ngf"]),
-    "r3gan": lambda px, settings: R3ganGenerator(px, settings["preset"], settings["nz"]),
-    "sketch": lambda px, settings: SketchGenerator(px, settings["nz"], settings["ngf"], settings.get("noise")),
+    "dcgan": lambda px, s: DcganGenerator(px, s["nz"], s["ngf"], Labels.from_settings(s)),
+    "r3gan": lambda px, s: R3ganGenerator(px, s["preset"], s["nz"], Labels.from_settings(s)),
+    "sketch": lambda px, s: SketchGenerator(px, s["nz"], s["ngf"], s.get("noise"), Labels.from_settings(s)),
 }
-DISCRIMINATORS: Constructors[nn.Module] = {
-    "dcgan": lambda px, settings: DcganDiscriminator(px, settings["ndf"]),
-    "r3gan": lambda px, settings: R3ganDiscriminator(px, settings["preset"]),
-    "sketch": lambda px, settings: DcganDiscriminator(px, settings["ndf"]),
+DISCRIMINATORS: Constructors[Discriminator] = {
+    "dcgan": lambda px, s: DcganDiscriminator(px, s["ndf"], Labels.from_settings(s)),
+    "r3gan": lambda px, s: R3ganDiscriminator(px, s["preset"], Labels.from_settings(s)),
+    "sketch": lambda px, s: DcganDiscriminator(px, s["ndf"], Labels.from_settings(s)),
 }
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The architecture of a generator and a discriminator; `settings` are those of `train.<arch>` in params.yaml."""
+    """The architecture of a generator and a discriminator.
+
+    `settings` are those of `train.<arch>` in params.yaml and, with labels, those of `Labels.settings`.
+    """
 
     arch: str
     resolution: int
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def labels(self) -> Labels | None:
+        """The classes of the networks, if they have any. Raises ValueError as `Labels.from_settings`."""
+        return Labels.from_settings(self.settings)
 
-def make_networks(config: NetworkConfig) -> tuple[FieldGenerator, nn.Module]:
+    def with_labels(self, labels: Labels | None) -> Self:
+        """The same networks with these classes in place of their own, or without any."""
+        own = {name: value for name, value in self.settings.items() if name not in LABEL_SETTINGS}
+        return replace(self, settings={**own, **(labels.settings() if labels else {})})
+
+
+def make_networks(config: NetworkConfig) -> tuple[FieldGenerator, Discriminator]:
     """Create a generator and a discriminator with random weights from torch's global generator.
 
     The generator maps latents (B, inputs), or fields of them (B, inputs, h, w), to images (B, 3, H, W) in about
-    [−1, 1]; for single latents H and W are the resolution. The discriminator maps images to logits (B,) and can be
-    differentiated twice. Raises AtelierError for an unknown architecture or setting.
+    [−1, 1]; for single latents H and W are the resolution. The discriminator maps images, and with labels their weights
+    (B, classes), to logits (B,) and can be differentiated twice. Raises AtelierError for an unknown architecture or
+    setting.
     """
     return _build(config, GENERATORS), _build(config, DISCRIMINATORS)
 
@@ -115,7 +130,7 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[Fiel
     return _load(path, GENERATORS, device)
 
 
-def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[Discriminator, dict[str, Any]]:
     """Load a discriminator.safetensors, as `load_generator`."""
     return _load(path, DISCRIMINATORS, device)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.conv import Conv2d, Downsample, ProjectLatent, ToLogit, Upsample, conv_transpose2d
+from atelier.networks.labels import Discriminator, LabelEmbedding, Labels
 from atelier.networks.latent_field import BASE_SIDE, IMAGE_CHANNELS, FieldGenerator, Lattice, doublings, latent_per_cell
 
 WEIGHTS_STD = 0.02  # of the first weights
@@ -30,9 +31,9 @@ class DcganGenerator(FieldGenerator):
     square root of their number, which keeps the variance that the next batch norm was trained on.
     """
 
-    def __init__(self, resolution: int, nz: int = 100, ngf: int = 64) -> None:
+    def __init__(self, resolution: int, nz: int = 100, ngf: int = 64, labels: Labels | None = None) -> None:
         super().__init__()
-        self.resolution, self.nz = resolution, nz
+        self.resolution, self.nz, self.labels = resolution, nz, labels
         # all upsampling layers together depend on one base cell more at each side, however many layers there are
         self.lattice = Lattice(
             cells=1, overhang=BASE_SIDE - 1, before=BASE_SIDE - 1, after=0, context=1, px=resolution // BASE_SIDE
@@ -41,31 +42,32 @@ class DcganGenerator(FieldGenerator):
         self.project = ProjectLatent(nz, widths[-1])
         layers = [*_doubling_layers(Upsample, widths), Upsample(ngf, IMAGE_CHANNELS), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
+        self.embed = LabelEmbedding(self.classes, widths[-1], BASE_SIDE) if labels else None
         self.apply(_init)
 
     def base(self, z: Tensor) -> Tensor:
         field = z if z.ndim == 4 else z[:, :, None, None]
-        features: Tensor = self.project(field)
+        features: Tensor = self.project(field[:, : self.nz])
         if self.normalise_overlap and field.shape[2:] != (1, 1):
             features = features * _overlap(field).rsqrt()
+        if self.labels:
+            # the mean of labels that overlap
+            features = features + conv_transpose2d(field[:, self.nz :], self.label_kernels()) / _overlap(field)
         return features
 
 
-class DcganDiscriminator(nn.Module):
+class DcganDiscriminator(Discriminator):
     """Images (B, 3, resolution, resolution) in [−1, 1] → logits (B,), positive for real."""
 
-    def __init__(self, resolution: int, ndf: int = 64) -> None:
+    def __init__(self, resolution: int, ndf: int = 64, labels: Labels | None = None) -> None:
         super().__init__()
         widths = _widths(ndf, resolution)
         layers: list[nn.Module] = [Downsample(IMAGE_CHANNELS, ndf), nn.LeakyReLU(0.2, inplace=True)]
         for fine, coarse in itertools.pairwise(widths):
             layers += [Downsample(fine, coarse), nn.BatchNorm2d(coarse), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers, ToLogit(widths[-1], BASE_SIDE))
+        self.embed = LabelEmbedding(len(labels.names), widths[-1], BASE_SIDE) if labels else None
         self.apply(_init)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layers(images)
-        return logits.flatten()
 
 
 class SketchGenerator(FieldGenerator):
@@ -77,13 +79,16 @@ class SketchGenerator(FieldGenerator):
         ngf: channels at half the resolution, doubled at each coarser step and halved at the full resolution.
         noise: maps of noise at half the resolution, at most ngf; 0 for none. None for the network of earlier models,
             which has neither noise nor a layer at the full resolution.
+        labels: the classes of its pictures, if it has any.
     """
 
-    def __init__(self, resolution: int, nz: int = 100, ngf: int = 24, noise: int | None = 8) -> None:
+    def __init__(
+        self, resolution: int, nz: int = 100, ngf: int = 24, noise: int | None = 8, labels: Labels | None = None
+    ) -> None:
         super().__init__()
         if noise is not None and noise > ngf:
             raise ValueError(f"noise holds {noise}; it may hold at most ngf, {ngf}")
-        self.resolution, self.nz = resolution, nz
+        self.resolution, self.nz, self.labels = resolution, nz, labels
         cell_px = resolution // BASE_SIDE
         # all upsampling layers and the last convolution together depend on one base cell more at each side
         self.lattice = Lattice(cells=BASE_SIDE, overhang=0, before=1, after=1, context=1, px=cell_px)
@@ -93,9 +98,13 @@ class SketchGenerator(FieldGenerator):
         layers = _doubling_layers(UpsampleConv, widths)
         layers += [UpsampleConv(ngf, IMAGE_CHANNELS)] if noise is None else _details(ngf, noise)
         self.layers = SketchLayers(widths[-1], cell_px // 2, *layers, nn.Tanh())
+        self.embed = LabelEmbedding(self.classes, widths[-1], BASE_SIDE) if labels else None
 
     def base(self, z: Tensor) -> Tensor:
-        features: Tensor = self.project(latent_per_cell(z, self.normalise_overlap))
+        features: Tensor = self.project(latent_per_cell(z[:, : self.nz], self.normalise_overlap))
+        if self.labels:
+            weights = latent_per_cell(z[:, self.nz :], normalise_overlap=False)
+            features = features + project_cells(weights, self.label_kernels())
         return features
 
 
@@ -128,11 +137,16 @@ class Project(nn.Module):
         self.weight = _normal(nz, width, BASE_SIDE, BASE_SIDE)
 
     def forward(self, latents: Tensor) -> Tensor:
-        if latents.shape[2:] == (1, 1):
-            return conv_transpose2d(latents, self.weight)
-        batch, nz, height, width = latents.shape
-        pictures = latents.view(batch, nz, height // BASE_SIDE, BASE_SIDE, width // BASE_SIDE, BASE_SIDE)
-        return torch.einsum("bzhiwj,zcij->bchiwj", pictures, self.weight).reshape(batch, -1, height, width)
+        return project_cells(latents, self.weight)
+
+
+def project_cells(numbers: Tensor, weight: Tensor) -> Tensor:
+    """Multiply the numbers of each base cell, or those of all 16, by the weights (n, width, 4, 4) of its place."""
+    if numbers.shape[2:] == (1, 1):
+        return conv_transpose2d(numbers, weight)
+    batch, n, height, width = numbers.shape
+    pictures = numbers.view(batch, n, height // BASE_SIDE, BASE_SIDE, width // BASE_SIDE, BASE_SIDE)
+    return torch.einsum("bzhiwj,zcij->bchiwj", pictures, weight).reshape(batch, -1, height, width)
 
 
 class UpsampleConv(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.errors import AtelierError
+from atelier.networks.labels import LabelEmbedding, Labels
 from atelier.pictures import Pixels
 
 BASE_SIDE = 4  # cells, of the coarsest feature map of one picture
@@ -52,9 +53,10 @@ class FieldGenerator(nn.Module):
     """Base class of the generators, which paint one picture from one latent, or a larger canvas from a field of them.
 
     The input, (B, inputs) or (B, inputs, h, w), is standard normal. Its first `nz` numbers are the latent, which
-    decides what the picture shows, the others the grain, noise for details: `grain` numbers for each of the 4×4 base
-    cells of a latent, none for most networks. Where latents overlap or are interpolated, the result is scaled to the
-    length of one latent, unless `normalise_overlap` is False.
+    decides what the picture shows, and its last ones the grain, noise for details: `grain` numbers for each of the 4×4
+    base cells of a latent, none for most networks. Where latents overlap or are interpolated, the result is scaled to
+    the length of one latent, unless `normalise_overlap` is False. If the network has `labels`, their weights are
+    between the two, see `atelier.networks.labels`; in a field they are interpolated linearly.
     """
 
     resolution: int
@@ -63,15 +65,40 @@ class FieldGenerator(nn.Module):
     layers: nn.Sequential
     normalise_overlap: bool = True
     grain: int = 0
+    labels: Labels | None = None
+    embed: LabelEmbedding | None  # of the labels, if there are any
+
+    @property
+    def classes(self) -> int:
+        """How many of the inputs are the weights of labels."""
+        return len(self.labels.names) if self.labels else 0
+
+    @property
+    def grain_numbers(self) -> int:
+        """How many of the inputs are the grain."""
+        return BASE_SIDE * BASE_SIDE * self.grain
 
     @property
     def inputs(self) -> int:
-        """How many numbers the generator takes for one picture: its latent and its grain."""
-        return self.nz + BASE_SIDE * BASE_SIDE * self.grain
+        """How many numbers the generator takes for one picture: its latent, the weights of its label, its grain."""
+        return self.nz + self.classes + self.grain_numbers
 
     def forward(self, z: Tensor) -> Tensor:
-        images: Tensor = self.layers(self.with_grain(self.base(z[:, : self.nz]), z[:, self.nz :]))
+        base = self.nz + self.classes
+        images: Tensor = self.layers(self.with_grain(self.base(z[:, :base]), z[:, base:]))
         return images
+
+    def with_labels(self, z: Tensor, *weights: Tensor) -> Tensor:
+        """The inputs (B, inputs) of latents and grain (B, inputs − classes) and, if any, label weights (B, classes)."""
+        return torch.cat([z[:, : self.nz], *weights, z[:, self.nz :]], 1) if weights else z
+
+    def label_kernels(self) -> Tensor:
+        """The vectors of the classes, (classes, features, side, side), which label weights are multiplied by.
+
+        They are scaled as if a label were as long as a latent, so that both are learned equally fast.
+        """
+        assert self.embed is not None
+        return self.embed.kernels() * math.sqrt(self.nz)
 
     def with_grain(self, base: Tensor, grain: Tensor) -> Tensor:
         """Concatenate the grain, (B, n) or (B, n, h, w), to base features (B, features, 4h, 4w), along the channels."""
@@ -82,7 +109,10 @@ class FieldGenerator(nn.Module):
         return torch.cat([base, cells.reshape(-1, self.grain, *base.shape[2:]).to(base.dtype)], 1)
 
     def base(self, z: Tensor) -> Tensor:
-        """The coarsest features of one latent, (B, features, 4, 4), or of a field: the input of `layers`."""
+        """The coarsest features, (B, features, 4, 4) or of a field, of latents with the weights of their labels.
+
+        `z` is (B, nz + classes) or (B, nz + classes, h, w). The features are the input of `layers`.
+        """
         raise NotImplementedError
 
 
@@ -98,7 +128,8 @@ def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
     """The latent of each base cell: (B, nz, h, w) → (B, nz, 4h, 4w), and (B, nz) → (B, nz, 1, 1) for all 16 cells.
 
     Between the centres of neighbouring pictures latents are interpolated linearly. That makes them shorter than those
-    of the training, so they are scaled to the interpolated length, unless `normalise_overlap` is False.
+    of the training, so they are scaled to the interpolated length, unless `normalise_overlap` is False, as for the
+    weights of labels.
     """
 
     def interpolated(field: Tensor) -> Tensor:
@@ -169,10 +200,23 @@ def draw_grain(seed: int, index: int, row: int, column: int, numbers: int) -> Te
     return torch.randn(numbers, generator=generator, dtype=torch.float64).float()
 
 
-def draw_inputs(generator: FieldGenerator, seed: int, index: int) -> Tensor:
-    """Draw all inputs of a picture of the trained size, (1, inputs): see `draw_latents` and `draw_grain`."""
-    numbers = generator.inputs - generator.nz
-    return torch.cat([draw_latents(seed, index, generator.nz), draw_grain(seed, index, 0, 0, numbers)[None]], 1)
+def draw_inputs(generator: FieldGenerator, seed: int, index: int, label: str | None = None) -> Tensor:
+    """Draw all inputs of a picture of the trained size, (1, inputs): see `draw_latents` and `draw_grain`.
+
+    Without a `label`, a generator with labels gets one that is drawn as often as in its training set.
+    """
+    grain = draw_grain(seed, index, 0, 0, generator.grain_numbers)[None]
+    z = torch.cat([draw_latents(seed, index, generator.nz), grain], 1)
+    if generator.labels is None:
+        return z
+    weights = generator.labels.weights(generator.labels.draw(seed, index) if label is None else label)
+    return generator.with_labels(z, weights[None])
+
+
+def random_inputs(generator: FieldGenerator, count: int, draws: torch.Generator) -> Tensor:
+    """Random inputs (count, inputs) on the CPU, with labels as often as in the training set."""
+    z = torch.randn(count, generator.inputs - generator.classes, generator=draws)
+    return generator.with_labels(z, generator.labels.sample(count, draws)) if generator.labels else z
 
 
 def in_double_precision(network: Network, device: torch.device) -> Network:
@@ -206,11 +250,11 @@ def render_batch(generator: nn.Module, z: Tensor) -> Pixels:
     return to_pixels(images)
 
 
-def render_seed(generator: FieldGenerator, seed: int, count: int) -> Iterator[Pixels]:
-    """Render pictures 0 to count − 1 of a seed, in batches (see `render_batch`)."""
+def render_seed(generator: FieldGenerator, seed: int, count: int, label: str | None = None) -> Iterator[Pixels]:
+    """Render pictures 0 to count − 1 of a seed, in batches (see `render_batch`), with a label as in `draw_inputs`."""
     for start in range(0, count, BATCH_PICTURES):
         indices = range(start, min(start + BATCH_PICTURES, count))
-        yield render_batch(generator, torch.cat([draw_inputs(generator, seed, index) for index in indices]))
+        yield render_batch(generator, torch.cat([draw_inputs(generator, seed, index, label) for index in indices]))
 
 
 def to_pixels(images: Tensor) -> Pixels:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atelier.networks.conv import Conv2d, ToLogit, conv2d, conv_transpose2d
+from atelier.networks.labels import Discriminator, LabelEmbedding, Labels
 from atelier.networks.latent_field import BASE_SIDE, FieldGenerator, Lattice, doublings, latent_per_cell
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
@@ -26,9 +27,9 @@ class R3ganGenerator(FieldGenerator):
     Colours are in about [−1, 1]: there is no tanh, and values outside are clipped when they are converted to pixels.
     """
 
-    def __init__(self, resolution: int, preset: str, nz: int = 64) -> None:
+    def __init__(self, resolution: int, preset: str, nz: int = 64, labels: Labels | None = None) -> None:
         super().__init__()
-        self.resolution, self.nz = resolution, nz
+        self.resolution, self.nz, self.labels = resolution, nz, labels
         widths, blocks = _shape(resolution, preset)
         # at each size the blocks depend on `blocks` px more and upsampling on one; each size counts half the one before
         context = 2 * blocks + 1
@@ -41,18 +42,22 @@ class R3ganGenerator(FieldGenerator):
         self.layers = nn.Sequential(*layers, Conv2d(widths[-1], 3, 1))
         _init(self)
         nn.init.normal_(self.basis)
+        self.embed = LabelEmbedding(self.classes, widths[0]) if labels else None
 
     def base(self, z: Tensor) -> Tensor:
-        latents = latent_per_cell(z, self.normalise_overlap)
+        latents = latent_per_cell(z[:, : self.nz], self.normalise_overlap)
         cells = (max(side // BASE_SIDE, 1) for side in latents.shape[2:])
-        features: Tensor = self.project(latents) * self.basis.repeat(1, *cells)
-        return features
+        projected: Tensor = self.project(latents)
+        if self.labels:
+            weights = latent_per_cell(z[:, self.nz :], normalise_overlap=False)
+            projected = projected + conv_transpose2d(weights, self.label_kernels())
+        return projected * self.basis.repeat(1, *cells)
 
 
-class R3ganDiscriminator(nn.Module):
+class R3ganDiscriminator(Discriminator):
     """Images (B, 3, resolution, resolution) → logits (B,), larger for real; twice differentiable."""
 
-    def __init__(self, resolution: int, preset: str) -> None:
+    def __init__(self, resolution: int, preset: str, labels: Labels | None = None) -> None:
         super().__init__()
         widths, blocks = _shape(resolution, preset)
         layers: list[nn.Module] = [Conv2d(3, widths[-1], 1)]
@@ -61,10 +66,7 @@ class R3ganDiscriminator(nn.Module):
         last = Conv2d(widths[0], widths[0], BASE_SIDE, groups=widths[0], pad=False)
         self.layers = nn.Sequential(*layers, *_blocks(widths[0], blocks), last, ToLogit(widths[0], 1))
         _init(self)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layers(images)
-        return logits.flatten()
+        self.embed = LabelEmbedding(len(labels.names), widths[0]) if labels else None
 
 
 class Block(nn.Module):

@@ -44,7 +44,7 @@ def explorer_html(path: Path, network: bytes) -> bytes:
     shown = directions(generator)[0][:SHOWN_DIRECTIONS].tolist()
     model = {
         "directions": shown,
-        "grain": generator.inputs - generator.nz,
+        "grain": generator.grain_numbers,
         "model": facts,
         "nz": generator.nz,
         # as SoftwareFacts: no torch renders these pictures

@@ -70,6 +70,7 @@ class Train(Section):
     muon_lr_discriminator: LearningRate | None = None
     warm_start: BelowOne | Literal["auto"] = "auto"
     freeze_discriminator: int = Field(0, ge=0, le=1000)
+    labels: Literal["none", "genre", "style", "artist", "source"] = "none"
     loss: Literal["auto", "nonsaturating", "relativistic"] = "auto"
     gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
     ema: BelowOne | Literal["auto", "power"] = "auto"

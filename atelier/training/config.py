@@ -17,6 +17,7 @@ from atelier.errors import AtelierError
 from atelier.metrics.distances import QUICK_PICTURES
 from atelier.model_store import start_path
 from atelier.networks import NetworkConfig
+from atelier.networks.labels import Labels
 from atelier.settings.training import Train
 from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic, cosine, gamma_for
 
@@ -94,10 +95,17 @@ class TrainingPlan:
 
 
 def training_plan(
-    params: Train, resolution: int, precision: Precision = "float32", deterministic: bool = True
+    params: Train,
+    resolution: int,
+    precision: Precision = "float32",
+    deterministic: bool = True,
+    labels: Labels | None = None,
 ) -> TrainingPlan:
-    """The plan for the section `train` of params.yaml and images of `resolution` px; `generation` changes the seed."""
-    network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
+    """The plan for the section `train` of params.yaml and images of `resolution` px, with these classes.
+
+    `generation` changes the seed.
+    """
+    network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch))).with_labels(labels)
     settings = recipe_for(params, network)
     settings |= {name: getattr(params, name) for name in settings if getattr(params, name) != "auto"}
     return TrainingPlan(
@@ -137,7 +145,7 @@ RECIPES = {"sketch": {**DCGAN, "optimizer": "muon", "warm_start": 0.25}, "dcgan"
 
 def recipe_for(params: Train, network: NetworkConfig) -> dict[str, Any]:
     """The architecture's recipe, without a warm start where the training starts from a model."""
-    warm_start = {"warm_start": 0.0} if start_path(params.init_from, asdict(network)) else {}
+    warm_start = {"warm_start": 0.0} if start_path(params.init_from, asdict(network.with_labels(None))) else {}
     return {**RECIPES[params.arch], **warm_start}
 
 
@@ -190,7 +198,7 @@ class _InBfloat16(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *labels: Tensor | None) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16):
-            y: Tensor = self.network(x)
+            y: Tensor = self.network(x, *labels)
         return y.float()

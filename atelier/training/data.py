@@ -1,12 +1,14 @@
 """The training images: on the device, and which of them each step uses, a function of the seed and the step."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from atelier.data.dataset import STRIP_SCALE, Strips, View
+from atelier.networks.labels import Labels
 from atelier.pictures import Pixels
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atelier.training.state import generator_for
@@ -14,6 +16,7 @@ from atelier.training.state import generator_for
 MAX_GPU_MEMORY_SHARE = 0.4  # of a GPU's free memory; the training needs the rest
 RESIZED_AT_ONCE = 2**24  # numbers: pixels of the strips that become windows together
 LANCZOS_LOBES = 3
+UNLABELLED_SHARE = 0.1  # of the images of a step, the mean
 
 
 class ResidentData:
@@ -39,6 +42,10 @@ class ResidentData:
     def items(self, step: int, size: int) -> Tensor:
         """The indices (size,) of the items of a step, counted from 0, which may span two epochs."""
         return self._epochs.items(step, size)
+
+    def paintings(self, step: int, size: int) -> Tensor:
+        """The paintings (size,) that the items of a step show, as rows of the view's images."""
+        return self.items(step, size) // self._variants
 
     def images(self, items: Tensor) -> Tensor:
         """These items as float images (n, 3, H, W) in [−1, 1], channels last, on the device."""
@@ -94,6 +101,10 @@ class RandomWindows:
         pieces = zip(torch.split(lines, at_once), torch.split(plan, at_once), strict=True)
         return torch.cat([self._windows(*piece) for piece in pieces])
 
+    def paintings(self, step: int, size: int) -> Tensor:
+        """The paintings (size,) that the windows of a step show, as rows of the strips."""
+        return self._epochs.items(step, size) // self._variants // self._crops
+
     def _windows(self, lines: Tensor, plan: Tensor) -> Tensor:
         """Windows (n, 3, H, W) of the paintings whose lines (n, S) are given; `plan` (n, 5) has their places."""
         # indexed where the paintings are, so that only a batch is copied to the device
@@ -109,6 +120,21 @@ class RandomWindows:
         # whole levels, like those of images.npy
         windows = windows.round_().clamp_(0, 255).div_(127.5).sub_(1)
         return windows.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+class StepLabels:
+    """The labels of each step's images: those of their paintings, from a text for each, which names its class.
+
+    A random share of UNLABELLED_SHARE loses its labels, so that pictures without one are learned as well.
+    """
+
+    def __init__(self, labels: Labels, values: Sequence[str], seed: int) -> None:
+        self._labels, self._classes, self._seed = labels, labels.rows(values), seed
+
+    def of(self, paintings: Tensor, step: int) -> list[Tensor]:
+        """The label weights (n, classes) of these paintings (n,), in a list of one."""
+        kept = torch.rand(len(paintings), generator=generator_for("labels", self._seed, step)) >= UNLABELLED_SHARE
+        return [self._labels.one_hot(torch.where(kept, self._classes[paintings], -1))]
 
 
 class _Epochs:

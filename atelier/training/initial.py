@@ -29,6 +29,7 @@ from atelier.networks import (
     settings_to_grow,
     weights_fit,
 )
+from atelier.networks.labels import relabelled
 from atelier.networks.latent_field import FieldGenerator
 from atelier.training.config import TrainingPlan, beta2_at
 from atelier.training.data import ResidentData
@@ -188,6 +189,7 @@ class Start:
 def open_start(path: Path, network: NetworkConfig) -> Start:
     """Read the model at `path`, of the resolution of `network`, or of half or a quarter of it, from which it grows.
 
+    Its labels may be others: classes are matched by their names, and new ones begin as pictures without a label.
     Raises AtelierError where it is missing, changed, or of a network that does not fit.
     """
     match = STORED_NAME.fullmatch(path.name)
@@ -209,16 +211,19 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
     has_discriminator = (path / DISCRIMINATOR_FILE).is_file()
     discriminator = read_model(path / DISCRIMINATOR_FILE)[1] if has_discriminator else None
     found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
+    like_found = network.with_labels(found.labels)
     grows = found.arch == network.arch and network.resolution in [factor * found.resolution for factor in GROWTH]
-    fits = weights_fit(found if grows else network, generator, discriminator)
+    fits = weights_fit(found if grows else like_found, generator, discriminator)
     if not fits or not (grows or (found.arch, found.resolution) == (network.arch, network.resolution)):
         raise AtelierError(
             f"train.init_from: {path} is {_words(found)}; params.yaml asks for {_words(network)}: "
             f"set augment.resolution, train.arch and train.{found.arch} to the model's"
         )
     if grows:
-        _check_growth(path, found, network, has_discriminator)
-        generator, discriminator = grown_weights(network, found, generator, discriminator)
+        _check_growth(path, found.with_labels(None), network.with_labels(None), has_discriminator)
+        generator, discriminator = grown_weights(like_found, found, generator, discriminator)
+    generator = relabelled(generator, found.labels, network.labels)
+    discriminator = discriminator and relabelled(discriminator, found.labels, network.labels)
     lineage = {
         "generator_sha256": digest(path / GENERATOR_FILE),
         "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if has_discriminator else None,
@@ -248,7 +253,7 @@ def _check_growth(path: Path, found: NetworkConfig, network: NetworkConfig, with
 
 
 def _words(network: NetworkConfig) -> str:
-    settings = json.dumps(dict(sorted(network.settings.items()))).replace('"', "")
+    settings = json.dumps(dict(sorted(network.with_labels(None).settings.items()))).replace('"', "")
     return f"{network.arch} of {network.resolution} px, {settings}"
 
 

@@ -31,10 +31,15 @@ class AdversarialLoss(Protocol):
 
     columns: tuple[str, str, str, str]  # of losses.csv: the discriminator's logs, and loss_g
 
-    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, progress: float) -> DiscriminatorLoss:
-        """The discriminator's loss; `progress` is the share of the training that is done, from 0 to 1."""
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float, *labels: Tensor
+    ) -> DiscriminatorLoss:
+        """The discriminator's loss; `progress` is the share of the training that is done, from 0 to 1.
 
-    def generator(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        `labels`, (B, classes), are those of the real and of the generated images, if the network has any.
+        """
+
+    def generator(self, network: nn.Module, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         """The generator's loss. `network` is the discriminator, whose weights need no gradients; only `fake` does."""
 
 
@@ -47,16 +52,18 @@ class NonSaturating:
 
     columns = ("loss_d", "loss_g", "d_real", "d_fake")
 
-    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, progress: float) -> DiscriminatorLoss:
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float, *labels: Tensor
+    ) -> DiscriminatorLoss:
         """−log σ(D(x)) − log(1 − σ(D(g)))."""
-        real_logits, fake_logits = network(real), network(fake)
+        real_logits, fake_logits = network(real, *labels), network(fake, *labels)
         loss = functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
         d_real, d_fake = real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
         return DiscriminatorLoss(loss, _logs(loss_d=loss, d_real=d_real, d_fake=d_fake))
 
-    def generator(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    def generator(self, network: nn.Module, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         """−log σ(D(g))."""
-        return functional.softplus(-network(fake)).mean()
+        return functional.softplus(-network(fake, *labels)).mean()
 
 
 class Relativistic:
@@ -72,26 +79,28 @@ class Relativistic:
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
 
-    def discriminator(self, network: nn.Module, real: Tensor, fake: Tensor, progress: float) -> DiscriminatorLoss:
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float, *labels: Tensor
+    ) -> DiscriminatorLoss:
         """softplus(−(D(x) − D(g))) + γ/2 · (‖∇D(x)‖² + ‖∇D(g)‖²): R1 on real images, R2 on generated ones."""
         if _combines_images(network):
             real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-            real_logits, fake_logits = network(real), network(fake)
+            real_logits, fake_logits = network(real, *labels), network(fake, *labels)
             penalty = (_squared_gradient(real_logits, real) + _squared_gradient(fake_logits, fake)).mean()
         else:  # half as many convolutions to start
             images = torch.cat([real, fake]).detach().requires_grad_()
-            logits = network(images)
+            logits = network(images, *(each.repeat(2, 1) for each in labels))
             real_logits, fake_logits = logits.chunk(2)
             penalty = 2 * _squared_gradient(logits, images).mean()
         loss = functional.softplus(fake_logits - real_logits).mean()
         logs = _logs(loss_d=loss, d_gap=(real_logits - fake_logits).mean(), penalty=penalty)
         return DiscriminatorLoss(loss + gamma_at(self.gamma, progress) / 2 * penalty, logs)
 
-    def generator(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    def generator(self, network: nn.Module, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         """softplus(−(D(g) − D(x)))."""
         with torch.no_grad():
-            real_logits = network(real)
-        return functional.softplus(real_logits - network(fake)).mean()
+            real_logits = network(real, *labels)
+        return functional.softplus(real_logits - network(fake, *labels)).mean()
 
 
 def reconstruction_loss(painted: Tensor, real: Tensor) -> Tensor:

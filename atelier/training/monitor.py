@@ -17,7 +17,7 @@ from torch import Tensor
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.metrics.distances import QuickPanel
-from atelier.networks.latent_field import FieldGenerator, draw_inputs, render_batch
+from atelier.networks.latent_field import FieldGenerator, draw_inputs, random_inputs, render_batch
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
 from atelier.training.initial import Ema
@@ -211,10 +211,9 @@ class Previews:
         """The averaged generator, in eval mode, with statistics measured on 1,024 latents; kept until it changes."""
         state = [torch.tensor(self._ema.has_own_statistics), *self._ema.average.state_dict().values()]
         if self._generator is None or not all(map(torch.equal, state, self._calibrated_for)):
-            size = (CALIBRATION_BATCH, self._ema.average.inputs)
             draws = (generator_for("calibrate", index) for index in range(CALIBRATION_BATCHES))
-            latents = (torch.randn(size, generator=generator).to(self._device) for generator in draws)
-            self._generator = self._ema.calibrated(latents)
+            inputs = (random_inputs(self._ema.average, CALIBRATION_BATCH, each).to(self._device) for each in draws)
+            self._generator = self._ema.calibrated(inputs)
             self._calibrated_for = [tensor.clone() for tensor in state]
         return self._generator
 

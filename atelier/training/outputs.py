@@ -77,6 +77,7 @@ def settings_used(params: Train, plan: TrainingPlan) -> dict[str, Any]:
         "augment": list(plan.augment),
         **({"freeze_discriminator": frozen} if frozen else {}),
         **({} if plan.deterministic else {"deterministic": False}),
+        **({"labels": params.labels} if params.labels != "none" else {}),
     }
 
 

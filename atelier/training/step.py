@@ -17,7 +17,7 @@ from atelier.data.dataset import PackedDataset
 from atelier.device import is_out_of_memory
 from atelier.training.augment import AdaptiveProbability, Augment, probability_by_size
 from atelier.training.config import TrainingPlan, in_precision
-from atelier.training.data import RandomWindows, ResidentData, to_device
+from atelier.training.data import RandomWindows, ResidentData, StepLabels, to_device
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup, share_batch_norms
 from atelier.training.initial import Networks, PrincipalLatents, Start
 from atelier.training.losses import AdversarialLoss, Logs, reconstruction_loss
@@ -25,7 +25,7 @@ from atelier.training.monitor import RunningMean
 from atelier.training.state import TrainingState, generator_for
 
 T = TypeVar("T")
-PartLoss = Callable[[Tensor, Tensor], tuple[Tensor, Logs]]  # loss and logs, means over one part of two batches
+PartLoss = Callable[..., tuple[Tensor, Logs]]  # loss and logs, means over one part of several batches
 
 
 class TrainingStep:
@@ -44,12 +44,13 @@ class TrainingStep:
             networks.optimizer_g, networks.optimizer_d, plan.adversarial_loss(), self._augment,
             self.micro_batches, group,
         )  # fmt: skip
-        self._nz, self._inputs = networks.generator.nz, networks.generator.inputs
         self.data = ResidentData(dataset.train, plan.seed, device)
         self._real: ResidentData | RandomWindows = self.data
         if dataset.strips:
             self._real = RandomWindows(dataset.strips, dataset.resolution, dataset.mirror, plan.seed, device)
         self._paintings = len(dataset.train.images)
+        classes = plan.network.labels
+        self._labels = StepLabels(classes, dataset.train.values(classes.kind), plan.seed) if classes else None
         self.adaptive: AdaptiveProbability | None = None
         if plan.augment and plan.augment_probability == "adaptive":
             held_out = ResidentData(dataset.held_out, plan.seed, device)
@@ -69,10 +70,13 @@ class TrainingStep:
             networks.ema.update(step)
         else:
             real = self._real.batch(step, plan.batch, self._group)
-            z = torch.randn(plan.batch, self._inputs, generator=generator_for("z", plan.seed, step))
+            numbers = networks.generator.inputs - networks.generator.classes
+            z = torch.randn(plan.batch, numbers, generator=generator_for("z", plan.seed, step))
+            labels = self._labels.of(self._real.paintings(step, plan.batch), step) if self._labels else []
+            z = networks.generator.with_labels(z, *labels)
             draws = generator_for("augment", plan.seed, step)
             self._augment.probability = self.augment_probability(step)
-            logs = self._adversarial.run(real, self._shard(z), draws, plan.progress(step))
+            logs = self._adversarial.run(real, self._shard(z), draws, plan.progress(step), *map(self._shard, labels))
             networks.ema.update(step)
             if self.adaptive:
                 # of training and held-out paintings the same squares, so that they differ in having been seen alone
@@ -83,16 +87,18 @@ class TrainingStep:
     def _warm_step(self, step: int) -> Logs:
         """One step of the warm start: the generator paints images from their own latents."""
         plan, draws = self._plan, generator_for("z", self._plan.seed, step)
+        generator = self.networks.generator
         if self._warm_latents is None:
-            self._warm_latents = PrincipalLatents(self.data, self._nz, plan.seed, self._group)
+            self._warm_latents = PrincipalLatents(self.data, generator.nz, plan.seed, self._group)
         items = self.data.items(step, plan.batch)
-        grain = torch.randn(plan.batch, self._inputs - self._nz, generator=draws)
-        z = torch.cat([self._warm_latents.sample(items, draws), grain], 1)
+        grain = torch.randn(plan.batch, generator.grain_numbers, generator=draws)
+        labels = self._labels.of(self.data.paintings(step, plan.batch), step) if self._labels else []
+        z = generator.with_labels(torch.cat([self._warm_latents.sample(items, draws), grain], 1), *labels)
         real = self.data.images(self._group.shard(items))
         return self._adversarial.reconstruct(real, self._shard(z), draws)
 
-    def _shard(self, z: Tensor) -> Tensor:
-        return to_device(self._group.shard(z), self._device)
+    def _shard(self, batch: Tensor) -> Tensor:
+        return to_device(self._group.shard(batch), self._device)
 
     def augment_probability(self, step: int) -> float:
         """The probability with which `step` augments an image."""
@@ -135,11 +141,12 @@ class AdversarialStep:
     group: ProcessGroup = SINGLE_PROCESS
     fake: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
-    def run(self, real: Tensor, z: Tensor, draws: Generator, progress: float) -> Logs:
+    def run(self, real: Tensor, z: Tensor, draws: Generator, progress: float, *labels: Tensor) -> Logs:
         """Update the discriminator, then the generator, with images (B, 3, H, W) in [−1, 1] and inputs `z` (B, inputs).
 
         `draws` are the random numbers of the augmentation, `progress` is the share of the training that is done.
-        Returns the values for losses.csv, still on the device.
+        `labels`, (B, classes) of the images, are given where the networks have any; `z` contains the same. Returns the
+        values for losses.csv, still on the device.
         """
         real_augmented = self.augment(real, draws)
 
@@ -147,15 +154,15 @@ class AdversarialStep:
             self.fake = self.micro_batches.generate(self.generator, z)
             fake_augmented = self.augment(self.fake.detach(), draws)
 
-            def loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Logs]:
-                return self.loss.discriminator(self.discriminator, real, fake, progress)
+            def loss(real: Tensor, fake: Tensor, *labels: Tensor) -> tuple[Tensor, Logs]:
+                return self.loss.discriminator(self.discriminator, real, fake, progress, *labels)
 
             self.optimizer_d.zero_grad(set_to_none=True)
-            return self.micro_batches.accumulate(loss, real_augmented, fake_augmented)
+            return self.micro_batches.accumulate(loss, real_augmented, fake_augmented, *labels)
 
         def generator_gradients() -> Logs:
-            def loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Logs]:
-                value = self.loss.generator(self.discriminator, real, fake)
+            def loss(fake: Tensor, real: Tensor, *labels: Tensor) -> tuple[Tensor, Logs]:
+                value = self.loss.generator(self.discriminator, real, fake, *labels)
                 return value, {"loss_g": value.detach()}
 
             self.optimizer_g.zero_grad(set_to_none=True)
@@ -164,7 +171,7 @@ class AdversarialStep:
                 weight.requires_grad_(False)
             try:
                 return self.micro_batches.accumulate_generator(
-                    loss, real_augmented, self.fake, lambda fake: self.augment(fake, draws), self.generator, z
+                    loss, self.fake, lambda fake: self.augment(fake, draws), self.generator, z, real_augmented, *labels
                 )
             finally:
                 for weight in trained:
@@ -237,12 +244,12 @@ class MicroBatches:
         """The parts of a batch, of equal size except for the last."""
         return torch.split(batch, -(-len(batch) // self.count))
 
-    def accumulate(self, loss: PartLoss, first: Tensor, second: Tensor) -> Logs:
-        """Add the gradients of a mean loss over two batches of equal length, part by part; returns the mean logs."""
+    def accumulate(self, loss: PartLoss, *batches: Tensor) -> Logs:
+        """Add the gradients of a mean loss over batches of equal length, part by part; returns the mean logs."""
         total: Logs = {}
-        for first_part, second_part in zip(self.split(first), self.split(second), strict=True):
-            share = len(first_part) / len(first)
-            value, logs = loss(first_part, second_part)
+        for parts in zip(*map(self.split, batches), strict=True):
+            share = len(parts[0]) / len(batches[0])
+            value, logs = loss(*parts)
             (value * share).backward()  # type: ignore[no-untyped-call]
             for name, log in logs.items():
                 total[name] = total[name] + log * share if name in total else log * share
@@ -254,21 +261,21 @@ class MicroBatches:
             return torch.cat([generator(part) for part in self.split(z)])
 
     def accumulate_generator(
-        self, loss: PartLoss, real: Tensor, fake: Tensor, augment: Callable[[Tensor], Tensor],
-        generator: nn.Module, z: Tensor,
+        self, loss: PartLoss, fake: Tensor, augment: Callable[[Tensor], Tensor], generator: nn.Module, z: Tensor,
+        *others: Tensor,
     ) -> Logs:  # fmt: skip
-        """Add the generator's gradients of a mean loss on `real` and the augmented `fake` images; return the mean logs.
+        """Add the generator's gradients of a mean loss on the augmented `fake` images and `others`; return mean logs.
 
         `fake` is what `generate` made of `z`. In several parts, the gradient with respect to all `fake` images is
         computed first; then each part is generated again, and its gradient is propagated to the weights. Augmentation
         thus draws for the whole batch, and only one part's graph is in memory.
         """
         if self.count == 1:
-            return self.accumulate(loss, real, augment(fake))
+            return self.accumulate(loss, augment(fake), *others)
         fake = fake.detach().requires_grad_()
         augmented = augment(fake)
         leaf = augmented.detach().requires_grad_()
-        logs = self.accumulate(loss, real, leaf)
+        logs = self.accumulate(loss, leaf, *others)
         augmented.backward(leaf.grad)  # type: ignore[no-untyped-call]
         assert fake.grad is not None
         for z_part, gradient in zip(self.split(z), self.split(fake.grad), strict=True):

@@ -152,8 +152,10 @@ def promote(
 def _fits(facts: ModelFacts, params: Params) -> bool:
     """Whether a training with these params can start from such a model."""
     train = params.train
-    wanted = (train.arch, params.augment.resolution, getattr(train, train.arch).model_dump())
-    return (facts.arch, facts.resolution, facts.settings) == wanted
+    if (facts.arch, facts.resolution) != (train.arch, params.augment.resolution):
+        return False
+    # the model's settings are these and, if it has labels, those of its labels, which may be others than tonight's
+    return all(facts.settings.get(name) == value for name, value in getattr(train, train.arch).model_dump().items())
 
 
 def _read_champion(path: Path) -> Champion:

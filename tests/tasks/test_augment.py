@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from atelier.data.catalog import DownloadRecord, read_downloads, write_downloads
+from atelier.data.catalog import DownloadRecord, read_downloads, write_catalog, write_downloads
 from atelier.data.dataset import open_dataset
 from atelier.data.shards import Item, write_shards
 from atelier.errors import AtelierError
@@ -19,6 +19,7 @@ from atelier.images.verify import ImageLimits, Verified, verify
 from atelier.settings.schema import Params
 from tasks.augment import run
 from tasks.stage import Stage
+from tests.datasets import work
 
 
 def download(count: int) -> None:
@@ -40,6 +41,7 @@ def download(count: int) -> None:
     ]
     write_shards(items, Path("data/images"))
     write_downloads(entries, Path("data/downloads.parquet"))
+    write_catalog([work(entry.id, f"genre {entry.id}") for entry in entries], Path("data/catalog.parquet"))
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,10 @@ def test_the_downloaded_pictures_are_packed_and_doubled_by_mirror_images() -> No
     assert dataset.resolution == 32
     assert len(dataset.train) + len(dataset.held_out) == 80
     assert set(dataset.train.ids) | set(dataset.held_out.ids) == {f"w{n:03d}" for n in range(40)}
+    for view in (dataset.train, dataset.held_out):
+        assert view.values("genre") == [f"genre {id}" for id in view.ids]
+        assert view.values("source") == ["folder"] * len(view.ids)
+        assert view.values("artist") == view.values("style") == [""] * len(view.ids)
     assert "40 pictures of 32 px, doubled by their mirror images" in summary
     assert f"{len(dataset.held_out.ids)} held out" in summary
     assert "the squares show 67% of the paintings' area" in summary
@@ -102,6 +108,7 @@ def test_look_alikes_are_left_out_with_both_ids_named_unless_they_are_to_be_kept
     entries = read_downloads(Path("data/downloads.parquet"))
     entries[5] = replace(entries[5], phash=entries[3].phash)
     write_downloads(entries, Path("data/downloads.parquet"))
+    write_catalog([work(entry.id, f"genre {entry.id}") for entry in entries], Path("data/catalog.parquet"))
     summary = run(stage())
     assert "39 pictures of 32 px" in summary
     assert "1 left out that look like others" in summary
@@ -138,6 +145,7 @@ def write_download(pictures: dict[str, bytes]) -> None:
         )
     write_shards([Item(id, "png", pictures[id]) for id in sorted(pictures)], Path("data/images"))
     write_downloads(entries, Path("data/downloads.parquet"))
+    write_catalog([work(entry.id, f"genre {entry.id}") for entry in entries], Path("data/catalog.parquet"))
 
 
 @pytest.mark.parametrize("near_duplicates", ["exclude", "keep"])

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -358,3 +359,27 @@ def test_a_stage_that_succeeded_keeps_no_states_of_finished_trainings(
     assert "removed the states of another training" in capsys.readouterr().out
     run(stage(kimg=0.016, lr=3e-4))
     assert "goes on from 0.016 kimg" in capsys.readouterr().out
+
+
+def test_labels_are_printed_and_are_in_both_networks_files_and_none_changes_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(stage(kimg=0.2))
+    without = json.loads(Path("data/model/model.json").read_text())
+    assert not {"labels", "label_counts"} & without["settings"].keys()
+    assert "labels" not in without["training"]
+    run(stage(kimg=0.2, labels="genre"))
+    model = json.loads(Path("data/model/model.json").read_text())
+    printed = re.search(
+        r"train: labels by genre: marine (\d+), other (\d+) \(fewer than 20 each", capsys.readouterr().out
+    )
+    assert printed, "one class has too few blots"
+    assert model["settings"]["labels"] == ["marine", "other"]
+    assert model["settings"]["label_counts"] == [int(printed[1]), int(printed[2])]
+    assert model["training"]["labels"] == "genre"
+    for name in ("generator", "discriminator"):
+        with safe_open(f"data/model/{name}.safetensors", "pt") as file:
+            assert json.loads(file.metadata()["atelier"])["settings"] == model["settings"]
+            assert file.get_tensor("embed.weight").shape[0] == 2
+    with pytest.raises(AtelierError, match=r"train.labels holds style, which needs two classes"):
+        run(stage(labels="style"))
