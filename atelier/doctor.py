@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from atelier.errors import AtelierError, Finding, ignore_output_errors
+from atelier.settings.edit import PRESETS
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from atelier.web.client import PoliteClient
@@ -30,6 +31,9 @@ OLDEST_DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA → NVIDIA driver for Linux
 PACKAGE = "atelier-studio"
 MATRIX_SIZE = 2048  # of the matrices that are multiplied as a test
 MAX_ROBOTS_BYTES = 500_000
+# A step takes more than its tensors: cuDNN's workspaces and torch's unused blocks. CUDA and the paintings come on top.
+STEP_MARGIN, CUDA_GB = 1.25, 1.0
+MAX_STEP_PARTS = 8
 
 
 def check_machine(params_path: Path) -> Iterator[Finding]:
@@ -41,6 +45,7 @@ def check_machine(params_path: Path) -> Iterator[Finding]:
         yield Finding("packages", "wrong", "Atelier is not installed in this Python", "`make setup`")
     yield check_torch(torch.version.cuda, torch.cuda.is_available(), _driver_version(DRIVER_VERSION_FILE))
     yield from check_processors()
+    yield from check_presets()
     yield check_disk(Path.cwd(), shutil.disk_usage(Path.cwd()).free)
     try:
         params = load_params(params_path)
@@ -108,6 +113,35 @@ def check_processors() -> Iterator[Finding]:
         return
     for index in range(torch.cuda.device_count()):
         yield _try_product(f"GPU {index}", torch.device("cuda", index))
+
+
+def check_presets() -> Iterator[Finding]:
+    """Name the presets that fit into the memory of the smallest GPU; nothing without a GPU."""
+    if not torch.cuda.is_available():
+        return
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    smallest = min(devices, key=lambda device: device.total_memory)
+    gigabytes, has_bfloat16 = smallest.total_memory / 1e9, smallest.major >= 8
+    parts = fitting_presets(gigabytes, "bfloat16" if has_bfloat16 else "float32")
+    words = [name if count == 1 else f"{name} (each step in {count} parts)" for name, count in parts.items()]
+    message = f"{gigabytes:.0f} GB of GPU memory are enough for {', '.join(words) or 'the networks of cpu-demo alone'}"
+    yield Finding("presets", "ok", message)
+
+
+def fitting_presets(gpu_gb: float, precision: str) -> dict[str, int]:
+    """The presets for a GPU whose training fits into its memory, with the number of parts that a step is divided into.
+
+    Only steps of networks without batch norms are divided, because the others learn worse in parts.
+    """
+    found = {}
+    for name, preset in PRESETS.items():
+        needed_gb = preset.get("step_gb", {}).get(precision)
+        most = MAX_STEP_PARTS if preset["values"].get("train.arch") == "r3gan" else 1
+        for parts in [2**n for n in range(most.bit_length())]:
+            if needed_gb and CUDA_GB + STEP_MARGIN * needed_gb / parts <= gpu_gb:
+                found[name] = parts
+                break
+    return found
 
 
 def check_disk(folder: Path, free_bytes: float) -> Finding:

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from atelier import doctor
-from atelier.doctor import check_disk, check_packages, check_processors, check_torch, check_wikiart
+from atelier.doctor import (
+    check_disk,
+    check_packages,
+    check_presets,
+    check_processors,
+    check_torch,
+    check_wikiart,
+    fitting_presets,
+)
+from atelier.settings.edit import PRESETS
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from tests.lookalike import lookalike
@@ -70,6 +79,38 @@ def test_check_processors_computes_a_matrix_product() -> None:
 def test_a_device_that_multiplies_wrongly_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_multiplies_correctly", lambda device: False)
     assert next(check_processors()).state == "wrong"
+
+
+@pytest.mark.parametrize("gpu_gib, presets", [
+    (2, {}),
+    (4, {"gpu-128": 1}),
+    (8, {"gpu-128": 1, "gpu-256": 8}),
+    (12, {"gpu-128": 1, "gpu-256": 4}),
+    (16, {"gpu-128": 1, "gpu-256": 2, "gpu-512": 8}),
+    (24, {"gpu-128": 1, "gpu-256": 2, "gpu-512": 8}),
+    (32, {"gpu-128": 1, "gpu-256": 1, "gpu-512": 4}),
+    (48, {"gpu-128": 1, "gpu-256": 1, "gpu-512": 4}),
+    (80, {"gpu-128": 1, "gpu-256": 1, "gpu-512": 2}),
+    (139, {"gpu-128": 1, "gpu-256": 1, "gpu-512": 1}),
+])  # fmt: skip
+def test_larger_presets_fit_into_more_memory_or_in_more_parts(gpu_gib: float, presets: dict[str, int]) -> None:
+    assert fitting_presets(gpu_gib * 2**30 / 1e9, "bfloat16") == presets
+
+
+def test_without_bfloat16_a_step_of_r3gan_has_twice_as_many_parts() -> None:
+    assert fitting_presets(34.4, "float32") == {"gpu-128": 1, "gpu-256": 2, "gpu-512": 8}
+
+
+def test_each_preset_for_a_gpu_names_the_memory_of_its_step() -> None:
+    assert [name for name, preset in PRESETS.items() if "step_gb" in preset] == [n for n in PRESETS if "gpu" in n]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU has memory of its own")
+def test_presets_are_named_that_fit_into_this_gpu() -> None:
+    (found,) = check_presets()
+    assert found.state == "ok"
+    assert "gpu-128" in found.message
 
 
 def asking(base_url: str, contact: str = "") -> Params:
