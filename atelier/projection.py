@@ -27,6 +27,7 @@ from atelier.images.verify import ImageLimits, Refused, to_rgb, verify
 from atelier.metrics.features import input_size
 from atelier.networks import load_generator
 from atelier.networks.efficientnet import LITE0, EfficientNetLite
+from atelier.networks.labels import NONE
 from atelier.networks.latent_field import FieldGenerator, draw_grain, draw_latents, with_length
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import Panel, fitted, write_panels
@@ -88,14 +89,17 @@ def project(
 
     `target` is uint8 (resolution, resolution, 3). CANDIDATES latents of the recipe's seed are drawn, and the nearest
     STARTS of them are improved in `steps` steps of Adam at the length that the generator was trained on. `advance` is
-    called after each batch of candidates and each step. Raises AtelierError where the generator paints NaN.
+    called after each batch of candidates and each step. A model with labels paints without one. Raises AtelierError
+    where the generator paints NaN.
     """
     weight = next(generator.parameters())
+    no_label = [torch.zeros(1, generator.classes)] if generator.labels else []
     distance = Distance(torch.from_numpy(target).permute(2, 0, 1)[None].to(weight.device).float() / 127.5 - 1)
     grain = draw_grain(recipe.seed, recipe.index, 0, 0, generator.grain_numbers)
 
     def distances(latents: Tensor) -> Tensor:
         inputs = torch.cat([latents, grain.expand(len(latents), -1)], 1)
+        inputs = generator.with_labels(inputs, *(label.expand(len(latents), -1) for label in no_label))
         return distance(generator(inputs.to(weight.device, weight.dtype)))
 
     drawn = torch.cat([draw_latents(recipe.seed, recipe.index + i, generator.nz) for i in range(CANDIDATES)])
@@ -166,7 +170,8 @@ def _project(arguments: argparse.Namespace) -> int:
     with Progress("project", CANDIDATES // CANDIDATES_AT_ONCE + arguments.steps, "steps") as progress:
         found = project(generator, target, arguments.recipe, arguments.steps, progress.advance)
     painter, model = load_painter(arguments.generator, device)
-    provenance = provenance_of(model, arguments.recipe.model_copy(update={"latent": found.latent}))
+    label = NONE if painter.labels else None
+    provenance = provenance_of(model, arguments.recipe.model_copy(update={"latent": found.latent, "label": label}))
     picture = paint(painter, provenance.latent)
     write_png(arguments.out, picture, provenance)
     difference = np.abs(picture.astype(np.float64) - target).mean() / 255

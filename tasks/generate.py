@@ -24,6 +24,7 @@ from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.pictures.tiff import preview
 from atelier.provenance.facts import PickFacts, Provenance
 from atelier.settings.schema import Generate
+from atelier.text import printable
 from tasks.stage import Stage, main
 from tasks.states import facts_of, key_of
 
@@ -34,13 +35,18 @@ def run(stage: Stage) -> str:
     device = deterministic_device(stage.name, params.device)
     generator, model = artworks.load_painter(GENERATOR, device)
     indices, pick = _indices(params, generator, device)
-    pictures = (artworks.provenance_of(model, Recipe.of(params, params.seed, index), pick) for index in indices)
-    height, width = size_px(generator, Recipe.of(params, params.seed, 0))
+    pictures = (artworks.provenance_of(model, _recipe(params, generator, index), pick) for index in indices)
+    height, width = size_px(generator, _recipe(params, generator, 0))
     if is_mural(height, width):
         return _write_murals(stage, generator, [*pictures], height, width)
     with stage.progress(params.count, "artworks") as progress, replacing_directory(ARTWORKS) as directory:
         artworks.write_artworks(generator, pictures, directory, CONTACT_SHEET, progress)
-    return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}"
+    label = f", label {printable(params.label)}" if params.label else ""
+    return f"{counted(params.count, 'artwork')} of {width:,} × {height:,} px, seed {params.seed}{label}"
+
+
+def _recipe(params: Generate, generator: FieldGenerator, index: int) -> Recipe:
+    return artworks.labelled(generator, Recipe.of(params, params.seed, index))
 
 
 def _indices(
@@ -53,7 +59,8 @@ def _indices(
     keep, of = map(int, params.pick.split(" of "))
 
     def score(index: int) -> float:
-        return judge.score(paint(generator, Recipe.of(params, params.seed, index)))
+        recipe = _recipe(params, generator, index)
+        return judge.score(paint(generator, recipe), recipe.label)
 
     facts = PickFacts(keep=keep, of=of, discriminator_sha256=digest(DISCRIMINATOR))
     return artworks.best_of(keep, of, params.count, score), facts

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from atelier.networks import NetworkConfig, make_networks, save_network
+from atelier.networks.labels import Labels
 from atelier.networks.latent_field import FieldGenerator, draw_grain, draw_latents
 
 SMALL = NetworkConfig("dcgan", 32, {"nz": 16, "ngf": 8, "ndf": 8})
+LABELS = Labels("genre", ("landscape", "marine", "other"), (30, 25, 5), 4)
 
 
 def canvas_inputs(
@@ -33,10 +35,15 @@ def save_small_generator(
     network: NetworkConfig = SMALL,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save a generator of 32 px with running statistics as after a training; it paints blots."""
+    """Save a generator of 32 px with running statistics as after a training; it paints blots.
+
+    With labels, their vectors are not zero.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         generator, _ = make_networks(network)
+        if generator.embed:
+            torch.nn.init.normal_(generator.embed.weight, 0.0, 0.1)
         norms = [module for module in generator.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         for norm in norms:
             norm.momentum = None  # a plain average

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from atelier.canvas.latents import label_weights
 from atelier.canvas.paint import paint
-from atelier.canvas.recipe import Recipe
+from atelier.canvas.recipe import Label, Recipe
 from atelier.device import versions
 from atelier.errors import AtelierError
 from atelier.networks import load_discriminator, load_generator
+from atelier.networks.labels import NONE, Labels
 from atelier.networks.latent_field import FieldGenerator, in_double_precision
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
@@ -36,6 +38,29 @@ def load_painter(path: Path, device: torch.device) -> tuple[FieldGenerator, Mode
 def provenance_of(model: ModelFacts, recipe: Recipe, pick: PickFacts | None = None) -> Provenance:
     """The provenance of a picture that is painted now; its pixels' digest is added when it is written."""
     return Provenance(model=model, latent=recipe, software=SoftwareFacts(**versions()), pick=pick)
+
+
+def labelled(generator: FieldGenerator, recipe: Recipe) -> Recipe:
+    """The recipe with a label for every picture that has none: drawn as often as in the training set.
+
+    It is the recipe itself if the generator has no labels. Raises AtelierError for a label that it does not have.
+    """
+    labels = generator.labels
+    if labels is None:
+        recipe = recipe.model_copy(update={"label": None}) if recipe.label == NONE else recipe
+    elif recipe.walk:
+        stations = tuple(
+            station.model_copy(
+                update={"label": station.label or recipe.label or labels.draw(station.seed, station.index)}
+            )
+            for station in recipe.walk.stations
+        )
+        walk = recipe.walk.model_copy(update={"stations": stations})
+        recipe = recipe.model_copy(update={"walk": walk, "label": None})
+    else:
+        recipe = recipe.model_copy(update={"label": recipe.label or labels.draw(recipe.seed, recipe.index)})
+    label_weights(generator, recipe)  # raises for a label that the generator does not have
+    return recipe
 
 
 def write_artworks(
@@ -74,12 +99,15 @@ class Judge:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         discriminator, header = load_discriminator(path)
-        self.resolution = header["resolution"]
+        self.resolution, self._labels = header["resolution"], Labels.from_settings(header["settings"])
         self._discriminator = in_double_precision(discriminator, device)
 
     @torch.inference_mode()
-    def score(self, picture: Pixels) -> float:
-        """The logit of a picture (H, W, 3), higher for paintings. Raises AtelierError for another size, and for NaN."""
+    def score(self, picture: Pixels, label: Label | None = None) -> float:
+        """The logit of a picture (H, W, 3) with a label, higher for paintings.
+
+        Raises AtelierError for another size, a label that the discriminator does not have, and for NaN.
+        """
         if picture.shape != (self.resolution, self.resolution, 3):
             height, width, _ = picture.shape
             raise AtelierError(
@@ -88,7 +116,8 @@ class Judge:
             )
         weight = next(self._discriminator.parameters())
         image = torch.tensor(picture, device=weight.device, dtype=weight.dtype).permute(2, 0, 1)[None]
-        logit = float(self._discriminator(image / 127.5 - 1))
+        weights = [self._labels.weights(label)[None].to(image)] if self._labels else []
+        logit = float(self._discriminator(image / 127.5 - 1, *weights))
         if not np.isfinite(logit):
             raise AtelierError(
                 "the discriminator returns NaN: its training diverged; set generate.pick to null, or lower train.lr "

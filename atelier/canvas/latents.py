@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from atelier.canvas.recipe import Canvas, Move, Recipe, Station, Variation, Walk
 from atelier.device import machine_memory
 from atelier.errors import AtelierError
+from atelier.networks.labels import NONE
 from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, draw_grain, draw_latents, slerp, with_length
 from atelier.networks.r3gan import R3ganGenerator
 from atelier.settings.schema import Layout
@@ -74,6 +75,27 @@ def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, 
     if start == end:
         return lambda row, column: drawn(start, row, column)
     return lambda row, column: _turned(drawn(start, row, column), drawn(end, row, column), position)
+
+
+def label_weights(generator: FieldGenerator, recipe: Recipe) -> Tensor:
+    """The weights (classes,) of the recipe's label, or of a walk's frame, float32; empty for a model without labels.
+
+    Raises AtelierError for a label that the model does not have.
+    """
+    start = end = Station(seed=0, index=0)
+    position = 0.0
+    if recipe.walk:
+        start, end, position = walk_position(recipe.walk)
+    one, other = (station.label or recipe.label for station in (start, end))
+    labels = generator.labels
+    if labels is None:
+        for label in {one, other} - {None, NONE}:
+            raise AtelierError(
+                f"the model has no labels, and {label!r} is asked for: set generate.label to null, or train with "
+                "train.labels"
+            )
+        return torch.empty(0)
+    return torch.lerp(labels.weights(one).double(), labels.weights(other).double(), position).float()
 
 
 def check_memory(canvas: Canvas, what: str, needed_bytes: int) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atelier.canvas.latents import check_memory, grain_function, latent_field
+from atelier.canvas.latents import check_memory, grain_function, label_weights, latent_field
 from atelier.canvas.recipe import Recipe, Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.networks import read_weights, save_weights
@@ -76,6 +76,7 @@ class Painting:
                 "normalise holds batch, but this model has no batch norms: set generate.normalise to overlap or none"
             )
         self._latents = latent_field(generator, recipe).reshape(1, -1, *recipe.canvas)
+        self._label = label_weights(generator, recipe)
         self._grain = grain_function(generator, recipe)
         self.height, self.width = size_px(generator, recipe)
         self._whole = Rectangle(0, 0, self.height, self.width)  # of a seamless picture, the part that repeats
@@ -113,9 +114,13 @@ class Painting:
         columns, across = self._needed(part.left, part.width, self._latents.shape[3])
         grain = [torch.stack([self._grain(row, column) for column in columns.tolist()]) for row in rows.tolist()]
         weight = next(generator.parameters())
+        label = self._label[None, :, None, None].expand(1, -1, len(rows), len(columns))
         latents, noise = (
             cells.to(weight.device, weight.dtype)
-            for cells in (self._latents[:, :, rows][:, :, :, columns], torch.stack(grain).permute(2, 0, 1)[None])
+            for cells in (
+                torch.cat([self._latents[:, :, rows][:, :, :, columns], label], 1),
+                torch.stack(grain).permute(2, 0, 1)[None],
+            )
         )
         complete = Rectangle(down.base, across.base, down.bases, across.bases)
         features = generator.with_grain(generator.base(latents), noise)[..., *complete.slices]

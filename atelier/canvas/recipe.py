@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from atelier.settings.schema import Generate, Layout, Normalise
 
@@ -18,10 +18,23 @@ MAX_STATIONS = 64  # of a walk
 MAX_FRAMES = 1_000_000  # of a walk
 MAX_LATENT = 4096  # numbers
 
+MAX_MIXED = 64  # labels in a mixture
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it contains characters that cannot be printed")
+    return text
+
+
+Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Cells = Annotated[int, Field(ge=1, le=4096)]
 Canvas = tuple[Cells, Cells]  # rows and columns of latents
 Latent = Annotated[tuple[Annotated[float, Field(ge=-100, le=100)], ...], Field(min_length=1, max_length=MAX_LATENT)]
+Weight = Annotated[float, Field(gt=0, le=1)]
+# a class, "none", or several classes and their weights
+Label = Name | Annotated[tuple[tuple[Name, Weight], ...], Field(min_length=1, max_length=MAX_MIXED)]
 Easing = Literal["linear", "smooth"]
 Grain = Literal["still", "moving"]
 
@@ -47,11 +60,15 @@ class Move(Facts):
 
 
 class Station(Facts):
-    """A picture that a walk passes through; `latent` takes the place of the one that is drawn."""
+    """A picture that a walk passes through; `latent` takes the place of the one that is drawn.
+
+    `label` is None where it is the recipe's. In files, a label that is None is left out.
+    """
 
     seed: Natural
     index: Natural
     latent: Latent | None = None
+    label: Label | None = Field(None, exclude_if=lambda label: label is None)
 
 
 class Walk(Facts):
@@ -87,7 +104,8 @@ class Recipe(Facts):
     3. The field is varied: by each of `varied`, then by `variation`.
     4. The field is moved by each of `moves`.
 
-    `normalise` and `seamless` decide how the generator paints them.
+    `normalise` and `seamless` decide how the generator paints them, and `label` what, if it has labels: the same in all
+    cells. In a walk the weights of labels change linearly from station to station. None is no label.
     """
 
     seed: Natural
@@ -104,12 +122,13 @@ class Recipe(Facts):
     moves: Annotated[tuple[Move, ...], Field(max_length=MAX_MOVES)] = ()
     walk: Walk | None = None
     latent: Latent | None = None
+    label: Label | None = Field(None, exclude_if=lambda label: label is None)
 
     @classmethod
     def of(cls, settings: Generate, seed: int, index: int, canvas: Sequence[int] | None = None) -> Self:
         """The recipe of a picture with the settings in params.yaml's `generate`; `canvas` replaces theirs."""
         rows, columns = canvas or settings.canvas
-        names = ("truncation", "layout", "normalise", "seamless")
+        names = ("truncation", "layout", "normalise", "seamless", "label")
         chosen = {name: getattr(settings, name) for name in names}
         return cls(seed=seed, index=index, canvas=(rows, columns), **chosen)
 
@@ -124,6 +143,13 @@ class Recipe(Facts):
             raise ValueError("varied is set without a variation")
         if self.grown_varied and self.grown_from is None:
             raise ValueError("grown_varied is set without grown_from")
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        for label in (self.label, *(station.label for station in (self.walk.stations if self.walk else ()))):
+            if isinstance(label, tuple) and sum(weight for _, weight in label) > 1 + 1e-6:
+                raise ValueError("the weights of a label add up to more than 1")
         return self
 
     @model_validator(mode="after")

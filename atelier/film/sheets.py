@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atelier.canvas.artworks import artwork_name, load_painter, provenance_of, write_artworks
+from atelier.canvas.artworks import artwork_name, labelled, load_painter, provenance_of, write_artworks
 from atelier.canvas.latents import directions
 from atelier.canvas.murals import is_mural
 from atelier.canvas.paint import paint, size_px
@@ -55,7 +55,8 @@ def _write_pictures(arguments: argparse.Namespace, generator: FieldGenerator, mo
             f"a picture of {width:,} × {height:,} px is a mural, which stage generate paints: name a smaller --canvas, "
             f"or set generate.canvas and train.init_from in params.yaml and run `dvc repro generate`"
         )
-    pictures = (provenance_of(model, recipe.model_copy(update={"index": index})) for index in range(arguments.count))
+    recipes = (recipe.model_copy(update={"index": index}) for index in range(arguments.count))
+    pictures = (provenance_of(model, labelled(generator, each)) for each in recipes)
     arguments.out.mkdir(parents=True, exist_ok=True)
     contact_sheet = arguments.out / "contact_sheet.png"
     with Progress("paint", arguments.count, "pictures") as progress:
@@ -67,12 +68,13 @@ def _write_pictures(arguments: argparse.Namespace, generator: FieldGenerator, mo
 def _write_directions(arguments: argparse.Namespace, generator: FieldGenerator, model: ModelFacts) -> str:
     """Paint the pictures moved along each of the `count` strongest directions by up to `amount`, onto one sheet."""
     shares = directions(generator)[1].tolist()[: arguments.count]
+    recipes = [labelled(generator, recipe) for recipe in arguments.recipes]
     steps = amounts(arguments.amount)
     with Progress("directions", len(shares) * len(steps) * len(arguments.recipes), "pictures") as progress:
         panels = []
         for direction, share in enumerate(shares):
             pictures = []
-            for recipe in arguments.recipes:
+            for recipe in recipes:
                 for amount in steps:
                     moves = (*recipe.moves, Move(direction=direction, amount=amount))
                     moved = recipe.model_copy(update={"moves": moves}) if amount else recipe

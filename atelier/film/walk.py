@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atelier.canvas.artworks import load_painter, provenance_of
+from atelier.canvas.artworks import labelled, load_painter, provenance_of
 from atelier.canvas.paint import paint, size_px
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.device import pick_deterministic_device
@@ -82,7 +82,8 @@ def _film_or_frame(arguments: argparse.Namespace) -> int:
     device, _ = pick_deterministic_device(arguments.device)
     generator, model = load_painter(arguments.generator, device)
     rows, columns = arguments.walkers
-    walkers = Walkers(generator, model, walks_beside(arguments.recipe, rows * columns), rows)
+    walks = walks_beside(labelled(generator, arguments.recipe), rows * columns)
+    walkers = Walkers(generator, model, walks, rows)
     frame, frames = arguments.frame, walkers.first.frames
     if frame is None:
         strip = write_walk(walkers, arguments.out, arguments.fps, arguments.side, arguments.frames)
@@ -138,7 +139,10 @@ def write_walk(walkers: Walkers, path: Path, fps: int, side_px: int, frames_fold
 
 
 def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
-    """The recipes of `count` walks, the given one first, through other pictures of its seeds: none shares a station."""
+    """The recipes of `count` walks, the given one first, through other pictures of its seeds with the same labels.
+
+    None shares a station.
+    """
     walk = _walk(recipe)
     indices = [station.index for station in walk.stations]
     span = max(indices) - min(indices) + 1
@@ -148,7 +152,7 @@ def walks_beside(recipe: Recipe, count: int) -> tuple[Recipe, ...]:
     def shifted(by: int) -> Recipe:
         if not by:
             return recipe
-        stations = tuple(Station(seed=s.seed, index=s.index + by) for s in walk.stations)
+        stations = tuple(Station(seed=s.seed, index=s.index + by, label=s.label) for s in walk.stations)
         other = walk.model_copy(update={"stations": stations})
         return recipe.model_copy(update={"walk": other, "index": stations[0].index})
 

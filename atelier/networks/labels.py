@@ -120,15 +120,15 @@ class Labels:
             weights[self.names.index(name)] += weight
         return weights.float()
 
-    def draw(self, seed: int, index: int) -> str | None:
-        """The label of picture `index` of a seed: each class, and none, as often as in the training set."""
+    def draw(self, seed: int, index: int) -> str:
+        """The label of picture `index` of a seed: each class, and NONE, as often as in the training set."""
         key = hashlib.sha256(f"atelier-label/1:{seed}:{index}".encode()).digest()
         place = int.from_bytes(key[:8], "big") % (sum(self.counts) + self.unlabelled)
         for name, count in zip(self.names, self.counts, strict=True):
             if place < count:
                 return name
             place -= count
-        return None
+        return NONE
 
     def sample(self, count: int, draws: torch.Generator) -> Tensor:
         """The weights (count, classes) of random labels, as often as in the training set, float32 on the CPU."""

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self, cast
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atelier.canvas.recipe import Facts, Natural, Recipe, Variation
+from atelier.canvas.recipe import Facts, Label, Name, Natural, Recipe, Variation
 from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import BAND_BYTES, Samples, png, tiff
@@ -32,13 +32,6 @@ HINT = "name a picture that Atelier made"  # in messages about a file that canno
 MAX_PIXELS = 1 << 29  # read at once: 3 GiB of 16 bits
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("it contains characters that cannot be printed")
-    return text
-
-
-Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 Scalar = bool | int | float | Name | None
@@ -272,13 +265,18 @@ def describe_recipe(recipe: Recipe) -> str:
     """Describe a recipe in one line: which picture it is, and what was done to its latents, in order."""
     if recipe.walk:
         walk = recipe.walk
-        stations = " → ".join("a projection" if s.latent else f"{s.seed}-{s.index}" for s in walk.stations)
+        stations = " → ".join(
+            ("a projection" if s.latent else f"{s.seed}-{s.index}")
+            + (f" ({_label_in_words(s.label)})" if s.label else "")
+            for s in walk.stations
+        )
         first = f"frame {walk.frame + 1:,} of {walk.frames:,} of a walk through {stations}"
         words = [first + (" and back" if walk.loop else "") + (", eased" if walk.easing == "smooth" else "")]
         words += ["its grain moving"] if walk.grain == "moving" else []
     else:
         grain = f"picture {recipe.index} of seed {recipe.seed}"
         words = [f"the projection of another picture, with the grain of {grain}" if recipe.latent else grain]
+    words += [f"label {_label_in_words(recipe.label)}"] if recipe.label else []
     words += ["on {} × {} cells".format(*recipe.canvas)] if recipe.canvas != (1, 1) else []
     words += [f"layout {recipe.layout}"] if recipe.layout != "random" else []
     words += [f"normalise {recipe.normalise}"] if recipe.normalise != "overlap" else []
@@ -289,6 +287,12 @@ def describe_recipe(recipe: Recipe) -> str:
     words += map(_describe_variation, recipe.variations)
     words += [f"moved {move.amount:+g} along direction {move.direction}" for move in recipe.moves]
     return ", ".join(words)
+
+
+def _label_in_words(label: Label) -> str:
+    if isinstance(label, str):
+        return printable(label)
+    return " + ".join(f"{weight:g} {printable(name)}" for name, weight in label)
 
 
 def _describe_variation(variation: Variation) -> str:

@@ -109,6 +109,7 @@ class Generate(Section):
     normalise: Normalise = "overlap"
     seamless: bool = False
     truncation: float = Field(1.0, ge=0, le=2)
+    label: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     pick: str | None = Field(None, pattern=r"^[1-9]\d{0,3} of [1-9]\d{0,3}$", description="null or a share like 1 of 4")
     device: Device = "cpu"
 

@@ -12,6 +12,7 @@ from flows.commands.pictures import CanvasSize, Model, recipe_of, rows_by_column
 from flows.runtime import process, work_tree
 
 if TYPE_CHECKING:
+    from atelier.canvas.recipe import Station
     from atelier.provenance.facts import ModelFacts, SoftwareFacts
 
 app = typer.Typer()
@@ -38,6 +39,9 @@ def walk(
     grid: Annotated[
         str, typer.Option(help="walkers side by side, for example 2x3; the others start from later pictures")
     ] = "1x1",
+    labels: Annotated[
+        str | None, typer.Option(help="of a model with labels: one for each station, marine,landscape, or one for all")
+    ] = None,
     canvas: CanvasSize = None,
     side: Annotated[int, typer.Option(min=16, max=8192, help="the film's longer side in pixels, at least")] = 512,
     model: Model = None,
@@ -57,6 +61,8 @@ def walk(
     here = work_tree.enter()
     generator = here / model if model else GENERATOR
     stops = [station_of(word.strip(), here, generator) for word in seeds.split(",")]
+    if labels is not None:
+        stops = _labelled(stops, labels)
     if not 2 <= len(stops) <= MAX_STATIONS:
         raise AtelierError(f"--seeds {seeds}: a walk has from 2 to {MAX_STATIONS} stations, 3,14,15")
     total = round(seconds * fps)
@@ -125,6 +131,16 @@ def directions(
     words = [str(generator), *(recipe.model_dump_json() for recipe in recipes), f"--out={path}", f"--count={count}"]
     words += [f"--amount={amount}", f"--device={devices[0]}", *([f"--save={here / save}"] if save else [])]
     sys.exit(run_module("atelier.film.sheets", "directions", *words))
+
+
+def _labelled(stops: "list[Station]", labels: str) -> "list[Station]":
+    """The stations with these labels, one for each or one for all; a single station is repeated for each label."""
+    names = [name.strip() for name in labels.split(",")]
+    names = names * len(stops) if len(names) == 1 else names
+    stops = stops * len(names) if len(stops) == 1 else stops
+    if len(names) != len(stops) or not all(name.isprintable() and 0 < len(name) <= 200 for name in names):
+        raise AtelierError(f"--labels {labels!r}: name one label for each of the {len(stops)} stations, or one for all")
+    return [stop.model_copy(update={"label": name}) for stop, name in zip(stops, names, strict=True)]
 
 
 def _frame_options(frame: int | None, frames: Path | None, total: int, out: Path | None, here: Path) -> list[str]:

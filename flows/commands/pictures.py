@@ -30,6 +30,7 @@ def paint(
     count: Annotated[int, typer.Option(min=1, max=100_000, help="how many pictures")] = 16,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="each seed gives other pictures")] = 1,
     canvas: CanvasSize = None,
+    label: Annotated[str | None, typer.Option(help="of a model with labels: what all pictures show; or none")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the pictures; else one in .atelier/painted")] = None,
 ) -> None:
     """Paint pictures with a model, without data or training. `atelier reproduce` paints them again."""
@@ -45,6 +46,7 @@ def paint(
     generator = path / GENERATOR.name if path.is_dir() or path == BASE_MODEL else path
     folder = here / out if out else PAINTED / f"{'base' if model == 'base' else path.stem}-{seed}"
     recipe, device = recipe_of([Station(seed=seed, index=0)], canvas)
+    recipe = recipe.model_copy(update={"label": label})  # generate.label is of the present training's labels
     options = (f"--count={count}", f"--out={folder}", f"--device={device}")
     sys.exit(run_module("atelier.film.sheets", "paint", str(generator), recipe.model_dump_json(), *options))
 
@@ -137,7 +139,9 @@ def recipe_of(stations: "Sequence[Station]", canvas: str | None) -> "tuple[Recip
         cells = (1, 1)
     first = stations[0]
     recipe = Recipe.of(generate, first.seed, first.index, cells)
-    return recipe.model_copy(update={"latent": first.latent}), generate.device
+    # in a walk each station has its own label, if any
+    label = (first.label if len(stations) == 1 else None) or recipe.label
+    return recipe.model_copy(update={"latent": first.latent, "label": label}), generate.device
 
 
 def run_module(module: str, *words: str) -> int:
@@ -193,4 +197,4 @@ def station_of(word: str, here: Path, model: Path) -> "Station":
         )
     if made.model.sha256 != digest(model):
         raise AtelierError(f"{path} was painted by another model than {model}: name that one with --model")
-    return Station(seed=latent.seed, index=latent.index, latent=latent.latent)
+    return Station(seed=latent.seed, index=latent.index, latent=latent.latent, label=latent.label)

@@ -18,7 +18,7 @@ from atelier.networks import load_generator
 from atelier.pictures import Pixels
 from atelier.projection import Distance, project, read_target
 from atelier.provenance.facts import read_pixels, read_provenance
-from tests.models import save_small_generator
+from tests.models import LABELS, SMALL, save_small_generator
 
 RECIPE = Recipe(seed=1, index=0, canvas=(1, 1), truncation=1.0)
 MODEL, PHOTO = Path("g.safetensors"), Path("photo.png")
@@ -137,3 +137,13 @@ def test_what_is_no_photo_is_refused_with_a_sentence(
     assert run("--out=one.png") == 1
     assert sentence in capsys.readouterr().err
     assert not Path("one.png").exists()
+
+
+def test_a_model_with_labels_is_projected_without_one() -> None:
+    save_small_generator(MODEL, network=SMALL.with_labels(LABELS))
+    painter = load_painter(MODEL, torch.device("cpu"))[0]
+    Image.fromarray(paint(painter, RECIPE.model_copy(update={"label": "none"}))).save(PHOTO)
+    assert run("--out=found.png", "--steps=0") == 0
+    facts = read_provenance(Path("found.png"))
+    assert facts.latent.label == "none"
+    assert np.array_equal(read_pixels(Path("found.png")), np.asarray(Image.open(PHOTO))), "the first drawn picture"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from atelier.canvas.artworks import Judge
-from atelier.canvas.paint import paint
+from atelier.canvas.paint import Painting, paint
 from atelier.canvas.recipe import Recipe
 from atelier.errors import AtelierError
 from atelier.files import digest
@@ -19,7 +20,7 @@ from atelier.provenance.facts import PixelFacts, read_provenance
 from atelier.settings.schema import Params
 from tasks.generate import run
 from tasks.stage import Stage
-from tests.models import SMALL, save_small_generator
+from tests.models import LABELS, SMALL, save_small_generator
 
 ARTWORKS = Path("data/artworks")
 
@@ -200,3 +201,72 @@ def test_only_a_pick_needs_the_discriminator_and_reports_the_stage_that_makes_it
     run(stage(count=1))
     with pytest.raises(AtelierError, match=r"discriminator.*dvc repro train"):
         run(stage(count=1, pick="1 of 4"))
+
+
+# labels
+
+
+NETWORKS = [
+    SMALL,
+    NetworkConfig("r3gan", 32, {"preset": "S", "nz": 16}),
+    NetworkConfig("sketch", 32, {"nz": 16, "ngf": 8, "ndf": 4, "noise": 4}),
+]
+
+
+@pytest.mark.parametrize("canvas", [[1, 1], [2, 3]])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.arch)
+def test_the_label_of_each_artwork_is_in_its_recipe_which_paints_it_again(network: NetworkConfig, canvas: list) -> None:
+    save_small_generator(network=network.with_labels(LABELS))
+    run(stage(count=6, canvas=canvas))
+    drawn = [read_provenance(ARTWORKS / name).latent.label for name in artworks()]
+    assert drawn == [LABELS.draw(1, index) for index in range(6)]
+    pictures = [artworks()["1-00000.png"]]
+    for label in LABELS.names:
+        assert run(stage(count=1, canvas=canvas, label=label)).endswith(f"seed 1, label {label}")
+        facts = read_provenance(ARTWORKS / "1-00000.png")
+        assert facts.latent.label == label
+        remade = paint(in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu")), facts.latent)
+        assert PixelFacts.of(remade) == facts.pixels
+        pictures.append(artworks()["1-00000.png"])
+    assert len({*pictures}) == 3, "the drawn label is one of the three"
+    run(stage(count=1, canvas=canvas, label="none"))
+    assert artworks()["1-00000.png"] not in pictures
+
+
+def test_pieces_of_a_canvas_with_a_label_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    for network in NETWORKS:
+        save_small_generator(network=network.with_labels(LABELS))
+        recipe = Recipe(seed=1, index=0, canvas=(3, 3), truncation=1.0, label=(("marine", 0.5), ("other", 0.25)))
+        generator = in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu"))
+        painting = Painting(generator, recipe)
+        whole = painting.region(0, 0, painting.height, painting.width)
+        assert np.array_equal(painting.region(9, 13, 20, 30), whole[9:29, 13:43])
+
+
+def test_a_label_that_the_model_does_not_have_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(AtelierError, match=r"^the model has no labels, and 'marine' is asked for: .* train.labels$"):
+        run(stage(label="marine"))
+    run(stage(label="none", count=1))
+    assert read_provenance(ARTWORKS / "1-00000.png").latent.label is None
+    save_small_generator(network=SMALL.with_labels(LABELS))
+    with pytest.raises(AtelierError, match=r"no label 'sea'; its labels are landscape, marine, other$"):
+        run(stage(label="sea"))
+
+
+def test_candidates_are_judged_by_their_label() -> None:
+    config = SMALL.with_labels(LABELS)
+    save_small_generator(network=config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, discriminator = make_networks(config)
+        nn.init.normal_(discriminator.embed.weight)
+    save_network(DISCRIMINATOR, discriminator, config, {})
+    judge = Judge(DISCRIMINATOR, torch.device("cpu"))
+    run(stage(count=4))
+    scores = {}
+    for name in artworks():
+        picture, label = np.asarray(Image.open(ARTWORKS / name)), read_provenance(ARTWORKS / name).latent.label
+        scores[name] = judge.score(picture, label)
+        assert judge.score(picture) != scores[name] or label == "none"
+    run(stage(count=1, pick="1 of 4"))
+    assert [*artworks()] == [max(scores, key=lambda name: scores[name])]

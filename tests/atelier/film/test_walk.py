@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from atelier.canvas.latents import label_weights
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Recipe, Station, Walk
 from atelier.errors import AtelierError
@@ -16,9 +17,10 @@ from atelier.film.walk import Walkers, _scale, enlarge, main, tile, walks_beside
 from atelier.networks import load_generator
 from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import PixelFacts, read_provenance
-from tests.models import save_small_generator
+from tests.models import LABELS, SMALL, save_small_generator
 
 GENERATOR = Path("g.safetensors")
+STATIONS = (Station(seed=3, index=0), Station(seed=14, index=2), Station(seed=15, index=1))
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +30,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recipe(*, loop: bool = False, frames: int = 5, canvas: tuple[int, int] = (1, 1)) -> Recipe:
-    stations = (Station(seed=3, index=0), Station(seed=14, index=2), Station(seed=15, index=1))
-    course = Walk(stations=stations, frame=0, frames=frames, loop=loop, easing="smooth")
+    course = Walk(stations=STATIONS, frame=0, frames=frames, loop=loop, easing="smooth")
     return Recipe(seed=3, index=0, canvas=canvas, truncation=0.9, walk=course)
 
 
@@ -171,3 +172,41 @@ def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     GENERATOR.unlink()
     assert walk("--out=walk.mp4") == 1
     assert "g.safetensors" in capsys.readouterr().err
+
+
+def test_a_walk_passes_between_the_labels_of_its_stations_or_the_recipes_or_drawn_ones() -> None:
+    save_small_generator(GENERATOR, network=SMALL.with_labels(LABELS))
+    plain = recipe(frames=5)
+    stations = tuple(
+        s.model_copy(update={"label": label}) for s, label in zip(STATIONS, ("marine", "none", None), strict=True)
+    )
+    course = plain.walk.model_copy(update={"stations": stations})
+    assert (
+        walk("--out=walk.mp4", "--frames=kept", asked=plain.model_copy(update={"walk": course, "label": "other"})) == 0
+    )
+    first = read_provenance(Path("kept/00000.png")).latent
+    assert [station.label for station in first.walk.stations] == ["marine", "none", "other"]
+    assert first.label is None
+    files = sorted(Path("kept").iterdir())
+    for file in files:
+        assert np.array_equal(painted_again(file), np.asarray(Image.open(file)))
+    generator = in_double_precision(load_generator(GENERATOR)[0], torch.device("cpu"))
+    for frame, (station, label) in {
+        0: (STATIONS[0], "marine"),
+        2: (STATIONS[1], None),
+        4: (STATIONS[2], "other"),
+    }.items():
+        alone = Recipe(seed=station.seed, index=station.index, canvas=(1, 1), truncation=0.9, label=label)
+        assert np.array_equal(np.asarray(Image.open(files[frame])), paint(generator, alone))
+    halfway = label_weights(generator, read_provenance(files[1]).latent)
+    assert torch.allclose(halfway, torch.tensor([0.0, 0.5, 0.0]))
+    assert walk("--out=drawn.png", "--frame=0") == 0
+    drawn = [station.label for station in read_provenance(Path("drawn.png")).latent.walk.stations]
+    assert drawn == [LABELS.draw(station.seed, station.index) for station in STATIONS]
+
+
+def test_walks_side_by_side_have_the_same_labels() -> None:
+    course = recipe().walk
+    stations = tuple(station.model_copy(update={"label": "marine"}) for station in course.stations)
+    walks = walks_beside(recipe().model_copy(update={"walk": course.model_copy(update={"stations": stations})}), 3)
+    assert {station.label for each in walks for station in each.walk.stations} == {"marine"}

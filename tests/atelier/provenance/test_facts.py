@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
 from atelier.errors import AtelierError
@@ -175,6 +176,7 @@ def test_a_png_saved_by_another_program_has_no_provenance(artwork, tmp_path) -> 
 
 PLAIN = Recipe(seed=1, index=7, canvas=(1, 1), truncation=1.0)
 STATIONS = (Station(seed=3, index=0), Station(seed=14, index=2))
+LABELLED = (Station(seed=3, index=0, label="marine"), Station(seed=14, index=2, label="none"))
 WALK = Walk(stations=STATIONS, frame=11, frames=1200, loop=True, easing="smooth")
 
 
@@ -194,6 +196,12 @@ WALK = Walk(stations=STATIONS, frame=11, frames=1200, loop=True, easing="smooth"
             {"varied": (Variation(number=4, strength=0.3),), "variation": Variation(number=1, strength=1)},
             "its neighbour 4, 0.3 quarter turns away, its neighbour 1, 1 quarter turns away",
         ),
+        ({"label": "marine"}, "picture 7 of seed 1, label marine"),
+        ({"label": (("marine", 0.5), ("still life", 0.25))}, "label 0.5 marine + 0.25 still life"),
+        (
+            {"walk": WALK.model_copy(update={"stations": LABELLED})},
+            "through 3-0 (marine) → 14-2 (none) and back, eased",
+        ),
         ({"walk": WALK}, "frame 12 of 1,200 of a walk through 3-0 → 14-2 and back, eased"),
     ],
 )
@@ -212,3 +220,25 @@ def test_an_enlargements_description_names_its_network() -> None:
     )
     words = "×4 learned, by the network of SHA-256 222222222222…; bits 16, passes 2"
     assert describe_enlargement(upscale) == words
+
+
+def test_a_recipe_without_a_label_is_the_text_that_it_was_before_there_were_labels() -> None:
+    walking = PLAIN.model_copy(update={"walk": WALK})
+    assert "label" not in PLAIN.model_dump_json() + walking.model_dump_json()
+    labelled = PLAIN.model_copy(update={"label": (("marine", 0.5),)})
+    assert Recipe.model_validate_json(labelled.model_dump_json()) == labelled
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["two\nlines", "x" * 201, 3, [], [["marine", 0]], [["marine", 2]], [["marine"]], [["a", 0.7], ["b", 0.7]],
+     [["a", 0.01]] * 65, {"marine": 1}],
+)  # fmt: skip
+def test_a_hostile_label_is_refused(label: object) -> None:
+    facts = json.loads(PLAIN.model_dump_json())
+    Recipe.model_validate_json(json.dumps({**facts, "label": "marine"}))
+    with pytest.raises(ValidationError):
+        Recipe.model_validate_json(json.dumps({**facts, "label": label}))
+    walk = {**json.loads(WALK.model_dump_json()), "stations": [{"seed": 1, "index": 1, "label": label}] * 2}
+    with pytest.raises(ValidationError):
+        Recipe.model_validate_json(json.dumps({**facts, "walk": walk}))

@@ -28,7 +28,7 @@ from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read_provenance, write_png
 from flows import cli
 from flows.runtime import process
-from tests.models import SMALL, save_small_generator
+from tests.models import LABELS, SMALL, save_small_generator
 
 ROOT = Path(__file__).parents[3]
 GENERATOR = Path("data/model/generator.safetensors")
@@ -104,6 +104,12 @@ def refused(*words: str) -> str:
         (["--seeds=3,14", "--grid=100x100"], "at most 256 walkers"),
         (["--seeds=3,14", "--canvas=0x1"], "--canvas '0x1' is no size"),
         (["--seeds=3,none.png"], "none.png"),
+        (
+            ["--seeds=3,14", "--labels=marine,other,landscape"],
+            "name one label for each of the 2 stations, or one for all",
+        ),
+        (["--seeds=3,14", "--labels=marine,"], "name one label"),
+        (["--seeds=3", "--labels=marine"], "a walk has from 2 to 64 stations"),
     ],
 )
 def test_an_impossible_walk_is_refused_with_a_message(words: list[str], sentence: str) -> None:
@@ -271,3 +277,36 @@ def test_paint_accepts_any_model_and_refuses_other_files_with_a_message(studio: 
     assert told.exit_code == 1
     assert "is a mural, which stage generate paints" in told.stderr
     assert "Traceback" not in told.output
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--seeds=3,14"], [LABELS.draw(3, 0), LABELS.draw(14, 0)]),
+        (["--seeds=3,14", "--labels=marine"], ["marine", "marine"]),
+        (["--seeds=3,14", "--labels=marine, none"], ["marine", "none"]),
+        (["--seeds=3", "--labels=marine,landscape,other"], ["marine", "landscape", "other"]),
+    ],
+)
+def test_a_walk_passes_through_the_named_labels_or_those_of_the_pictures(words: list[str], expected: list[str]) -> None:
+    save_small_generator(GENERATOR, network=SMALL.with_labels(LABELS))
+    assert run("walk", *words, "--frame=1", "--out=f.png").exit_code == 0
+    walk = read_provenance(Path("f.png")).latent.walk
+    assert walk is not None
+    assert [station.label for station in walk.stations] == expected
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_walk_through_painted_pictures_has_their_labels() -> None:
+    save_small_generator(GENERATOR, network=SMALL.with_labels(LABELS))
+    assert run("paint", "--from=data/model", "--count=2", "--label=other", "--out=painted").exit_code == 0
+    assert run("paint", "--from=data/model", "--count=2", "--seed=2", "--out=drawn").exit_code == 0
+    labels = [read_provenance(path).latent.label for path in sorted(Path("drawn").glob("2-*.png"))]
+    assert labels == [LABELS.draw(2, 0), LABELS.draw(2, 1)]
+    words = ("--seeds=painted/1-00000.png,drawn/2-00001.png", "--seconds=1", "--frame=29", "--out=f.png")
+    assert run("walk", *words).exit_code == 0
+    walk = read_provenance(Path("f.png")).latent.walk
+    assert walk is not None
+    assert [station.label for station in walk.stations] == ["other", labels[1]]
+    assert run("paint", "--from=data/model", "--label=sea", "--out=sea").exit_code == 1
