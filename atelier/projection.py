@@ -87,10 +87,10 @@ def project(
 ) -> Projection:
     """Find the latent whose picture, with the grain of the recipe's picture, is nearest to `target`.
 
-    `target` is uint8 (resolution, resolution, 3). CANDIDATES latents of the recipe's seed are drawn, and the nearest
-    STARTS of them are improved in `steps` steps of Adam at the length that the generator was trained on. `advance` is
-    called after each batch of candidates and each step. A model with labels paints without one. Raises AtelierError
-    where the generator paints NaN.
+    `target` is uint8 (H, W, 3), as large as a picture. CANDIDATES latents of the recipe's seed are drawn, and the
+    nearest STARTS of them are improved in `steps` steps of Adam at the length that the generator was trained on.
+    `advance` is called after each batch of candidates and each step. A model with labels paints without one. Raises
+    AtelierError where the generator paints NaN.
     """
     weight = next(generator.parameters())
     no_label = [torch.zeros(1, generator.classes)] if generator.labels else []
@@ -130,8 +130,8 @@ def project(
     return Projection(tuple(best.tolist()), best_distance, drawn_distance)
 
 
-def read_target(path: Path, side_px: int) -> Pixels:
-    """Read a picture of any known kind: its middle square, reduced or enlarged to `side_px`, as uint8 (side, side, 3).
+def read_target(path: Path, size_px: tuple[int, int]) -> Pixels:
+    """Read a picture of any known kind: the largest box of this shape in its middle, resized, as uint8 (H, W, 3).
 
     Raises AtelierError where the file is missing, too large, damaged, or no picture.
     """
@@ -144,10 +144,12 @@ def read_target(path: Path, side_px: int) -> Pixels:
     if isinstance(verified, Refused):
         raise AtelierError(f"{path}: {verified.reason}: {hint}")
     assert verified.image is not None  # without a size it is always decoded
-    image, side = to_rgb(verified.image), min(verified.image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.resize((side_px, side_px), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
-    return np.array(square)
+    image, (height, width) = to_rgb(verified.image), size_px
+    scale = min(image.width / width, image.height / height)
+    box_width, box_height = round(scale * width), round(scale * height)
+    left, top = (image.width - box_width) // 2, (image.height - box_height) // 2
+    box = (left, top, left + box_width, top + box_height)
+    return np.array(image.resize((width, height), Image.Resampling.LANCZOS, box))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _project(arguments: argparse.Namespace) -> int:
     device, _ = pick_deterministic_device(arguments.device)
     generator = load_generator(arguments.generator, device)[0]
-    target = read_target(arguments.photo, generator.resolution)
+    target = read_target(arguments.photo, generator.size_px)
     with Progress("project", CANDIDATES // CANDIDATES_AT_ONCE + arguments.steps, "steps") as progress:
         found = project(generator, target, arguments.recipe, arguments.steps, progress.advance)
     painter, model = load_painter(arguments.generator, device)

@@ -116,7 +116,7 @@ def _seen(dataset: PackedDataset, recipe: str) -> PackedDataset:
 def _prepared(dataset: PackedDataset, settings: Mapping[str, Any], seed: int) -> tuple[TrainingPlan, Start | None]:
     given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
     params = Train.model_validate(given)
-    plan = training_plan(params, dataset.resolution, pick_precision(params.precision, CPU)[0])
+    plan = training_plan(params, dataset.resolution, pick_precision(params.precision, CPU)[0], aspect=dataset.aspect)
     path = start_path(params.init_from, asdict(plan.network))
     return plan, open_start(path, plan.network) if path else None
 

@@ -146,7 +146,7 @@ class _Challenge:
             return "the first champion"
         old, new = champion.read_model(self._champion.path), champion.read_model(MODEL)
         if not new.is_comparable(old):
-            return f"{new.arch} of {new.resolution} px follows {old.arch} of {old.resolution} px, uncompared"
+            return f"{new.in_words} follows {old.in_words}, uncompared"
         generator = self._champion.path / model_store.GENERATOR_FILE
         state = compare(generator, self._params, wait_for=self._pipeline.leaves, return_state=True)
         self._comparison = comparison = _result(Comparison, state)

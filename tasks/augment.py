@@ -11,6 +11,7 @@ from atelier.data.pack import write_dataset
 from atelier.data.shards import read_shards
 from atelier.errors import counted
 from atelier.paths import CATALOG, DATASET, DOWNLOADS, SHARDS
+from atelier.pictures import AS_THE_SET, SQUARE, picture_size, size_in_words
 from tasks.stage import Stage, main
 
 MAX_NAMED_LOOK_ALIKES = 10  # in the log; data/downloads.parquet names all
@@ -43,13 +44,15 @@ def run(stage: Stage) -> str:
             placed=placed,
             crops=section.crops,
             works=read_catalog(CATALOG),
+            aspect=section.aspect,
         )
     index = read_table(DATASET / "index.parquet", INDEX_SCHEMA)
     sides = zip(index["id"].to_pylist(), index["split"].to_pylist(), strict=True)
     write_placements(placements, placed, arrived, sides)
-    left_out = facts["left_out_too_small"]
+    left_out, aspect = facts["left_out_too_small"], facts.get("aspect", SQUARE)
     return (
-        f"{counted(facts['pictures'], 'picture')} of {section.resolution} px"
+        f"{counted(facts['pictures'], 'picture')} of {size_in_words(*picture_size(section.resolution, aspect))}"
+        f"{f' ({aspect}, the nearest to their median)' if section.aspect == AS_THE_SET else ''}"
         f"{', doubled by their mirror images' if section.mirror else ''}; "
         f"{facts['train']:,} to train on, {facts['held_out']:,} held out"
         f"; {_area_in_words(facts)}"
@@ -60,11 +63,12 @@ def run(stage: Stage) -> str:
 
 def _area_in_words(facts: Mapping[str, Any]) -> str:
     """How much of the training paintings' area the training shows."""
-    squares = f"{facts['area_in_square']:.0%} of the paintings' area"
+    boxes = "squares" if facts.get("aspect", SQUARE) == SQUARE else f"boxes of {facts['aspect']}"
+    shown = f"{boxes} show {facts['area_in_square']:.0%} of the paintings' area"
     if facts["crops"] == 1:
-        return f"the squares show {squares}"
+        return f"the {shown}"
     size = f"{facts['strips_bytes'] / 1e6:,.1f} MB"
-    return f"windows show {facts['area_seen']:.0%}, {facts['crops']} an epoch, from {size}; squares show {squares}"
+    return f"windows show {facts['area_seen']:.0%}, {facts['crops']} an epoch, from {size}; {shown}"
 
 
 if __name__ == "__main__":

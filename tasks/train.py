@@ -51,7 +51,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     if relaxed:
         print("train: not deterministic, as asked: another run, and a resumed one, end with slightly other weights")
     labels = labels_of(params, dataset)
-    plan = training_plan(params, dataset.resolution, precision, not relaxed, labels)
+    plan = training_plan(params, dataset.resolution, precision, not relaxed, labels, dataset.aspect)
     others = {name: own for name, own in recipe_for(params, plan.network).items() if getattr(plan, name) != own}
     if others:
         words = ", ".join(f"{name} {getattr(plan, name)} ({own})" for name, own in others.items())
@@ -59,7 +59,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     dataset_sha256 = digest_tree(DATASET)
     path = start_path(params.init_from, asdict(plan.network.with_labels(None)), stage.params.scrape.source)
     start = open_start(path, plan.network) if path else None
-    print(f"train: starts from {path or 'nothing'}{_growth(start, dataset.resolution)}")
+    print(f"train: starts from {path or 'nothing'}{_new_layers(start, dataset)}")
     states = States.of(stage, state_key(params, plan, dataset_sha256, device, start))
     if not group.all_agree(group.on_rank0(lambda: states.directory.name) == states.directory.name):
         raise AtelierError(
@@ -112,10 +112,15 @@ def train_to_end(trainer: Trainer, stage: Stage) -> None:
         )
 
 
-def _growth(start: Start | None, resolution: int) -> str:
-    if start is None or start.grown_from_px is None:
-        return ""
-    return f", which grows from {start.grown_from_px} to {resolution} px: its coarse layers are copied, finer ones new"
+def _new_layers(start: Start | None, dataset: PackedDataset) -> str:
+    words = []
+    if start and start.grown_from_px:
+        sizes = f"{start.grown_from_px} to {dataset.resolution} px"
+        words.append(f", which grows from {sizes}: its coarse layers are copied, finer ones new")
+    if start and start.reshaped_from:
+        shapes = f"of shape {start.reshaped_from} instead of {dataset.aspect}"
+        words.append(f", made for pictures {shapes}: the layers of the base cells are new, the others copied")
+    return ";".join(words)
 
 
 def state_key(

@@ -17,7 +17,7 @@ from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Label, Recipe
 from atelier.device import versions
 from atelier.errors import AtelierError
-from atelier.networks import load_discriminator, load_generator
+from atelier.networks import load_discriminator, load_generator, size_of
 from atelier.networks.labels import NONE, Labels
 from atelier.networks.latent_field import FieldGenerator, in_double_precision
 from atelier.pictures import Pixels
@@ -99,7 +99,8 @@ class Judge:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         discriminator, header = load_discriminator(path)
-        self.resolution, self._labels = header["resolution"], Labels.from_settings(header["settings"])
+        self.height, self.width = size_of(header)
+        self._labels = Labels.from_settings(header["settings"])
         self._discriminator = in_double_precision(discriminator, device)
 
     @torch.inference_mode()
@@ -108,10 +109,10 @@ class Judge:
 
         Raises AtelierError for another size, a label that the discriminator does not have, and for NaN.
         """
-        if picture.shape != (self.resolution, self.resolution, 3):
+        if picture.shape != (self.height, self.width, 3):
             height, width, _ = picture.shape
             raise AtelierError(
-                f"the discriminator judges pictures of {self.resolution} × {self.resolution} px, these have "
+                f"the discriminator judges pictures of {self.width} × {self.height} px, these have "
                 f"{width} × {height}: set generate.pick to null"
             )
         weight = next(self._discriminator.parameters())

@@ -47,8 +47,9 @@ def latent_field(generator: FieldGenerator, recipe: Recipe) -> Tensor:
     latents = _drawn(recipe, generator.nz, own)
     latents = _varied(recipe, latents, own, (), recipe.grown_varied)
     if own != canvas:
+        overhangs = [lattice.overhang for lattice in generator.lattices]
         around = _drawn(recipe, generator.nz, canvas).reshape(1, -1, *canvas)
-        latents = _grown(around, latents.reshape(1, -1, *own), generator.lattice.overhang, recipe.seamless)
+        latents = _grown(around, latents.reshape(1, -1, *own), overhangs, recipe.seamless)
     latents = _varied(recipe, latents, canvas, recipe.grown_varied, recipe.variations)
     return move_latents(latents, generator, recipe.moves)
 
@@ -59,8 +60,8 @@ def grain_function(generator: FieldGenerator, recipe: Recipe) -> Callable[[int, 
     Variations and moves keep the picture's grain. A grown canvas has the smaller one's grain in its middle. A walk
     keeps the grain of its first station, or with `grain: moving` changes it from one station's to the next one's.
     """
-    sizes = zip(recipe.canvas, recipe.grown_from or recipe.canvas, strict=True)
-    top, left = (_middle(cells, own, generator.lattice.overhang, recipe.seamless) for cells, own in sizes)
+    sizes = zip(recipe.canvas, recipe.grown_from or recipe.canvas, generator.lattices, strict=True)
+    top, left = (_middle(cells, own, lattice.overhang, recipe.seamless) for cells, own, lattice in sizes)
 
     def drawn(station: Station, row: int, column: int) -> Tensor:
         numbers = generator.grain_numbers
@@ -286,31 +287,31 @@ def _varied(
     return latents
 
 
-def _grown(around: Tensor, inner: Tensor, overhang: int, seamless: bool) -> Tensor:
+def _grown(around: Tensor, inner: Tensor, overhangs: Sequence[int], seamless: bool) -> Tensor:
     """A field (1, nz, rows, columns) with a smaller one in its middle.
 
     Where cells overlap in the picture, as a DCGAN's do, the smaller field is amplified and its neighbours are
     attenuated: the variance of the sum stays as it was, and the smaller picture keeps a share of MIN_OWN_VARIANCE.
     """
-    rows, columns = inner.shape[2:]
-    overlap = (overhang + 1) ** 2
-    inside = min(rows, overhang + 1) * min(columns, overhang + 1)  # of the overlapping cells, the inner field's
+    overlap = math.prod(overhang + 1 for overhang in overhangs)
+    inside = math.prod(min(side, overhang + 1) for side, overhang in zip(inner.shape[2:], overhangs, strict=True))
     own = max(MIN_OWN_VARIANCE * overlap, inside)
     quieter = math.sqrt((overlap - own) / (overlap - inside)) if overlap > inside else 1.0
 
-    def cells(margin: int) -> tuple[slice, slice, Tensor, Tensor]:
-        """The index of the inner cells and a margin: cut off at the edges, or continued at the others if seamless."""
+    def cells(margins: Sequence[int]) -> tuple[slice, slice, Tensor, Tensor]:
+        """The index of the inner cells and margins: cut off at the edges, or continued at the others if seamless."""
         axes = []
-        for length, inner_length in zip(around.shape[2:], inner.shape[2:], strict=True):
-            start = _middle(length, inner_length, overhang, seamless) - margin
-            end = start + inner_length + 2 * margin
-            whole = torch.arange(start, end) % length if seamless else torch.arange(max(start, 0), min(end, length))
-            axes.append(whole)
+        for length, part, overhang, margin in zip(around.shape[2:], inner.shape[2:], overhangs, margins, strict=True):
+            start = _middle(length, part, overhang, seamless) - margin
+            end = start + part + 2 * margin
+            axes.append(
+                torch.arange(start, end) % length if seamless else torch.arange(max(start, 0), min(end, length))
+            )
         return slice(None), slice(None), axes[0][:, None], axes[1]
 
     field = around.clone()
-    field[cells(overhang)] *= quieter
-    field[cells(0)] = math.sqrt(own / inside) * inner
+    field[cells(overhangs)] *= quieter
+    field[cells((0, 0))] = math.sqrt(own / inside) * inner
     return field
 
 

@@ -21,7 +21,7 @@ from atelier.canvas.latents import check_memory, grain_function, label_weights, 
 from atelier.canvas.recipe import Recipe, Rectangle, cut
 from atelier.errors import AtelierError
 from atelier.networks import read_weights, save_weights
-from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, render
+from atelier.networks.latent_field import TRAINED_SIZE, FieldGenerator, Lattice, render
 from atelier.pictures import Pixels
 from atelier.progress import ProgressCallback, ignore_progress
 
@@ -44,10 +44,11 @@ def paint(generator: FieldGenerator, recipe: Recipe) -> Pixels:
 
 def size_px(generator: FieldGenerator, recipe: Recipe) -> tuple[int, int]:
     """Height and width of the picture. A seamless one has no margin beyond its cells: it continues at its beginning."""
-    lattice = generator.lattice
-    overhang = 0 if recipe.seamless else lattice.overhang
-    rows, columns = recipe.canvas
-    return (rows * lattice.cells + overhang) * lattice.px, (columns * lattice.cells + overhang) * lattice.px
+    height, width = (
+        (latents * lattice.cells + (0 if recipe.seamless else lattice.overhang)) * lattice.px
+        for latents, lattice in zip(recipe.canvas, generator.lattices, strict=True)
+    )
+    return height, width
 
 
 class Painting:
@@ -64,7 +65,7 @@ class Painting:
         self, generator: FieldGenerator, recipe: Recipe, on_progress: ProgressCallback = ignore_progress,
         statistics_file: Path | None = None,
     ) -> None:  # fmt: skip
-        self._generator, self._recipe, self._lattice = generator, recipe, generator.lattice
+        self._generator, self._recipe = generator, recipe
         self._on_progress, self._statistics_file = on_progress, statistics_file
         if recipe.normalise == "batch" and recipe.canvas == TRAINED_SIZE:
             raise AtelierError(
@@ -110,8 +111,8 @@ class Painting:
     @torch.inference_mode()
     def _base(self, generator: FieldGenerator, part: Rectangle) -> tuple[Tensor, Rectangle]:
         """The base features that a part of the picture needs, (1, features, h, w), and the part's place above them."""
-        rows, down = self._needed(part.top, part.height, self._latents.shape[2])
-        columns, across = self._needed(part.left, part.width, self._latents.shape[3])
+        rows, down = self._needed(part.top, part.height, self._latents.shape[2], generator.lattices[0])
+        columns, across = self._needed(part.left, part.width, self._latents.shape[3], generator.lattices[1])
         grain = [torch.stack([self._grain(row, column) for column in columns.tolist()]) for row in rows.tolist()]
         weight = next(generator.parameters())
         label = self._label[None, :, None, None].expand(1, -1, len(rows), len(columns))
@@ -126,9 +127,9 @@ class Painting:
         features = generator.with_grain(generator.base(latents), noise)[..., *complete.slices]
         return features, Rectangle(down.start_px, across.start_px, part.height, part.width)
 
-    def _needed(self, start_px: int, length_px: int, latents: int) -> tuple[Tensor, "_Needed"]:
+    def _needed(self, start_px: int, length_px: int, latents: int, lattice: Lattice) -> tuple[Tensor, "_Needed"]:
         """The indices of the latents that a part needs along one axis, and where it is above them."""
-        lattice, seamless = self._lattice, self._recipe.seamless
+        seamless = self._recipe.seamless
         first = start_px // lattice.px - lattice.context
         last = -(-(start_px + length_px) // lattice.px) + lattice.context
         if not seamless:  # the features end at an edge of the field, so that the part ends there as the picture does
@@ -181,10 +182,11 @@ class _Needed(NamedTuple):
 
 def _piece_px(generator: FieldGenerator, longer_px: int) -> int:
     """The side of a piece that is painted in PIECE_BYTES, in whole base cells, by what the trained size takes."""
-    if longer_px <= max(generator.resolution, SMALL_PX):
+    height, width = generator.size_px
+    if longer_px <= max(height, width, SMALL_PX):
         return longer_px
-    lattice = generator.lattice
-    bytes_per_px = WORKSPACE_RATIO * _peak_bytes(generator) / generator.resolution**2
+    lattice = generator.lattices[0]  # that of the width has the same px and context
+    bytes_per_px = WORKSPACE_RATIO * _peak_bytes(generator) / (height * width)
     cells = int(math.sqrt(PIECE_BYTES / bytes_per_px)) // lattice.px
     return lattice.px * max(cells - 2 * lattice.context, 1)
 
@@ -232,6 +234,6 @@ def _inputs_of(norm: nn.BatchNorm2d, generator: FieldGenerator, features: Tensor
         generator.layers(features)
     hook.remove()
     # pixels of the picture for each of this map's; pieces begin and end with base cells
-    px = generator.lattice.px * features.shape[2] // seen[0].shape[2]
+    px = generator.lattices[0].px * features.shape[2] // seen[0].shape[2]
     own = Rectangle(part.top // px, part.left // px, part.height // px, part.width // px)
     return seen[0][0, :, *own.slices].flatten(1)

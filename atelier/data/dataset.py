@@ -1,4 +1,4 @@
-"""The packed training set: squares of one size in a memory-mapped array, split into training and held-out pictures.
+"""The packed training set: images of one size in a memory-mapped array, split into training and held-out pictures.
 
 `data/dataset` has images.npy (N, H, W, 3) uint8, index.parquet (row, id, crop box, split) and dataset.json (facts).
 works.parquet has what the catalog says of each work, in the order of the index: `train.labels` is one of its columns.
@@ -20,7 +20,7 @@ import pyarrow as pa
 from atelier.data.catalog import read_table, schema_of, write_rows
 from atelier.data.duplicates import Picture
 from atelier.errors import AtelierError
-from atelier.pictures import Pixels
+from atelier.pictures import SQUARE, Pixels, picture_size
 
 Crop = Literal["center", "random"]
 IntArray = npt.NDArray[np.int64]
@@ -30,13 +30,16 @@ STRIP_SCALE = 1.5  # the shorter side of a strip, in sides of a training image
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """A row of index.parquet: the work in row `row` of images.npy, and the square that was cut from its picture."""
+    """A row of index.parquet: the work in row `row` of images.npy, and the box that was cut from its picture.
+
+    The box has the shape of the images, see `atelier.pictures.largest_box`; a square by default.
+    """
 
     row: int
     id: str
-    left: int  # of the square, in px of the picture
+    left: int  # of the box, in px of the picture
     top: int
-    side: int
+    side: int  # the shorter one
     split: str  # TRAIN or HELD_OUT
 
 
@@ -59,7 +62,7 @@ class StripRow:
     start: int  # the painting's first line
     length: int  # how many lines it has, at least as many as a line has pixels
     landscape: bool  # the lines are its columns, from left to right; otherwise its rows, from the top
-    min_side: int  # of a window, px of the strip, so that none is enlarged more than the painting's square
+    min_side: int  # the shorter one of a window, px of the strip, so that none is enlarged more than the painting's box
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,9 @@ class Strips:
     """The whole training paintings, from which a training cuts windows: `pixels` (lines, S, 3) uint8, memory-mapped.
 
     A painting is `length` lines of S pixels, one after the other along its longer side, so that paintings of any shape
-    lie in one array without a gap. S is STRIP_SCALE times the resolution. The arrays have one entry per row of
-    `PackedDataset.train.images`, see `StripRow`. `crops` is the number of windows of each painting in an epoch.
+    lie in one array without a gap. S is STRIP_SCALE times the images' shorter side. The arrays have one
+    entry per row of `PackedDataset.train.images`, see `StripRow`. `crops` is the number of windows of each painting in
+    an epoch.
     """
 
     pixels: Pixels
@@ -132,7 +136,10 @@ class Strips:
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """An opened training set, see `open_dataset`. `strips` is None with `augment.crops: 1`."""
+    """An opened training set, see `open_dataset`. `strips` is None with `augment.crops: 1`.
+
+    `aspect` is the shape of the images, a key of `atelier.pictures.CELLS`.
+    """
 
     resolution: int
     crop: Crop
@@ -140,6 +147,12 @@ class PackedDataset:
     train: View
     held_out: View
     strips: Strips | None = None
+    aspect: str = SQUARE
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return picture_size(self.resolution, self.aspect)
 
 
 def open_dataset(path: Path) -> PackedDataset:
@@ -154,21 +167,22 @@ def open_dataset(path: Path) -> PackedDataset:
         raise AtelierError(f"{path} is damaged ({error}): `dvc repro augment` makes it again") from None
     index = read_table(path / "index.parquet", INDEX_SCHEMA)
     ids, train = index["id"].to_pylist(), index["split"].to_pylist().count(TRAIN)
-    resolution, mirror = facts["resolution"], facts["mirror"]
-    if images.dtype != np.uint8 or images.shape != (len(ids), resolution, resolution, 3):
+    resolution, mirror, aspect = facts["resolution"], facts["mirror"], facts.get("aspect", SQUARE)
+    size = picture_size(resolution, aspect)
+    if images.dtype != np.uint8 or images.shape != (len(ids), *size, 3):
         raise AtelierError(f"{path}/images.npy does not fit its index.parquet: `dvc repro augment` makes it again")
     works = _works(path / "works.parquet", ids)
     sides = slice(train), slice(train, None)
     train_view, held_out = (View(images[side], ids[side], mirror, works and works[side]) for side in sides)
-    strips = _strips(path, lines[0], resolution, ids[:train], crops) if lines else None
-    return PackedDataset(resolution, facts["crop"], mirror, train_view, held_out, strips)
+    strips = _strips(path, lines[0], min(size), ids[:train], crops) if lines else None
+    return PackedDataset(resolution, facts["crop"], mirror, train_view, held_out, strips, aspect)
 
 
-def _strips(path: Path, pixels: Pixels, resolution: int, ids: list[str], crops: int) -> Strips:
+def _strips(path: Path, pixels: Pixels, side_px: int, ids: list[str], crops: int) -> Strips:
     table = read_table(path / "strips.parquet", STRIPS_SCHEMA)
     names = ("start", "length", "landscape", "min_side")
     start, length, landscape, min_side = (table[name].to_numpy() for name in names)
-    shape = (int(length.sum()), strip_side(resolution), 3)
+    shape = (int(length.sum()), strip_side(side_px), 3)
     if pixels.dtype != np.uint8 or pixels.shape != shape or table["id"].to_pylist() != ids:
         raise AtelierError(f"{path}/strips.npy does not fit its strips.parquet: `dvc repro augment` makes it again")
     return Strips(pixels, start, length.astype(np.int64), landscape, min_side.astype(np.int64), crops)
@@ -184,9 +198,9 @@ def _works(path: Path, ids: list[str]) -> list[WorkRow] | None:
     return works
 
 
-def strip_side(resolution: int) -> int:
-    """The shorter side in px of the paintings in strips.npy: a window at this resolution may be a part of it."""
-    return round(STRIP_SCALE * resolution)
+def strip_side(side_px: int) -> int:
+    """The shorter side in px of the paintings in strips.npy, for images with a shorter side of `side_px`."""
+    return round(STRIP_SCALE * side_px)
 
 
 def read_placements(path: Path) -> list[Placement]:

@@ -1,8 +1,9 @@
-"""Pack pictures of any size into the training set: cut a square from each, resize it, split into train and held-out.
+"""Pack pictures of any size into the training set: cut a box from each, resize it, split into train and held-out.
 
-With several crops, the whole training paintings are packed besides, as strips: at a shorter side of 1.5 times the
-resolution, line by line along the longer side, all in one array. That stores each pixel once and shows all of a
-painting in about 3 times the bytes of its square; two squares of 1.5 times the resolution would take 4.5 times.
+Boxes have the shape of the images, a square by default, and are as large as their pictures allow. With several crops,
+the whole training paintings are packed besides, as strips: at a shorter side of 1.5 times that of the images, line by
+line along the longer side, all in one array. That stores each pixel once and shows all of a painting in about 3 times
+the bytes of its square; two squares of 1.5 times the resolution would take 4.5 times.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ from atelier.data.shards import Item
 from atelier.errors import AtelierError, counted
 from atelier.files import replacing, write_json
 from atelier.images.verify import claimed_pixels, decoding_slot, read_rgb
-from atelier.pictures import Pixels
+from atelier.pictures import AS_THE_SET, SQUARE, Pixels, largest_box, nearest_aspect, picture_size
 
 STRIP_FILES = ("strips.npy", "strips.parquet")
 Write = Callable[[int, Pixels], None]  # writes pixels from an index of a file's first axis on
@@ -47,11 +48,17 @@ CHUNK_PICTURES = 256  # read ahead of the threads that resize them
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """The square that is cut from a picture, in its pixels."""
+    """The box that is cut from a picture, in its pixels."""
 
     left: int
     top: int
-    side: int
+    width: int
+    height: int
+
+    @property
+    def side(self) -> int:
+        """The shorter side."""
+        return min(self.width, self.height)
 
 
 def write_dataset(
@@ -69,41 +76,47 @@ def write_dataset(
     placed: Sequence[Placement] = (),
     crops: int = 1,
     works: Iterable[Work] = (),
+    aspect: str = SQUARE,
 ) -> Mapping[str, Any]:
     """Write the training set of `pictures` to the directory `path` and return the content of its dataset.json.
 
     `items` are the picture files, in any order; files of other pictures are ignored. Rows are the training pictures by
-    id, then the held-out ones by id. Left out and counted are `look_alikes`, and pictures whose shorter side is below
-    half of `resolution`; sides between that and `resolution` are enlarged. `held_out` is the share to hold out, and
-    `placed` gives the sides on which paintings were before, see `split`. `advance` is called after each picture.
-    With `crops` above 1 the whole training paintings are written too, see `atelier.data.dataset.Strips`; images.npy and
-    index.parquet stay the same. works.parquet is written if the catalog is given as `works`. Raises AtelierError where
-    too few pictures are left to split, some have no file, or the disk has no room for the strips.
+    id, then the held-out ones by id. `aspect` is a key of `atelier.pictures.CELLS`, or AS_THE_SET for the one that is
+    nearest to the median of the pictures that are not left out as `look_alikes`. Left out and counted are these, and
+    pictures whose box has less than half the images' size; boxes between that and the size are enlarged. `held_out`
+    is the share to hold out, and `placed` gives the sides on which paintings were before, see `split`. `advance` is
+    called after each picture. With `crops` above 1 the whole training paintings are written too, see
+    `atelier.data.dataset.Strips`; images.npy and index.parquet stay the same. works.parquet is written if the catalog
+    is given as `works`. Raises AtelierError where too few pictures are left to split, some have no file, or the disk
+    has no room for the strips.
     """
     distinct = [picture for picture in pictures if picture.id not in look_alikes]
-    usable = [picture for picture in distinct if 2 * min(picture.width, picture.height) >= resolution]
+    aspect = nearest_aspect((one.width, one.height) for one in distinct) if aspect == AS_THE_SET else aspect
+    height, width = picture_size(resolution, aspect)
+    side_px = min(height, width)
+    cuts = {picture.id: largest_cut(picture, crop, aspect) for picture in distinct}
+    usable = [picture for picture in distinct if 2 * cuts[picture.id].side >= side_px]
     relatives = sorted({*pictures} - {*usable}, key=lambda picture: picture.id)
     train, held = split(usable, held_out, relatives, placed)
     if not train or not held:
         are = "is" if len(usable) == 1 else "are"
         raise AtelierError(
-            f"{counted(len(usable), 'different painting')} of at least {resolution // 2} px {are} too few: "
+            f"{counted(len(usable), 'different painting')} of at least {side_px // 2} px {are} too few: "
             "training and evaluation need 2, more like 1,000; widen what `scrape` asks for, and set scrape.snapshot to "
             "another date where pictures were added since the last scrape"
         )
     rows = {picture.id: row for row, picture in enumerate([*train, *held])}
-    cuts = {picture.id: square_crop(picture, crop) for picture in usable}
-    strips = _strip_rows(train, resolution) if crops > 1 else {}
-    strip_lines, side = sum(strip.length for strip in strips.values()), strip_side(resolution)
+    strips = _strip_rows(train, side_px, aspect) if crops > 1 else {}
+    strip_lines, side = sum(strip.length for strip in strips.values()), strip_side(side_px)
     path.mkdir(parents=True, exist_ok=True)
     for name in STRIP_FILES:  # of an earlier run with other settings
         (path / name).unlink(missing_ok=True)
     _check_room(path, strip_lines * side * 3, crops)
-    packed = _resized((item for item in items if item.id in rows), cuts, strips, resolution, workers)
+    packed = _resized((item for item in items if item.id in rows), cuts, strips, (height, width), workers)
     with ExitStack() as files:
-        square = files.enter_context(_array_file(path / "images.npy", (len(rows), resolution, resolution, 3)))
+        images = files.enter_context(_array_file(path / "images.npy", (len(rows), height, width, 3)))
         lines = files.enter_context(_array_file(path / "strips.npy", (strip_lines, side, 3))) if strips else None
-        _write_pictures(packed, rows, strips, square, lines, advance)
+        _write_pictures(packed, rows, strips, images, lines, advance)
     if strips:
         write_rows([*strips.values()], STRIPS_SCHEMA, path / "strips.parquet")
     index = [
@@ -112,9 +125,10 @@ def write_dataset(
     ]
     write_rows(index, INDEX_SCHEMA, path / "index.parquet")
     _write_works(path / "works.parquet", works, [*rows])
-    squares_area = fmean(cuts[one.id].side ** 2 / (one.width * one.height) for one in train)
+    boxes_area = fmean(cuts[one.id].width * cuts[one.id].height / (one.width * one.height) for one in train)
     facts = {
         "resolution": resolution,
+        **({} if aspect == SQUARE else {"aspect": aspect}),
         "crop": crop,
         "mirror": mirror,
         "pictures": len(rows),
@@ -122,12 +136,12 @@ def write_dataset(
         "held_out": len(held),
         "left_out_look_alike": len(pictures) - len(distinct),
         "left_out_too_small": len(distinct) - len(usable),
-        "enlarged": sum(cut.side < resolution for cut in cuts.values()),
+        "enlarged": sum(cuts[picture.id].side < side_px for picture in usable),
         "length": len(rows) * (2 if mirror else 1),
         "crops": crops,
         # mean share of a training painting's area that training shows; of a strip, windows reach every place
-        "area_seen": round(1.0 if strips else squares_area, 4),
-        "area_in_square": round(squares_area, 4),
+        "area_seen": round(1.0 if strips else boxes_area, 4),
+        "area_in_square": round(boxes_area, 4),
         "strips_bytes": strip_lines * side * 3,
     }
     write_json(path / "dataset.json", facts)
@@ -172,26 +186,28 @@ def split(
     )
 
 
-def square_crop(picture: Picture, crop: Crop) -> CropBox:
-    """Return the largest square of a picture: in the middle, or at a place that a hash of the id decides."""
-    side = min(picture.width, picture.height)
-    spare_x, spare_y = picture.width - side, picture.height - side
+def largest_cut(picture: Picture, crop: Crop, aspect: str = SQUARE) -> CropBox:
+    """Return the largest box of a shape in a picture: in the middle, or at a place that a hash of the id decides."""
+    width, height = largest_box(picture.width, picture.height, aspect)
+    spare_x, spare_y = picture.width - width, picture.height - height
     if crop == "random":
         place = _uniform(picture.id, "crop")
-        return CropBox(int(place * (spare_x + 1)), int(place * (spare_y + 1)), side)
-    return CropBox(spare_x // 2, spare_y // 2, side)
+        return CropBox(int(place * (spare_x + 1)), int(place * (spare_y + 1)), width, height)
+    return CropBox(spare_x // 2, spare_y // 2, width, height)
 
 
-def _strip_rows(train: Sequence[Picture], resolution: int) -> dict[str, StripRow]:
+def _strip_rows(train: Sequence[Picture], side_px: int, aspect: str) -> dict[str, StripRow]:
     """The place of each training picture in strips.npy, by id, in the order of `train`."""
-    side = strip_side(resolution)
+    side = strip_side(side_px)
     strips: dict[str, StripRow] = {}
     start = 0
     for picture in train:
         shorter, longer = sorted((picture.width, picture.height))
         length = max(side, round(side * longer / shorter))
-        min_side = min(side, max(resolution, -(-resolution * side // shorter)))
-        strips[picture.id] = StripRow(picture.id, start, length, picture.width > picture.height, min_side)
+        landscape = picture.width > picture.height
+        largest = min(largest_box(*((length, side) if landscape else (side, length)), aspect))
+        min_side = min(largest, max(side_px, -(-side_px * side // shorter)))
+        strips[picture.id] = StripRow(picture.id, start, length, landscape, min_side)
         start += length
     return strips
 
@@ -235,13 +251,13 @@ def _write_pictures(
     packed: Iterable["_Packed"],
     rows: Mapping[str, int],
     strips: Mapping[str, StripRow],
-    write_square: Write,
+    write_image: Write,
     write_lines: Write | None,
     advance: Callable[[], None],
 ) -> None:
     missing = set(rows)
     for picture in packed:
-        write_square(rows[picture.id], picture.square)
+        write_image(rows[picture.id], picture.image)
         if write_lines and picture.lines is not None:
             write_lines(strips[picture.id].start, picture.lines)
         missing.discard(picture.id)
@@ -255,21 +271,22 @@ def _write_pictures(
 
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """A picture's square (resolution, resolution, 3) and, for a strip, its lines (length, S, 3)."""
+    """A picture's image (H, W, 3) and, for a strip, its lines (length, S, 3)."""
 
     id: str
-    square: Pixels
+    image: Pixels
     lines: Pixels | None
 
 
 def _resized(
-    items: Iterable[Item], cuts: Mapping[str, CropBox], strips: Mapping[str, StripRow], resolution: int, workers: int
-) -> Iterator[_Packed]:
-    side = strip_side(resolution)
+    items: Iterable[Item], cuts: Mapping[str, CropBox], strips: Mapping[str, StripRow], size: tuple[int, int],
+    workers: int,
+) -> Iterator[_Packed]:  # fmt: skip
+    (height, width), side = size, strip_side(min(size))
 
     def resize(item: Item) -> _Packed:
         cut, strip = cuts[item.id], strips.get(item.id)
-        box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
+        box = (cut.left, cut.top, cut.left + cut.width, cut.top + cut.height)
         with decoding_slot(claimed_pixels(item.content)):
             image = read_rgb(item.content, item.name)
             if box[2] > image.width or box[3] > image.height:
@@ -277,14 +294,14 @@ def _resized(
                     f"{item.name} is {image.width}×{image.height} px, data/downloads.parquet says otherwise: "
                     "`dvc repro download` makes both again"
                 )
-            # Pillow rather than torch: antialiased with the pixels beyond the square's edges, the same bytes on every
+            # Pillow rather than torch: antialiased with the pixels beyond the box's edges, the same bytes on every
             # machine, and without the seconds that importing torch takes
-            square = np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box))
+            packed = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
             if strip is None:
-                return _Packed(item.id, square, None)
-            size = (strip.length, side) if strip.landscape else (side, strip.length)
-            whole = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
-            return _Packed(item.id, square, whole.swapaxes(0, 1) if strip.landscape else whole)
+                return _Packed(item.id, packed, None)
+            whole_size = (strip.length, side) if strip.landscape else (side, strip.length)
+            whole = np.asarray(image.resize(whole_size, Image.Resampling.LANCZOS))
+            return _Packed(item.id, packed, whole.swapaxes(0, 1) if strip.landscape else whole)
 
     with ThreadPool(workers) as pool:
         for chunk in _chunks(items):  # imap alone would read all shards ahead

@@ -23,6 +23,7 @@ from atelier.page.explorer import write_explorer
 from atelier.page.index import facts_of_run, write_page
 from atelier.page.parts import WEB
 from atelier.paths import ARTWORKS, CATALOG, DOWNLOADS, GENERATOR, MODEL, PRINTS
+from atelier.pictures import size_in_words
 from atelier.text import escape_csv_cell
 
 LISTED = ["id", "title", "artist", "year_text", "genre", "style", "rights", "page_url"]  # columns of works.csv
@@ -77,6 +78,7 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
         )
     generator, header = load_generator(GENERATOR)
     facts = facts_of_run()
+    height, width = generator.size_px
     table = catalog_frame(works)[LISTED].map(escape_csv_cell).to_csv(index=False, lineterminator="\n")
     environment = Environment(
         loader=FileSystemLoader(WEB), undefined=StrictUndefined, trim_blocks=True, autoescape=False,
@@ -85,7 +87,9 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
     card = environment.get_template("card.md").render(
         **facts,
         arch=header["arch"],
-        resolution=header["resolution"],
+        height=height,
+        width=width,
+        size=size_in_words(height, width),
         inputs=generator.inputs,
         license=license,
         paintings=not others,

@@ -15,8 +15,8 @@ from torch import Tensor
 from atelier.errors import AtelierError
 from atelier.importers.pickled import PickledTensor, Record, read_pickle
 from atelier.networks import NetworkConfig, weights_fit
-from atelier.networks.latent_field import BASE_SIDE
 from atelier.networks.r3gan import PRESETS
+from atelier.pictures import BASE_SIDE
 
 # of R3GAN's repository, under its name then and now
 CLASSES = {

@@ -28,7 +28,7 @@ from atelier.metrics.patches import PatchReference
 from atelier.networks import load_generator
 from atelier.networks.efficientnet import LITE0, LITE1, LiteVariant
 from atelier.networks.latent_field import render_seed
-from atelier.pictures import Pixels
+from atelier.pictures import Pixels, size_in_words
 from atelier.pictures.filters import blur_pictures
 from atelier.progress import Progress
 
@@ -160,11 +160,11 @@ def paint_samples(
     model: Path, dataset: PackedDataset, samples: int, seed: int, device: torch.device, progress: Progress
 ) -> Pixels:
     """Paint `samples` pictures (n, H, W, 3) with a model. Raises AtelierError for another size than the data's."""
-    generator, header = load_generator(model, device)
-    if header["resolution"] != dataset.resolution:
+    generator, _ = load_generator(model, device)
+    if generator.size_px != dataset.size_px:
         raise AtelierError(
-            f"{model} paints {header['resolution']} px, the dataset holds {dataset.resolution} px: compare models of "
-            "the data's size; `dvc repro train` trains one"
+            f"{model} paints {size_in_words(*generator.size_px)}, the dataset holds {size_in_words(*dataset.size_px)}: "
+            "compare models of the data's size; `dvc repro train` trains one"
         )
     pieces = []
     for piece in render_seed(generator, seed, samples):

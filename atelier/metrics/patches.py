@@ -39,7 +39,7 @@ class PatchReference:
     """
 
     def __init__(self, images: Pixels, seed: int) -> None:
-        self.levels_px = tuple(_levels_px(images.shape[1]))
+        self.levels_px = tuple(_levels_px(min(images.shape[1:3])))
         self._seed = seed
         self._scales: list[tuple[Tensor, Tensor]] = []
         self._sorted: list[Tensor] = []
@@ -65,22 +65,23 @@ class PatchReference:
         return projected
 
 
-def _levels_px(resolution: int) -> Iterator[int]:
-    """The sides of the pyramid's levels: 64, 32, 16 for pictures of 64 px."""
-    while resolution >= COARSEST_PX:
-        yield resolution
-        resolution //= 2
+def _levels_px(side_px: int) -> Iterator[int]:
+    """The shorter sides of the pyramid's levels: 64, 32, 16 for pictures of 64 px."""
+    while side_px >= COARSEST_PX:
+        yield side_px
+        side_px //= 2
 
 
 def _patches(images: Pixels, seed: int) -> list[Tensor]:
     """Patches (n · PATCHES, 3, 7, 7) of each level, at random places of every picture."""
     generator = torch.Generator("cpu").manual_seed(seed)
     batch = max(1, PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
-    pieces: list[list[Tensor]] = [[] for _ in _levels_px(images.shape[1])]
+    pieces: list[list[Tensor]] = [[] for _ in _levels_px(min(images.shape[1:3]))]
     for start in range(0, len(images), batch):
         pixels = torch.from_numpy(np.array(images[start : start + batch]))
         for level, band in enumerate(_pyramid(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, len(pieces))):
-            places = torch.randint(band.shape[2] - PATCH_PX + 1, (2, len(band), PATCHES), generator=generator)
+            sizes = (side - PATCH_PX + 1 for side in band.shape[2:])
+            places = [torch.randint(size, (len(band), PATCHES), generator=generator) for size in sizes]
             windows = band.unfold(2, PATCH_PX, 1).unfold(3, PATCH_PX, 1)
             rows = torch.arange(len(band))[:, None]
             pieces[level].append(windows[rows, :, places[0], places[1]].flatten(0, 1))

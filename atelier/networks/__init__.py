@@ -21,6 +21,7 @@ from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator, SketchGen
 from atelier.networks.labels import LABEL_SETTINGS, Discriminator, Labels
 from atelier.networks.latent_field import FieldGenerator, Network
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
+from atelier.pictures import CELLS, SQUARE, Cells, picture_size
 
 FORMAT = "atelier-model/1"
 KEY = "atelier"  # a single key, because safetensors writes several in an order that differs between processes
@@ -32,14 +33,14 @@ INITIALISERS = {"normal_", "uniform_", "fill_", "zero_"}
 Constructors = Mapping[str, Callable[[int, dict[str, Any]], Network]]  # of the resolution and the settings
 
 GENERATORS: Constructors[FieldGenerator] = {
-    "dcgan": lambda px, s: DcganGenerator(px, s["nz"], s["ngf"], Labels.from_settings(s)),
-    "r3gan": lambda px, s: R3ganGenerator(px, s["preset"], s["nz"], Labels.from_settings(s)),
-    "sketch": lambda px, s: SketchGenerator(px, s["nz"], s["ngf"], s.get("noise"), Labels.from_settings(s)),
+    "dcgan": lambda px, s: DcganGenerator(px, s["nz"], s["ngf"], Labels.from_settings(s), _cells(s)),
+    "r3gan": lambda px, s: R3ganGenerator(px, s["preset"], s["nz"], Labels.from_settings(s), _cells(s)),
+    "sketch": lambda px, s: SketchGenerator(px, s["nz"], s["ngf"], s.get("noise"), Labels.from_settings(s), _cells(s)),
 }
 DISCRIMINATORS: Constructors[Discriminator] = {
-    "dcgan": lambda px, s: DcganDiscriminator(px, s["ndf"], Labels.from_settings(s)),
-    "r3gan": lambda px, s: R3ganDiscriminator(px, s["preset"], Labels.from_settings(s)),
-    "sketch": lambda px, s: DcganDiscriminator(px, s["ndf"], Labels.from_settings(s)),
+    "dcgan": lambda px, s: DcganDiscriminator(px, s["ndf"], Labels.from_settings(s), _cells(s)),
+    "r3gan": lambda px, s: R3ganDiscriminator(px, s["preset"], Labels.from_settings(s), _cells(s)),
+    "sketch": lambda px, s: DcganDiscriminator(px, s["ndf"], Labels.from_settings(s), _cells(s)),
 }
 
 
@@ -47,7 +48,8 @@ DISCRIMINATORS: Constructors[Discriminator] = {
 class NetworkConfig:
     """The architecture of a generator and a discriminator.
 
-    `settings` are those of `train.<arch>` in params.yaml and, with labels, those of `Labels.settings`.
+    `settings` are those of `train.<arch>` in params.yaml; with labels, also those of `Labels.settings`; for pictures
+    that are not square, also `aspect`, a key of `atelier.pictures.CELLS`.
     """
 
     arch: str
@@ -64,16 +66,31 @@ class NetworkConfig:
         own = {name: value for name, value in self.settings.items() if name not in LABEL_SETTINGS}
         return replace(self, settings={**own, **(labels.settings() if labels else {})})
 
+    @property
+    def aspect(self) -> str:
+        """The shape of the pictures."""
+        return str(self.settings.get("aspect", SQUARE))
+
+    def with_aspect(self, aspect: str) -> Self:
+        """The same networks for pictures of this shape."""
+        own = {name: value for name, value in self.settings.items() if name != "aspect"}
+        return replace(self, settings=own if aspect == SQUARE else {**own, "aspect": aspect})
+
 
 def make_networks(config: NetworkConfig) -> tuple[FieldGenerator, Discriminator]:
     """Create a generator and a discriminator with random weights from torch's global generator.
 
     The generator maps latents (B, inputs), or fields of them (B, inputs, h, w), to images (B, 3, H, W) in about
-    [−1, 1]; for single latents H and W are the resolution. The discriminator maps images, and with labels their weights
-    (B, classes), to logits (B,) and can be differentiated twice. Raises AtelierError for an unknown architecture or
-    setting.
+    [−1, 1]; for single latents H and W are those of one picture. The discriminator maps images of that size, and with
+    labels their weights (B, classes), to logits (B,) and can be differentiated twice. Raises AtelierError for an
+    unknown architecture or setting.
     """
     return _build(config, GENERATORS), _build(config, DISCRIMINATORS)
+
+
+def size_of(header: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width in px of one picture of a network, by its file's header."""
+    return picture_size(header["resolution"], header["settings"].get("aspect", SQUARE))
 
 
 def weights_fit(config: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None) -> bool:
@@ -88,9 +105,10 @@ def settings_to_grow(found: NetworkConfig, resolution: int, with_discriminator: 
 
     Those of R3GAN are equal: its widths follow from the size of a layer in px. The widths of DCGAN and sketch double
     with each coarser step, so twice the resolution takes half of `ngf` and of `ndf`. Sketch's `noise` belongs to its
-    finest layers and is left out, as is `ndf` without a discriminator. Returns None where a width cannot be divided.
+    finest layers and is left out, as is `ndf` without a discriminator, and the pictures' shape.
+    Returns None where a width cannot be divided.
     """
-    factor, settings = resolution // found.resolution, dict(found.settings)
+    factor, settings = resolution // found.resolution, found.with_aspect(SQUARE).settings.copy()
     settings.pop("noise", None)
     if not with_discriminator:
         settings.pop("ndf", None)
@@ -101,15 +119,18 @@ def settings_to_grow(found: NetworkConfig, resolution: int, with_discriminator: 
     return settings
 
 
-def grown_weights(
+def fitting_weights(
     config: NetworkConfig, found: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The weights that networks of `config` take over from the smaller ones of `found`, by their names in the larger.
+    """The weights that networks of `config` take over from those of `found`, which are smaller or of another shape.
 
-    As in progressive growing (arXiv 1710.10196), the larger generator has further layers between the finest features
-    and the picture, and the larger discriminator between the picture and its finest features. The layers that turn
-    features into pictures and pictures into features are left out, and so are the noise maps of sketch, because the
-    larger networks have others. `config` has the settings of `settings_to_grow`.
+    They are named as in the networks of `config`. As in progressive growing (arXiv 1710.10196), a larger generator has
+    further layers between the finest features and the picture, and a larger discriminator between the picture and its
+    finest features. The layers that turn features into pictures and pictures into features are left out, and so are the
+    noise maps of sketch, because the larger networks have others. `config` then has the settings of `settings_to_grow`.
+
+    Where the pictures have another shape, the weights that belong to single base cells are left out: the generator's
+    first and the discriminator's last ones.
     """
     return (
         _coarse_layers(config, found, GENERATORS, generator),
@@ -207,6 +228,10 @@ def _load(
     return network.eval().requires_grad_(False).to(device), header
 
 
+def _cells(settings: Mapping[str, Any]) -> Cells:
+    return CELLS[settings.get("aspect", SQUARE)]
+
+
 def _build(config: NetworkConfig, constructors: Constructors[Network]) -> Network:
     if (construct := constructors.get(str(config.arch))) is None:
         known = ", ".join(constructors)
@@ -231,14 +256,14 @@ def _build_without_memory(build: Callable[[], Network]) -> Network | None:
 def _coarse_layers(
     config: NetworkConfig, found: NetworkConfig, constructors: Constructors[Network], tensors: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The weights of one of the networks of `grown_weights`."""
+    """The weights of one of the networks of `fitting_weights`."""
     small, large = (_build_without_memory(functools.partial(_build, each, constructors)) for each in (found, config))
     assert small is not None and large is not None
     picture, shapes = PICTURE_LAYERS[config.arch], {name: tensor.shape for name, tensor in large.state_dict().items()}
     before, after = (len([*network.get_submodule("layers").children()]) for network in (small, large))
     copied = {}
     for name, tensor in tensors.items():
-        if name.startswith("layers."):
+        if name.startswith("layers.") and before != after:
             _, number, rest = name.split(".", 2)
             if constructors is DISCRIMINATORS:  # its layers are numbered from the picture
                 if int(number) < picture:

@@ -16,14 +16,20 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
+from atelier.pictures import Cells
+
 
 class Conv2d(nn.Conv2d):
-    """A convolution (B, before, H, W) → (B, after, H, W), padded with zeros; without padding H and W are smaller."""
+    """A convolution (B, before, H, W) → (B, after, H, W), padded with zeros; without padding H and W are smaller.
+
+    The kernel has `side` × `side` weights, or rows × columns, which is not padded.
+    """
 
     def __init__(
-        self, before: int, after: int, side: int, *, groups: int = 1, bias: bool = False, pad: bool = True
+        self, before: int, after: int, side: int | Cells, *, groups: int = 1, bias: bool = False, pad: bool = True
     ) -> None:
-        super().__init__(before, after, side, padding=side // 2 if pad else 0, groups=groups, bias=bias)
+        padding = side // 2 if pad and isinstance(side, int) else 0
+        super().__init__(before, after, side, padding=padding, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return conv2d(x, self.weight, self.bias, padding=int(self.padding[0]), groups=self.groups)
@@ -50,20 +56,23 @@ class Upsample(nn.ConvTranspose2d):
 
 
 class ProjectLatent(nn.ConvTranspose2d):
-    """A transposed convolution of kernel 4 and stride 1 without bias: (B, nz, h, w) → (B, after, h + 3, w + 3)."""
+    """A transposed convolution of kernel `cells` (rows, columns) and stride 1 without bias.
 
-    def __init__(self, nz: int, after: int) -> None:
-        super().__init__(nz, after, 4, 1, 0, bias=False)
+    (B, nz, h, w) → (B, after, h + rows − 1, w + columns − 1).
+    """
+
+    def __init__(self, nz: int, after: int, cells: Cells) -> None:
+        super().__init__(nz, after, cells, 1, 0, bias=False)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         return conv_transpose2d(x, self.weight)
 
 
 class ToLogit(nn.Conv2d):
-    """A convolution over a whole map: (B, before, side, side) → (B, 1, 1, 1), in float32 even under autocast."""
+    """A convolution over a whole map: (B, before, rows, columns) → (B, 1, 1, 1), in float32 even under autocast."""
 
-    def __init__(self, before: int, side: int) -> None:
-        super().__init__(before, 1, side, bias=False)
+    def __init__(self, before: int, cells: Cells) -> None:
+        super().__init__(before, 1, cells, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

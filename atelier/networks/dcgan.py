@@ -15,7 +15,15 @@ from torch.nn import functional
 
 from atelier.networks.conv import Conv2d, Downsample, ProjectLatent, ToLogit, Upsample, conv_transpose2d
 from atelier.networks.labels import Discriminator, LabelEmbedding, Labels
-from atelier.networks.latent_field import BASE_SIDE, IMAGE_CHANNELS, FieldGenerator, Lattice, doublings, latent_per_cell
+from atelier.networks.latent_field import (
+    IMAGE_CHANNELS,
+    SQUARE_CELLS,
+    FieldGenerator,
+    Lattice,
+    doublings,
+    latent_per_cell,
+)
+from atelier.pictures import BASE_SIDE, Cells
 
 WEIGHTS_STD = 0.02  # of the first weights
 PIXELS_STD = 0.06  # of those of sketch's last layer
@@ -25,85 +33,96 @@ EVAL_NOISE = 0.5
 
 
 class DcganGenerator(FieldGenerator):
-    """Latents (B, nz) or (B, nz, h, w), standard normal → images in [−1, 1] of (h + 3, w + 3) · resolution / 4 px.
+    """Latents (B, nz) or (B, nz, h, w), standard normal → images in [−1, 1].
 
-    Up to 16 latents overlap in a cell of the first layer. For a field larger than 1×1 their sum is divided by the
-    square root of their number, which keeps the variance that the next batch norm was trained on.
+    One picture has `cells` base cells of resolution / 4 px, and a field (h + rows − 1, w + columns − 1) of them. For
+    squares, up to 16 latents overlap in a cell of the first layer. In a field larger than 1×1 their sum is divided by
+    the square root of their number, which keeps the variance that the next batch norm was trained on.
     """
 
-    def __init__(self, resolution: int, nz: int = 100, ngf: int = 64, labels: Labels | None = None) -> None:
+    def __init__(
+        self, resolution: int, nz: int = 100, ngf: int = 64, labels: Labels | None = None, cells: Cells = SQUARE_CELLS
+    ) -> None:
         super().__init__()
-        self.resolution, self.nz, self.labels = resolution, nz, labels
-        # all upsampling layers together depend on one base cell more at each side, however many layers there are
-        self.lattice = Lattice(
-            cells=1, overhang=BASE_SIDE - 1, before=BASE_SIDE - 1, after=0, context=1, px=resolution // BASE_SIDE
-        )
+        self.resolution, self.nz, self.labels, self.cells = resolution, nz, labels, cells
+
+        def lattice(side: int) -> Lattice:
+            # all upsampling layers together depend on one base cell more at each side, however many layers there are
+            return Lattice(cells=1, overhang=side - 1, before=side - 1, after=0, context=1, px=resolution // BASE_SIDE)
+
+        self.lattices = lattice(cells[0]), lattice(cells[1])
         widths = _widths(ngf, resolution)
-        self.project = ProjectLatent(nz, widths[-1])
+        self.project = ProjectLatent(nz, widths[-1], cells)
         layers = [*_doubling_layers(Upsample, widths), Upsample(ngf, IMAGE_CHANNELS), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-        self.embed = LabelEmbedding(self.classes, widths[-1], BASE_SIDE) if labels else None
+        self.embed = LabelEmbedding(self.classes, widths[-1], cells) if labels else None
         self.apply(_init)
 
     def base(self, z: Tensor) -> Tensor:
         field = z if z.ndim == 4 else z[:, :, None, None]
         features: Tensor = self.project(field[:, : self.nz])
         if self.normalise_overlap and field.shape[2:] != (1, 1):
-            features = features * _overlap(field).rsqrt()
+            features = features * _overlap(field, self.cells).rsqrt()
         if self.labels:
             # the mean of labels that overlap
-            features = features + conv_transpose2d(field[:, self.nz :], self.label_kernels()) / _overlap(field)
+            labels = conv_transpose2d(field[:, self.nz :], self.label_kernels())
+            features = features + labels / _overlap(field, self.cells)
         return features
 
 
 class DcganDiscriminator(Discriminator):
-    """Images (B, 3, resolution, resolution) in [−1, 1] → logits (B,), positive for real."""
+    """Images (B, 3, H, W) of one picture's size, in [−1, 1] → logits (B,), positive for real."""
 
-    def __init__(self, resolution: int, ndf: int = 64, labels: Labels | None = None) -> None:
+    def __init__(
+        self, resolution: int, ndf: int = 64, labels: Labels | None = None, cells: Cells = SQUARE_CELLS
+    ) -> None:
         super().__init__()
         widths = _widths(ndf, resolution)
         layers: list[nn.Module] = [Downsample(IMAGE_CHANNELS, ndf), nn.LeakyReLU(0.2, inplace=True)]
         for fine, coarse in itertools.pairwise(widths):
             layers += [Downsample(fine, coarse), nn.BatchNorm2d(coarse), nn.LeakyReLU(0.2, inplace=True)]
-        self.layers = nn.Sequential(*layers, ToLogit(widths[-1], BASE_SIDE))
-        self.embed = LabelEmbedding(len(labels.names), widths[-1], BASE_SIDE) if labels else None
+        self.layers = nn.Sequential(*layers, ToLogit(widths[-1], cells))
+        self.embed = LabelEmbedding(len(labels.names), widths[-1], cells) if labels else None
         self.apply(_init)
 
 
 class SketchGenerator(FieldGenerator):
-    """Latents and grain, standard normal → images in [−1, 1] of h · resolution × w · resolution px.
+    """Latents and grain, standard normal → images in [−1, 1] of h × w times the size of one picture.
 
     Args:
-        resolution: side of one picture in px, a power of two.
+        resolution: side of one square picture in px, a power of two.
         nz: length of a latent.
         ngf: channels at half the resolution, doubled at each coarser step and halved at the full resolution.
         noise: maps of noise at half the resolution, at most ngf; 0 for none. None for the network of earlier models,
             which has neither noise nor a layer at the full resolution.
         labels: the classes of its pictures, if it has any.
+        cells: rows and columns of base cells of one picture.
     """
 
     def __init__(
-        self, resolution: int, nz: int = 100, ngf: int = 24, noise: int | None = 8, labels: Labels | None = None
-    ) -> None:
+        self, resolution: int, nz: int = 100, ngf: int = 24, noise: int | None = 8, labels: Labels | None = None,
+        cells: Cells = SQUARE_CELLS,
+    ) -> None:  # fmt: skip
         super().__init__()
         if noise is not None and noise > ngf:
             raise ValueError(f"noise holds {noise}; it may hold at most ngf, {ngf}")
-        self.resolution, self.nz, self.labels = resolution, nz, labels
+        self.resolution, self.nz, self.labels, self.cells = resolution, nz, labels, cells
         cell_px = resolution // BASE_SIDE
         # all upsampling layers and the last convolution together depend on one base cell more at each side
-        self.lattice = Lattice(cells=BASE_SIDE, overhang=0, before=1, after=1, context=1, px=cell_px)
+        down, across = (Lattice(cells=side, overhang=0, before=1, after=1, context=1, px=cell_px) for side in cells)
+        self.lattices = down, across
         self.grain = (noise or 0) * (cell_px // 2) ** 2
         widths = _widths(ngf, resolution)
-        self.project = Project(nz, widths[-1])
+        self.project = Project(nz, widths[-1], cells)
         layers = _doubling_layers(UpsampleConv, widths)
         layers += [UpsampleConv(ngf, IMAGE_CHANNELS)] if noise is None else _details(ngf, noise)
         self.layers = SketchLayers(widths[-1], cell_px // 2, *layers, nn.Tanh())
-        self.embed = LabelEmbedding(self.classes, widths[-1], BASE_SIDE) if labels else None
+        self.embed = LabelEmbedding(self.classes, widths[-1], cells) if labels else None
 
     def base(self, z: Tensor) -> Tensor:
-        features: Tensor = self.project(latent_per_cell(z[:, : self.nz], self.normalise_overlap))
+        features: Tensor = self.project(latent_per_cell(z[:, : self.nz], self.cells, self.normalise_overlap))
         if self.labels:
-            weights = latent_per_cell(z[:, self.nz :], normalise_overlap=False)
+            weights = latent_per_cell(z[:, self.nz :], self.cells, normalise_overlap=False)
             features = features + project_cells(weights, self.label_kernels())
         return features
 
@@ -130,22 +149,23 @@ class SketchLayers(nn.Sequential):
 
 
 class Project(nn.Module):
-    """Latents of `latent_per_cell` → features (B, width, 4h, 4w): with separate weights for each of the 4×4 cells."""
+    """Latents of `latent_per_cell` → features (B, width, H, W): with separate weights for each of a picture's cells."""
 
-    def __init__(self, nz: int, width: int) -> None:
+    def __init__(self, nz: int, width: int, cells: Cells) -> None:
         super().__init__()
-        self.weight = _normal(nz, width, BASE_SIDE, BASE_SIDE)
+        self.weight = _normal(nz, width, *cells)
 
     def forward(self, latents: Tensor) -> Tensor:
         return project_cells(latents, self.weight)
 
 
 def project_cells(numbers: Tensor, weight: Tensor) -> Tensor:
-    """Multiply the numbers of each base cell, or those of all 16, by the weights (n, width, 4, 4) of its place."""
+    """Multiply the numbers of each base cell, or of all, by the weights (n, width, rows, columns) of its place."""
     if numbers.shape[2:] == (1, 1):
         return conv_transpose2d(numbers, weight)
     batch, n, height, width = numbers.shape
-    pictures = numbers.view(batch, n, height // BASE_SIDE, BASE_SIDE, width // BASE_SIDE, BASE_SIDE)
+    rows, columns = weight.shape[2:]
+    pictures = numbers.view(batch, n, height // rows, rows, width // columns, columns)
     return torch.einsum("bzhiwj,zcij->bchiwj", pictures, weight).reshape(batch, -1, height, width)
 
 
@@ -203,10 +223,10 @@ def _details(ngf: int, noise: int) -> list[nn.Module]:
     return [UpsampleConv(ngf, thin, noise), nn.BatchNorm2d(thin), nn.ReLU(inplace=True), last]
 
 
-def _overlap(field: Tensor) -> Tensor:
-    """The number of latents that overlap in each cell of the first feature map: (1, 1, h + 3, w + 3)."""
+def _overlap(field: Tensor, cells: Cells) -> Tensor:
+    """The number of latents that overlap in each cell of the first feature map, (1, 1, H, W)."""
     ones = torch.ones(1, 1, *field.shape[2:], device=field.device, dtype=field.dtype)
-    return functional.conv_transpose2d(ones, torch.ones(1, 1, 4, 4, device=field.device, dtype=field.dtype))
+    return functional.conv_transpose2d(ones, torch.ones(1, 1, *cells, device=field.device, dtype=field.dtype))
 
 
 def _init(module: nn.Module) -> None:

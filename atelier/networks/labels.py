@@ -9,6 +9,7 @@ nothing before it is trained, and no label is the network without labels.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
+from atelier.pictures import Cells
 
 MIN_WORKS = 20  # of a class: with fewer, pictures of it would be copies of them
 MAX_CLASSES = 64
@@ -138,18 +140,18 @@ class Labels:
 
 
 class LabelEmbedding(nn.Module):
-    """One vector for each class, features · side² numbers, zero at first.
+    """One vector for each class, features · rows · columns numbers, zero at first.
 
     They are a matrix, (classes, numbers), which Adam trains: Muon, for kernels, would mix the classes' gradients.
     """
 
-    def __init__(self, classes: int, features: int, side: int = 1) -> None:
+    def __init__(self, classes: int, features: int, cells: Cells = (1, 1)) -> None:
         super().__init__()
-        self._shape = (classes, features, side, side)
-        self.weight = nn.Parameter(torch.zeros(classes, features * side * side))
+        self._shape = (classes, features, *cells)
+        self.weight = nn.Parameter(torch.zeros(classes, math.prod(self._shape[1:])))
 
     def kernels(self) -> Tensor:
-        """The vectors as the kernels (classes, features, side, side) of a transposed convolution of label weights."""
+        """The vectors as kernels (classes, features, rows, columns) of a transposed convolution of label weights."""
         return self.weight.view(self._shape)
 
 
@@ -179,10 +181,10 @@ def relabelled(tensors: Mapping[str, Tensor], found: Labels | None, wanted: Labe
     """The weights of a network with labels `found` for one with labels `wanted`; classes are matched by their names.
 
     A class that `found` lacks begins at zero. Where the kinds of labels differ, or one has none, the embedding is left
-    out: then all classes begin at zero, or the network paints as it did without a label.
+    out, as where `tensors` has none: then all classes begin at zero, or the network paints as it did without a label.
     """
     kept = {name: tensor for name, tensor in tensors.items() if name != EMBEDDING}
-    if found is None or wanted is None or found.kind != wanted.kind:
+    if found is None or wanted is None or found.kind != wanted.kind or EMBEDDING not in tensors:
         return kept
     rows = dict(zip(found.names, tensors[EMBEDDING], strict=True))
     zeros = torch.zeros_like(tensors[EMBEDDING][0])

@@ -1,8 +1,8 @@
 """The base class of the generators, fields of latents for larger canvases, and drawing and rendering them.
 
 In a field (h, w) each latent is that of a whole picture, and between two of them one picture changes into the other:
-the canvas has h · resolution × w · resolution px. Each of a picture's 4×4 base cells receives a latent of the usual
-length, so no layer receives inputs unlike those of the training.
+the canvas has h × w times the size of one picture. Each of a picture's base cells, 4×4 for a square, receives a latent
+of the usual length, so no layer receives inputs unlike those of the training.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from atelier.errors import AtelierError
 from atelier.networks.labels import LabelEmbedding, Labels
-from atelier.pictures import Pixels
+from atelier.pictures import BASE_SIDE, CELLS, SQUARE, Cells, Pixels
 
-BASE_SIDE = 4  # cells, of the coarsest feature map of one picture
+SQUARE_CELLS = CELLS[SQUARE]
 IMAGE_CHANNELS = 3
 TRAINED_SIZE = (1, 1)  # rows and columns of latents in a picture of the size that the generator was trained on
 # odd, so no two indices below 2**32 share a seed; 2**32 / golden ratio, so the seeds of neighbours are far apart
@@ -53,20 +53,28 @@ class FieldGenerator(nn.Module):
     """Base class of the generators, which paint one picture from one latent, or a larger canvas from a field of them.
 
     The input, (B, inputs) or (B, inputs, h, w), is standard normal. Its first `nz` numbers are the latent, which
-    decides what the picture shows, and its last ones the grain, noise for details: `grain` numbers for each of the 4×4
-    base cells of a latent, none for most networks. Where latents overlap or are interpolated, the result is scaled to
-    the length of one latent, unless `normalise_overlap` is False. If the network has `labels`, their weights are
-    between the two, see `atelier.networks.labels`; in a field they are interpolated linearly.
+    decides what the picture shows, and its last ones the grain, noise for details: `grain` numbers for each of the base
+    cells of a latent, none for most networks. Where latents overlap or are interpolated, the result is scaled to the
+    length of one latent, unless `normalise_overlap` is False. If the network has `labels`, their weights are between
+    the two, see `atelier.networks.labels`; in a field they are interpolated linearly.
+
+    One picture has `cells` base cells, rows and columns. `lattices` are those of the height and the width.
     """
 
     resolution: int
     nz: int
-    lattice: Lattice
+    lattices: tuple[Lattice, Lattice]
     layers: nn.Sequential
     normalise_overlap: bool = True
     grain: int = 0
+    cells: Cells = SQUARE_CELLS
     labels: Labels | None = None
     embed: LabelEmbedding | None  # of the labels, if there are any
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of one picture."""
+        return self.resolution // BASE_SIDE * self.cells[0], self.resolution // BASE_SIDE * self.cells[1]
 
     @property
     def classes(self) -> int:
@@ -76,7 +84,7 @@ class FieldGenerator(nn.Module):
     @property
     def grain_numbers(self) -> int:
         """How many of the inputs are the grain."""
-        return BASE_SIDE * BASE_SIDE * self.grain
+        return self.cells[0] * self.cells[1] * self.grain
 
     @property
     def inputs(self) -> int:
@@ -93,7 +101,7 @@ class FieldGenerator(nn.Module):
         return torch.cat([z[:, : self.nz], *weights, z[:, self.nz :]], 1) if weights else z
 
     def label_kernels(self) -> Tensor:
-        """The vectors of the classes, (classes, features, side, side), which label weights are multiplied by.
+        """The vectors of the classes, (classes, features, rows, columns), which label weights are multiplied by.
 
         They are scaled as if a label were as long as a latent, so that both are learned equally fast.
         """
@@ -101,39 +109,44 @@ class FieldGenerator(nn.Module):
         return self.embed.kernels() * math.sqrt(self.nz)
 
     def with_grain(self, base: Tensor, grain: Tensor) -> Tensor:
-        """Concatenate the grain, (B, n) or (B, n, h, w), to base features (B, features, 4h, 4w), along the channels."""
+        """Concatenate the grain, (B, n) or (B, n, h, w), to base features (B, features, H, W), along the channels."""
         if not self.grain:
             return base
-        height, width = base.shape[2] // BASE_SIDE, base.shape[3] // BASE_SIDE
-        cells = grain.view(-1, self.grain, BASE_SIDE, BASE_SIDE, height, width).permute(0, 1, 4, 2, 5, 3)
+        rows, columns = self.cells
+        height, width = base.shape[2] // rows, base.shape[3] // columns
+        cells = grain.view(-1, self.grain, rows, columns, height, width).permute(0, 1, 4, 2, 5, 3)
         return torch.cat([base, cells.reshape(-1, self.grain, *base.shape[2:]).to(base.dtype)], 1)
 
     def base(self, z: Tensor) -> Tensor:
-        """The coarsest features, (B, features, 4, 4) or of a field, of latents with the weights of their labels.
+        """The coarsest features, (B, features, rows, columns), of latents with the weights of their labels.
 
-        `z` is (B, nz + classes) or (B, nz + classes, h, w). The features are the input of `layers`.
+        `z` is (B, nz + classes), or (B, nz + classes, h, w) for a field. The features are the input of `layers`.
         """
         raise NotImplementedError
 
 
 def doublings(resolution: int) -> int:
-    """How often the 4×4 base cells are doubled to reach the resolution. Raises ValueError if it is no such size."""
+    """How often the base cells are doubled to reach the resolution. Raises ValueError if it is no such size."""
     times = int(math.log2(resolution)) - 2
     if times < 1 or resolution != BASE_SIDE * 2**times:
         raise ValueError(f"resolution holds {resolution}; it may hold a power of two from 8 up")
     return times
 
 
-def latent_per_cell(z: Tensor, normalise_overlap: bool = True) -> Tensor:
-    """The latent of each base cell: (B, nz, h, w) → (B, nz, 4h, 4w), and (B, nz) → (B, nz, 1, 1) for all 16 cells.
+def latent_per_cell(z: Tensor, cells: Cells, normalise_overlap: bool = True) -> Tensor:
+    """The latent of each base cell: (B, nz, h, w) → (B, nz, rows · h, columns · w).
+
+    (B, nz) → (B, nz, 1, 1), for all cells of one picture.
 
     Between the centres of neighbouring pictures latents are interpolated linearly. That makes them shorter than those
     of the training, so they are scaled to the interpolated length, unless `normalise_overlap` is False, as for the
     weights of labels.
     """
 
+    scales = [float(count) for count in cells]
+
     def interpolated(field: Tensor) -> Tensor:
-        return functional.interpolate(field, scale_factor=float(BASE_SIDE), mode="bilinear", align_corners=False)
+        return functional.interpolate(field, scale_factor=scales, mode="bilinear", align_corners=False)
 
     if z.ndim == 2:
         return z[:, :, None, None]

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from atelier.networks.conv import Conv2d, ToLogit, conv2d, conv_transpose2d
 from atelier.networks.labels import Discriminator, LabelEmbedding, Labels
-from atelier.networks.latent_field import BASE_SIDE, FieldGenerator, Lattice, doublings, latent_per_cell
+from atelier.networks.latent_field import SQUARE_CELLS, FieldGenerator, Lattice, doublings, latent_per_cell
+from atelier.pictures import BASE_SIDE, Cells
 
 PRESETS = {"S": (256, 1), "M": (384, 2), "L": (768, 2)}  # widest layer, blocks a resolution; L is the paper's
 WIDEST_PX = 32  # channels halve with each doubling above, down to an eighth
@@ -22,20 +23,25 @@ GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through a leaky ReLU
 
 
 class R3ganGenerator(FieldGenerator):
-    """Latents (B, nz) or (B, nz, h, w), standard normal → images (B, 3, h · resolution, w · resolution).
+    """Latents (B, nz) or (B, nz, h, w), standard normal → images (B, 3, H, W) of h × w times the size of one picture.
 
-    Colours are in about [−1, 1]: there is no tanh, and values outside are clipped when they are converted to pixels.
+    One picture has `cells` base cells of resolution / 4 px. Colours are in about [−1, 1]: there is no tanh, and values
+    outside are clipped when they are converted to pixels.
     """
 
-    def __init__(self, resolution: int, preset: str, nz: int = 64, labels: Labels | None = None) -> None:
+    def __init__(
+        self, resolution: int, preset: str, nz: int = 64, labels: Labels | None = None, cells: Cells = SQUARE_CELLS
+    ) -> None:
         super().__init__()
-        self.resolution, self.nz, self.labels = resolution, nz, labels
+        self.resolution, self.nz, self.labels, self.cells = resolution, nz, labels, cells
         widths, blocks = _shape(resolution, preset)
         # at each size the blocks depend on `blocks` px more and upsampling on one; each size counts half the one before
         context = 2 * blocks + 1
-        self.lattice = Lattice(BASE_SIDE, overhang=0, before=1, after=1, context=context, px=resolution // BASE_SIDE)
+        cell_px = resolution // BASE_SIDE
+        down, across = (Lattice(side, overhang=0, before=1, after=1, context=context, px=cell_px) for side in cells)
+        self.lattices = down, across
         self.project = Conv2d(nz, widths[0], 1)
-        self.basis = nn.Parameter(torch.empty(widths[0], BASE_SIDE, BASE_SIDE))
+        self.basis = nn.Parameter(torch.empty(widths[0], *cells))
         layers = _blocks(widths[0], blocks)
         for coarse, fine in itertools.pairwise(widths):
             layers += [Up(coarse, fine), *_blocks(fine, blocks)]
@@ -45,26 +51,26 @@ class R3ganGenerator(FieldGenerator):
         self.embed = LabelEmbedding(self.classes, widths[0]) if labels else None
 
     def base(self, z: Tensor) -> Tensor:
-        latents = latent_per_cell(z[:, : self.nz], self.normalise_overlap)
-        cells = (max(side // BASE_SIDE, 1) for side in latents.shape[2:])
+        latents = latent_per_cell(z[:, : self.nz], self.cells, self.normalise_overlap)
+        pictures = (max(side // count, 1) for side, count in zip(latents.shape[2:], self.cells, strict=True))
         projected: Tensor = self.project(latents)
         if self.labels:
-            weights = latent_per_cell(z[:, self.nz :], normalise_overlap=False)
+            weights = latent_per_cell(z[:, self.nz :], self.cells, normalise_overlap=False)
             projected = projected + conv_transpose2d(weights, self.label_kernels())
-        return projected * self.basis.repeat(1, *cells)
+        return projected * self.basis.repeat(1, *pictures)
 
 
 class R3ganDiscriminator(Discriminator):
-    """Images (B, 3, resolution, resolution) → logits (B,), larger for real; twice differentiable."""
+    """Images (B, 3, H, W) of one picture's size → logits (B,), larger for real; twice differentiable."""
 
-    def __init__(self, resolution: int, preset: str, labels: Labels | None = None) -> None:
+    def __init__(self, resolution: int, preset: str, labels: Labels | None = None, cells: Cells = SQUARE_CELLS) -> None:
         super().__init__()
         widths, blocks = _shape(resolution, preset)
         layers: list[nn.Module] = [Conv2d(3, widths[-1], 1)]
         for fine, coarse in itertools.pairwise(reversed(widths)):
             layers += [*_blocks(fine, blocks), Down(fine, coarse)]
-        last = Conv2d(widths[0], widths[0], BASE_SIDE, groups=widths[0], pad=False)
-        self.layers = nn.Sequential(*layers, *_blocks(widths[0], blocks), last, ToLogit(widths[0], 1))
+        last = Conv2d(widths[0], widths[0], cells, groups=widths[0], pad=False)
+        self.layers = nn.Sequential(*layers, *_blocks(widths[0], blocks), last, ToLogit(widths[0], (1, 1)))
         _init(self)
         self.embed = LabelEmbedding(len(labels.names), widths[0]) if labels else None
 
@@ -118,7 +124,7 @@ class Down(Resample):
 
 
 def _shape(resolution: int, preset: str) -> tuple[list[int], int]:
-    """The channels at 4, 8, … px up to the picture's side, and the number of blocks at each."""
+    """The channels at 4, 8, … px up to a square picture's side, and the number of blocks at each."""
     widest, blocks = PRESETS[preset]
     sides = [BASE_SIDE * 2**step for step in range(doublings(resolution) + 1)]
     return [max(widest * WIDEST_PX // max(side, WIDEST_PX), widest // 8) for side in sides], blocks

@@ -19,6 +19,7 @@ from atelier.export.onnx_file import convert
 from atelier.files import write_bytes
 from atelier.networks import load_generator
 from atelier.page.parts import WEB, read_script, render
+from atelier.pictures import size_in_words
 from atelier.provenance.facts import ModelFacts
 
 VENDOR = WEB / "vendor"
@@ -54,7 +55,7 @@ def explorer_html(path: Path, network: bytes) -> bytes:
     page = render(
         "explorer.html",
         title="A model to explore",
-        description=f"{header['arch']}, {header['resolution']} px, {facts['sha256'][:12]}.",
+        description=f"{header['arch']}, {size_in_words(*generator.size_px)}, {facts['sha256'][:12]}.",
         directions=len(shown),
         credits=CREDITS,
         # "<" escaped, so that no text can end the script element

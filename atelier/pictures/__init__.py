@@ -1,4 +1,4 @@
-"""Picture files and contact sheets: reading, writing and comparing them. Here: the types of pixel arrays, and libvips.
+"""Picture files and contact sheets: reading, writing and comparing them. Here: pixel arrays, shapes, and libvips.
 
 libvips reads and writes pictures in pieces, and is loaded at its first use. `srgb.icc`, the profile that every picture
 file carries, was made once by Little CMS (Pillow's `ImageCms.createProfile("sRGB")`) and stored, so that it is the same
@@ -6,9 +6,11 @@ in every file: its date is 1 January 2000, and its checksum, which ICC makes opt
 """
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,42 @@ Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]  # (H, W, 3) RGB of 8 o
 
 BAND_BYTES = 1 << 24  # in memory of a picture that is read in bands
 DTYPES = {"uchar": np.uint8, "ushort": np.uint16}
+
+Cells = tuple[int, int]  # rows and columns
+# A square picture has BASE_SIDE × BASE_SIDE base cells, the pixels of its coarsest feature map.
+BASE_SIDE = 4
+SQUARE = "square"
+AS_THE_SET = "as the set"  # as augment.aspect: the shape that is nearest to the paintings'
+# The shape of one picture in base cells; 7:4 stands for 16:9.
+CELLS: Mapping[str, Cells] = {
+    SQUARE: (BASE_SIDE, BASE_SIDE), "3:2": (4, 6), "4:3": (3, 4), "16:9": (4, 7), "2:3": (6, 4), "3:4": (4, 3),
+    "9:16": (7, 4),
+}  # fmt: skip
+
+
+def picture_size(resolution: int, aspect: str = SQUARE) -> tuple[int, int]:
+    """Height and width in px of a picture of a shape of CELLS; a square one has `resolution` × `resolution`."""
+    rows, columns = CELLS[aspect]
+    return resolution // BASE_SIDE * rows, resolution // BASE_SIDE * columns
+
+
+def largest_box(width: int, height: int, aspect: str) -> tuple[int, int]:
+    """Width and height in px of the largest box of this shape in a picture of width × height px, rounded."""
+    rows, columns = CELLS[aspect]
+    if width * rows > height * columns:
+        return max(1, round(height * columns / rows)), height
+    return width, max(1, round(width * rows / columns))
+
+
+def nearest_aspect(sizes: Iterable[tuple[int, int]]) -> str:
+    """The shape whose ratio is nearest, on a logarithmic scale, to the median ratio of sizes (width, height)."""
+    middle = median([math.log(width / height) for width, height in sizes] or [0.0])
+    return min(CELLS, key=lambda aspect: abs(math.log(CELLS[aspect][1] / CELLS[aspect][0]) - middle))
+
+
+def size_in_words(height: int, width: int) -> str:
+    """A size in px: "64 px" for a square, "96 × 64 px" for a picture that is 96 px wide."""
+    return f"{width} px" if height == width else f"{width} × {height} px"
 
 
 @cache

@@ -86,6 +86,7 @@ class Download(Section):
 
 class Augment(Section):
     resolution: Resolution = 64
+    aspect: Literal["square", "3:2", "4:3", "16:9", "2:3", "3:4", "9:16", "as the set"] = "square"
     crop: Literal["center", "random"] = "center"
     crops: int = Field(1, ge=1, le=64)
     mirror: bool = True

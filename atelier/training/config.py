@@ -18,6 +18,7 @@ from atelier.metrics.distances import QUICK_PICTURES
 from atelier.model_store import start_path
 from atelier.networks import NetworkConfig
 from atelier.networks.labels import Labels
+from atelier.pictures import SQUARE
 from atelier.settings.training import Train
 from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic, cosine, gamma_for
 
@@ -100,12 +101,14 @@ def training_plan(
     precision: Precision = "float32",
     deterministic: bool = True,
     labels: Labels | None = None,
+    aspect: str = SQUARE,
 ) -> TrainingPlan:
     """The plan for the section `train` of params.yaml and images of `resolution` px, with these classes.
 
-    `generation` changes the seed.
+    `aspect` is the images' shape, a key of `atelier.pictures.CELLS`. `generation` changes the seed.
     """
-    network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch))).with_labels(labels)
+    network = NetworkConfig(params.arch, resolution, dict(getattr(params, params.arch)))
+    network = network.with_labels(labels).with_aspect(aspect)
     settings = recipe_for(params, network)
     settings |= {name: getattr(params, name) for name in settings if getattr(params, name) != "auto"}
     return TrainingPlan(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atelier.data.dataset import STRIP_SCALE, Strips, View
 from atelier.networks.labels import Labels
-from atelier.pictures import Pixels
+from atelier.pictures import SQUARE, Pixels, largest_box, picture_size
 from atelier.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atelier.training.state import generator_for
 
@@ -60,21 +60,30 @@ class ResidentData:
 
 
 class RandomWindows:
-    """Squares from anywhere in the training paintings, at random sizes: a function of the seed and the step.
+    """Windows from anywhere in the training paintings, at random sizes: a function of the seed and the step.
 
-    A window's side is between the resolution (or `Strips.min_side`) and the whole shorter side of its painting, resized
-    to the resolution. An epoch has `crops` windows of each painting, one in each of as many equal parts of its longer
-    side, and with `mirror` as many mirrored ones, in the order of a seeded permutation. Places and sizes are whole
-    pixels, drawn on the CPU for the images of all processes. The paintings are kept like those of `ResidentData`.
+    Windows have the images' shape, `aspect`, a square by default. A window's shorter side is between the images' (or
+    `Strips.min_side`) and the largest that fits into its painting; it is resized to the images' size. An epoch
+    has `crops` windows of each painting, one in each of as many equal parts of its longer side, and with `mirror` as
+    many mirrored ones, in the order of a seeded permutation. Places and sizes are whole pixels, drawn on the CPU for
+    the images of all processes. The paintings are kept like those of `ResidentData`.
     """
 
-    def __init__(self, strips: Strips, resolution: int, mirror: bool, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, strips: Strips, resolution: int, mirror: bool, seed: int, device: torch.device, aspect: str = SQUARE
+    ) -> None:
         self._lines = _resident(strips.pixels, device)
         self._start, self._length, self._landscape, self._min_side = (
             torch.from_numpy(np.array(column))
             for column in (strips.start, strips.length, strips.landscape, strips.min_side)
         )
-        self._resolution, self._crops, self._variants = resolution, strips.crops, 2 if mirror else 1
+        self._size, self._crops, self._variants = picture_size(resolution, aspect), strips.crops, 2 if mirror else 1
+        full = strips.pixels.shape[1]
+        boxes = (
+            largest_box(*((length, full) if landscape else (full, length)), aspect)
+            for length, landscape in zip(strips.length.tolist(), strips.landscape.tolist(), strict=True)
+        )
+        self._max_side = torch.tensor([min(box) for box in boxes])
         self._seed, self._device = seed, device
         self._epochs = _Epochs(len(self._start) * self._crops * self._variants, seed)
 
@@ -89,15 +98,25 @@ class RandomWindows:
         pictures, mirrored = items // self._variants, items % self._variants
         paintings, parts = pictures // self._crops, pictures % self._crops
 
-        full = self._lines.shape[1]
-        smallest = self._min_side[paintings]
-        sides = smallest + _whole(size_draw, full - smallest)
-        along = _whole((parts + along_draw) / self._crops, self._length[paintings] - sides)
-        across = _whole(across_draw, full - sides)
-        first = torch.minimum(along, self._length[paintings] - full)  # of the `full` lines that are read
-        lines = (self._start[paintings] + first)[:, None] + torch.arange(full)
-        plan = torch.stack([sides, along - first, across, self._landscape[paintings].long(), mirrored], 1)
-        at_once = max(1, RESIZED_AT_ONCE // (3 * full**2))
+        (height, width), full, lengths = self._size, self._lines.shape[1], self._length[paintings]
+        landscape, smallest = self._landscape[paintings], self._min_side[paintings]
+        shorter = smallest + _whole(size_draw, self._max_side[paintings] - smallest)
+        longer = (shorter.double() * max(self._size) / min(self._size)).round().long()
+        # along the longer side of the painting, which is its height or its width
+        along_side = torch.minimum(torch.where(landscape == (width >= height), longer, shorter), lengths)
+        across_side = torch.where(landscape == (width >= height), shorter, longer).clamp_max(full)
+        along = _whole((parts + along_draw) / self._crops, lengths - along_side)
+        across = _whole(across_draw, full - across_side)
+        read = -(-full * max(self._size) // min(self._size))  # as many lines as the longest window has
+        first = torch.minimum(along, (lengths - read).clamp_min(0))
+        # the last line of a painting with fewer is repeated, and not used
+        lines = self._start[paintings][:, None] + torch.minimum(
+            first[:, None] + torch.arange(read), lengths[:, None] - 1
+        )
+        plan = torch.stack(
+            [along_side, along - first, across_side, across, lengths.clamp_max(read), landscape.long(), mirrored], 1
+        )
+        at_once = max(1, RESIZED_AT_ONCE // (3 * full * read))
         pieces = zip(torch.split(lines, at_once), torch.split(plan, at_once), strict=True)
         return torch.cat([self._windows(*piece) for piece in pieces])
 
@@ -106,17 +125,23 @@ class RandomWindows:
         return self._epochs.items(step, size) // self._variants // self._crops
 
     def _windows(self, lines: Tensor, plan: Tensor) -> Tensor:
-        """Windows (n, 3, H, W) of the paintings whose lines (n, S) are given; `plan` (n, 5) has their places."""
+        """Windows (n, 3, H, W) of the paintings whose lines (n, read) are given; `plan` (n, 7) has their places."""
         # indexed where the paintings are, so that only a batch is copied to the device
         pixels = to_device(self._lines[to_device(lines, self._lines.device)], self._device).to(torch.float32)
-        sides, along, across, *flags = to_device(plan, self._device).unbind(1)
+        along_side, along, across_side, across, available, *flags = to_device(plan, self._device).unbind(1)
         landscape, mirrored = (flag.bool() for flag in flags)
-        n, full, side = len(pixels), pixels.shape[1], self._resolution
+        (n, read, full, _), (height, width) = pixels.shape, self._size
+        # both ways as many pixels as the longer side has, so that windows of all paintings are computed together
+        side, rows, columns = max(self._size), torch.full_like(along, height), torch.full_like(along, width)
         # first along the longer side, then across: products of matrices, which are deterministic on a GPU
-        shorter = _lanczos(along, sides, mirrored & landscape, side, full) @ pixels.view(n, full, full * 3)
+        outputs = torch.where(landscape, columns, rows)
+        matrices = _lanczos(along, along_side, mirrored & landscape, outputs, side, available, read)
+        shorter = matrices @ pixels.view(n, read, full * 3)
         turned = shorter.view(n, side, full, 3).transpose(1, 2).reshape(n, full, side * 3)
-        windows = (_lanczos(across, sides, mirrored & ~landscape, side, full) @ turned).view(n, side, side, 3)
-        windows = torch.where(landscape[:, None, None, None], windows, windows.transpose(1, 2))
+        outputs, available = torch.where(landscape, rows, columns), torch.full_like(along, full)
+        matrices = _lanczos(across, across_side, mirrored & ~landscape, outputs, side, available, full)
+        windows = (matrices @ turned).view(n, side, side, 3)
+        windows = torch.where(landscape[:, None, None, None], windows, windows.transpose(1, 2))[:, :height, :width]
         # whole levels, like those of images.npy
         windows = windows.round_().clamp_(0, 255).div_(127.5).sub_(1)
         return windows.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
@@ -169,24 +194,27 @@ def _whole(shares: Tensor, most: Tensor) -> Tensor:
     return torch.minimum((shares * (most + 1)).long(), most)
 
 
-def _lanczos(first: Tensor, sides: Tensor, mirrored: Tensor, outputs: int, inputs: int) -> Tensor:
-    """Matrices (n, outputs, inputs) that resize `sides` pixels of a line, from `first` on, by Lanczos' filter.
+def _lanczos(
+    first: Tensor, sides: Tensor, mirrored: Tensor, outputs: Tensor, rows: int, inputs: Tensor, columns: int
+) -> Tensor:
+    """Matrices (n, rows, columns) that resize `sides` pixels of a line, from `first` on, by Lanczos' filter.
 
-    As Pillow's, the filter reaches beyond the window where the line goes on, and ends where the line does. Rows of
-    matrices of `mirrored` windows are in reverse order. Windows are at most STRIP_SCALE times as long as `outputs`.
+    The first `outputs` rows are the window's pixels; the others repeat the last one. As Pillow's, the filter reaches
+    beyond the window where the line goes on, and ends where the line does, after `inputs` pixels. Rows of matrices of
+    `mirrored` windows are in reverse order. Windows are at most STRIP_SCALE times as long as `outputs`.
     """
-    device, scales = first.device, (sides / outputs)[:, None]
-    order = torch.arange(outputs, device=device)
-    order = torch.where(mirrored[:, None], outputs - 1 - order, order)
+    device, scales, last = first.device, (sides / outputs)[:, None], (outputs - 1)[:, None]
+    order = torch.minimum(torch.arange(rows, device=device), last)
+    order = torch.where(mirrored[:, None], last - order, order)
     centres = (first[:, None] + (order + 0.5) * scales)[:, :, None]
     # weights are computed for the few pixels within reach, and the rest of the matrix is 0
     reach = math.ceil(LANCZOS_LOBES * STRIP_SCALE)
     places = centres.floor().long() + torch.arange(-reach, reach + 1, device=device)
     distances = (places + 0.5 - centres) / scales[:, :, None]
     weights = torch.sinc(distances) * torch.sinc(distances / LANCZOS_LOBES)
-    weights = weights * ((distances.abs() < LANCZOS_LOBES) & (places >= 0) & (places < inputs))
+    weights = weights * ((distances.abs() < LANCZOS_LOBES) & (places >= 0) & (places < inputs[:, None, None]))
     weights = weights / weights.sum(2, keepdim=True)
-    padded = torch.zeros(len(first), outputs, inputs + 2 * reach, device=device)
+    padded = torch.zeros(len(first), rows, columns + 2 * reach, device=device)
     return padded.scatter_(2, places + reach, weights)[:, :, reach:-reach]
 
 

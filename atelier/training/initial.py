@@ -23,7 +23,7 @@ from atelier.model_store import DISCRIMINATOR_FILE, GENERATOR_FILE, SHIPPED_MODE
 from atelier.networks import (
     GROWTH,
     NetworkConfig,
-    grown_weights,
+    fitting_weights,
     make_networks,
     read_model,
     settings_to_grow,
@@ -72,10 +72,9 @@ class Networks:
             # what the start lacks keeps its random weights: the new layers of a grown model, a whole discriminator
             generator.load_state_dict({**generator.state_dict(), **start.generator})
             discriminator.load_state_dict({**discriminator.state_dict(), **(start.discriminator or {})})
-            if start.grown_from_px and not plan.images:
+            if start.new_layers and not plan.images:
                 raise AtelierError(
-                    "train.kimg holds 0; it may hold a number above 0, because the new layers of a model that grows "
-                    f"from {start.grown_from_px} to {plan.network.resolution} px are not trained yet"
+                    f"train.kimg holds 0; it may hold a number above 0, because {start.new_layers} are not trained yet"
                 )
         if plan.freeze_discriminator:
             _freeze(discriminator, plan.freeze_discriminator, start)
@@ -85,7 +84,7 @@ class Networks:
         optimizer_g = make_optimizer(generator, kind, plan.lr, plan.muon_lr, betas)
         optimizer_d = make_optimizer(discriminator, kind, plan.lr_discriminator, plan.muon_lr_discriminator, betas)
         ema = Ema(generator, plan.ema)
-        ema.has_own_statistics = start is not None and start.grown_from_px is None
+        ema.has_own_statistics = start is not None and not start.new_layers
         return cls(generator, discriminator, optimizer_g, optimizer_d, ema)
 
     def set_rates(self, plan: TrainingPlan, step: int, rollbacks: int) -> None:
@@ -178,19 +177,32 @@ class Start:
     `lineage` is written into the trained model as `start`: the SHA-256 of both networks, how the model was made, and
     the lineage of the model that it started from itself, if any. `grown_from_px` is the model's resolution if it is
     smaller than the training's: then the weights are those of the coarse layers, by their names in the larger networks.
+    `reshaped_from` is the shape of the model's pictures if it is another than the training's. `new_layers` names the
+    layers whose weights are random.
     """
 
     generator: dict[str, Tensor]
     discriminator: dict[str, Tensor] | None
     lineage: dict[str, Any]
     grown_from_px: int | None = None
+    reshaped_from: str | None = None
+
+    @property
+    def new_layers(self) -> str:
+        """Empty for a model of the same size and shape."""
+        if self.grown_from_px:
+            return f"the new layers of a model that grows from {self.grown_from_px} px"
+        if self.reshaped_from:
+            return f"the new layers of a model that was made for pictures of shape {self.reshaped_from}"
+        return ""
 
 
 def open_start(path: Path, network: NetworkConfig) -> Start:
     """Read the model at `path`, of the resolution of `network`, or of half or a quarter of it, from which it grows.
 
-    Its labels may be others: classes are matched by their names, and new ones begin as pictures without a label.
-    Raises AtelierError where it is missing, changed, or of a network that does not fit.
+    Its labels may be others: classes are matched by their names, and new ones begin as pictures without a label. Of a
+    model for pictures of another shape, all layers are read but those of the base cells. Raises AtelierError where it
+    is missing, changed, or of a network that does not fit.
     """
     match = STORED_NAME.fullmatch(path.name)
     if path in SHIPPED_MODELS and not (path / GENERATOR_FILE).is_file():
@@ -213,7 +225,7 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
     found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
     like_found = network.with_labels(found.labels)
     grows = found.arch == network.arch and network.resolution in [factor * found.resolution for factor in GROWTH]
-    fits = weights_fit(found if grows else like_found, generator, discriminator)
+    fits = weights_fit(found if grows else like_found.with_aspect(found.aspect), generator, discriminator)
     if not fits or not (grows or (found.arch, found.resolution) == (network.arch, network.resolution)):
         raise AtelierError(
             f"train.init_from: {path} is {_words(found)}; params.yaml asks for {_words(network)}: "
@@ -221,7 +233,9 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
         )
     if grows:
         _check_growth(path, found.with_labels(None), network.with_labels(None), has_discriminator)
-        generator, discriminator = grown_weights(like_found, found, generator, discriminator)
+    reshaped_from = None if found.aspect == network.aspect else found.aspect
+    if grows or reshaped_from:
+        generator, discriminator = fitting_weights(like_found, found, generator, discriminator)
     generator = relabelled(generator, found.labels, network.labels)
     discriminator = discriminator and relabelled(discriminator, found.labels, network.labels)
     lineage = {
@@ -229,8 +243,9 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
         "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if has_discriminator else None,
         **{key: header[key] for key in LINEAGE_FACTS if key in header},
         **({"grown_from_px": found.resolution} if grows else {}),
+        **({"reshaped_from": reshaped_from} if reshaped_from else {}),
     }
-    return Start(generator, discriminator, lineage, found.resolution if grows else None)
+    return Start(generator, discriminator, lineage, found.resolution if grows else None, reshaped_from)
 
 
 def _check_growth(path: Path, found: NetworkConfig, network: NetworkConfig, with_discriminator: bool) -> None:
@@ -291,7 +306,7 @@ def _reduced(data: ResidentData, items: Tensor, directions: Tensor | None = None
     rows = []
     for part in torch.split(items, LOADED_AT_ONCE):
         images = data.images(part)
-        side = min(SIDE_PX, images.shape[2])
-        small = functional.adaptive_avg_pool2d(images, side).flatten(1).cpu()
+        size = (min(SIDE_PX, images.shape[2]), min(SIDE_PX, images.shape[3]))
+        small = functional.adaptive_avg_pool2d(images, size).flatten(1).cpu()
         rows.append(small if directions is None else small @ directions)
     return torch.cat(rows)

@@ -47,7 +47,9 @@ class TrainingStep:
         self.data = ResidentData(dataset.train, plan.seed, device)
         self._real: ResidentData | RandomWindows = self.data
         if dataset.strips:
-            self._real = RandomWindows(dataset.strips, dataset.resolution, dataset.mirror, plan.seed, device)
+            self._real = RandomWindows(
+                dataset.strips, dataset.resolution, dataset.mirror, plan.seed, device, dataset.aspect
+            )
         self._paintings = len(dataset.train.images)
         classes = plan.network.labels
         self._labels = StepLabels(classes, dataset.train.values(classes.kind), plan.seed) if classes else None

@@ -16,6 +16,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest, write_json
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, STORED_NAME, content_hash, store_model
 from atelier.paths import CHAMPION_FILE, MODEL, PARAMS
+from atelier.pictures import SQUARE, picture_size, size_in_words
 from atelier.settings.load import load_params
 from atelier.settings.schema import Params
 from flows.clones.sibling import RESULTS, NightClone
@@ -51,7 +52,17 @@ class ModelFacts:
 
     def is_comparable(self, other: "ModelFacts") -> bool:
         """Whether both models have the same architecture and picture size."""
-        return (self.arch, self.resolution) == (other.arch, other.resolution)
+        return (self.arch, self.resolution, self.aspect) == (other.arch, other.resolution, other.aspect)
+
+    @property
+    def aspect(self) -> str:
+        """The shape of the pictures; models of squares do not name it."""
+        return str(self.settings.get("aspect", SQUARE))
+
+    @property
+    def in_words(self) -> str:
+        """For example "sketch of 96 × 64 px"."""
+        return f"{self.arch} of {size_in_words(*picture_size(self.resolution, self.aspect))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +165,7 @@ def _fits(facts: ModelFacts, params: Params) -> bool:
     train = params.train
     if (facts.arch, facts.resolution) != (train.arch, params.augment.resolution):
         return False
-    # the model's settings are these and, if it has labels, those of its labels, which may be others than tonight's
+    # the model's settings are these and those of its labels and shape, if any, which may be others than tonight's
     return all(facts.settings.get(name) == value for name, value in getattr(train, train.arch).model_dump().items())
 
 

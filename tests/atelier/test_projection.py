@@ -120,7 +120,7 @@ def test_the_middle_square_of_a_photo_is_used() -> None:
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = (10, 200, 30)
     Image.fromarray(wide).save(PHOTO)
-    assert np.abs(read_target(PHOTO, 32)[:, 4:-4].astype(int) - (10, 200, 30)).max() <= 1
+    assert np.abs(read_target(PHOTO, (32, 32))[:, 4:-4].astype(int) - (10, 200, 30)).max() <= 1
 
 
 @pytest.mark.parametrize(

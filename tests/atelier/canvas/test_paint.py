@@ -24,8 +24,11 @@ NETWORKS = {
     "sketch": NetworkConfig("sketch", 32, {"nz": NZ, "ngf": 8, "ndf": 4, "noise": 4}),
     "r3gan": NetworkConfig("r3gan", 32, {"preset": "narrow", "nz": NZ}),
     "deep r3gan": NetworkConfig("r3gan", 32, {"preset": "narrow and deep", "nz": NZ}),
+    "wide dcgan": NetworkConfig("dcgan", 16, {"nz": NZ, "ngf": 8, "ndf": 4, "aspect": "3:2"}),
+    "wide sketch": NetworkConfig("sketch", 16, {"nz": NZ, "ngf": 8, "ndf": 4, "noise": 4, "aspect": "16:9"}),
+    "high r3gan": NetworkConfig("r3gan", 16, {"preset": "narrow", "nz": NZ, "aspect": "3:4"}),
 }
-NORMED = ("dcgan", "sketch")
+NORMED = ("dcgan", "sketch", "wide sketch")
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,13 @@ def test_a_size_is_known_before_it_is_painted(generator, canvas, seamless) -> No
     assert size_px(generator, wanted) == paint(generator, wanted).shape[:2]
 
 
+def test_a_canvas_is_as_many_pictures_high_and_wide_as_it_has_latents(generators) -> None:
+    assert size_px(generators["wide sketch"], recipe((2, 3))) == (2 * 16, 3 * 28)
+    assert size_px(generators["high r3gan"], recipe((2, 3))) == (2 * 16, 3 * 12)
+    assert size_px(generators["wide dcgan"], recipe((1, 1))) == (16, 24)
+    assert size_px(generators["wide dcgan"], recipe((2, 3))) == (16 + 4, 24 + 2 * 4)
+
+
 def test_a_seamless_dcgan_shows_no_overhang(generators) -> None:
     assert size_px(generators["dcgan"], recipe((4, 8))) == (7 * 8, 11 * 8)
     assert size_px(generators["dcgan"], recipe((4, 8), seamless=True)) == (4 * 8, 8 * 8)
@@ -252,10 +262,14 @@ def test_a_grown_canvas_shows_the_smaller_picture_in_its_middle(generator, layou
     }
     facts = {"layout": layout, "seamless": seamless, "grown_from": (1, 1)}
     grown = paint(generator, recipe((5, 7), **facts)).astype(float)
-    top, left = ((side - 32) // 2 // 8 * 8 for side in grown.shape[:2])
-    inner = slice(8, 24)  # a picture's edge is its own, a canvas has none there
-    middle = grown[top : top + 32, left : left + 32][inner, inner]
-    likeness = {index: np.corrcoef(middle.ravel(), one[inner, inner].ravel())[0, 1] for index, one in alone.items()}
+    (height, width), cell_px = alone[5].shape[:2], generator.resolution // 4
+    top, left = (
+        (side - own) // 2 // cell_px * cell_px for side, own in zip(grown.shape, (height, width), strict=False)
+    )
+    # a picture's edge is its own, a canvas has none there
+    inner = slice(cell_px, height - cell_px), slice(cell_px, width - cell_px)
+    middle = grown[top : top + height, left : left + width][inner]
+    likeness = {index: np.corrcoef(middle.ravel(), one[inner].ravel())[0, 1] for index, one in alone.items()}
     assert max(likeness, key=likeness.__getitem__) == 5 and likeness[5] > 0.5
 
 

@@ -15,10 +15,11 @@ from PIL import Image
 
 from atelier.data.dataset import HELD_OUT, TRAIN, PackedDataset, Placement, open_dataset
 from atelier.data.duplicates import GROUP_BITS, Picture
-from atelier.data.pack import CropBox, split, square_crop, write_dataset
+from atelier.data.pack import CropBox, largest_cut, split, write_dataset
 from atelier.data.shards import Item
 from atelier.errors import AtelierError
 from atelier.images.verify import ImageLimits, Verified, verify
+from atelier.pictures import CELLS, nearest_aspect
 
 
 def unlike(count: int, width: int = 96, height: int = 64) -> list[Picture]:
@@ -105,17 +106,59 @@ def test_any_mode_is_packed_as_rgb(tmp_path: Path) -> None:
 
 @given(st.integers(32, 3000), st.integers(32, 3000), st.sampled_from(["center", "random"]), st.text(max_size=9))
 def test_a_crop_is_the_largest_square_inside_its_picture(width: int, height: int, crop: str, id: str) -> None:
-    cut = square_crop(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
+    cut = largest_cut(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
     assert cut.side == min(width, height)
     assert 0 <= cut.left <= width - cut.side
     assert 0 <= cut.top <= height - cut.side
-    assert cut == square_crop(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
+    assert cut == largest_cut(Picture(id, width, height, "0"), crop)  # type: ignore[arg-type]
+
+
+@given(st.integers(32, 3000), st.integers(32, 3000), st.sampled_from([*CELLS]))
+def test_a_crop_of_a_shape_is_the_largest_inside_its_picture(width: int, height: int, aspect: str) -> None:
+    rows, columns = CELLS[aspect]
+    cut = largest_cut(Picture("a", width, height, "0"), "center", aspect)
+    assert 0 <= cut.left <= width - cut.width and 0 <= cut.top <= height - cut.height
+    assert cut.width == width or cut.height == height
+    assert abs(cut.width * rows - cut.height * columns) <= max(rows, columns) / 2
+
+
+@pytest.mark.parametrize("crops", [1, 2])
+def test_images_of_a_shape_show_the_middle_of_pictures_of_any_shape_undistorted(crops: int, tmp_path: Path) -> None:
+    portraits = [replace(picture, width=64, height=96) for picture in unlike(40)[20:]]
+    dataset = pack(tmp_path, [*unlike(20), *portraits], aspect="16:9", crops=crops)
+    assert dataset.train.images.shape[1:] == (32, 56, 3)
+    facts = json.loads((tmp_path / "dataset.json").read_bytes())
+    assert facts["aspect"] == "16:9" and 0.37 < facts["area_in_square"] < 0.87
+    for row, id in enumerate(dataset.train.ids):
+        right, down = (
+            np.diff(dataset.train.images[row][..., channel].mean(axis)) for channel, axis in ((0, 0), (1, 1))
+        )
+        size = (64, 96) if int(id, 16) >= 20 else (96, 64)
+        per_px = [255 / side * (size[0] / 56) for side in size]  # both shapes are cut at their full width
+        assert abs(right[5:-5].mean() - per_px[0]) < 0.3 and abs(down[5:-5].mean() - per_px[1]) < 0.3
+
+
+def test_the_shape_of_a_set_is_the_nearest_to_the_median() -> None:
+    wide, high = [(160, 90)] * 3, [(60, 80)] * 2
+    assert nearest_aspect([*wide, *high]) == "16:9"
+    assert nearest_aspect([*wide[:1], *high]) == "3:4"
+    assert nearest_aspect([(100, 105)]) == nearest_aspect([]) == "square"
+    assert nearest_aspect([(400, 100)]) == "16:9"
+
+
+def test_pictures_of_which_a_shape_shows_less_than_half_its_size_are_left_out(tmp_path: Path) -> None:
+    small = [replace(picture, width=27, height=200) for picture in unlike(21)[20:]]  # of 3:2 it has 27 × 18 of 24 × 16
+    tiny = [replace(picture, width=23, height=200) for picture in unlike(22)[21:]]  # 23 × 15
+    pictures = [*unlike(20), *small, *tiny]
+    pack(tmp_path, pictures, [drawn(picture) for picture in pictures], aspect="3:2")
+    facts = json.loads((tmp_path / "dataset.json").read_bytes())
+    assert (facts["pictures"], facts["left_out_too_small"], facts["enlarged"]) == (21, 1, 1)
 
 
 def test_random_crops_differ_between_pictures_and_reach_both_ends() -> None:
-    lefts = [square_crop(picture, "random").left for picture in unlike(300, 200, 100)]
+    lefts = [largest_cut(picture, "random").left for picture in unlike(300, 200, 100)]
     assert min(lefts) < 5 and max(lefts) > 95
-    assert square_crop(unlike(1, 200, 100)[0], "center") == CropBox(50, 0, 100)
+    assert largest_cut(unlike(1, 200, 100)[0], "center") == CropBox(50, 0, 100, 100)
 
 
 def test_pictures_below_half_the_resolution_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from atelier.training.state import generator_for
 
 LAYERS = [
     (Downsample, (3, 5), (2, 3, 16, 16)), (Downsample, (3, 5), (2, 3, 8, 8)), (Upsample, (5, 3), (2, 5, 8, 8)),
-    (Upsample, (5, 64), (2, 5, 4, 4)), (Upsample, (5, 3), (2, 5, 2, 6)), (ProjectLatent, (7, 5), (2, 7, 1, 1)),
-    (ProjectLatent, (7, 5), (2, 7, 2, 3)), (ToLogit, (5, 4), (2, 5, 4, 4)),
+    (Upsample, (5, 64), (2, 5, 4, 4)), (Upsample, (5, 3), (2, 5, 2, 6)), (ProjectLatent, (7, 5, (4, 4)), (2, 7, 1, 1)),
+    (ProjectLatent, (7, 5, (4, 6)), (2, 7, 2, 3)), (ToLogit, (5, (4, 4)), (2, 5, 4, 4)),
+    (ToLogit, (5, (3, 4)), (2, 5, 3, 4)),
 ]  # fmt: skip
 
 

@@ -144,21 +144,21 @@ def test_a_field_of_one_latent_repeats_its_picture(arch):
         assert middle.std() > 0
         assert (middle - picture).abs().mean() < 0.5 * picture.std()
     corner, alone = (
-        generator.project(latent_per_cell(latents))[..., :4, :4]
+        generator.project(latent_per_cell(latents, (4, 4)))[..., :4, :4]
         for latents in (z[:, :, None, None].expand(1, 8, 3, 3), z)
     )
     assert torch.allclose(corner, alone.expand_as(corner))
 
 
 def test_interpolated_latents_have_the_length_of_latents():
-    field = latent_per_cell(noise(16, 100, 3, 4))
+    field = latent_per_cell(noise(16, 100, 3, 4), (4, 4))
     assert field.shape == (16, 100, 12, 16)
     lengths = torch.linalg.vector_norm(field, dim=1)
     assert lengths.mean().item() == pytest.approx(math.sqrt(100), rel=0.02)
     assert lengths.min() > 7
     assert torch.allclose(field[:, :, :2, :2], noise(16, 100, 3, 4)[:, :, :1, :1])  # the corner's own
-    assert torch.allclose(latent_per_cell(0.5 * noise(16, 100, 3, 4)), 0.5 * field, atol=1e-6)  # truncation
-    assert (latent_per_cell(torch.zeros(1, 100, 2, 2)) == 0).all()
+    assert torch.allclose(latent_per_cell(0.5 * noise(16, 100, 3, 4), (4, 4)), 0.5 * field, atol=1e-6)  # truncation
+    assert (latent_per_cell(torch.zeros(1, 100, 2, 2), (4, 4)) == 0).all()
 
 
 def test_a_network_without_batch_norm_needs_no_calibration():

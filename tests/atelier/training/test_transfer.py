@@ -272,3 +272,35 @@ def test_a_grown_model_is_not_passed_on_untrained(tmp_path):
     start = open_start(stored(tmp_path, network("sketch", 8)), large)
     with pytest.raises(AtelierError, match="holds 0; it may hold a number above 0, because the new layers"):
         Networks.create(replace(PLAN, network=large, images=0), start, CPU)
+
+
+@pytest.mark.parametrize("arch", SIZES)
+@pytest.mark.parametrize("small_px", [8, 16])
+def test_a_model_gives_pictures_of_another_shape_all_layers_but_those_of_the_base_cells(arch, small_px, tmp_path):
+    square, wide = network(arch, small_px), network(arch, 16, aspect="3:2")
+    start = open_start(stored(tmp_path, square), wide)
+    assert start.reshaped_from == start.lineage["reshaped_from"] == "square"
+    plan = replace(PLAN, network=wide)
+    networks, fresh = Networks.create(plan, start, CPU), Networks.create(plan, None, CPU)
+    assert networks.generator.size_px == (16, 24)
+    if small_px == 16:
+        first, last = ("basis" if arch == "r3gan" else "project.weight"), [*fresh.discriminator.layers.state_dict()][-1]
+        if arch == "r3gan":  # the convolution over all cells is the one before the logit's
+            last = [*fresh.discriminator.layers.state_dict()][-2]
+        assert fresh.generator.state_dict().keys() - start.generator.keys() == {first}
+        assert fresh.discriminator.state_dict().keys() - start.discriminator.keys() == {f"layers.{last}"}
+    assert not networks.ema.has_own_statistics
+    z = torch.randn(2, networks.generator.inputs)
+    assert networks.discriminator(networks.generator(z)).shape == (2,)
+
+
+def test_a_model_of_another_shape_is_not_passed_on_untrained_and_back_to_squares_it_goes_too(tmp_path):
+    wide, square = network("sketch", 16, aspect="4:3"), network("sketch", 16)
+    start = open_start(stored(tmp_path, wide), square)
+    assert start.reshaped_from == "4:3"
+    with pytest.raises(AtelierError, match="because the new layers of a model that was made for pictures"):
+        Networks.create(replace(PLAN, network=square, images=0), start, CPU)
+    same_shape = open_start(stored(tmp_path, wide), wide)
+    assert same_shape.reshaped_from is None and "reshaped_from" not in same_shape.lineage
+    with pytest.raises(AtelierError, match=r"set augment\.resolution, train\.arch and train\.sketch"):
+        open_start(stored(tmp_path, wide), network("sketch", 16, ngf=5))

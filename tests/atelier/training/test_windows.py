@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from atelier.data.dataset import PackedDataset, Strips
+from atelier.pictures import picture_size
 from atelier.progress import Progress
 from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan
@@ -111,6 +112,32 @@ def test_a_whole_square_is_resized_as_pillow_does() -> None:
     image = levels(windows(strips).batch(0, 1))[0].permute(1, 2, 0).numpy()
     expected = Image.fromarray(strips.pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     assert np.abs(image - np.asarray(expected).astype(float)).max() <= 1  # it rounds there too
+
+
+@pytest.mark.parametrize("aspect", ["3:2", "2:3", "16:9"])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_windows_of_a_shape_are_undistorted_and_stay_within_their_paintings(aspect, mirror) -> None:
+    lengths, landscape = [FULL, 33, 200, 25, 60, 200], [True] * 3 + [False] * 3
+    strips = ramps(lengths, landscape, min_side=12)
+    data = RandomWindows(strips, SIDE, mirror, 1, CPU, aspect)
+    height, width = picture_size(SIDE, aspect)
+    batch = data.batch(0, 160)
+    assert batch.shape == (160, 3, height, width) and batch.isfinite().all()
+    for image in levels(batch):
+        number = round(float(image[2].mean()) / 40)
+        assert (image[2] == 40 * number).all()  # nothing of another painting
+        along, across = (image[0], image[1]) if landscape[number] else (image[0].T, image[1].T)
+        steps = [
+            float((channel[:, -3] - channel[:, 2]).mean().abs() / (channel.shape[1] - 5))
+            for channel in (along, across.T)
+        ]  # px of the strip in each direction, by px of the window
+        assert steps[0] == pytest.approx(steps[1], abs=0.2)
+        assert 0.6 < steps[0] <= 1.7
+    shown = levels(torch.cat([data.batch(step, 160) for step in range(12)]))
+    for number, length in enumerate(lengths):
+        own = shown[shown[:, 2, 5, 5] == 40 * number]
+        assert own[:, 0].min() <= 4 and own[:, 0].max() >= length - 5
+        assert own[:, 1].min() <= 2 and own[:, 1].max() >= FULL - 4
 
 
 def test_windows_depend_on_seed_and_step_alone() -> None:
