@@ -99,7 +99,7 @@ def vary(
 
 @app.command()
 def project(
-    photo: Annotated[Path, typer.Argument(help="a photograph or painting; its middle square is used")],
+    photo: Annotated[Path, typer.Argument(help="a photograph or painting; its middle is used")],
     steps: Annotated[int, typer.Option(min=0, max=100_000, help="steps of gradients; with 0 the best drawn one")] = 200,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="each seed searches from other pictures")] = 1,
     model: Model = None,
