@@ -4,9 +4,6 @@ import ctypes
 import os
 import platform
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -50,7 +47,7 @@ def pick_deterministic_device(wanted: str) -> tuple[torch.device, str]:
     # no code of ours reads uninitialised memory, and filling it takes a fortieth of a training step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # full float32; train.precision and train.deterministic choose faster, coarser arithmetic
-    _set_float32("ieee")
+    _allow_tf32(False)
     return device, why
 
 
@@ -64,28 +61,13 @@ def relax_determinism(device: torch.device) -> bool:
         return False
     torch.set_deterministic_debug_mode("default")
     torch.backends.cudnn.benchmark = True
-    _set_float32("tf32")
+    _allow_tf32(True)
     return True
 
 
-@contextmanager
-def exact_convolutions() -> Iterator[None]:
-    """Within this context cuDNN computes deterministically and in full float32, as metrics need it."""
-    cudnn: Any = torch.backends.cudnn  # whose settings by operation torch does not annotate
-    before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
-    cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = False, True, "ieee"
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before
-
-
-def _set_float32(precision: str) -> None:
-    """Set the arithmetic of float32 products on CUDA: ieee or tf32."""
-    backends: Any = torch.backends
-    # recurrent layers are not used, but torch wants theirs to be that of convolutions
-    for operation in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
-        operation.fp32_precision = precision
+def _allow_tf32(allowed: bool) -> None:
+    # not by fp32_precision: torch.export reads these, and raises where the two disagree
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def deterministic_device(stage: str, wanted: str) -> torch.device:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atelier.device import exact_convolutions
 from atelier.networks.efficientnet import LITE0, EfficientNetLite, LiteVariant
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur
@@ -61,7 +60,7 @@ class FeatureExtractor:
         else:
             x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         # TF32 would change the third digit
-        with exact_convolutions():
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             if coarse:
                 x = blur(x, torch.full((len(x),), COARSE_SIGMA_PX, device=x.device))
             if x.shape[2:] != size:

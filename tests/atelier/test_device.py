@@ -1,14 +1,17 @@
-"""keep_freed_memory, relax_determinism and exact_convolutions."""
+"""What depends on the device: freed memory, determinism, and the precision of metrics."""
 
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
-from atelier.device import _set_float32, exact_convolutions, pick_deterministic_device, relax_determinism
+from atelier.device import _allow_tf32, pick_deterministic_device, relax_determinism
+from atelier.metrics import features
+from atelier.metrics.features import FeatureExtractor
 
 SCRIPT = """
 import os, psutil, torch
@@ -31,11 +34,11 @@ def test_only_keep_freed_memory_keeps_the_resident_set_after_a_tensor_is_deleted
     assert without <= 32 * 2**20 < with_it
 
 
-def arithmetic() -> tuple[bool, bool, str, str]:
-    """Whether torch must be deterministic, whether cuDNN measures, and how it multiplies float32 on CUDA."""
+def arithmetic() -> tuple[bool, bool, bool, bool]:
+    """Whether torch must be deterministic, whether cuDNN measures, and whether it and cuBLAS may use TF32."""
     backends = torch.backends
-    precisions = backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision
-    return torch.are_deterministic_algorithms_enabled(), backends.cudnn.benchmark, *precisions
+    allowed = backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
+    return torch.are_deterministic_algorithms_enabled(), backends.cudnn.benchmark, *allowed
 
 
 @pytest.fixture
@@ -45,23 +48,33 @@ def deterministic() -> Iterator[None]:
     yield
     torch.set_deterministic_debug_mode("default")
     torch.backends.cudnn.benchmark = benchmark
-    _set_float32("ieee")
+    _allow_tf32(False)
 
 
 @pytest.mark.usefixtures("deterministic")
 def test_determinism_is_given_up_on_cuda_alone() -> None:
     for kind in ("cpu", "mps"):
         assert not relax_determinism(torch.device(kind))
-        assert arithmetic() == (True, False, "ieee", "ieee")
+        assert arithmetic() == (True, False, False, False)
     assert relax_determinism(torch.device("cuda"))
-    assert arithmetic() == (False, True, "tf32", "tf32")
+    assert arithmetic() == (False, True, True, True)
 
 
 @pytest.mark.usefixtures("deterministic")
-def test_metrics_are_exact_in_a_training_that_is_not() -> None:
+def test_metrics_are_exact_in_a_training_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     relax_determinism(torch.device("cuda"))
-    with exact_convolutions():
-        assert arithmetic()[1:3] == (False, "ieee")
-        assert torch.backends.cudnn.deterministic
-    assert arithmetic() == (False, True, "tf32", "tf32")
-    assert not torch.backends.cudnn.deterministic
+    found = []
+    judge, blur = FeatureExtractor(torch.device("cpu")), features.blur
+    monkeypatch.setattr(features, "blur", lambda *images: found.append(arithmetic()) or blur(*images))
+    judge(np.zeros((1, 8, 8, 3), np.uint8), coarse=True)
+    assert [now[1:3] for now in found] == [(False, False)]
+    assert arithmetic() == (False, True, True, True)
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.usefixtures("deterministic")
+def test_whatever_the_arithmetic_a_network_can_be_exported(relaxed: bool) -> None:
+    """torch.export reads settings of which torch has two that must not disagree."""
+    if relaxed:
+        relax_determinism(torch.device("cuda"))
+    assert torch.export.export(torch.nn.Conv2d(1, 1, 1), (torch.ones(1, 1, 2, 2),))
