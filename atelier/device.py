@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import re
+from typing import Literal, TypedDict
 
 import torch
 
@@ -15,6 +16,11 @@ OUT_OF_MEMORY = re.compile(
     "alloc(ation)?_failed|out ?of ?memory|can't allocate memory|not enough memory|bad_alloc|could not create a",
     re.IGNORECASE,
 )
+
+# Compute capabilities of NVIDIA's GPUs with half as many units for float64 as for float32: P100, V100, A100, H100 and
+# B200. All others have a 32nd or a 64th (CUDA C++ programming guide, throughput of native arithmetic instructions).
+FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
+PaintingPrecision = Literal["float64", "float32"]
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from <malloc.h>
 
@@ -79,6 +85,16 @@ def deterministic_device(stage: str, wanted: str) -> torch.device:
     return device
 
 
+def painting_precision(device: torch.device, capability: tuple[int, int] | None = None) -> PaintingPrecision:
+    """The precision in which pictures are painted: float64, except on GPUs that compute it slowly or not at all.
+
+    `capability` is the compute capability of a CUDA device, which is looked up if it is None.
+    """
+    if device.type == "cuda":
+        return "float64" if (capability or torch.cuda.get_device_capability(device)) in FAST_FLOAT64 else "float32"
+    return "float32" if device.type == "mps" else "float64"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that a device or the machine is out of memory, by its class or its message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -103,6 +119,13 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def versions() -> dict[str, str]:
+class Versions(TypedDict):
+    """Those of Atelier and torch."""
+
+    atelier: str
+    torch: str
+
+
+def versions() -> Versions:
     """Return the versions of Atelier and torch, as provenance records them."""
     return {"atelier": __version__, "torch": torch.__version__}

@@ -173,7 +173,8 @@ def _project(arguments: argparse.Namespace) -> int:
         found = project(generator, target, arguments.recipe, arguments.steps, progress.advance)
     painter, model = load_painter(arguments.generator, device)
     label = NONE if painter.labels else None
-    provenance = provenance_of(model, arguments.recipe.model_copy(update={"latent": found.latent, "label": label}))
+    recipe = arguments.recipe.model_copy(update={"latent": found.latent, "label": label})
+    provenance = provenance_of(painter, model, recipe)
     picture = paint(painter, provenance.latent)
     write_png(arguments.out, picture, provenance)
     difference = np.abs(picture.astype(np.float64) - target).mean() / 255

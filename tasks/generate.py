@@ -17,7 +17,7 @@ from atelier.canvas.recipe import Recipe
 from atelier.device import deterministic_device
 from atelier.errors import counted
 from atelier.files import digest, link_or_copy, replacing_directory
-from atelier.networks.latent_field import FieldGenerator
+from atelier.networks.latent_field import FieldGenerator, precision_of
 from atelier.paths import ARTWORKS, CONTACT_SHEET, DISCRIMINATOR, GENERATOR
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
@@ -35,7 +35,10 @@ def run(stage: Stage) -> str:
     device = deterministic_device(stage.name, params.device)
     generator, model = artworks.load_painter(GENERATOR, device)
     indices, pick = _indices(params, generator, device)
-    pictures = (artworks.provenance_of(model, _recipe(params, generator, index), pick) for index in indices)
+    recipes = (_recipe(params, generator, index) for index in indices)
+    pictures = (artworks.provenance_of(generator, model, recipe, pick) for recipe in recipes)
+    if precision_of(generator) == "float32":
+        print("generate: in float32, since float64 is slow here; other devices paint about one value of a million else")
     height, width = size_px(generator, _recipe(params, generator, 0))
     if is_mural(height, width):
         return _write_murals(stage, generator, [*pictures], height, width)

@@ -55,7 +55,7 @@ def make_outputs(
     Path("metrics.json").write_text(json.dumps({"kid": entry, "coverage": entry}))
     painter, model = load_painter(generator, torch.device("cpu"))
     recipes = (Recipe(seed=1, index=index, canvas=(1, 1), truncation=1.0) for index in range(artworks))
-    pictures = (provenance_of(model, recipe) for recipe in recipes)
+    pictures = (provenance_of(painter, model, recipe) for recipe in recipes)
     sheet = Path("data/contact_sheet.png")
     with Progress("generate", artworks, "pictures", None) as progress:
         write_artworks(painter, pictures, Path("data/artworks"), sheet, progress)

@@ -19,7 +19,7 @@ from atelier.device import versions
 from atelier.errors import AtelierError
 from atelier.networks import load_discriminator, load_generator, size_of
 from atelier.networks.labels import NONE, Labels
-from atelier.networks.latent_field import FieldGenerator, in_double_precision
+from atelier.networks.latent_field import FieldGenerator, in_double_precision, precision_of
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import thumbnail, write_sheet
 from atelier.progress import Progress
@@ -30,14 +30,17 @@ SHEET_PICTURE_PX = 256  # longer side of one there, at most
 
 
 def load_painter(path: Path, device: torch.device) -> tuple[FieldGenerator, ModelFacts]:
-    """Load a generator in double precision, and what a provenance stores of it. Raises as `load_generator`."""
+    """Load a generator, to paint with, and what a provenance stores of it. Raises as `load_generator`."""
     generator, header = load_generator(path)
     return in_double_precision(generator, device), ModelFacts.of(path, header)
 
 
-def provenance_of(model: ModelFacts, recipe: Recipe, pick: PickFacts | None = None) -> Provenance:
-    """The provenance of a picture that is painted now; its pixels' digest is added when it is written."""
-    return Provenance(model=model, latent=recipe, software=SoftwareFacts(**versions()), pick=pick)
+def provenance_of(
+    generator: FieldGenerator, model: ModelFacts, recipe: Recipe, pick: PickFacts | None = None
+) -> Provenance:
+    """The provenance of a picture that `generator` paints now; its pixels' digest is added when it is written."""
+    software = SoftwareFacts(**versions(), precision=precision_of(generator))
+    return Provenance(model=model, latent=recipe, software=software, pick=pick)
 
 
 def labelled(generator: FieldGenerator, recipe: Recipe) -> Recipe:

@@ -56,7 +56,7 @@ def _write_pictures(arguments: argparse.Namespace, generator: FieldGenerator, mo
             f"or set generate.canvas and train.init_from in params.yaml and run `dvc repro generate`"
         )
     recipes = (recipe.model_copy(update={"index": index}) for index in range(arguments.count))
-    pictures = (provenance_of(model, labelled(generator, each)) for each in recipes)
+    pictures = (provenance_of(generator, model, labelled(generator, each)) for each in recipes)
     arguments.out.mkdir(parents=True, exist_ok=True)
     contact_sheet = arguments.out / "contact_sheet.png"
     with Progress("paint", arguments.count, "pictures") as progress:
@@ -78,7 +78,7 @@ def _write_directions(arguments: argparse.Namespace, generator: FieldGenerator, 
                 for amount in steps:
                     moves = (*recipe.moves, Move(direction=direction, amount=amount))
                     moved = recipe.model_copy(update={"moves": moves}) if amount else recipe
-                    provenance = provenance_of(model, moved)
+                    provenance = provenance_of(generator, model, moved)
                     picture = paint(generator, provenance.latent)
                     if arguments.save:  # for example as 1-00007-d2+1.5.png
                         way = f"-d{direction}{moved.moves[-1].amount:+g}" if moved.moves else ""

@@ -53,7 +53,7 @@ class Walkers:
         """The provenance of one walk's frame, without its pixels' digest."""
         recipe = self.recipes[walker]
         walk = _walk(recipe).model_copy(update={"frame": frame})
-        return provenance_of(self.model, recipe.model_copy(update={"walk": walk}))
+        return provenance_of(self.generator, self.model, recipe.model_copy(update={"walk": walk}))
 
     def picture(self, walker: int, frame: int, file: Path | None = None) -> Pixels:
         """Paint one walk's frame into the PNG `file`, if given; read it if that has the same provenance already."""

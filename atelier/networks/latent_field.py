@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atelier.device import PaintingPrecision, painting_precision
 from atelier.errors import AtelierError
 from atelier.networks.labels import LabelEmbedding, Labels
 from atelier.pictures import BASE_SIDE, CELLS, SQUARE, Cells, Pixels
@@ -232,14 +233,20 @@ def random_inputs(generator: FieldGenerator, count: int, draws: torch.Generator)
     return generator.with_labels(z, generator.labels.sample(count, draws)) if generator.labels else z
 
 
-def in_double_precision(network: Network, device: torch.device) -> Network:
-    """Put the network in eval mode on `device`, in float64 where the device supports it; it is changed in place.
+def in_double_precision(network: Network, device: torch.device, precision: PaintingPrecision | None = None) -> Network:
+    """Put the network in eval mode on `device`, in float64 unless that is slow there; it is changed in place.
 
     Rounded to 8 bits, pictures in float64 are the same bytes on every device, with any number of threads and any vector
-    units. float32 differs in about one value of a million, and takes half the time.
+    units. float32 differs in about one value of a million, and takes half the time. `precision` chooses one of them in
+    place of `painting_precision`; Apple's GPUs have float32 alone.
     """
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    return network.eval().requires_grad_(False).to(device=device, dtype=dtype)
+    chosen = precision if precision and device.type != "mps" else painting_precision(device)
+    return network.eval().requires_grad_(False).to(device=device, dtype=getattr(torch, chosen))
+
+
+def precision_of(network: nn.Module) -> PaintingPrecision:
+    """The precision that a network on which `in_double_precision` was called paints in."""
+    return "float64" if next(network.parameters()).dtype == torch.float64 else "float32"
 
 
 def render(generator: nn.Module, z: Tensor) -> Pixels:

@@ -32,6 +32,7 @@ HINT = "name a picture that Atelier made"  # in messages about a file that canno
 MAX_PIXELS = 1 << 29  # read at once: 3 GiB of 16 bits
 
 
+PaintingPrecision = Literal["float64", "float32"]  # as in atelier.device, which loads torch
 Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 Scalar = bool | int | float | Name | None
@@ -89,10 +90,14 @@ class PixelFacts(Facts):
 
 
 class SoftwareFacts(Facts):
-    """The versions of the software that made the picture."""
+    """The versions of the software that made the picture, and the precision that it was painted in.
+
+    float64, in which all devices paint the same pixels, is not written, as in pictures from before there was a choice.
+    """
 
     atelier: Name
     torch: Name
+    precision: PaintingPrecision = Field("float64", exclude_if=lambda precision: precision == "float64")
 
 
 class UpscaleFacts(Facts):

@@ -25,9 +25,18 @@ from atelier.device import pick_deterministic_device, versions
 from atelier.errors import AtelierError, ignore_output_errors
 from atelier.files import link_or_copy
 from atelier.networks import load_generator
-from atelier.networks.latent_field import FieldGenerator, in_double_precision
+from atelier.networks.latent_field import FieldGenerator, in_double_precision, precision_of
 from atelier.progress import Progress
-from atelier.provenance.facts import MURAL_LOCK, Answer, Job, Jobs, PixelFacts, Provenance, SoftwareFacts
+from atelier.provenance.facts import (
+    MURAL_LOCK,
+    Answer,
+    Job,
+    Jobs,
+    PaintingPrecision,
+    PixelFacts,
+    Provenance,
+    SoftwareFacts,
+)
 from atelier.upscaling.prints import print_again
 
 
@@ -47,18 +56,29 @@ def main(path: Path) -> int:
 
 
 def answers(jobs: Jobs, device: torch.device) -> Iterator[Answer]:
-    """Do the jobs in order. A generator's file is read once for consecutive jobs that share it."""
+    """Do the jobs in order, each in the precision that its provenance names.
+
+    A generator's file is read once for consecutive jobs that share it.
+    """
     software = SoftwareFacts(**versions())
-    loaded: Path | None = None
+    loaded: tuple[Path, PaintingPrecision] | None = None
     for job in jobs.jobs:
         try:
-            if loaded != job.generator:
+            wanted = job.generator, _recorded_precision(job.provenance)
+            if loaded != wanted:
                 network, header = load_generator(job.generator)
-                network, loaded = in_double_precision(network, device), job.generator
+                network, loaded = in_double_precision(network, device, wanted[1]), wanted
+                software = SoftwareFacts(**versions(), precision=precision_of(network))
             pixels, original = _paint(job, network, header, device)
             yield Answer(name=job.name, pixels=pixels, original=original, software=software)
         except AtelierError as error:
             yield Answer(name=job.name, software=software, refused=str(error))
+
+
+def _recorded_precision(provenance: dict[str, Any]) -> PaintingPrecision:
+    """The precision in a provenance that is not validated yet."""
+    software = provenance.get("software")
+    return "float32" if isinstance(software, dict) and software.get("precision") == "float32" else "float64"
 
 
 def _paint(

@@ -32,6 +32,7 @@ CATALOG, DATASET = paths.CATALOG.as_posix(), paths.DATASET.as_posix()  # as dvc.
 INDEX = "index.parquet"
 MAX_SHOWN = 5  # artists and genres, those with most paintings
 MAX_PARENTS = 50
+IN_FLOAT32 = ", in float32: another device paints about one value of a million otherwise"
 UPSCALER_STAGE, TRAIN_STAGE = "train_upscaler", "train"
 
 
@@ -74,7 +75,7 @@ def _picture(made: Provenance) -> list[str]:
     if pixels:
         lines.append(
             f"{pixels.width:,} × {pixels.height:,} px, by Atelier {printable(software.atelier)} "
-            f"and torch {printable(software.torch)}"
+            f"and torch {printable(software.torch)}{IN_FLOAT32 if software.precision == 'float32' else ''}"
         )
     if made.pick:
         lines.append(

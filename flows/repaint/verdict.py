@@ -113,11 +113,17 @@ def _differing_step(picture: Picture, answer: Answer) -> str:
 def _differing_versions(picture: Picture, answer: Answer) -> str:
     made, now = picture.provenance, answer.software
     then = made.print.upscale.software if made.print else made.software
-    pairs = (("Atelier", then.atelier, now.atelier), ("torch", then.torch, now.torch))
+    precision = made.software.precision
+    pairs = (
+        ("Atelier", then.atelier, now.atelier),
+        ("torch", then.torch, now.torch),
+        ("arithmetic in", precision, now.precision),
+    )
     differing = [f"{name} {old}, painted again with {new}" for name, old, new in pairs if old != new]
     if differing:
         return f"; made with {'; '.join(differing)}"
-    return f"; torch is {now.torch} as it was, so the hardware or the code is another"
+    rounding = ", and in float32 hardware decides the last digits" if precision == "float32" else ""
+    return f"; torch is {now.torch} as it was, so the hardware or the code is another{rounding}"
 
 
 def _size(pixels: PixelFacts | None) -> str:

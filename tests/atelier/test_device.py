@@ -1,4 +1,4 @@
-"""What depends on the device: freed memory, determinism, and the precision of metrics."""
+"""What depends on the device: freed memory, determinism, the precision of metrics and of pictures."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.device import _allow_tf32, pick_deterministic_device, relax_determinism
+from atelier.device import _allow_tf32, painting_precision, pick_deterministic_device, relax_determinism
 from atelier.metrics import features
 from atelier.metrics.features import FeatureExtractor
 
@@ -78,3 +78,13 @@ def test_whatever_the_arithmetic_a_network_can_be_exported(relaxed: bool) -> Non
     if relaxed:
         relax_determinism(torch.device("cuda"))
     assert torch.export.export(torch.nn.Conv2d(1, 1, 1), (torch.ones(1, 1, 2, 2),))
+
+
+@pytest.mark.parametrize("device, capability, precision", [
+    ("cpu", None, "float64"), ("mps", None, "float32"),
+    ("cuda", (8, 0), "float64"), ("cuda", (9, 0), "float64"), ("cuda", (10, 0), "float64"),  # A100, H200, B200
+    ("cuda", (7, 5), "float32"), ("cuda", (8, 6), "float32"), ("cuda", (8, 9), "float32"),  # RTX 20, 30, 40
+    ("cuda", (10, 3), "float32"), ("cuda", (12, 0), "float32"),  # B300, RTX 50
+])  # fmt: skip
+def test_pictures_are_painted_in_float64_where_the_device_computes_it_fast(device, capability, precision) -> None:
+    assert painting_precision(torch.device(device), capability) == precision

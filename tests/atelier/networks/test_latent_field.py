@@ -92,7 +92,7 @@ def test_one_and_two_threads_render_the_same_bytes(generator) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_cuda_paints_the_bytes_that_the_cpu_paints(generator) -> None:
-    on_cuda = in_double_precision(copy.deepcopy(generator), torch.device("cuda"))
+    on_cuda = in_double_precision(copy.deepcopy(generator), torch.device("cuda"), "float64")
     for index in range(8):
         z = draw_latents(1, index, 32, (3, 3))
         assert np.array_equal(render(on_cuda, z), render(generator, z))
