@@ -36,6 +36,7 @@ from atelier.metrics.distances import QuickPanel, kid
 from atelier.metrics.features import FeatureExtractor, Reference
 from atelier.model_store import start_path
 from atelier.networks.efficientnet import LITE1
+from atelier.networks.labels import Labels
 from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
@@ -53,6 +54,7 @@ RECIPES: Mapping[str, dict[str, Any]] = {
     "from nothing": {"init_from": None},
     "from the base": {"init_from": "base"},
     WINDOWS: {"init_from": "base"},
+    "labels": {"init_from": "base", "labels": "genre"},
     "geometry": {
         "init_from": "base",
         "augment": ["translation", "brightness", "scale", "rotation", "anisotropy", "shift"],
@@ -116,8 +118,10 @@ def _seen(dataset: PackedDataset, recipe: str) -> PackedDataset:
 def _prepared(dataset: PackedDataset, settings: Mapping[str, Any], seed: int) -> tuple[TrainingPlan, Start | None]:
     given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
     params = Train.model_validate(given)
-    plan = training_plan(params, dataset.resolution, pick_precision(params.precision, CPU)[0], aspect=dataset.aspect)
-    path = start_path(params.init_from, asdict(plan.network))
+    labels = Labels.of(params.labels, dataset.train.values(params.labels)) if params.labels != "none" else None
+    precision = pick_precision(params.precision, CPU)[0]
+    plan = training_plan(params, dataset.resolution, precision, labels=labels, aspect=dataset.aspect)
+    path = start_path(params.init_from, asdict(plan.network.with_labels(None)))
     return plan, open_start(path, plan.network) if path else None
 
 

@@ -1,6 +1,6 @@
 """Stage evaluate: the metrics of the generator beside those of real paintings, in metrics.json and data/evaluation."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,9 @@ from atelier.data.dataset import open_dataset
 from atelier.device import deterministic_device
 from atelier.errors import counted
 from atelier.files import replacing_directory, write_bytes, write_json
+from atelier.metrics.distances import rounded
 from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
+from atelier.metrics.labels import label_scores
 from atelier.metrics.panel import Metric, NearestPaintings, Quality, Scores, measure_quality, paint_samples
 from atelier.metrics.patches import softness
 from atelier.paths import DATASET, EVALUATION, GENERATOR, METRICS
@@ -37,6 +39,9 @@ def run(stage: Stage) -> str:
             pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
         )
         metrics = quality.to_metrics()
+        labels = label_scores(GENERATOR, dataset, pictures, params.seed, device)
+        if labels:
+            metrics["labels"] = rounded({name: asdict(score) for name, score in labels.items()})
         metrics["softness_px"] = softness(pictures, training, held_out, params.seed)
         if isinstance(inception, Inception):
             progress.update(params.samples, "FID and KID")
@@ -48,7 +53,10 @@ def run(stage: Stage) -> str:
         write_sheet(directory / "samples.png", pictures[:GRID_PICTURES])
         write_sheet(directory / "held_out.png", held_out[:GRID_PICTURES])
         write_sheet(directory / "nearest.png", pairs_with_nearest(pictures, training, nearest), columns=8)
-        write_bytes(directory / "summary.txt", summary_table(quality).encode())
+        by_label = [f"{name}: {score.in_words}" for name, score in labels.items()]
+        write_bytes(directory / "summary.txt", "\n".join([summary_table(quality), *by_label]).encode())
+    for line in by_label:
+        print(f"evaluate: {line}")
     words = []
     for name in ("kid", "kid_coarse", "kid_lite1", "coverage", "memorisation"):
         metric: Metric = getattr(quality, name)

@@ -91,6 +91,8 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
         width=width,
         size=size_in_words(height, width),
         inputs=generator.inputs,
+        labels=generator.labels.names if generator.labels else (),
+        nz=generator.nz,
         license=license,
         paintings=not others,
         rights_claimed=bool(others),

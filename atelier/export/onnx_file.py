@@ -7,6 +7,7 @@ numbers of each there are, and which generator it was made of.
 
 import contextlib
 import io
+import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ def convert(path: Path, batch: int | None = None, field: bool = False) -> bytes:
         "latent_numbers": str(generator.nz),
         "resolution": str(header["resolution"]),
     }
+    if generator.labels:  # their weights are the inputs behind the latent
+        facts["labels"] = json.dumps(generator.labels.names)
     for name, value in facts.items():
         model.metadata_props.add(key=name, value=value)
     content: bytes = model.SerializeToString(deterministic=True)

@@ -46,6 +46,7 @@ def explorer_html(path: Path, network: bytes) -> bytes:
     model = {
         "directions": shown,
         "grain": generator.grain_numbers,
+        "labels": [*generator.labels.names] if generator.labels else [],
         "model": facts,
         "nz": generator.nz,
         # as SoftwareFacts: no torch renders these pictures
@@ -57,6 +58,7 @@ def explorer_html(path: Path, network: bytes) -> bytes:
         title="A model to explore",
         description=f"{header['arch']}, {size_in_words(*generator.size_px)}, {facts['sha256'][:12]}.",
         directions=len(shown),
+        labels=model["labels"],
         credits=CREDITS,
         # "<" escaped, so that no text can end the script element
         model_json=Markup(json.dumps(model, sort_keys=True).replace("<", "\\u003c")),

@@ -3,19 +3,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch_fidelity import FeatureExtractorInceptionV3
 
+from atelier.data.dataset import open_dataset
 from atelier.errors import AtelierError
 from atelier.files import digest
-from atelier.metrics import inception
+from atelier.metrics import inception, labels
+from atelier.paths import GENERATOR
 from atelier.settings.schema import Params
 from tasks.evaluate import run
 from tasks.stage import Stage
 from tests.datasets import pack_blots
 from tests.inception import random_weights
-from tests.models import save_small_generator
+from tests.models import LABELS, SMALL, save_small_generator
 
 pytestmark = pytest.mark.usefixtures("judged_small")
 
@@ -108,3 +112,38 @@ def test_a_generator_of_another_size_than_the_dataset_is_refused() -> None:
     with pytest.raises(AtelierError, match="paints 32 px, the dataset holds 64 px"):
         run(stage())
     assert not Path("metrics.json").exists()
+
+
+def test_each_label_has_its_coverage_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    pack_blots()
+    save_small_generator(network=SMALL.with_labels(LABELS))
+    run(stage())
+    printed = capsys.readouterr().out
+    scores = json.loads(Path("metrics.json").read_text())["labels"]
+    assert {*scores} == {"landscape", "marine"}, "no painting is in the class other"
+    for name, score in scores.items():
+        assert 0 <= score["coverage"] <= 1 and 0 <= score["any_label"] <= 1
+        assert score["side"] == "training", "there are fewer than 20 held-out paintings of each"
+        line = f"{name}: coverage {score['coverage']:.2f} of {score['compared']} training paintings ("
+        assert f"evaluate: {line}" in printed
+        assert line in Path("data/evaluation/summary.txt").read_text()
+    seen = Path("metrics.json").read_bytes()
+    run(stage())
+    assert Path("metrics.json").read_bytes() == seen
+
+
+def test_a_labels_pictures_cover_its_paintings_better_than_those_of_other_labels(monkeypatch) -> None:
+    """The generator paints the very paintings of the label that it is asked for."""
+    pack_blots()
+    save_small_generator(network=SMALL.with_labels(LABELS))
+    dataset = open_dataset(Path("data/dataset"))
+    rows = {name: np.flatnonzero(np.array(dataset.train.values("genre")) == name) for name in ("landscape", "marine")}
+
+    def copies(generator, seed, count, label):
+        yield dataset.train.images[np.resize(rows.get(label, np.arange(4)), count)]
+
+    monkeypatch.setattr(labels, "render_seed", copies)
+    pictures = dataset.train.images[np.zeros(30, int)]  # a generator that paints one picture whatever the label
+    scores = labels.label_scores(GENERATOR, dataset, pictures, 0, torch.device("cpu"))
+    assert scores["landscape"].coverage == scores["marine"].coverage == 1
+    assert max(score.any_label for score in scores.values()) < 0.9

@@ -1,6 +1,6 @@
 // The explorer: controls that change a recipe, and the picture of the recipe, rendered by onnxruntime-web.
 
-import { drawGrain, latentField } from "./latents.js";
+import { drawGrain, labelWeights, latentField } from "./latents.js";
 import { encodePng, provenance } from "./png.js";
 
 const WALK_FRAMES = 101;
@@ -10,25 +10,28 @@ const PX_PER_DEVIATION = 60; // of dragging
 const KEY_STEP = 0.2; // standard deviations
 
 const element = (id) => document.getElementById(id);
-const { model, software, nz, grain, directions } = JSON.parse(element("model").textContent);
+const { model, software, nz, grain, directions, labels } = JSON.parse(element("model").textContent);
 const picture = element("picture");
 const sliders = [...document.querySelectorAll(".direction")];
 
-const first = { seed: 1, index: 0, canvas: [1, 1], truncation: 1, varied: [], moves: directions.map(() => 0), walk: null };
+const first = {
+  seed: 1, index: 0, canvas: [1, 1], truncation: 1, varied: [], moves: directions.map(() => 0), walk: null, label: labels[0],
+};
 let state = structuredClone(first);
 let ends = { a: null, b: null };
 let playing = false;
 let shown = null; // the pixels of the picture and its recipe
 let session;
 
-// The recipe of the state, with all keys of atelier/canvas/recipe.py.
-function recipeOf({ seed, index, canvas, truncation, varied, moves, walk }) {
+// The recipe of the state, with all keys of atelier/canvas/recipe.py; `label` only for a model with labels.
+function recipeOf({ seed, index, canvas, truncation, varied, moves, walk, label }) {
   const moved = moves.map((amount, direction) => ({ direction, amount })).filter(({ amount }) => amount);
   const [variation = null, ...before] = [...varied].reverse();
   return {
     seed, index, canvas, truncation, layout: "random", normalise: "overlap", seamless: false,
     grown_from: null, grown_varied: [], varied: before.reverse(), variation, moves: moved, latent: null,
     walk: walk && { ...walk, stations: walk.stations.map((station) => ({ ...station, latent: null })) },
+    ...(labels.length && !walk ? { label } : {}),
   };
 }
 
@@ -42,10 +45,12 @@ async function unpacked(id) {
 async function render(recipe) {
   const [rows, columns] = recipe.canvas;
   const latents = latentField(recipe, nz, directions);
-  const input = new Float32Array((nz + grain) * rows * columns);
+  const inputs = nz + labels.length + grain;
+  const input = new Float32Array(inputs * rows * columns);
   input.set(latents);
-  input.set(drawGrain(recipe, grain), latents.length);
-  const { images } = await session.run({ z: new ort.Tensor("float32", input, [1, nz + grain, rows, columns]) });
+  labelWeights(recipe, labels).forEach((weight, i) => input.fill(weight, (nz + i) * rows * columns, (nz + i + 1) * rows * columns));
+  input.set(drawGrain(recipe, grain), (nz + labels.length) * rows * columns);
+  const { images } = await session.run({ z: new ort.Tensor("float32", input, [1, inputs, rows, columns]) });
   const [, , height, width] = images.dims;
   const values = images.data;
   const rgb = new Uint8Array(3 * width * height);
@@ -68,12 +73,14 @@ function show(canvas, { rgb, width, height }) {
   canvas.getContext("2d").putImageData(data, 0, 0);
 }
 
+const named = ({ seed, index, label }) => `picture ${index} of seed ${seed}${label ? ` (${label})` : ""}`;
+
 function describe(recipe) {
-  const { seed, index, canvas, truncation, walk, moves } = recipe;
+  const { seed, index, canvas, truncation, walk, moves, label } = recipe;
   const [start, end] = walk?.stations ?? [];
   const words = walk
-    ? [`${walk.frame} % of the way from picture ${start.index} of seed ${start.seed} to picture ${end.index} of seed ${end.seed}`]
-    : [`Picture ${index} of seed ${seed}`];
+    ? [`${walk.frame} % of the way from ${named(start)} to ${named(end)}`]
+    : [`Picture ${index} of seed ${seed}`, ...(label ? [`label ${label}`] : [])];
   if (canvas.some((cells) => cells > 1)) words.push(`${canvas[0]} × ${canvas[1]} cells`);
   if (truncation !== 1) words.push(`truncation ${truncation}`);
   for (const { number, strength } of recipe.variation ? [...recipe.varied, recipe.variation] : []) {
@@ -118,8 +125,11 @@ function controls() {
     slider.value = state.moves[direction];
     slider.nextElementSibling.textContent = state.moves[direction];
   });
+  if (labels.length) element("label").value = state.label;
   for (const id of ["position", "play", "leave"]) element(id).disabled = !state.walk;
-  for (const id of ["seed", "index", "previous", "next", "random", "neighbours"]) element(id).disabled = !!state.walk;
+  for (const id of ["seed", "index", "previous", "next", "random", "neighbours", ...(labels.length ? ["label"] : [])]) {
+    element(id).disabled = !!state.walk;
+  }
   if (state.walk) element("position").value = state.walk.frame;
   element("play").textContent = playing ? "Stop" : "Play";
   element("back").disabled = !state.varied.length;
@@ -167,8 +177,8 @@ async function showNeighbours() {
 }
 
 function keep(end) {
-  ends = { ...ends, [end]: { seed: state.seed, index: state.index } };
-  const words = (station) => (station ? `picture ${station.index} of seed ${station.seed}` : "?");
+  ends = { ...ends, [end]: { seed: state.seed, index: state.index, ...(labels.length ? { label: state.label } : {}) } };
+  const words = (station) => (station ? named(station) : "?");
   element("walk").textContent = `From ${words(ends.a)} to ${words(ends.b)}.`;
   if (ends.a && ends.b) walkTo(0);
 }
@@ -215,6 +225,7 @@ function listen() {
   on("previous", "click", () => choose(state.seed, state.index - 1));
   on("next", "click", () => choose(state.seed, state.index + 1));
   on("random", "click", () => choose(Math.random() * 2 ** 31, 0));
+  if (labels.length) on("label", "change", () => change({ label: element("label").value }));
   on("truncation", "input", () => change({ truncation: Number(element("truncation").value) }));
   for (const id of ["rows", "columns"]) {
     on(id, "change", () => change({ canvas: [Number(element("rows").value), Number(element("columns").value)] }));

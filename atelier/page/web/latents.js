@@ -157,6 +157,15 @@ export function latentField(recipe, nz, directions) {
   return field;
 }
 
+// label_weights: of each of a model's labels, in a walk between those of its stations.
+export function labelWeights(recipe, labels) {
+  const oneHot = (label) => labels.map((name) => (name === label ? 1 : 0));
+  if (!recipe.walk) return oneHot(recipe.label);
+  const [start, end, position] = walkPosition(recipe.walk);
+  const other = oneHot(end.label);
+  return oneHot(start.label).map((weight, i) => weight + position * (other[i] - weight));
+}
+
 // walk_position, for walks without a loop.
 function walkPosition({ stations, frame, frames, easing }) {
   const stretches = stations.length - 1;

@@ -1,5 +1,6 @@
 """ONNX files: what onnxruntime renders from them is what the generator renders."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from atelier.errors import AtelierError
 from atelier.export.onnx_file import OPSET, convert, export, largest_difference
 from atelier.networks import NetworkConfig, load_generator, r3gan
-from tests.models import save_small_generator
+from tests.models import LABELS, save_small_generator
 
 DCGAN = NetworkConfig("dcgan", 16, {"nz": 16, "ngf": 8, "ndf": 8})
 SKETCH = NetworkConfig("sketch", 16, {"nz": 20, "ngf": 8, "ndf": 8, "noise": 4})
@@ -87,3 +88,12 @@ def test_what_is_no_generator_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(AtelierError):
         export(tmp_path / "generator.safetensors", tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("generator", [SKETCH.with_labels(LABELS), R3GAN.with_labels(LABELS)], indirect=True)
+def test_the_weights_of_labels_are_inputs_and_the_file_names_them(generator: Path, tmp_path: Path) -> None:
+    export(generator, tmp_path / "g.onnx")
+    facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "g.onnx").metadata_props}
+    assert json.loads(facts["labels"]) == [*LABELS.names]
+    network, _ = load_generator(generator)
+    assert int(facts["latent_numbers"]) + len(LABELS.names) + int(facts["grain_numbers"]) == network.inputs

@@ -13,6 +13,7 @@ from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe, Variation
 from atelier.export.onnx_file import convert
 from atelier.networks import NetworkConfig
+from atelier.networks.labels import Labels
 from atelier.page.explorer import WEB, explorer_html
 from atelier.provenance.facts import PixelFacts, read_pixels, read_provenance
 from tests.browser import WIDTHS_PX, check_accessibility, opened, ready, save_picture, slide
@@ -161,3 +162,37 @@ def test_the_scripts_draw_the_latents_that_torch_draws(
             )
             expected = latent_field(generator, recipe).flatten().numpy()
             assert np.abs(np.float32(drawn) - expected).max() < 1e-6, arch
+
+
+@pytest.mark.parametrize("network", [SMALL, SKETCH], ids=lambda network: network.arch)
+def test_a_select_chooses_the_label_and_walks_pass_between_labels(
+    network: NetworkConfig, tmp_path: Path, browser: Any
+) -> None:
+    generator, html = tmp_path / "generator.safetensors", tmp_path / "explore.html"
+    odd = Labels("genre", ("landscape", "</script><b>&", "other"), (30, 25, 5))
+    save_small_generator(generator, network=network.with_labels(odd))
+    html.write_bytes(explorer_html(generator, convert(generator, field=True)))
+    pictures = []
+    with opened(html, browser=browser) as page:
+        ready(page)
+        check_accessibility(page)
+        assert page.locator("#label option").all_text_contents() == [*odd.names, "none"]
+        pictures.append(save_picture(page, tmp_path))
+        for label in (odd.names[1], "none"):
+            page.select_option("#label", label)
+            pictures.append(save_picture(page, tmp_path))
+        page.select_option("#columns", "3")
+        page.select_option("#label", "other")
+        pictures.append(save_picture(page, tmp_path))
+        page.click("#keep-a")
+        page.select_option("#label", "landscape")
+        page.click("#keep-b")
+        slide(page, "#position", 30)
+        assert page.locator("#label").is_disabled()
+        pictures.append(save_picture(page, tmp_path))
+    recipes = [read_provenance(path).latent for path in pictures]
+    assert [recipe.label for recipe in recipes] == ["landscape", odd.names[1], "none", "other", None]
+    walk = recipes[-1].walk
+    assert walk and [station.label for station in walk.stations] == ["other", "landscape"]
+    assert len({read_pixels(path).tobytes() for path in pictures[:3]}) == 3
+    check_painted_again(generator, pictures)
