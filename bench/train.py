@@ -312,6 +312,11 @@ def plain_step(case: Case, option: Plain, device: torch.device) -> Step:
 
 def our_step(case: Case, precision: Precision, device: torch.device) -> Step:
     """A step of the trainer that `tasks.train` runs."""
+    return our_trainer(case, precision, device, Path(tempfile.gettempdir())).advance
+
+
+def our_trainer(case: Case, precision: Precision, device: torch.device, states: Path) -> Trainer:
+    """The trainer that `tasks.train` runs, on noise; it has its states in `states`."""
     side = case.network.resolution
     pixels = np.random.default_rng(0).integers(0, 256, (512, side, side, 3), dtype=np.uint8)
     view = View(pixels, [str(row) for row in range(len(pixels))], mirror=True)
@@ -322,9 +327,7 @@ def our_step(case: Case, precision: Precision, device: torch.device) -> Step:
     if case.network.arch == "r3gan":
         plan = replace(plan, loss="relativistic", beta1=0.0, ema="power")
     dataset = PackedDataset(side, "center", True, view, view)
-    trainer = Trainer(plan, dataset, device, Path(tempfile.gettempdir()))
-
-    return trainer.advance
+    return Trainer(plan, dataset, device, states)
 
 
 def memory_mb(device: torch.device) -> float:

@@ -147,19 +147,25 @@ def test_a_model_that_was_not_trained_deterministically_says_so() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only CUDA computes otherwise")
-def test_without_determinism_a_gpu_trains_and_resumes_to_a_similar_model() -> None:
-    """In a process of its own, since the arithmetic is set for the rest of a process."""
-    relaxed = {**SETTINGS, "device": "cuda", "gpus": 1, "deterministic": False, "lr_decay": 0, "warm_start": 0}
-    for kimg in (0.4, 0.8):
-        YAML().dump(
-            {"train": {**SETTINGS, **relaxed, "lr_decay": 0, "warm_start": 0, "kimg": kimg}}, Path("params.yaml")
-        )
-        with started("train") as process:
-            out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        assert "not deterministic, as asked" in out
-    assert "goes on from 0.4 kimg" in out
-    assert json.loads(Path("data/model/model.json").read_text())["training"]["deterministic"] is False
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_gpu_resumes_to_the_bytes_of_an_undisturbed_training_if_it_is_deterministic(deterministic: bool) -> None:
+    """In processes of their own, since the arithmetic is set for the rest of a process."""
+    train = {**SETTINGS, "device": "cuda", "gpus": 1, "deterministic": deterministic, "lr_decay": 0, "warm_start": 0}
+    ended = []
+    for lengths in ((0.4, 0.8), (0.8,)):
+        for kimg in lengths:
+            YAML().dump({"train": {**train, "kimg": kimg}}, Path("params.yaml"))
+            with started("train") as process:
+                out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+            assert ("not deterministic, as asked" in out) != deterministic
+        assert ("goes on from 0.4 kimg" in out) == (len(lengths) == 2)
+        ended.append(outs())
+        shutil.rmtree(".atelier")
+    made = json.loads(Path("data/model/model.json").read_text())["training"]
+    assert made.get("deterministic", True) == deterministic
+    if deterministic:
+        assert ended[0] == ended[1]
 
 
 def test_the_curves_are_plots_with_a_row_a_snapshot() -> None:

@@ -84,6 +84,26 @@ class TestOnAGpu:
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
+    def test_a_step_that_runs_out_of_memory_is_repeated_in_parts(self, tmp_path) -> None:
+        torch.cuda.empty_cache()
+        network = NetworkConfig("r3gan", 64, {"preset": "S", "nz": 8})
+        plan = replace(PLAN, network=network, batch=64, loss="relativistic")
+        cuda, picture = torch.device("cuda"), noise(64, train=20)
+        torch.cuda.reset_peak_memory_stats()
+        Trainer(plan, picture, cuda, tmp_path).advance()
+        needed_bytes, (_, total_bytes) = torch.cuda.max_memory_allocated(), torch.cuda.mem_get_info()
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(0.6 * needed_bytes / total_bytes)
+        try:
+            trainer = Trainer(plan, picture, cuda, tmp_path)
+            for _ in range(2):
+                trainer.advance()
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        assert trainer.micro_batch <= 32
+        assert trainer._training_step.is_finite()
+
     def test_images_kept_in_the_machines_memory_give_the_same_batches(self, monkeypatch) -> None:
         view, cuda = noise(8, train=20).train, torch.device("cuda")
         there = ResidentData(view, 1, cuda)
