@@ -13,7 +13,7 @@ import torch
 
 from atelier.errors import AtelierError
 from atelier.progress import Progress
-from atelier.training.state import Checkpoints, TrainingState, load_state, save_state
+from atelier.training.state import Checkpoints, TrainingState, _host_copies, load_state, save_state
 from atelier.training.trainer import Stopped, Trainer
 from tests.collapsing import PLAN, judged
 from tests.datasets import noise
@@ -78,6 +78,15 @@ def test_what_is_written_is_the_state_at_the_moment_of_saving(tmp_path: Path, de
     assert content(checkpoints.path(7)) == content(tmp_path / "at once")
     assert load_state(checkpoints.path(7), state) == (7, {"row": [1]})
     assert state.tensors["p"].tolist() == [0.5, 2.0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_from_a_gpu_the_state_is_copied_to_pinned_memory() -> None:
+    copies, wait_for_copies = _host_copies({"a": torch.arange(9.0, device="cuda"), "b": torch.ones(2)})
+    assert copies["a"].is_pinned()
+    wait_for_copies()
+    assert copies["a"].tolist() == [*range(9)]
 
 
 def test_loading_and_going_back_wait_for_the_thread(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class TestOnAGpu:
     ])  # fmt: skip
     @pytest.mark.parametrize("room", [data.MAX_GPU_MEMORY_SHARE, 0.0])
     @pytest.mark.parametrize("paintings", [noise, noise_with_strips])
-    def test_a_step_does_not_wait_for_the_gpu(
+    def test_neither_a_step_nor_saving_the_state_waits_for_the_gpu(
         self, paintings, room, arch, settings, loss, precision, tmp_path, monkeypatch
     ) -> None:
         monkeypatch.setattr(data, "MAX_GPU_MEMORY_SHARE", room)
@@ -77,12 +77,15 @@ class TestOnAGpu:
         )
         trainer = Trainer(plan, paintings(32, train=20), torch.device("cuda"), tmp_path)
         trainer.advance()  # the first makes moments and kernels
+        trainer.save()  # and memory for copies of the state
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(3):
                 trainer.advance()
+            trainer._begin_save()
         finally:
             torch.cuda.set_sync_debug_mode("default")
+        trainer._checkpoints.wait()
 
     def test_a_step_that_runs_out_of_memory_is_repeated_in_parts(self, tmp_path) -> None:
         torch.cuda.empty_cache()
