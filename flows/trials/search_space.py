@@ -17,6 +17,7 @@ from atelier.settings.edit import format_value, with_values
 from atelier.settings.schema import Params
 
 SECTIONS = ("scrape", "download", "augment", "train", "evaluate", "generate")  # of params.yaml, that trials use
+RATIO = re.compile(r"(^|,)(\d+:\d+)(?=,|$)")
 RANGE = re.compile(r"(?:(log|int|float):(.+),(.+)|(.+?)\.\.(.+))")
 HIGHER_IS_BETTER = ("density", "coverage", "memorisation")
 EXPLORATION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
@@ -195,7 +196,8 @@ def _range(word: str, key: str, match: "re.Match[str]") -> Range:
 
 def _values(word: str, text: str) -> tuple[Any, ...]:
     try:
-        read = YAML(typ="safe").load(f"[{text}]")
+        quoted = RATIO.sub(r'\1"\2"', text)  # YAML allows no plain 3:2 in a list
+        read = YAML(typ="safe").load(f"[{quoted}]")
     except YAMLError:
         raise AtelierError(f"{word}: {text!r} is not valid YAML") from None
     values: list[Any] = []

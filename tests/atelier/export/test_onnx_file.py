@@ -57,6 +57,16 @@ def test_an_exported_generator_renders_the_same_pictures(generator: Path, export
     assert int(facts["latent_numbers"]) + int(facts["grain_numbers"]) == network.inputs
 
 
+@pytest.mark.parametrize("generator", [SKETCH.with_aspect("3:2"), R3GAN.with_aspect("3:4")], indirect=True)
+def test_pictures_and_canvases_of_another_shape_are_rendered_in_it(generator: Path) -> None:
+    assert largest_difference(convert(generator), generator) < 0.01
+    session = onnxruntime.InferenceSession(convert(generator, field=True))
+    network, _ = load_generator(generator)
+    (canvas,) = session.run(None, {"z": np.ones((1, network.inputs, 1, 2), np.float32)})
+    height, width = network.size_px
+    assert canvas.shape == (1, 3, height, 2 * width)
+
+
 @pytest.mark.parametrize("generator", [SKETCH], indirect=True)
 def test_the_batch_can_be_fixed(generator: Path, tmp_path: Path) -> None:
     export(generator, tmp_path / "four.onnx", batch=4)

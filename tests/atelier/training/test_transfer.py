@@ -11,11 +11,13 @@ from torch import nn
 from atelier.errors import AtelierError
 from atelier.model_store import store_model
 from atelier.networks import NetworkConfig, make_networks, r3gan, save_network
+from atelier.networks.labels import EMBEDDING
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.initial import Networks, Start, open_start
 from atelier.training.trainer import Stopped, Trainer
 from tests.datasets import noise
+from tests.models import LABELS
 
 pytestmark = pytest.mark.usefixtures("judged_small")
 
@@ -304,3 +306,12 @@ def test_a_model_of_another_shape_is_not_passed_on_untrained_and_back_to_squares
     assert same_shape.reshaped_from is None and "reshaped_from" not in same_shape.lineage
     with pytest.raises(AtelierError, match=r"set augment\.resolution, train\.arch and train\.sketch"):
         open_start(stored(tmp_path, wide), network("sketch", 16, ngf=5))
+
+
+@pytest.mark.parametrize("arch", SIZES)
+def test_with_labels_a_start_of_another_shape_gives_the_vectors_that_fit(arch, tmp_path):
+    square, wide = (network(arch, 16, **aspect).with_labels(LABELS) for aspect in ({}, {"aspect": "3:2"}))
+    start = open_start(stored(tmp_path, square), wide)
+    # r3gan's vectors are those of all base cells, the others' have a part for each
+    assert (EMBEDDING in start.generator) == (EMBEDDING in start.discriminator) == (arch == "r3gan")
+    assert Networks.create(replace(PLAN, network=wide), start, CPU).generator.classes == len(LABELS.names)

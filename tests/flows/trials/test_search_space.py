@@ -14,12 +14,14 @@ def test_values_are_parsed_as_in_params_yaml():
             "augment.crop=center,random",
             "augment.mirror=true,false",
             "train.gamma=null,2",
+            "augment.aspect=square,3:2,16:9",
         ],
         ranges=False,
     )
     assert axes == [
         Choice("train.lr", (0.0001, 0.0002)), Choice("augment.crop", ("center", "random")),
         Choice("augment.mirror", (True, False)), Choice("train.gamma", (None, 2)),
+        Choice("augment.aspect", ("square", "3:2", "16:9")),
     ]  # fmt: skip
     (lists,) = read_axes(["train.augment=[translation,brightness],[]"], ranges=False)
     assert lists == Choice("train.augment", (["translation", "brightness"], []))
