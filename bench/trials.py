@@ -60,6 +60,8 @@ RECIPES: Mapping[str, dict[str, Any]] = {
         "augment": ["translation", "brightness", "scale", "rotation", "anisotropy", "shift"],
         "augment_probability": "adaptive",
     },
+    "features": {"init_from": "base", "discriminator": "features"},
+    "both": {"init_from": "base", "discriminator": "both"},
     "one layer of D frozen": {"init_from": "base", "freeze_discriminator": 1},
     "two layers of D frozen": {"init_from": "base", "freeze_discriminator": 2},
     "adam": {"optimizer": "adam"},

@@ -11,10 +11,13 @@ from atelier.device import deterministic_device
 from atelier.errors import counted
 from atelier.files import replacing_directory, write_bytes, write_json
 from atelier.metrics.distances import rounded
+from atelier.metrics.features import judge_for
 from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
 from atelier.metrics.labels import label_scores
 from atelier.metrics.panel import Metric, NearestPaintings, Quality, Scores, measure_quality, paint_samples
 from atelier.metrics.patches import softness
+from atelier.networks import read_model
+from atelier.networks.efficientnet import LITE0
 from atelier.paths import DATASET, EVALUATION, GENERATOR, METRICS
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
@@ -31,17 +34,20 @@ def run(stage: Stage) -> str:
     device = deterministic_device(stage.name, params.device)
     dataset = open_dataset(DATASET)
     inception = load_inception(params, device)
+    judge = judge_for(read_model(GENERATOR)[0])
     with stage.progress(params.samples, "pictures") as progress:
         pictures = paint_samples(GENERATOR, dataset, params.samples, params.seed, device, progress)
         progress.update(params.samples, "comparing")
         training, held_out = dataset.train.images, dataset.held_out.images
         quality, nearest = measure_quality(
-            pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device
+            pictures, training, held_out, mirror=dataset.mirror, seed=params.seed, device=device, judge=judge
         )
         metrics = quality.to_metrics()
-        labels = label_scores(GENERATOR, dataset, pictures, params.seed, device)
+        labels = label_scores(GENERATOR, dataset, pictures, params.seed, device, judge)
         if labels:
             metrics["labels"] = rounded({name: asdict(score) for name, score in labels.items()})
+        if judge != LITE0:
+            metrics["compared"]["trained_by"] = LITE0.version
         metrics["softness_px"] = softness(pictures, training, held_out, params.seed)
         if isinstance(inception, Inception):
             progress.update(params.samples, "FID and KID")

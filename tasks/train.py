@@ -12,7 +12,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest_tree
 from atelier.metrics.distances import QUICK_PICTURES, check_counts
 from atelier.model_store import start_path
-from atelier.networks.efficientnet import LITE0, read_lite_weights
+from atelier.networks.efficientnet import LITE0, LITE1, read_lite_weights
 from atelier.networks.labels import Labels
 from atelier.paths import DATA, DATASET
 from atelier.settings.training import Train
@@ -42,7 +42,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
     params = stage.params.train
     dataset = open_dataset(DATASET)
     # checked before any work, because the first snapshot could not be scored
-    read_lite_weights(LITE0)
+    read_lite_weights(LITE0 if params.discriminator == "own" else LITE1)
     check_counts(QUICK_PICTURES, len(dataset.train.images), len(dataset.held_out.images))
     device = deterministic_device("train", params.device)
     precision, why = pick_precision(params.precision, device)
@@ -58,7 +58,7 @@ def train(stage: Stage, group: ProcessGroup) -> str:
         print(f"train: {params.arch}, with other settings than its own (which auto gives): {words}")
     dataset_sha256 = digest_tree(DATASET)
     path = start_path(params.init_from, asdict(plan.network.with_labels(None)), stage.params.scrape.source)
-    start = open_start(path, plan.network) if path else None
+    start = open_start(path, plan.network, plan.discriminator) if path else None
     print(f"train: starts from {path or 'nothing'}{_new_layers(start, dataset)}")
     states = States.of(stage, state_key(params, plan, dataset_sha256, device, start))
     if not group.all_agree(group.on_rank0(lambda: states.directory.name) == states.directory.name):
@@ -149,10 +149,11 @@ def state_key(
 def out_of_memory(params: Train, device: torch.device, processes: int, micro_batch: int) -> str:
     """The error message for a training that does not fit even with `micro_batch` images at a time."""
     less = f"make the networks (train.{params.arch}) or augment.resolution smaller"
-    if processes > 1 and params.arch != "r3gan":
+    if processes > 1 and (params.arch != "r3gan" or params.discriminator != "own"):
+        layers = params.arch if params.arch != "r3gan" else "its discriminator"
         return (
             f"{device} has not enough memory for {micro_batch} pictures at a time, and the batch norms of "
-            f"{params.arch}, which {processes} processes share, cannot do a step in parts: lower train.batch, {less}, "
+            f"{layers}, which {processes} processes share, cannot do a step in parts: lower train.batch, {less}, "
             "or use more GPUs"
         )
     return (

@@ -121,7 +121,7 @@ class Judge:
         weight = next(self._discriminator.parameters())
         image = torch.tensor(picture, device=weight.device, dtype=weight.dtype).permute(2, 0, 1)[None]
         weights = [self._labels.weights(label)[None].to(image)] if self._labels else []
-        logit = float(self._discriminator(image / 127.5 - 1, *weights))
+        logit = float(self._discriminator(image / 127.5 - 1, *weights).mean())  # one over features has several
         if not np.isfinite(logit):
             raise AtelierError(
                 "the discriminator returns NaN: its training diverged; set generate.pick to null, or lower train.lr "

@@ -18,7 +18,7 @@ from atelier.importers.dcgan import layers_of_pytorch, layers_of_torch7
 from atelier.importers.layers import Imported, Layer, fit
 from atelier.importers.r3gan import LICENCE, LICENCE_TEXT, networks_of_r3gan
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
-from atelier.networks import FORMAT, NetworkConfig, read_model, save_weights, weights_fit
+from atelier.networks import FORMAT, OWN, NetworkConfig, read_model, save_weights, weights_fit
 from atelier.text import open_regular
 
 READERS: dict[str, Callable[[bytes], list[Layer]]] = {"torch7": layers_of_torch7, "pytorch": layers_of_pytorch}
@@ -162,15 +162,16 @@ def _copy(source: Path, directory: Path) -> None:
     """Copy a model of Atelier's, so that it stays when `dvc repro` replaces data/model."""
     generator = source / GENERATOR_FILE if source.is_dir() else source
     header, generator_weights = read_model(generator)
-    discriminator_weights = None
+    discriminator_weights, kind = None, OWN
     if (discriminator := generator.with_name(DISCRIMINATOR_FILE)).is_file():
         described, discriminator_weights = read_model(discriminator)
+        kind = described.get("discriminator", OWN)
         if any(described[key] != header[key] for key in ("arch", "resolution", "settings")):
             raise AtelierError(
                 f"{discriminator} is not the discriminator of {generator}: move it away, or replace it by the right one"
             )
     network = NetworkConfig(header["arch"], header["resolution"], header["settings"])
-    if not weights_fit(network, generator_weights, discriminator_weights):
+    if not weights_fit(network, generator_weights, discriminator_weights, kind):
         raise AtelierError(f"{source} does not contain the weights of the {network.arch} that its header names")
     shutil.copyfile(generator, directory / GENERATOR_FILE)
     if discriminator_weights:

@@ -22,8 +22,10 @@ from atelier.errors import AtelierError, counted, run_for_exit_code
 from atelier.files import digest, write_json
 from atelier.metrics.comparison import MEANING, Comparison, Gain
 from atelier.metrics.distances import kernel, kid, random_rows, rounded
-from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
+from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace, judge_for
 from atelier.metrics.panel import BLURS_PX, kid_in_words, paint_samples
+from atelier.networks import read_model
+from atelier.networks.efficientnet import LITE0, LiteVariant
 from atelier.paths import DATASET
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur_pictures
@@ -104,11 +106,14 @@ def _compare(options: argparse.Namespace) -> int:
             for model in (options.champion, options.challenger)
         )
     pictures = (first, second)
-    features, in_words = extract_features(pictures, dataset, device, options.seed)
+    judge = judge_for(*(read_model(model)[0] for model in (options.champion, options.challenger)))
+    features, in_words = extract_features(pictures, dataset, device, options.seed, judge)
     result = paired_bootstrap(*features, confidence=options.confidence, seed=options.seed)
+    if judge != LITE0:
+        print(f"Judged by the features {judge.version}, because a model was trained by those of {LITE0.version}.")
     if options.json:
         sha256 = {"champion": digest(options.champion), "challenger": digest(options.challenger)}
-        write_json(options.json, {**rounded(result.to_json()), "sha256": sha256})
+        write_json(options.json, {**rounded(result.to_json()), "sha256": sha256, "features": judge.version})
     if options.sheet:
         winner = "the challenger is better" if result.wins else "the champion stays"
         write_panels(options.sheet, f"The same seeds: {winner}", side_by_side(result, pictures), columns=2)
@@ -124,13 +129,14 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def extract_features(
-    pictures: tuple[Pixels, Pixels], dataset: PackedDataset, device: torch.device, seed: int
-) -> tuple[list[FeatureSet], Callable[[float], str]]:
+    pictures: tuple[Pixels, Pixels], dataset: PackedDataset, device: torch.device, seed: int,
+    judge: LiteVariant = LITE0,
+) -> tuple[list[FeatureSet], Callable[[float], str]]:  # fmt: skip
     """Compute the features of both models' pictures and of held-out paintings, in the training paintings' space.
 
     The function that is returned with them describes a kid by the blur of training paintings that score the same.
     """
-    network = FeatureExtractor(device)
+    network = FeatureExtractor(device, judge)
     training, held_out = dataset.train.images, dataset.held_out.images
     sample = training[random_rows(np.random.default_rng(seed), len(training), SPACE_PAINTINGS)]
     sets = [sample, *pictures, held_out]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from atelier.errors import AtelierError
 from atelier.metrics.features import FeatureExtractor, FeatureSet, FeatureSpace
+from atelier.networks.efficientnet import LITE0, LiteVariant
 from atelier.pictures import Pixels
 
 ROWS_AT_ONCE = 256  # bounds the memory of a block of pairs
@@ -36,11 +37,17 @@ class QuickScores:
 
 
 class QuickPanel:
-    """Scores pictures against at most 240 training and 100 held-out paintings (n, H, W, 3), chosen by `seed`."""
+    """Scores pictures against at most 240 training and 100 held-out paintings (n, H, W, 3), chosen by `seed`.
 
-    def __init__(self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0) -> None:
+    `judge` is the network that computes the features.
+    """
+
+    def __init__(
+        self, training: Pixels, held_out: Pixels, device: torch.device | str = "cpu", seed: int = 0,
+        judge: LiteVariant = LITE0,
+    ) -> None:  # fmt: skip
         check_counts(QUICK_PICTURES, len(training), len(held_out))
-        self._features = FeatureExtractor(device)
+        self._features = FeatureExtractor(device, judge)
         random = np.random.default_rng(seed)
         paintings = training[random_rows(random, len(training), MAX_TRAINING)]
         self._space = FeatureSpace(*self._features.sharp_and_coarse(paintings))

@@ -3,15 +3,16 @@
 Pictures are judged by Lite0, unless its features have trained the generator (`train.discriminator`): then by Lite1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atelier.networks.efficientnet import LITE0, EfficientNetLite, LiteVariant
+from atelier.networks.efficientnet import LITE0, LITE1, EfficientNetLite, LiteVariant
 from atelier.pictures import Pixels
 from atelier.pictures.filters import blur
 
@@ -67,6 +68,19 @@ class FeatureExtractor:
                 x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
             maps = self._network(x.contiguous(memory_format=torch.channels_last))
         return torch.cat([found.mean((2, 3)) for found in maps[1:]], 1).cpu()
+
+
+def judge_for(*headers: Mapping[str, Any]) -> LiteVariant:
+    """The network whose features judge models with these headers: Lite1 where Lite0's have trained one of them.
+
+    A header's `discriminator` names what trained the model (own if absent), its `start` the model it started from.
+    """
+    return LITE1 if any(map(_trained_by_features, headers)) else LITE0
+
+
+def _trained_by_features(header: Mapping[str, Any]) -> bool:
+    start = header.get("start")
+    return header.get("discriminator", "own") != "own" or (isinstance(start, Mapping) and _trained_by_features(start))
 
 
 def input_size(height: int, width: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from atelier.files import replacing
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator, SketchGenerator
 from atelier.networks.labels import LABEL_SETTINGS, Discriminator, Labels
 from atelier.networks.latent_field import FieldGenerator, Network
+from atelier.networks.projected import BothDiscriminators, FeatureDiscriminator
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
 from atelier.pictures import CELLS, SQUARE, Cells, picture_size
 
@@ -27,6 +28,7 @@ FORMAT = "atelier-model/1"
 KEY = "atelier"  # a single key, because safetensors writes several in an order that differs between processes
 # of a network's `layers`, so many at the picture's end lie between features and pictures
 PICTURE_LAYERS = {"dcgan": 2, "r3gan": 1, "sketch": 2}
+OWN = "own"  # the kind of discriminator whose file does not name it
 GROWTH = (2, 4)  # factors of the resolution by which a network may grow
 INITIALISERS = {"normal_", "uniform_", "fill_", "zero_"}
 
@@ -77,15 +79,16 @@ class NetworkConfig:
         return replace(self, settings=own if aspect == SQUARE else {**own, "aspect": aspect})
 
 
-def make_networks(config: NetworkConfig) -> tuple[FieldGenerator, Discriminator]:
+def make_networks(config: NetworkConfig, discriminator: str = OWN) -> tuple[FieldGenerator, nn.Module]:
     """Create a generator and a discriminator with random weights from torch's global generator.
 
     The generator maps latents (B, inputs), or fields of them (B, inputs, h, w), to images (B, 3, H, W) in about
     [−1, 1]; for single latents H and W are those of one picture. The discriminator maps images of that size, and with
-    labels their weights (B, classes), to logits (B,) and can be differentiated twice. Raises AtelierError for an
-    unknown architecture or setting.
+    labels their weights (B, classes), to logits (B,) and can be differentiated twice. `discriminator` is its kind: own,
+    the architecture's; features, one over pretrained features, with several logits (B, n) an image; or both. Raises
+    AtelierError for an unknown architecture or setting.
     """
-    return _build(config, GENERATORS), _build(config, DISCRIMINATORS)
+    return _build(config, GENERATORS), _build(config, _discriminators(discriminator))
 
 
 def size_of(header: Mapping[str, Any]) -> tuple[int, int]:
@@ -93,11 +96,18 @@ def size_of(header: Mapping[str, Any]) -> tuple[int, int]:
     return picture_size(header["resolution"], header["settings"].get("aspect", SQUARE))
 
 
-def weights_fit(config: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None) -> bool:
-    """Whether these tensors have the names and shapes of the networks' weights; None fits any discriminator."""
+def weights_fit(
+    config: NetworkConfig, generator: dict[str, Tensor], discriminator: dict[str, Tensor] | None, kind: str = OWN
+) -> bool:
+    """Whether these tensors have the names and shapes of the networks' weights; None fits any discriminator.
+
+    `kind` is the discriminator's, as in `make_networks`.
+    """
     if not _fits(_build_without_memory(lambda: _build(config, GENERATORS)), generator):
         return False
-    return discriminator is None or _fits(_build_without_memory(lambda: _build(config, DISCRIMINATORS)), discriminator)
+    if discriminator is None:
+        return True
+    return _fits(_build_without_memory(lambda: _build(config, _discriminators(kind))), discriminator)
 
 
 def settings_to_grow(found: NetworkConfig, resolution: int, with_discriminator: bool) -> dict[str, Any] | None:
@@ -151,9 +161,9 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> tuple[Fiel
     return _load(path, GENERATORS, device)
 
 
-def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[Discriminator, dict[str, Any]]:
-    """Load a discriminator.safetensors, as `load_generator`."""
-    return _load(path, DISCRIMINATORS, device)
+def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """Load a discriminator.safetensors of any kind, as `load_generator`."""
+    return _load(path, _discriminators(read_model(path)[0].get("discriminator", OWN)), device)
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -230,6 +240,21 @@ def _load(
 
 def _cells(settings: Mapping[str, Any]) -> Cells:
     return CELLS[settings.get("aspect", SQUARE)]
+
+
+def _discriminators(kind: str) -> Constructors[nn.Module]:
+    """The constructors of discriminators of one kind. Raises AtelierError for an unknown one."""
+    if kind == OWN:
+        return DISCRIMINATORS
+    if kind == "features":
+        return {arch: lambda px, s: FeatureDiscriminator(Labels.from_settings(s)) for arch in DISCRIMINATORS}
+    if kind == "both":
+        return {arch: functools.partial(_both, own) for arch, own in DISCRIMINATORS.items()}
+    raise AtelierError(f"the discriminator is of the kind {kind!r}; this version knows own, features, both")
+
+
+def _both(own: Callable[[int, dict[str, Any]], nn.Module], px: int, settings: dict[str, Any]) -> nn.Module:
+    return BothDiscriminators(own(px, settings), FeatureDiscriminator(Labels.from_settings(settings)))
 
 
 def _build(config: NetworkConfig, constructors: Constructors[Network]) -> Network:

@@ -79,12 +79,12 @@ class EfficientNetLite(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps after strides 4, 8, 16 and 32 of images (n, 3, H, W) in [−1, 1], with MAP_CHANNELS channels."""
         found = []
-        x: Tensor = self.stem(images).clamp_(0, 6)
+        x: Tensor = functional.relu6(self.stem(images), inplace=True)
         for index, block in enumerate(self.blocks):
             *widening, project = block.children()
             out = x
             for convolution in widening:
-                out = convolution(out).clamp_(0, 6)
+                out = functional.relu6(convolution(out), inplace=True)
             out = project(out)
             x = out.add_(x) if out.shape == x.shape else out
             if index in self._ends:

@@ -71,6 +71,7 @@ class Train(Section):
     warm_start: BelowOne | Literal["auto"] = "auto"
     freeze_discriminator: int = Field(0, ge=0, le=1000)
     labels: Literal["none", "genre", "style", "artist", "source"] = "none"
+    discriminator: Literal["own", "features", "both"] = "own"
     loss: Literal["auto", "nonsaturating", "relativistic"] = "auto"
     gamma: Annotated[float, Field(ge=0, le=1e5)] | None = None
     ema: BelowOne | Literal["auto", "power"] = "auto"
@@ -87,6 +88,21 @@ class Train(Section):
     def step_batch(self) -> int:
         """Pictures per step: `batch`, or the architecture's own number where that is auto."""
         return AUTO_BATCH[self.arch] if self.batch == "auto" else self.batch
+
+    @model_validator(mode="after")
+    def _check_discriminator(self) -> Self:
+        if self.discriminator != "own" and self.freeze_discriminator:
+            raise ValueError(
+                f"train.freeze_discriminator holds {self.freeze_discriminator}; it may hold 0, because "
+                f"train.discriminator is {self.discriminator}: its pretrained layers are never trained"
+            )
+        for name, value, unset in (("loss", self.loss, "auto"), ("gamma", self.gamma, None)):
+            if self.discriminator == "features" and value != unset:
+                raise ValueError(
+                    f"train.{name} holds {value}; it may hold {unset or 'null'}, because train.discriminator is "
+                    "features, whose loss is the hinge loss without penalties"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_batch_and_length(self) -> Self:

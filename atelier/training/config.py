@@ -18,9 +18,18 @@ from atelier.metrics.distances import QUICK_PICTURES
 from atelier.model_store import start_path
 from atelier.networks import NetworkConfig
 from atelier.networks.labels import Labels
+from atelier.networks.projected import BothDiscriminators
 from atelier.pictures import SQUARE
 from atelier.settings.training import Train
-from atelier.training.losses import AdversarialLoss, NonSaturating, Relativistic, cosine, gamma_for
+from atelier.training.losses import (
+    AdversarialLoss,
+    Hinge,
+    NonSaturating,
+    OwnAndFeatures,
+    Relativistic,
+    cosine,
+    gamma_for,
+)
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -46,7 +55,8 @@ class TrainingPlan:
     images: int  # real images that the discriminator is shown over the whole training
     lr_decay: float | Literal["cosine"]
     beta2: float | Literal["rising"] = 0.999
-    loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
+    discriminator: Literal["own", "features", "both"] = "own"
+    loss: Literal["nonsaturating", "relativistic", "hinge"] = "nonsaturating"  # of both discriminators, the own one's
     gamma: float | None = None  # None: by resolution
     minutes: float | None = None  # training time after which it ends
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
@@ -88,7 +98,10 @@ class TrainingPlan:
 
     def adversarial_loss(self) -> AdversarialLoss:
         """The loss of this plan."""
-        return NonSaturating() if self.loss == "nonsaturating" else Relativistic(self.start_gamma())
+        if self.loss == "hinge":
+            return Hinge()
+        own = NonSaturating() if self.loss == "nonsaturating" else Relativistic(self.start_gamma())
+        return OwnAndFeatures(own) if self.discriminator == "both" else own
 
     def start_gamma(self) -> float:
         """The weight of the relativistic loss's penalties at the start of the training."""
@@ -122,6 +135,7 @@ def training_plan(
         augment=tuple(params.augment),
         snapshot_kimg=params.snapshot_kimg,
         images=math.ceil(params.kimg * 1000),
+        discriminator=params.discriminator,
         gamma=params.gamma,
         freeze_discriminator=params.freeze_discriminator,
         minutes=params.minutes,
@@ -147,9 +161,13 @@ RECIPES = {"sketch": {**DCGAN, "optimizer": "muon", "warm_start": 0.25}, "dcgan"
 
 
 def recipe_for(params: Train, network: NetworkConfig) -> dict[str, Any]:
-    """The architecture's recipe, without a warm start where the training starts from a model."""
+    """The architecture's recipe, without a warm start where the training starts from a model.
+
+    The loss of a discriminator over features alone is the hinge loss.
+    """
     warm_start = {"warm_start": 0.0} if start_path(params.init_from, asdict(network.with_labels(None))) else {}
-    return {**RECIPES[params.arch], **warm_start}
+    hinge = {"loss": "hinge"} if params.discriminator == "features" else {}
+    return {**RECIPES[params.arch], **warm_start, **hinge}
 
 
 def lr_scale(decay: float | Literal["cosine"], seen: int, images: int) -> float:
@@ -193,7 +211,11 @@ def in_precision(network: nn.Module, precision: Precision) -> nn.Module:
 
     In bfloat16, activations inside the network are rounded to 8 significant bits; sums are not.
     """
-    return network if precision == "float32" else _InBfloat16(network)
+    if precision == "float32":
+        return network
+    if isinstance(network, BothDiscriminators):  # which remains two networks, for their two losses
+        return BothDiscriminators(_InBfloat16(network.own), _InBfloat16(network.features))
+    return _InBfloat16(network)
 
 
 class _InBfloat16(nn.Module):

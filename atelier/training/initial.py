@@ -22,6 +22,7 @@ from atelier.files import digest
 from atelier.model_store import DISCRIMINATOR_FILE, GENERATOR_FILE, SHIPPED_MODELS, STORED_NAME, content_hash
 from atelier.networks import (
     GROWTH,
+    OWN,
     NetworkConfig,
     fitting_weights,
     make_networks,
@@ -31,6 +32,7 @@ from atelier.networks import (
 )
 from atelier.networks.labels import relabelled
 from atelier.networks.latent_field import FieldGenerator
+from atelier.networks.projected import discriminator_parts, joined_parts
 from atelier.training.config import TrainingPlan, beta2_at
 from atelier.training.data import ResidentData
 from atelier.training.distributed import ProcessGroup
@@ -38,7 +40,7 @@ from atelier.training.optimizers import make_optimizer
 from atelier.training.state import generator_for
 
 # the facts about a model's training that enter the lineage of models that start from it
-LINEAGE_FACTS = ("kimg", "seed", "generation", "dataset_sha256", "imported", "start")
+LINEAGE_FACTS = ("kimg", "seed", "generation", "dataset_sha256", "imported", "discriminator", "start")
 POWER = 16.97  # σ_rel 0.05: the average covers about a twentieth of the training so far (arXiv 2312.02696 §3.1)
 
 SIDE_PX = 32  # images are reduced to this side for the principal component analysis
@@ -67,7 +69,7 @@ class Networks:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)  # weights are drawn on the CPU, the same for every device
-            generator, discriminator = make_networks(plan.network)
+            generator, discriminator = make_networks(plan.network, plan.discriminator)
         if start:
             # what the start lacks keeps its random weights: the new layers of a grown model, a whole discriminator
             generator.load_state_dict({**generator.state_dict(), **start.generator})
@@ -197,12 +199,13 @@ class Start:
         return ""
 
 
-def open_start(path: Path, network: NetworkConfig) -> Start:
+def open_start(path: Path, network: NetworkConfig, kind: str = OWN) -> Start:
     """Read the model at `path`, of the resolution of `network`, or of half or a quarter of it, from which it grows.
 
     Its labels may be others: classes are matched by their names, and new ones begin as pictures without a label. Of a
-    model for pictures of another shape, all layers are read but those of the base cells. Raises AtelierError where it
-    is missing, changed, or of a network that does not fit.
+    model for pictures of another shape, all layers are read but those of the base cells. `kind` is that of the
+    discriminator to train; of the model's it takes over the part that both have. Raises AtelierError where it is
+    missing, changed, or of a network that does not fit.
     """
     match = STORED_NAME.fullmatch(path.name)
     if path in SHIPPED_MODELS and not (path / GENERATOR_FILE).is_file():
@@ -220,32 +223,37 @@ def open_start(path: Path, network: NetworkConfig) -> Start:
             + (f"`git checkout -- {path}` brings it back" if path in SHIPPED_MODELS else "import it again")
         )
     header, generator = read_model(path / GENERATOR_FILE)
-    has_discriminator = (path / DISCRIMINATOR_FILE).is_file()
-    discriminator = read_model(path / DISCRIMINATOR_FILE)[1] if has_discriminator else None
+    discriminator, found_kind = None, OWN
+    if (path / DISCRIMINATOR_FILE).is_file():
+        described, discriminator = read_model(path / DISCRIMINATOR_FILE)
+        found_kind = described.get("discriminator", OWN)
     found = NetworkConfig(header["arch"], header["resolution"], header["settings"])
     like_found = network.with_labels(found.labels)
     grows = found.arch == network.arch and network.resolution in [factor * found.resolution for factor in GROWTH]
-    fits = weights_fit(found if grows else like_found.with_aspect(found.aspect), generator, discriminator)
+    fits = weights_fit(found if grows else like_found.with_aspect(found.aspect), generator, discriminator, found_kind)
     if not fits or not (grows or (found.arch, found.resolution) == (network.arch, network.resolution)):
         raise AtelierError(
             f"train.init_from: {path} is {_words(found)}; params.yaml asks for {_words(network)}: "
             f"set augment.resolution, train.arch and train.{found.arch} to the model's"
         )
+    parts = discriminator_parts(found_kind, discriminator) if discriminator else {}
     if grows:
-        _check_growth(path, found.with_labels(None), network.with_labels(None), has_discriminator)
+        _check_growth(path, found.with_labels(None), network.with_labels(None), OWN in parts)
     reshaped_from = None if found.aspect == network.aspect else found.aspect
     if grows or reshaped_from:
-        generator, discriminator = fitting_weights(like_found, found, generator, discriminator)
+        generator, own = fitting_weights(like_found, found, generator, parts.get(OWN))
+        parts |= {OWN: own} if own is not None else {}
     generator = relabelled(generator, found.labels, network.labels)
-    discriminator = discriminator and relabelled(discriminator, found.labels, network.labels)
+    parts = {part: relabelled(tensors, found.labels, network.labels) for part, tensors in parts.items()}
+    taken = joined_parts(kind, parts)
     lineage = {
         "generator_sha256": digest(path / GENERATOR_FILE),
-        "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if has_discriminator else None,
+        "discriminator_sha256": digest(path / DISCRIMINATOR_FILE) if taken is not None else None,
         **{key: header[key] for key in LINEAGE_FACTS if key in header},
         **({"grown_from_px": found.resolution} if grows else {}),
         **({"reshaped_from": reshaped_from} if reshaped_from else {}),
     }
-    return Start(generator, discriminator, lineage, found.resolution if grows else None, reshaped_from)
+    return Start(generator, taken, lineage, found.resolution if grows else None, reshaped_from)
 
 
 def _check_growth(path: Path, found: NetworkConfig, network: NetworkConfig, with_discriminator: bool) -> None:

@@ -29,7 +29,7 @@ class DiscriminatorLoss(NamedTuple):
 class AdversarialLoss(Protocol):
     """The losses of both networks on images (B, 3, H, W), each the mean over the batch."""
 
-    columns: tuple[str, str, str, str]  # of losses.csv: the discriminator's logs, and loss_g
+    columns: tuple[str, ...]  # of losses.csv: the discriminator's logs, and loss_g
 
     def discriminator(
         self, network: nn.Module, real: Tensor, fake: Tensor, progress: float, *labels: Tensor
@@ -50,7 +50,7 @@ class NonSaturating:
     it gives to real and to generated images.
     """
 
-    columns = ("loss_d", "loss_g", "d_real", "d_fake")
+    columns: tuple[str, ...] = ("loss_d", "loss_g", "d_real", "d_fake")
 
     def discriminator(
         self, network: nn.Module, real: Tensor, fake: Tensor, progress: float, *labels: Tensor
@@ -74,7 +74,7 @@ class Relativistic:
     Gradients are taken with respect to the augmented images.
     """
 
-    columns = ("loss_d", "loss_g", "d_gap", "penalty")
+    columns: tuple[str, ...] = ("loss_d", "loss_g", "d_gap", "penalty")
 
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
@@ -101,6 +101,52 @@ class Relativistic:
         with torch.no_grad():
             real_logits = network(real, *labels)
         return functional.softplus(real_logits - network(fake, *labels)).mean()
+
+
+class Hinge:
+    """The hinge loss (arXiv 1705.02894), as Projected GAN has it: without penalties, a mean over all logits.
+
+    A discriminator that guesses has loss_d = 2. logit_real and logit_fake are the mean logits of both kinds of images.
+    """
+
+    columns: tuple[str, ...] = ("loss_d", "loss_g", "logit_real", "logit_fake")
+
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float, *labels: Tensor
+    ) -> DiscriminatorLoss:
+        """max(0, 1 − D(x)) + max(0, 1 + D(g))."""
+        real_logits, fake_logits = network(real, *labels), network(fake, *labels)
+        loss = functional.relu(1 - real_logits).mean() + functional.relu(1 + fake_logits).mean()
+        logs = _logs(loss_d=loss, logit_real=real_logits.mean(), logit_fake=fake_logits.mean())
+        return DiscriminatorLoss(loss, logs)
+
+    def generator(self, network: nn.Module, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
+        """−D(g)."""
+        generated: Tensor = network(fake, *labels)
+        return -generated.mean()
+
+
+class OwnAndFeatures:
+    """The loss `own` of an architecture's own discriminator plus the hinge loss of one over features, weights 1 and 1.
+
+    The network is a `BothDiscriminators`. loss_d is the own one's, features_loss_d the other's, loss_g the sum.
+    """
+
+    def __init__(self, own: AdversarialLoss) -> None:
+        self._own, self._features = own, Hinge()
+        self.columns = (*own.columns, "features_loss_d", "logit_real", "logit_fake")
+
+    def discriminator(
+        self, network: nn.Module, real: Tensor, fake: Tensor, progress: float, *labels: Tensor
+    ) -> DiscriminatorLoss:
+        own = self._own.discriminator(network.own, real, fake, progress, *labels)  # type: ignore[arg-type]
+        features = self._features.discriminator(network.features, real, fake, progress, *labels)  # type: ignore[arg-type]
+        logs = {**features.logs, "features_loss_d": features.logs["loss_d"], **own.logs}
+        return DiscriminatorLoss(own.loss + features.loss, logs)
+
+    def generator(self, network: nn.Module, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
+        own = self._own.generator(network.own, real, fake, *labels)  # type: ignore[arg-type]
+        return own + self._features.generator(network.features, real, fake, *labels)  # type: ignore[arg-type]
 
 
 def reconstruction_loss(painted: Tensor, real: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
 from atelier.metrics.distances import QuickPanel
+from atelier.networks.efficientnet import LITE0, LiteVariant
 from atelier.networks.latent_field import FieldGenerator, draw_inputs, random_inputs, render_batch
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
@@ -31,9 +32,9 @@ MIN_BEST_COVERAGE = 0.25  # a training whose coverage was never above this canno
 CONSECUTIVE_ROWS = 2  # a single one may be chance
 MAX_ROLLBACKS = 3  # after which the settings are the likely cause
 
-GUESSING_LOSS_D = {"relativistic": math.log(2), "nonsaturating": 2 * math.log(2)}  # of one that guesses
+GUESSING_LOSS_D = {"relativistic": math.log(2), "nonsaturating": 2 * math.log(2), "hinge": 2.0}  # of one that guesses
 GUESSING_TOLERANCE = 0.02  # relative
-OVERFIT_LOSS_D = {"relativistic": 0.1, "nonsaturating": 0.5}
+OVERFIT_LOSS_D = {"relativistic": 0.1, "nonsaturating": 0.5, "hinge": 0.5}
 VANISHING_LOSS_D = 0.02  # leaves the generator no gradient
 RISING_ROWS = 3  # of a growing loss_g
 
@@ -47,11 +48,14 @@ PINNED = {
     "large; lower train.gamma",
     "nonsaturating": "D-loss pinned at 2 ln 2 (1.39) or above: the discriminator only guesses; raise "
     "train.lr_discriminator or widen it",
+    "hinge": "D-loss pinned at 2 or above: the discriminator only guesses; raise train.lr_discriminator",
 }
 OVERFIT = {
     "relativistic": "D-loss below 0.1 and G-loss rising: over-fitting; raise train.augment_probability or train.gamma, "
     "or use more paintings",
     "nonsaturating": "D-loss below 0.5 and G-loss rising: over-fitting; raise train.augment_probability, lower "
+    "train.lr_discriminator, or use more paintings",
+    "hinge": "D-loss below 0.5 and G-loss rising: over-fitting; raise train.augment_probability, lower "
     "train.lr_discriminator, or use more paintings",
 }
 VANISHED = {
@@ -59,6 +63,8 @@ VANISHED = {
     "train.gamma or lower train.lr",
     "nonsaturating": "D-loss at 0: the discriminator tells all apart, and the generator learns nothing from it; lower "
     "train.lr or train.lr_discriminator, or narrow the discriminator",
+    "hinge": "D-loss at 0: the discriminator tells all apart by more than the hinge loss asks for; lower "
+    "train.lr_discriminator or train.muon_lr_discriminator",
 }
 
 
@@ -198,10 +204,15 @@ class RunningMean:
 
 
 class Previews:
-    """Sheets and quality scores of the averaged generator, of at most `samples` images from always the same latents."""
+    """Sheets and quality scores of the averaged generator, of at most `samples` images from always the same latents.
 
-    def __init__(self, ema: Ema, dataset: PackedDataset, samples: int, device: torch.device) -> None:
-        self._ema, self._device = ema, device
+    The scores are in the features of the network `judge`.
+    """
+
+    def __init__(
+        self, ema: Ema, dataset: PackedDataset, samples: int, device: torch.device, judge: LiteVariant = LITE0
+    ) -> None:
+        self._ema, self._device, self._judge = ema, device, judge
         self._dataset, self._samples = dataset, samples
         self._panel: QuickPanel | None = None
         self._generator: FieldGenerator | None = None
@@ -225,7 +236,7 @@ class Previews:
         """The columns of quality.csv except kimg, of images that are generated `batch` at a time."""
         training, held_out = self._dataset.train.images, self._dataset.held_out.images
         if self._panel is None:
-            self._panel = QuickPanel(training, held_out, self._device, QUALITY_SEED)
+            self._panel = QuickPanel(training, held_out, self._device, QUALITY_SEED, self._judge)
         count = min(self._samples, max(MIN_QUALITY_IMAGES, len(held_out)))
         return asdict(self._panel.scores(self._generate(QUALITY_SEED, count, batch)))
 

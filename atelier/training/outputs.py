@@ -13,7 +13,8 @@ import torch
 from atelier import __version__
 from atelier.data.dataset import PackedDataset
 from atelier.files import digest, write_bytes, write_json
-from atelier.networks import save_network
+from atelier.networks import OWN, save_network
+from atelier.networks.efficientnet import LITE0
 from atelier.settings.training import Train
 from atelier.training.config import TrainingPlan
 from atelier.training.initial import Start
@@ -59,6 +60,7 @@ def write_outputs(
             "dataset_sha256": dataset_sha256,
             "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},
             **({"start": start.lineage} if start else {}),
+            **_not_own(trainer.plan),
         }
         _write_networks(data / "model", trainer, params, facts, course)
     row = picked or curves.quality[-1]
@@ -76,9 +78,14 @@ def settings_used(params: Train, plan: TrainingPlan) -> dict[str, Any]:
         "gamma": plan.start_gamma() if plan.loss == "relativistic" else None,
         "augment": list(plan.augment),
         **({"freeze_discriminator": frozen} if frozen else {}),
+        **_not_own(plan),
         **({} if plan.deterministic else {"deterministic": False}),
         **({"labels": params.labels} if params.labels != "none" else {}),
     }
+
+
+def _not_own(plan: TrainingPlan) -> dict[str, str]:
+    return {} if plan.discriminator == OWN else {"discriminator": plan.discriminator}
 
 
 def _course(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:
@@ -87,6 +94,7 @@ def _course(trainer: Trainer, curves: Curves, params: Train) -> dict[str, Any]:
     scores = {name: {key: row[key] for key in ("kimg", "kid", "kid_coarse")} for name, row in rows.items() if row}
     course: dict[str, Any] = {
         "pick": {"which": params.pick, **scores},
+        **({} if trainer.judge == LITE0 else {"features": trainer.judge.version}),  # of the scores
         "precision": trainer.plan.precision,
         "ended_by": trainer.ended_by(),
         "rollbacks": [asdict(rollback) for rollback in curves.rollbacks],

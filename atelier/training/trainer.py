@@ -11,6 +11,7 @@ import torch
 
 from atelier.data.dataset import PackedDataset
 from atelier.errors import AtelierError
+from atelier.metrics.features import judge_for
 from atelier.networks.latent_field import FieldGenerator
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
@@ -55,7 +56,8 @@ class Trainer:
         self._micro_batches, self._losses = self._training_step.micro_batches, self._training_step.losses
         self.networks = self._training_step.networks
         self.generator, self.discriminator = self.networks.generator, self.networks.discriminator
-        self._previews = Previews(self.networks.ema, dataset, plan.quality_samples, device)
+        self.judge = judge_for({"discriminator": plan.discriminator, "start": start and start.lineage})
+        self._previews = Previews(self.networks.ema, dataset, plan.quality_samples, device, self.judge)
         self.curves = Curves()
         self.passed_over: list[str] = []
         self.step = 0

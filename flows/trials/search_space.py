@@ -19,6 +19,8 @@ from atelier.settings.schema import Params
 SECTIONS = ("scrape", "download", "augment", "train", "evaluate", "generate")  # of params.yaml, that trials use
 RATIO = re.compile(r"(^|,)(\d+:\d+)(?=,|$)")
 RANGE = re.compile(r"(?:(log|int|float):(.+),(.+)|(.+?)\.\.(.+))")
+# scores in the features of a network that depends on train.discriminator
+BY_THE_JUDGE = ("kid", "kid_coarse", "density", "coverage", "memorisation")
 HIGHER_IS_BETTER = ("density", "coverage", "memorisation")
 EXPLORATION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
@@ -81,7 +83,15 @@ class Request:
         return f"{counted(self.trials, 'trial')}, chosen from {axes}"
 
     def check(self, params: Params) -> None:
-        """Raise AtelierError if the settings of a grid's trial, or at the ends of a search's ranges, are invalid."""
+        """Raise AtelierError if the settings of a grid's trial, or at the ends of a search's ranges, are invalid.
+
+        Also if trials with different discriminators would be ranked by a score in the features of different networks.
+        """
+        if "train.discriminator" in [axis.key for axis in self.axes] and self.by.split(".")[0] in BY_THE_JUDGE:
+            raise AtelierError(
+                f"--by {self.by} ranks no trials of different train.discriminator, because models that pretrained "
+                "features have trained are judged by another network's: add `--by kid_lite1`"
+            )
         trials = product(self.axes) if self.mode == "grid" else ends(self.axes)
         check(params, [{**self.fixed, **changes} for changes in trials])
 

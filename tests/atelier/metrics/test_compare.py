@@ -56,6 +56,19 @@ def test_another_architecture_can_be_compared_with_the_same_result_every_time() 
     assert compared("--seed=1") != result
 
 
+def test_both_models_are_judged_by_lite1_where_lite0s_features_have_trained_one(capsys) -> None:
+    save_small_generator(OTHER, seed=1)
+    usual = compared()
+    assert usual["features"] == "lite0-v1"
+    save_small_generator(OTHER, seed=1, facts={"start": {"discriminator": "features"}})
+    result = compared()
+    assert result["features"] == "lite1-v1"
+    assert result["kid"]["champion"] != usual["kid"]["champion"]
+    assert (
+        "Judged by the features lite1-v1, because a model was trained by those of lite0-v1" in capsys.readouterr().out
+    )
+
+
 def test_the_confidence_is_an_option_and_stands_in_the_result(capsys) -> None:
     OTHER.write_bytes(ONE.read_bytes())
     assert compared("--confidence=0.8")["confidence"] == 0.8

@@ -4,7 +4,7 @@ import pytest
 
 from atelier.errors import AtelierError
 from atelier.settings.schema import Params
-from flows.trials.search_space import Choice, Range, check, ends, product, read_axes
+from flows.trials.search_space import Choice, Range, Request, check, ends, product, read_axes
 
 
 def test_values_are_parsed_as_in_params_yaml():
@@ -93,3 +93,10 @@ def test_settings_are_checked_in_combination():
     axes = read_axes(["download.size_px=64,256", "augment.resolution=64,256"], ranges=False)
     with pytest.raises(AtelierError, match=r"trial 2\): download.size_px holds 64; it may hold null or"):
         check(Params(), product(axes))
+
+
+def test_different_discriminators_are_ranked_by_lite1_alone():
+    axes = (Choice("train.discriminator", ("own", "features")),)
+    with pytest.raises(AtelierError, match="add `--by kid_lite1`"):
+        Request("grid", axes).check(Params())
+    Request("grid", axes, by="kid_lite1").check(Params())
