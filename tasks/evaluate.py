@@ -33,8 +33,8 @@ def run(stage: Stage) -> str:
     params = stage.params.evaluate
     device = deterministic_device(stage.name, params.device)
     dataset = open_dataset(DATASET)
-    inception = load_inception(params, device)
     judge = judge_for(read_model(GENERATOR)[0])
+    inception = load_inception(params, device, wanted=judge != LITE0)
     with stage.progress(params.samples, "pictures") as progress:
         pictures = paint_samples(GENERATOR, dataset, params.samples, params.seed, device, progress)
         progress.update(params.samples, "comparing")
@@ -84,9 +84,13 @@ def summary_table(quality: Quality) -> str:
     return f"The generated pictures are {quality.in_words}.\n\n" + "\n".join(table) + "\n"
 
 
-def load_inception(params: Evaluate, device: torch.device) -> Inception | InceptionUnavailable | None:
-    """Inception if evaluate.inception is set, or why it is unavailable, which raises if inception_weights is set."""
-    if not params.inception:
+def load_inception(params: Evaluate, device: torch.device, wanted: bool) -> Inception | InceptionUnavailable | None:
+    """Inception if evaluate.inception is set, or why it is unavailable, which raises if inception_weights is set.
+
+    With `inception_weights` it is enough that it is `wanted`, as for a model that pretrained features have trained.
+    Nothing is downloaded for that, and weights in torch's cache do not count, which other machines may not have.
+    """
+    if not (params.inception or (wanted and params.inception_weights)):
         return None
     given = Path(params.inception_weights) if params.inception_weights else None
     try:

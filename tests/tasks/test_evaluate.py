@@ -99,6 +99,13 @@ def test_fid_is_computed_with_local_weights(monkeypatch: pytest.MonkeyPatch) -> 
     assert metrics["inception"]["kid"]["value"] > metrics["inception"]["kid"]["floor"]
     assert f"FID {metrics['inception']['fid']:.4g}" in summary
 
+    run(stage(inception_weights="weights.pth", samples=32))
+    assert "inception" not in json.loads(Path("metrics.json").read_text())
+    save_small_generator(facts={"discriminator": "features"})  # whose features must not be its only judges
+    run(stage(inception_weights="weights.pth", samples=32))
+    metrics = json.loads(Path("metrics.json").read_text())
+    assert metrics["inception"]["fid"] > 0 and metrics["kid"] == metrics["kid_lite1"]
+
 
 def test_weights_that_params_name_wrongly_stop_the_stage_before_any_work() -> None:
     pack_blots()
