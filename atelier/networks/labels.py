@@ -24,6 +24,7 @@ from atelier.pictures import Cells
 MIN_WORKS = 20  # of a class: with fewer, pictures of it would be copies of them
 MAX_CLASSES = 64
 MAX_NAME = 200  # characters
+MAX_SHOWN = 8  # of the small classes, in a log
 OTHER = "other"  # the class of all works whose class is too small
 NONE = "none"  # the name for a picture without a label
 LABEL_SETTINGS = ("labels", "label_counts", "labels_of", "unlabelled")  # of a network, see `Labels.settings`
@@ -48,20 +49,21 @@ class Labels:
     def of(cls, kind: str, values: Sequence[str]) -> Self:
         """The classes of training paintings, from a text for each, which is empty where it is unknown.
 
-        A class with fewer than MIN_WORKS paintings, or beyond the MAX_CLASSES − 1 largest, goes into OTHER. Raises
-        AtelierError where fewer than two classes are left.
+        A class with fewer than MIN_WORKS paintings, or beyond the MAX_CLASSES − 1 largest, goes into OTHER; if that has
+        fewer as well, its paintings have no label. Raises AtelierError where fewer than two classes are left.
         """
         counts = Counter(filter(None, map(_class_name, values)))
         large = [name for name in counts if counts[name] >= MIN_WORKS and name != OTHER]
         names = sorted(large, key=lambda name: (-counts[name], name))[: MAX_CLASSES - 1]
         others = sum(counts.values()) - sum(counts[name] for name in names)
-        numbers = [counts[name] for name in names] + ([others] if others else [])
-        names += [OTHER] if others else []
+        numbers = [counts[name] for name in names]
+        if others >= MIN_WORKS:
+            names, numbers = [*names, OTHER], [*numbers, others]
         if len(names) < 2:
             found = f"only {names[0]}, of {numbers[0]:,} paintings" if names else "no painting has one"
             raise AtelierError(
-                f"train.labels holds {kind}, which needs two classes, one of {MIN_WORKS} training paintings or more; "
-                f"there is {found}: set train.labels to none, or to another of genre, style, artist and source"
+                f"train.labels holds {kind}, which needs two classes of {MIN_WORKS} training paintings or more; there "
+                f"is {found}: set train.labels to none, or to another of genre, style, artist and source"
             )
         return cls(kind, tuple(names), tuple(numbers), len(values) - sum(numbers))
 
@@ -86,16 +88,21 @@ class Labels:
         return dict(zip(LABEL_SETTINGS, values, strict=True))
 
     def in_words(self, values: Sequence[str]) -> str:
-        """The classes, how many paintings each has, and what is in OTHER, from the texts that they were made of."""
+        """The classes, how many paintings each has, and what is folded, from the texts that they were made of."""
         words = [f"{name} {count:,}" for name, count in zip(self.names, self.counts, strict=True)]
-        folded = Counter(name for value in values if (name := _class_name(value)) and name not in self.names[:-1])
-        folded.pop(OTHER, None)
-        if self.names[-1] == OTHER and folded:
-            small = ", ".join(f"{name} {count}" for name, count in folded.most_common(8))
-            more = f", and {len(folded) - 8} more" if len(folded) > 8 else ""
-            words[-1] += f" (fewer than {MIN_WORKS} each, or beyond {MAX_CLASSES} classes: {small}{more})"
-        without = f"; {self.unlabelled:,} without a {self.kind}" if self.unlabelled else ""
-        return f"labels by {self.kind}: {', '.join(words)}{without}"
+        named = Counter(filter(None, map(_class_name, values)))
+        folded = Counter({name: named[name] for name in named if name not in self.names and name != OTHER})
+        small = ", ".join(f"{name} {count}" for name, count in folded.most_common(MAX_SHOWN))
+        small += f", and {len(folded) - MAX_SHOWN} more" if len(folded) > MAX_SHOWN else ""
+        small = f" (fewer than {MIN_WORKS} each, or beyond {MAX_CLASSES} classes: {small})" if small else ""
+        if OTHER in self.names:
+            words[-1] += small
+        elif named.total() > sum(self.counts):
+            words.append(f"{named.total() - sum(self.counts)} in smaller classes have no label{small}")
+        without = len(values) - named.total()
+        return f"labels by {self.kind}: {', '.join(words)}" + (
+            f"; {without:,} without a {self.kind}" if without else ""
+        )
 
     def rows(self, values: Sequence[str]) -> Tensor:
         """The class of each work as its number (n,), −1 where it has none, from a text for each."""

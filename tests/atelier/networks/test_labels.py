@@ -48,6 +48,17 @@ def test_small_classes_go_into_other_and_works_without_a_class_have_none():
     assert words.endswith("; 2 without a genre")
 
 
+def test_where_all_small_classes_together_are_too_few_their_paintings_have_no_label():
+    values = ["marine"] * 25 + ["landscape"] * 30 + ["still life"] * 3 + ["other"] * 5 + [""] * 2
+    labels = Labels.of("genre", values)
+    assert (labels.names, labels.counts, labels.unlabelled) == (("landscape", "marine"), (30, 25), 10)
+    assert labels.rows(["still life", "other"]).tolist() == [-1, -1]
+    words = (
+        "8 in smaller classes have no label (fewer than 20 each, or beyond 64 classes: still life 3); 2 without a genre"
+    )
+    assert labels.in_words(values) == f"labels by genre: landscape 30, marine 25, {words}"
+
+
 def test_there_are_at_most_so_many_classes_with_the_largest_ones_kept():
     values = [f"artist {n:03d}" for n in range(100) for _ in range(MIN_WORKS + (n % 2))]
     labels = Labels.of("artist", values)
@@ -57,14 +68,16 @@ def test_there_are_at_most_so_many_classes_with_the_largest_ones_kept():
     assert sum(labels.counts) == len(values)
 
 
-@pytest.mark.parametrize("values", [[""] * 40, ["marine"] * 40, ["one", "two", "three"] * 5])
+@pytest.mark.parametrize(
+    "values", [[""] * 40, ["marine"] * 40, ["one", "two", "three"] * 5, ["marine"] * 40 + ["portrait"] * 19]
+)
 def test_labels_of_fewer_than_two_classes_are_refused_with_what_to_do(values):
     with pytest.raises(AtelierError, match=r"train.labels holds genre, which needs two classes.*set train.labels to"):
         Labels.of("genre", values)
 
 
 def test_names_are_one_printable_line():
-    labels = Labels.of("artist", ["two\nlines\x1b[31m\u202e"] * 30 + ["none"] * 3 + ["other"] * 2)
+    labels = Labels.of("artist", ["two\nlines\x1b[31m\u202e"] * 30 + ["none"] * 3 + ["other"] * 20)
     assert labels.names == ("two lines [31m", "other")
     assert labels.unlabelled == 3
 

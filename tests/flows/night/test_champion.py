@@ -55,6 +55,14 @@ def test_a_night_continues_from_the_champion_with_its_own_seeds(tmp_path: Path):
     assert night_params(params(nightly={"kimg": 5}), best, NIGHT, tmp_path) == {**changes, "train.kimg": 5}
 
 
+def test_a_champion_with_labels_is_continued_whatever_tonights_labels_are(tmp_path: Path):
+    settings = {"nz": 100, "ngf": 24, "ndf": 24, "noise": 8}
+    labels = {"labels": ["marine", "landscape"], "label_counts": [30, 20], "labels_of": "genre", "unlabelled": 0}
+    best = kept(tmp_path, settings={**settings, **labels})
+    for wanted in ("none", "genre"):
+        assert "train.init_from" in night_params(params(train={"labels": wanted}), best, NIGHT, tmp_path)
+
+
 @pytest.mark.parametrize("facts", [{"arch": "dcgan"}, {"resolution": 128}, {"settings": {"nz": 100}}])
 def test_a_champion_of_other_settings_is_not_continued(tmp_path: Path, facts: dict):
     best = kept(tmp_path, **facts)
