@@ -23,6 +23,9 @@ from atelier.pictures import Cells
 
 MIN_WORKS = 20  # of a class: with fewer, pictures of it would be copies of them
 MAX_CLASSES = 64
+# vectors are the weights times it, which speeds up their learning: with 1, a short training from a model without labels
+# paints nearly the same for all of them (bench/RESULTS.md)
+GAIN = 4.0
 MAX_NAME = 200  # characters
 MAX_SHOWN = 8  # of the small classes, in a log
 OTHER = "other"  # the class of all works whose class is too small
@@ -147,9 +150,9 @@ class Labels:
 
 
 class LabelEmbedding(nn.Module):
-    """One vector for each class, features · rows · columns numbers, zero at first.
+    """One vector for each class: features · rows · columns numbers, GAIN times the weights, which begin at zero.
 
-    They are a matrix, (classes, numbers), which Adam trains: Muon, for kernels, would mix the classes' gradients.
+    The weights are a matrix, (classes, numbers), which Adam trains, because Muon would mix the classes' gradients.
     """
 
     def __init__(self, classes: int, features: int, cells: Cells = (1, 1)) -> None:
@@ -157,9 +160,13 @@ class LabelEmbedding(nn.Module):
         self._shape = (classes, features, *cells)
         self.weight = nn.Parameter(torch.zeros(classes, math.prod(self._shape[1:])))
 
+    def vectors(self) -> Tensor:
+        """The vectors, (classes, numbers)."""
+        return GAIN * self.weight
+
     def kernels(self) -> Tensor:
         """The vectors as kernels (classes, features, rows, columns) of a transposed convolution of label weights."""
-        return self.weight.view(self._shape)
+        return self.vectors().view(self._shape)
 
 
 class Discriminator(nn.Module):
@@ -179,7 +186,7 @@ class Discriminator(nn.Module):
         features = self.layers[:-1](images)
         logits: Tensor = self.layers[-1](features).flatten()
         with torch.autocast(images.device.type, enabled=False):  # as the last layer
-            vectors = labels.to(self.embed.weight.dtype) @ self.embed.weight
+            vectors = labels.to(self.embed.weight.dtype) @ self.embed.vectors()
             logits = logits + (features.to(vectors.dtype).flatten(1) * vectors).sum(1)
         return logits
 
