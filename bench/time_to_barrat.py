@@ -285,7 +285,7 @@ def _prepared(
     params = Train.model_validate({"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER})
     plan = training_plan(params, dataset.resolution, pick_precision(params.precision, device)[0])
     path = start_path(params.init_from, asdict(plan.network))
-    return plan, open_start(path, plan.network) if path else None
+    return plan, open_start(path, plan.network, plan.discriminator) if path else None
 
 
 def _widths(text: str) -> tuple[int, int]:

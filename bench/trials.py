@@ -124,7 +124,7 @@ def _prepared(dataset: PackedDataset, settings: Mapping[str, Any], seed: int) ->
     precision = pick_precision(params.precision, CPU)[0]
     plan = training_plan(params, dataset.resolution, precision, labels=labels, aspect=dataset.aspect)
     path = start_path(params.init_from, asdict(plan.network.with_labels(None)))
-    return plan, open_start(path, plan.network) if path else None
+    return plan, open_start(path, plan.network, plan.discriminator) if path else None
 
 
 def _relative_speed(dataset: PackedDataset, name: str, first: str, path: Path) -> float:
