@@ -52,7 +52,7 @@ class FeatureDiscriminator(nn.Module):
         mixed: Tensor | None = None
         vectors: Sequence[Tensor | None] = [None] * len(maps)
         if self.embed is not None and labels is not None:
-            vectors = torch.split(labels.to(self.embed.weight.dtype) @ self.embed.weight, WIDEST, 1)
+            vectors = torch.split(labels.to(self.embed.weight.dtype) @ self.embed.vectors(), WIDEST, 1)
         logits = []
         layers = [*zip(maps, self.mix_channels, self.mix_scales, self.heads, vectors, strict=True)]
         for found, mix_channels, mix_scales, head, vector in reversed(layers):  # from the coarsest to the finest
