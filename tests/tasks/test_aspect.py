@@ -19,7 +19,7 @@ from atelier.canvas.paint import paint
 from atelier.data.catalog import DownloadRecord, write_catalog, write_downloads
 from atelier.data.dataset import open_dataset
 from atelier.data.shards import Item, write_shards
-from atelier.networks import load_generator, r3gan
+from atelier.networks import labels, load_generator, r3gan
 from atelier.networks.latent_field import in_double_precision
 from atelier.paths import ARTWORKS, DATASET, GENERATOR, PRINTS
 from atelier.pictures import CELLS, picture_size
@@ -62,13 +62,13 @@ def downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_catalog([work(id, genre) for id, genre in genres.items()], Path("data/catalog.parquet"))
 
 
-def params(arch: str = "sketch", canvas: tuple[int, int] = (1, 1), labels: str = "none", **augment) -> Params:
+def params(arch: str = "sketch", canvas: tuple[int, int] = (1, 1), labels_of: str = "none", **augment) -> Params:
     return Params.model_validate(
         {
             "augment": {"resolution": 32, "held_out": 0.3, **augment},
             "train": {
                 "arch": arch, arch: NETWORKS[arch], "kimg": 0.04, "batch": 8, "snapshot_kimg": 0.02, "device": "cpu",
-                "augment": ["translation", "rotation", "cutout"], "labels": labels,
+                "augment": ["translation", "rotation", "cutout"], "labels": labels_of,
             },
             "evaluate": {"samples": 32, "device": "cpu"},
             "generate": {"count": 3, "canvas": list(canvas)},
@@ -115,12 +115,13 @@ def test_pictures_of_a_shape_go_through_all_stages(arch, aspect, crops, size) ->
 
 
 @pytest.mark.parametrize("arch", NETWORKS)
-def test_pictures_of_a_shape_may_have_labels(arch) -> None:
-    settings = params(arch, labels="genre", aspect="4:3")
+def test_pictures_of_a_shape_may_have_labels(arch, monkeypatch) -> None:
+    monkeypatch.setattr(labels, "MIN_WORKS", 2)
+    settings = params(arch, labels_of="genre", aspect="4:3")
     tasks.augment.run(Stage("augment", settings))
     tasks.train.run(Stage("train", settings))
     generator = load_generator(GENERATOR)[0]
-    assert generator.size_px == (24, 32) and generator.labels and generator.labels.names == ("marine", "other")
+    assert generator.size_px == (24, 32) and generator.labels and generator.labels.names == ("marine", "river")
     z = torch.randn(1, generator.inputs, 2, 3)
     z[:, generator.nz : generator.nz + 2] = torch.tensor([1.0, 0.0])[:, None, None]
     assert generator(z).shape == ((1, 3, 24 + 8, 32 + 16) if arch == "dcgan" else (1, 3, 48, 96))
