@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 # tiny networks lose more to waiting threads than they gain; read when torch is imported, here and in child processes
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# without bytecode each child process would compile our modules again, which takes it up to a second
+# without bytecode each child process would compile our modules again, which takes it up to a second, and each worker
+# of pytest-xdist would rewrite the assertions of all test files, which takes it six
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # a background shell ignores Ctrl-C, and so would every command that a test starts from there
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
