@@ -180,7 +180,8 @@ try:
         for _ in range(4):
             threading.Thread(target=ask, args=(base_url, paths), daemon=True).start()
         print("open", flush=True)
-        time.sleep(60)
+        while True:
+            time.sleep(0.1)  # a signal that another thread takes would not end a long sleep
 except KeyboardInterrupt:
     print("stopped")
 """
