@@ -1,5 +1,6 @@
 """The explorer in a real browser: every control, and saved pictures that the recipe paints again."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from atelier.canvas.latents import directions, latent_field
 from atelier.canvas.paint import paint
 from atelier.canvas.recipe import Move, Recipe, Variation
 from atelier.export.onnx_file import convert
-from atelier.networks import NetworkConfig
+from atelier.networks import NetworkConfig, r3gan
 from atelier.networks.labels import Labels
 from atelier.page.explorer import WEB, explorer_html
 from atelier.provenance.facts import PixelFacts, read_pixels, read_provenance
@@ -20,8 +21,15 @@ from tests.browser import WIDTHS_PX, check_accessibility, opened, ready, save_pi
 from tests.models import SMALL, save_small_generator
 
 SKETCH = NetworkConfig("sketch", 32, {"nz": 20, "ngf": 8, "ndf": 8, "noise": 4})
-R3GAN = NetworkConfig("r3gan", 16, {"nz": 12, "preset": "S"})  # fewer than 16 numbers, which torch draws otherwise
+R3GAN = NetworkConfig("r3gan", 16, {"nz": 12, "preset": "narrow"})  # fewer than 16 numbers, which torch draws otherwise
 TOLERANCE = 2  # of 255
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_r3gan() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(r3gan.PRESETS, "narrow", (16, 1))
+        yield
 
 
 @pytest.fixture(scope="module")
