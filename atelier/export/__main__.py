@@ -6,10 +6,12 @@ the data set are shown only if all of them are in the public domain.
 """
 
 import argparse
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -61,8 +63,9 @@ def main() -> int:
 def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
     """Write the folder `to`, new or empty, from the outputs of the stages in the working directory.
 
-    Returns a sentence about it. Raises AtelierError if works were downloaded that are not in the public domain, unless
-    `has_rights` says that the user may publish a model of them.
+    Returns a sentence about it. Unless `has_rights` says that the user may publish the model, raises AtelierError if
+    works were downloaded that are not in the public domain, or if the model was trained from imported weights under a
+    licence that had to be accepted.
     """
     if not LICENSE.fullmatch(license):
         raise AtelierError(f"--license holds {license!r}; it may hold a licence's identifier like cc0-1.0, or other")
@@ -75,6 +78,12 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
         raise AtelierError(
             f"{counted(others, 'work')} of {len(works):,} that the model was trained on are not known to be in the "
             "public domain: train on scrape.wikiart.rights: public-domain, or say --i-have-the-rights if you have them"
+        )
+    licence = _licence_of_weights(json.loads((MODEL / "model.json").read_bytes()))
+    if licence and not has_rights:
+        raise AtelierError(
+            f"the model was trained from imported weights, whose licence is: {licence}. If it allows you to publish "
+            "what is derived from them, say --i-have-the-rights"
         )
     generator, header = load_generator(GENERATOR)
     facts = facts_of_run()
@@ -114,6 +123,14 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
         write_explorer(GENERATOR, folder / "page" / "explore.html")
         write_page(folder / "page", paintings=not others, times=False)
     return f"{to}: model, card, page and {counted(len(works), 'listed work')}; look at {to}/index.html, then upload it"
+
+
+def _licence_of_weights(facts: dict[str, Any]) -> str | None:
+    """The licence that was accepted for the weights that a model, or one that it started from, was imported from."""
+    if licence := facts.get("licence"):
+        return str(licence["name"])
+    parts = (value for value in facts.values() if isinstance(value, dict))
+    return next(filter(None, map(_licence_of_weights, parts)), None)
 
 
 if __name__ == "__main__":

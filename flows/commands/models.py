@@ -112,7 +112,10 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="a folder that does not exist yet")],
     license: Annotated[str, typer.Option(help="the model's licence, as the Hugging Face Hub names it")] = "other",
     i_have_the_rights: Annotated[
-        bool, typer.Option("--i-have-the-rights", help="to publish a model of works that may not be free")
+        bool,
+        typer.Option(
+            "--i-have-the-rights", help="to publish a model of works, or from imported weights, that may not be free"
+        ),
     ] = False,
 ) -> None:
     """Make a folder for a static host or the Hugging Face Hub: model, model card, page and pictures. Sends nothing."""

@@ -1,5 +1,6 @@
 """A folder for a static host: what is in it, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_works_that_may_not_be_free_are_refused_and_never_shown() -> None:
     assert "says that they have the rights" in Path("out/README.md").read_text()
     assert not Path("out/page/paintings").exists()
     assert not Path("out/page/nearest.webp").exists()
+
+
+def test_a_model_of_imported_weights_is_published_only_with_the_right_to() -> None:
+    make_outputs(artworks=1)
+    path = Path("data/model/model.json")
+    start = {"start": {"from": "faces", "imported": {"licence": {"name": "CC BY-NC-SA 4.0", "accepted": True}}}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | start))
+    with pytest.raises(AtelierError, match=r"imported weights, whose licence is: CC BY-NC-SA 4.0.*--i-have-the-rights"):
+        publish(Path("out"))
+    assert not Path("out").exists()
 
 
 def test_a_folder_with_files_is_refused() -> None:
