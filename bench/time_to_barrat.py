@@ -7,9 +7,10 @@ thread, or of the GPU: images times the seconds of one image, which are measured
 machine changes no training's length, and all seeds of a recipe see equally many images.
 
 The recipe of 2018 is robbiebarrat/art-DCGAN's main.lua: batch 64, Adam with a rate of 2e-4 and β1 of .5, mirror images,
-no augmentation, no average of weights, a generator four times as wide as the discriminator (160 and 40 at 128 px;
-`--widths` for less). It is computed by Atelier's own step, which is faster than its own. At its best is, for each seed
-and measure, the snapshot with the lowest value.
+no augmentation, no average of weights, a generator of width 160 and a discriminator of 40 at 128 px. `--widths` are
+64/64 by default, those of dcgan.torch for 64 px; narrower ones did not train soundly (RESULTS.md). It is computed by
+Atelier's own step, which is faster than its own. At its best is, for each seed and measure, the snapshot with the
+lowest value.
 
 Pictures are judged by features of EfficientNet-Lite1, which train no network and chose no setting: KID of 600 pictures
 against the training paintings, sharp, and coarse (both sides blurred by σ = 1 px), since KID alone rewards noise. A
@@ -27,9 +28,8 @@ import os
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +37,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from trials import PICTURES, RECIPES, SEED, SHOWN, WINDOWS
+from trials import PICTURES, RECIPES, SEED, SHOWN, column, prepared, recipe_names, seen, timers
 
 from atelier.data.dataset import PackedDataset, open_dataset
 from atelier.device import keep_freed_memory, pick_deterministic_device
 from atelier.files import digest, write_json
 from atelier.metrics.distances import kid
 from atelier.metrics.features import FeatureExtractor, Reference
-from atelier.model_store import start_path
 from atelier.networks.efficientnet import LITE1
 from atelier.networks.latent_field import render_seed
 from atelier.pictures import Pixels
 from atelier.pictures.sheets import write_sheet
-from atelier.settings.training import Train
-from atelier.training.config import TrainingPlan, pick_precision, training_plan
-from atelier.training.initial import Start, open_start
 from atelier.training.trainer import Trainer
 
 BARRAT = "art-DCGAN"
 SNAPSHOTS_AT = [2 ** (-step / 2) for step in reversed(range(9))]  # shares of the seconds
 MEASURES = ("kid", "kid_coarse")
-FOR_EVER = 10**9  # images
-WARM_UP, TIMED, ROUNDS = 2, 4, 9  # steps, and times that each recipe has its turn
+ROUNDS = 9  # times that each recipe has its turn
 
 Settings = Mapping[str, Any]
 
@@ -115,8 +110,8 @@ class Race:
     def train(self, name: str, seed: int) -> None:
         """Train one seed of a recipe, judge each snapshot, and add its curve to race.json."""
         warm_s, later_s = self._cost(name)
-        dataset = _seen(self._dataset, name)
-        plan, start = _prepared(dataset, self._recipes[name], seed, self._device)
+        dataset = seen(self._dataset, name)
+        plan, start = prepared(dataset, self._recipes[name], seed, self._device)
         images = self._seconds / (plan.warm_start * warm_s + (1 - plan.warm_start) * later_s)
         plan = replace(plan, images=max(math.floor(images / plan.batch), 1) * plan.batch)
 
@@ -154,8 +149,11 @@ class Race:
         """
         recipe = self._kept["recipes"][name]
         if recipe["cost"] is None:
-            timed = {each: self._timed(each) for each in {BARRAT, name}}
-            rounds = [{each: [step() for step in steps] for each, steps in timed.items()} for _ in range(ROUNDS)]
+            timed = {
+                each: [timer for _, timer in timers(seen(self._dataset, each), self._recipes[each], self._device)]
+                for each in {BARRAT, name}
+            }
+            rounds = [{each: [timer() for timer in found] for each, found in timed.items()} for _ in range(ROUNDS)]
             barrat = self._kept["recipes"][BARRAT]
             if barrat["cost"] is None:
                 least = min(one[BARRAT][-1] for one in rounds)
@@ -167,33 +165,6 @@ class Race:
             write_json(self._path, self._kept)
         warm_s, later_s = recipe["cost"]
         return warm_s, later_s
-
-    def _timed(self, name: str) -> list[Callable[[], float]]:
-        """Functions that measure the seconds an image of a recipe's steps: in the warm start, if any, and after it."""
-        dataset = _seen(self._dataset, name)
-        plan, start = _prepared(dataset, self._recipes[name], 0, self._device)
-        measures = []
-        for warm_start in ([1 - 1e-6] if plan.warm_start else []) + [0.0]:
-            with tempfile.TemporaryDirectory() as states:
-                endless = replace(plan, images=FOR_EVER, warm_start=warm_start)
-                trainer = Trainer(endless, dataset, self._device, Path(states), start)
-            for _ in range(WARM_UP):
-                trainer.advance()
-            measures.append(lambda trainer=trainer: self._seconds_per_image(trainer))
-        return measures
-
-    def _seconds_per_image(self, trainer: Trainer) -> float:
-        clock = time.process_time if self._device.type == "cpu" else time.perf_counter
-        self._wait()
-        began_s = clock()
-        for _ in range(TIMED):
-            trainer.advance()
-        self._wait()
-        return (clock() - began_s) / (TIMED * trainer.plan.batch)
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
 
 
 class Judge:
@@ -224,7 +195,7 @@ def row(name: str, barrat: Curves, challenger: Curves) -> str:
     bests = [best(barrat, measure) for measure in MEASURES]
     reached_s = statistics.mean(snapshot["seconds"] for found in bests for snapshot in found)
     of_barrat = "; ".join(
-        spread([snapshot[measure] for snapshot in found]) for measure, found in zip(MEASURES, bests, strict=True)
+        column([snapshot[measure] for snapshot in found]) for measure, found in zip(MEASURES, bests, strict=True)
     )
     at_end = _scores_at(challenger, -1)
     if (index := better_from(barrat, challenger)) is None:
@@ -254,13 +225,8 @@ def best(curves: Curves, measure: str) -> list[Mapping[str, float]]:
     return [min(curve, key=lambda snapshot: snapshot[measure]) for curve in curves]
 
 
-def spread(values: Sequence[float]) -> str:
-    """The mean and the range."""
-    return f"{statistics.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})"
-
-
 def _scores_at(curves: Curves, index: int) -> str:
-    return "; ".join(spread([curve[index][measure] for curve in curves]) for measure in MEASURES)
+    return "; ".join(column([curve[index][measure] for curve in curves]) for measure in MEASURES)
 
 
 def _barrat(ngf: int, ndf: int) -> dict[str, Any]:
@@ -272,32 +238,9 @@ def _barrat(ngf: int, ndf: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _seen(dataset: PackedDataset, recipe: str) -> PackedDataset:
-    """The squares of the paintings; for the recipe with windows, these."""
-    if recipe == WINDOWS and dataset.strips is None:
-        sys.exit(f"{WINDOWS} needs a data set with augment.crops above 1")
-    return dataset if recipe == WINDOWS else replace(dataset, strips=None)
-
-
-def _prepared(
-    dataset: PackedDataset, settings: Settings, seed: int, device: torch.device
-) -> tuple[TrainingPlan, Start | None]:
-    params = Train.model_validate({"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER})
-    plan = training_plan(params, dataset.resolution, pick_precision(params.precision, device)[0])
-    path = start_path(params.init_from, asdict(plan.network))
-    return plan, open_start(path, plan.network, plan.discriminator) if path else None
-
-
 def _widths(text: str) -> tuple[int, int]:
     ngf, _, ndf = text.partition("/")
     return int(ngf), int(ndf)
-
-
-def _challengers(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if unknown := {*names} - {*RECIPES}:
-        raise argparse.ArgumentTypeError(f"there is no recipe {', '.join(sorted(unknown))}")
-    return names
 
 
 def _given() -> argparse.Namespace:
@@ -306,11 +249,11 @@ def _given() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="a folder for race.json and the sheets")
     parser.add_argument("--seconds", type=float, default=240, help="length of every training, on an idle device")
     parser.add_argument(
-        "--challengers", type=_challengers, default=["from nothing"],
+        "--challengers", type=recipe_names, default=["from nothing"],
         help=f"some of, with commas between: {', '.join(RECIPES)}",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--widths", type=_widths, default=(32, 8), help="of the recipe of 2018; 160/40 on a GPU")
+    parser.add_argument("--widths", type=_widths, default=(64, 64), help="of the recipe of 2018; 160/40 on a GPU")
     parser.add_argument("--device", default="cpu", help="cpu, one thread, or cuda")
     parser.add_argument("--at-most", type=int, help="so many trainings in this run")
     return parser.parse_args()

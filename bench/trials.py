@@ -13,6 +13,7 @@ other features and do not compare.
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def main() -> None:
         for seed in range(given.seeds):
             path = given.out / f"{name.replace(' ', '-')}-{seed}.npy"
             if not path.exists():
-                pictures = painted(_seen(dataset, name), RECIPES[name], kimg, seed)
+                pictures = painted(seen(dataset, name), RECIPES[name], kimg, seed)
                 write_sheet(path.with_suffix(".png"), pictures[:SHOWN])
                 with replacing(path) as temporary, temporary.open("wb") as file:
                     np.save(file, pictures)
@@ -102,7 +103,7 @@ def main() -> None:
 
 def painted(dataset: PackedDataset, settings: Mapping[str, Any], kimg: float, seed: int) -> Pixels:
     """The pictures (PICTURES, H, W, 3) of a training of so many thousand images."""
-    plan, start = _prepared(dataset, settings, seed)
+    plan, start = prepared(dataset, settings, seed)
     plan = replace(plan, images=math.floor(kimg * 1000 / plan.batch) * plan.batch)
     with tempfile.TemporaryDirectory() as states:
         trainer = Trainer(plan, dataset, CPU, Path(states), start)
@@ -111,17 +112,21 @@ def painted(dataset: PackedDataset, settings: Mapping[str, Any], kimg: float, se
     return np.concatenate([*render_seed(trainer.averaged_generator(), SEED, PICTURES)])
 
 
-def _seen(dataset: PackedDataset, recipe: str) -> PackedDataset:
+def seen(dataset: PackedDataset, recipe: str) -> PackedDataset:
+    """The data set without its whole paintings, which only the recipe with windows sees."""
     if recipe == WINDOWS and dataset.strips is None:
         sys.exit(f"{WINDOWS} needs a data set with augment.crops above 1")
     return dataset if recipe == WINDOWS else replace(dataset, strips=None)
 
 
-def _prepared(dataset: PackedDataset, settings: Mapping[str, Any], seed: int) -> tuple[TrainingPlan, Start | None]:
+def prepared(
+    dataset: PackedDataset, settings: Mapping[str, Any], seed: int, device: torch.device = CPU
+) -> tuple[TrainingPlan, Start | None]:
+    """The plan of a recipe, from its settings of `train`, and the model that it starts from."""
     given = {"init_from": None, **settings, "seed": seed, "snapshot_kimg": FOR_EVER}
     params = Train.model_validate(given)
     labels = Labels.of(params.labels, dataset.train.values(params.labels)) if params.labels != "none" else None
-    precision = pick_precision(params.precision, CPU)[0]
+    precision = pick_precision(params.precision, device)[0]
     plan = training_plan(params, dataset.resolution, precision, labels=labels, aspect=dataset.aspect)
     path = start_path(params.init_from, asdict(plan.network.with_labels(None)))
     return plan, open_start(path, plan.network, plan.discriminator) if path else None
@@ -131,36 +136,44 @@ def _relative_speed(dataset: PackedDataset, name: str, first: str, path: Path) -
     """How many images of recipe `name` take the processor time of one of recipe `first`."""
     known = json.loads(path.read_bytes()) if path.exists() else {first: 1.0}
     if name not in known:
-        costs = [_Cost(_seen(dataset, each), RECIPES[each]) for each in (first, name)]
-        known[name] = statistics.median(costs[0].per_image() / costs[1].per_image() for _ in range(ROUNDS))
+        timed = [timers(seen(dataset, each), RECIPES[each]) for each in (first, name)]
+        costs = ([sum(share * timer() for share, timer in each) for each in timed] for _ in range(ROUNDS))
+        known[name] = statistics.median(of_first / of_this for of_first, of_this in costs)
         write_json(path, known)
     return float(known[name])
 
 
-class _Cost:
-    """The processor time of a recipe's steps, the warm start's and the others' by their shares of the training."""
+def timers(
+    dataset: PackedDataset, settings: Mapping[str, Any], device: torch.device = CPU
+) -> list[tuple[float, Callable[[], float]]]:
+    """For a recipe's warm start, if any, and for what follows: its share of the training, and a timer.
 
-    def __init__(self, dataset: PackedDataset, settings: Mapping[str, Any]) -> None:
-        plan, start = _prepared(dataset, settings, 0)
-        plan = replace(plan, images=FOR_EVER)
-        self._batch, self._trainers = plan.batch, []
-        for share, warm_start in ((plan.warm_start, 1 - 1e-6), (1 - plan.warm_start, 0.0)):
-            if share:
-                with tempfile.TemporaryDirectory() as states:
-                    trainer = Trainer(replace(plan, warm_start=warm_start), dataset, CPU, Path(states), start)
-                for _ in range(WARM_UP):
-                    trainer.advance()
-                self._trainers.append((share, trainer))
-
-    def per_image(self) -> float:
-        """Processor seconds of an image, over a few steps of each kind."""
-        cost = 0.0
-        for share, trainer in self._trainers:
-            began = time.process_time()
-            for _ in range(TIMED):
+    A timer trains a few steps and returns how many seconds an image took: of processor time, or on a GPU of the clock.
+    """
+    plan, start = prepared(dataset, settings, 0, device)
+    found: list[tuple[float, Callable[[], float]]] = []
+    for share, warm_start in ((plan.warm_start, 1 - 1e-6), (1 - plan.warm_start, 0.0)):
+        if share:
+            with tempfile.TemporaryDirectory() as states:
+                endless = replace(plan, images=FOR_EVER, warm_start=warm_start)
+                trainer = Trainer(endless, dataset, device, Path(states), start)
+            for _ in range(WARM_UP):
                 trainer.advance()
-            cost += share * (time.process_time() - began)
-        return cost / (TIMED * self._batch)
+            found.append((share, functools.partial(_seconds_per_image, trainer)))
+    return found
+
+
+def _seconds_per_image(trainer: Trainer) -> float:
+    on_gpu = trainer.device.type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
+    if on_gpu:
+        torch.cuda.synchronize()
+    began_s = clock()
+    for _ in range(TIMED):
+        trainer.advance()
+    if on_gpu:
+        torch.cuda.synchronize()
+    return (clock() - began_s) / (TIMED * trainer.plan.batch)
 
 
 class Judge:
@@ -184,13 +197,14 @@ class Judge:
         return *self._features.sharp_and_coarse(pictures), self._lite1(pictures)
 
 
-def column(values: list[float]) -> str:
+def column(values: Sequence[float]) -> str:
     """The mean of one column over the seeds, and its range."""
     mean = f"{sum(values) / len(values):.3g}"
     return f"{mean} ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else mean
 
 
-def _names(text: str) -> list[str]:
+def recipe_names(text: str) -> list[str]:
+    """The names of recipes in a text, with commas between."""
     names = [name.strip() for name in text.split(",")]
     if unknown := {*names} - {*RECIPES}:
         raise argparse.ArgumentTypeError(f"there is no recipe {', '.join(sorted(unknown))}")
@@ -202,7 +216,7 @@ def _given() -> argparse.Namespace:
     parser.add_argument("dataset", type=Path)
     parser.add_argument(
         "--recipes",
-        type=_names,
+        type=recipe_names,
         default=[*RECIPES],
         help=f"some of, with commas between: {', '.join(RECIPES)}",
     )
