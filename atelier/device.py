@@ -4,12 +4,13 @@ import ctypes
 import os
 import platform
 import re
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import torch
 
 from atelier import __version__
 from atelier.errors import AtelierError
+from atelier.settings.base import PaintingPrecision
 
 # messages of RuntimeErrors about too little memory: of cuDNN and cuBLAS, CUDA, MPS, the CPU's allocator, oneDNN
 OUT_OF_MEMORY = re.compile(
@@ -20,7 +21,6 @@ OUT_OF_MEMORY = re.compile(
 # Compute capabilities of NVIDIA's GPUs with half as many units for float64 as for float32: P100, V100, A100, H100 and
 # B200. All others have a 32nd or a 64th (CUDA C++ programming guide, throughput of native arithmetic instructions).
 FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
-PaintingPrecision = Literal["float64", "float32"]
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from <malloc.h>
 

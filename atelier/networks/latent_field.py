@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atelier.device import PaintingPrecision, painting_precision
+from atelier.device import painting_precision
 from atelier.errors import AtelierError
 from atelier.networks.labels import LabelEmbedding, Labels
 from atelier.pictures import BASE_SIDE, CELLS, SQUARE, Cells, Pixels
+from atelier.settings.base import PaintingPrecision
 
 SQUARE_CELLS = CELLS[SQUARE]
 IMAGE_CHANNELS = 3

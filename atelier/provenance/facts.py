@@ -23,6 +23,7 @@ from atelier.errors import AtelierError
 from atelier.files import digest
 from atelier.pictures import BAND_BYTES, Samples, png, tiff
 from atelier.progress import ProgressCallback
+from atelier.settings.base import PaintingPrecision
 from atelier.text import escaped, open_regular, printable
 
 FORMAT: Literal["atelier-provenance/4"] = "atelier-provenance/4"
@@ -32,7 +33,6 @@ HINT = "name a picture that Atelier made"  # in messages about a file that canno
 MAX_PIXELS = 1 << 29  # read at once: 3 GiB of 16 bits
 
 
-PaintingPrecision = Literal["float64", "float32"]  # as in atelier.device, which loads torch
 Md5 = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 Scalar = bool | int | float | Name | None

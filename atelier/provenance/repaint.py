@@ -27,16 +27,8 @@ from atelier.files import link_or_copy
 from atelier.networks import load_generator
 from atelier.networks.latent_field import FieldGenerator, in_double_precision, precision_of
 from atelier.progress import Progress
-from atelier.provenance.facts import (
-    MURAL_LOCK,
-    Answer,
-    Job,
-    Jobs,
-    PaintingPrecision,
-    PixelFacts,
-    Provenance,
-    SoftwareFacts,
-)
+from atelier.provenance.facts import MURAL_LOCK, Answer, Job, Jobs, PixelFacts, Provenance, SoftwareFacts
+from atelier.settings.base import PaintingPrecision
 from atelier.upscaling.prints import print_again
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+PaintingPrecision = Literal["float64", "float32"]  # not set by the user: it follows from the device
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]  # a share, a momentum or a decay
