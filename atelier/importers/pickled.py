@@ -84,7 +84,7 @@ class _Global:
 
 
 class _Machine:
-    """The stack machine. Its functions and the classes it knows are those of `read_pickle`."""
+    """Carries out a pickle's operations on a stack of values. `classes` are as in `read_pickle`."""
 
     def __init__(self, classes: Set[str]) -> None:
         self._classes = classes

@@ -250,7 +250,7 @@ def _discriminators(kind: str) -> Constructors[nn.Module]:
         return {arch: lambda px, s: FeatureDiscriminator(Labels.from_settings(s)) for arch in DISCRIMINATORS}
     if kind == "both":
         return {arch: functools.partial(_both, own) for arch, own in DISCRIMINATORS.items()}
-    raise AtelierError(f"the discriminator is of the kind {kind!r}; this version knows own, features, both")
+    raise AtelierError(f"the discriminator is of the kind {kind!r}; this version has own, features, both")
 
 
 def _both(own: Callable[[int, dict[str, Any]], nn.Module], px: int, settings: dict[str, Any]) -> nn.Module:
@@ -260,7 +260,7 @@ def _both(own: Callable[[int, dict[str, Any]], nn.Module], px: int, settings: di
 def _build(config: NetworkConfig, constructors: Constructors[Network]) -> Network:
     if (construct := constructors.get(str(config.arch))) is None:
         known = ", ".join(constructors)
-        raise AtelierError(f"the model's architecture is {config.arch!r}; this version knows {known}")
+        raise AtelierError(f"the model's architecture is {config.arch!r}; this version has {known}")
     try:
         return construct(config.resolution, config.settings)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Labels: the classes of the paintings that a model was trained on, and what the networks make of them.
+"""Labels: the classes of the paintings that a model was trained on, and the layers that use them.
 
 A label is a vector of weights, one number for each class: 1 for one class and 0 for the others, all 0 for no label, or
 shares of several classes between two labels. The generator adds a weighted sum of one vector for each class to the
@@ -91,7 +91,7 @@ class Labels:
         return dict(zip(LABEL_SETTINGS, values, strict=True))
 
     def in_words(self, values: Sequence[str]) -> str:
-        """The classes, how many paintings each has, and what is folded, from the texts that they were made of."""
+        """The classes, how many paintings each has, and what is in OTHER. `values` are those that `of` received."""
         words = [f"{name} {count:,}" for name, count in zip(self.names, self.counts, strict=True)]
         named = Counter(filter(None, map(_class_name, values)))
         folded = Counter({name: named[name] for name in named if name not in self.names and name != OTHER})

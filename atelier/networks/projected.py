@@ -26,12 +26,14 @@ SLOPE = 0.2
 
 
 class FeatureDiscriminator(nn.Module):
-    """Images (B, 3, H, W) in [−1, 1] → logits (B, n), larger for real: each head's, of which larger images have more.
+    """Images (B, 3, H, W) in [−1, 1] → logits (B, n), larger for real images.
 
-    Images whose shorter side has fewer than 128 px are enlarged to that; the weights do not depend on the size. The
-    random layers are buffers, drawn from torch's global generator and stored with the trained weights. Lite0's weights
-    come from its package. Lite0 computes in float32 under autocast too: on a CPU depthwise convolutions are slower in
-    bfloat16.
+    The n logits are those of all four heads: each head gives one for every place of its map, so larger images have
+    more. Images whose shorter side has fewer than 128 px are enlarged to that; the weights do not depend on the size.
+
+    The random layers are buffers, drawn from torch's global generator and stored with the trained weights. Lite0's
+    weights come from its package. Lite0 computes in float32 under autocast too: on a CPU depthwise convolutions are
+    slower in bfloat16.
     """
 
     def __init__(self, labels: Labels | None = None) -> None:

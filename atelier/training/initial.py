@@ -191,7 +191,7 @@ class Start:
 
     @property
     def new_layers(self) -> str:
-        """Empty for a model of the same size and shape."""
+        """The layers that begin with random weights, in words; empty for a model of the same size and shape."""
         if self.grown_from_px:
             return f"the new layers of a model that grows from {self.grown_from_px} px"
         if self.reshaped_from:

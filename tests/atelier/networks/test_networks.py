@@ -65,7 +65,7 @@ def test_the_networks_have_the_documented_number_of_weights(arch, resolution, se
 
 def test_params_and_networks_have_the_same_architectures():
     assert set(ARCHS) == SMALL.keys()
-    with pytest.raises(AtelierError, match=f"this version knows {', '.join(ARCHS)}"):
+    with pytest.raises(AtelierError, match=f"this version has {', '.join(ARCHS)}"):
         make_networks(NetworkConfig("sixty", 64, {}))
 
 

@@ -101,7 +101,7 @@ def test_a_file_says_its_kind_and_judges_as_the_network_did(kind, tmp_path: Path
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     save_network(tmp_path / "d.safetensors", made(0, "own"), CONFIG, {"discriminator": "psychic"})
-    with pytest.raises(AtelierError, match="kind 'psychic'; this version knows own, features, both"):
+    with pytest.raises(AtelierError, match="kind 'psychic'; this version has own, features, both"):
         load_discriminator(tmp_path / "d.safetensors")
 
 
