@@ -132,8 +132,8 @@ class Race:
                     curve.append(snapshot)
                     sheet = f"{name.replace(' ', '-')}-{seed}-{round(snapshot['seconds']):04}.png"
                     write_sheet(self._folder / sheet, pictures[:SHOWN])
-                    told = ", ".join(f"{key} {value:.4g}" for key, value in snapshot.items())
-                    print(f"{name}, seed {seed}: {told}", file=sys.stderr, flush=True)
+                    scores = ", ".join(f"{key} {value:.4g}" for key, value in snapshot.items())
+                    print(f"{name}, seed {seed}: {scores}", file=sys.stderr, flush=True)
         self._kept["recipes"][name]["curves"][str(seed)] = curve
         write_json(self._path, self._kept)
 

@@ -23,7 +23,7 @@ from flows.records.history import Champion, Commit, LockVersion
 from flows.repo import storage
 from flows.runtime.process import Log
 
-SCHEMA_VERSION = 1  # a file with another one is built again
+SCHEMA_VERSION = 2  # a file with another one is built again
 WAIT_S = 60.0  # for another process that writes to the file
 # as dvc.lock has them
 GENERATOR, *PLACES = (path.as_posix() for path in (paths.GENERATOR, paths.ARTWORKS, paths.PRINTS))
@@ -32,7 +32,7 @@ CREATE TABLE locks (id TEXT PRIMARY KEY, model TEXT);
 CREATE TABLE folders (md5 TEXT, lock TEXT, place TEXT, PRIMARY KEY (md5, lock, place));
 CREATE TABLE lists (md5 TEXT PRIMARY KEY, lacking INTEGER);
 CREATE TABLE names (folder TEXT, name TEXT, file TEXT, PRIMARY KEY (folder, name));
-CREATE TABLE pictures (file TEXT PRIMARY KEY, pixels TEXT, model TEXT, told TEXT);
+CREATE TABLE pictures (file TEXT PRIMARY KEY, pixels TEXT, model TEXT, provenance TEXT);
 CREATE TABLE models (md5 TEXT PRIMARY KEY, sha256 TEXT);
 CREATE INDEX by_file ON names (file);
 CREATE INDEX by_folder ON folders (md5);
@@ -172,7 +172,7 @@ class Ledger:
     def _read_models(self) -> None:
         """Find the SHA-256 of new models, by which champion.json names them: in a picture's provenance or the file."""
         new = "SELECT DISTINCT model FROM locks WHERE model IS NOT NULL AND model NOT IN (SELECT md5 FROM models)"
-        provenance = "SELECT told FROM pictures WHERE model = ? AND told IS NOT NULL"
+        provenance = "SELECT provenance FROM pictures WHERE model = ? AND provenance IS NOT NULL"
         with _transaction(self._sql):
             for (md5,) in self._sql.execute(new).fetchall():
                 path = storage.object_path(self._cache, md5)
@@ -189,8 +189,8 @@ class Ledger:
 
     def _pictures(self, where: str, value: str) -> list[RecordedPicture]:
         statement = (
-            "SELECT place, name, file, told, lock FROM pictures JOIN names USING (file) "
-            f"JOIN folders ON folders.md5 = names.folder WHERE told IS NOT NULL AND {where}"
+            "SELECT place, name, file, provenance, lock FROM pictures JOIN names USING (file) "
+            f"JOIN folders ON folders.md5 = names.folder WHERE provenance IS NOT NULL AND {where}"
         )
         found: dict[tuple[str, str, str], list[LockVersion]] = {}
         for place, name, file, provenance, lock in self._sql.execute(statement, (value,)):

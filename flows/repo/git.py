@@ -62,11 +62,11 @@ def holds(root: Path, *words: str) -> bool:
 def identity(root: Path) -> tuple[str, str]:
     """Return the name and e-mail for commits in `root`. Raises AtelierError where git has none."""
     try:
-        told = git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+        answer = git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
     except AtelierError:
         raise AtelierError(
-            f"git knows no name and e-mail for commits in {root}, and a promotion is one: {SET_IDENTITY}"
+            f"git has no name and e-mail address for commits in {root}, and a promotion is one: {SET_IDENTITY}"
         ) from None
-    match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", told)
-    assert match, told
+    match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", answer)
+    assert match, answer
     return match[1], match[2]

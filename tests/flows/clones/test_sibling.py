@@ -357,7 +357,7 @@ def misnamed(person: Studio) -> None:
         (checked_out_beside, r"the branch nightly is checked out in .*/beside"),
         (in_the_way, r"git cannot create a branch nightly beside the branch nightly/old"),
         (misnamed, r"nightly.branch holds 'nightly.lock', which is no valid name of a branch"),
-        (nameless, r"git knows no name and e-mail for commits in .*: `git config --global user.name You`"),
+        (nameless, r"git has no name and e-mail address for commits in .*: `git config --global user.name You`"),
         (without_stages, r"dvc.yaml is in no commit of .*: `git add dvc.yaml && git commit`"),
         (without_commit, r"studio has no commit yet"),
         (without_git, r"studio is no git repository.*: `git init"),
