@@ -59,7 +59,7 @@ def main() -> None:
     judge = Judge(dataset)
     usual = [_painted(dataset, [], given.kimg, seed) for seed in range(given.seeds)]
     plain = [features(pictures) for pictures in usual]
-    print("| augmentation | leak | kid | kid_coarse | coverage | probe tells apart |\n" + "|---" * 6 + "|")
+    print("| augmentation | leak | kid | kid_coarse | kid_lite1 | coverage | probe tells apart |\n" + "|---" * 7 + "|")
     _row("the usual ones", [], judge, usual, "")
     for operation in given.operations:
         probe = Probe(features, dataset, operation)
