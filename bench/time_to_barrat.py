@@ -8,9 +8,9 @@ machine changes no training's length, and all seeds of a recipe see equally many
 
 The recipe of 2018 is robbiebarrat/art-DCGAN's main.lua: batch 64, Adam with a rate of 2e-4 and β1 of .5, mirror images,
 no augmentation, no average of weights, a generator of width 160 and a discriminator of 40 at 128 px. `--widths` are
-32/16 by default, which one thread trains seven times as fast as 64/64, the widths of dcgan.torch for 64 px; with 32/8
-the trainings failed (RESULTS.md). It is computed by Atelier's own step, which is faster than its own. At its best is,
-for each seed and measure, the snapshot with the lowest value.
+32/16 by default, which one thread trains seven times as fast as 64/64, the widths of dcgan.torch for 64 px; 32/8 are
+too narrow (RESULTS.md). Atelier's own step trains it, which is faster than the code of 2018. At its best is, for each
+seed and measure, the snapshot with the lowest value.
 
 Pictures are judged by features of EfficientNet-Lite1, which train no network and chose no setting: KID of 600 pictures
 against the training paintings, sharp, and coarse (both sides blurred by σ = 1 px), since KID alone rewards noise. A
