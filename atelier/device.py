@@ -120,7 +120,7 @@ def keep_freed_memory() -> None:
 
 
 class Versions(TypedDict):
-    """Those of Atelier and torch."""
+    """Version numbers of Atelier and torch."""
 
     atelier: str
     torch: str

@@ -64,7 +64,7 @@ def escape_csv_cell(text: str) -> str:
 
 
 def unescape_csv_cell(text: str) -> str:
-    """Undo `escape_csv_cell`."""
+    """Remove the apostrophe that `escape_csv_cell` puts before a formula; line breaks that it replaced stay spaces."""
     return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
 
 

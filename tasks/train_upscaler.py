@@ -57,7 +57,10 @@ def run(stage: Stage) -> str:
 
 
 def write_outputs(network: SRVGGNetCompact, settings: dict[str, Any], pictures: PaintingSets) -> dict[int, Compared]:
-    """Write the network, its metrics beside Lanczos's by scale, which are returned, and a sheet of details."""
+    """Write the network, report.json, gain.json and a sheet of details to data/upscaler.
+
+    Returns the comparison with Lanczos by scale.
+    """
     facts = {
         "paintings": len(pictures.train),
         "versions": {"atelier": __version__, "torch": torch.__version__, "python": platform.python_version()},

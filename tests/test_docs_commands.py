@@ -68,9 +68,9 @@ ELSEWHERE = {
     "atelier explore search train.lr=log:1e-5,1e-3 train.batch=32,64 --trials 20": TRIALS,
     "atelier explore search train.lr=log:1e-5,1e-3 train.batch=32,64 train.sketch.ngf=int:16,48 train.beta1=0..0.9 "
     "--trials 20": TRIALS,
-    "atelier explore apply lr-truncation-8760-5": EXPLORE,
-    "atelier explore apply lr-truncation-8760": EXPLORE,
-    "atelier explore show lr-truncation-8760":
+    "atelier explore apply lr-truncation-c4d0-5": EXPLORE,
+    "atelier explore apply lr-truncation-c4d0": EXPLORE,
+    "atelier explore show lr-truncation-c4d0":
         "tests/flows/commands/test_training.py::"
         "test_the_sheet_and_the_table_are_drawn_again_with_the_best_trial_first",
 }  # fmt: skip

@@ -123,4 +123,4 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise AtelierError(f"ONNX needs the package {name}: pip install 'atelier[export]'") from None
+        raise AtelierError(f"ONNX needs the package {name}: `uv pip install {name}`") from None

@@ -42,7 +42,8 @@ class Inception:
         try:
             import torch_fidelity  # an extra
         except ImportError:
-            raise InceptionUnavailable("they need torch-fidelity: `pip install 'atelier-studio[inception]'`") from None
+            remedy = "`uv pip install 'torch-fidelity>=0.4,<0.5'` (the extra `inception`)"
+            raise InceptionUnavailable(f"they need torch-fidelity: {remedy}") from None
         self._device = device if device.type == "cuda" else torch.device("cpu")
         network = torch_fidelity.FeatureExtractorInceptionV3("inception", ["2048"], io.BytesIO(weights))
         self._network = network.to(self._device)

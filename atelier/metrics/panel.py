@@ -71,7 +71,7 @@ class Quality:
 
     kid: distance of features, 0 is best. kid_lite1: the same in the features of EfficientNet-Lite1, by which no default
     was chosen, whatever `judge` is. kid_coarse: the same of pictures blurred by σ = 1 px on both sides, so that
-    only structure counts; added grain lowers kid, not this. swd: distance of small patches, 0 is best.
+    only structure counts; added grain lowers kid, and this much less. swd: distance of small patches, 0 is best.
     density, coverage: best at their floors; density falls as pictures become unlike any painting, coverage as motifs
     are lost. memorisation: median distance to the nearest training painting, in units of a held-out painting's; below
     about 0.8 the generator copies.
@@ -176,7 +176,8 @@ def paint_samples(
 def kid_in_words(value: float, floor: float, floor_spread: float, of_blurred: Mapping[float, float]) -> str:
     """Describe a KID by the blur, in pixels, of the training paintings that score the same.
 
-    `of_blurred` has the KID of blurred training paintings by the sigma of their blur.
+    `floor` and `floor_spread` are mean and standard deviation of the KID of real paintings; up to two deviations above
+    the mean counts as real. `of_blurred` has the KID of blurred training paintings by the sigma of their blur.
     """
     real = floor + 2 * floor_spread
     if value <= real:

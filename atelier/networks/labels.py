@@ -38,7 +38,7 @@ Mixture = Sequence[tuple[str, float]]  # classes and their weights
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes of a model: their names, and how many of the training paintings each has, `unlabelled` without any.
+    """The classes of a model: `names`, the number of training paintings of each, and of those without, `unlabelled`.
 
     `kind` is the column of the catalog that they are from, for example "genre".
     """

@@ -39,7 +39,10 @@ def write_explorer(path: Path, to: Path, network: bytes | None = None) -> str:
 
 
 def explorer_html(path: Path, network: bytes) -> bytes:
-    """The page for the generator.safetensors at `path`; `network` is the ONNX file that `convert` made of it."""
+    """The page for the generator.safetensors at `path`, in UTF-8; `network` is the ONNX file of `convert` with `field`.
+
+    Raises AtelierError if the generator cannot be read.
+    """
     generator, header = load_generator(path)
     facts = ModelFacts.of(path, header).model_dump(mode="json")
     shown = directions(generator)[0][:SHOWN_DIRECTIONS].tolist()

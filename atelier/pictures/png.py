@@ -50,9 +50,10 @@ def write(path: Path, pixels: Samples, text: str, dpi: float | None = None) -> N
 
 
 def text(path: Path, file: BinaryIO) -> bytes | None:
-    """The text under Atelier's keyword, None if there is none. `path` is the file's name in errors.
+    """The text under Atelier's keyword, None if there is none.
 
-    Raises AtelierError if the file is damaged, or has more than one such text.
+    `file` is at its beginning; `path` is its name in errors. Raises AtelierError if it is no PNG or a damaged one, or
+    if the text is compressed or there is more than one.
     """
     texts = [body for kind, body in _chunks(path, file) if kind == b"iTXt" and body.split(b"\0", 1)[0] == KEYWORD]
     if len(texts) > 1:

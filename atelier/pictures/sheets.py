@@ -73,7 +73,10 @@ def thumbnail(rgb: Pixels, side_px: int) -> Pixels:
 
 
 def fitted(picture: Pixels, side_px: int) -> Pixels:
-    """Bring a picture to about `side_px` on its longer side: enlarged by a whole factor, or reduced."""
+    """Scale a picture (H, W, 3) to a longer side of at most `side_px`.
+
+    A smaller one is enlarged by the largest whole factor that fits, a larger one is reduced.
+    """
     times = side_px // max(picture.shape[:2])
     return picture.repeat(times, axis=0).repeat(times, axis=1) if times else thumbnail(picture, side_px)
 

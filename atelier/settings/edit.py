@@ -50,9 +50,9 @@ def preset_values(name: str) -> Iterator[tuple[str, Any]]:
 
 
 def edit_params(path: Path, values: Mapping[str, Any]) -> list[Change]:
-    """Set dotted keys in the params.yaml at `path` and return what changed.
+    """Set dotted keys, all of which Params must have, in the params.yaml at `path`, and return what changed.
 
-    Raises AtelierError, and leaves the file as it was, where it is wrong before or would be wrong after.
+    Raises AtelierError, without writing, if the file has a wrong value or would have one afterwards.
     """
     params = load_params(path)
     before = {key: operator.attrgetter(key)(params) for key in values}

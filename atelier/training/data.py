@@ -148,9 +148,10 @@ class RandomWindows:
 
 
 class StepLabels:
-    """The labels of each step's images: those of their paintings, from a text for each, which names its class.
+    """The label weights of each step's images.
 
-    A random share of UNLABELLED_SHARE loses its labels, so that pictures without one are learned as well.
+    `values` has a text for each painting: the name of its class, or empty. Each image loses its label with probability
+    UNLABELLED_SHARE, so that pictures without a label are learned as well.
     """
 
     def __init__(self, labels: Labels, values: Sequence[str], seed: int) -> None:

@@ -77,7 +77,10 @@ class SRVGGNetCompact(nn.Module):
 
 
 def save_upscaler(path: Path, network: SRVGGNetCompact, facts: dict[str, Any]) -> None:
-    """Write weights with a header of the network's shape and `facts` (steps, seed, versions, …); bytes are stable."""
+    """Write weights with a header of the network's shape and `facts` (steps, seed, versions, …).
+
+    Equal inputs give equal bytes.
+    """
     shape = {"scale": network.scale, "features": network.features, "blocks": network.blocks}
     save_weights(path, network.state_dict(), FORMAT, {**facts, "arch": "compact", **shape})
 

@@ -45,7 +45,7 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A complete response of status 200: its final URL after redirects, Content-Type, and decoded body."""
+    """A complete response: its final URL after redirects, Content-Type, and decoded body. Its status is 200, or 304."""
 
     url: str
     content_type: str
@@ -119,7 +119,11 @@ class ResponseLimits:
 
 
 def read_response(response: requests.Response, limits: ResponseLimits, validators: Validators | None) -> Fetched:
-    """Read the body of a response to a request with `validators`. Raises FetchError, Retryable or Stopped."""
+    """Return the decoded body of a 200, or an empty, `unchanged` one of a 304 to a request with `validators`.
+
+    Raises Retryable for 408, 429, 5xx, a damaged or too slow body, FetchError for other statuses and for a body above
+    the limit, and Stopped where the run was stopped.
+    """
     url, status = limits.url, response.status_code
     if status in (408, 429) or status >= 500:
         after_s = retry_after_s(response.headers.get("Retry-After", ""))

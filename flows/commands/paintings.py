@@ -83,7 +83,10 @@ def clean(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="remove them; without this, only list them")] = False,
 ) -> None:
-    """Remove downloaded pictures from .atelier/images that no recent catalog names (other genres, sizes, sources)."""
+    """List downloaded pictures in .atelier/images that no recent catalog names, or remove them with --yes.
+
+    They are left from other genres, sizes and sources.
+    """
     from atelier.download import arrivals
 
     work_tree.enter()

@@ -63,7 +63,7 @@ def reproduce(
 ) -> None:
     """Paint pictures again from the provenance inside them, and compare every pixel.
 
-    Exit code 0 if all are the same, 1 if not.
+    Exit code 0 if all are identical or within 1/255, 1 if one differs or cannot be painted.
     """
     from flows.reproduce import Request, main
 

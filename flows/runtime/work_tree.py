@@ -43,7 +43,10 @@ def enter() -> Path:
 
 
 def name_user(root: Path) -> None:
-    """Set HOME and USER if nothing defines them, as in a container with a numeric user: DVC and torch need them."""
+    """Give a user without an entry in the system's list HOME and USER, unless they are set: DVC and torch need them.
+
+    Containers run under such a number. HOME becomes .atelier/home in `root`, USER `user` and the number.
+    """
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:

@@ -182,5 +182,5 @@ def test_without_a_network_it_says_where_to_put_the_file() -> None:
 
 def test_without_torch_fidelity_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(InceptionUnavailable, match=r"atelier-studio\[inception\]"):
+    with pytest.raises(InceptionUnavailable, match=r"uv pip install .torch-fidelity>=.* \(the extra `inception`"):
         Inception(random_weights(), CPU)
