@@ -204,7 +204,8 @@ def _import(arguments: argparse.Namespace) -> int:
         arguments.file, arguments.discriminator, arguments.folder, arguments.name, arguments.accept_licence
     )
     header, _ = read_model(path / GENERATOR_FILE)
-    if header.get("imported", {}).get("licence"):
+    imported = header.get("imported")
+    if isinstance(imported, dict) and imported.get("licence"):
         print(LICENCE_TEXT)
         print("You accepted it, which model.json records, also that of models trained from this one.")
     settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))

@@ -168,8 +168,11 @@ def _check_row(row: list[Torch7Object]) -> None:
 def _convolution(module: Torch7Object, where: str) -> Convolution:
     weight, transposed = _tensor(module, "weight", where), CONVOLUTIONS[_kind(module)]
     if weight.ndim == 2 and not transposed:  # SpatialConvolutionMM's, one row a channel
-        weight = weight.reshape(weight.shape[0], -1, *(int(_number(module, key, 0)) for key in ("kH", "kW")))
-    strides, paddings = ({_number(module, f"{key}{axis}", 0) for axis in "WH"} for key in ("d", "pad"))
+        height, width = (_whole(module, key, where) for key in ("kH", "kW"))
+        if height < 1 or width < 1 or weight.shape[1] % (height * width):
+            raise AtelierError(f"{where} has a weight of {weight.shape[1]} columns, and kernels of {height}×{width}")
+        weight = weight.reshape(weight.shape[0], -1, height, width)
+    strides, paddings = ({_whole(module, f"{key}{axis}", where) for axis in "WH"} for key in ("d", "pad"))
     if len(strides) > 1 or len(paddings) > 1 or _number(module, "groups", 1) != 1:
         raise AtelierError(
             f"{where} has different sizes along height and width, or groups: a DCGAN's convolutions have neither"
@@ -177,7 +180,7 @@ def _convolution(module: Torch7Object, where: str) -> Convolution:
     if any(_number(module, f"adj{axis}", 0) for axis in "WH"):
         raise AtelierError(f"{where} has an adjusted output size, which a DCGAN does not have")
     bias = _tensor(module, "bias", where) if module.fields.get("bias") is not None else None
-    return Convolution(where, transposed, weight, bias, int(strides.pop()), int(paddings.pop()))
+    return Convolution(where, transposed, weight, bias, strides.pop(), paddings.pop())
 
 
 def _norm(module: Torch7Object, where: str) -> Norm:
@@ -206,3 +209,9 @@ def _tensor(module: Torch7Object, key: str, where: str) -> Tensor:
 def _number(module: Torch7Object, key: str, default: float) -> float:
     value: Any = module.fields.get(key, default)
     return float(value) if isinstance(value, (int, float)) else default
+
+
+def _whole(module: Torch7Object, key: str, where: str) -> int:
+    if not (number := _number(module, key, 0)).is_integer():
+        raise AtelierError(f"{where} has {key} {number:g}, which is no whole number")
+    return int(number)

@@ -178,8 +178,8 @@ def _tensors(source: Layer, module: nn.Module) -> dict[str, Tensor]:
             raise AtelierError(
                 f"{source.where} has {name} of {_shape(tensor.shape)}; a DCGAN of this size has {_shape(wanted[name])}"
             )
-        if not bool(torch.isfinite(tensor).all()):
-            raise AtelierError(f"{source.where} has {name} that are no finite numbers")
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor.float()).all()):
+            raise AtelierError(f"{source.where} has {name} that are no finite float32 numbers")
     tensors = {name: tensor.float().contiguous() for name, tensor in found.items()}
     if isinstance(source, Norm):
         tensors["num_batches_tracked"] = torch.tensor(0)

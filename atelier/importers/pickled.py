@@ -21,6 +21,7 @@ from atelier.errors import AtelierError
 
 MAX_OPERATIONS = 2_000_000  # R3GAN's snapshot of 256 px has about 60,000
 MAX_DIMENSIONS = 16
+MAX_INTEGER = 2**128  # Python does not print integers of thousands of digits
 BYTES_HEADER = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9}  # bytes before the value: the operation, its length
 STORAGES = {
     "torch.FloatStorage": torch.float32, "torch.DoubleStorage": torch.float64, "torch.HalfStorage": torch.float16,
@@ -133,6 +134,8 @@ class _Machine:
             case "NEWTRUE" | "NEWFALSE":
                 stack.append(operation == "NEWTRUE")
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "LONG4" | "BINFLOAT":
+                if isinstance(argument, int) and abs(argument) > MAX_INTEGER:
+                    raise OverflowError
                 stack.append(argument)
             case "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8" | "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8":
                 stack.append(argument)
@@ -186,6 +189,8 @@ class _Machine:
                 raise AtelierError(f"it has the operation {operation}, which PyTorch does not write")
 
     def _named(self, module: str, name: str) -> _Global:
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise TypeError
         named = f"{module}.{name}".replace("__builtin__.", "builtins.")
         if named not in self._functions and named not in STORAGES and named not in DTYPES:
             raise AtelierError(f"it names {named[:80]!r}, which is no part of R3GAN's networks: it is not read")

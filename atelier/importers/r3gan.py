@@ -34,6 +34,7 @@ CLASSES = {
     "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
 }  # fmt: skip
 MAX_MODULES = 5_000  # of one network; R3GAN's of 256 px has about 130
+MAX_NAME = 200  # characters of a module's name within the network
 MAX_TENSORS = 1_000  # of one network; R3GAN's of 256 px has about 80
 LAYER = re.compile(r"Model\.MainLayers\.([0-9])\.Layers\.([0-9]{1,2})\.([A-Za-z0-9.]+)")
 BLOCK = {
@@ -79,9 +80,9 @@ def networks_of_r3gan(content: bytes) -> ImportedPair:
         raise AtelierError(
             f"its generator paints {classes} classes, and only those without classes are read: FFHQ's of 64 and 256 px"
         )
-    generator, resolution = _generator(_state(snapshot["G_ema"]))
+    generator, resolution = _generator(_state(snapshot["G_ema"], len(content)))
     rival = snapshot.get("D")
-    discriminator = _discriminator(_state(rival)) if isinstance(rival, Record) else None
+    discriminator = _discriminator(_state(rival, len(content))) if isinstance(rival, Record) else None
     for preset in PRESETS:
         settings = {"preset": preset, "nz": generator["project.weight"].shape[1]}
         config = NetworkConfig("r3gan", resolution, settings)
@@ -119,21 +120,32 @@ def _discriminator(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return _numbered(layers)
 
 
-def _state(network: Record) -> dict[str, Tensor]:
-    """The parameters and buffers of a network by their names, as finite float32 numbers."""
+def _state(network: Record, file_bytes: int) -> dict[str, Tensor]:
+    """The parameters and buffers of a network by their names, as finite float32 numbers.
+
+    Raises AtelierError where they are not those of modules of PyTorch, or more than a file of this size contains.
+    """
     found: dict[str, Tensor] = {}
     modules: list[tuple[str, Any]] = [("", network)]
+    visited: set[int] = set()
+    count = 0
     for prefix, module in modules:  # the list grows by the modules that each one contains
+        if id(module) in visited or len(prefix) > MAX_NAME:
+            raise AtelierError(f"{prefix[:MAX_NAME] or 'its network'} is no module of PyTorch")
+        visited.add(id(module))
         parts: list[dict[Any, Any]] = []
         for kind in ("_parameters", "_buffers", "_modules"):
             part = module.fields.get(kind, {}) if isinstance(module, Record) else None
-            if not isinstance(part, dict):
+            if not isinstance(part, dict) or not all(isinstance(name, str) and len(name) <= MAX_NAME for name in part):
                 raise AtelierError(f"{prefix or 'its network'} is no module of PyTorch")
             parts.append({name: value for name, value in part.items() if value is not None})
         for name, tensor in (parts[0] | parts[1]).items():
             if not isinstance(tensor, PickledTensor) or len(found) >= MAX_TENSORS:
                 raise AtelierError(f"{prefix}{name} is no tensor of a network")
             found[f"{prefix}{name}"] = numbers = tensor.read().float()
+            count += numbers.numel()
+            if count > file_bytes // 2:  # a number has two bytes or more
+                raise AtelierError("its tensors have more numbers than the file contains")
             if not bool(torch.isfinite(numbers).all()):
                 raise AtelierError(f"{prefix}{name} has numbers that are not finite")
         modules += [(f"{prefix}{name}.", inner) for name, inner in parts[2].items()]

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from atelier.errors import AtelierError
 from atelier.files import replacing
 from atelier.networks.dcgan import DcganDiscriminator, DcganGenerator, SketchGenerator
-from atelier.networks.labels import LABEL_SETTINGS, Discriminator, Labels
+from atelier.networks.labels import EMBEDDING, LABEL_SETTINGS, Discriminator, Labels
 from atelier.networks.latent_field import FieldGenerator, Network
 from atelier.networks.projected import BothDiscriminators, FeatureDiscriminator
 from atelier.networks.r3gan import R3ganDiscriminator, R3ganGenerator
@@ -60,8 +60,11 @@ class NetworkConfig:
 
     @property
     def labels(self) -> Labels | None:
-        """The classes of the networks, if they have any. Raises ValueError as `Labels.from_settings`."""
-        return Labels.from_settings(self.settings)
+        """The classes of the networks, if they have any. Raises AtelierError where the settings are damaged."""
+        try:
+            return Labels.from_settings(self.settings)
+        except ValueError as error:
+            raise AtelierError(f"the model's settings are damaged: {error}") from None
 
     def with_labels(self, labels: Labels | None) -> Self:
         """The same networks with these classes in place of their own, or without any."""
@@ -168,7 +171,10 @@ def load_discriminator(path: Path, device: torch.device | str = "cpu") -> tuple[
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the header and tensors of a generator's or discriminator's file; errors as in `load_generator`."""
-    return read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")
+    header, tensors = read_weights(path, FORMAT, {"arch", "resolution", "settings"}, "train")
+    if not isinstance(header["settings"], dict):
+        raise AtelierError(f"{path} is not what `dvc repro train` makes: its settings are no settings of a network")
+    return header, tensors
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], format: str, header: Mapping[str, Any]) -> None:
@@ -296,6 +302,9 @@ def _coarse_layers(
                 name = f"layers.{int(number) + after - before}.{rest}"
             elif int(number) >= before - picture:
                 continue
+        # each part of a vector belongs to a base cell, whose place is another in another shape; r3gan's have no parts
+        if name == EMBEDDING and config.aspect != found.aspect and config.arch != "r3gan":
+            continue
         if shapes.get(name) == tensor.shape:
             copied[name] = tensor
     return copied

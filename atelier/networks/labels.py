@@ -75,14 +75,17 @@ class Labels:
         """The classes in the settings of a network; None without any. Raises ValueError where they are damaged."""
         if "labels" not in settings:
             return None
-        labels = cls(
-            settings["labels_of"], tuple(settings["labels"]), tuple(settings["label_counts"]), settings["unlabelled"]
-        )
+        damaged = ValueError("the names or the counts of its labels are damaged")
+        found: list[Any] = [settings.get(name) for name in LABEL_SETTINGS]
+        names, counts, kind, unlabelled = found
+        if not (isinstance(names, list) and isinstance(counts, list)):
+            raise damaged
+        labels = cls(kind, tuple(names), tuple(counts), unlabelled)
         named = all(isinstance(name, str) and _class_name(name) == name for name in (*labels.names, labels.kind))
         counted = all(type(count) is int and 0 <= count < 2**40 for count in (*labels.counts, labels.unlabelled))
-        size = 0 < len({*labels.names}) == len(labels.names) == len(labels.counts) <= MAX_CLASSES
-        if not (named and counted and size and any(labels.counts)):
-            raise ValueError("the names or the counts of its labels are damaged")
+        size = 0 < len(labels.names) == len(labels.counts) <= MAX_CLASSES
+        if not (named and counted and size and len({*labels.names}) == len(labels.names) and any(labels.counts)):
+            raise damaged
         return labels
 
     def settings(self) -> dict[str, Any]:

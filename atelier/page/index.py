@@ -191,7 +191,8 @@ def _course(model: dict[str, Any]) -> list[str]:
     if model.get("ended_by") == "minutes":
         sentences.append("It ended when train.minutes had passed.")
     if start := model.get("start"):
-        sentences.append(f"It started from the model {start['generator_sha256'][:12]}, after {start['kimg']:g} kimg.")
+        after = f", after {start['kimg']:g} kimg" if "kimg" in start else ", which was imported"
+        sentences.append(f"It started from the model {start['generator_sha256'][:12]}{after}.")
         if "grown_from_px" in start:
             sentences.append(f"That model was of {start['grown_from_px']:g} px; its coarse layers were copied.")
     if pick := model.get("pick"):

@@ -4,7 +4,7 @@
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,19 +65,28 @@ def pixels_sha256(path: Path) -> str:
 
     Raises AtelierError if the file is not a picture, or too large.
     """
+    return PixelFacts.of_bands(read_samples(path)).sha256
+
+
+def read_samples(path: Path) -> Iterator[Samples]:
+    """A picture's RGB samples (rows, W, 3), 16-bit ones of such a PNG and else 8-bit ones, in bands from the top.
+
+    Raises AtelierError as `pixels_sha256` does.
+    """
     with open_regular(path, "name a picture") as file:
         head = file.read(26)
         # a PNG of 16-bit RGB, which `read_rgb` would round to 8
         if head.startswith(png.SIGNATURE) and head[24:26] == b"\x10\x02":
             width, height = struct.unpack(">II", head[16:24])
             _refuse_huge(path, width, height)
-            return PixelFacts.of_bands(png.read(path, file, width, height, 16)).sha256
+            yield from png.read(path, file, width, height, 16)
+            return
         content = head + file.read(MAX_BYTES + 1 - len(head))
     if len(content) > MAX_BYTES:
         raise AtelierError(f"{escaped(path)} is larger than {MAX_BYTES >> 30} GiB, which no picture of Atelier is")
     _refuse_huge(path, *_size(path, content))
     try:
-        return PixelFacts.of(np.asarray(read_rgb(content))).sha256
+        yield np.asarray(read_rgb(content))
     except AtelierError as error:
         raise AtelierError(f"{escaped(path)}: {error}") from None
 

@@ -90,8 +90,10 @@ def decoded_bands(path: Path, file: BinaryIO, loader: str, **options: str) -> It
     vips = libvips()
     file.seek(0)
     try:
-        source = vips.Source.new_from_descriptor(file.fileno())
-        yield from bands(getattr(vips.Image, loader)(source, **options))
+        image = getattr(vips.Image, loader)(vips.Source.new_from_descriptor(file.fileno()), **options)
+        if image.bands != 3:
+            raise AtelierError(f"{escaped(path)} has a transparent colour, which Atelier writes none: it was altered")
+        yield from bands(image)
     except vips.Error:
         raise AtelierError(f"{escaped(path)} is damaged: its pixels cannot be decoded") from None
 

@@ -6,6 +6,7 @@ directions learn at the same rate. `torch.optim.Muon` accepts matrices only, so 
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -57,9 +58,11 @@ class MuonAndAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update every weight that has a gradient."""
-        for optimizer in self._both:
-            optimizer.step()
+        """Update every weight that has a gradient. Where memory runs out, none is changed."""
+        adam, muon = self._both
+        updates = muon.updates()
+        adam.step()
+        muon.apply(updates)
 
 
 class Muon(Optimizer):
@@ -79,15 +82,20 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update every weight that has a gradient."""
+        """Update every weight that has a gradient. Where memory runs out, none is changed."""
+        self.apply(self.updates())
+
+    def updates(self) -> "list[_Update]":
+        """Compute what `apply` changes. This takes memory for another two copies of the weights."""
+        found = []
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
             gradients = [weight.grad for weight in weights]
             averages = [self.state[weight].setdefault("average", torch.zeros_like(weight)) for weight in weights]
-            torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
-            steps = torch._foreach_lerp(averages, gradients, 1 - group["momentum"])  # Nesterov's momentum
+            moved = [*torch._foreach_lerp(averages, gradients, 1 - group["momentum"])]
+            steps = torch._foreach_lerp(moved, gradients, 1 - group["momentum"])  # Nesterov's momentum
             # the Gram matrices of one size are computed in one batch
             by_size: defaultdict[int, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
             for weight, step in zip(weights, steps, strict=True):
@@ -99,10 +107,31 @@ class Muon(Optimizer):
                 if len(matrix) > matrix.shape[1]:
                     matrix, step = matrix.mT, step.mT
                 by_size[len(matrix)].append((matrix, step, group["lr"] * scale))
-            for same in by_size.values():
-                factors = orthogonalizers(torch.stack([step @ step.mT for _, step, _ in same]))
-                for (matrix, step, length), factor in zip(same, factors, strict=True):
-                    matrix.addmm_(factor, step, alpha=-length)
+            products = [
+                (matrix, factor, step, length)
+                for same in by_size.values()
+                for (matrix, step, length), factor in zip(
+                    same, orthogonalizers(torch.stack([step @ step.mT for _, step, _ in same])), strict=True
+                )
+            ]
+            found.append(_Update(averages, moved, products))
+        return found
+
+    def apply(self, updates: "list[_Update]") -> None:
+        """Change the weights and the gradients' averages."""
+        for update in updates:
+            torch._foreach_copy_(update.averages, update.moved)
+            for matrix, factor, step, length in update.products:
+                matrix.addmm_(factor, step, alpha=-length)
+
+
+@dataclass(frozen=True)
+class _Update:
+    """One group's step: the new values of the gradients' averages, and the products to subtract from the weights."""
+
+    averages: list[Tensor]
+    moved: list[Tensor]
+    products: list[tuple[Tensor, Tensor, Tensor, float]]  # a matrix of weights, factor, step, length
 
 
 def orthogonalizers(grams: Tensor) -> Tensor:

@@ -292,7 +292,8 @@ class MicroBatches:
 
         `compute` splits `batch` images and takes its random numbers from `draws`, which is reset before each attempt.
         It changes only gradients, which `discard` drops, and batch norms' statistics, which no step reads. `finish`
-        runs once every process has computed. Raises torch.OutOfMemoryError where a single image does not fit.
+        runs once every process has computed; where memory runs out in it, it must have changed nothing. Raises
+        torch.OutOfMemoryError where a single image does not fit.
         """
         state = draws.get_state()
         while True:

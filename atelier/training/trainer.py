@@ -284,7 +284,8 @@ class Trainer:
         self.step, notes = loaded
         self.curves = Curves.from_dict(notes["curves"])
         self.seconds, self._micro_batches.count = notes["seconds"], notes["micro_batches"]
-        self.networks.ema.has_own_statistics = False
+        if self.step:  # at step 0 the average is what the training starts from
+            self.networks.ema.has_own_statistics = False
         return True
 
 

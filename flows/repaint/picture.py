@@ -17,9 +17,8 @@ from PIL import Image
 from atelier.canvas.murals import is_mural
 from atelier.errors import AtelierError
 from atelier.images.jpeg import DECODER_ERRORS
-from atelier.images.verify import read_rgb
 from atelier.pictures import Samples
-from atelier.pictures.compare import pixels_sha256
+from atelier.pictures.compare import pixels_sha256, read_samples
 from atelier.pictures.sheets import Panel, fitted, write_panels
 from atelier.progress import ignore_progress
 from atelier.provenance import facts
@@ -56,7 +55,7 @@ class Picture:
     def bands(self) -> Iterator[Samples]:
         """The file's own pixels in horizontal bands (rows, W, 3), from the top."""
         if self.from_ledger:  # any file format
-            yield np.asarray(read_rgb(self.path.read_bytes()))
+            yield from read_samples(self.path)
         else:
             yield from facts.read_bands(self.path)
 

@@ -224,6 +224,8 @@ def _grow(recipe: Recipe, canvas: Canvas) -> Recipe:
         raise AtelierError(
             f"its canvas is {list(recipe.canvas)}, and {list(canvas)} is no larger: name more rows, columns, or both"
         )
+    if recipe.walk and any(station.latent for station in recipe.walk.stations):
+        raise AtelierError("it is of a walk through a projected picture, whose latent has one cell: it cannot be grown")
     grown: dict[str, Any] = {"canvas": canvas, "grown_from": recipe.canvas}
     if recipe.variation is not None:  # otherwise these keys stay unset, because earlier code rejects them
         grown |= {"grown_varied": recipe.variations, "varied": (), "variation": None}

@@ -139,6 +139,9 @@ class Workshop:
         spoilt = bytearray(good)
         spoilt[good.index(b"IDAT") + 9] ^= 255
         self.raw("data-checksum", "cannot be decoded", bytes(spoilt), verdict="damaged")
+        start = good.index(b"IDAT") - 4
+        transparent = good[:start] + chunk(b"tRNS", bytes(6)) + good[start:]
+        self.raw("transparent", "a transparent colour", transparent, verdict="damaged")
         square = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
         self.with_header("size-bomb", square, "it was edited", pixels__width=2**31 - 1, pixels__height=2**31 - 1)
         self.with_header("size-lie", square, "another kind", verdict="damaged")

@@ -1,6 +1,7 @@
 """Networks of art-DCGAN and dcgan.torch are imported as models that compute the same."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,7 +185,9 @@ def changed(network: Obj, place: int, **fields: object) -> Obj:
         (changed(net_g(drawn()), 4, weight=None), r"layer 4 .* has no weight"),
         (changed(net_g(drawn()), 4, weight=tensor(np.ones((12, 6, 3, 3)))), "12×6×3×3; a DCGAN's end in 4×4"),
         (changed(net_g(drawn()), 4, weight=tensor(np.ones((12, 7, 4, 4)))), "joins 12 and 7 channels"),
-        (changed(net_g(drawn()), 4, weight=tensor(np.full((12, 6, 4, 4), np.nan))), "no finite numbers"),
+        (changed(net_g(drawn()), 4, weight=tensor(np.full((12, 6, 4, 4), np.nan))), "no finite float32 numbers"),
+        (changed(net_g(drawn()), 4, dW=math.inf, dH=math.inf), "dW inf, which is no whole number"),
+        (changed(net_g(drawn()), 4, padW=0.5, padH=0.5), "padW 0.5, which is no whole number"),
         (changed(net_g(drawn()), 5, running_mean=tensor(np.ones(5))), "running_mean of 5"),
         (changed(net_g(drawn()), 5, running_var=tensor(-np.ones(6))), "negative variance"),
         (changed(net_g(drawn()), 5, running_var="many"), "has no running_var"),

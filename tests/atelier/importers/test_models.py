@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_wrong_files_of_pytorch_are_refused_with_a_message(tmp_path: Path):
     refused("no state dict")
     of(**{"main.1.weight": torch.zeros(3)})
     refused(r"main\.1 has weight of 3")
+    large = torch.full_like(torch.load(net_g, weights_only=True)["main.0.weight"], 1e300, dtype=torch.float64)
+    for weight in (large, large.to(torch.complex64), large.to(torch.int64)):
+        of(**{"main.0.weight": weight})
+        refused("no finite float32 numbers")
     of(**{"fc.weight": torch.zeros(3)})
     refused("'fc.weight', which the DCGAN")
     of(**{"main.2.weight": torch.zeros(3)})
@@ -205,6 +210,11 @@ def test_a_header_that_does_not_match_its_weights_is_refused_before_memory_is_al
 def test_the_command_prints_how_to_use_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     _, net_g, _ = pth_pair(tmp_path)
     options = [str(net_g), "--folder", str(tmp_path / "models"), "--name"]
+    network = NetworkConfig("dcgan", 32, {"nz": NZ, "ngf": NGF, "ndf": NDF})
+    save_network(tmp_path / "own.safetensors", make_networks(network)[0], network, {"imported": None})
+    main([str(tmp_path / "own.safetensors"), *options[1:], "own"])
+    assert "of 32 px, without a discriminator" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "models")
     main([*options, "sea"])
     (path,) = (tmp_path / "models").iterdir()
     assert f"init_from: {path}" in capsys.readouterr().out

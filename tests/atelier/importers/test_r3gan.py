@@ -323,6 +323,11 @@ def test_other_networks_and_damaged_ones_are_refused_with_a_sentence(tmp_path: P
     refused(r"no layer before Model\.MainLayers\.1\.Layers\.1", changed(
         lambda model: model.MainLayers[1].Layers._modules.pop("0")))  # fmt: skip
     refused("a layer has", changed(lambda model: delattr(model.MainLayers[1].Layers[1], "NonLinearity2")))
+    shared = torch.zeros(1_000_000)
+    refused("more numbers than the file contains", changed(
+        lambda model: [model.register_buffer(f"b{place}", shared) for place in range(20)]))  # fmt: skip
+    refused("is no module of PyTorch", changed(lambda model: model.add_module("again", model)))
+    refused("is no module of PyTorch", changed(lambda model: model.register_buffer("n" * 1000, shared)))
     refused("cut off or damaged: download it again", whole[:-100])
     refused("cut off or damaged: download it again", whole[: len(whole) // 2])
     refused("is an HTML page", b"<!DOCTYPE html>")
@@ -350,6 +355,9 @@ def nested(depth: int) -> bytes:
         b"\x80\x04.",
         b"\x80\x04h\x07.",
         b"\x80\x04K\x01K\x02K\x03s.",
+        b"\x80\x04)q\x00" + b"h\x00\x86q\x00" * 60 + b"\x8c\x01x\x93.",  # a name of 2^60 characters
+        b"\x80\x04\x8c\x05G_ema" + b"\x85" * 100_000 + b"\x8c\x01x\x93.",
+        b"\x80\x04\x8b" + (5_000).to_bytes(4, "little") + b"\x01" * 5_000 + b".",  # an integer of 12,000 digits
     ],
 )
 def test_hostile_operations_end_with_a_sentence(content: bytes):

@@ -1,6 +1,7 @@
 """The page of a run: what it shows, in a real browser, and what it does with hostile texts."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from atelier.provenance.facts import read_provenance, write_tiff
 from tests.browser import WIDTHS_PX, check_accessibility, opened, slide
 from tests.run_outputs import make_outputs
 
-PAGE = Path("data/page")
+PAGE, MODEL_FACTS = Path("data/page"), Path("data/model/model.json")
 HOSTILE = "<script>alert(1)</script>\"'\u202e\u2066 onerror=alert(2) " + "x" * 100_000
 
 
@@ -48,6 +49,15 @@ def test_artworks_open_large_and_the_film_shows_each_snapshot(width_px: int, bro
         pictures = page.eval_on_selector_all("img[src]", "pictures => pictures.map(picture => picture.src)")
     for address in {*links, *pictures}:
         assert Path(address.removeprefix("file://").partition("#")[0]).is_file(), address
+
+
+def test_a_model_that_started_from_an_imported_one_has_a_page_that_says_so() -> None:
+    make_outputs()
+    model = json.loads(MODEL_FACTS.read_text())
+    start = {"generator_sha256": "5ea" + "0" * 61, "imported": {"format": "torch7"}}
+    MODEL_FACTS.write_text(json.dumps({**model, "start": start}))
+    write_page(PAGE, times=False)
+    assert "It started from the model 5ea000000000, which was imported." in (PAGE / "index.html").read_text()
 
 
 @pytest.mark.parametrize("title", [HOSTILE[:200], HOSTILE], ids=["short", "of 100 kB"])

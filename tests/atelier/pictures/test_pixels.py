@@ -8,7 +8,7 @@ from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.pictures import png
-from atelier.pictures.compare import pixels_sha256
+from atelier.pictures.compare import pixels_sha256, read_samples
 from atelier.provenance.facts import PixelFacts
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
@@ -24,6 +24,7 @@ def test_colours_of_16_bits_are_not_rounded(tmp_path) -> None:
     deep = PIXELS.astype(np.uint16) * 251
     png.write(tmp_path / "deep.png", deep, "")
     assert pixels_sha256(tmp_path / "deep.png") == PixelFacts.of(deep).sha256
+    assert np.array_equal(np.concatenate([*read_samples(tmp_path / "deep.png")]), deep)
 
 
 def test_a_header_with_an_immense_size_is_not_decoded(tmp_path) -> None:

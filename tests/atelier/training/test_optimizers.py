@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from atelier.training.optimizers import ITERATIONS, NEWTON_SCHULZ, Muon
+from atelier.training import optimizers
+from atelier.training.optimizers import ITERATIONS, NEWTON_SCHULZ, Muon, make_optimizer
 from atelier.training.state import TrainingState, load_state, save_state
 
 
@@ -82,6 +84,31 @@ def test_for_matrices_the_steps_equal_those_of_torchs_muon(shape, adjust_lr) -> 
             weight.grad = gradient.clone()
             optimizer.step()
     assert (ours - theirs).norm() < 0.05 * theirs.norm()  # theirs is rounded to bfloat16 five times over
+
+
+def test_a_step_for_which_memory_does_not_suffice_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> tuple[nn.Sequential, Optimizer]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 1, 3))
+        for weight in network.parameters():
+            weight.grad = torch.ones_like(weight)
+        return network, make_optimizer(network, "muon", 0.1, 0.1, (0.5, 0.9))
+
+    def fails(grams: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    (once, optimizer), (again, repeated) = made(), made()
+    optimizer.step()
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(optimizers, "orthogonalizers", fails)
+        repeated.step()
+    repeated.step()
+    for one, other in ((once, again), (optimizer, repeated)):
+        assert_equal(one.state_dict(), other.state_dict())
+
+
+def assert_equal(one: object, other: object) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_a_saved_and_loaded_optimiser_continues_bit_for_bit(tmp_path: Path) -> None:

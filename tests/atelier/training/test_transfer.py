@@ -11,7 +11,7 @@ from torch import nn
 from atelier.errors import AtelierError
 from atelier.model_store import store_model
 from atelier.networks import NetworkConfig, make_networks, r3gan, save_network
-from atelier.networks.labels import EMBEDDING
+from atelier.networks.labels import EMBEDDING, Labels
 from atelier.progress import Progress
 from atelier.training.config import TrainingPlan
 from atelier.training.initial import Networks, Start, open_start
@@ -276,6 +276,36 @@ def test_a_grown_model_is_not_passed_on_untrained(tmp_path):
         Networks.create(replace(PLAN, network=large, images=0), start, CPU)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"label_counts": None},
+        {"labels": [["a"], "b"]},
+        {"labels_of": 3},
+        {"unlabelled": None},
+        {"label_counts": [0, 0]},
+    ],
+)
+def test_a_start_with_damaged_labels_is_refused_with_a_sentence(damage, tmp_path):
+    settings = {**SKETCH.settings, **Labels("genre", ("a", "b"), (2, 3)).settings(), **damage}
+
+    def fill(directory: Path) -> None:
+        save_network(directory / "generator.safetensors", made(SKETCH)[0], replace(SKETCH, settings=settings), {})
+
+    with pytest.raises(AtelierError, match="the names or the counts of its labels are damaged"):
+        open_start(store_model(tmp_path, "small", fill), SKETCH)
+
+
+def test_a_training_of_no_steps_keeps_the_start_also_when_it_is_resumed(progress, tmp_path):
+    plan, data = replace(PLAN, images=0), noise(16, train=20)
+    start = open_start(stored(tmp_path, SKETCH), SKETCH)
+    for resumed in (False, True):
+        trainer = Trainer(plan, data, CPU, tmp_path / "states", start)
+        assert trainer.resume() == resumed
+        trainer.train(progress)
+        assert same(trainer.averaged_generator().state_dict(), start.generator)
+
+
 @pytest.mark.parametrize("arch", SIZES)
 @pytest.mark.parametrize("small_px", [8, 16])
 def test_a_model_gives_pictures_of_another_shape_all_layers_but_those_of_the_base_cells(arch, small_px, tmp_path):
@@ -308,10 +338,11 @@ def test_a_model_of_another_shape_is_not_passed_on_untrained_and_back_to_squares
         open_start(stored(tmp_path, wide), network("sketch", 16, ngf=5))
 
 
+@pytest.mark.parametrize("found", ["square", "2:3"])  # with another number of base cells, and with as many
 @pytest.mark.parametrize("arch", SIZES)
-def test_with_labels_a_start_of_another_shape_gives_the_vectors_that_fit(arch, tmp_path):
-    square, wide = (network(arch, 16, **aspect).with_labels(LABELS) for aspect in ({}, {"aspect": "3:2"}))
-    start = open_start(stored(tmp_path, square), wide)
+def test_with_labels_a_start_of_another_shape_gives_the_vectors_that_fit(arch, found, tmp_path):
+    other, wide = (network(arch, 16).with_aspect(aspect).with_labels(LABELS) for aspect in (found, "3:2"))
+    start = open_start(stored(tmp_path, other), wide)
     # r3gan's vectors are those of all base cells, the others' have a part for each
     assert (EMBEDDING in start.generator) == (EMBEDDING in start.discriminator) == (arch == "r3gan")
     assert Networks.create(replace(PLAN, network=wide), start, CPU).generator.classes == len(LABELS.names)

@@ -2,12 +2,14 @@
 
 import pytest
 
-from atelier.canvas.recipe import Move, Recipe, Variation
+from atelier.canvas.recipe import Move, Recipe, Station, Variation, Walk
 from atelier.errors import AtelierError
 from flows.repaint.session import Changes, change_recipe
 
 RECIPE = Recipe(seed=3, index=7, canvas=(1, 1), truncation=0.8)
 NEAR = Variation(number=0, strength=0.3)
+STATIONS = (Station(seed=3, index=7), Station(seed=1, index=0, latent=(0.5, -1.0)))
+PROJECTED = Walk(stations=STATIONS, frame=0, frames=9, loop=True, easing="smooth")
 
 
 def test_changes_are_false_if_nothing_is_to_be_changed() -> None:
@@ -68,6 +70,7 @@ def test_moves_are_added_to_earlier_moves() -> None:
         ({"canvas": (2, 3)}, Changes(canvas=(3, 2)), "no larger"),
         ({}, Changes(canvas=(1, 1)), "no larger"),
         ({}, Changes(moves=(Move(direction=0, amount=1),) * 17), "at most 16"),
+        ({"walk": PROJECTED}, Changes(canvas=(2, 2)), "whose latent has one cell"),
     ],
 )
 def test_changes_that_a_recipe_cannot_express_raise_an_error(recipe: dict, changes: Changes, sentence: str) -> None:
