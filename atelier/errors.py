@@ -62,7 +62,8 @@ def describe_error(error: Exception) -> str | None:
     if error.filename is None and error.errno is None:
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}: {error.filename or Path.cwd()}: free some space, then run again"
+        place = error.filename2 or error.filename or Path.cwd()  # of a copy, where it goes
+        return f"{error.strerror}: {place}: free some space, then run again"
     return f"{error.strerror}: {error.filename or 'the disk or network'}"
 
 

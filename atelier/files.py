@@ -1,5 +1,6 @@
 """Write files and directories so that each is either whole or absent (temporary name, fsync, rename); digests; JSON."""
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -34,6 +35,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
         _fsync_directory(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):  # of a write, which names no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

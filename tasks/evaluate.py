@@ -9,7 +9,7 @@ import torch
 from atelier.data.dataset import open_dataset
 from atelier.device import deterministic_device
 from atelier.errors import counted
-from atelier.files import replacing_directory, write_bytes, write_json
+from atelier.files import digest, replacing_directory, write_bytes, write_json
 from atelier.metrics.distances import rounded
 from atelier.metrics.features import judge_for
 from atelier.metrics.inception import Inception, InceptionUnavailable, read_inception_weights
@@ -46,6 +46,7 @@ def run(stage: Stage) -> str:
         labels = label_scores(GENERATOR, dataset, pictures, params.seed, device, judge)
         if labels:
             metrics["labels"] = rounded({name: asdict(score) for name, score in labels.items()})
+        metrics["compared"]["generator_sha256"] = digest(GENERATOR)
         if judge != LITE0:
             metrics["compared"]["trained_by"] = LITE0.version
         metrics["softness_px"] = softness(pictures, training, held_out, params.seed)

@@ -52,7 +52,8 @@ def make_outputs(
     Path("data/training/quality.csv").write_text("kimg,kid\n1,9\n2,7.5\n")
     Path("data/evaluation/summary.txt").write_text("As far off as a painting blurred by 1.0 px.\n\nmore")
     entry = {"value": 7.5, "spread": 0.1, "floor": 0.01, "floor_spread": 0.02}
-    Path("metrics.json").write_text(json.dumps({"kid": entry, "coverage": entry}))
+    judged = {"generator_sha256": digest(generator)}
+    Path("metrics.json").write_text(json.dumps({"kid": entry, "coverage": entry, "compared": judged}))
     painter, model = load_painter(generator, torch.device("cpu"))
     recipes = (Recipe(seed=1, index=index, canvas=(1, 1), truncation=1.0) for index in range(artworks))
     pictures = (provenance_of(painter, model, recipe) for recipe in recipes)

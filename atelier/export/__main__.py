@@ -24,8 +24,9 @@ from atelier.networks import load_generator
 from atelier.page.explorer import write_explorer
 from atelier.page.index import facts_of_run, write_page
 from atelier.page.parts import WEB
-from atelier.paths import ARTWORKS, CATALOG, DOWNLOADS, GENERATOR, MODEL, PRINTS
+from atelier.paths import ARTWORKS, CATALOG, DOWNLOADS, GENERATOR, METRICS, MODEL, PRINTS
 from atelier.pictures import size_in_words
+from atelier.provenance.facts import read_provenance
 from atelier.text import escape_csv_cell
 
 LISTED = ["id", "title", "artist", "year_text", "genre", "style", "rights", "page_url"]  # columns of works.csv
@@ -63,9 +64,9 @@ def main() -> int:
 def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
     """Write the folder `to`, new or empty, from the outputs of the stages in the working directory.
 
-    Returns a sentence about it. Unless `has_rights` says that the user may publish the model, raises AtelierError if
-    works were downloaded that are not in the public domain, or if the model was trained from imported weights under a
-    licence that had to be accepted.
+    Returns a sentence about it. Raises AtelierError if the outputs are of different models, and, unless `has_rights`
+    says that the user may publish the model, if works were downloaded that are not in the public domain, or if the
+    model was trained from imported weights under a licence that had to be accepted.
     """
     if not LICENSE.fullmatch(license):
         raise AtelierError(f"--license holds {license!r}; it may hold a licence's identifier like cc0-1.0, or other")
@@ -86,6 +87,7 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
             "what is derived from them, say --i-have-the-rights"
         )
     generator, header = load_generator(GENERATOR)
+    _refuse_of_another_model(sha256 := digest(GENERATOR))
     facts = facts_of_run()
     height, width = generator.size_px
     table = catalog_frame(works)[LISTED].map(escape_csv_cell).to_csv(index=False, lineterminator="\n")
@@ -105,7 +107,7 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
         license=license,
         paintings=not others,
         rights_claimed=bool(others),
-        sha256=digest(GENERATOR),
+        sha256=sha256,
         version=__version__,
         weights=sum(weight.numel() for weight in generator.parameters()),
     )
@@ -123,6 +125,18 @@ def publish(to: Path, license: str = "other", has_rights: bool = False) -> str:
         write_explorer(GENERATOR, folder / "page" / "explore.html")
         write_page(folder / "page", paintings=not others, times=False)
     return f"{to}: model, card, page and {counted(len(works), 'listed work')}; look at {to}/index.html, then upload it"
+
+
+def _refuse_of_another_model(sha256: str) -> None:
+    """Raise AtelierError if metrics, artworks or prints are not those of the generator with this digest."""
+    judged = json.loads(METRICS.read_bytes()).get("compared", {}) if METRICS.is_file() else {"generator_sha256": sha256}
+    others = [] if judged.get("generator_sha256") == sha256 else [METRICS]
+    for folder in (ARTWORKS, PRINTS):
+        pictures = [*sorted(folder.glob("*.png")), *sorted(folder.glob("*.tif"))]
+        others += [path for path in pictures if read_provenance(path).model.sha256 != sha256][:1]
+    if others:
+        named = " and ".join(path.as_posix() for path in others)
+        raise AtelierError(f"{named} are not of the model in {MODEL}: run `dvc repro` first, which makes them again")
 
 
 def _licence_of_weights(facts: dict[str, Any]) -> str | None:

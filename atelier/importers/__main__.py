@@ -19,6 +19,7 @@ from atelier.importers.layers import Imported, Layer, fit
 from atelier.importers.r3gan import LICENCE, LICENCE_TEXT, networks_of_r3gan
 from atelier.model_store import DISCRIMINATOR_FILE, FACTS_FILE, GENERATOR_FILE, MODEL_NAME, store_model
 from atelier.networks import FORMAT, OWN, NetworkConfig, read_model, save_weights, weights_fit
+from atelier.pictures import SQUARE
 from atelier.text import open_regular
 
 READERS: dict[str, Callable[[bytes], list[Layer]]] = {"torch7": layers_of_torch7, "pytorch": layers_of_pytorch}
@@ -48,6 +49,8 @@ def import_model(
     default of `name` follows from the file's name. Raises AtelierError with the file's name if it cannot be imported,
     and for a `.pkl`, with the weights' licence, unless `accept_licence`.
     """
+    if not source.exists():
+        raise AtelierError(f"{source} cannot be read: no such file")
     if name is None:
         stem = (source.resolve() if source.is_dir() else source).name.lower()
         stem = stem.removesuffix(".tar").rpartition(".")[0] or stem
@@ -208,14 +211,24 @@ def _import(arguments: argparse.Namespace) -> int:
     if isinstance(imported, dict) and imported.get("licence"):
         print(LICENCE_TEXT)
         print("You accepted it, which model.json records, also that of models trained from this one.")
-    settings = ", ".join(f"{key}: {value}" for key, value in sorted(header["settings"].items()))
-    pair = "with its discriminator" if (path / DISCRIMINATOR_FILE).is_file() else "without a discriminator"
+    config = NetworkConfig(header["arch"], header["resolution"], header["settings"])
+    plain = config.with_labels(None).with_aspect(SQUARE).settings
+    settings = ", ".join(f"{key}: {value}" for key, value in sorted(plain.items()))
+    pair, kind = "without a discriminator", OWN
+    if (path / DISCRIMINATOR_FILE).is_file():
+        pair, kind = "with its discriminator", read_model(path / DISCRIMINATOR_FILE)[0].get("discriminator", OWN)
     print(f"{path}: {header['arch']} of {header['resolution']} px, {pair}")
     print("To train on from it (with kimg: 0, to paint with it as it is), set in params.yaml")
     print(f"  augment.resolution: {header['resolution']}")
+    if config.aspect != SQUARE:
+        print(f'  augment.aspect: "{config.aspect}"')
+    if config.labels:
+        print(f"  train.labels: {config.labels.kind}  # its labels: {', '.join(config.labels.names)}")
     print(f"  train.init_from: {path}")
     print(f"  train.arch: {header['arch']}")
     print(f"  train.{header['arch']}: {{{settings}}}")
+    if kind != OWN:
+        print(f"  train.discriminator: {kind}")
     return 0
 
 

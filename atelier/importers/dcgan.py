@@ -8,6 +8,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ NAME = re.compile(r"(?:module\.)?main\.([0-9]{1,4})\.([a-z_]+)")
 # raised by torch.load and zipfile for damaged files, besides UnpicklingError
 DAMAGED = (
     RuntimeError, EOFError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError,
-    ValueError, struct.error, zipfile.BadZipFile,
+    ValueError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 CUT_OFF = "it is no complete file of PyTorch: it is cut off or damaged; download it again"
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")  # one of them has the weights, in a checkpoint
@@ -71,9 +72,10 @@ def _refuse_unpacking(content: bytes) -> None:
     try:
         if not zipfile.is_zipfile(io.BytesIO(content)):
             return
-        members = zipfile.ZipFile(io.BytesIO(content)).infolist()
+        archive = zipfile.ZipFile(io.BytesIO(content))
     except DAMAGED:
         raise AtelierError(CUT_OFF) from None
+    members = archive.infolist()
     names = {member.filename.partition("/")[2] for member in members}
     if "constants.pkl" in names:
         raise AtelierError(
@@ -83,6 +85,12 @@ def _refuse_unpacking(content: bytes) -> None:
         raise AtelierError("it is a zip archive, and not one of PyTorch's: unpack it and import the file inside")
     if sum(member.file_size for member in members) > len(content):
         raise AtelierError("it unpacks to more than it is: PyTorch's own files do not")
+    try:
+        damaged = archive.testzip() is not None  # torch.load compares no checksums
+    except DAMAGED:
+        damaged = True
+    if damaged:
+        raise AtelierError(CUT_OFF)
 
 
 def _numbered(state: Any, size: int) -> dict[int, dict[str, Tensor]]:

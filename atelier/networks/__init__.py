@@ -66,6 +66,11 @@ class NetworkConfig:
         except ValueError as error:
             raise AtelierError(f"the model's settings are damaged: {error}") from None
 
+    @property
+    def classes(self) -> tuple[str, frozenset[str]] | None:
+        """The kind of the labels and their names, in no order; None without any."""
+        return (self.labels.kind, frozenset(self.labels.names)) if self.labels else None
+
     def with_labels(self, labels: Labels | None) -> Self:
         """The same networks with these classes in place of their own, or without any."""
         own = {name: value for name, value in self.settings.items() if name not in LABEL_SETTINGS}

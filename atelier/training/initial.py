@@ -75,9 +75,7 @@ class Networks:
             generator.load_state_dict({**generator.state_dict(), **start.generator})
             discriminator.load_state_dict({**discriminator.state_dict(), **(start.discriminator or {})})
             if start.new_layers and not plan.images:
-                raise AtelierError(
-                    f"train.kimg holds 0; it may hold a number above 0, because {start.new_layers} are not trained yet"
-                )
+                raise AtelierError(f"train.kimg holds 0; it may be above 0, because {start.new_layers} are untrained")
         if plan.freeze_discriminator:
             _freeze(discriminator, plan.freeze_discriminator, start)
         for network in (generator, discriminator):
@@ -176,11 +174,11 @@ class Ema:
 class Start:
     """The weights of a model that a training starts from.
 
-    `lineage` is written into the trained model as `start`: the SHA-256 of both networks, how the model was made, and
-    the lineage of the model that it started from itself, if any. `grown_from_px` is the model's resolution if it is
-    smaller than the training's: then the weights are those of the coarse layers, by their names in the larger networks.
-    `reshaped_from` is the shape of the model's pictures if it is another than the training's. `new_layers` names the
-    layers whose weights are random.
+    `lineage` becomes `start` in the trained model: the SHA-256 of both networks, how the model was made, and its own
+    `start`. `grown_from_px` is the model's resolution if it is smaller than the training's: then the weights are those
+    of the coarse layers, by their names in the larger networks. `reshaped_from` is the shape of the model's pictures if
+    it is another than the training's. `new_layers` names the layers whose weights are random. `has_labels` says whether
+    the model has the training's labels, and no others.
     """
 
     generator: dict[str, Tensor]
@@ -188,15 +186,16 @@ class Start:
     lineage: dict[str, Any]
     grown_from_px: int | None = None
     reshaped_from: str | None = None
+    has_labels: bool = True
 
     @property
     def new_layers(self) -> str:
-        """The layers that begin with random weights, in words; empty for a model of the same size and shape."""
+        """The layers that are not the model's, in words; empty for one of the same size, shape and labels."""
         if self.grown_from_px:
             return f"the new layers of a model that grows from {self.grown_from_px} px"
         if self.reshaped_from:
             return f"the new layers of a model that was made for pictures of shape {self.reshaped_from}"
-        return ""
+        return "" if self.has_labels else "the vectors of other labels than the model's"
 
 
 def open_start(path: Path, network: NetworkConfig, kind: str = OWN) -> Start:
@@ -253,7 +252,8 @@ def open_start(path: Path, network: NetworkConfig, kind: str = OWN) -> Start:
         **({"grown_from_px": found.resolution} if grows else {}),
         **({"reshaped_from": reshaped_from} if reshaped_from else {}),
     }
-    return Start(generator, taken, lineage, found.resolution if grows else None, reshaped_from)
+    grown, has_labels = found.resolution if grows else None, found.classes == network.classes
+    return Start(generator, taken, lineage, grown, reshaped_from, has_labels)
 
 
 def _check_growth(path: Path, found: NetworkConfig, network: NetworkConfig, with_discriminator: bool) -> None:

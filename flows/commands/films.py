@@ -1,5 +1,6 @@
 """Commands that film walks through latent space, and draw the directions of it."""
 
+import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,6 +9,7 @@ import typer
 
 from atelier.errors import AtelierError
 from atelier.paths import GENERATOR, WALKS
+from atelier.text import slug
 from flows.commands.pictures import CanvasSize, Model, recipe_of, rows_by_columns, run_module, station_of
 from flows.runtime import process, work_tree
 
@@ -68,13 +70,16 @@ def walk(
     total = round(seconds * fps)
     if not 2 <= total <= MAX_FRAMES:
         raise AtelierError(f"{seconds:g} s at {fps} frames a second are {total:,}; a walk has 2 to {MAX_FRAMES:,}")
-    # for example walk-3-14-15.mp4, or walk-3-1.7-00012.png for a frame
-    name = "-".join(("walk", *(f"{s.seed}.{s.index}" if s.index else str(s.seed) for s in stops[:8])))
+    # for example walk-3-14-15.mp4, walk-3-14-15-marine.mp4, or walk-3-1.7-00012.png for a frame
+    words = [f"{s.seed}.{s.index}" if s.index else str(s.seed) for s in stops[:8]]
+    words += [slug(name) for name in dict.fromkeys(str(s.label) for s in stops[:8] if s.label)]
+    name = "-".join(("walk", *words, *([slug(generator.parent.name)] if model else [])))
     path = here / out if out else WALKS / (f"{name}.mp4" if frame is None else f"{name}-{frame:05d}.png")
     options = [f"--out={path}", f"--fps={fps}", f"--side={side}", *_frame_options(frame, frames, total, out, here)]
     recipe, device = recipe_of(stops, canvas)
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing, grain=grain)
-    recipe = recipe.model_copy(update={"walk": course, "latent": None})
+    # generate.label is of data/model's labels
+    recipe = recipe.model_copy(update={"walk": course, "latent": None, **({"label": None} if model else {})})
     rows, columns = rows_by_columns(grid, "--grid")
     if rows * columns > MAX_WALKERS:
         raise AtelierError(f"--grid {grid}: at most {MAX_WALKERS} walkers are possible")
@@ -128,6 +133,10 @@ def directions(
     if path.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a sheet is a .png")
     recipes, devices = zip(*(recipe_of([station], canvas) for station in moved), strict=True)
+    if model:  # generate.label is of data/model's labels
+        recipes = tuple(
+            recipe.model_copy(update={"label": station.label}) for recipe, station in zip(recipes, moved, strict=True)
+        )
     words = [str(generator), *(recipe.model_dump_json() for recipe in recipes), f"--out={path}", f"--count={count}"]
     words += [f"--amount={amount}", f"--device={devices[0]}", *([f"--save={here / save}"] if save else [])]
     sys.exit(run_module("atelier.film.sheets", "directions", *words))
@@ -135,7 +144,8 @@ def directions(
 
 def _labelled(stops: "list[Station]", labels: str) -> "list[Station]":
     """The stations with these labels, one for each or one for all; a single station is repeated for each label."""
-    names = [name.strip() for name in labels.split(",")]
+    (names,) = csv.reader([labels], skipinitialspace=True)  # a name with a comma stands in quotation marks
+    names = [name.strip() for name in names]
     names = names * len(stops) if len(names) == 1 else names
     stops = stops * len(names) if len(stops) == 1 else stops
     if len(names) != len(stops) or not all(name.isprintable() and 0 < len(name) <= 200 for name in names):

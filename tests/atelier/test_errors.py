@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import run_for_exit_code
+from atelier.files import replacing
 
 ROOT = Path(__file__).parents[2]
 STAGE = [
@@ -107,3 +108,17 @@ def test_a_full_disk_is_printed_as_a_sentence_that_says_what_to_do(
     monkeypatch.chdir(tmp_path)
     assert run_for_exit_code(full, "") == 1
     assert capsys.readouterr().err == f"No space left on device: {tmp_path}: free some space, then run again\n"
+
+    def copies() -> int:
+        raise OSError(28, "No space left on device", "from", None, "to")
+
+    assert run_for_exit_code(copies, "") == 1
+    assert capsys.readouterr().err == "No space left on device: to: free some space, then run again\n"
+
+    def writes() -> int:
+        with replacing(tmp_path / "file"):
+            return full()
+
+    assert run_for_exit_code(writes, "") == 1
+    assert capsys.readouterr().err == f"No space left on device: {tmp_path}/file: free some space, then run again\n"
+    assert not [*tmp_path.glob("*file*")]

@@ -43,6 +43,7 @@ def test_metrics_and_sheets_of_a_generator() -> None:
     assert set(metrics) == PANEL | {"swd_levels", "yardsticks", "compared"}
     assert all({"value", "floor"} <= set(metrics[name]) for name in PANEL)
     assert metrics["compared"]["generated"] == 64
+    assert metrics["compared"]["generator_sha256"] == digest(GENERATOR)
     assert metrics["compared"]["training"] + metrics["compared"]["held_out"] == 60
     assert metrics["kid"]["value"] > metrics["kid"]["floor"]  # blots of an untrained network
     sheets = {path.name: Image.open(path).size for path in Path("data/evaluation").glob("*.png")}

@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from atelier.errors import AtelierError
 from atelier.export.__main__ import publish
+from atelier.paths import METRICS, PRINTS
+from atelier.provenance.facts import read_provenance, write_png
 from tests.browser import opened
 from tests.run_outputs import make_outputs
 
@@ -51,6 +55,23 @@ def test_a_model_of_imported_weights_is_published_only_with_the_right_to() -> No
     start = {"start": {"from": "faces", "imported": {"licence": {"name": "CC BY-NC-SA 4.0", "accepted": True}}}}
     path.write_text(json.dumps(json.loads(path.read_text()) | start))
     with pytest.raises(AtelierError, match=r"imported weights, whose licence is: CC BY-NC-SA 4.0.*--i-have-the-rights"):
+        publish(Path("out"))
+    assert not Path("out").exists()
+
+
+def test_outputs_of_another_model_are_refused() -> None:
+    make_outputs(artworks=1)
+    metrics = json.loads(METRICS.read_text())
+    for compared in ({"generator_sha256": "0" * 64}, {}):
+        METRICS.write_text(json.dumps(metrics | {"compared": compared}))
+        with pytest.raises(AtelierError, match=r"metrics\.json are not of the model in data/model: run `dvc repro`"):
+            publish(Path("out"))
+    METRICS.write_text(json.dumps(metrics))
+    picture = Path("data/artworks/1-00000.png")
+    made = read_provenance(picture)
+    model = made.model.model_copy(update={"sha256": "0" * 64})
+    write_png(PRINTS / picture.name, np.asarray(Image.open(picture)), made.model_copy(update={"model": model}))
+    with pytest.raises(AtelierError, match=r"data/prints/1-00000\.png are not of the model"):
         publish(Path("out"))
     assert not Path("out").exists()
 

@@ -19,6 +19,7 @@ from atelier.files import digest
 from atelier.importers.__main__ import import_model, main
 from atelier.importers.dcgan import layers_of_pytorch
 from atelier.networks import NetworkConfig, load_generator, make_networks, read_model, save_network
+from tests.models import LABELS
 
 NZ, NGF, NDF = 5, 3, 2
 
@@ -84,6 +85,8 @@ def test_wrong_files_of_pytorch_are_refused_with_a_message(tmp_path: Path):
     refused("is a discriminator, not a generator", net_d)
     refused("is a generator, not a discriminator", net_g, net_g)
     refused("cannot be read", tmp_path / "none.pth")
+    refused("no such file", tmp_path / "net.onnx")
+    (tmp_path / "net.onnx").touch()
     refused("only .t7, .pth", tmp_path / "net.onnx")
     torch.save({"main": Path("x")}, tmp_path / "bad.pth")
     refused("could run code")
@@ -166,6 +169,15 @@ def test_programs_and_other_archives_are_refused(tmp_path: Path):
         import_model(tmp_path / "pipe.t7", None, tmp_path / "models", None)
 
 
+def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path):
+    _, net_g, _ = pth_pair(tmp_path)
+    content = bytearray(net_g.read_bytes())
+    content[len(content) // 2] ^= 1
+    net_g.write_bytes(content)
+    with pytest.raises(AtelierError, match="cut off or damaged"):
+        import_model(net_g, None, tmp_path / "models", None)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_damaged_file_of_pytorch_is_read_or_refused(zipped: bool):
     state = {"main.0.weight": torch.ones(4, 8, 4, 4), "main.1.running_mean": torch.ones(8)}
@@ -214,6 +226,12 @@ def test_the_command_prints_how_to_use_the_model(tmp_path: Path, capsys: pytest.
     save_network(tmp_path / "own.safetensors", make_networks(network)[0], network, {"imported": None})
     main([str(tmp_path / "own.safetensors"), *options[1:], "own"])
     assert "of 32 px, without a discriminator" in capsys.readouterr().out
+    labelled = network.with_aspect("3:2").with_labels(LABELS)
+    save_network(tmp_path / "own.safetensors", make_networks(labelled)[0], labelled, {})
+    main([str(tmp_path / "own.safetensors"), *options[1:], "own"])
+    said = capsys.readouterr().out
+    assert 'augment.aspect: "3:2"' in said and f"train.labels: {LABELS.kind}  # its labels: " in said
+    assert f"train.dcgan: {{ndf: {NDF}, ngf: {NGF}, nz: {NZ}}}" in said
     shutil.rmtree(tmp_path / "models")
     main([*options, "sea"])
     (path,) = (tmp_path / "models").iterdir()

@@ -272,7 +272,7 @@ def test_where_coarse_layers_differ_a_sentence_names_the_settings_to_change(smal
 def test_a_grown_model_is_not_passed_on_untrained(tmp_path):
     large = network("sketch", 16)
     start = open_start(stored(tmp_path, network("sketch", 8)), large)
-    with pytest.raises(AtelierError, match="holds 0; it may hold a number above 0, because the new layers"):
+    with pytest.raises(AtelierError, match="holds 0; it may be above 0, because the new layers"):
         Networks.create(replace(PLAN, network=large, images=0), start, CPU)
 
 
@@ -294,6 +294,18 @@ def test_a_start_with_damaged_labels_is_refused_with_a_sentence(damage, tmp_path
 
     with pytest.raises(AtelierError, match="the names or the counts of its labels are damaged"):
         open_start(store_model(tmp_path, "small", fill), SKETCH)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"), [(None, LABELS), (LABELS, None), (LABELS, replace(LABELS, kind="artist"))]
+)
+def test_a_training_of_no_steps_does_not_change_the_labels(found, wanted, tmp_path):
+    plan = replace(PLAN, network=SKETCH.with_labels(wanted), images=0)
+    with pytest.raises(AtelierError, match="because the vectors of other labels than the model's are untrained"):
+        Networks.create(plan, open_start(stored(tmp_path, SKETCH.with_labels(found)), plan.network), CPU)
+    again = replace(LABELS, names=LABELS.names[::-1], counts=LABELS.counts[::-1])
+    plan = replace(plan, network=SKETCH.with_labels(again))
+    Networks.create(plan, open_start(stored(tmp_path, SKETCH.with_labels(LABELS)), plan.network), CPU)
 
 
 def test_a_training_of_no_steps_keeps_the_start_also_when_it_is_resumed(progress, tmp_path):

@@ -24,6 +24,7 @@ from atelier.files import digest
 from atelier.film.encode import FilmFacts, write_film
 from atelier.model_store import BASE_MODEL
 from atelier.networks import load_generator
+from atelier.networks.labels import Labels
 from atelier.networks.latent_field import in_double_precision
 from atelier.provenance.facts import ModelFacts, Provenance, SoftwareFacts, read_provenance, write_png
 from flows import cli
@@ -295,6 +296,31 @@ def test_a_walk_passes_through_the_named_labels_or_those_of_the_pictures(words: 
     walk = read_provenance(Path("f.png")).latent.walk
     assert walk is not None
     assert [station.label for station in walk.stations] == expected
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_label_with_a_comma_stands_in_quotation_marks_and_labels_are_in_the_films_name() -> None:
+    artists = Labels("artist", ("Monet, Claude", "van Gogh"), (30, 20))
+    save_small_generator(GENERATOR, network=SMALL.with_labels(artists))
+    assert run("walk", "--seeds=3:7,14", '--labels="Monet, Claude", van Gogh', "--frame=1").exit_code == 0
+    walk = read_provenance(Path(".atelier/walks/walk-3.7-14-monet-claude-van-gogh-00001.png")).latent.walk
+    assert walk is not None
+    assert [station.label for station in walk.stations] == ["Monet, Claude", "van Gogh"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_generate_label_is_not_asked_of_another_model() -> None:
+    save_small_generator(GENERATOR, network=SMALL.with_labels(LABELS))
+    save_small_generator(Path("models/sea/generator.safetensors"))
+    Path("params.yaml").write_text("generate: {label: marine}\n")
+    other = "--model=models/sea/generator.safetensors"
+    assert run("walk", "--seeds=3,14", "--frame=1", other).exit_code == 0
+    assert read_provenance(Path(".atelier/walks/walk-3-14-sea-00001.png")).latent.label is None
+    assert run("directions", "--count=1", other).exit_code == 0
+    assert run("walk", "--seeds=3,14", "--frame=1").exit_code == 0
+    latent = read_provenance(Path(".atelier/walks/walk-3-14-00001.png")).latent
+    assert latent.walk is not None
+    assert [station.label or latent.label for station in latent.walk.stations] == ["marine", "marine"]
 
 
 @pytest.mark.usefixtures("in_process")
