@@ -41,6 +41,7 @@ def repro(studio: Path, *targets: str) -> tuple[set[str], subprocess.CompletedPr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_clone_becomes_pictures_and_only_edits_run_again(studio: Path) -> None:
     """Waits for seventeen real stages, each of which starts a Python of its own."""
     ran, done = repro(studio)
