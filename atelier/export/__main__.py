@@ -135,8 +135,8 @@ def _refuse_of_another_model(sha256: str) -> None:
         pictures = [*sorted(folder.glob("*.png")), *sorted(folder.glob("*.tif"))]
         others += [path for path in pictures if read_provenance(path).model.sha256 != sha256][:1]
     if others:
-        named = " and ".join(path.as_posix() for path in others)
-        raise AtelierError(f"{named} are not of the model in {MODEL}: run `dvc repro` first, which makes them again")
+        named = ", ".join(path.as_posix() for path in others)
+        raise AtelierError(f"made by another model than {MODEL}: {named}: run `dvc repro`, which makes it again")
 
 
 def _licence_of_weights(facts: dict[str, Any]) -> str | None:

@@ -144,7 +144,10 @@ def directions(
 
 def _labelled(stops: "list[Station]", labels: str) -> "list[Station]":
     """The stations with these labels, one for each or one for all; a single station is repeated for each label."""
-    (names,) = csv.reader([labels], skipinitialspace=True)  # a name with a comma stands in quotation marks
+    try:
+        (names,) = csv.reader([labels], skipinitialspace=True)  # a name with a comma stands in quotation marks
+    except (csv.Error, ValueError):  # a line break
+        names = []
     names = [name.strip() for name in names]
     names = names * len(stops) if len(names) == 1 else names
     stops = stops * len(names) if len(stops) == 1 else stops

@@ -64,14 +64,14 @@ def test_outputs_of_another_model_are_refused() -> None:
     metrics = json.loads(METRICS.read_text())
     for compared in ({"generator_sha256": "0" * 64}, {}):
         METRICS.write_text(json.dumps(metrics | {"compared": compared}))
-        with pytest.raises(AtelierError, match=r"metrics\.json are not of the model in data/model: run `dvc repro`"):
+        with pytest.raises(AtelierError, match=r"by another model than data/model: metrics\.json: run `dvc repro`"):
             publish(Path("out"))
     METRICS.write_text(json.dumps(metrics))
     picture = Path("data/artworks/1-00000.png")
     made = read_provenance(picture)
     model = made.model.model_copy(update={"sha256": "0" * 64})
     write_png(PRINTS / picture.name, np.asarray(Image.open(picture)), made.model_copy(update={"model": model}))
-    with pytest.raises(AtelierError, match=r"data/prints/1-00000\.png are not of the model"):
+    with pytest.raises(AtelierError, match=r"by another model than data/model: data/prints/1-00000\.png"):
         publish(Path("out"))
     assert not Path("out").exists()
 

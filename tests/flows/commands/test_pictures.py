@@ -110,6 +110,8 @@ def refused(*words: str) -> str:
             "name one label for each of the 2 stations, or one for all",
         ),
         (["--seeds=3,14", "--labels=marine,"], "name one label"),
+        (["--seeds=3,14", "--labels=marine\nother\n"], "name one label"),
+        (["--seeds=3,14", "--labels="], "name one label"),
         (["--seeds=3", "--labels=marine"], "a walk has from 2 to 64 stations"),
     ],
 )
