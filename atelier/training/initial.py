@@ -75,7 +75,8 @@ class Networks:
             generator.load_state_dict({**generator.state_dict(), **start.generator})
             discriminator.load_state_dict({**discriminator.state_dict(), **(start.discriminator or {})})
             if start.new_layers and not plan.images:
-                raise AtelierError(f"train.kimg holds 0; it may be above 0, because {start.new_layers} are untrained")
+                why = f"because {start.new_layers} are untrained"
+                raise AtelierError(f"train.kimg holds 0; it may hold a number above 0, {why}")
         if plan.freeze_discriminator:
             _freeze(discriminator, plan.freeze_discriminator, start)
         for network in (generator, discriminator):
@@ -177,8 +178,7 @@ class Start:
     `lineage` becomes `start` in the trained model: the SHA-256 of both networks, how the model was made, and its own
     `start`. `grown_from_px` is the model's resolution if it is smaller than the training's: then the weights are those
     of the coarse layers, by their names in the larger networks. `reshaped_from` is the shape of the model's pictures if
-    it is another than the training's. `new_layers` names the layers whose weights are random. `has_labels` says whether
-    the model has the training's labels, and no others.
+    it is another than the training's; `has_labels` says whether it has the training's labels, and no others.
     """
 
     generator: dict[str, Tensor]

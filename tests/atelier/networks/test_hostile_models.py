@@ -49,7 +49,7 @@ MODELS = {
     "more than any tensor has": (sized(nz=2**62, ngf=2**62), "do not fit dcgan"),
     "less than nothing": (sized(nz=-1), "does not hold the weights"),
     "a word": (sized(nz="many"), "do not fit dcgan"),
-    "a list of settings": (model(settings=[1]), "do not fit dcgan"),
+    "a list of settings": (model(settings=[1]), "its settings are no settings of a network"),
     "an immense picture": (model(resolution=2**30), "does not hold the weights"),
     "no picture's size": (model(resolution=33), "do not fit dcgan"),
     "a word for a size": (model(resolution="33"), "do not fit dcgan"),

@@ -272,7 +272,7 @@ def test_where_coarse_layers_differ_a_sentence_names_the_settings_to_change(smal
 def test_a_grown_model_is_not_passed_on_untrained(tmp_path):
     large = network("sketch", 16)
     start = open_start(stored(tmp_path, network("sketch", 8)), large)
-    with pytest.raises(AtelierError, match="holds 0; it may be above 0, because the new layers"):
+    with pytest.raises(AtelierError, match="holds 0; it may hold a number above 0, because the new layers"):
         Networks.create(replace(PLAN, network=large, images=0), start, CPU)
 
 
