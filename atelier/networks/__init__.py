@@ -307,7 +307,7 @@ def _coarse_layers(
                 name = f"layers.{int(number) + after - before}.{rest}"
             elif int(number) >= before - picture:
                 continue
-        # each part of a vector belongs to a base cell, whose place is another in another shape; r3gan's have no parts
+        # a label's vector has a part for each base cell, except in r3gan, and another shape has other cells
         if name == EMBEDDING and config.aspect != found.aspect and config.arch != "r3gan":
             continue
         if shapes.get(name) == tensor.shape:

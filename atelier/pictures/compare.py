@@ -69,7 +69,7 @@ def pixels_sha256(path: Path) -> str:
 
 
 def read_samples(path: Path) -> Iterator[Samples]:
-    """A picture's RGB samples (rows, W, 3), 16-bit ones of such a PNG and else 8-bit ones, in bands from the top.
+    """A picture's RGB samples (rows, W, 3) in bands from the top: of 16 bits from a PNG of that depth, otherwise of 8.
 
     Raises AtelierError as `pixels_sha256` does.
     """

@@ -76,10 +76,9 @@ def walk(
     name = "-".join(("walk", *words, *([slug(generator.parent.name)] if model else [])))
     path = here / out if out else WALKS / (f"{name}.mp4" if frame is None else f"{name}-{frame:05d}.png")
     options = [f"--out={path}", f"--fps={fps}", f"--side={side}", *_frame_options(frame, frames, total, out, here)]
-    recipe, device = recipe_of(stops, canvas)
+    recipe, device = recipe_of(stops, canvas, of_settings=model is None)
     course = Walk(stations=tuple(stops), frame=0, frames=total, loop=loop, easing=easing, grain=grain)
-    # generate.label is of data/model's labels
-    recipe = recipe.model_copy(update={"walk": course, "latent": None, **({"label": None} if model else {})})
+    recipe = recipe.model_copy(update={"walk": course, "latent": None})
     rows, columns = rows_by_columns(grid, "--grid")
     if rows * columns > MAX_WALKERS:
         raise AtelierError(f"--grid {grid}: at most {MAX_WALKERS} walkers are possible")
@@ -132,11 +131,7 @@ def directions(
     path = here / out if out else WALKS / "directions.png"
     if path.suffix.lower() != ".png":
         raise AtelierError(f"--out {out}: a sheet is a .png")
-    recipes, devices = zip(*(recipe_of([station], canvas) for station in moved), strict=True)
-    if model:  # generate.label is of data/model's labels
-        recipes = tuple(
-            recipe.model_copy(update={"label": station.label}) for recipe, station in zip(recipes, moved, strict=True)
-        )
+    recipes, devices = zip(*(recipe_of([station], canvas, model is None) for station in moved), strict=True)
     words = [str(generator), *(recipe.model_dump_json() for recipe in recipes), f"--out={path}", f"--count={count}"]
     words += [f"--amount={amount}", f"--device={devices[0]}", *([f"--save={here / save}"] if save else [])]
     sys.exit(run_module("atelier.film.sheets", "directions", *words))

@@ -123,10 +123,11 @@ def project(
     sys.exit(run_module("atelier.projection", str(generator), str(original), recipe.model_dump_json(), *options))
 
 
-def recipe_of(stations: "Sequence[Station]", canvas: str | None) -> "tuple[Recipe, str]":
+def recipe_of(stations: "Sequence[Station]", canvas: str | None, of_settings: bool = True) -> "tuple[Recipe, str]":
     """The recipe of the first picture with the settings of params.yaml's `generate`, and that section's device.
 
-    Projections have one cell, whatever the settings say: raises AtelierError where `canvas` asks for more.
+    `of_settings` says whether the model is the one that the settings make: generate.label is of its labels. Projections
+    have one cell, whatever the settings say: raises AtelierError where `canvas` asks for more.
     """
     from atelier.canvas.recipe import Recipe
     from atelier.settings.load import load_params
@@ -140,7 +141,7 @@ def recipe_of(stations: "Sequence[Station]", canvas: str | None) -> "tuple[Recip
     first = stations[0]
     recipe = Recipe.of(generate, first.seed, first.index, cells)
     # in a walk each station has its own label, if any
-    label = (first.label if len(stations) == 1 else None) or recipe.label
+    label = (first.label if len(stations) == 1 else None) or (recipe.label if of_settings else None)
     return recipe.model_copy(update={"latent": first.latent, "label": label}), generate.device
 
 
